@@ -1,0 +1,6 @@
+"""``python -m sstrace``."""
+
+from sstrace.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

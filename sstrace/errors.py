@@ -1,0 +1,61 @@
+"""The exception tree. Every error a user can cause or meet is one of these; anything else that escapes is our bug.
+
+``cli`` prints ``str(error)`` as one sentence on stderr and exits with ``exit_code``. The codes are those of ss where ss has
+one (255 for usage, syntax and state names; 1 for a host, device, cgroup or namespace that does not exist).
+"""
+
+__all__ = [
+    "DecodeError",
+    "DriftError",
+    "FeatureError",
+    "LookupFailed",
+    "PrivilegeError",
+    "SstraceError",
+    "UsageError",
+]
+
+
+class SstraceError(Exception):
+    """The root; never raised itself. ``exit_code`` is the process's exit status."""
+
+    exit_code = 1
+
+
+class UsageError(SstraceError):
+    """The caller's words are wrong. ``usage`` says whether ss would print its usage text after the sentence."""
+
+    exit_code = 255
+
+    def __init__(self, message: str, *, usage: bool = False) -> None:
+        super().__init__(message)
+        self.usage = usage
+
+
+class LookupFailed(SstraceError):
+    """A host, device, mark, cgroup or network namespace named by the caller does not exist."""
+
+    exit_code = 1
+
+
+class DriftError(SstraceError):
+    """``--verify`` found the live table and the kernel in disagreement."""
+
+    exit_code = 2
+
+
+class PrivilegeError(SstraceError):
+    """Something needs root or a capability that this process has not got; the sentence names it."""
+
+    exit_code = 3
+
+
+class FeatureError(SstraceError):
+    """The kernel, or a package, lacks something that was asked for; the sentence names it and what brings it."""
+
+    exit_code = 4
+
+
+class DecodeError(SstraceError):
+    """Bytes from the kernel, a file or a peer that do not say what their format promises."""
+
+    exit_code = 5
