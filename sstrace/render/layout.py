@@ -1,0 +1,250 @@
+"""The layout of ss's table: cells in, padded bytes out, to the byte of either generation.
+
+A *cell* is a ``str`` in which every character stands for one byte (latin-1). ss knows neither UTF-8 nor tabs nor
+newlines when it measures, and neither does this module.
+
+Three habits of ss shape the code, because they decide the padding of every line:
+
+* **A cell is measured when the cursor leaves it.** The last cell of all is never left, so it widens nothing, although
+  it is padded like the others. Where the cursor rests after a row (``end``) differs by generation and table.
+* **Rows are held back.** Widths are known only at the end, so ss collects cells in chunks of 1 MiB (each cell costs
+  two bytes and its length, rounded up to even; a cell that does not fit moves to a new chunk) and lays out everything
+  it holds when the cursor leaves the last column while five chunks exist. Widths survive such a flush and only grow.
+  The same accounting is done here, so a table of any size changes width at the same row as ss's, and memory stays
+  bounded.
+* **Lines are not broken.** If the columns do not fit the screen, each group of columns that fits is stretched to
+  exactly the screen's width and the terminal wraps the rest; no newline is written.
+
+Rows arrive column-wise or row-wise; measuring and formatting then run at C speed, one template for each flush.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from itertools import chain
+
+from sstrace.render.columns import COLUMNS, EXTRA, PROCESS
+
+__all__ = ["Layout"]
+
+_CHUNK = 1024 * 1024 - 16
+"""Usable bytes of one of ss's buffer chunks: 1 MiB less its header."""
+_HEAD = 2
+"""What every cell costs besides its bytes: its length, 16 bits."""
+_CHUNKS_MAX = 5
+"""ss prints what it holds when it leaves a row with this many chunks in use."""
+_ODD = bytes(n & 1 for n in range(256))
+_SLICE = 512
+"""Rows formatted by one use of the template: enough to hide its cost, few enough to keep the argument tuple small."""
+
+Cells = Sequence[str]
+
+
+def _measure(column: Cells) -> tuple[int, int, int]:
+    """Longest cell, cost of all cells in ss's buffer, length of the last cell."""
+    lengths: Sequence[int]
+    try:
+        lengths = bytes(map(len, column))
+        odd = lengths.translate(_ODD).count(1)
+    except ValueError:  # a cell of 256 bytes or more
+        lengths = list(map(len, column))
+        odd = sum(n & 1 for n in lengths)
+    return max(lengths), sum(lengths) + odd + _HEAD * len(lengths), lengths[-1]
+
+
+class Layout:
+    """Lays out one invocation's table and writes it through ``write``.
+
+    ``hidden`` holds the indices of the columns that are not shown; rows carry only the cells of ``columns``, the
+    others. ``screen`` is the screen's width, or ``None`` when there is none: then columns are as narrow as their
+    content. ``extra`` tells that the unnamed last column is in use (ss ≥ 6.8), ``trim`` that the last of the named
+    columns is not padded when there is no screen (ss ≥ 7.0).
+    """
+
+    def __init__(
+        self,
+        write: Callable[[bytes], object],
+        *,
+        hidden: Collection[int] = (),
+        screen: int | None = None,
+        header: bool = True,
+        extra: bool = False,
+        trim: bool = False,
+    ) -> None:
+        self._write = write
+        self._screen = screen
+        self._extra = extra
+        visible = [index for index in range(EXTRA) if index not in hidden]
+        self._trimmed = visible[-1] if trim and visible else None
+        self.columns = (*visible, EXTRA) if extra else tuple(visible)
+        """Indices of the columns whose cells a row carries, in order."""
+        self._process = self.columns.index(PROCESS) if PROCESS in self.columns else None
+        self._max = [0] * len(self.columns)
+        self._pending: list[tuple[Sequence[Cells], int]] = []
+        self._chunks = 1
+        self._room = _CHUNK - _HEAD
+        # The cell on which the cursor rests: its length (None: nothing written yet) and the column, EXTRA or PROCESS.
+        self._open: int | None = None
+        self._end = EXTRA
+        if header:
+            self.feed([tuple(COLUMNS[index].header for index in self.columns)])
+
+    def feed(self, rows: Sequence[Sequence[str]], end: int = EXTRA) -> None:
+        """Take rows, each a cell for each of ``columns``. ``end`` is where ss's cursor rests after each: EXTRA or
+        PROCESS.
+        """
+        if rows:
+            self.feed_columns(list(zip(*rows, strict=True)), len(rows), end)
+
+    def feed_columns(self, cells: Sequence[Cells], count: int, end: int = EXTRA) -> None:
+        """Like ``feed``, column-wise: for each of ``columns`` the cells of ``count`` rows."""
+        if not count:
+            return
+        self._leave_row()
+        if end == PROCESS and self._process is None:
+            end = EXTRA  # a hidden column holds no cell: the cursor's cell is the next one's
+        measures = list(map(_measure, cells))
+        cost = sum(measure[1] for measure in measures)
+        if not self._extra:
+            cost += _HEAD * count  # the empty cell of the unused last column
+        if cost > self._room and count > 1:
+            half = count // 2
+            self.feed_columns([column[:half] for column in cells], half, end)
+            self.feed_columns([column[half:] for column in cells], count - half, end)
+            return
+        resting = self._process if end == PROCESS else len(cells) - 1 if self._extra else None
+        self._open = 0 if resting is None else measures[resting][2]
+        self._end = end
+        if cost <= self._room:
+            self._room -= cost - (self._open & 1) - _HEAD - (_HEAD if end == PROCESS else 0)
+        else:
+            for index, (length, _, _) in enumerate(measures):
+                self._place(length)
+                if index == resting:
+                    break
+                self._complete(length)
+        widest = self._max
+        for index, (longest, _, last) in enumerate(measures):
+            if index != resting or longest > last:
+                widest[index] = max(widest[index], longest)
+            elif count > 1:  # the resting cell is the longest: the others count, it does not
+                widest[index] = max(widest[index], *map(len, cells[index][:-1]))
+        self._pending.append((cells, count))
+
+    def flush(self) -> None:
+        """Lay out and write everything held; widths persist. For each event of ``-E``, and for the end of the table."""
+        if self._pending:
+            self._render()
+
+    def _leave_row(self) -> None:
+        """Move the cursor from the last row to the next one's first column; here ss prints what it holds, if it is
+        much.
+        """
+        length = self._open
+        if length is None:
+            return
+        if self._end == PROCESS and self._process is not None:
+            self._max[self._process] = max(self._max[self._process], length)
+            self._complete(length)
+            self._end, length = EXTRA, 0
+        if self._chunks >= _CHUNKS_MAX:
+            self._render()
+            return
+        if self._extra:
+            self._max[-1] = max(self._max[-1], length)
+        self._complete(length)
+        self._open = None
+
+    def _place(self, length: int) -> None:
+        """Account for a cell's bytes; a cell that leaves no byte to spare moves to a new chunk."""
+        if length and length >= self._room:
+            self._chunk()
+        self._room -= length
+
+    def _complete(self, length: int) -> None:
+        """Account for the end of a cell and the head of the next."""
+        padding = length & 1
+        if self._room - padding < _HEAD:
+            self._chunk()
+        else:
+            self._room -= padding + _HEAD
+
+    def _chunk(self) -> None:
+        self._chunks += 1
+        self._room = _CHUNK - _HEAD
+
+    def _widths(self) -> list[int]:
+        """Width of each column, delimiter included."""
+        screen = self._screen
+        widths: list[int] = []
+        for index, longest in zip(self.columns, self._max, strict=True):
+            width = longest + len(COLUMNS[index].delimiter) if longest and any(widths) else longest
+            widths.append(width if screen is None else min(width, screen))
+        if screen is not None:
+            _spread(widths, screen)
+        return widths
+
+    def _template(self, widths: Sequence[int]) -> str:
+        """One printf template for a row."""
+        parts: list[str] = []
+        for index, width in zip(self.columns, widths, strict=True):
+            column = COLUMNS[index]
+            delimiter = column.delimiter if parts else ""
+            room = width - len(delimiter)
+            if room <= 0 or (index == self._trimmed and self._screen is None):
+                parts.append(f"{delimiter}%s")
+            else:
+                parts.append(f"{delimiter}%{'' if column.right else '-'}{room}s")
+        return "".join(parts) + "\n"
+
+    def _render(self) -> None:
+        """Write what is held and start afresh; only the widths stay."""
+        widths = self._widths()
+        template = self._template(widths)
+        many = template * _SLICE
+        write = self._write
+        # ss ends a table's last row where its cursor rests: a last column behind that is not even padded.
+        cut = widths[-1] if self._extra and self._open is not None and self._end == PROCESS else 0
+        pending, self._pending = self._pending, []
+        final = len(pending) - 1
+        for number, (cells, count) in enumerate(pending):
+            texts = []
+            for start in range(0, count, _SLICE):
+                stop = min(start + _SLICE, count)
+                part = cells if count <= _SLICE else [column[start:stop] for column in cells]
+                rows = stop - start
+                values = tuple(chain.from_iterable(zip(*part, strict=True)))
+                texts.append((many if rows == _SLICE else template * rows) % values)
+            text = "".join(texts)
+            if cut and number == final:
+                text = text[: -1 - cut] + "\n"
+            write(text.encode("latin-1"))
+        self._open = None
+        self._chunks = 0
+        self._chunk()
+
+
+def _spread(widths: list[int], screen: int) -> None:
+    """Stretch columns so that each group of them that fits on a line of the screen fills it exactly (in place).
+
+    A group ends before the column that would exceed the screen, or at the one that meets its edge. The blanks to
+    spare are shared equally, the remainder one by one from the group's right end leftwards. Columns without content
+    take no part.
+    """
+    used = [index for index, width in enumerate(widths) if width]
+    group: list[int] = []
+    length = 0
+
+    def stretch() -> None:
+        each, rest = divmod(screen - length, len(group))
+        for place, index in enumerate(reversed(group)):
+            widths[index] += each + (place < rest)
+
+    for index in used:
+        if length + widths[index] > screen:
+            stretch()
+            group, length = [], 0
+        group.append(index)
+        length += widths[index]
+        if length == screen:
+            group, length = [], 0
+    if group:
+        stretch()
