@@ -1,0 +1,160 @@
+"""What a command line means: the result of ``options.parse``, which every driver reads.
+
+Text that ss would treat as bytes (filter operands, names of namespaces and files) is latin-1 text here: one character a
+byte. Paths in ``Own`` are ordinary str as ``open`` takes them.
+"""
+
+import enum
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from sstrace.dialect import Dialect
+from sstrace.model import AF_UNSPEC, ALL_STATES, Show
+from sstrace.query.filter import Expr
+
+__all__ = ["Command", "Early", "Mode", "Own", "Selection", "Source", "When", "selects_transition"]
+
+
+class Mode(enum.Enum):
+    """What sstrace does; the word is the option's."""
+
+    TRACE = "trace"
+    """One line per event: when no other mode is named."""
+    SNAPSHOT = "snapshot"
+    WATCH = "watch"
+    SERVE = "serve"
+    VERIFY = "verify"
+    DOCTOR = "doctor"
+
+
+class Early(msgspec.Struct, frozen=True):
+    """The whole outcome of a command line that needs no sockets: help, versions, ss's "no … to show"."""
+
+    stdout: str = ""
+    stderr: str = ""
+    code: int = 0
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """Which sockets, and which transitions of them."""
+
+    tables: int
+    """Bit n for ``model.Table`` n."""
+    families: int
+    """Bit n for address family n (AF_INET is bit 2). A filter's operand may narrow it: see ``options.resolve``."""
+    states: int
+    """Bit n for ``model.State`` n, for rows (snapshots, and the baseline of a trace)."""
+    preferred: int = AF_UNSPEC
+    """The last family named, by option or filter: AF_INET asks the kernel for IPv4 only, AF_INET6 for IPv6 only, else both."""
+    filter: Expr | None = None
+    """The expression; None before ``options.resolve``, and when there is none."""
+
+    touch: int = ALL_STATES
+    """Transitions: shown when the old or the new state is among these (``state X``) …"""
+    avoid: int = 0
+    """… and neither is among these (``exclude X``) …"""
+    from_states: int = ALL_STATES
+    """… and the old state is one of these (``from X``) …"""
+    to_states: int = ALL_STATES
+    """… and the new state is one of these (``to X``). See ``selects_transition``."""
+
+    summary: bool = False
+    """-s: print it first."""
+    listing: bool = True
+    """False: -s alone, nothing follows the summary."""
+    diag_file: str | None = None
+    """-D: dump raw TCP answers there (a first ``-``: standard output) instead of listing; the filter is not even parsed."""
+    events: bool = False
+    """-E: follow the destruction of sockets."""
+    kill: bool = False
+    """-K: close what is listed."""
+    netns: str | None = None
+    """-N: the last namespace entered; ``Effects.enter_netns`` has already been called for it."""
+    bpf_map_ids: tuple[int, ...] = ()
+    """--bpf-map-id, in order; with ``Show.bpf_maps`` set and none here, every map."""
+
+
+class Source(msgspec.Struct, frozen=True):
+    """--from: where the table comes from."""
+
+    kind: Literal["netlink", "live", "file"] = "netlink"
+    path: str | None = None
+    """The service's socket (None: its default) or the recording."""
+
+
+class When(msgspec.Struct, frozen=True):
+    """A moment as typed, not yet joined to a clock."""
+
+    kind: Literal["utc", "local", "clock", "start", "end"]
+    """``utc``: ns since 1970 UTC. ``local``: the same digits on a wall clock of this machine. ``clock``: ns since midnight of
+    the recording's (last) local day. ``start``: ns after the recording's first fact. ``end``: ns before its last."""
+    ns: int
+    text: str
+
+
+class Own(msgspec.Struct, frozen=True, kw_only=True):
+    """sstrace's own options; None or False where not given. Times are nanoseconds, sizes bytes."""
+
+    source: Source | None = None
+    """--from netlink, live[:PATH], FILE"""
+    at: When | None = None
+    """--at TIME: the table of a recording as it was then."""
+    between: tuple[When, When] | None = None
+    """--between A B: only this part of a recording."""
+    record: str | None = None
+    replay: tuple[str, ...] = ()
+    """--replay FILE, any number of times, in order."""
+    serve_path: str | None = None
+    """--serve=PATH; None with mode SERVE: the default path."""
+    rotate_bytes: int | None = None
+    keep: int | None = None
+    stats: bool = False
+    json: bool = False
+    schema: Literal["native", "ecs", "otel"] | None = None
+    """None: native."""
+    duration_ns: int | None = None
+    count: int | None = None
+    ready_file: str | None = None
+    interval_ns: int | None = None
+    poll_ns: int | None = None
+    ss_version: tuple[int, ...] | None = None
+    group: str | None = None
+    on_full: Literal["block", "drop"] | None = None
+    metrics: tuple[str, int] | None = None
+    """--metrics: address and port to listen on; an empty address is every one."""
+    output: str | None = None
+    sink: tuple[str, ...] = ()
+    """--sink NAME, any number of times."""
+    speed: float | None = None
+    """--speed X: of a replay, 1.0 is life; 0.0 (``max``) as fast as it goes."""
+    color: Literal["auto", "always", "never"] = "auto"
+    self_usage: bool = False
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """A parsed command line."""
+
+    mode: Mode
+    selection: Selection
+    show: Show
+    own: Own
+    dialect: Dialect
+    operands: tuple[str, ...] = ()
+    """The filter's words, still text: ``options.resolve`` parses them."""
+    filter_file: Callable[[], bytes] | None = None
+    """Reads what -F named, when the filter is parsed."""
+    stop: Early | None = None
+    """What ss would say after the summary of -s, instead of listing. Only ever set together with ``selection.summary``."""
+
+
+def selects_transition(selection: Selection, old: int, new: int) -> bool:
+    """Tell whether a transition between two states (numbers) is selected by state; everything else is the filter's."""
+    both = 1 << old | 1 << new
+    return bool(
+        selection.touch & both
+        and not selection.avoid & both
+        and selection.from_states >> old & 1
+        and selection.to_states >> new & 1
+    )

@@ -1,0 +1,169 @@
+"""State keywords to masks, and which states each table and family shows when nobody names a state.
+
+A mask has bit n for state n (``model.State``); bit 0 is ss's UNKNOWN, which no socket is in. 6.1 has twelve bits, 6.8 added
+the two of NEW_SYN_RECV and BOUND_INACTIVE, so the masks of "all", "connected", … depend on the release.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from sstrace.dialect import Dialect
+from sstrace.model import (
+    AF_INET,
+    AF_INET6,
+    AF_NETLINK,
+    AF_PACKET,
+    AF_TIPC,
+    AF_UNIX,
+    AF_VSOCK,
+    AF_XDP,
+    STATE_TEXT,
+    State,
+    Table,
+)
+
+__all__ = [
+    "ALL_TABLES",
+    "FAMILY_TABLES",
+    "INET_TABLES",
+    "LISTENING",
+    "TABLE_FAMILIES",
+    "all_states",
+    "connected_states",
+    "family_states",
+    "scan_state",
+    "scan_transition",
+    "table_states",
+]
+
+_CLOSE: Final = 1 << State.CLOSE
+_LISTEN: Final = 1 << State.LISTEN
+_ESTABLISHED: Final = 1 << State.ESTABLISHED
+_BUCKET: Final = 1 << State.SYN_RECV | 1 << State.TIME_WAIT
+
+LISTENING: Final = _LISTEN | _CLOSE
+"""The mask of -l: listening, and unconnected because a UDP "listener" is that."""
+
+# ss prints "syn-recv" but has always understood "syn-rcv" as well.
+_NAMES: Final[Mapping[str, int]] = {
+    "unknown": 0,
+    "established": State.ESTABLISHED,
+    "syn-sent": State.SYN_SENT,
+    "syn-recv": State.SYN_RECV,
+    "syn-rcv": State.SYN_RECV,
+    "fin-wait-1": State.FIN_WAIT1,
+    "fin-wait-2": State.FIN_WAIT2,
+    "time-wait": State.TIME_WAIT,
+    "unconnected": State.CLOSE,
+    "close": State.CLOSE,
+    "closed": State.CLOSE,
+    "close-wait": State.CLOSE_WAIT,
+    "last-ack": State.LAST_ACK,
+    "listening": State.LISTEN,
+    "closing": State.CLOSING,
+}
+
+
+def all_states(dialect: Dialect) -> int:
+    """Give the mask of every state that a release knows."""
+    return (1 << (14 if dialect.bound_inactive else 12)) - 1
+
+
+def connected_states(dialect: Dialect) -> int:
+    """Give what ss shows by default: neither listening, closed, TIME-WAIT nor SYN-RECV."""
+    return all_states(dialect) & ~(LISTENING | _BUCKET)
+
+
+def scan_state(name: str, dialect: Dialect) -> int | None:
+    """Give the mask of a word after ``state`` or ``exclude``; case does not matter. None: no such word."""
+    # strcasecmp in the C locale: only A-Z fold, so bytes beyond ASCII must not (Python would fold some).
+    word = name.lower() if name.isascii() else name
+    everything = all_states(dialect)
+    if word == "all":
+        return everything
+    if word == "connected":
+        return everything & ~LISTENING
+    if word == "synchronized":
+        return everything & ~(LISTENING | 1 << State.SYN_SENT)
+    if word == "bucket":
+        return _BUCKET
+    if word == "big":
+        return everything & ~_BUCKET
+    if word == "bound-inactive" and dialect.bound_inactive:
+        return 1 << State.BOUND_INACTIVE
+    number = _NAMES.get(word)
+    return None if number is None else 1 << number
+
+
+_COLUMN: Final[Mapping[str, int]] = {text.lower(): 1 << number for number, text in enumerate(STATE_TEXT) if number < 12}
+
+
+def scan_transition(words: str, dialect: Dialect) -> int | None:
+    """Give the mask of a word after ``from`` or ``to``: states joined by commas, by keyword or as ss prints them.
+
+    >>> from sstrace.dialect import dialect
+    >>> scan_transition("syn-sent,ESTAB", dialect((6, 1)))
+    6
+    """
+    mask = 0
+    for word in words.split(","):
+        one = scan_state(word, dialect)
+        if one is None:
+            one = _COLUMN.get(word.lower() if word.isascii() else word)
+        if one is None:
+            return None
+        mask |= one
+    return mask
+
+
+def _bits(*tables: Table) -> int:
+    return sum(1 << table for table in tables)
+
+
+INET_TABLES: Final = _bits(Table.TCP, Table.MPTCP, Table.UDP, Table.DCCP, Table.SCTP, Table.RAW)
+"""Mask of the tables that speak inet_diag."""
+_UNIX: Final = _bits(Table.UNIX_DGRAM, Table.UNIX_STREAM, Table.UNIX_SEQPACKET)
+_PACKET: Final = _bits(Table.PACKET_DGRAM, Table.PACKET_RAW)
+_VSOCK: Final = _bits(Table.VSOCK_STREAM, Table.VSOCK_DGRAM)
+
+ALL_TABLES: Final = ((1 << len(Table)) - 1) & ~_bits(Table.TIPC)
+"""``-A all``: every table but TIPC."""
+
+FAMILY_TABLES: Final[Mapping[int, int]] = {
+    AF_INET: INET_TABLES,
+    AF_INET6: INET_TABLES,
+    AF_UNIX: _UNIX,
+    AF_PACKET: _PACKET,
+    AF_NETLINK: _bits(Table.NETLINK),
+    AF_VSOCK: _VSOCK,
+    AF_TIPC: _bits(Table.TIPC),
+    AF_XDP: _bits(Table.XDP),
+}
+"""Address family → mask of its tables."""
+
+TABLE_FAMILIES: Final[Mapping[int, int]] = {
+    table: sum(1 << family for family, tables in FAMILY_TABLES.items() if tables >> table & 1) for table in Table
+}
+"""Table → mask of its address families, bit n for AF_ number n."""
+
+_TIPC_STATES: Final = _ESTABLISHED | _LISTEN | _CLOSE
+
+
+def table_states(table: int, dialect: Dialect) -> int:
+    """Give the states that choosing a table adds."""
+    if table in (Table.UDP, Table.RAW):
+        return _ESTABLISHED
+    if table in (Table.UNIX_DGRAM, Table.PACKET_DGRAM, Table.PACKET_RAW, Table.NETLINK, Table.XDP):
+        return _CLOSE
+    if table == Table.TIPC:
+        return _TIPC_STATES
+    return connected_states(dialect)
+
+
+def family_states(family: int, dialect: Dialect) -> int:
+    """Give the states that choosing an address family adds."""
+    if family in (AF_PACKET, AF_NETLINK, AF_XDP):
+        return _CLOSE
+    if family == AF_TIPC:
+        return _TIPC_STATES
+    return connected_states(dialect)
