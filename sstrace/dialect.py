@@ -1,8 +1,9 @@
 """What differs between the releases of ss, as data: one field a difference, one line a release that brought it.
 
-Nothing else in the package compares version numbers. A renderer or parser asks the field; the field's name says what is
-true when it is set. The facts were found by running 6.1.0 and a build of 7.1.0 beside each other, the releases in between
-by the iproute2 release that carries the change. Releases before 6.1 are treated as 6.1, later than 7.1 as 7.1.
+Nothing else in the package compares version numbers. A renderer or parser asks the field; the field's name says
+what is true when it is set. The facts were found by running 6.1.0 and a build of 7.1.0 beside each other, the
+releases in between by the iproute2 release that carries the change. Releases before 6.1 are treated as 6.1,
+later than 7.1 as 7.1.
 """
 
 import msgspec
@@ -85,7 +86,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
 def dialect(version: tuple[int, ...] = NEWEST, release: str | None = None) -> Dialect:
     """Give the dialect of a release, e.g. ``dialect((6, 1))``; ``release`` is its full text where it is known.
 
-    Patch levels do not matter. Releases out of the studied range take the rules of its nearer end but keep their number.
+    Patch levels do not matter. Releases out of the studied range take the rules of its nearer end but keep their
+    number.
     """
     major_minor = (version[0], version[1] if len(version) > 1 else 0)
 
@@ -130,8 +132,8 @@ def dialect(version: tuple[int, ...] = NEWEST, release: str | None = None) -> Di
 def parse_version(text: str) -> tuple[int, ...]:
     """Read a version of ss: ``6.1``, ``iproute2-6.1.0``, or the whole line ``ss utility, iproute2-6.15.0``.
 
-    The dated versions of before 2020 (``iproute2-ss190107``) and 4.x, 5.x give what they say, which ``dialect`` takes for
-    6.1; a dated one gives (5, 0). Raises UsageError for anything else.
+    The dated versions of before 2020 (``iproute2-ss190107``) and 4.x, 5.x give what they say, which ``dialect``
+    takes for 6.1; a dated one gives (5, 0). Raises UsageError for anything else.
     """
     words = text.strip().split()
     word = words[-1] if words else ""
@@ -139,7 +141,7 @@ def parse_version(text: str) -> tuple[int, ...]:
     if number[:2] == "ss" and number[2:].isdecimal():
         return (5, 0)
     parts = number.split(".")
-    # A vendor's suffix (6.1.0+deb12u1, 6.4.0_rc1) must not make a version unreadable: each part is its leading digits.
+    # A vendor's suffix (6.1.0+deb12u1, 6.4.0_rc1) must not make a version unreadable: each part is its digits.
     digits = []
     for part in parts:
         length = 0

@@ -1,7 +1,7 @@
 """What a command line means: the result of ``options.parse``, which every driver reads.
 
-Text that ss would treat as bytes (filter operands, names of namespaces and files) is latin-1 text here: one character a
-byte. Paths in ``Own`` are ordinary str as ``open`` takes them.
+Text that ss would treat as bytes (filter operands, names of namespaces and files) is latin-1 text here: one
+character a byte. Paths in ``Own`` are ordinary str as ``open`` takes them.
 """
 
 import enum
@@ -47,7 +47,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     states: int
     """Bit n for ``model.State`` n, for rows (snapshots, and the baseline of a trace)."""
     preferred: int = AF_UNSPEC
-    """The last family named, by option or filter: AF_INET asks the kernel for IPv4 only, AF_INET6 for IPv6 only, else both."""
+    """The last family named, by option or filter: AF_INET asks the kernel for IPv4 only, AF_INET6 for IPv6 only,
+    else both."""
     filter: Expr | None = None
     """The expression; None before ``options.resolve``, and when there is none."""
 
@@ -65,7 +66,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     listing: bool = True
     """False: -s alone, nothing follows the summary."""
     diag_file: str | None = None
-    """-D: dump raw TCP answers there (a first ``-``: standard output) instead of listing; the filter is not even parsed."""
+    """-D: dump raw TCP answers there (a first ``-``: standard output) instead of listing; the filter is not even
+    parsed."""
     events: bool = False
     """-E: follow the destruction of sockets."""
     kill: bool = False
@@ -88,8 +90,9 @@ class When(msgspec.Struct, frozen=True):
     """A moment as typed, not yet joined to a clock."""
 
     kind: Literal["utc", "local", "clock", "start", "end"]
-    """``utc``: ns since 1970 UTC. ``local``: the same digits on a wall clock of this machine. ``clock``: ns since midnight of
-    the recording's (last) local day. ``start``: ns after the recording's first fact. ``end``: ns before its last."""
+    """``utc``: ns since 1970 UTC. ``local``: the same digits on a wall clock of this machine. ``clock``: ns
+    since midnight of the recording's (last) local day. ``start``: ns after the recording's first fact. ``end``:
+    ns before its last."""
     ns: int
     text: str
 
@@ -146,11 +149,14 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     filter_file: Callable[[], bytes] | None = None
     """Reads what -F named, when the filter is parsed."""
     stop: Early | None = None
-    """What ss would say after the summary of -s, instead of listing. Only ever set together with ``selection.summary``."""
+    """What ss would say after the summary of -s, instead of listing. Only ever set together with
+    ``selection.summary``."""
 
 
 def selects_transition(selection: Selection, old: int, new: int) -> bool:
-    """Tell whether a transition between two states (numbers) is selected by state; everything else is the filter's."""
+    """Tell whether a transition between two states (numbers) is selected by state; everything else is the
+    filter's.
+    """
     both = 1 << old | 1 << new
     return bool(
         selection.touch & both

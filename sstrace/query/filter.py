@@ -14,7 +14,8 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     family: int
     """The pattern's own family; AF_UNSPEC for a bare port, ``*`` and ``any``."""
     address: bytes = b"\0\0\0\0"
-    """Network order. For packet and netlink the protocol number, for vsock the CID: 4 bytes little-endian, as ss keeps them."""
+    """Network order. For packet and netlink the protocol number, for vsock the CID: 4 bytes little-endian, as ss
+    keeps them."""
     bits: int = 0
     """Prefix length; 0 matches every address."""
     port: int = -1

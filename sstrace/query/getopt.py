@@ -1,9 +1,9 @@
 """GNU getopt_long over a list: what glibc 2.36 does with ss's option table, message for message.
 
-Enters: arguments and the options that exist. Leaves: the options in the order in which they act, then the operands. Options
-and operands may be mixed (unless POSIXLY_CORRECT), ``--`` ends the options, a long name may be shortened as far as one
-option is meant, an exact name wins over longer ones. sstrace's own options join in with ``whole=True``: they can only be
-spelled in full, so that no abbreviation that ss accepts becomes ambiguous.
+Enters: arguments and the options that exist. Leaves: the options in the order in which they act, then the
+operands. Options and operands may be mixed (unless POSIXLY_CORRECT), ``--`` ends the options, a long name may be
+shortened as far as one option is meant, an exact name wins over longer ones. sstrace's own options join in with
+``whole=True``: they can only be spelled in full, so that no abbreviation that ss accepts becomes ambiguous.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,8 +36,9 @@ def getopt(
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield (key, arguments) for each option; fill ``operands`` with the rest, complete when the iterator ends.
 
-    ``short`` is getopt's string of letters, ``:`` after one that takes an argument. ``posix`` stops at the first operand,
-    which is what POSIXLY_CORRECT asks for. Raises BadOption at the first mistake, as late as getopt would notice it.
+    ``short`` is getopt's string of letters, ``:`` after one that takes an argument. ``posix`` stops at the first
+    operand, which is what POSIXLY_CORRECT asks for. Raises BadOption at the first mistake, as late as getopt
+    would notice it.
     """
     index = 0
     end = len(arguments)

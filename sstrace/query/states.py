@@ -1,7 +1,8 @@
 """State keywords to masks, and which states each table and family shows when nobody names a state.
 
-A mask has bit n for state n (``model.State``); bit 0 is ss's UNKNOWN, which no socket is in. 6.1 has twelve bits, 6.8 added
-the two of NEW_SYN_RECV and BOUND_INACTIVE, so the masks of "all", "connected", … depend on the release.
+A mask has bit n for state n (``model.State``); bit 0 is ss's UNKNOWN, which no socket is in. 6.1 has twelve
+bits, 6.8 added the two of NEW_SYN_RECV and BOUND_INACTIVE, so the masks of "all", "connected", … depend on the
+release.
 """
 
 from collections.abc import Mapping
