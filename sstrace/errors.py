@@ -1,13 +1,14 @@
 """The exception tree. Every error a user can cause or meet is one of these; anything else that escapes is our bug.
 
-``cli`` prints ``str(error)`` as one sentence on stderr and exits with ``exit_code``. The codes are those of ss where ss has
-one (255 for usage, syntax and state names; 1 for a host, device, cgroup or namespace that does not exist).
+``cli`` prints ``str(error)`` as one sentence on stderr and exits with ``exit_code``. The codes are those of ss where
+ss has one (255 for usage, syntax and state names; 1 for a host, device, cgroup or namespace that does not exist).
 """
 
 __all__ = [
     "DecodeError",
     "DriftError",
     "FeatureError",
+    "KernelError",
     "LookupFailed",
     "PrivilegeError",
     "SstraceError",
@@ -53,6 +54,16 @@ class FeatureError(SstraceError):
     """The kernel, or a package, lacks something that was asked for; the sentence names it and what brings it."""
 
     exit_code = 4
+
+
+class KernelError(SstraceError):
+    """The kernel refused a system call or a netlink request; ``errno`` is its positive error number."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, errno: int) -> None:
+        super().__init__(message)
+        self.errno = errno
 
 
 class DecodeError(SstraceError):

@@ -38,6 +38,7 @@ __all__ = [
     "Owner",
     "Owners",
     "PacketSocket",
+    "ProcTcp",
     "Seen",
     "Show",
     "Socket",
@@ -66,6 +67,8 @@ AF_XDP = 44
 SOCK_STREAM = int(_socket.SOCK_STREAM)
 SOCK_DGRAM = int(_socket.SOCK_DGRAM)
 SOCK_RAW = int(_socket.SOCK_RAW)
+SOCK_RDM = int(_socket.SOCK_RDM)
+SOCK_SEQPACKET = int(_socket.SOCK_SEQPACKET)
 
 
 class State(enum.IntEnum):
@@ -129,10 +132,11 @@ class Table(enum.IntEnum):
     XDP = 15
 
 
-class Extras(msgspec.Struct, frozen=True, kw_only=True):
+class Extras(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What an inet_diag answer carries beyond its fixed part; ``None`` where the kernel did not send it.
 
-    One instance may be shared by many sockets whose answers were identical. Attribute numbers: include/uapi/linux/inet_diag.h.
+    One instance may be shared by many sockets whose answers were identical. Attribute numbers:
+    include/uapi/linux/inet_diag.h.
     """
 
     protocol: int | None = None
@@ -170,8 +174,8 @@ class Extras(msgspec.Struct, frozen=True, kw_only=True):
     """The nested BPF sk-storage attribute as sent."""
 
 
-class Socket(msgspec.Struct, kw_only=True, dict=False):
-    """What every row of every table has."""
+class Socket(msgspec.Struct, kw_only=True, gc=False):
+    """What every row of every table has. Rows never hold one another, so the garbage collector need not visit them."""
 
     table: Table
     family: int
@@ -181,6 +185,23 @@ class Socket(msgspec.Struct, kw_only=True, dict=False):
     ino: int = 0
     """Inode of the socket in sockfs; 0 for what no process holds (request, time-wait, orphaned)."""
     cookie: int = 0
+
+
+class ProcTcp(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a /proc/net/tcp line says beyond the common fields, in the file's own units."""
+
+    rto: int
+    """Retransmission timeout in ticks; 0 on the short lines of request and time-wait sockets."""
+    ato: int
+    """Delayed-ack timeout in ticks."""
+    qack: int
+    """Quick acks left, times two, plus 1 when the socket is in interactive (ping-pong) mode."""
+    cwnd: int
+    """Congestion window in segments; 2 on short lines."""
+    ssthresh: int
+    """Slow-start threshold in segments; -1 when it is still infinite."""
+    opt: str = ""
+    """Whatever follows on the line."""
 
 
 class InetSocket(Socket, kw_only=True):
@@ -197,8 +218,8 @@ class InetSocket(Socket, kw_only=True):
     retrans: int = 0
     expires_ms: int = 0
     extras: Extras | None = None
-    proc: str | None = None
-    """Only through /proc: the details text's raw fields, see wire.proc_net."""
+    proc: ProcTcp | None = None
+    """Only for tcp rows that came through /proc."""
 
 
 class UnixSocket(Socket, kw_only=True):
@@ -246,6 +267,8 @@ class NetlinkSocket(Socket, kw_only=True):
     """Signed 32-bit, as ss prints it; 0 is the kernel."""
     dst_portid: int = 0
     dst_group: int = 0
+    connected: bool = False
+    """connect() was called: the peer is dst_group and dst_portid."""
     groups: int = 0
     """The first 32 multicast groups as a mask."""
     sk: int = 0
@@ -315,7 +338,7 @@ Owners = Mapping[int, Sequence[Owner]]
 
 
 class Names(Protocol):
-    """Everything that turns a number into a name or back by asking the system. Renderers and the filter parser get one."""
+    """Everything that turns a number into a name or back by asking the system; renderers and filters are given one."""
 
     def ifname(self, index: int) -> str:
         """Name of a network interface; ``if<index>`` when there is none."""
@@ -362,7 +385,7 @@ class Names(Protocol):
         ...
 
     def process(self, pid: int) -> bytes | None:
-        """comm of a process, up to its first ``)``; ``None`` when it cannot be read."""
+        """The comm of a process, up to its first ``)``; ``None`` when it cannot be read."""
         ...
 
     def process_context(self, pid: int) -> str | None:

@@ -1,1 +1,3 @@
-"""bytes → values. Pure: no sockets, files, clocks or bcc. Whatever the bytes are, the answer is values or DecodeError."""
+"""bytes → values. Pure: no sockets, files, clocks or bcc. Whatever the bytes are, the answer is values or
+DecodeError.
+"""
