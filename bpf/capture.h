@@ -1,0 +1,147 @@
+/*
+ * Kernel socket → struct sock_event; the only writer of the struct.
+ *
+ * OFF_… macros are byte offsets in the running kernel's structs, from BTF (sstrace/sources/btf.py); a macro that is not
+ * defined stands for a member that this kernel has not got, and the field keeps its "none" value.
+ */
+#pragma once
+
+#define READ(dst, base, offset) bpf_probe_read_kernel(&(dst), sizeof(dst), (void *)((base) + (offset)))
+#define AT(type, block, offset) (*(type *)((u8 *)(block) + (offset)))
+
+/* How far the addresses, ports, cookie and net pointer reach into struct sock_common: one read fetches them all. */
+#define COMMON_BYTES ((COMMON_END + 7) / 8 * 8)
+
+struct common {
+	u64 words[COMMON_BYTES / 8];
+};
+
+static __always_inline int in_namespace(struct config *config, u32 netns)
+{
+	return config->netns == 0 || config->netns == netns;
+}
+
+static __always_inline u32 netns_of(struct common *common)
+{
+	u32 inum = 0;
+
+	READ(inum, AT(u64, common, OFF_skc_net), OFF_net_inum);
+	return inum;
+}
+
+/* The only way out. A record that does not fit its CPU's buffer is counted, so that Python knows of it at once. */
+static __always_inline int submit(void *ctx, struct sock_event *event)
+{
+	int zero = 0;
+	u64 *dropped;
+
+	if (events.perf_submit(ctx, event, sizeof(*event))) {
+		dropped = drops.lookup(&zero);
+		if (dropped)
+			*dropped += 1;
+	}
+	return 0;
+}
+
+/* Every sort of socket begins with struct sock_common, so this part serves them all. */
+static __always_inline void capture_common(struct sock_event *event, struct common *common, u64 sk)
+{
+	event->ts_ns = bpf_ktime_get_ns();
+	event->sk = sk;
+	event->size = sizeof(*event);
+	event->fd = -1;
+	event->family = AT(u16, common, OFF_skc_family);
+	event->sport = AT(u16, common, OFF_skc_num);
+	event->dport = __builtin_bswap16(AT(u16, common, OFF_skc_dport));
+	event->ifindex = AT(u32, common, OFF_skc_bound_dev_if);
+	event->cookie = AT(u64, common, OFF_skc_cookie);
+	if (event->family == 10) {
+#ifdef OFF_skc_v6_rcv_saddr
+		__builtin_memcpy(event->saddr, (u8 *)common + OFF_skc_v6_rcv_saddr, 16);
+		__builtin_memcpy(event->daddr, (u8 *)common + OFF_skc_v6_daddr, 16);
+#endif
+	} else {
+		__builtin_memcpy(event->saddr, (u8 *)common + OFF_skc_rcv_saddr, 4);
+		__builtin_memcpy(event->daddr, (u8 *)common + OFF_skc_daddr, 4);
+	}
+}
+
+/* What only a full socket has. */
+static __always_inline void capture_sock(struct sock_event *event, u64 sk)
+{
+	u64 socket = 0;
+
+#ifdef OFF_sk_uid
+	READ(event->uid, sk, OFF_sk_uid);
+#endif
+	READ(socket, sk, OFF_sk_socket);
+	if (socket) {
+		READ(event->ino, socket, OFF_socket_ino);
+		READ(event->file, socket, OFF_socket_file);
+	}
+}
+
+static __always_inline void capture_cgroup(struct sock_event *event, u64 sk)
+{
+#ifdef OFF_sk_cgroup
+	u64 cgroup = 0, node = 0;
+
+	READ(cgroup, sk, OFF_sk_cgroup);
+	/* Linux 5.14 and older keep flags in the low bit of sk_cgrp_data: no pointer then (8520e224f547, v5.15). */
+	if (cgroup && !(cgroup & 1)) {
+		READ(node, cgroup, OFF_cgroup_kn);
+		if (node)
+			READ(event->cgroup, node, OFF_kernfs_id);
+	}
+#endif
+}
+
+/* The task that runs now. Whether it owns the socket, Python decides by the transition. */
+static __always_inline void capture_task(struct sock_event *event, struct config *config)
+{
+	u64 task = bpf_get_current_task();
+	u32 flags = 0;
+
+	READ(flags, task, OFF_task_flags);
+	if (flags & 0x00200000) /* PF_KTHREAD, include/linux/sched.h */
+		event->flags |= EVENT_KTHREAD;
+	bpf_get_current_comm(event->comm, sizeof(event->comm));
+	if (config->pidns_ino) {
+		struct bpf_pidns_info info = {};
+
+		if (!bpf_get_ns_current_pid_tgid(config->pidns_dev, config->pidns_ino, &info, sizeof(info)))
+			event->tgid = info.tgid;
+	} else {
+		event->tgid = bpf_get_current_pid_tgid() >> 32;
+	}
+}
+
+/*
+ * The descriptor of the socket in the running process. A socket that connects or listens is nearly always the newest
+ * one, so look at the FD_TRIES descriptors below the lowest free one; Python finds the others by its owner walk.
+ */
+#define FD_TRIES 6
+
+static __always_inline void capture_fd(struct sock_event *event)
+{
+	u64 files = 0, table = 0, array = 0, file = 0;
+	u32 next = 0, size = 0;
+
+	if (!event->file)
+		return;
+	READ(files, bpf_get_current_task(), OFF_task_files);
+	READ(table, files, OFF_files_fdt);
+	READ(next, files, OFF_files_next_fd);
+	READ(array, table, OFF_fdt_fd);
+	READ(size, table, OFF_fdt_max_fds);
+	if (next > size)
+		next = size;
+#pragma unroll
+	for (int i = 1; i <= FD_TRIES; i++) {
+		file = 0;
+		if (next >= i)
+			READ(file, array, (u64)(next - i) * 8);
+		if (file == event->file && event->fd < 0)
+			event->fd = next - i;
+	}
+}

@@ -1,0 +1,55 @@
+/*
+ * THE border between the BPF programs and Python: one record for each event.
+ *
+ * sstrace/wire/event.py holds the same layout as data; tests/unit/wire/test_event_layout.py reads this file and fails when the
+ * two differ. Includes nothing: whoever includes it brings the __uN types. One field a line, widest first, no holes.
+ */
+#pragma once
+
+/* What the event is about: sock_event.kind. */
+enum sock_event_kind {
+	EVENT_STATE = 0,    /* a full socket moved from old to new */
+	EVENT_REQUEST = 1,  /* a request socket was born (or, known already, its SYN-ACK was retransmitted) */
+	EVENT_REQUEST_GONE = 2, /* a request socket left the table: completed, dropped or timed out */
+	EVENT_TIMEWAIT = 3, /* a timewait socket was born (or, known already, its timer was set anew); new is its substate */
+	EVENT_TIMEWAIT_GONE = 4, /* a timewait socket left the table */
+};
+
+/* sock_event.flags */
+enum sock_event_flags {
+	EVENT_KTHREAD = 1,  /* the task is a kernel thread */
+	EVENT_EXPIRED = 2,  /* *_GONE: by its own timer */
+};
+
+struct sock_event {
+	__u64 ts_ns;        /* CLOCK_MONOTONIC, ns */
+	__u64 sk;           /* kernel address of the socket, request socket or timewait socket */
+	__u64 cookie;       /* socket cookie; 0 = nobody asked for it yet */
+	__u64 ino;          /* inode in sockfs; 0 = none (not accepted, orphaned, minisocket) */
+	__u64 cgroup;       /* cgroup v2 id; 0 = not read for this event */
+	__u64 since_ns;     /* when the old state was entered, if no event said so; 0 = an event did */
+	__u64 file;         /* kernel address of the socket's struct file; 0 = none */
+	__u32 netns;        /* inode of the network namespace */
+	__u32 uid;          /* owner's uid in the initial user namespace */
+	__u32 tgid;         /* process that ran, in the reader's pid namespace; 0 = none or not visible there */
+	__s32 fd;           /* descriptor of the socket in that process; -1 = not found or not looked for */
+	__u32 ifindex;      /* bound device; 0 = none */
+	__s32 err;          /* sk_err at CLOSE; 0 = none */
+	__u16 size;         /* bytes of this struct */
+	__u16 family;       /* AF_INET or AF_INET6 */
+	__u16 protocol;     /* IPPROTO_TCP or IPPROTO_MPTCP */
+	__u16 sport;        /* local port, host order; 0 = not chosen yet */
+	__u16 dport;        /* peer port, host order; 0 = none */
+	__u8 kind;          /* enum sock_event_kind */
+	__u8 old;           /* old state, enum of include/net/tcp_states.h; 0 = born */
+	__u8 new;           /* new state */
+	__u8 flags;         /* enum sock_event_flags */
+	__u8 retransmits;   /* unanswered retransmissions of the current segment (icsk_retransmits, num_retrans) */
+	__u8 shutdown;      /* sk_shutdown: bit 0 receive, bit 1 send */
+	__u8 saddr[16];     /* local address; IPv4 in the first 4 bytes, the rest 0 */
+	__u8 daddr[16];     /* peer address, likewise */
+	__u8 comm[16];      /* name of the task that ran, NUL-padded */
+	__u8 stack[64];     /* at CLOSE: eight return addresses, native order, innermost first; else 0 */
+};
+
+_Static_assert(sizeof(struct sock_event) == 208, "struct sock_event: 208 bytes, as sstrace/wire/event.py says");

@@ -1,0 +1,2 @@
+/* Named by bcc's prologue; nothing in it is used. */
+#pragma once

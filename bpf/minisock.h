@@ -1,0 +1,191 @@
+/*
+ * Request sockets (half-open, SYN-RECV) and timewait sockets never fire inet_sock_set_state, but each owns a timer whose
+ * function tells its sort: reqsk_timer_handler, tw_timer_handler (addresses from /proc/kallsyms, in the config map).
+ *
+ * - timer_start: birth; or, for one that is known, a retransmitted SYN-ACK, or a timewait timer set anew.
+ * - timer_cancel comes from three places (kernel/time/timer.c, detach_timer): deletion, which is death; mod_timer, followed by a
+ *   timer_start; and expiry, followed by timer_expire_entry. A request socket has left the hash before its timer is deleted
+ *   (reqsk_queue_unlink), so its hash link tells deletion from the rest. A timewait socket has not: the stack tells.
+ * - timer_expire_entry of a timewait socket: death of old age. Of a request socket: its handler sends another SYN-ACK and
+ *   starts the timer again, or drops it; timer_expire_exit without a start between is the drop.
+ */
+#pragma once
+
+/*
+ * The request socket whose handler runs on this CPU. Set at timer_expire_entry, cleared when its timer starts again, read and cleared
+ * at timer_expire_exit. One slot is enough: timer handlers do not nest on a CPU.
+ */
+struct expiring {
+	u64 timer;
+	struct sock_event event;
+};
+BPF_PERCPU_ARRAY(expirings, struct expiring, 1);
+
+/* Whether the deletion of a timer comes from mod_timer or from expiry, and so is none. */
+static __always_inline int timer_lives_on(struct bpf_raw_tracepoint_args *ctx, struct config *config)
+{
+	u64 stack[6] = {};
+
+	bpf_get_stack(ctx, stack, sizeof(stack), 0);
+#pragma unroll
+	for (int i = 0; i < 6; i++) {
+#pragma unroll
+		for (int j = 0; j < TIMER_RANGES; j++)
+			if (stack[i] - config->timer_start[j] < config->timer_size[j])
+				return 1;
+	}
+	return 0;
+}
+
+static __always_inline int capture_minisock(struct sock_event *event, struct config *config, u64 sk)
+{
+	struct common common;
+
+	READ(common, sk, 0);
+	event->netns = netns_of(&common);
+	if (!in_namespace(config, event->netns))
+		return 0;
+	capture_common(event, &common, sk);
+	event->protocol = IPPROTO_TCP;
+	return 1;
+}
+
+static __always_inline int on_request_timer(struct bpf_raw_tracepoint_args *ctx, struct config *config, u64 timer)
+{
+	struct sock_event event = {};
+	struct expiring *expiring;
+	int zero = 0;
+
+	expiring = expirings.lookup(&zero);
+	if (expiring && expiring->timer == timer)
+		expiring->timer = 0;
+	if (!capture_minisock(&event, config, timer - OFF_rsk_timer))
+		return 0;
+	event.kind = EVENT_REQUEST;
+	event.old = TCP_LISTEN;
+	event.new = TCP_SYN_RECV;
+	READ(event.retransmits, event.sk, OFF_num_retrans);
+	return submit(ctx, &event);
+}
+
+static __always_inline int on_timewait_timer(struct bpf_raw_tracepoint_args *ctx, struct config *config, u64 timer)
+{
+	struct sock_event event = {};
+	u8 substate = 0;
+
+	if (!capture_minisock(&event, config, timer - OFF_tw_timer))
+		return 0;
+	event.kind = EVENT_TIMEWAIT;
+	READ(substate, event.sk, OFF_tw_substate);
+	event.new = substate;
+	return submit(ctx, &event);
+}
+
+static __always_inline int on_request_cancel(struct bpf_raw_tracepoint_args *ctx, struct config *config, u64 timer)
+{
+	struct sock_event event = {};
+	u64 pprev = 0;
+
+	READ(pprev, timer - OFF_rsk_timer, OFF_skc_pprev);
+	if (pprev)
+		return 0; /* still hashed: its timer expires, on_request_expire has it */
+	if (!capture_minisock(&event, config, timer - OFF_rsk_timer))
+		return 0;
+	event.kind = EVENT_REQUEST_GONE;
+	event.old = TCP_SYN_RECV;
+	event.new = TCP_CLOSE;
+	capture_cause(&event, ctx);
+	return submit(ctx, &event);
+}
+
+static __always_inline int on_timewait_gone(struct bpf_raw_tracepoint_args *ctx, struct config *config, u64 timer, u8 flags)
+{
+	struct sock_event event = {};
+
+	if (!capture_minisock(&event, config, timer - OFF_tw_timer))
+		return 0;
+	event.kind = EVENT_TIMEWAIT_GONE;
+	event.old = TCP_TIME_WAIT;
+	event.new = TCP_CLOSE;
+	event.flags = flags;
+	if (!flags)
+		capture_cause(&event, ctx);
+	return submit(ctx, &event);
+}
+
+static __always_inline int on_timer_start(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 timer = ctx->args[0], function = 0;
+	int zero = 0;
+	struct config *config = configs.lookup(&zero);
+
+	if (!config)
+		return 0;
+	READ(function, timer, OFF_timer_function);
+	if (function == config->fn_write_timer)
+		return on_write_timer(ctx, config, timer - OFF_retransmit_timer);
+	if (function == config->fn_request)
+		return on_request_timer(ctx, config, timer);
+	if (function == config->fn_timewait)
+		return on_timewait_timer(ctx, config, timer);
+	return 0;
+}
+
+static __always_inline int on_timer_cancel(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 timer = ctx->args[0], function = 0;
+	int zero = 0;
+	struct config *config = configs.lookup(&zero);
+
+	if (!config)
+		return 0;
+	READ(function, timer, OFF_timer_function);
+	if (function == config->fn_request)
+		return on_request_cancel(ctx, config, timer);
+	if (function == config->fn_timewait && !timer_lives_on(ctx, config))
+		return on_timewait_gone(ctx, config, timer, 0);
+	return 0;
+}
+
+static __always_inline int on_timer_expire_entry(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 timer = ctx->args[0], function = 0;
+	struct expiring *expiring;
+	int zero = 0;
+	struct config *config = configs.lookup(&zero);
+
+	if (!config)
+		return 0;
+	READ(function, timer, OFF_timer_function);
+	if (function == config->fn_timewait)
+		return on_timewait_gone(ctx, config, timer, EVENT_EXPIRED);
+	if (function != config->fn_request)
+		return 0;
+	expiring = expirings.lookup(&zero);
+	if (!expiring)
+		return 0;
+	/* Taken now: when the handler has dropped it, the memory may be another's. */
+	__builtin_memset(&expiring->event, 0, sizeof(expiring->event));
+	if (!capture_minisock(&expiring->event, config, timer - OFF_rsk_timer))
+		return 0;
+	READ(expiring->event.retransmits, expiring->event.sk, OFF_num_retrans);
+	expiring->timer = timer;
+	return 0;
+}
+
+static __always_inline int on_timer_expire_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct expiring *expiring;
+	int zero = 0;
+
+	expiring = expirings.lookup(&zero);
+	if (!expiring || !expiring->timer || expiring->timer != ctx->args[0])
+		return 0;
+	expiring->timer = 0;
+	expiring->event.ts_ns = bpf_ktime_get_ns();
+	expiring->event.kind = EVENT_REQUEST_GONE;
+	expiring->event.old = TCP_SYN_RECV;
+	expiring->event.new = TCP_CLOSE;
+	expiring->event.flags = EVENT_EXPIRED;
+	return submit(ctx, &expiring->event);
+}

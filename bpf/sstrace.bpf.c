@@ -1,0 +1,51 @@
+/*
+ * Index of every hook: one line each, each calling a handler. All are raw tracepoints: stable names, no headers needed.
+ * Offsets (OFF_…) come from BTF as -D macros, boot-time facts (addresses, namespaces) through the config map, so that one
+ * compiled program serves every boot of the same kernel.
+ */
+#include "event.h"
+
+/* include/net/tcp_states.h and include/uapi/linux/in.h: part of the kernel's ABI. */
+enum {
+	TCP_ESTABLISHED = 1,
+	TCP_SYN_SENT = 2,
+	TCP_SYN_RECV = 3,
+	TCP_TIME_WAIT = 6,
+	TCP_CLOSE = 7,
+	TCP_LISTEN = 10,
+	IPPROTO_TCP = 6,
+	IPPROTO_MPTCP = 262,
+};
+
+#define TIMER_RANGES 4
+
+/* What Python knows only at run time. Written once, before any program is attached; sstrace/sources/bpf.py packs it. */
+struct config {
+	u64 fn_write_timer;  /* address of tcp_write_timer; 0 = not found */
+	u64 fn_request;      /* address of reqsk_timer_handler */
+	u64 fn_timewait;     /* address of tw_timer_handler */
+	u64 timer_start[TIMER_RANGES]; /* functions that detach a timer which lives on: mod_timer and expiry */
+	u64 timer_size[TIMER_RANGES];  /* their sizes in bytes; 0 = unused */
+	u64 pidns_dev;       /* device of the reader's pid namespace */
+	u64 pidns_ino;       /* its inode; 0 = the initial one */
+	u32 netns;           /* only sockets of this network namespace; 0 = of all */
+	u32 pad;
+};
+BPF_ARRAY(configs, struct config, 1);
+
+/* Every event of every hook and CPU. Read by sstrace/sources/perf.py. */
+BPF_PERF_OUTPUT(events);
+
+/* Events that did not fit their CPU's buffer. Counted by submit(), read by sstrace/sources/perf.py, never reset. */
+BPF_PERCPU_ARRAY(drops, u64, 1);
+
+#include "capture.h"
+#include "cause.h"
+#include "tcp.h"
+#include "minisock.h"
+
+RAW_TRACEPOINT_PROBE(inet_sock_set_state) { return on_state(ctx); }
+RAW_TRACEPOINT_PROBE(timer_start) { return on_timer_start(ctx); }
+RAW_TRACEPOINT_PROBE(timer_cancel) { return on_timer_cancel(ctx); }
+RAW_TRACEPOINT_PROBE(timer_expire_entry) { return on_timer_expire_entry(ctx); }
+RAW_TRACEPOINT_PROBE(timer_expire_exit) { return on_timer_expire_exit(ctx); }
