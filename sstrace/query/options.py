@@ -1,0 +1,586 @@
+"""Arguments → Command: ss's options with its own order of things, and sstrace's beside them.
+
+Enters: argv as latin-1 text (one character a byte), the dialect, and an ``Effects`` for the few options that act on the
+system where they stand. Leaves: a ``Command``, or an ``Early`` when nothing more is to be done, or an exception whose
+text is what ss would write. Nothing is printed or opened here.
+
+The life of a command line, as ss lives it: ``parse`` takes the options left to right, then the leading
+``state``/``exclude`` words, then settles tables, families and states. ``resolve`` parses the filter: later, because
+ss prints the summary of -s, scans processes and dumps -D before, and because names are looked up in the namespace
+that -N entered.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from sstrace.dialect import NEWEST, Dialect, dialect, parse_version
+from sstrace.errors import LookupFailed, SstraceError, UsageError
+from sstrace.model import (
+    AF_INET,
+    AF_INET6,
+    AF_NETLINK,
+    AF_PACKET,
+    AF_TIPC,
+    AF_UNIX,
+    AF_UNSPEC,
+    AF_VSOCK,
+    AF_XDP,
+    ALL_STATES,
+    Names,
+    Show,
+    State,
+    Table,
+)
+from sstrace.query import own, states
+from sstrace.query.command import Command, Early, Mode, Selection
+from sstrace.query.getopt import BadOption, Option, getopt
+from sstrace.query.usage import HELP, ss_usage
+
+__all__ = ["Effects", "mode_of", "parse", "resolve", "version_of"]
+
+
+class Effects(Protocol):
+    """What some options do to the system at their position in the command line."""
+
+    def enter_netns(self, name: str) -> None:
+        """-N: enter a network namespace; raises LookupFailed with ss's sentence."""
+        ...
+
+    def require_selinux(self) -> None:
+        """-Z, -z: raises LookupFailed with ss's sentence where SELinux is off."""
+        ...
+
+    def open_filter(self, path: str) -> Callable[[], bytes]:
+        """-F: open a file (first character ``-``: standard input), give what reads it; raises UsageError."""
+        ...
+
+
+_SHORT: Final = "dhaletuwxnro460spTbEf:mMiA:D:F:vVzZN:KHSO"
+
+# glibc lists ambiguous names in the table's order, so the order is part of the bytes.
+_LONG: Final = tuple(
+    Option(name, key, arguments)
+    for name, key, arguments in (
+        ("numeric", "n", 0),
+        ("resolve", "r", 0),
+        ("options", "o", 0),
+        ("extended", "e", 0),
+        ("memory", "m", 0),
+        ("info", "i", 0),
+        ("processes", "p", 0),
+        ("threads", "T", 0),
+        ("bpf", "b", 0),
+        ("events", "E", 0),
+        ("dccp", "d", 0),
+        ("tcp", "t", 0),
+        ("sctp", "S", 0),
+        ("udp", "u", 0),
+        ("raw", "w", 0),
+        ("unix", "x", 0),
+        ("tipc", "tipc", 0),
+        ("vsock", "vsock", 0),
+        ("all", "a", 0),
+        ("listening", "l", 0),
+        ("bound-inactive", "B", 0),
+        ("ipv4", "4", 0),
+        ("ipv6", "6", 0),
+        ("packet", "0", 0),
+        ("family", "f", 1),
+        ("socket", "A", 1),
+        ("query", "A", 1),
+        ("summary", "s", 0),
+        ("diag", "D", 1),
+        ("filter", "F", 1),
+        ("version", "V", 0),
+        ("help", "h", 0),
+        ("context", "Z", 0),
+        ("contexts", "z", 0),
+        ("net", "N", 1),
+        ("tipcinfo", "tipcinfo", 0),
+        ("tos", "tos", 0),
+        ("cgroup", "cgroup", 0),
+        ("kill", "K", 0),
+        ("no-header", "H", 0),
+        ("no-queues", "Q", 0),
+        ("xdp", "xdp", 0),
+        ("mptcp", "M", 0),
+        ("oneline", "O", 0),
+        ("inet-sockopt", "inet-sockopt", 0),
+        ("bpf-maps", "bpf-maps", 0),
+        ("bpf-map-id", "bpf-map-id", 1),
+    )
+)
+
+# Options that only set a flag; they are the members of _Line.flags.
+_FLAGS: Final = frozenset(
+    ("n", "r", "o", "e", "m", "i", "p", "T", "b", "E", "s", "K", "H", "Q", "O", "tipcinfo", "tos", "cgroup")
+) | {"inet-sockopt", "bpf-maps"}
+
+_FAMILIES: Final = {
+    "inet": AF_INET,
+    "inet6": AF_INET6,
+    "link": AF_PACKET,
+    "unix": AF_UNIX,
+    "netlink": AF_NETLINK,
+    "tipc": AF_TIPC,
+    "vsock": AF_VSOCK,
+    "xdp": AF_XDP,
+}
+_FAMILY_KEYS: Final = {
+    "4": AF_INET,
+    "6": AF_INET6,
+    "0": AF_PACKET,
+    "x": AF_UNIX,
+    "tipc": AF_TIPC,
+    "vsock": AF_VSOCK,
+    "xdp": AF_XDP,
+}
+_TABLE_KEYS: Final = {
+    "t": Table.TCP,
+    "M": Table.MPTCP,
+    "S": Table.SCTP,
+    "u": Table.UDP,
+    "d": Table.DCCP,
+    "w": Table.RAW,
+}
+_PACKET: Final = (Table.PACKET_RAW, Table.PACKET_DGRAM)
+_UNIX: Final = (Table.UNIX_STREAM, Table.UNIX_DGRAM, Table.UNIX_SEQPACKET)
+_VSOCK: Final = (Table.VSOCK_STREAM, Table.VSOCK_DGRAM)
+_QUERIES: Final = {
+    "all": tuple(table for table in Table if states.ALL_TABLES >> table & 1),
+    "inet": tuple(table for table in Table if states.INET_TABLES >> table & 1),
+    "udp": (Table.UDP,),
+    "dccp": (Table.DCCP,),
+    "tcp": (Table.TCP,),
+    "mptcp": (Table.MPTCP,),
+    "sctp": (Table.SCTP,),
+    "raw": (Table.RAW,),
+    "unix": _UNIX,
+    "unix_stream": (Table.UNIX_STREAM,),
+    "u_str": (Table.UNIX_STREAM,),
+    "unix_dgram": (Table.UNIX_DGRAM,),
+    "u_dgr": (Table.UNIX_DGRAM,),
+    "unix_seqpacket": (Table.UNIX_SEQPACKET,),
+    "u_seq": (Table.UNIX_SEQPACKET,),
+    "packet": _PACKET,
+    "packet_raw": (Table.PACKET_RAW,),
+    "p_raw": (Table.PACKET_RAW,),
+    "packet_dgram": (Table.PACKET_DGRAM,),
+    "p_dgr": (Table.PACKET_DGRAM,),
+    "netlink": (Table.NETLINK,),
+    "tipc": (Table.TIPC,),
+    "vsock": _VSOCK,
+    "vsock_stream": (Table.VSOCK_STREAM,),
+    "v_str": (Table.VSOCK_STREAM,),
+    "vsock_dgram": (Table.VSOCK_DGRAM,),
+    "v_dgr": (Table.VSOCK_DGRAM,),
+    "xdp": (Table.XDP,),
+}
+
+
+def _is_ss(program: str) -> bool:
+    # A link named ss to sstrace is a drop-in: no mode option needed, and messages begin as the user typed it.
+    return program.rpartition("/")[2] == "ss"
+
+
+def mode_of(argv: Sequence[str]) -> Mode:
+    """Guess the mode before the options are parsed: what an early mistake should look like, and which dialect is asked.
+
+    Only the spelling of messages hangs on it. Called as ``ss`` (a link), sstrace takes snapshots.
+    """
+    words = argv[1:]
+    if "--snapshot" in words or (argv and _is_ss(argv[0])):
+        return Mode.SNAPSHOT
+    return next((own.MODES[word[2:].partition("=")[0]] for word in words if own.is_mode(word)), Mode.TRACE)
+
+
+def version_of(argv: Sequence[str]) -> tuple[int, ...] | None:
+    """Give what --ss-version says, before the options are parsed; None when it is not there or not readable."""
+    for index, word in enumerate(argv):
+        name, equals, value = word.partition("=")
+        if name == "--ss-version":
+            if not equals:
+                value = argv[index + 1] if index + 1 < len(argv) else ""
+            try:
+                return parse_version(value)
+            except UsageError:
+                return None
+        if word == "--":
+            break
+    return None
+
+
+class _Masks:
+    """Tables, families and states while options accumulate: ss's struct filter, and its two ways to add to it."""
+
+    def __init__(self, release: Dialect) -> None:
+        self.dialect = release
+        self.tables = 0
+        self.families = 0
+        self.states = 0
+        self.chosen = 0
+        """The last of -a -l -B, or of the state words; 0: none."""
+        self.preferred = AF_UNSPEC
+        self.default = True
+        self.saw_query = False
+
+    def add_table(self, table: Table) -> None:
+        self.tables |= 1 << table
+        self.states |= states.table_states(table, self.dialect)
+        self.default = False
+
+    def add_family(self, family: int) -> None:
+        self.families |= 1 << family
+        self.states |= states.family_states(family, self.dialect)
+        self.preferred = family
+        self.default = False
+
+    def query(self, text: str) -> str | None:
+        """-A: give the word that is no table, or None."""
+        if not self.saw_query:
+            self.saw_query = True
+            self.tables = 0
+            self.chosen = self.chosen or states.connected_states(self.dialect)
+            self.default = False
+        for word in text.split(","):
+            tables = _QUERIES.get(word.removeprefix("!"))
+            if tables is None:
+                return word
+            for table in tables:
+                if word[:1] == "!":
+                    self.tables &= ~(1 << table)
+                else:
+                    self.add_table(table)
+        return None
+
+    def settle(self, *, live: bool) -> None:
+        """Apply the defaults, then complete tables by families and families by tables."""
+        if live and not self.tables and not self.families & ~(1 << AF_INET | 1 << AF_INET6) and not self.saw_query:
+            self.default = False
+            self.add_table(Table.TCP)
+        if self.default:
+            self.chosen = self.chosen or states.connected_states(self.dialect)
+            for table in _QUERIES["all"]:
+                self.add_table(table)
+        self.states = self.chosen or self.states
+        for number, families in states.TABLE_FAMILIES.items():
+            if self.tables >> number & 1 and not self.families & families:
+                self.families |= families
+        for family, tables in states.FAMILY_TABLES.items():
+            if self.families >> family & 1 and not self.tables & tables:
+                self.tables |= tables
+
+
+class _Line:
+    """One command line while its options are taken, left to right."""
+
+    def __init__(self, name: str, release: Dialect, effects: Effects | None, *, snapshot: bool) -> None:
+        self.name = name
+        """The program's name in front of sentences."""
+        self.release = release
+        self.effects = effects
+        self.snapshot = snapshot
+        self.masks = _Masks(release)
+        self.own = own.Collector()
+        self.flags: set[str] = set()
+        self.process_contexts = 0
+        self.socket_contexts = 0
+        self.map_ids: list[int] = []
+        self.netns: str | None = None
+        self.diag_file: str | None = None
+        self.filter_file: Callable[[], bytes] | None = None
+
+    def option(self, key: str, values: tuple[str, ...]) -> Early | None:
+        """Act on one option; give an Early when it ends the program."""
+        if key in _TABLE_KEYS:
+            self.masks.add_table(_TABLE_KEYS[key])
+        elif key in _FAMILY_KEYS:
+            self.masks.add_family(_FAMILY_KEYS[key])
+        elif key == "a":
+            self.masks.chosen = states.all_states(self.release)
+        elif key == "l":
+            self.masks.chosen = states.LISTENING
+        elif key == "B":
+            self.masks.chosen = 1 << State.BOUND_INACTIVE
+        elif key in _FLAGS:
+            if key == "bpf-maps" and self.map_ids:
+                raise LookupFailed(f"{self.name}: --bpf-maps and --bpf-map-id cannot be used together")
+            self.flags.add(key)
+        elif key == "f":
+            if values[0] == "help":
+                return Early(ss_usage(self.release) if self.snapshot else HELP)
+            family = _FAMILIES.get(values[0])
+            if family is None:
+                raise UsageError(f'{self.name}: "{values[0]}" is invalid family', usage=True)
+            self.masks.add_family(family)
+        elif key == "A":
+            wrong = self.masks.query(values[0])
+            if wrong is not None:
+                raise UsageError(f'{self.name}: "{wrong}" is illegal socket table id', usage=True)
+        elif key == "h":
+            return Early(ss_usage(self.release) if self.snapshot else HELP)
+        elif key in "Vv":
+            if self.snapshot:
+                return Early(f"ss utility, iproute2-{self.release.release}\n")
+            from sstrace import __version__
+
+            return Early(f"sstrace {__version__}, printing as iproute2-{self.release.release}\n")
+        elif key == "D":
+            self.diag_file = values[0]
+        elif key == "F":
+            if self.filter_file is not None:
+                raise UsageError("More than one filter file")
+            self.filter_file = self.effects.open_filter(values[0]) if self.effects is not None else bytes
+        elif key == "N":
+            if self.effects is not None:
+                self.effects.enter_netns(values[0])
+            self.netns = values[0]
+        elif key in "Zz":
+            if self.effects is not None:
+                self.effects.require_selinux()
+            self.process_contexts += 1
+            self.socket_contexts += key == "z"
+        elif key == "bpf-map-id":
+            if "bpf-maps" in self.flags:
+                raise LookupFailed(f"{self.name}: --bpf-maps and --bpf-map-id cannot be used together")
+            number = values[0]
+            if not (number.isascii() and number.isdecimal()) or int(number) >= 1 << 32:
+                raise LookupFailed(f"{self.name}: invalid BPF map ID {number}")
+            self.map_ids.append(int(number))
+        else:
+            self.own.add(key, values)
+        return None
+
+
+def parse(
+    argv: Sequence[str],
+    *,
+    release: Dialect | None = None,
+    effects: Effects | None = None,
+    posix: bool = False,
+) -> Command | Early:
+    """Parse a command line; ``argv[0]`` is the program's name as typed.
+
+    ``release`` is the ss to be identical to (default: what --ss-version says, else the newest known). Without
+    ``effects``,
+    -N, -Z, -z and -F are noted but do nothing. ``posix``: POSIXLY_CORRECT is set. Raises UsageError and LookupFailed
+    with ss's sentences; with ``usage`` set, ss's usage text follows on standard error.
+    """
+    release = release or dialect(version_of(argv) or NEWEST)
+    program = argv[0] if argv else "sstrace"
+    snapshot = mode_of(argv) is Mode.SNAPSHOT
+    name = "ss" if snapshot else "sstrace"
+
+    line = _Line(name, release, effects, snapshot=snapshot)
+    operands: list[str] = []
+    try:
+        for key, values in getopt(argv[1:], _short(release), _long(release), operands, posix=posix):
+            early = line.option(key, values)
+            if early is not None:
+                return early
+    except BadOption as error:
+        raise UsageError(f"{program if _is_ss(program) else name}: {error}", usage=True) from None
+
+    mode, own_options = line.own.finish(default=Mode.SNAPSHOT if _is_ss(program) else Mode.TRACE)
+    masks = line.masks
+    if mode is not Mode.SNAPSHOT:
+        _only_snapshots(line)
+    summary = "s" in line.flags
+    if summary and masks.default and not operands:
+        return _command(line, mode, own_options, listing=False)
+    transitions = _Transitions()
+    try:
+        _state_words(operands, transitions, line, trace=mode is Mode.TRACE)
+        if "E" in line.flags and mode is Mode.TRACE:
+            transitions.to_states &= 1 << State.CLOSE
+        masks.settle(live=mode is not Mode.SNAPSHOT)
+        stop = _nothing(line)
+    except SstraceError as error:
+        if not summary:
+            raise
+        stop = Early("", f"{error}\n", error.exit_code)
+    if stop is not None and not summary:
+        return stop
+    return _command(line, mode, own_options, operands=operands, stop=stop, transitions=transitions)
+
+
+def resolve(command: Command, names: Names) -> Command:
+    """Parse the filter of a command: give it with ``selection.filter`` set, and families narrowed as operands ask.
+
+    Reads the file of -F. Raises UsageError and LookupFailed with ss's sentences. With -D, ss does not look at the
+    filter.
+    """
+    if (not command.operands and command.filter_file is None) or command.selection.diag_file is not None:
+        return command
+    from sstrace.query.filter import parse as parse_filter
+
+    text = command.filter_file() if command.filter_file is not None else None
+    # Where the time in a state is not known, in a snapshot of the kernel, `held` must stay ss's host name.
+    held = command.mode is not Mode.SNAPSHOT or (
+        command.own.source is not None and command.own.source.kind != "netlink"
+    )
+    parsed = parse_filter(
+        command.operands,
+        names,
+        selection=command.selection,
+        file=text,
+        release=command.dialect,
+        rpc=command.show.resolve and not command.show.numeric,
+        held=held,
+    )
+    return msgspec.structs.replace(command, selection=parsed)
+
+
+def _short(release: Dialect) -> str:
+    return _SHORT + ("B" if release.bound_inactive else "") + ("Q" if release.queues_option else "")
+
+
+def _long(release: Dialect) -> list[Option]:
+    missing = set()
+    if not release.bound_inactive:
+        missing.add("B")
+    if not release.queues_option:
+        missing.add("Q")
+    if not release.bpf_maps:
+        missing |= {"bpf-maps", "bpf-map-id"}
+    return [*(option for option in _LONG if option.key not in missing), *own.OPTIONS]
+
+
+def _only_snapshots(line: _Line) -> None:
+    for flag, what in (("s", "-s counts sockets"), ("K", "-K closes what it lists")):
+        if flag in line.flags:
+            raise UsageError(f"sstrace: {what} once: use it with --snapshot")
+    if line.diag_file is not None:
+        raise UsageError("sstrace: -D dumps one table: use it with --snapshot, or --record to keep events")
+
+
+class _Transitions:
+    """The masks of state words over transitions; see ``Selection``."""
+
+    def __init__(self) -> None:
+        self.touch = ALL_STATES
+        self.avoid = 0
+        self.from_states = ALL_STATES
+        self.to_states = ALL_STATES
+
+
+def _state_words(operands: list[str], found: _Transitions, line: _Line, *, trace: bool) -> None:
+    """Take the leading ``state X``, ``exclude X`` (and in a trace ``from X``, ``to X``) off the operands."""
+    masks = line.masks
+    if trace and masks.chosen == states.LISTENING:
+        # -l in a trace: listeners come and go. CLOSE is in the mask for UDP's sake and would select every close.
+        found.touch = 1 << State.LISTEN
+    saw = saw_from = saw_to = False
+    taken = 0
+    while taken < len(operands):
+        word = operands[taken]
+        if word not in ("state", "exclude", "excl") and not (trace and word in ("from", "to")):
+            break
+        if taken + 1 == len(operands):
+            raise UsageError('Command line is not complete. Try option "help"')
+        value = operands[taken + 1]
+        scan = states.scan_transition if word in ("from", "to") else states.scan_state
+        mask = scan(value, line.release)
+        if mask is None:
+            raise UsageError(f"{line.name}: wrong state name: {value}")
+        if word == "from":
+            found.from_states = mask | (found.from_states if saw_from else 0)
+            saw_from = True
+        elif word == "to":
+            found.to_states = mask | (found.to_states if saw_to else 0)
+            saw_to = True
+        elif word == "state":
+            found.touch = mask | (found.touch if saw else 0)
+            found.avoid &= ~mask
+            masks.chosen = mask | (masks.chosen if saw else 0)
+            saw = True
+        else:
+            found.avoid |= mask
+            masks.chosen = (masks.chosen if saw else states.all_states(line.release)) & ~mask
+            found.touch = found.touch & ~mask if saw else ALL_STATES & ~mask
+            saw = True
+        taken += 2
+    del operands[:taken]
+
+
+def _nothing(line: _Line) -> Early | None:
+    masks = line.masks
+    for mask, what in ((masks.tables, "socket tables"), (masks.families, "families"), (masks.states, "socket states")):
+        if not mask:
+            return Early("", f"{line.name}: no {what} to show with such filter.\n", 0)
+    if line.diag_file is not None and not masks.tables >> Table.TCP & 1:
+        return Early("", f"{line.name}: tcpdiag dump requested and no tcp in filter.\n", 0)
+    return None
+
+
+def _one_bit(mask: int) -> bool:
+    return not mask & (mask - 1)
+
+
+def _command(
+    line: _Line,
+    mode: Mode,
+    own_options: own.Own,
+    *,
+    listing: bool = True,
+    operands: Sequence[str] = (),
+    stop: Early | None = None,
+    transitions: _Transitions | None = None,
+) -> Command:
+    flags = line.flags
+    masks = line.masks
+    chosen = transitions or _Transitions()
+    selection = Selection(
+        tables=masks.tables,
+        families=masks.families,
+        states=masks.states,
+        preferred=masks.preferred,
+        touch=chosen.touch,
+        avoid=chosen.avoid,
+        from_states=chosen.from_states,
+        to_states=chosen.to_states,
+        summary="s" in flags,
+        listing=listing,
+        diag_file=line.diag_file,
+        events="E" in flags,
+        kill="K" in flags,
+        netns=line.netns,
+        bpf_map_ids=tuple(line.map_ids),
+    )
+    # -Z -z and -z -Z show less than -z: ss counts both options and joins the counters with a bitwise "and".
+    both = line.process_contexts & line.socket_contexts
+    show = Show(
+        version=line.release.version,
+        header="H" not in flags,
+        netid=not _one_bit(masks.tables),
+        state=not _one_bit(masks.states),
+        queues="Q" not in flags,
+        oneline="O" in flags,
+        numeric="n" in flags,
+        resolve="r" in flags,
+        timers=bool(flags & {"o", "e", "b"}),
+        extended="e" in flags,
+        memory="m" in flags,
+        processes="p" in flags,
+        threads="T" in flags,
+        contexts=2 if both else 1 if line.process_contexts else 0,
+        info="i" in flags,
+        tipcinfo="tipcinfo" in flags,
+        tos="tos" in flags,
+        cgroup="cgroup" in flags,
+        bpf="b" in flags,
+        bpf_maps="bpf-maps" in flags or bool(line.map_ids),
+        inet_sockopt="inet-sockopt" in flags,
+    )
+    return Command(
+        mode=mode,
+        selection=selection,
+        show=show,
+        own=own_options,
+        dialect=line.release,
+        operands=tuple(operands),
+        filter_file=line.filter_file,
+        stop=stop,
+    )

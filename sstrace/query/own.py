@@ -1,0 +1,297 @@
+"""sstrace's own options: their names, and the reading of their values (durations, sizes, moments, sources).
+
+Every mistake is one sentence that says what would have been right.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from sstrace.dialect import parse_version
+from sstrace.errors import UsageError
+from sstrace.query.command import Mode, Own, Source, When
+from sstrace.query.getopt import Option
+
+__all__ = [
+    "METRICS_ADDRESS",
+    "METRICS_PORT",
+    "MODES",
+    "OPTIONS",
+    "Collector",
+    "Own",
+    "is_mode",
+    "parse_duration",
+    "parse_size",
+    "parse_when",
+]
+
+METRICS_ADDRESS: Final = "127.0.0.1"
+METRICS_PORT: Final = 9435
+"""Where --metrics listens unless told otherwise: loopback, so that nobody is served by accident."""
+
+MODES: Final[Mapping[str, Mode]] = {mode.value: mode for mode in Mode if mode is not Mode.TRACE}
+"""Option name → mode."""
+
+_ONE: Final = (
+    "from",
+    "at",
+    "record",
+    "replay",
+    "rotate",
+    "keep",
+    "schema",
+    "duration",
+    "count",
+    "ready-file",
+    "interval",
+    "poll",
+    "ss-version",
+    "group",
+    "on-full",
+    "output",
+    "sink",
+    "speed",
+    "color",
+)
+_NONE: Final = ("snapshot", "watch", "verify", "doctor", "stats", "json", "self-usage")
+
+OPTIONS: Final = tuple(
+    Option(name, f"--{name}", arguments, name in ("serve", "metrics"), True)
+    for name, arguments in (
+        *((name, 0) for name in (*_NONE, "serve", "metrics")),
+        *((name, 1) for name in _ONE),
+        ("between", 2),
+    )
+)
+"""For ``getopt``, which yields ``--name`` as their key."""
+
+# Option → (field of Own, what it may be).
+_CHOICES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "schema": ("schema", ("native", "ecs", "otel")),
+    "on-full": ("on_full", ("block", "drop")),
+    "color": ("color", ("auto", "always", "never")),
+}
+_DURATIONS: Final = {"duration": "duration_ns", "interval": "interval_ns", "poll": "poll_ns"}
+_COUNTS: Final = {"count": "count", "keep": "keep"}
+_PATHS: Final = {"record": "record", "ready-file": "ready_file", "output": "output", "group": "group"}
+_LISTS: Final = {"replay": "replay", "sink": "sink"}
+
+
+def is_mode(word: str) -> bool:
+    """Tell whether an argument names a mode: ``--watch``, ``--serve=PATH``."""
+    return word[:2] == "--" and word[2:].partition("=")[0] in MODES
+
+
+_UNITS: Final = {"": 10**9, "ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_UNITS_DAY: Final = {**_UNITS, "d": 86400 * 10**9}
+# Far beyond any use, and well inside what clocks and timers take (signed 64-bit nanoseconds: 292 years).
+_LONGEST: Final = 100 * 365 * 86400 * 10**9
+
+
+def _split_number(text: str) -> tuple[str, str]:
+    length = 0
+    while length < len(text) and text[length] in "0123456789.":
+        length += 1
+    return text[:length], text[length:]
+
+
+def _scaled(text: str, units: Mapping[str, int]) -> int | None:
+    """Read ``1.5s`` exactly (no float in between); None when it is not that."""
+    number, unit = _split_number(text)
+    whole, _, fraction = number.partition(".")
+    scale = units.get(unit)
+    if scale is None or not (whole + fraction).isdecimal() or "." in fraction or len(number) > 40:
+        return None
+    shift: int = 10 ** len(fraction)
+    return (int(whole or "0") * shift + int(fraction or "0")) * scale // shift
+
+
+def parse_duration(text: str) -> int | None:
+    """Give the nanoseconds of ``5`` (seconds), ``1.5s``, ``250ms``, ``5m``, ``2h``, ``1d``; None for anything else."""
+    ns = _scaled(text, _UNITS_DAY)
+    return ns if ns is not None and ns <= _LONGEST else None
+
+
+def parse_size(text: str) -> int | None:
+    """Give the bytes of ``4096``, ``100k``, ``100M``, ``2G`` (powers of 1024, with or without B); None for anything
+    else.
+    """
+    units = {"": 1}
+    for power, letter in enumerate("kmgt", 1):
+        units |= {letter: 1024**power, letter + "b": 1024**power, letter + "ib": 1024**power}
+    return _scaled(text.lower() if text.isascii() else "x", {"b": 1, **units})
+
+
+_NS: Final = 10**9
+
+
+def parse_when(text: str) -> When | None:
+    """Read a moment; None when it is none of these.
+
+    ``2026-01-31T13:55:00Z``, the same with an offset, without a zone, or with a blank for T; ``2026-01-31``; ``13:55``,
+    ``13:55:00.25``; ``@1769867700.5`` (seconds since 1970); ``+90``, ``+5m`` from the start; ``-5m`` back from the end.
+    """
+    kind: Literal["utc", "local", "clock", "start", "end"]
+    if text[:1] in ("+", "-"):
+        ns = parse_duration(text[1:])
+        return None if ns is None else When("start" if text[0] == "+" else "end", ns, text)
+    if text[:1] == "@":
+        ns = _scaled(text[1:], {"": _NS})
+        return None if ns is None or ns >= 1 << 63 else When("utc", ns, text)
+    # datetime keeps microseconds; the rest of the fraction is read here, so that a recording's own times can be typed.
+    main, fraction, zone = _cut_fraction(text)
+    from datetime import UTC, datetime, time
+
+    try:
+        if ":" in main[:3] and not zone:
+            clock = time.fromisoformat(main)
+            return When("clock", (clock.hour * 3600 + clock.minute * 60 + clock.second) * _NS + fraction, text)
+        moment = datetime.fromisoformat(main + zone)
+    except ValueError:
+        return None
+    kind = "local" if moment.tzinfo is None else "utc"
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    try:
+        since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    except OverflowError:
+        return None
+    ns = (since.days * 86400 + since.seconds) * _NS + fraction
+    return When(kind, ns, text) if 0 <= ns < 1 << 63 else None
+
+
+def _cut_fraction(text: str) -> tuple[str, int, str]:
+    """Split ``…:05.123456789Z`` into what stands before the point, the nanoseconds, and the zone."""
+    head, point, tail = text.partition(".")
+    if not point:
+        return text, 0, ""
+    length = 0
+    while length < len(tail) and tail[length] in "0123456789":
+        length += 1
+    if not 0 < length <= 9:
+        return text, 0, ""
+    return head, int(tail[:length].ljust(9, "0")), tail[length:]
+
+
+def _as_path(value: str) -> str:
+    # argv arrives a character a byte; open() wants what os.fsdecode gives.
+    return value.encode("latin-1", "replace").decode("utf-8", "surrogateescape")
+
+
+class Collector:
+    """Gathers sstrace's own options in the order of the command line; the last of a kind counts."""
+
+    def __init__(self) -> None:
+        self._fields: dict[str, Any] = {}
+        self._modes: list[str] = []
+
+    def add(self, key: str, values: tuple[str, ...]) -> None:
+        """Take one option as ``getopt`` yields it. Raises UsageError for a value that cannot be."""
+        name = key[2:]
+        value = values[0] if values else ""
+        fields = self._fields
+        if name in MODES:
+            if name not in self._modes:
+                self._modes.append(name)
+            if name == "serve" and values:
+                fields["serve_path"] = _filled(key, _as_path(value))
+        elif name in _CHOICES:
+            field, choices = _CHOICES[name]
+            if value not in choices:
+                raise UsageError(f'sstrace: {key} "{value}": it is one of {", ".join(choices)}')
+            fields[field] = value
+        elif name in _DURATIONS:
+            ns = parse_duration(value)
+            if not ns:
+                raise UsageError(f'sstrace: {key} "{value}" is not a time: write 5, 1.5s, 200ms, 5m or 2h')
+            fields[_DURATIONS[name]] = ns
+        elif name in _COUNTS:
+            if not (value.isascii() and value.isdecimal() and len(value) < 19 and int(value)):
+                raise UsageError(f'sstrace: {key} "{value}" is not a number of things: write 1 or more')
+            fields[_COUNTS[name]] = int(value)
+        elif name in _PATHS:
+            fields[_PATHS[name]] = _filled(key, _as_path(value))
+        elif name in _LISTS:
+            fields[_LISTS[name]] = (*fields.get(_LISTS[name], ()), _filled(key, _as_path(value)))
+        elif name == "from":
+            fields["source"] = _source(_filled(key, _as_path(value)))
+        elif name == "at":
+            fields["at"] = _when(key, value)
+        elif name == "between":
+            fields["between"] = (_when(key, value), _when(key, values[1]))
+        elif name == "rotate":
+            size = parse_size(value)
+            if not size:
+                raise UsageError(f'sstrace: {key} "{value}" is not a size: write 500k, 100M or 2G')
+            fields["rotate_bytes"] = size
+        elif name == "speed":
+            fields["speed"] = _speed(value)
+        elif name == "metrics":
+            fields["metrics"] = _listen(value) if values else (METRICS_ADDRESS, METRICS_PORT)
+        elif name == "ss-version":
+            try:
+                fields["ss_version"] = parse_version(value)
+            except UsageError as error:
+                raise UsageError(f"sstrace: {error}") from None
+        else:
+            fields[name.replace("-", "_")] = True
+
+    def finish(self, *, default: Mode) -> tuple[Mode, Own]:
+        """Give the mode and the options. Raises UsageError for options that exclude one another."""
+        if len(self._modes) > 1:
+            raise UsageError(f"sstrace: --{self._modes[0]} and --{self._modes[1]} are two modes: choose one")
+        mode = MODES[self._modes[0]] if self._modes else default
+        own = Own(**self._fields)
+        recorded = own.replay or (own.source is not None and own.source.kind == "file")
+        for given, option in ((own.at, "--at"), (own.between, "--between")):
+            if given is not None and not recorded:
+                raise UsageError(f"sstrace: {option} looks into a recording: name it with --from FILE or --replay FILE")
+        if own.speed is not None and not own.replay:
+            raise UsageError("sstrace: --speed is of a replay: name the recording with --replay FILE")
+        if own.keep is not None and own.rotate_bytes is None:
+            raise UsageError("sstrace: --keep counts rotated files: say when to rotate with --rotate SIZE")
+        if own.rotate_bytes is not None and own.record is None:
+            raise UsageError("sstrace: --rotate is of a recording: name it with --record FILE")
+        if own.schema is not None and not own.json:
+            raise UsageError("sstrace: --schema names the keys of --json: give both")
+        return mode, own
+
+
+def _filled(key: str, value: str) -> str:
+    if not value or "\0" in value:
+        raise UsageError(f"sstrace: {key} needs a name")
+    return value
+
+
+def _source(value: str) -> Source:
+    if value in ("netlink", "live"):
+        return Source(value)  # type: ignore[arg-type]  # the two are literals, which `in` does not narrow to
+    if value.startswith("live:"):
+        return Source("live", _filled("--from live:", value[5:]))
+    return Source("file", value)
+
+
+def _when(key: str, value: str) -> When:
+    when = parse_when(value)
+    if when is None:
+        raise UsageError(
+            f'sstrace: {key} "{value}" is not a moment: write 2026-01-31T13:55:00Z, 13:55:00, @1769867700, +5m or -5m'
+        )
+    return when
+
+
+def _speed(value: str) -> float:
+    if value == "max":
+        return 0.0
+    thousandths = _scaled(value.removesuffix("x"), {"": 1000})
+    if not thousandths or thousandths > 10**9:
+        raise UsageError(f'sstrace: --speed "{value}" is not a speed: write 1, 0.5, 10 or max')
+    return thousandths / 1000
+
+
+def _listen(value: str) -> tuple[str, int]:
+    address, colon, port = value.rpartition(":")
+    if not (port.isascii() and port.isdecimal() and len(port) < 6 and 0 < int(port) < 65536):
+        raise UsageError(f'sstrace: --metrics "{value}" is not [ADDR:]PORT: write 9435, 127.0.0.1:9435 or [::1]:9435')
+    if not colon:
+        address = METRICS_ADDRESS
+    return address.removeprefix("[").removesuffix("]"), int(port)
