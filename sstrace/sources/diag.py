@@ -1,0 +1,132 @@
+"""The NETLINK_SOCK_DIAG socket: requests out, datagrams in. Decodes nothing, so it cannot know where an answer ends.
+
+The caller does, from what its decoder says::
+
+    with Diag() as diag:
+        diag.send(request)
+        for datagram in diag:
+            batch = decode(datagram)
+            ...
+            if batch.done:
+                break
+
+An answer that was not read to its end leaves its rest in the socket: close a Diag that failed half way, do not reuse
+it.
+"""
+
+import errno
+import os
+import socket
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+
+from sstrace.errors import FeatureError, KernelError, PrivilegeError
+
+__all__ = [
+    "SKNLGRP_INET6_TCP_DESTROY",
+    "SKNLGRP_INET6_UDP_DESTROY",
+    "SKNLGRP_INET_TCP_DESTROY",
+    "SKNLGRP_INET_UDP_DESTROY",
+    "Diag",
+]
+
+_NETLINK_SOCK_DIAG = 4
+_SOL_NETLINK = 270
+_NETLINK_ADD_MEMBERSHIP = 1
+_SO_RCVBUFFORCE = 33
+
+SKNLGRP_INET_TCP_DESTROY = 1
+SKNLGRP_INET_UDP_DESTROY = 2
+SKNLGRP_INET6_TCP_DESTROY = 3
+SKNLGRP_INET6_UDP_DESTROY = 4
+
+# The kernel fills a dump's datagrams up to the size of the reader's buffer, with 32 KiB its limit (6.18); a datagram
+# of the destroy groups is one message. A buffer of 1 MiB is more than any kernel has been seen to use.
+_BUFFER = 1 << 20
+
+# What the kernel keeps for us between two reads of a multicast group; only bursts of closing sockets need it.
+_EVENT_BACKLOG = 8 << 20
+
+
+class Diag:
+    """One socket of the sock_diag protocol, in the network namespace that the thread is in now.
+
+    ``groups``: multicast groups to join (SKNLGRP_*), for the news of destroyed sockets; needs no privilege.
+    Raises FeatureError where the kernel has no sock_diag at all, PrivilegeError where a sandbox forbids it, else
+    KernelError.
+    """
+
+    def __init__(self, *, groups: Iterable[int] = ()) -> None:
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG)
+        except OSError as error:
+            raise _refusal("Cannot open netlink socket", error) from error
+        self._buffer = bytearray(_BUFFER)
+        self._view = memoryview(self._buffer)
+        try:
+            for group in groups:
+                self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+                self._enlarge()
+        except OSError as error:
+            self._socket.close()
+            raise _refusal("Cannot join the netlink group of destroyed sockets", error) from error
+
+    def _enlarge(self) -> None:
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _EVENT_BACKLOG)
+        except PermissionError:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _EVENT_BACKLOG)
+
+    def send(self, request: bytes) -> None:
+        """Send one request. The kernel starts the dump right here, and fails here when it has no memory for it."""
+        try:
+            self._socket.send(request)
+        except OSError as error:
+            raise _refusal("Cannot send a netlink request", error) from error
+
+    def receive(self) -> memoryview:
+        """Wait for the next datagram. The view is valid until the next call; copy what must live longer.
+
+        Raises KernelError: ENOBUFS means that events were lost (the socket stays usable), EMSGSIZE that a datagram
+        was cut.
+        """
+        try:
+            # With MSG_TRUNC the return value is the datagram's own length, even when it did not fit.
+            size = self._socket.recv_into(self._buffer, _BUFFER, socket.MSG_TRUNC)
+        except OSError as error:
+            raise _refusal("Cannot read from the netlink socket", error) from error
+        if size > _BUFFER:
+            raise KernelError(f"A netlink datagram of {size} bytes does not fit into {_BUFFER}", errno.EMSGSIZE)
+        if size == 0:
+            raise KernelError("The netlink socket has come to its end", errno.ENODATA)
+        return self._view[:size]
+
+    def __iter__(self) -> Iterator[memoryview]:
+        while True:
+            yield self.receive()
+
+    def fileno(self) -> int:
+        """The socket's file descriptor, for select and poll."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Close the socket; a dump under way is abandoned."""
+        self._socket.close()
+
+    def __enter__(self) -> "Diag":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _refusal(doing: str, error: OSError) -> KernelError | FeatureError | PrivilegeError:
+    number = error.errno or 0
+    text = f"{doing}: {os.strerror(number)}"
+    if number in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
+        return FeatureError(f"{text} (the kernel lacks CONFIG_INET_DIAG or CONFIG_NET)")
+    if number in (errno.EPERM, errno.EACCES):
+        return PrivilegeError(f"{text} (a sandbox or security policy forbids netlink)")
+    return KernelError(text, number)
