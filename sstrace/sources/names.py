@@ -1,0 +1,314 @@
+"""Numbers to names and back, asked of this machine: ``model.Names`` as the system knows it. Everything is lazy and
+remembered.
+
+Sources: the resolver libraries behind getservbyport(3) and gethostbyaddr(3), /etc/protocols, /etc/rpc, iproute2's
+nl_protos, /proc, and the cgroup2 mount. A long-running caller drops what may have changed with ``refresh``.
+"""
+
+import os
+import socket
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+
+from sstrace.errors import LookupFailed
+from sstrace.model import AF_INET, AF_INET6, AF_UNSPEC
+
+__all__ = ["SystemNames"]
+
+# include/uapi/linux/netlink.h, under the names that ss gives them.
+_NETLINK_PROTOCOLS = {
+    0: "rtnl",
+    1: "unused",
+    2: "usersock",
+    3: "fw",
+    4: "tcpdiag",
+    5: "nflog",
+    6: "xfrm",
+    7: "selinux",
+    8: "iscsi",
+    9: "audit",
+    10: "fiblookup",
+    11: "connector",
+    12: "nft",
+    13: "ip6fw",
+    14: "dec-rt",
+    15: "uevent",
+    16: "genl",
+    18: "scsi-trans",
+    19: "ecryptfs",
+    20: "rdma",
+    21: "crypto",
+}
+_NL_PROTOS = ("/etc/iproute2/nl_protos", "/usr/share/iproute2/nl_protos")
+
+_MAPPED = b"\0" * 10 + b"\xff\xff"
+
+_DEFAULT_EPHEMERAL = (1024, 4999)
+"""What ss assumes when the sysctl cannot be read."""
+
+
+class SystemNames:
+    """See ``model.Names``. ``environ`` gives PROC_ROOT and PROC_IP_LOCAL_PORT_RANGE, as ss reads them."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._proc = environ.get("PROC_ROOT") or "/proc"
+        self._range_file = environ.get("PROC_IP_LOCAL_PORT_RANGE")
+        if self._range_file is None:
+            self._range_file = f"{self._proc}/sys/net/ipv4/ip_local_port_range"
+        self._ifnames: dict[int, str] = {}
+        self._services: dict[tuple[int, str | None], str | None] = {}
+        self._hosts: dict[tuple[int, bytes], str | None] = {}
+        self._ephemeral: tuple[int, int] | None = None
+        self._rpc: dict[tuple[int, str], str] = {}
+        self._protocols: dict[int, str] | None = None
+        self._netlink: dict[int, str] | None = None
+        self._cgroups: dict[int, bytes] | None = None
+        self._lost_cgroups: set[int] = set()
+
+    def refresh(self) -> None:
+        """Forget what can change while one watches: interfaces, hosts, the port range, cgroups that were not found."""
+        self._ifnames.clear()
+        self._hosts.clear()
+        self._ephemeral = None
+        self._lost_cgroups.clear()
+
+    def ifname(self, index: int) -> str:
+        """Name of a network interface of this network namespace; ``if<index>`` when there is none."""
+        name = self._ifnames.get(index)
+        if name is None:
+            try:
+                name = socket.if_indextoname(index)
+            except (OSError, OverflowError):
+                name = f"if{index}"
+            self._ifnames[index] = name
+        return name
+
+    def ifindex(self, name: str) -> int | None:
+        """Index of a network interface by its name or alternative name; ``if7`` stands for 7 where no interface has
+        that name.
+        """
+        try:
+            return socket.if_nametoindex(name)
+        except (OSError, ValueError):
+            digits = name[2:]
+            return int(digits) if name[:2] == "if" and digits.isascii() and digits.isdecimal() else None
+
+    def service(self, port: int, protocol: str | None) -> str | None:
+        """Service of a port; ``protocol`` None matches any, then the first entry of the database wins."""
+        key = (port, protocol)
+        try:
+            return self._services[key]
+        except KeyError:
+            pass
+        try:
+            name: str | None = socket.getservbyport(port, protocol) if protocol else socket.getservbyport(port)
+        except (OSError, OverflowError):
+            name = None
+        self._services[key] = name
+        return name
+
+    def service_port(self, name: str, protocol: str | None) -> int | None:
+        """Port of a service, host order."""
+        try:
+            return socket.getservbyname(name, protocol) if protocol else socket.getservbyname(name)
+        except (OSError, ValueError):
+            return None
+
+    def ephemeral(self) -> tuple[int, int]:
+        """First and last local port that the kernel picks by itself, inclusive; 1024 and 4999 when that cannot be
+        read.
+        """
+        if self._ephemeral is None:
+            words = _read(self._range_file or "").split()[:2]
+            try:
+                first, last = map(int, words)
+                self._ephemeral = first, last
+            except ValueError:
+                self._ephemeral = _DEFAULT_EPHEMERAL
+        return self._ephemeral
+
+    def learn_rpc(self, programs: Iterable[tuple[int, str, int]]) -> None:
+        """Take in rpcbind's map, (program number, protocol, port): from then on ``rpc`` knows these ports.
+
+        A program that /etc/rpc has no name for is left out.
+        """
+        names: dict[int, str] = {}
+        for line in _read("/etc/rpc").splitlines():
+            words = line.partition(b"#")[0].split()
+            if len(words) >= 2 and words[1].isdigit():
+                names.setdefault(int(words[1]), words[0].decode("latin-1"))
+        for program, protocol, port in programs:
+            if program in names:
+                self._rpc[port, protocol] = f"rpc.{names[program]}"
+
+    def rpc(self, port: int, protocol: str) -> str | None:
+        """``rpc.NAME`` of a port by what ``learn_rpc`` was told."""
+        return self._rpc.get((port, protocol))
+
+    def host(self, family: int, address: bytes) -> str | None:
+        """Host name of an address; a v4-mapped one is looked up as IPv4, as ss does. ``None`` when it has no name."""
+        if family == AF_INET6 and address.startswith(_MAPPED):
+            family, address = AF_INET, address[12:]
+        key = (family, address)
+        try:
+            return self._hosts[key]
+        except KeyError:
+            pass
+        name: str | None = None
+        try:
+            name = socket.gethostbyaddr(socket.inet_ntop(family, address))[0]
+        except (OSError, ValueError):
+            name = None
+        self._hosts[key] = name
+        return name
+
+    def addresses(self, name: str, family: int) -> Sequence[tuple[int, bytes]]:
+        """Addresses of a host name, IPv4 before IPv6 where ``family`` is AF_UNSPEC; empty when there are none."""
+        found: list[tuple[int, bytes]] = []
+        if family in (AF_UNSPEC, AF_INET):
+            with suppress(OSError, ValueError):
+                # Not getaddrinfo: that sorts by RFC 6724, and ss shows the order of the hosts file.
+                found += [(AF_INET, socket.inet_aton(text)) for text in socket.gethostbyname_ex(name)[2]]
+        if family in (AF_UNSPEC, AF_INET6):
+            with suppress(OSError, ValueError):
+                answers = socket.getaddrinfo(name, None, AF_INET6, socket.SOCK_STREAM)
+                found += [(AF_INET6, socket.inet_pton(AF_INET6, str(a[4][0]).partition("%")[0])) for a in answers]
+        return found
+
+    def ip_protocol(self, number: int) -> str | None:
+        """Name from /etc/protocols, which Python's own library can only search the other way round."""
+        if self._protocols is None:
+            self._protocols = {}
+            for line in _read("/etc/protocols").splitlines():
+                words = line.partition(b"#")[0].split()
+                if len(words) >= 2 and words[1].isdigit():
+                    self._protocols.setdefault(int(words[1]), words[0].decode("latin-1"))
+        return self._protocols.get(number)
+
+    def _netlink_names(self) -> dict[int, str]:
+        if self._netlink is None:
+            self._netlink = dict(_NETLINK_PROTOCOLS)
+            text = b""
+            for path in _NL_PROTOS:
+                text = _read(path)
+                if text:
+                    break
+            for line in text.splitlines():
+                words = line.partition(b"#")[0].split()
+                try:
+                    number, name = int(words[0], 0), words[1].decode("latin-1")
+                except (IndexError, ValueError):
+                    continue
+                if 0 <= number < 256:
+                    self._netlink[number] = name
+        return self._netlink
+
+    def netlink_protocol(self, number: int) -> str | None:
+        """Name of a netlink protocol: iproute2's nl_protos file where there is one, else the names ss has built in."""
+        return self._netlink_names().get(number)
+
+    def netlink_protocol_number(self, name: str) -> int | None:
+        """Number of a netlink protocol by its name; a number in text is not looked at."""
+        for number, known in sorted(self._netlink_names().items()):
+            if known == name:
+                return number
+        return None
+
+    def process(self, pid: int) -> bytes | None:
+        """The comm of a process, up to its first ``)``; ``None`` when it cannot be read."""
+        try:
+            with open(f"{self._proc}/{pid}/stat", "rb") as file:
+                return file.read().partition(b"(")[2].partition(b")")[0]
+        except OSError:
+            return None
+
+    def process_context(self, pid: int) -> str | None:
+        """SELinux context of a process; ``None`` where there is none."""
+        text = _read(f"{self._proc}/{pid}/attr/current").rstrip(b"\0\n").decode("latin-1")
+        return text or None
+
+    def cgroup_mount(self) -> str | None:
+        """Where the first cgroup2 filesystem is mounted; ``None`` when none is."""
+        for line in _read(f"{self._proc}/mounts").splitlines():
+            words = line.split(b" ")
+            if len(words) > 2 and words[2] == b"cgroup2":
+                # mounts(5): blanks, tabs, newlines and backslashes of a path are written as octal escapes.
+                path = words[1]
+                for code, byte in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
+                    path = path.replace(code, byte)
+                return os.fsdecode(path)
+        return None
+
+    def cgroup_path(self, cgroup_id: int) -> bytes | None:
+        """Path of a cgroup below the mount, ``/`` for its root; ``None`` when no directory has this id.
+
+        The id is the directory's inode number (kernfs, Linux 5.5: 67c0496e87d1 "kernfs: convert kernfs_node->id from
+        union kernfs_node_id to u64"). The whole mount is scanned once; an unknown id leads to one more scan, then it
+        stays unknown.
+        """
+        if self._cgroups is None:
+            self._cgroups = self._scan_cgroups()
+        path = self._cgroups.get(cgroup_id)
+        if path is None and cgroup_id not in self._lost_cgroups:
+            self._cgroups = self._scan_cgroups()
+            path = self._cgroups.get(cgroup_id)
+            if path is None:
+                self._lost_cgroups.add(cgroup_id)
+        return path
+
+    def _scan_cgroups(self) -> dict[int, bytes]:
+        mount = self.cgroup_mount()
+        if mount is None:
+            return {}
+        top = os.fsencode(mount)
+        found: dict[int, bytes] = {}
+        try:
+            found[os.stat(top).st_ino] = b"/"  # noqa: PTH116 (pathlib is not loaded for this)
+        except OSError:
+            return found
+        waiting = [top]
+        while waiting:
+            directory = waiting.pop()
+            try:
+                with os.scandir(directory) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            found[entry.inode()] = entry.path[len(top) :]
+                            waiting.append(entry.path)
+            except OSError:
+                continue  # it was removed under our feet
+        return found
+
+    def cgroup_id(self, path: str) -> int:
+        """Id of a cgroup: ``path`` as it stands, and if that does not exist, below the cgroup2 mount.
+
+        Like ss it asks for the file handle, so that a directory of another filesystem gives a number that no cgroup
+        has. The text of LookupFailed is ss's.
+        """
+        # Only a filter with ``cgroup`` in it comes here; ctypes would cost every other start some milliseconds.
+        from sstrace.sources.handle import handle_of
+
+        handle = handle_of(path)
+        if isinstance(handle, int):
+            below = path.lstrip("/")
+            if not below:
+                raise LookupFailed("Invalid cgroup2 path")
+            mount = self.cgroup_mount()
+            if mount is None:
+                raise LookupFailed("Failed to find cgroup2 mount")
+            handle = handle_of(f"{mount}/{below}")
+            if isinstance(handle, int):
+                raise LookupFailed(f"Failed to get cgroup2 ID: {os.strerror(handle)}")
+        if len(handle) != 8:
+            raise LookupFailed("Invalid size of cgroup2 ID")
+        return int.from_bytes(handle, sys.byteorder)
+
+
+def _read(path: str) -> bytes:
+    """The whole file, empty when it cannot be read: these files only improve what is printed."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (OSError, ValueError):
+        return b""
