@@ -1,21 +1,63 @@
-"""Filter expressions: tokens, grammar, AST. Pure; names are asked of a ``model.Names``.
+"""Filter expressions: tokens, grammar, AST.
 
-(The grammar is in ``parse``.)
+Enters: the operands of a command line (latin-1 text), the bytes of a -F file, a ``model.Names`` for what must be
+looked up. Leaves: the selection with its filter, and with its families narrowed as operands ask.
+
+The language is ss's, with its ways: words are cut at blanks, ``\\`` takes the next character literally; ``and`` and
+``or`` bind alike, from left to right; an operand means what the last keyword says; an operand that fixes a family (by
+prefix, or because a family option was given) narrows the tables to it and is the family of all operands after it. A
+word is looked up as soon as it is read, so of two mistakes the earlier one is told.
+
+sstrace adds one test, ``held OP DURATION``. ``held`` is a keyword only where a test may begin: there ss knows no
+operand, so nothing that ss accepts changes its meaning (``src held`` is still a host).
 """
+
+from collections.abc import Iterator, Sequence
+from socket import inet_pton
+from typing import Final, Literal, NoReturn
 
 import msgspec
 
-__all__ = ["And", "Autobound", "Cgroup", "Compare", "Device", "Expr", "Held", "Host", "Mark", "Match", "Not", "Or"]
+from sstrace.dialect import Dialect, link_protocol_number
+from sstrace.errors import LookupFailed, UsageError
+from sstrace.model import (
+    AF_INET,
+    AF_INET6,
+    AF_NETLINK,
+    AF_PACKET,
+    AF_UNIX,
+    AF_UNSPEC,
+    AF_VSOCK,
+    Names,
+    Table,
+)
+from sstrace.query.numbers import get_integer, get_unsigned, scan_integer, strtoul
+
+__all__ = [
+    "Autobound",
+    "Cgroup",
+    "Chain",
+    "Compare",
+    "Device",
+    "Expr",
+    "Held",
+    "Host",
+    "Mark",
+    "Match",
+    "Not",
+    "Scope",
+    "parse_filter",
+]
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
     """One host operand: an address prefix of a family, a port, or for unix a glob."""
 
-    family: int
+    family: int = AF_UNSPEC
     """The pattern's own family; AF_UNSPEC for a bare port, ``*`` and ``any``."""
     address: bytes = b"\0\0\0\0"
-    """Network order. For packet and netlink the protocol number, for vsock the CID: 4 bytes little-endian, as ss
-    keeps them."""
+    """16 bytes for IPv6, else 4: network order for IPv4; for packet and netlink the protocol, for vsock the CID, as
+    ss keeps them, in the machine's order (written here as little-endian)."""
     bits: int = 0
     """Prefix length; 0 matches every address."""
     port: int = -1
@@ -38,8 +80,7 @@ class Compare(msgspec.Struct, frozen=True):
     local: bool
     at_least: bool
     """>= when set, else <=."""
-    host: Host
-    """Only its port counts."""
+    port: int
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -66,25 +107,11 @@ class Autobound(msgspec.Struct, frozen=True):
 
 
 class Held(msgspec.Struct, frozen=True):
-    """``held`` OP DURATION, sstrace's own: how long the socket has been in its state."""
+    """``held`` OP DURATION: how long the socket has been in its state."""
 
     at_least: bool
     """>= when set, else <=."""
     ns: int
-
-
-class And(msgspec.Struct, frozen=True):
-    """Both."""
-
-    left: "Expr"
-    right: "Expr"
-
-
-class Or(msgspec.Struct, frozen=True):
-    """Either."""
-
-    left: "Expr"
-    right: "Expr"
 
 
 class Not(msgspec.Struct, frozen=True):
@@ -93,4 +120,556 @@ class Not(msgspec.Struct, frozen=True):
     inner: "Expr"
 
 
-Expr = And | Or | Not | Match | Compare | Device | Mark | Cgroup | Autobound | Held
+class Chain(msgspec.Struct, frozen=True):
+    """Tests joined by ``and`` and ``or``, evaluated strictly from left to right: ``A or B and C`` is ``(A or B) and
+    C``.
+
+    Two or more tests: one alone is not wrapped.
+    """
+
+    first: "Expr"
+    rest: tuple[tuple[Literal["and", "or"], "Expr"], ...]
+
+
+Expr = Chain | Not | Match | Compare | Device | Mark | Cgroup | Autobound | Held
+
+_AND: Final = frozenset(("&", "&&", "and"))
+_OR: Final = frozenset(("|", "||", "or"))
+_NOT: Final = frozenset(("!", "not"))
+_OPERATORS: Final = {
+    ">=": ">=",
+    "ge": ">=",
+    "geq": ">=",
+    "<=": "<=",
+    "le": "<=",
+    "leq": "<=",
+    "!=": "!=",
+    "ne": "!=",
+    "neq": "!=",
+    "=": "=",
+    "==": "=",
+    "eq": "=",
+    ">": ">",
+    "gt": ">",
+    "<": "<",
+    "lt": "<",
+}
+_KEYWORDS: Final = frozenset(("dst", "src", "dport", "sport", "dev", "fwmark", "cgroup", "autobound"))
+
+# Parentheses and negations inside one another. ss stops at 10,000; nobody writes hundreds, and each is a call inside a
+# call when rows are matched, of which Python allows 1,000.
+_DEEPEST: Final = 200
+
+_LONGEST_LINE: Final = 1022
+"""Of a -F file, its newline counted: ss reads lines into 1,024 bytes and takes a full buffer for a line too long."""
+
+
+class Scope(msgspec.Struct):
+    """What operands read and change while a filter is parsed."""
+
+    tables: int
+    families: int
+    preferred: int
+
+
+class _Token(msgspec.Struct):
+    kind: str
+    """A keyword, an operator, ``and or ! ( )``, ``operand``, or ``end``."""
+    value: "tuple[Host, ...] | Expr | int | None" = None
+
+
+def parse_filter(
+    operands: Sequence[str],
+    file: bytes | None,
+    names: Names,
+    scope: Scope,
+    release: Dialect,
+    *,
+    rpc: bool = False,
+    held: bool = False,
+) -> Expr | None:
+    """Parse a filter; None when there is none. ``scope`` is changed as operands fix families.
+
+    ``file`` is the content of -F, whose lines follow the operands. ``rpc``: services may be named as rpcbind does (-r).
+    ``held``: the word is known. Raises UsageError for mistakes of syntax, LookupFailed for names that do not exist,
+    with ss's sentences.
+    """
+    return _Parser(_words(operands, file), _Operands(names, scope, release, rpc=rpc), held=held).parse()
+
+
+def _words(operands: Sequence[str], file: bytes | None) -> Iterator[str]:
+    for operand in operands:
+        yield from _cut(operand)
+    if not file:
+        return
+    lines = file.split(b"\n")
+    for number, line in enumerate(lines):
+        ended = number + 1 < len(lines)
+        if not line and not ended:
+            return
+        text = line.partition(b"\0")[0]
+        if not text and line:
+            raise UsageError("Invalid line")
+        if len(text) + (ended and text == line) > _LONGEST_LINE:
+            raise UsageError("Too long line in filter")
+        # "0" besides "#": a slip in ss's source that became its behaviour.
+        if text[:1] not in (b"#", b"0"):
+            yield from _cut(text.decode("latin-1"))
+
+
+def _cut(text: str) -> Iterator[str]:
+    """Cut at blanks and tabs; a backslash takes the next character as it is. A lone backslash is an empty word."""
+    if "\\" not in text:
+        for part in text.split(" "):
+            for word in part.split("\t") if "\t" in part else (part,):
+                if word:
+                    yield word
+        return
+    at = 0
+    while at < len(text):
+        if text[at] in " \t":
+            at += 1
+            continue
+        taken = []
+        while at < len(text) and text[at] not in " \t":
+            if text[at] == "\\":
+                at += 1
+            taken.append(text[at : at + 1])
+            at += 1
+        yield "".join(taken)
+
+
+class _Parser:
+    """The grammar. Keeps its own stack, so that no nesting of a user reaches Python's."""
+
+    def __init__(self, words: Iterator[str], operands: "_Operands", *, held: bool) -> None:
+        self._words = words
+        self._operands = operands
+        self._held = held
+        self._kind = ""
+        """The last keyword: what an operand means."""
+
+    def parse(self) -> Expr | None:
+        """List := test | list ``and`` test | list ``or`` test | list test;  test := ``(`` list ``)`` | ``!`` test |
+        …
+        """
+        outer: list[_Level] = []
+        level = _Level()
+        token = self._next()
+        if token.kind == "end":
+            return None
+        expecting = True
+        while True:
+            kind = token.kind
+            if kind == "!":
+                if not expecting:
+                    level.operator = "and"
+                    expecting = True
+                level.negations += 1
+                if level.negations + len(outer) > _DEEPEST:
+                    _exhausted()
+            elif kind == "(":
+                if not expecting:
+                    level.operator = "and"
+                    expecting = True
+                outer.append(level)
+                level = _Level()
+                if len(outer) > _DEEPEST:
+                    _exhausted()
+            elif kind in _KEYWORDS or kind == "held":
+                if not expecting:
+                    level.operator = "and"
+                level.add(self._test(kind))
+                expecting = False
+            elif expecting:
+                _bellow()
+            elif kind in ("and", "or"):
+                level.operator = kind
+                expecting = True
+            elif kind == ")" and outer:
+                inner = level.expression()
+                level = outer.pop()
+                level.add(inner)
+            elif kind == "end" and not outer:
+                return level.expression()
+            else:
+                _bellow()
+            token = self._next()
+
+    def _test(self, kind: str) -> Expr:
+        if kind == "autobound":
+            return Autobound()
+        token = self._next(operand=True)
+        operator = "="
+        if token.kind in (">=", "<=", "!=", "=", ">", "<"):
+            operator = token.kind
+            allowed = {"src": "=", "dst": "=", "dev": "= !=", "fwmark": "= !=", "cgroup": "= !="}.get(kind)
+            if allowed is not None and operator not in allowed.split():
+                _bellow()
+            token = self._next(operand=True)
+        if token.kind != "operand":
+            _bellow()
+        value = token.value
+        if kind == "held":
+            return _held(operator, value if isinstance(value, int) else 0)
+        if not isinstance(value, tuple):
+            # dev, fwmark, cgroup: the operand is the test.
+            assert value is not None
+            assert not isinstance(value, int)
+            return Not(value) if operator == "!=" else value
+        local = kind in ("src", "sport")
+        if operator in ("=", "!="):
+            match = Match(local, value)
+            return Not(match) if operator == "!=" else match
+        compare = Compare(local, operator in (">=", "<"), value[0].port)
+        return Not(compare) if operator in (">", "<") else compare
+
+    def _next(self, *, operand: bool = False) -> _Token:
+        """Read a token; ``operand``: one may stand here, so ``held`` is not a keyword."""
+        word = next(self._words, None)
+        if word is None:
+            return _Token("end")
+        if word in _NOT:
+            return _Token("!")
+        if word in _AND:
+            return _Token("and")
+        if word in _OR:
+            return _Token("or")
+        if word in ("(", ")"):
+            return _Token(word)
+        if word in _KEYWORDS or (word == "held" and self._held and not operand):
+            self._kind = word
+            return _Token(word)
+        operator = _OPERATORS.get(word)
+        if operator is not None:
+            return _Token(operator)
+        return _Token("operand", self._operands.read(self._kind, word))
+
+
+class _Level(msgspec.Struct):
+    """What stands between two parentheses while it is read."""
+
+    first: Expr | None = None
+    rest: list[tuple[Literal["and", "or"], Expr]] = msgspec.field(default_factory=list)
+    operator: str = "and"
+    negations: int = 0
+
+    def add(self, test: Expr) -> None:
+        while self.negations:
+            test = Not(test)
+            self.negations -= 1
+        if self.first is None:
+            self.first = test
+        else:
+            self.rest.append(("or" if self.operator == "or" else "and", test))
+
+    def expression(self) -> Expr:
+        assert self.first is not None
+        return Chain(self.first, tuple(self.rest)) if self.rest else self.first
+
+
+def _bellow(what: str = "syntax error") -> NoReturn:
+    raise UsageError(f'ss: bison bellows (while parsing filter): "{what}!" Sorry.', usage=True)
+
+
+def _exhausted() -> NoReturn:
+    # What ss says at its own, deeper limit.
+    _bellow("memory exhausted")
+
+
+def _held(operator: str, ns: int) -> Expr:
+    """The six operators; equality means: the same when both are cut to the unit in which the duration was whole."""
+    grain = next(unit for unit in (10**9, 10**6, 10**3, 1) if ns % unit == 0)
+    if operator == ">=":
+        return Held(True, ns)
+    if operator == "<":
+        return Not(Held(True, ns))
+    if operator == "<=":
+        return Held(False, ns)
+    if operator == ">":
+        return Not(Held(False, ns))
+    equal = Chain(Held(True, ns), (("and", Held(False, ns + grain - 1)),))
+    return Not(equal) if operator == "!=" else equal
+
+
+class _Operands:
+    """Operands to values: everything that is looked up, and the family that sticks."""
+
+    def __init__(self, names: Names, scope: Scope, release: Dialect, *, rpc: bool) -> None:
+        self._names = names
+        self._scope = scope
+        self._release = release
+        self._rpc = rpc
+        self._port_bits = 64 if release.unsigned_inode else 32
+
+    def read(self, kind: str, word: str) -> tuple[Host, ...] | Expr | int:
+        """Read an operand of the last keyword ("": none yet). Raises LookupFailed."""
+        if kind == "held":
+            from sstrace.query.own import parse_duration
+
+            ns = parse_duration(word)
+            if ns is None:
+                raise UsageError(f'sstrace: held "{word}" is not a time: write 5, 1.5s, 200ms, 5m or 2h')
+            return ns
+        if kind == "dev":
+            return self._device(word)
+        if kind == "fwmark":
+            return _mark(word)
+        if kind == "cgroup":
+            return self._cgroup(word)
+        hosts = self._host(word, port_only=kind in ("sport", "dport"))
+        if hosts is None:
+            raise LookupFailed("Cannot parse dst/src address.")
+        return hosts
+
+    def _index(self, name: str) -> int:
+        """Give the index of a device, also by the ``if7`` that ss prints for one without a name; 0: none."""
+        index = self._names.ifindex(name)
+        if index is None and name.startswith("if"):
+            index = scan_unsigned(name, 2)
+        return index or 0
+
+    def _device(self, word: str) -> Device:
+        index = self._index(word)
+        if not index:
+            number = get_unsigned(word)
+            if number is None:
+                raise LookupFailed("Cannot parse device.")
+            index = number
+        return Device(index)
+
+    def _cgroup(self, word: str) -> Cgroup:
+        try:
+            number = self._names.cgroup_id(word)
+        except LookupFailed as error:
+            raise LookupFailed(f"{error}\nCannot parse cgroup {word}.") from None
+        if not number:
+            raise LookupFailed(f"Cannot parse cgroup {word}.")
+        return Cgroup(number)
+
+    def _host(self, word: str, *, port_only: bool) -> tuple[Host, ...] | None:
+        family = self._scope.preferred
+        for prefix, fixed in _PREFIXES:
+            if word.startswith(prefix):
+                family = fixed
+                word = word[len(prefix) :]
+                break
+        hosts: tuple[Host, ...] | None
+        if family == AF_UNIX:
+            hosts = (Host(family=AF_UNIX, bits=8 * len(word), glob=word),)
+        elif family == AF_PACKET:
+            hosts = self._packet(word, port_only=port_only)
+        elif family == AF_NETLINK:
+            hosts = self._netlink(word, port_only=port_only)
+        elif family == AF_VSOCK:
+            hosts = _vsock(word, port_only=port_only)
+        else:
+            hosts = self._inet(word, family, port_only=port_only)
+        if hosts is not None and family != AF_UNSPEC:
+            self._scope.families = 1 << family
+            self._scope.preferred = family
+        return hosts
+
+    def _packet(self, word: str, *, port_only: bool) -> tuple[Host, ...] | None:
+        protocol, port_text = _split_port(word, port_only=port_only)
+        port = -1
+        if port_text not in ("", "*", None):
+            number = get_integer(port_text, self._port_bits)
+            if number is None:
+                number = self._index(port_text)
+                if number <= 0:
+                    return None
+            port = number
+        if port_only or protocol in ("", "*"):
+            return (Host(family=AF_PACKET, port=port),)
+        code = link_protocol_number(protocol, self._release)
+        if code is None:
+            code = get_unsigned(protocol, 0xFFFF)
+        if code is None:
+            return None
+        return (Host(family=AF_PACKET, address=code.to_bytes(4, "little"), bits=32, port=port),)
+
+    def _netlink(self, word: str, *, port_only: bool) -> tuple[Host, ...] | None:
+        protocol, port_text = _split_port(word, port_only=port_only)
+        port = -1
+        if port_text not in ("", "*", None):
+            number = get_integer(port_text, self._port_bits)
+            if number is None:
+                if port_text != "kernel":
+                    return None
+                number = 0
+            port = number
+        if port_only or protocol in ("", "*"):
+            return (Host(family=AF_NETLINK, port=port),)
+        code = self._names.netlink_protocol_number(protocol)
+        if code is None:
+            code = get_unsigned(protocol, 255)
+        if code is None:
+            return None
+        return (Host(family=AF_NETLINK, address=code.to_bytes(4, "little"), bits=32, port=port),)
+
+    def _inet(self, word: str, family: int, *, port_only: bool) -> tuple[Host, ...] | None:
+        address = word
+        if address[:1] == "[":
+            address, bracket, port_text = address[1:].partition("]")
+            if not bracket:
+                return None
+        elif address[:1] == "*":
+            port_text = address[1:]
+        else:
+            # A colon before the slash belongs to the address: fe80::/10.
+            colon = address.rfind(":", max(address.find("/"), 0))
+            port_text = address[colon:] if colon >= 0 else ""
+            if colon >= 0 and not port_only:
+                address = address[:colon]
+        if port_only:
+            port_text = address
+        port = self._port(port_text.removeprefix(":"))
+        if port is None:
+            return None
+        if port_only or address[:1] in ("", "*"):
+            return (Host(port=port),)
+        prefix = _prefix(address, family)
+        if prefix is not None:
+            found, raw, bits = prefix
+            return (Host(family=found, address=raw, bits=bits, port=port),)
+        addresses: list[tuple[int, bytes]] = []
+        for wanted in (AF_INET, AF_INET6) if family == AF_UNSPEC else (family,):
+            if wanted in (AF_INET, AF_INET6):
+                addresses += [pair for pair in self._names.addresses(address, wanted) if pair[0] == wanted]
+        if not addresses:
+            raise LookupFailed(
+                f'Error: an inet prefix is expected rather than "{address}".\nCannot parse dst/src address.'
+            )
+        return tuple(Host(family=found, address=raw, bits=8 * len(raw), port=port) for found, raw in addresses)
+
+    def _port(self, text: str) -> int | None:
+        """Read a port; -1: any, None: said already that it is none."""
+        if text[:1] in ("", "*"):
+            return -1
+        number = get_integer(text, self._port_bits)
+        if number is not None:
+            return number
+        protocols = [name for name, table in _SERVICES if self._scope.tables >> table & 1]
+        ports = [port for name in protocols if (port := self._names.service_port(text, name)) is not None]
+        if not ports and self._rpc and text.startswith("rpc."):
+            ports = [p for p in range(1, 65536) for name in protocols if self._names.rpc(p, name) == text]
+        if len(set(ports)) > 1:
+            raise LookupFailed(f'Error: ambiguous port "{text}".\nCannot parse dst/src address.')
+        if not ports or ports[0] <= 0:
+            raise LookupFailed(f'Error: "{text}" does not look like a port.\nCannot parse dst/src address.')
+        return ports[0]
+
+
+# getservbyname is asked for udp first; what counts is only whether both know the name and disagree.
+_SERVICES: Final = (("udp", Table.UDP), ("tcp", Table.TCP))
+
+_PREFIXES: Final = (
+    ("unix:", AF_UNIX),
+    ("link:", AF_PACKET),
+    ("netlink:", AF_NETLINK),
+    ("vsock:", AF_VSOCK),
+    ("inet:", AF_INET),
+    ("inet6:", AF_INET6),
+)
+
+
+def _split_port(word: str, *, port_only: bool) -> tuple[str, str | None]:
+    """Split ``PROTO:PORT`` of the families that have no colons in their addresses; None: no port was given."""
+    if port_only:
+        return "", word.removeprefix(":")
+    head, colon, tail = word.partition(":")
+    return head, tail if colon else None
+
+
+def _vsock(word: str, *, port_only: bool) -> tuple[Host, ...] | None:
+    cid_text, port_text = _split_port(word, port_only=port_only)
+    port = -1
+    if port_text is not None and port_text != "*":
+        number = get_unsigned(port_text)
+        if number is None:
+            return None
+        # The pattern's port is a signed integer: 4294967295 is -1 there, and so any.
+        port = number - (1 << 32) if number >> 31 else number
+    # ss reads the CID, refuses a bad one, and then overwrites the length of the prefix: it is never compared.
+    cid = 0xFFFFFFFF if port_only or cid_text in ("", "*") else get_unsigned(cid_text)
+    if cid is None:
+        return None
+    return (Host(family=AF_VSOCK, address=cid.to_bytes(4, "little"), port=port),)
+
+
+def _mark(word: str) -> Mark:
+    value, at = scan_integer(word)
+    mask = 0xFFFFFFFF
+    ok = at > 0
+    if "/" in word:
+        ok = ok and word[at : at + 1] == "/"
+        mask, after = scan_integer(word, at + 1)
+        ok = ok and after > at + 1
+    if not ok:
+        raise LookupFailed(f"Cannot parse mark {word}.")
+    return Mark(value, mask)
+
+
+def scan_unsigned(text: str, at: int) -> int:
+    """Read decimal digits at an index, modulo 2**32; 0 when there are none."""
+    end = at
+    while end < len(text) and text[end] in "0123456789":
+        end += 1
+    return int(text[at : min(end, at + 20)] or "0") & 0xFFFFFFFF
+
+
+def _prefix(text: str, family: int) -> tuple[int, bytes, int] | None:
+    """Read ADDRESS[/LENGTH]: (family, bytes, prefix length); None when it is no numeric address of the family."""
+    address, slash, length = text.partition("/")
+    if address in ("any", "all", "default"):
+        return None if slash else (family, b"\0" * (16 if family == AF_INET6 else 4), 0)
+    if ":" in address:
+        found = AF_INET6
+        raw = _ipv6(address)
+    else:
+        found = AF_INET
+        raw = _ipv4(address)
+    if raw is None or family not in (AF_UNSPEC, found):
+        return None
+    if not slash:
+        return found, raw, 8 * len(raw)
+    bits = _netmask(length)
+    return None if bits is None or bits > 8 * len(raw) else (found, raw, bits)
+
+
+def _ipv4(text: str) -> bytes | None:
+    """Read one to four numbers joined by dots, as ss does and nobody else: the missing ones are the last."""
+    parts: list[int] = []
+    while len(parts) < 4:
+        number, at, _ = strtoul(text)
+        if not at or number > 255:
+            return None
+        parts.append(number)
+        if at == len(text):
+            return bytes((*parts, 0, 0, 0)[:4])
+        if text[at] != ".":
+            return None
+        text = text[at + 1 :]
+    return None
+
+
+def _ipv6(text: str) -> bytes | None:
+    try:
+        return inet_pton(AF_INET6, text)
+    except (OSError, ValueError, UnicodeError):
+        return None
+
+
+def _netmask(text: str) -> int | None:
+    """Read a prefix length, or an IPv4 netmask without holes."""
+    number = get_unsigned(text)
+    if number is not None:
+        return number
+    if text in ("any", "all", "default"):
+        return 0
+    raw = _ipv4(text) if ":" not in text else None
+    if raw is None:
+        return None
+    host = ~int.from_bytes(raw, "big") & 0xFFFFFFFF
+    return None if host & (host + 1) else 32 - host.bit_length()

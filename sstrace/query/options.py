@@ -414,23 +414,23 @@ def resolve(command: Command, names: Names) -> Command:
     """
     if (not command.operands and command.filter_file is None) or command.selection.diag_file is not None:
         return command
-    from sstrace.query.filter import parse as parse_filter
+    from sstrace.query.filter import Scope, parse_filter
 
-    text = command.filter_file() if command.filter_file is not None else None
     # Where the time in a state is not known, in a snapshot of the kernel, `held` must stay ss's host name.
-    held = command.mode is not Mode.SNAPSHOT or (
-        command.own.source is not None and command.own.source.kind != "netlink"
-    )
-    parsed = parse_filter(
+    source = command.own.source
+    selection = command.selection
+    scope = Scope(selection.tables, selection.families, selection.preferred)
+    expression = parse_filter(
         command.operands,
+        command.filter_file() if command.filter_file is not None else None,
         names,
-        selection=command.selection,
-        file=text,
-        release=command.dialect,
+        scope,
+        command.dialect,
         rpc=command.show.resolve and not command.show.numeric,
-        held=held,
+        held=command.mode is not Mode.SNAPSHOT or (source is not None and source.kind != "netlink"),
     )
-    return msgspec.structs.replace(command, selection=parsed)
+    resolved = msgspec.structs.replace(selection, filter=expression, families=scope.families, preferred=scope.preferred)
+    return msgspec.structs.replace(command, selection=resolved)
 
 
 def _short(release: Dialect) -> str:
