@@ -1,0 +1,223 @@
+"""Rows of the inet tables (tcp, mptcp, dccp, udp, raw, sctp) → cells.
+
+Order of the extras in a row: users, timer (-o), details (-e), --tos, --cgroup, --inet-sockopt, then the block of -m
+and -i (its text: ``render.info``). Through /proc the tables know less, and ss prints them by another path: see
+``_from_proc``.
+"""
+
+from collections.abc import Callable
+
+from sstrace.model import AF_INET6, STATE_TEXT, InetSocket, Table
+from sstrace.render import info
+from sstrace.render.common import Context, duration, general, queue, signed
+
+__all__ = ["InetCells", "netid", "timer"]
+
+Row = tuple[str, ...]
+
+_PROTOCOL = {Table.TCP: 6, Table.MPTCP: 262, Table.DCCP: 33, Table.UDP: 17, Table.RAW: 0, Table.SCTP: 132}
+_NETID = {0: "raw", 6: "tcp", 17: "udp", 33: "dccp", 58: "icmp6", 132: "sctp", 262: "mptcp"}
+_TIMERS = ("off", "on", "keepalive", "timewait", "persist", "unknown")
+_SOCKOPT = (
+    "recverr",
+    "is_icsk",
+    "freebind",
+    "hdrincl",
+    "mc_loop",
+    "transparent",
+    "mc_all",
+    "nodefrag",
+    "bind_addr_no_port",
+    "recverr_rfc4884",
+    "defer_connect",
+)
+"""Flags of struct inet_diag_sockopt, in declaration order."""
+
+_USER_HZ = 100
+"""Ticks a second in /proc/net/tcp: USER_HZ on every architecture of today."""
+
+
+def netid(socket: InetSocket) -> str:
+    """Text of the Netid column: the protocol the kernel names, else that of the table; ``???`` when it has no name."""
+    return _NETID.get(_protocol(socket), "???")
+
+
+def _protocol(socket: InetSocket) -> int:
+    extras = socket.extras
+    if extras is not None and extras.protocol is not None:
+        return extras.protocol
+    return _PROTOCOL[socket.table]
+
+
+def timer(socket: InetSocket, context: Context) -> str:
+    """The ``timer:(…)`` item, or nothing when no timer runs."""
+    code = socket.timer
+    if not code:
+        return ""
+    if _protocol(socket) == 132:
+        name = "T3_RTX"
+    elif code == 5 and context.dialect.timer_delack:
+        name = "delack"
+    else:
+        name = _TIMERS[min(code, 5)]
+    left = duration(socket.expires_ms, sec_bug=context.dialect.timer_sec_bug)
+    return f" timer:({name},{left},{signed(socket.retrans)})"
+
+
+class InetCells:
+    """Cell maker for inet rows; ``cells(socket)`` is a row of ten cells.
+
+    ``begin`` at the start of each table sets what ss keeps in globals: the service protocol and SCTP's last inode.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        show = context.show
+        self._ports = context.ports()
+        self._association = 0
+        # What comes behind the peer's port, each with its own leading blank; asked in this order.
+        parts: list[Callable[[InetSocket], str]] = []
+        if show.timers:
+            parts.append(self._timer)
+        if show.extended:
+            parts.append(self._details)
+        if show.tos:
+            parts.append(_tos)
+        if show.cgroup:
+            parts.append(self._cgroup)
+        if show.inet_sockopt:
+            parts.append(self._sockopt)
+        parts.append(self._block)
+        self._parts = parts if len(parts) > 1 or show.memory or show.info else []
+        self._users = context.users if show.processes or show.threads or show.contexts else None
+
+    def begin(self, table: Table) -> None:
+        """A table starts."""
+        protocol = {Table.RAW: "raw", Table.UDP: "udp", Table.TCP: "tcp"}.get(table)
+        if protocol is not None:
+            self._context.protocol = protocol
+        self._ports = self._context.ports()
+        self._association = 0
+
+    def cells(self, socket: InetSocket) -> Row:
+        """The ten cells of a row."""
+        addresses, ports = self._context.addresses, self._ports
+        extras = socket.extras
+        local, peer = addresses[socket.src], addresses[socket.dst]
+        if extras is not None and extras.v6only:
+            # The one flag of the local end governs how either end's wildcard is written.
+            local = "[::]:" if local == "*:" else local
+            peer = "[::]:" if peer == "*:" else peer
+        if socket.ifindex:
+            local = f"{local[:-1]}%{self._context.interface(socket.ifindex)}:"
+        users = self._users(socket.ino) if self._users else ""
+        rest = ""
+        if self._parts:
+            rest = (
+                self._from_proc(socket) if socket.proc is not None else "".join([part(socket) for part in self._parts])
+            )
+        name, state = netid(socket), STATE_TEXT[socket.state] if socket.state < len(STATE_TEXT) else "UNDEF"
+        if name == "sctp":
+            if self._association and self._association == socket.ino:
+                name, state = (
+                    "",
+                    f"`- {info.ASSOCIATION[socket.state] if socket.state < len(info.ASSOCIATION) else 'UNDEF'}",
+                )
+            else:
+                self._association = socket.ino
+        if self._context.one_column:
+            users, rest = users + rest, ""
+        return (
+            name,
+            state,
+            queue(socket.recv_q),
+            queue(socket.send_q),
+            local,
+            ports[socket.sport],
+            peer,
+            ports[socket.dport],
+            users,
+            rest,
+        )
+
+    def _timer(self, socket: InetSocket) -> str:
+        return timer(socket, self._context)
+
+    def _details(self, socket: InetSocket) -> str:
+        extras = socket.extras
+        out = f" uid:{socket.uid}" if socket.uid else ""
+        out += f" ino:{socket.ino} sk:{socket.cookie:x}"
+        if extras is None:
+            return out
+        if extras.mark:
+            out += f" fwmark:0x{extras.mark:x}"
+        if extras.cgroup_id:
+            out += f" cgroup:{self._context.cgroup(extras.cgroup_id)}"
+        if socket.family == AF_INET6 and extras.v6only is not None:
+            out += f" v6only:{int(extras.v6only)}"
+        if extras.shutdown is not None:
+            out += f" {'-' if extras.shutdown & 1 else '<'}-{'-' if extras.shutdown & 2 else '>'}"
+        return out
+
+    def _cgroup(self, socket: InetSocket) -> str:
+        if socket.extras is None or socket.extras.cgroup_id is None:
+            return ""
+        return f" cgroup:{self._context.cgroup(socket.extras.cgroup_id)}"
+
+    def _sockopt(self, socket: InetSocket) -> str:
+        if socket.extras is None or socket.extras.sockopt is None:
+            return ""
+        bits = socket.extras.sockopt
+        words = "".join(f" {word}" for bit, word in enumerate(_SOCKOPT) if bits >> bit & 1)
+        return f"{' ' if self._context.show.oneline else chr(10) + chr(9)}inet-sockopt: ({words})"
+
+    def _block(self, socket: InetSocket) -> str:
+        show = self._context.show
+        protocol = _protocol(socket)
+        if not (show.memory or (show.info and protocol != 17)):
+            return ""
+        out = "" if show.oneline else "\n\t"
+        if socket.extras is not None:
+            out += info.block(socket, socket.extras, protocol, self._context)
+        return out
+
+    def _from_proc(self, socket: InetSocket) -> str:
+        """The extras of a tcp row that came through /proc: no block, little known, times in seconds."""
+        show, proc = self._context.show, socket.proc
+        assert proc is not None
+        out = self._timer(socket) if show.timers else ""
+        if show.extended:
+            out += self._details(socket)
+            if proc.opt:
+                out += f' opt:"{proc.opt}"'
+        if show.info:
+            if proc.rto and proc.rto != 3 * _USER_HZ:
+                out += f" rto:{general(proc.rto / _USER_HZ)}"
+            if proc.ato:
+                out += f" ato:{general(proc.ato / _USER_HZ)}"
+            if proc.qack >> 1:
+                out += f" qack:{proc.qack >> 1}"
+            if proc.qack & 1:
+                out += " bidir"
+            if proc.cwnd:
+                out += f" cwnd:{proc.cwnd}"
+            if proc.ssthresh not in (0, -1):
+                out += f" ssthresh:{proc.ssthresh}"
+            out += " reordering:0"
+        return out
+
+
+def _tos(socket: InetSocket) -> str:
+    extras = socket.extras
+    if extras is None:
+        return ""
+    out = _alternate("tos", extras.tos)
+    out += _alternate("tclass", extras.tclass)
+    return out + _alternate("class_id", extras.class_id)
+
+
+def _alternate(name: str, value: int | None) -> str:
+    """C's ``%#x``: a zero has no prefix."""
+    if value is None:
+        return ""
+    return f" {name}:0x{value:x}" if value else f" {name}:0"

@@ -1,0 +1,100 @@
+"""ss's own lines: sockets of every table in, bytes of one output table out.
+
+``Text`` ties the cell makers of the tables to one ``Layout``. The caller feeds sockets in ss's order of tables, each
+table opened by ``begin``, and calls ``flush`` at the end (and after each event of -E).
+"""
+
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any
+
+from sstrace.model import Socket, Table
+from sstrace.render.columns import EXTRA, NETID, PROCESS, RECV_Q, SEND_Q, STATE
+from sstrace.render.common import Context
+from sstrace.render.layout import Layout
+
+__all__ = ["Text"]
+
+_INET = frozenset((Table.TCP, Table.MPTCP, Table.DCCP, Table.UDP, Table.RAW, Table.SCTP))
+_UNIX = frozenset((Table.UNIX_DGRAM, Table.UNIX_STREAM, Table.UNIX_SEQPACKET))
+_PACKET = frozenset((Table.PACKET_DGRAM, Table.PACKET_RAW))
+_VSOCK = frozenset((Table.VSOCK_STREAM, Table.VSOCK_DGRAM))
+
+
+class Text:
+    """One table of text, as ss prints it, through ``write``; ``screen`` is the screen's width or ``None``."""
+
+    def __init__(self, context: Context, write: Callable[[bytes], object], *, screen: int | None) -> None:
+        show, dialect = context.show, context.dialect
+        hidden = [
+            index
+            for index, visible in (
+                (NETID, show.netid),
+                (STATE, show.state),
+                (RECV_Q, show.queues),
+                (SEND_Q, show.queues),
+            )
+            if not visible
+        ]
+        if dialect.process_column_only_with_p and not show.processes:
+            hidden.append(PROCESS)
+        self._context = context
+        self.layout = Layout(
+            write,
+            hidden=hidden,
+            screen=screen,
+            header=show.header,
+            extra=dialect.process_column_only_with_p,
+            trim=dialect.trim_last_column,
+        )
+        self._pick = itemgetter(*self.layout.columns)
+        self._end = EXTRA
+        self._makers: dict[str, Any] = {}
+        self._cells: Callable[[Any], tuple[str, ...]] = lambda _: ()
+        self._inet: Any = None
+
+    def begin(self, table: Table) -> None:
+        """The rows that follow are of this table (the three of unix, the two of packet and vsock count as one)."""
+        context = self._context
+        self._inet = None
+        if table in _INET:
+            from sstrace.render.inet import InetCells
+
+            maker = self._makers.setdefault("inet", None) or InetCells(context)
+            self._makers["inet"] = self._inet = maker
+            maker.begin(table)
+        elif table in _UNIX:
+            from sstrace.render.unix import UnixCells
+
+            maker = UnixCells(context)
+        elif table in _PACKET:
+            from sstrace.render.packet import PacketCells
+
+            maker = PacketCells(context)
+        elif table in _VSOCK:
+            from sstrace.render.vsock import VsockCells
+
+            maker = VsockCells(context)
+        elif table is Table.NETLINK:
+            from sstrace.render.netlink import NetlinkCells
+
+            maker = NetlinkCells(context)
+        elif table is Table.TIPC:
+            from sstrace.render.tipc import TipcCells
+
+            maker = TipcCells(context)
+        else:
+            from sstrace.render.xdp import XdpCells
+
+            maker = XdpCells(context)
+        self._cells = maker.cells
+        self._end = PROCESS if context.one_column or table is Table.NETLINK else EXTRA
+
+    def feed(self, sockets: Sequence[Socket]) -> None:
+        """Rows of the table that was begun, in the order in which they are to stand."""
+        cells, pick = self._cells, self._pick
+        self.layout.feed([pick(cells(socket)) for socket in sockets], self._end)
+
+    def flush(self) -> None:
+        """Write what is held back."""
+        self.layout.flush()

@@ -1,0 +1,59 @@
+"""Rows of the three unix tables → cells. The "port" of a unix socket is its inode, and its peer's name is never
+shown.
+"""
+
+from sstrace.model import STATE_TEXT, Table, UnixSocket
+from sstrace.render.common import Context, memory, queue, signed, text
+
+__all__ = ["NETID", "UnixCells"]
+
+NETID = {Table.UNIX_STREAM: "u_str", Table.UNIX_SEQPACKET: "u_seq", Table.UNIX_DGRAM: "u_dgr"}
+
+
+def _major_minor(device: int) -> tuple[int, int]:
+    # The kernel sends its own 12:20 encoding; ss takes it apart with the C library's macros for the other encoding.
+    return device >> 8 & 0xFFF, (device & 0xFF) | (device >> 12 & 0xFFF00)
+
+
+class UnixCells:
+    """Cell maker for unix rows."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def cells(self, socket: UnixSocket) -> tuple[str, ...]:
+        """The ten cells of a row."""
+        context, show = self._context, self._context.show
+        # The names of abstract sockets begin with NUL; all their NULs show as @.
+        name = text(socket.name).replace("\0", "@") if socket.name else "*"
+        peer = text(socket.peer_name) if socket.peer_name else "*"
+        inode, peer_inode = socket.ino, socket.peer_ino
+        if not context.dialect.unsigned_inode:
+            inode, peer_inode = signed(inode), signed(peer_inode)
+        users = context.users(socket.ino) if show.processes or show.threads or show.contexts else ""
+        rest = ""
+        if show.memory and socket.skmem is not None:
+            rest += memory(socket.skmem)
+        if show.extended:
+            if socket.shutdown is not None:
+                rest += f" {'-' if socket.shutdown & 1 else '<'}-{'-' if socket.shutdown & 2 else '>'}"
+            if socket.vfs is not None:
+                node, device = socket.vfs
+                major, minor = _major_minor(device)
+                rest += f" ino:{node} dev:{major}/{minor}"
+            if socket.pending is not None:
+                rest += " peers:" + "".join([f" {pending}" for pending in socket.pending])
+        if context.one_column:
+            users, rest = users + rest, ""
+        return (
+            NETID.get(socket.table, "???"),
+            STATE_TEXT[socket.state] if socket.state < len(STATE_TEXT) else "UNDEF",
+            queue(socket.recv_q),
+            queue(socket.send_q),
+            name + " ",
+            str(inode),
+            peer + " ",
+            str(peer_inode),
+            users,
+            rest,
+        )

@@ -1,0 +1,36 @@
+"""Rows of the vsock tables → cells. Addresses are context ids; nothing is resolved."""
+
+from sstrace.model import SOCK_DGRAM, SOCK_STREAM, STATE_TEXT, VsockSocket
+from sstrace.render.common import Context, queue
+
+__all__ = ["VsockCells"]
+
+_ANY = 0xFFFFFFFF
+_NETID = {SOCK_STREAM: "v_str", SOCK_DGRAM: "v_dgr"}
+
+
+def _number(value: int) -> str:
+    return "*" if value == _ANY else str(value)
+
+
+class VsockCells:
+    """Cell maker for vsock rows."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def cells(self, socket: VsockSocket) -> tuple[str, ...]:
+        """The ten cells of a row."""
+        show = self._context.show
+        return (
+            _NETID.get(socket.type, "???"),
+            STATE_TEXT[socket.state] if socket.state < len(STATE_TEXT) else "UNDEF",
+            queue(socket.recv_q),
+            queue(socket.send_q),
+            _number(socket.src_cid) + ":",
+            _number(socket.sport),
+            _number(socket.dst_cid) + ":",
+            _number(socket.dport),
+            self._context.users(socket.ino) if show.processes or show.threads or show.contexts else "",
+            "",
+        )
