@@ -1,0 +1,290 @@
+"""An expression as a predicate over rows: ss's own pass over everything that the kernel sends.
+
+The comparison is ss's, which knows less of families than the kernel does: the first bits of one address are compared
+with the first bits of the other whatever they are, and an IPv4 pattern is tried again on the IPv4 address inside a
+mapped one. Rows of other families are matched through the few numbers that ss keeps of them: a unix socket's port is
+its inode, a netlink socket's its port id, a packet socket's its interface.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+
+from sstrace.model import (
+    AF_INET,
+    AF_NETLINK,
+    AF_PACKET,
+    AF_UNIX,
+    AF_VSOCK,
+    AF_XDP,
+    Extras,
+    InetSocket,
+    Names,
+    NetlinkSocket,
+    PacketSocket,
+    Socket,
+    UnixSocket,
+    VsockSocket,
+    XdpSocket,
+)
+from sstrace.query.filter import Autobound, Cgroup, Chain, Compare, Device, Expr, Held, Host, Mark, Match, Not
+from sstrace.query.glob import compile_glob
+
+__all__ = ["HeldNs", "Predicate", "predicate"]
+
+Predicate = Callable[[Socket], bool]
+
+HeldNs = Callable[[Socket], int | None]
+"""How long a row has been in its state, nanoseconds; None when nobody knows."""
+
+
+class _View(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A row that is not inet, with the attributes of one; and what only unix has."""
+
+    family: int
+    sport: int
+    dport: int = 0
+    src: bytes = b"\0\0\0\0"
+    """b"": an address that equals nothing."""
+    dst: bytes = b"\0\0\0\0"
+    ifindex: int = 0
+    extras: Extras | None = None
+    name: str | None = None
+    peer: str | None = None
+    row: Socket
+
+
+_Row = InetSocket | _View
+_Test = Callable[[_Row], bool]
+
+
+def predicate(expression: Expr | None, names: Names, held: HeldNs | None = None) -> Predicate | None:
+    """Compile a filter; None when there is none: every row passes.
+
+    ``names`` is asked for the ephemeral range, once, if the filter asks for ``autobound``. ``held`` answers for
+    ``held``; where it is missing or gives None, that test fails. TIPC rows always pass: ss does not filter them.
+    """
+    if expression is None:
+        return None
+    test = _compile(expression, names, held)
+
+    def passes(row: Socket) -> bool:
+        if type(row) is InetSocket:
+            return test(row)
+        view = _VIEWS.get(type(row))
+        return view is None or test(view(row))
+
+    return passes
+
+
+def _compile(expression: Expr, names: Names, held: HeldNs | None) -> _Test:
+    if isinstance(expression, Chain):
+        return _chain(
+            _compile(expression.first, names, held),
+            [(operator == "or", _compile(test, names, held)) for operator, test in expression.rest],
+        )
+    if isinstance(expression, Not):
+        inner = _compile(expression.inner, names, held)
+        return lambda row: not inner(row)
+    if isinstance(expression, Match):
+        return _match(expression)
+    if isinstance(expression, Compare):
+        return _compare(expression)
+    if isinstance(expression, Device):
+        index = expression.index
+        return lambda row: row.ifindex == index
+    if isinstance(expression, Mark):
+        value, mask = expression.value, expression.mask
+        return lambda row: (((row.extras.mark or 0) if row.extras is not None else 0) & mask) == value
+    if isinstance(expression, Cgroup):
+        cgroup = expression.id
+        return lambda row: ((row.extras.cgroup_id or 0) if row.extras is not None else 0) == cgroup
+    if isinstance(expression, Autobound):
+        return _autobound(names)
+    return _held(expression, held)
+
+
+def _chain(first: _Test, rest: list[tuple[bool, _Test]]) -> _Test:
+    tests = [first, *(test for _, test in rest)]
+    if all(either for either, _ in rest):
+        return lambda row: any(test(row) for test in tests)
+    if not any(either for either, _ in rest):
+        if len(tests) == 2:
+            one, two = tests
+            return lambda row: one(row) and two(row)
+        return lambda row: all(test(row) for test in tests)
+
+    def mixed(row: _Row) -> bool:
+        result = first(row)
+        for either, test in rest:
+            if result is not either:
+                result = test(row)
+        return result
+
+    return mixed
+
+
+def _match(match: Match) -> _Test:
+    head = match.hosts[0]
+    local, port = match.local, head.port
+    if head.glob is not None:
+        glob = compile_glob(head.glob)
+        if local:
+            return lambda row: isinstance(row, _View) and row.family == AF_UNIX and glob(row.name or "")
+        return lambda row: isinstance(row, _View) and row.family == AF_UNIX and glob(row.peer or "")
+    if not head.bits:
+        if port == -1:
+            return lambda _row: True
+        if local:
+            return lambda row: row.sport == port
+        return lambda row: row.dport == port
+    address = _address(match.hosts)
+    if port == -1:
+        return (lambda row: address(row.src)) if local else (lambda row: address(row.dst))
+    if local:
+        return lambda row: row.sport == port and address(row.src)
+    return lambda row: row.dport == port and address(row.dst)
+
+
+def _address(hosts: Iterable[Host]) -> Callable[[bytes], bool]:
+    tests = [_prefix(host) for host in hosts]
+    if len(tests) == 1:
+        return tests[0]
+    return lambda raw: any(test(raw) for test in tests)
+
+
+_MAPPED: Final = b"\0\0\0\0\0\0\0\0\0\0\xff\xff"
+
+
+def _prefix(host: Host) -> Callable[[bytes], bool]:
+    """Compare the first bits; the answers are remembered, since few addresses make up a table."""
+    bits = host.bits
+    length = (bits + 7) // 8
+    mask = (1 << 8 * length) - (1 << 8 * length - bits)
+    wanted = int.from_bytes(host.address.ljust(16, b"\0")[:length], "big") & mask
+    known: dict[bytes, bool] = {}
+
+    def equal(raw: bytes) -> bool:
+        return int.from_bytes(raw.ljust(16, b"\0")[:length], "big") & mask == wanted
+
+    def test(raw: bytes) -> bool:
+        answer = known.get(raw)
+        if answer is None:
+            answer = bool(raw) and equal(raw)
+            if not answer and host.family == AF_INET and len(raw) == 16 and raw[:12] == _MAPPED:
+                answer = equal(raw[12:])
+            if len(known) > 65536:
+                known.clear()
+            known[raw] = answer
+        return answer
+
+    return test
+
+
+def _compare(compare: Compare) -> _Test:
+    port = compare.port
+    if compare.local:
+        return (lambda row: row.sport >= port) if compare.at_least else (lambda row: row.sport <= port)
+    return (lambda row: row.dport >= port) if compare.at_least else (lambda row: row.dport <= port)
+
+
+def _autobound(names: Names) -> _Test:
+    low, high = names.ephemeral()
+
+    def test(row: _Row) -> bool:
+        if isinstance(row, _View):
+            if row.family == AF_UNIX:
+                name = row.name
+                return name is None or (name[0] == "@" and len(name) == 6 and not name[1:].strip("0123456789abcdef"))
+            if row.family == AF_PACKET:
+                return row.sport == 0 and row.src == b"\0\0\0\0"
+            if row.family == AF_NETLINK:
+                return row.sport < 0
+            if row.family == AF_VSOCK:
+                return row.sport > 1023
+        return low <= row.sport <= high
+
+    return test
+
+
+def _held(test: Held, held: HeldNs | None) -> _Test:
+    if held is None:
+        return lambda _row: False
+    ns, at_least = test.ns, test.at_least
+
+    def passes(row: _Row) -> bool:
+        duration = held(row.row if isinstance(row, _View) else row)
+        return duration is not None and (duration >= ns if at_least else duration <= ns)
+
+    return passes
+
+
+def _unix(row: Socket) -> _View:
+    assert isinstance(row, UnixSocket)
+    name = _text(row.name)
+    peer = None if row.peer_name in (None, b"*") else _text(row.peer_name or b"")
+    return _View(
+        family=AF_UNIX,
+        sport=row.ino,
+        dport=row.peer_ino,
+        # ss keeps a pointer to the name where others keep an address: all zero when there is no name.
+        src=b"\0\0\0\0" if name is None else b"",
+        dst=b"\0\0\0\0" if peer is None else b"",
+        name=name,
+        peer=peer,
+        row=row,
+    )
+
+
+def _text(name: bytes) -> str | None:
+    """Give a unix name as ss writes it: NULs of an abstract one as ``@``, a path up to its first NUL; None for no
+    name.
+    """
+    if name[:1] == b"\0":
+        return name.decode("latin-1").replace("\0", "@")
+    return name.partition(b"\0")[0].decode("latin-1") or None
+
+
+def _packet(row: Socket) -> _View:
+    assert isinstance(row, PacketSocket)
+    protocol = row.protocol.to_bytes(4, "little")
+    return _View(family=AF_PACKET, sport=row.ifindex, src=protocol, ifindex=row.ifindex, row=row)
+
+
+def _netlink(row: Socket) -> _View:
+    assert isinstance(row, NetlinkSocket)
+    protocol = row.protocol.to_bytes(4, "little")
+    return _View(family=AF_NETLINK, sport=row.portid, dport=-1, src=protocol, row=row)
+
+
+def _vsock(row: Socket) -> _View:
+    assert isinstance(row, VsockSocket)
+    return _View(
+        family=AF_VSOCK,
+        # ss keeps ports in an int: the wildcard port 4294967295 is -1.
+        sport=_signed(row.sport),
+        dport=_signed(row.dport),
+        src=(row.src_cid & 0xFFFFFFFF).to_bytes(4, "little"),
+        dst=(row.dst_cid & 0xFFFFFFFF).to_bytes(4, "little"),
+        row=row,
+    )
+
+
+def _signed(number: int) -> int:
+    number &= 0xFFFFFFFF
+    return number - (1 << 32) if number >> 31 else number
+
+
+def _xdp(row: Socket) -> _View:
+    assert isinstance(row, XdpSocket)
+    return _View(family=AF_XDP, sport=row.queue_id, ifindex=row.ifindex, row=row)
+
+
+_VIEWS: Final[dict[type[Socket], Callable[[Socket], _View]]] = {
+    UnixSocket: _unix,
+    PacketSocket: _packet,
+    NetlinkSocket: _netlink,
+    VsockSocket: _vsock,
+    XdpSocket: _xdp,
+}
