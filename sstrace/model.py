@@ -327,7 +327,8 @@ class Owner(msgspec.Struct, frozen=True):
 
     comm: bytes
     pid: int
-    fd: int
+    fd: int | None
+    """None only where an event names the process but not the descriptor."""
     tid: int | None = None
     proc_ctx: str | None = None
     sock_ctx: str | None = None
@@ -448,36 +449,64 @@ class Seen(msgspec.Struct, frozen=True):
     socket: Socket
 
 
-class Changed(msgspec.Struct, frozen=True, kw_only=True):
-    """The kernel moved a socket from one state to another, or gave birth to a request or time-wait socket."""
+class Changed(msgspec.Struct, frozen=True, gc=False):
+    """The kernel moved a socket from one state to another, or gave birth to a request or timewait socket (or set its timer anew).
+
+    Source: struct sock_event, bpf/event.h.
+    """
 
     at_ns: int
     cpu: int
     kind: Kind
     old: int
+    """0 for a birth."""
     new: int
     sk: int
     """Kernel address: identity until the socket dies, reused at once after."""
     cookie: int | None
     ino: int | None
-    netns: int | None
+    netns: int
     """Inode of the network namespace."""
     family: int
     protocol: int
     src: bytes
     sport: int
+    """0 while the kernel has not chosen it."""
     dst: bytes
     dport: int
-    uid: int | None
+    """0 where there is no peer, or where the kernel had not copied it yet (a child's birth before Linux 6.2 or so)."""
+    uid: int
+    ifindex: int
+    since_ns: int | None
+    """When the old state was entered, where no event of its own said so."""
+    owner: Owner | None
+    """The process whose system call did this; None where the kernel did it on its own."""
+    cgroup: int | None
+    cause: str | None
+    """Why it closed (at CLOSE): see wire.cause."""
+    err: int | None
+    """sk_err at CLOSE: an errno."""
+    retransmits: int
+    shutdown: int
 
 
-class Gone(msgspec.Struct, frozen=True, kw_only=True):
-    """A request or time-wait socket died (a full socket dies by Changed to CLOSE)."""
+class Gone(msgspec.Struct, frozen=True, gc=False):
+    """A request or timewait socket died. A full socket dies by Changed to CLOSE."""
 
     at_ns: int
     cpu: int
     kind: Kind
     sk: int
+    cookie: int | None
+    netns: int
+    family: int
+    src: bytes
+    sport: int
+    dst: bytes
+    dport: int
+    ifindex: int
+    cause: str
+    retransmits: int
 
 
 class SweepBegin(msgspec.Struct, frozen=True):

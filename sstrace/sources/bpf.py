@@ -1,9 +1,10 @@
 """The BPF programs: compiled by bcc in a child process, cached, loaded and attached here.
 
-bcc's LLVM stays in memory for good once it has compiled (over 100 MB), so a child compiles and hands back what the kernel
-needs: instructions and map shapes. What depends on the boot (addresses, namespaces) goes into the config map, so the same
-instructions serve every boot of a kernel, and are cached under a key made of everything they depend on: our C sources,
-the member offsets, the machine and bcc's version. The loader below is plain bpf(2): include/uapi/linux/bpf.h.
+bcc's LLVM stays in memory for good once it has compiled (over 100 MB), so a child compiles and hands back what the
+kernel needs: instructions and map shapes. What depends on the boot (addresses, namespaces) goes into the config map,
+so the same instructions serve every boot of a kernel, and are cached under a key made of everything they depend on:
+our C sources, the member offsets, the machine and bcc's version. The loader below is plain bpf(2):
+include/uapi/linux/bpf.h.
 
 The only module that imports bcc, and only in that child.
 """
@@ -15,17 +16,13 @@ import os
 import platform
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from sstrace.errors import FeatureError, PrivilegeError
 from sstrace.sources.btf import Btf
-
-if TYPE_CHECKING:
-    from sstrace.wire.kallsyms import Symbols
 
 __all__ = ["HOOKS", "Bundle", "Config", "Loaded", "bundle", "config", "load", "possible_cpus", "source_directory"]
 
@@ -43,7 +40,9 @@ _PSEUDO_MAP_FD = 1
 _LD_IMM64 = 0x18
 
 HOOKS = ("timer_start", "timer_cancel", "timer_expire_entry", "timer_expire_exit", "inet_sock_set_state")
-"""Raw tracepoints, in the order in which they are attached: on_state hands CLOSE→SYN-SENT to timer_start, so that comes first."""
+"""Raw tracepoints, in the order in which they are attached: on_state hands CLOSE→SYN-SENT to timer_start, so that
+comes first.
+"""
 
 _MAPS = ("configs", "events", "drops", "connecting", "expirings")
 
@@ -94,7 +93,8 @@ _OPTIONAL_OFFSETS: dict[str, tuple[tuple[str, str], ...]] = {
 _COMMON = {"skc_net": 8, "skc_family": 2, "skc_num": 2, "skc_dport": 2, "skc_bound_dev_if": 4, "skc_cookie": 8}
 _COMMON |= {"skc_rcv_saddr": 4, "skc_daddr": 4, "skc_v6_rcv_saddr": 16, "skc_v6_daddr": 16}
 
-# The functions that detach a timer which lives on. What a kernel has not got is left out; at most TIMER_RANGES are used.
+# The functions that detach a timer which lives on. What a kernel has not got is left out; at most TIMER_RANGES are
+# used.
 _TIMER_LIVES = ("__mod_timer", "mod_timer_pending", "expire_timers", "__run_timers", "mod_timer", "run_timer_base")
 _TIMER_RANGES = 4
 
@@ -137,14 +137,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return struct.pack("=3Q4Q4QQQII", *functions, *starts, *sizes, self.pidns_dev, self.pidns_ino, self.netns, 0)
 
 
-def config(symbols: "Symbols", netns: int) -> Config:
-    """What this boot's symbols and this process's namespaces say. ``netns``: inode of the only namespace to trace, 0 for all."""
+def config(span: Callable[[str], tuple[int, int] | None], netns: int) -> Config:
+    """What this boot's symbols and this process's namespaces say.
+
+    ``span``: function name → (address, size), None when unknown. ``netns``: inode of the only network namespace to
+    trace, 0 for all.
+    """
 
     def address(name: str) -> int:
-        span = symbols.span(name)
-        return span[0] if span else 0
+        found = span(name)
+        return found[0] if found else 0
 
-    lives = [span for span in map(symbols.span, _TIMER_LIVES) if span is not None]
+    lives = [found for found in map(span, _TIMER_LIVES) if found is not None]
     pidns = Path("/proc/self/ns/pid").stat()
     initial = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
     return Config(
@@ -270,7 +274,8 @@ def _compile_in_child(macros: Mapping[str, int]) -> Bundle:
             os._exit(status)
     os.close(answer_write)
     os.close(errors_write)
-    # The compiler's complaints fit a pipe (64 KiB) many times over, so reading one pipe after the other cannot dead-lock.
+    # The compiler's complaints fit a pipe (64 KiB) many times over, so reading one pipe after the other cannot dead-
+    # lock.
     with open(answer_read, "rb") as answers, open(errors_read, "rb") as complaints:
         answer, complaint = answers.read(), complaints.read().decode(errors="replace").strip()
     _, status = os.waitpid(child, 0)
@@ -388,7 +393,9 @@ class Loaded:
                 raise PrivilegeError(_not_permitted(f"attach to {hook}"))
             self.missing[hook] = os.strerror(error)
         if "inet_sock_set_state" in self.missing:
-            raise FeatureError("this kernel has no raw tracepoint inet_sock_set_state (Linux 4.17): nothing to trace with")
+            raise FeatureError(
+                "this kernel has no raw tracepoint inet_sock_set_state (Linux 4.17): nothing to trace with"
+            )
 
     def update(self, name: str, key: int, value: bytes) -> None:
         """Write one element of an array map."""
@@ -438,7 +445,9 @@ def _create_map(shape: MapShape) -> int:
 
 
 def _with_maps(instructions: bytes, stand_ins: Mapping[int, int]) -> bytes:
-    """The instructions with each map's stand-in fd replaced by its real one (struct bpf_insn: op, registers, off, imm)."""
+    """The instructions with each map's stand-in fd replaced by its real one (struct bpf_insn: op, registers, off,
+    imm).
+    """
     code = bytearray(instructions)
     for at in range(0, len(code), 8):
         if code[at] == _LD_IMM64 and code[at + 1] >> 4 == _PSEUDO_MAP_FD:
@@ -476,14 +485,19 @@ def _load_program(hook: str, instructions: bytes) -> int:
         raise PrivilegeError(_not_permitted(f"load the program for {hook}"))
     if not log.value:
         attempt(1)
-    lines = [line for line in log.value.decode(errors="replace").splitlines() if line and not line.startswith("processed")]
+    lines = [
+        line for line in log.value.decode(errors="replace").splitlines() if line and not line.startswith("processed")
+    ]
     detail = lines[-1] if lines else os.strerror(error)
     raise FeatureError(f"the kernel's verifier refused the program for {hook}: {detail}")
 
 
 def load(compiled: Bundle, settings: Config) -> Loaded:
-    """Put the programs into the kernel; nothing is attached yet. Raises PrivilegeError or FeatureError with one sentence."""
-    # Before Linux 5.11 maps count against RLIMIT_MEMLOCK (d5299b67dd59, "bpf: Memcg-based memory accounting for bpf maps").
+    """Put the programs into the kernel; nothing is attached yet. Raises PrivilegeError or FeatureError with one
+    sentence.
+    """
+    # Before Linux 5.11 maps count against RLIMIT_MEMLOCK (d5299b67dd59, "bpf: Memcg-based memory accounting for bpf
+    # maps").
     import resource
 
     try:

@@ -1,7 +1,7 @@
 """Offsets of kernel struct members, from the kernel's own BTF through libbpf.
 
-Enters: a path to a BTF blob (``/sys/kernel/btf/vmlinux``). Leaves: ints. libbpf comes with every libbcc; it is opened with
-ctypes here and nowhere else. Layout of BTF types: include/uapi/linux/btf.h (Linux 4.18), stable since.
+Enters: a path to a BTF blob (``/sys/kernel/btf/vmlinux``). Leaves: ints. libbpf comes with every libbcc; it is opened
+with ctypes here and nowhere else. Layout of BTF types: include/uapi/linux/btf.h (Linux 4.18), stable since.
 """
 
 import ctypes
@@ -60,7 +60,9 @@ class Btf:
         # libbpf 0.x answers an encoded errno (an address in the last page) where libbpf 1.x answers NULL.
         if not self._btf or self._btf > 2**64 - 4096:
             self._btf = None
-            raise FeatureError(f"the kernel offers no BTF at {path} (CONFIG_DEBUG_INFO_BTF): struct offsets are unknown")
+            raise FeatureError(
+                f"the kernel offers no BTF at {path} (CONFIG_DEBUG_INFO_BTF): struct offsets are unknown"
+            )
 
     def __enter__(self) -> "Btf":
         return self
@@ -73,7 +75,8 @@ class Btf:
     def offset(self, struct: str, path: str) -> int | None:
         """Byte offset of a member in a struct, ``None`` when the kernel has no such struct or member.
 
-        ``path`` may go through embedded structs: ``offset("net", "ns.inum")``. Anonymous structs and unions are looked into.
+        ``path`` may go through embedded structs: ``offset("net", "ns.inum")``. Anonymous structs and unions are
+        looked into.
         """
         type_id = self._lib.btf__find_by_name_kind(self._btf, struct.encode(), _KIND_STRUCT)
         total = 0

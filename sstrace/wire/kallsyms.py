@@ -18,15 +18,34 @@ class Symbols:
     def span(self, name: str) -> tuple[int, int] | None:
         """(address, size in bytes) of a function; ``None`` when there is none or addresses are hidden.
 
-        A compiler may have moved parts or copies of it to ``name.isra.0`` and the like: those are other names.
+        A compiler may have moved parts or copies of it to ``name.isra.0`` and the like: those only ``spans`` finds.
         """
+        return self._span_at(b" " + name.encode() + b"\n", 0)[0]
+
+    def spans(self, name: str) -> list[tuple[int, int]]:
+        """(address, size) of a function; where the compiler renamed it (``name.isra.0``, ``name.part.0``), of every such copy."""
+        plain = self.span(name)
+        if plain is not None:
+            return [plain]
+        found, at = [], 0
+        while at >= 0:
+            span, at = self._span_at(b" " + name.encode() + b".", at)
+            if span is not None:
+                found.append(span)
+        return found
+
+    def _span_at(self, needle: bytes, start: int) -> tuple[tuple[int, int] | None, int]:
+        """The first function whose line holds ``needle`` at or after ``start``, and where to look for the next (-1: nowhere)."""
         text = self._text
-        needle = b" " + name.encode()
-        at = text.find(needle + b"\n")
+        at = text.find(needle, start)
         while at >= 0 and text[at - 1 : at] not in (b"t", b"T", b"W", b"w"):
-            at = text.find(needle + b"\n", at + 1)
+            at = text.find(needle, at + 1)
         if at < 0:
-            return None
+            return None, -1
+        return self._span_of_line(at), at + 1
+
+    def _span_of_line(self, at: int) -> tuple[int, int] | None:
+        text = self._text
         line = text.rfind(b"\n", 0, at) + 1
         address = self._address(line)
         if address == 0:

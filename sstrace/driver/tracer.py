@@ -1,0 +1,261 @@
+"""The event path end to end: hooks, perf buffers, decoder, order, table, sweeps. Trace, watch, serve, verify and record all run one.
+
+Order. Perf buffers are per CPU. A look takes the time, reads every head, then drains; so what is older than that time, less the moment that
+a program needs between its timestamp and its record, is complete and can be merged by timestamp. What comes later all the same is
+counted (``late``) and applied, never fatal.
+
+Gap-free start: attach, let events gather, sweep, then fold what has gathered (see table for why that loses nothing).
+"""
+
+import time
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from operator import attrgetter
+from pathlib import Path
+
+from sstrace.errors import FeatureError
+from sstrace.model import (
+    ALL_STATES,
+    AF_INET,
+    AF_INET6,
+    Changed,
+    Gone,
+    InetSocket,
+    Kind,
+    Lost,
+    Seen,
+    State,
+    SweepBegin,
+    SweepEnd,
+    Table,
+)
+from sstrace.sources import bpf
+from sstrace.sources.cache import cache_directory
+from sstrace.sources.diag import Diag
+from sstrace.sources.perf import PerfBuffers
+from sstrace.table import Resync, Row, SocketTable, Transition
+from sstrace.wire import inet_diag
+from sstrace.wire.cause import CauseReader
+from sstrace.wire.event import EventDecoder
+from sstrace.wire.kallsyms import Symbols
+
+__all__ = ["Change", "Tracer"]
+
+Change = Transition | Resync | Lost
+
+# From a program's timestamp to its record in the ring: microseconds, unless the host takes the virtual CPU away meanwhile.
+_SLACK_NS = 1_000_000
+_LOOK_FIRST_NS = 50_000_000
+_LOOK_LAST_NS = 5_000_000_000
+_DRAIN_NS = 20_000_000
+"""While a sweep reads netlink, the rings are emptied this often."""
+_RESYNC_PAUSE_NS = 250_000_000
+"""Least time between two sweeps that heal a loss: a storm must not be answered with sweeps alone."""
+_EXACT_MOST = 200
+"""Up to so many rows are looked at one by one, 20 µs each; above, one dump costs less."""
+
+_AT = attrgetter("at_ns")
+
+
+class Tracer:
+    """A running trace of TCP in this process's network namespace. Close it to detach."""
+
+    def __init__(self, env: Mapping[str, str], *, pages: int | None = None) -> None:
+        """Compile (or take from the cache), load and attach; no sweep yet. Raises PrivilegeError or FeatureError."""
+        self.netns = Path("/proc/self/ns/net").stat().st_ino
+        self.table = SocketTable(self.netns)
+        self.events = 0
+        self.lost = 0
+        self.late = 0
+        self.sweeps = 0
+        self._pending: list[Changed | Gone] = []
+        self._last_ns = 0
+        self._unread: tuple[int, ...] = ()
+        self._losses: list[Lost] = []
+        self._doubtful = False
+        self._resync_after = 0
+        self._looks: dict[int, tuple[int, int]] = {}
+        compiled = bpf.bundle(cache_directory(env))
+        try:
+            symbols = Symbols(Path("/proc/kallsyms").read_bytes())
+        except OSError:
+            symbols = Symbols(b"")
+        self._loaded = bpf.load(compiled, bpf.config(symbols.span, self.netns))
+        try:
+            self._perf = PerfBuffers(self._loaded, pages)
+            self._loaded.attach()
+            self._decoder = EventDecoder(CauseReader(symbols.spans))
+        except BaseException:
+            self._loaded.close()
+            raise
+
+    @property
+    def missing(self) -> Mapping[str, str]:
+        """Hooks that this kernel would not attach, and why."""
+        return self._loaded.missing
+
+    def start(self) -> None:
+        """The baseline: after this the table is the kernel's, and ``poll`` goes on from there."""
+        for _ in self.sweep():
+            pass
+
+    def close(self) -> None:
+        """Detach every hook; harmless when done twice."""
+        self._perf.close()
+        self._loaded.close()
+
+    def poll(self, timeout_s: float) -> Iterator[Change]:
+        """Wait for events at most so long, fold them in and yield what changed, in the order of time.
+
+        A ``Transition`` shows its row as it was right after the transition, so use it before taking the next.
+        """
+        if not self._pending:
+            self._perf.wait(timeout_s)
+        else:
+            time.sleep(_SLACK_NS / 1e9)
+        yield from self._fold(self._drain() - _SLACK_NS)
+        if self._doubtful and time.monotonic_ns() >= self._resync_after:
+            self._doubtful = False
+            yield from self.sweep()
+            self._resync_after = time.monotonic_ns() + _RESYNC_PAUSE_NS
+        yield from self._look()
+
+    def settle(self) -> Iterator[Change]:
+        """Fold in everything that happened before this call, vague rows included."""
+        now = time.monotonic_ns()
+        while True:
+            until = self._drain()
+            if until > now + _SLACK_NS:
+                break
+            time.sleep(_SLACK_NS / 1e9)
+        yield from self._fold(now)
+        yield from self._look(everything=True)
+
+    # Events.
+
+    def _drain(self) -> int:
+        """Take what the rings hold. The time before which, but for the slack, nothing is missing."""
+        look = self._perf.read()
+        until = look.until_ns
+        for run in look.runs:
+            facts = self._decoder.decode(run.cpu, run.data)
+            self._pending += facts
+            if not run.complete and facts:
+                until = min(until, facts[-1].at_ns + _SLACK_NS)
+        if look.unread != self._unread:
+            self._note_loss(look.unread, look.until_ns)
+        return until
+
+    def _note_loss(self, unread: tuple[int, ...], until_ns: int) -> None:
+        before = self._unread or (0,) * len(unread)
+        for cpu, (old, new) in enumerate(zip(before, unread, strict=True)):
+            if new > old:
+                self.lost += new - old
+                self._losses.append(Lost(cpu, new - old, self._last_ns, until_ns))
+                self._doubtful = True
+        self._unread = unread
+
+    def _fold(self, horizon_ns: int) -> Iterator[Change]:
+        if self._losses:
+            losses, self._losses = self._losses, []
+            yield from losses
+        pending = self._pending
+        if not pending:
+            return
+        pending.sort(key=_AT)
+        cut = bisect_right(pending, horizon_ns, key=_AT)
+        if not cut:
+            return
+        ready, self._pending = pending[:cut], pending[cut:]
+        last = self._last_ns
+        if ready[0].at_ns < last:
+            self.late += bisect_right(ready, last - 1, key=_AT)
+        self._last_ns = max(last, ready[-1].at_ns)
+        self.events += cut
+        apply = self.table.apply
+        for fact in ready:
+            change = apply(fact)
+            if change is not None:
+                yield change
+
+    # Sweeps and looks.
+
+    def sweep(self) -> Iterator[Change]:
+        """Compare the table with a netlink dump and repair it: the changes folded in meanwhile, then one Resync."""
+        began = time.monotonic_ns()
+        self.table.begin(SweepBegin(Table.TCP, 0, began))
+        with Diag() as diag:
+            found, complete = self._dump(diag, ALL_STATES)
+            yield from self._fold_until_now()
+            for socket in found:
+                self.table.seen(Seen(socket))
+            if complete and self.table.unseen():
+                found, complete = self._dump(diag, ALL_STATES)
+                yield from self._fold_until_now()
+                for socket in found:
+                    self.table.seen(Seen(socket))
+        self.sweeps += 1
+        yield self.table.end(SweepEnd(Table.TCP, 0, time.monotonic_ns(), complete))
+
+    def _fold_until_now(self) -> Iterator[Change]:
+        now = time.monotonic_ns()
+        while self._drain() <= now + _SLACK_NS:
+            time.sleep(_SLACK_NS / 1e9)
+        yield from self._fold(now)
+
+    def _dump(self, diag: Diag, states: int) -> tuple[list[InetSocket], bool]:
+        found: list[InetSocket] = []
+        complete = True
+        drained = time.monotonic_ns()
+        for family in (AF_INET, AF_INET6):
+            diag.send(inet_diag.dump_request(Table.TCP, family, states))
+            for datagram in diag:
+                batch = inet_diag.decode(datagram, Table.TCP)
+                found += batch.rows
+                complete = complete and not batch.interrupted and batch.error == 0
+                if batch.done:
+                    break
+                now = time.monotonic_ns()
+                if now - drained > _DRAIN_NS:
+                    self._drain()
+                    drained = now
+        return found, complete
+
+    def _look(self, *, everything: bool = False) -> Iterator[Transition]:
+        """Look at the rows of which events cannot tell all: soon, then ever less often."""
+        vague = self.table.vague()
+        if not vague:
+            self._looks.clear()
+            return
+        now = time.monotonic_ns()
+        due = []
+        looks: dict[int, tuple[int, int]] = {}
+        for row in vague:
+            when, pause = self._looks.get(
+                row.id, (now if row.state == State.LISTEN else now + _LOOK_FIRST_NS, _LOOK_FIRST_NS)
+            )
+            if everything or when <= now:
+                due.append(row)
+                pause = min(pause * 2, _LOOK_LAST_NS)
+                when = now + pause
+            looks[row.id] = when, pause
+        self._looks = looks
+        if due:
+            yield from self._look_at(due)
+
+    def _look_at(self, rows: list[Row]) -> Iterator[Transition]:
+        states = 1 << State.LISTEN if any(row.state == State.LISTEN for row in rows) else 0
+        if any(row.kind is Kind.TIMEWAIT for row in rows):
+            states |= 1 << State.TIME_WAIT | 1 << State.FIN_WAIT2
+        with Diag() as diag:
+            asked = time.monotonic_ns()
+            found, _ = self._dump(diag, states)
+        listeners = {socket.ino: socket for socket in found if socket.state == State.LISTEN}
+        others = {(socket.sport, socket.dport, socket.src, socket.dst): socket for socket in found}
+        for row in rows:
+            if row.state == State.LISTEN:
+                change = self.table.look(row, listeners.get(row.ino), asked)
+            else:
+                change = self.table.look(row, others.get((row.sport, row.dport, row.src, row.dst)), asked)
+            if change is not None:
+                yield change

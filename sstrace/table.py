@@ -1,0 +1,519 @@
+"""The live socket table: Facts in, changes out. Owns the identity of sockets.
+
+Identity. An event names a kernel address, and the socket cookie if somebody has asked the kernel for it; a sweep names the
+cookie, the inode and the addresses. A row is therefore found by
+
+1. the kernel address, once an event has told it;
+2. the cookie. A sweep makes the kernel give every socket one, so events of rows that a sweep has met carry it;
+3. the inode, for listeners;
+4. the four-tuple within its network namespace, for connections: this is also how a connection's row passes from its request
+   socket to its full socket and on to its timewait socket (see lifecycle).
+
+A kernel address is used again at once after its socket died. Rows leave the address index when they die, and a cookie that does
+not fit shows an address that outlived a death that was lost.
+
+Sweeps. After the hooks are attached, events are the whole truth of every socket that they mention; a sweep adds what they
+never mentioned. So a row that an event has touched since the sweep began wins over what the sweep saw of it, a socket that died since then
+stays dead, and whatever neither the sweep nor an event knows is removed at the sweep's complete end.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from sstrace.lifecycle import STEPS, Report, Step, is_listed
+from sstrace.model import Changed, Gone, InetSocket, Kind, Owner, Seen, State, SweepBegin, SweepEnd
+
+__all__ = ["IPPROTO_TCP", "Resync", "Row", "SocketTable", "Transition"]
+
+IPPROTO_TCP = 6
+
+_MAPPED = bytes(10) + b"\xff\xff"
+_CLOSE, _LISTEN, _SYN_RECV = int(State.CLOSE), int(State.LISTEN), int(State.SYN_RECV)
+_FIN_WAIT2, _TIME_WAIT, _SYN_SENT = int(State.FIN_WAIT2), int(State.TIME_WAIT), int(State.SYN_SENT)
+
+Tuple4 = tuple[int, int, int, int, bytes, bytes]
+"""netns, protocol, local port, peer port, local address, peer address; v4-mapped addresses as IPv4."""
+
+
+class Row(msgspec.Struct):
+    """One connection or listener, whichever kernel object holds it now."""
+
+    id: int
+    """Ours: unique within the table's life."""
+    kind: Kind
+    state: int
+    family: int
+    protocol: int
+    netns: int
+    src: bytes
+    sport: int
+    dst: bytes
+    dport: int
+    ino: int
+    uid: int
+    ifindex: int
+    cookie: int | None
+    sk: int | None
+    since_ns: int
+    """When it came into its state; a lower bound of the duration follows where ``exact`` is false."""
+    exact: bool
+    touched_ns: int
+    """Time of the last event; 0 when only sweeps know it."""
+    owners: tuple[Owner, ...] = ()
+    """Who held it when that was last learnt."""
+    owner_source: str | None = None
+    """connect, listen, close: the system call that an event saw. walk, proc: read from the process table."""
+    cgroup: int | None = None
+    v6only: bool | None = None
+    seen: int = 0
+    """Number of the last sweep that met it."""
+
+
+class Transition(msgspec.Struct, frozen=True, gc=False):
+    """A change of a row's state. Read ``row`` at once: the next fact may change it."""
+
+    at_ns: int
+    row: Row
+    old: int
+    new: int
+    held_ns: int | None
+    """Time in the old state; None when its beginning is unknown."""
+    cause: str | None
+    err: int | None
+    retransmits: int
+    listed: bool
+    """False: a transition that lifecycle does not list."""
+    approximate: bool = False
+    """True: found by looking, so it happened at ``at_ns`` or a little before."""
+
+
+class Resync(msgspec.Struct, frozen=True):
+    """What a sweep repaired."""
+
+    at_ns: int
+    added: list[Row]
+    removed: list[Row]
+    changed: list[tuple[Row, int]]
+    """Rows whose state was wrong, with the wrong state."""
+
+
+class SocketTable:
+    """The rows. ``netns`` is the network namespace (inode) that sweeps read."""
+
+    def __init__(self, netns: int) -> None:
+        self._netns = netns
+        self._rows: dict[int, Row] = {}
+        self._by_sk: dict[int, Row] = {}
+        self._by_cookie: dict[int, Row] = {}
+        self._by_ino: dict[int, Row] = {}
+        self._by_tuple: dict[Tuple4, Row] = {}
+        self._handed_over: set[int] = set()
+        self._orphan_child: dict[int, Row] = {}
+        self._vague: dict[int, Row] = {}
+        self._next_id = 1
+        self._sweep = 0
+        self._sweep_began = 0
+        self._sweeping = False
+        self._dead: set[int | Tuple4] = set()
+        self._added: list[Row] = []
+        self._changed: list[tuple[Row, int]] = []
+        self.unlisted = 0
+        """Transitions that lifecycle does not list."""
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._rows.values())
+
+    def vague(self) -> list[Row]:
+        """Rows of which events cannot tell all, so somebody has to look: FIN-WAIT-2 in a timewait socket, which may turn TIME-WAIT
+        without an event, and listeners whose port was chosen after listen(2) had reported them."""
+        return list(self._vague.values())
+
+    def apply(self, fact: Changed | Gone) -> Transition | None:
+        """Fold one event in. The transition that users see, None when there is none."""
+        if isinstance(fact, Gone):
+            return self._gone(fact)
+        kind = fact.kind
+        if kind is Kind.SOCKET:
+            return self._socket(fact)
+        return self._timer(fact)
+
+    # Full sockets.
+
+    def _socket(self, fact: Changed) -> Transition | None:
+        old, new, sk = fact.old, fact.new, fact.sk
+        row = self._by_sk.get(sk)
+        if row is None or (row.cookie is not None and fact.cookie is not None and row.cookie != fact.cookie):
+            if old == _LISTEN and new == _SYN_RECV:
+                return self._child(fact)
+            row = self._find(fact, row)
+        elif old == _LISTEN and new == _SYN_RECV:
+            # The address belongs to a row already, so that row's death was lost.
+            self._bury(row)
+            return self._child(fact)
+        if new == _CLOSE:
+            return self._close(fact, row)
+        if self._handed_over:
+            self._handed_over.discard(sk)
+        if row is None:
+            row = self._birth(fact, Kind.SOCKET, new)
+            held = fact.at_ns - fact.since_ns if fact.since_ns else None
+        else:
+            held = self._held(row, fact)
+            if row.sport == 0 or row.dport == 0 or row.state in (_CLOSE, _SYN_SENT):
+                self._readdress(row, fact)
+            if fact.ino is not None:
+                row.ino = fact.ino
+            row.state = new
+            row.since_ns = fact.at_ns
+            row.exact = True
+            row.touched_ns = fact.at_ns
+            if fact.cookie is not None and row.cookie is None:
+                row.cookie = fact.cookie
+                self._by_cookie[fact.cookie] = row
+        if fact.owner is not None:
+            _own(row, fact.owner, new)
+        if fact.cgroup is not None:
+            row.cgroup = fact.cgroup
+        if new == _LISTEN:
+            if fact.ino is not None:
+                self._by_ino[fact.ino] = row
+            if row.sport == 0:
+                self._vague[row.id] = row
+        return self._transition(fact, row, old, new, held)
+
+    def _close(self, fact: Changed, row: Row | None) -> Transition | None:
+        if fact.sk in self._handed_over:
+            self._handed_over.discard(fact.sk)
+            return None
+        if row is None:
+            # Never met: all that is known of it is in its last event.
+            row = self._row_of(fact, Kind.SOCKET, fact.old)
+            held = fact.at_ns - fact.since_ns if fact.since_ns else None
+        else:
+            held = self._held(row, fact)
+            self._bury(row)
+        if fact.owner is not None:
+            _own(row, fact.owner, _CLOSE)
+        if fact.ino is not None:
+            row.ino = fact.ino
+        row.state = _CLOSE
+        return self._transition(fact, row, fact.old, _CLOSE, held)
+
+    def _child(self, fact: Changed) -> Transition | None:
+        """LISTEN→SYN-RECV: the child of a listener takes over from its request socket, which has told of it already."""
+        if self._handed_over:
+            self._handed_over.discard(fact.sk)
+        row = self._by_tuple.get(_tuple_of(fact)) if fact.dport else None
+        if row is None or row.kind is not Kind.REQUEST:
+            row = self._birth(fact, Kind.SOCKET, _SYN_RECV)
+            row.cgroup = fact.cgroup
+            if not fact.dport:
+                # Its request socket dies next on this CPU and has the addresses.
+                self._orphan_child[fact.cpu] = row
+                return None
+            return self._transition(fact, row, _LISTEN, _SYN_RECV, None)
+        self._take_over(row, fact, Kind.SOCKET)
+        row.uid = fact.uid
+        row.cgroup = fact.cgroup
+        return None
+
+    # Request and timewait sockets.
+
+    def _timer(self, fact: Changed) -> Transition | None:
+        row = self._by_sk.get(fact.sk)
+        if row is None and fact.cookie is not None:
+            row = self._by_cookie.get(fact.cookie)
+            if row is not None:
+                row.sk = fact.sk
+                self._by_sk[fact.sk] = row
+        new, kind = fact.new, fact.kind
+        report = Report.REQUEST_TIMER if kind is Kind.REQUEST else Report.TIMEWAIT_TIMER
+        if row is None and kind is Kind.TIMEWAIT:
+            row = self._by_tuple.get(_tuple_of(fact))
+        elif row is not None and row.kind is not kind:
+            self._bury(row)  # the address of a row whose death was lost
+            row = None
+        step = STEPS.get((report, row.kind if row is not None else None))
+        if row is None or step is None:
+            row = self._birth(fact, kind, new)
+            if kind is Kind.REQUEST:
+                return self._transition(fact, row, _LISTEN, new, None)
+            return None  # a timewait socket from nowhere: no transition is known
+        row.touched_ns = fact.at_ns
+        if step is Step.REPEAT:
+            return None
+        old = row.state
+        held = self._held(row, fact)
+        if step is Step.TAKE_OVER:
+            if row.sk is not None:
+                self._handed_over.add(row.sk)
+            self._take_over(row, fact, kind)
+        if kind is Kind.TIMEWAIT and new == _FIN_WAIT2:
+            self._vague[row.id] = row
+        else:
+            self._vague.pop(row.id, None)
+        if old == new:
+            return None
+        row.state = new
+        row.since_ns = fact.at_ns
+        row.exact = True
+        return self._transition(fact, row, old, new, held)
+
+    def _gone(self, fact: Gone) -> Transition | None:
+        row = self._by_sk.get(fact.sk)
+        if row is None and fact.cookie is not None:
+            row = self._by_cookie.get(fact.cookie)
+        if row is None or row.kind is not fact.kind:
+            if fact.kind is Kind.REQUEST:
+                return self._claim_child(fact)
+            return None
+        if fact.kind is Kind.REQUEST and fact.cpu in self._orphan_child:
+            # It completed, and its child came without the peer's address: the request's row goes on, as the child's.
+            child = self._orphan_child.pop(fact.cpu)
+            if child.sport == fact.sport and child.id in self._rows:
+                sk = child.sk
+                self._bury(child)
+                self._forget_keys(row)
+                row.kind, row.sk, row.family, row.uid, row.cgroup = (
+                    Kind.SOCKET,
+                    sk,
+                    child.family,
+                    child.uid,
+                    child.cgroup,
+                )
+                row.touched_ns = fact.at_ns
+                self._index(row)
+                return None
+        held = fact.at_ns - row.since_ns if row.exact else None
+        self._bury(row)
+        old, row.state = row.state, _CLOSE
+        listed = is_listed(old, _CLOSE)
+        return Transition(fact.at_ns, row, old, _CLOSE, held, fact.cause, None, fact.retransmits, listed)
+
+    def _claim_child(self, fact: Gone) -> Transition | None:
+        """A request that was born before the trace completed: give its child the addresses that it came without."""
+        child = self._orphan_child.pop(fact.cpu, None)
+        if child is None or child.sport != fact.sport or child.id not in self._rows:
+            return None
+        self._forget_keys(child)
+        child.dst, child.dport = fact.dst, fact.dport
+        self._index(child)
+        return Transition(child.since_ns, child, _LISTEN, _SYN_RECV, None, None, None, 0, True)
+
+    # Sweeps.
+
+    def begin(self, fact: SweepBegin) -> None:
+        """A sweep of TCP starts."""
+        self._sweep += 1
+        self._sweep_began = fact.at_ns
+        self._sweeping = True
+        self._dead.clear()
+        self._added, self._changed = [], []
+
+    def seen(self, fact: Seen) -> None:
+        """The sweep met this socket."""
+        found = fact.socket
+        assert isinstance(found, InetSocket)
+        key = (self._netns, IPPROTO_TCP, found.sport, found.dport, _plain(found.src), _plain(found.dst))
+        connected = found.state != _LISTEN
+        row = self._by_cookie.get(found.cookie)
+        if row is None and not connected:
+            row = self._by_ino.get(found.ino)
+        if row is None and connected:
+            row = self._by_tuple.get(key)
+        if row is None:
+            if (
+                found.cookie in self._dead
+                or (connected and key in self._dead)
+                or (not connected and found.ino in self._dead)
+            ):
+                return
+            self._added.append(self._adopt(found))
+            return
+        row.seen = self._sweep
+        if row.cookie is None:
+            row.cookie = found.cookie
+            self._by_cookie[found.cookie] = row
+        if row.touched_ns >= self._sweep_began:
+            return
+        if found.extras is not None and found.extras.v6only is not None:
+            row.v6only = found.extras.v6only
+        if row.state != found.state:
+            self._changed.append((row, row.state))
+            row.state = found.state
+            row.since_ns, row.exact = self._sweep_began, False
+        row.ino = found.ino
+
+    def unseen(self) -> list[Row]:
+        """Rows that the sweep has not met and no event has touched since it began. A dump may skip a socket while others come and
+        go (net/ipv4/inet_diag.c resumes by bucket and position), so look again before the end."""
+        began, sweep = self._sweep_began, self._sweep
+        return [row for row in self._rows.values() if row.seen != sweep and row.touched_ns < began]
+
+    def end(self, fact: SweepEnd) -> Resync:
+        """The sweep ends; a complete one removes what is still unseen."""
+        removed = self.unseen() if fact.complete else []
+        for row in removed:
+            self._bury(row)
+        self._sweeping = False
+        self._dead.clear()
+        added, changed = self._added, self._changed
+        self._added, self._changed = [], []
+        return Resync(fact.at_ns, [row for row in added if row.id in self._rows], removed, changed)
+
+    def look(self, row: Row, found: InetSocket | None, at_ns: int) -> Transition | None:
+        """What somebody saw who looked at a vague row at ``at_ns``; None: the kernel did not show it (its end will be an event)."""
+        if found is None or row.id not in self._rows or row.touched_ns > at_ns:
+            return None
+        if row.state == _LISTEN:
+            self._forget_keys(row)
+            row.sport = found.sport
+            self._index(row)
+            self._vague.pop(row.id, None)
+            return None
+        if row.kind is not Kind.TIMEWAIT or row.state != _FIN_WAIT2 or found.state != _TIME_WAIT:
+            return None
+        self._vague.pop(row.id, None)
+        held = at_ns - row.since_ns if row.exact else None
+        row.state, row.since_ns, row.exact = _TIME_WAIT, at_ns, True
+        return Transition(at_ns, row, _FIN_WAIT2, _TIME_WAIT, held, None, None, 0, True, True)
+
+    # Rows and their keys.
+
+    def _find(self, fact: Changed, stale: Row | None) -> Row | None:
+        """The row of a full socket that the address index does not know, or knows wrongly."""
+        if stale is not None:
+            self._bury(stale)
+        row = self._by_cookie.get(fact.cookie) if fact.cookie is not None else None
+        if row is None and fact.ino is not None:
+            row = self._by_ino.get(fact.ino)
+        if row is None and fact.dport and fact.sport and fact.old not in (_CLOSE, _LISTEN):
+            row = self._by_tuple.get(_tuple_of(fact))
+        if row is None or row.kind is not Kind.SOCKET or row.sk not in (None, fact.sk):
+            return None
+        row.sk = fact.sk
+        self._by_sk[fact.sk] = row
+        return row
+
+    def _row_of(self, fact: Changed, kind: Kind, state: int) -> Row:
+        row = Row(
+            self._next_id, kind, state, fact.family, fact.protocol, fact.netns, fact.src, fact.sport, fact.dst, fact.dport,
+            fact.ino or 0, fact.uid, fact.ifindex, fact.cookie, fact.sk, fact.at_ns, True, fact.at_ns,
+        )  # fmt: skip
+        self._next_id += 1
+        return row
+
+    def _birth(self, fact: Changed, kind: Kind, state: int) -> Row:
+        row = self._row_of(fact, kind, state)
+        self._rows[row.id] = row
+        self._index(row)
+        if kind is Kind.TIMEWAIT and state == _FIN_WAIT2:
+            self._vague[row.id] = row
+        return row
+
+    def _adopt(self, found: InetSocket) -> Row:
+        """A row that only the sweep knows."""
+        minisocket = found.ino == 0 and found.uid == 0
+        kind = Kind.SOCKET
+        if found.state == _TIME_WAIT:
+            kind = Kind.TIMEWAIT
+        elif found.state == _SYN_RECV and minisocket:
+            kind = Kind.REQUEST
+        elif found.state == _FIN_WAIT2 and found.timer == 3:
+            kind = Kind.TIMEWAIT
+        row = Row(
+            self._next_id, kind, found.state, found.family, IPPROTO_TCP, self._netns, found.src, found.sport,
+            found.dst, found.dport, found.ino, found.uid, found.ifindex, found.cookie, None, self._sweep_began, False, 0,
+        )  # fmt: skip
+        row.seen = self._sweep
+        if found.extras is not None:
+            row.v6only = found.extras.v6only
+            row.cgroup = found.extras.cgroup_id
+        self._next_id += 1
+        self._rows[row.id] = row
+        self._index(row)
+        if kind is Kind.TIMEWAIT and found.state == _FIN_WAIT2:
+            self._vague[row.id] = row
+        return row
+
+    def _take_over(self, row: Row, fact: Changed, kind: Kind) -> None:
+        self._forget_keys(row)
+        row.kind = kind
+        row.sk, row.cookie = fact.sk, fact.cookie
+        row.ino = 0
+        row.touched_ns = fact.at_ns
+        row.family, row.src, row.dst = fact.family, fact.src, fact.dst
+        row.ifindex = fact.ifindex
+        self._index(row)
+
+    def _readdress(self, row: Row, fact: Changed) -> None:
+        if (row.sport, row.dport, row.src, row.dst) != (fact.sport, fact.dport, fact.src, fact.dst):
+            self._forget_keys(row)
+            row.family, row.sport, row.dport, row.src, row.dst = fact.family, fact.sport, fact.dport, fact.src, fact.dst
+            self._index(row)
+
+    def _index(self, row: Row) -> None:
+        if row.sk is not None:
+            self._by_sk[row.sk] = row
+        if row.cookie is not None:
+            self._by_cookie[row.cookie] = row
+        if row.state == _LISTEN:
+            if row.ino:
+                self._by_ino[row.ino] = row
+        elif row.dport:
+            self._by_tuple[row.netns, row.protocol, row.sport, row.dport, _plain(row.src), _plain(row.dst)] = row
+
+    def _forget_keys(self, row: Row) -> None:
+        if row.sk is not None and self._by_sk.get(row.sk) is row:
+            del self._by_sk[row.sk]
+        if row.cookie is not None and self._by_cookie.get(row.cookie) is row:
+            del self._by_cookie[row.cookie]
+        if row.ino and self._by_ino.get(row.ino) is row:
+            del self._by_ino[row.ino]
+        if row.dport:
+            key = (row.netns, row.protocol, row.sport, row.dport, _plain(row.src), _plain(row.dst))
+            if self._by_tuple.get(key) is row:
+                del self._by_tuple[key]
+
+    def _bury(self, row: Row) -> None:
+        if self._sweeping:
+            if row.cookie is not None:
+                self._dead.add(row.cookie)
+            if row.state == _LISTEN:
+                self._dead.add(row.ino)
+            else:
+                self._dead.add((row.netns, row.protocol, row.sport, row.dport, _plain(row.src), _plain(row.dst)))
+        self._forget_keys(row)
+        self._rows.pop(row.id, None)
+        self._vague.pop(row.id, None)
+
+    def _held(self, row: Row, fact: Changed) -> int | None:
+        return fact.at_ns - row.since_ns if row.exact else None
+
+    def _transition(self, fact: Changed, row: Row, old: int, new: int, held: int | None) -> Transition:
+        listed = is_listed(old, new)
+        if not listed:
+            self.unlisted += 1
+        return Transition(fact.at_ns, row, old, new, held, fact.cause, fact.err, fact.retransmits, listed)
+
+
+def _own(row: Row, owner: Owner, new: int) -> None:
+    """An event names the process whose system call it was. A holder that is known with its descriptor is not forgotten for one without."""
+    if owner.fd is None and any(known.pid == owner.pid for known in row.owners):
+        return
+    if new == _SYN_SENT or new == _LISTEN:
+        row.owners, row.owner_source = (owner,), "listen" if new == _LISTEN else "connect"
+    elif not row.owners:
+        row.owners, row.owner_source = (owner,), "close"
+
+
+def _plain(address: bytes) -> bytes:
+    return address[12:] if len(address) == 16 and address.startswith(_MAPPED) else address
+
+
+def _tuple_of(fact: Changed) -> Tuple4:
+    return fact.netns, fact.protocol, fact.sport, fact.dport, _plain(fact.src), _plain(fact.dst)

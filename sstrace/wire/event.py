@@ -1,0 +1,192 @@
+"""Perf records of the BPF programs → Facts. The other side of bpf/event.h.
+
+Enters: runs of perf records of one CPU (struct perf_event_header: u32 type, u16 misc, u16 size; native byte order). Leaves:
+``Changed`` and ``Gone``, in the run's order; PERF_RECORD_LOST is passed over, since the programs count what they cannot deliver
+themselves, at once and exactly (sources.perf). A sample's payload is padded (perf rounds records up to 8 bytes), so a record of our
+size stands in a fixed stride; a run that holds nothing else is unpacked in one sweep.
+"""
+
+import struct
+from collections.abc import Iterator
+
+from sstrace.errors import DecodeError
+from sstrace.model import AF_INET, Changed, Gone, Kind, Owner, State
+from sstrace.wire.cause import CauseReader
+
+__all__ = ["EVENT_FLAGS", "EVENT_KINDS", "FIELDS", "SIZE", "EventDecoder"]
+
+FIELDS: tuple[tuple[str, str], ...] = (
+    ("ts_ns", "Q"),
+    ("sk", "Q"),
+    ("cookie", "Q"),
+    ("ino", "Q"),
+    ("cgroup", "Q"),
+    ("since_ns", "Q"),
+    ("file", "Q"),
+    ("netns", "I"),
+    ("uid", "I"),
+    ("tgid", "I"),
+    ("fd", "i"),
+    ("ifindex", "I"),
+    ("err", "i"),
+    ("size", "H"),
+    ("family", "H"),
+    ("protocol", "H"),
+    ("sport", "H"),
+    ("dport", "H"),
+    ("kind", "B"),
+    ("old", "B"),
+    ("new", "B"),
+    ("flags", "B"),
+    ("retransmits", "B"),
+    ("shutdown", "B"),
+    ("saddr", "16s"),
+    ("daddr", "16s"),
+    ("comm", "16s"),
+    ("stack", "64s"),
+)
+"""struct sock_event: member and struct code, in order; units and meanings stand in bpf/event.h."""
+
+EVENT_KINDS = {
+    "EVENT_STATE": 0,
+    "EVENT_REQUEST": 1,
+    "EVENT_REQUEST_GONE": 2,
+    "EVENT_TIMEWAIT": 3,
+    "EVENT_TIMEWAIT_GONE": 4,
+}
+EVENT_FLAGS = {"EVENT_KTHREAD": 1, "EVENT_EXPIRED": 2}
+
+_CODES = "".join(code for _, code in FIELDS)
+SIZE = struct.calcsize("=" + _CODES)
+
+_HEADER = struct.Struct("=IHH")
+_RAW_SIZE = struct.Struct("=I")
+_RECORD_SAMPLE = 9
+
+_STRIDE = (_HEADER.size + _RAW_SIZE.size + SIZE + 7) // 8 * 8
+_SAMPLE = struct.Struct(f"={_HEADER.size + _RAW_SIZE.size}x{_CODES}{_STRIDE - _HEADER.size - _RAW_SIZE.size - SIZE}x")
+_STRIDE_LOW = _STRIDE & 0xFF
+
+_LISTEN, _SYN_SENT, _SYN_RECV, _FIN_WAIT1 = State.LISTEN, State.SYN_SENT, State.SYN_RECV, State.FIN_WAIT1
+_LAST_ACK, _CLOSE = State.LAST_ACK, State.CLOSE
+
+
+class EventDecoder:
+    """Decodes one tracer's events. ``causes`` reads the stacks of this boot's kernel."""
+
+    def __init__(self, causes: CauseReader) -> None:
+        self._causes = causes
+        self._owners: dict[tuple[bytes, int, int], Owner] = {}
+        self._addresses: dict[bytes, bytes] = {}
+
+    def decode(self, cpu: int, data: bytes) -> list[Changed | Gone]:
+        """Facts of one CPU's run. Raises DecodeError where the bytes are not whole records of ours."""
+        count, rest = divmod(len(data), _STRIDE)
+        # All records are ours when every stride begins with a sample header of just this size: by induction from the first.
+        if (
+            rest == 0
+            and data[::_STRIDE].count(_RECORD_SAMPLE) == count
+            and data[6::_STRIDE].count(_STRIDE_LOW) == count
+        ):
+            return self._samples(cpu, data)
+        facts: list[Changed | Gone] = []
+        for kind, at, size in _records(data):
+            if kind == _RECORD_SAMPLE:
+                (length,) = _RAW_SIZE.unpack_from(data, at + _HEADER.size)
+                if not SIZE <= length < SIZE + 8 or size != _STRIDE:
+                    raise DecodeError(
+                        f"BPF event of {length} bytes where {SIZE} are due: bpf/ and sstrace/ are from different builds"
+                    )
+                facts += self._samples(cpu, data[at : at + size])
+        return facts
+
+    def _samples(self, cpu: int, data: bytes) -> list[Changed | Gone]:
+        facts: list[Changed | Gone] = []
+        append = facts.append
+        addresses = self._addresses
+        if len(addresses) > 100_000:  # against a port scan over all of IPv6; entries are rebuilt at once
+            addresses.clear()
+        cause: str | None
+        for (
+            at, sk, cookie, ino, cgroup, since, _file, netns, uid, tgid, fd, ifindex, err,
+            size, family, protocol, sport, dport, kind, old, new, flags, retransmits, shutdown,
+            saddr, daddr, comm, stack,
+        ) in _SAMPLE.iter_unpack(data):  # fmt: skip
+            if family == AF_INET:
+                src = addresses.get(saddr) or addresses.setdefault(saddr, saddr[:4])
+                dst = addresses.get(daddr) or addresses.setdefault(daddr, daddr[:4])
+            else:
+                src, dst = saddr, daddr
+            if kind == 0:
+                owner = cause = None
+                if new == _CLOSE:
+                    cause, by_call = self._causes.cause(stack, old, Kind.SOCKET, False)
+                else:
+                    by_call = new in (_SYN_SENT, _LISTEN, _FIN_WAIT1, _LAST_ACK)
+                if by_call and tgid and not flags & 1:
+                    owner = self._owners.get((comm, tgid, fd)) or self._owner(comm, tgid, fd)
+                append(
+                    Changed(
+                        at, cpu, Kind.SOCKET, old, new, sk, cookie or None, ino or None, netns, family, protocol,
+                        src, sport, dst, dport, uid, ifindex, since or None, owner, cgroup or None, cause, err or None,
+                        retransmits, shutdown,
+                    )
+                )  # fmt: skip
+            elif kind in (1, 3):
+                which = Kind.REQUEST if kind == 1 else Kind.TIMEWAIT
+                append(
+                    Changed(
+                        at, cpu, which, old, new, sk, cookie or None, None, netns, family, protocol,
+                        src, sport, dst, dport, uid, ifindex, None, None, None, None, None, retransmits, 0,
+                    )
+                )  # fmt: skip
+            elif kind in (2, 4):
+                which = Kind.REQUEST if kind == 2 else Kind.TIMEWAIT
+                reason, _ = self._causes.cause(stack, old, which, bool(flags & 2))
+                append(
+                    Gone(
+                        at,
+                        cpu,
+                        which,
+                        sk,
+                        cookie or None,
+                        netns,
+                        family,
+                        src,
+                        sport,
+                        dst,
+                        dport,
+                        ifindex,
+                        reason,
+                        retransmits,
+                    )
+                )
+            else:
+                raise DecodeError(f"BPF event of unknown kind {kind}: bpf/ and sstrace/ are from different builds")
+            if size != SIZE:
+                raise DecodeError(
+                    f"BPF event says {size} bytes, not {SIZE}: bpf/ and sstrace/ are from different builds"
+                )
+        return facts
+
+    def _owner(self, comm: bytes, tgid: int, fd: int) -> Owner:
+        if len(self._owners) > 100_000:  # against a host that forks without end
+            self._owners.clear()
+        owner = Owner(comm.split(b"\0", 1)[0], tgid, fd if fd >= 0 else None)
+        self._owners[comm, tgid, fd] = owner
+        return owner
+
+
+def _records(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """(type, offset, size) of each perf record."""
+    at = 0
+    while at < len(data):
+        if at + _HEADER.size > len(data):
+            raise DecodeError(f"perf record at byte {at}: {len(data) - at} bytes left, its header needs {_HEADER.size}")
+        kind, _, size = _HEADER.unpack_from(data, at)
+        if size < _HEADER.size or at + size > len(data):
+            raise DecodeError(f"perf record at byte {at} says {size} bytes, {len(data) - at} are left")
+        if kind == _RECORD_SAMPLE and size < _HEADER.size + _RAW_SIZE.size:
+            raise DecodeError(f"perf sample at byte {at} of {size} bytes has no room for its own size")
+        yield kind, at, size
+        at += size
