@@ -219,7 +219,7 @@ class InetSocket(Socket, kw_only=True):
     expires_ms: int = 0
     extras: Extras | None = None
     proc: ProcTcp | None = None
-    """Only for tcp rows that came through /proc."""
+    """Set on rows that came through /proc; it says something of tcp rows only."""
 
 
 class UnixSocket(Socket, kw_only=True):

@@ -182,9 +182,10 @@ class InetCells:
         return out
 
     def _from_proc(self, socket: InetSocket) -> str:
-        """The extras of a tcp row that came through /proc: no block, little known, times in seconds."""
+        """The extras of a row that came through /proc: of tcp no block, little known, times in seconds; of others none."""
         show, proc = self._context.show, socket.proc
-        assert proc is not None
+        if proc is None or socket.table != Table.TCP:
+            return ""
         out = self._timer(socket) if show.timers else ""
         if show.extended:
             out += self._details(socket)
@@ -203,6 +204,8 @@ class InetCells:
                 out += f" cwnd:{proc.cwnd}"
             if proc.ssthresh not in (0, -1):
                 out += f" ssthresh:{proc.ssthresh}"
+            if socket.retrans:
+                out += f" retrans:{socket.retrans}/0"
             out += " reordering:0"
         return out
 
