@@ -1,0 +1,139 @@
+"""argv → Command → driver; every outcome → bytes on the two streams and an exit code.
+
+In snapshot mode the words on standard error are ss's own, beginning with ``ss:`` where ss's do, so that whoever put
+``sstrace --snapshot`` behind the name ss reads what they always read. getopt's sentences begin with ``ss:`` too;
+under a link named ``ss`` they begin with that name as typed, as ss's do, and --snapshot need not be said. In every
+other mode, and for mistakes that ss cannot know, sentences begin with ``sstrace:``.
+
+Arguments travel as latin-1 text, one character a byte: ss compares and prints bytes.
+"""
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from sstrace.dialect import Dialect, dialect, parse_version
+from sstrace.errors import LookupFailed, SstraceError, UsageError
+from sstrace.query.command import Early, Mode
+from sstrace.query.options import mode_of, parse, version_of
+from sstrace.query.usage import ss_usage
+
+__all__ = ["SystemEffects", "installed_dialect", "main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line (without the program's name; default: this process's own); give the exit code."""
+    typed = sys.argv if argv is None else ["sstrace", *argv]
+    words = [os.fsencode(word).decode("latin-1") for word in typed]
+    mode = mode_of(words)
+    release: Dialect | None = None
+    try:
+        release = installed_dialect(words, os.environ)
+        effects = SystemEffects(mode)
+        command = parse(words, release=release, effects=effects, posix="POSIXLY_CORRECT" in os.environ)
+        if isinstance(command, Early):
+            return _early(command)
+        from sstrace.driver import run
+
+        return run(command, os.environ)
+    except SstraceError as error:
+        _write(2, _report(error, mode, release))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 0
+    except BrokenPipeError:
+        # The reader has gone. What is buffered must not be tried again at exit, with a complaint.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141 if mode is Mode.SNAPSHOT else 0
+
+
+def installed_dialect(words: Sequence[str], env: Mapping[str, str]) -> Dialect:
+    """Give the release to be identical to: --ss-version, else that of the ss on PATH, else the newest known."""
+    version = version_of(words)
+    if version is not None:
+        return dialect(version)
+    from sstrace.sources.installed import ss_release
+
+    release = ss_release(env.get("PATH"))
+    if release is None:
+        return dialect()
+    try:
+        return dialect(parse_version(release), release)
+    except UsageError:
+        return dialect()
+
+
+class SystemEffects:
+    """What options do to the system where they stand: see ``query.options.Effects``."""
+
+    def __init__(self, mode: Mode) -> None:
+        self._mode = mode
+
+    def enter_netns(self, name: str) -> None:
+        """-N."""
+        from sstrace.sources.netns import enter_netns
+
+        enter_netns(_native(name), mounts=self._mode is Mode.SNAPSHOT)
+
+    def require_selinux(self) -> None:
+        """-Z, -z."""
+        from sstrace.sources.selinux import selinux_enabled
+
+        if not selinux_enabled():
+            raise LookupFailed("ss: SELinux is not enabled.")
+
+    def open_filter(self, path: str) -> Callable[[], bytes]:
+        """-F: the file is opened here and read when the filter is parsed, as ss does."""
+        if path[:1] == "-":
+            return lambda: _read(0)
+        try:
+            fd = os.open(path.encode("latin-1"), os.O_RDONLY | os.O_CLOEXEC)
+        except (OSError, ValueError) as error:
+            # ValueError: a NUL in the name, which no file has.
+            number = error.errno if isinstance(error, OSError) else None
+            raise UsageError(f"fopen filter file: {os.strerror(number or errno.ENOENT)}") from None
+        return lambda: _read(fd)
+
+
+def _read(fd: int) -> bytes:
+    parts = []
+    try:
+        while part := os.read(fd, 1 << 16):
+            parts.append(part)
+    except OSError:
+        # A directory opens but does not read; ss takes it for an empty file.
+        pass
+    return b"".join(parts)
+
+
+def _native(text: str) -> str:
+    return os.fsdecode(text.encode("latin-1"))
+
+
+def _early(early: Early) -> int:
+    _write(1, early.stdout)
+    _write(2, early.stderr)
+    return early.code
+
+
+def _report(error: SstraceError, mode: Mode, release: Dialect | None) -> str:
+    """Give what goes to standard error for an error."""
+    text = str(error)
+    usage = isinstance(error, UsageError) and error.usage
+    if mode is Mode.SNAPSHOT:
+        if not isinstance(error, UsageError | LookupFailed) and not text.startswith(("ss: ", "sstrace: ")):
+            text = f"sstrace: {text}"
+        return f"{text}\n{ss_usage(release or dialect())}" if usage else f"{text}\n"
+    text = "sstrace: " + text.removeprefix("ss: ").removeprefix("sstrace: ")
+    return f'{text}\nTry "sstrace --help".\n' if usage else f"{text}\n"
+
+
+def _write(fd: int, text: str) -> None:
+    """Write text whole: bytes where every character is one, else UTF-8."""
+    try:
+        data = text.encode("latin-1")
+    except UnicodeEncodeError:
+        data = text.encode("utf-8", "surrogateescape")
+    while data:
+        data = data[os.write(fd, data) :]
