@@ -182,7 +182,9 @@ class InetCells:
         return out
 
     def _from_proc(self, socket: InetSocket) -> str:
-        """The extras of a row that came through /proc: of tcp no block, little known, times in seconds; of others none."""
+        """The extras of a row that came through /proc: of tcp no block, little known, times in seconds; of others
+        none.
+        """
         show, proc = self._context.show, socket.proc
         if proc is None or socket.table != Table.TCP:
             return ""

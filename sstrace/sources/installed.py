@@ -6,10 +6,14 @@ look like ss (a wrapper script, or sstrace itself under that name) is passed ove
 """
 
 import os
+import re
 
 __all__ = ["release_in", "ss_release"]
 
 _MARK = b"ss utility, iproute2-"
+# 6.1.0, 6.15.0, 5.10.0+vendor, or ss200127 (the dated ones of before 2020); never 802.1Q or 0.0.0.0.
+_RELEASE = re.compile(rb"((?:[3-9]|[1-9]\d)\.\d{1,2}(?:\.\d{1,3})?(?:[-+~_]\w+)?|ss\d{6})\s*\0")
+_ALONE = re.compile(rb"\0" + _RELEASE.pattern)
 _MOST = 16 << 20  # a file beyond this is not ss
 
 
@@ -21,21 +25,8 @@ def release_in(binary: bytes) -> str | None:
     at = binary.find(_MARK)
     if at < 0:
         return None
-    banner = binary[at + len(_MARK) : at + len(_MARK) + 40].split(b"\0", 1)[0].strip()
-    for word in [banner, *binary.split(b"\0")]:
-        if 3 <= len(word) <= 24 and _is_release(word):
-            return word.decode("ascii")
-    return None
-
-
-def _is_release(word: bytes) -> bool:
-    # 6.1.0, 6.15.0, 5.10.0, ss200127 (the dated ones of before 2020); never 802.1Q or 0.0.0.0.
-    if word[:2] == b"ss" and len(word) == 8:
-        return word[2:].isdigit()
-    parts = word.split(b".")
-    if len(parts) not in (2, 3) or not all(part[:1].isdigit() for part in parts):
-        return False
-    return parts[0].isdigit() and 3 <= int(parts[0]) < 100 and parts[1].isdigit() and int(parts[1]) < 100
+    found = _RELEASE.match(binary, at + len(_MARK)) or _ALONE.search(binary)
+    return found[1].decode("ascii") if found else None
 
 
 def ss_release(search: str | None) -> str | None:

@@ -1,0 +1,634 @@
+"""``--snapshot``: the life of one ss invocation, in ss's order, to the byte.
+
+What happens when (ss does it in this order, and error texts, partial output and side effects hang on it): the owner
+scan, the summary of -s, an early "no … to show", the dump of -D, the filter, -E, then the tables netlink, packet,
+unix, raw, udp, tcp, dccp, sctp, vsock, tipc, xdp, mptcp; at last what the layout holds back. A table that fails says
+so on standard error where ss does, and never changes the exit code.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from sstrace.errors import DecodeError, FeatureError, KernelError, PrivilegeError
+from sstrace.model import (
+    AF_INET,
+    AF_INET6,
+    AF_NETLINK,
+    AF_PACKET,
+    AF_TIPC,
+    AF_UNIX,
+    AF_VSOCK,
+    AF_XDP,
+    InetSocket,
+    Socket,
+    State,
+    Table,
+    UnixSocket,
+)
+from sstrace.query.command import Command
+from sstrace.query.options import resolve
+from sstrace.render.common import Context, Decoders
+from sstrace.render.ss import Text
+from sstrace.sources.diag import Diag
+from sstrace.sources.names import SystemNames
+from sstrace.sources.proc import ProcFiles, owners
+from sstrace.wire import inet_diag, tcp_info
+from sstrace.wire.netlink import Batch
+
+__all__ = ["Sink", "run", "screen_width"]
+
+_ENOENT = 2
+_EOPNOTSUPP = 95
+_QUIET = (_ENOENT, _EOPNOTSUPP)
+"""What a kernel answers that lacks a table: nothing to tell the user."""
+
+_BLOCK = 1 << 20
+
+_UNIX = (Table.UNIX_DGRAM, Table.UNIX_STREAM, Table.UNIX_SEQPACKET)
+_PACKET = (Table.PACKET_DGRAM, Table.PACKET_RAW)
+_VSOCK = (Table.VSOCK_STREAM, Table.VSOCK_DGRAM)
+
+
+class Sink(Protocol):
+    """What takes the rows: ss's text, or NDJSON."""
+
+    def begin(self, table: Table) -> None:
+        """The rows that follow are of this table."""
+        ...
+
+    def feed(self, sockets: Sequence[Socket]) -> None:
+        """Rows, in the order in which they are to stand."""
+        ...
+
+    def flush(self) -> None:
+        """Write what is held back."""
+        ...
+
+
+class _Output:
+    """Standard output as a run of large writes. A reader that went away raises BrokenPipeError."""
+
+    def __init__(self) -> None:
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def write(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._size += len(data)
+        if self._size >= _BLOCK:
+            self.flush()
+
+    def held(self) -> int:
+        return self._size
+
+    def flush(self) -> None:
+        data = memoryview(b"".join(self._chunks))
+        self._chunks.clear()
+        self._size = 0
+        while data:
+            data = data[os.write(1, data) :]
+
+
+def _warn(line: str) -> None:
+    """A line on standard error, now."""
+    data = f"{line}\n".encode("latin-1", "replace")
+    while data:
+        data = data[os.write(2, data) :]
+
+
+def screen_width(env: Mapping[str, str], *, columns_env: bool) -> int | None:
+    """The width that ss lays its table out for: the terminal's, else (6.11 and later) that of COLUMNS, else none."""
+    try:
+        width = os.get_terminal_size(1).columns
+    except (OSError, ValueError):
+        width = 0
+    if width > 0:
+        return width
+    if columns_env:
+        width = _atoi(env.get("COLUMNS", ""))
+        if width > 0:
+            return width
+    return None
+
+
+def _atoi(text: str) -> int:
+    """C's atoi: leading blanks, a sign, digits; 0 when there are none."""
+    text = text.lstrip(" \t\n\v\f\r")
+    sign = -1 if text[:1] == "-" else 1
+    digits = text[1:] if text[:1] in ("-", "+") else text
+    end = 0
+    while end < len(digits) and digits[end] in "0123456789":
+        end += 1
+    return sign * int(digits[:end]) if end else 0
+
+
+def run(command: Command, env: Mapping[str, str]) -> int:
+    """Print the tables that ``command`` selects; the exit code. Raises SstraceError where ss would exit with an
+    error.
+    """
+    output = _Output()
+    try:
+        return _Snapshot(command, env, output).run()
+    finally:
+        # Also when it ends in an error: what ss had written by then is out.
+        if sys.exc_info()[0] is not BrokenPipeError:
+            output.flush()
+
+
+class _Refused(Exception):  # noqa: N818 - an outcome, not an error: another way is tried
+    """A table cannot be read this way; standard error has been told why, where ss tells it."""
+
+
+class _Snapshot:
+    def __init__(self, command: Command, env: Mapping[str, str], output: _Output) -> None:
+        self._command = command
+        self._env = env
+        self._output = output
+        self._files = ProcFiles(env)
+        self._names = SystemNames(env)
+        self._selection = command.selection
+        self._show = command.show
+        self._dialect = command.dialect
+        self._sink: Sink
+        self._match: Callable[[Any], bool] | None = None
+        self._bytecode = b""
+        self._killer: Diag | None = None
+        self._context: Context
+
+    def run(self) -> int:
+        command, show = self._command, self._show
+        holders = None
+        if show.processes or show.threads or show.contexts:
+            holders = owners(self._files.root, threads=show.threads, contexts=show.contexts)
+        if self._selection.summary:
+            self._summary()
+            if not self._selection.listing:
+                return 0
+        if command.stop is not None:
+            self._output.flush()
+            self._output.write(command.stop.stdout.encode("latin-1"))
+            if command.stop.stderr:
+                _warn(command.stop.stderr.removesuffix("\n"))
+            return command.stop.code
+        if show.resolve and not show.numeric:
+            self._learn_rpc()
+        if self._selection.diag_file is not None:
+            return self._dump_raw(self._selection.diag_file)
+        self._selection = resolve(command, self._names).selection
+        self._compile_filter()
+        self._context = Context(
+            show,
+            self._dialect,
+            self._names,
+            Decoders(
+                tcp_info.decode_tcp_info, tcp_info.decode_mptcp_info, tcp_info.decode_sctp_info, tcp_info.decode_ulp
+            ),
+            owners=holders,
+            aside=self._output.write,
+            warn=_warn,
+        )
+        self._sink = self._make_sink()
+        if self._selection.events:
+            return self._follow()
+        self._tables()
+        self._sink.flush()
+        return 0
+
+    def _make_sink(self) -> Sink:
+        if self._command.own.json:
+            from sstrace.render.ndjson import Lines
+
+            return Lines(self._context, self._output.write)
+        width = screen_width(self._env, columns_env=self._dialect.columns_env)
+        return Text(self._context, self._output.write, screen=width)
+
+    def _compile_filter(self) -> None:
+        expression = self._selection.filter
+        if expression is None:
+            return
+        from sstrace.query.bytecode import compile_bytecode
+        from sstrace.query.match import predicate
+
+        self._match = predicate(expression, self._names)
+        self._bytecode = compile_bytecode(expression) or b""
+
+    def _learn_rpc(self) -> None:
+        asked = (*_UNIX, Table.TCP, Table.MPTCP, Table.UDP, Table.DCCP, Table.SCTP)
+        if not any(self._selection.tables >> table & 1 for table in asked):
+            return
+        from sstrace.sources import rpcbind
+        from sstrace.wire import rpcbind as wire
+
+        answer = rpcbind.ask(wire.CALL, wire.size_of_fragment)
+        if answer is not None:
+            try:
+                self._names.learn_rpc(wire.decode(answer))
+            except DecodeError:
+                return  # names only improve what is printed
+
+    # ---------------------------------------------------------------------------------------------------------- tables
+
+    def _tables(self) -> None:
+        """Every table that is selected, in ss's order."""
+        selection = self._selection
+        closed = selection.states >> State.CLOSE & 1
+
+        def wanted(tables: Sequence[Table], *families: int) -> bool:
+            return any(selection.tables >> table & 1 for table in tables) and any(
+                selection.families >> family & 1 for family in families
+            )
+
+        if closed and wanted([Table.NETLINK], AF_NETLINK):
+            self._netlink()
+        if closed and wanted(_PACKET, AF_PACKET):
+            self._packet()
+        if wanted(_UNIX, AF_UNIX):
+            self._unix()
+        for table in (Table.RAW, Table.UDP, Table.TCP, Table.DCCP, Table.SCTP):
+            if wanted([table], AF_INET, AF_INET6):
+                self._inet(table)
+        if wanted(_VSOCK, AF_VSOCK):
+            self._vsock()
+        if wanted([Table.TIPC], AF_TIPC):
+            self._tipc()
+        if closed and wanted([Table.XDP], AF_XDP):
+            self._xdp()
+        if wanted([Table.MPTCP], AF_INET, AF_INET6):
+            self._inet(Table.MPTCP)
+
+    def _feed(self, rows: Sequence[Any]) -> None:
+        """Rows that passed every mask: through the filter, to the sink."""
+        match = self._match
+        if match is not None:
+            rows = [row for row in rows if match(row)]
+        if rows:
+            self._sink.feed(rows)
+
+    def _ask(self, diag: Diag, request: bytes, decode: Callable[[memoryview], Batch[Any]]) -> Iterator[list[Any]]:
+        """The answer to one request, datagram by datagram. Raises _Refused when it ends in an error, which has then
+        been told.
+        """
+        try:
+            diag.send(request)
+            for datagram in diag:
+                batch = decode(datagram)
+                if batch.rows:
+                    yield batch.rows
+                if batch.done:
+                    if batch.error:
+                        self._complain(batch.error)
+                        raise _Refused
+                    return
+        except KernelError as error:
+            _warn(str(error))
+            raise _Refused from error
+
+    def _complain(self, number: int) -> None:
+        if number not in _QUIET:
+            _warn(f"RTNETLINK answers: {os.strerror(number)}")
+
+    def _dump(self, request: bytes, decode: Callable[[memoryview], Batch[Any]]) -> Iterator[list[Any]]:
+        """One request on a socket of its own."""
+        try:
+            diag = Diag()
+        except (KernelError, FeatureError, PrivilegeError) as error:
+            _warn(str(error))
+            raise _Refused from error
+        with diag:
+            yield from self._ask(diag, request, decode)
+
+    # ------------------------------------------------------------------------------------------------------------ inet
+
+    def _inet(self, table: Table) -> None:
+        self._sink.begin(table)
+        file = self._env.get("TCPDIAG_FILE")
+        if table is Table.TCP and file is not None:
+            self._from_file(file)
+            return
+        name = f"net/{table.name.lower()}"
+        if not self._files.replaced(name):
+            try:
+                self._inet_netlink(table)
+                return
+            except _Refused:
+                pass
+        if table in (Table.TCP, Table.UDP, Table.RAW):
+            self._inet_proc(table, name)
+
+    def _extension(self) -> int:
+        return inet_diag.extensions(memory=self._show.memory, info=self._show.info, tos=self._show.tos)
+
+    def _requests(self, table: Table) -> Iterator[bytes]:
+        """The requests of a table, one for each family that is asked of the kernel."""
+        preferred = self._selection.preferred
+        for family in (AF_INET, AF_INET6):
+            if preferred not in (AF_INET, AF_INET6) or preferred == family:
+                yield inet_diag.dump_request(
+                    table,
+                    family,
+                    self._selection.states,
+                    ext=self._extension(),
+                    bytecode=self._bytecode,
+                    storage_maps=self._storage_maps(),
+                )
+
+    def _storage_maps(self) -> Sequence[int] | None:
+        return None
+
+    def _wants_attributes(self, table: Table) -> bool:
+        """Whether anything but addresses and queues will be looked at."""
+        show = self._show
+        return bool(
+            table in (Table.RAW, Table.SCTP)
+            or self._match
+            or self._command.own.json
+            or show.extended
+            or show.memory
+            or show.info
+            or show.tos
+            or show.cgroup
+            or show.inet_sockopt
+            or show.bpf_maps
+        )
+
+    def _inet_netlink(self, table: Table) -> None:
+        """The kernel's table; a request of the old kind where the new one is refused. Raises _Refused."""
+        attributes = self._wants_attributes(table)
+
+        def decode(datagram: memoryview) -> Batch[InetSocket]:
+            return inet_diag.decode(datagram, table, extras=attributes)
+
+        try:
+            diag = Diag()
+        except (KernelError, FeatureError, PrivilegeError) as error:
+            _warn(str(error))
+            raise _Refused from error
+        with diag:
+            try:
+                for request in self._requests(table):
+                    for rows in self._ask(diag, request, decode):
+                        self._inet_rows(rows)
+            except _Refused:
+                if table not in (Table.TCP, Table.DCCP):
+                    raise
+                request = inet_diag.legacy_request(
+                    table, self._selection.states, ext=self._extension(), bytecode=self._bytecode
+                )
+                for rows in self._ask(diag, request, decode):
+                    self._inet_rows(rows)
+
+    def _inet_rows(self, rows: Sequence[InetSocket]) -> None:
+        families = self._selection.families
+        if not (families >> AF_INET & 1 and families >> AF_INET6 & 1):
+            rows = [row for row in rows if families >> row.family & 1]
+        if not self._selection.kill:
+            self._feed(rows)
+            return
+        match = self._match
+        for row in rows:
+            if (match is None or match(row)) and self._kill(row):
+                self._sink.feed([row])
+
+    def _kill(self, row: InetSocket) -> bool:
+        """Ask the kernel to close a socket; whether it did. Raises _Refused when it may not be asked."""
+        if self._killer is None:
+            self._killer = Diag()
+        self._killer.send(inet_diag.destroy_request(row))
+        batch = inet_diag.decode(self._killer.receive(), row.table)
+        if not batch.error:
+            return True
+        if batch.error in _QUIET:
+            return False  # its protocol cannot, or it is gone already
+        _warn(f"SOCK_DESTROY answers: {os.strerror(batch.error)}")
+        raise _Refused
+
+    def _inet_proc(self, table: Table, name: str) -> None:
+        from sstrace.wire import proc_net
+
+        selection = self._selection
+        for family, path in ((AF_INET, name), (AF_INET6, name + "6")):
+            if not selection.families >> family & 1:
+                continue
+            rows: list[InetSocket] = []
+            try:
+                for row in proc_net.decode_inet(self._files.read(path), table, family):
+                    if selection.states >> row.state & 1:
+                        rows.append(row)
+            except (KernelError, DecodeError):
+                self._feed(rows)
+                return  # ss gives up on the table, and says nothing
+            self._feed(rows)
+
+    def _from_file(self, path: str) -> None:
+        """TCPDIAG_FILE: the tcp table from a recorded dump, up to its first DONE; no mask applies, only the filter
+        does.
+        """
+        from sstrace.wire.netlink import whole
+
+        try:
+            with open(path, "rb") as file:
+                data = file.read()
+        except OSError as error:
+            _warn(f"fopen($TCPDIAG_FILE): {error.strerror}")
+            return
+        batch = inet_diag.decode(data[: whole(data)], Table.TCP)
+        self._feed(batch.rows)
+        if batch.error:
+            _warn(f"TCPDIAG answered: {os.strerror(batch.error)}")
+        elif not batch.done:
+            os.write(2, b"Unexpected EOF reading $TCPDIAG_FILE")
+
+    def _dump_raw(self, path: str) -> int:
+        """-D: the kernel's datagrams as they came."""
+        standard = path[:1] == "-"
+        try:
+            descriptor = 1 if standard else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            if self._dialect.dump_file_error:
+                _warn(f"fopen dump file: {error.strerror}")
+                return 255
+            return 0
+
+        def decode(datagram: memoryview) -> Batch[InetSocket]:
+            data: memoryview = datagram
+            while data:
+                data = data[os.write(descriptor, data) :]
+            return inet_diag.decode(datagram, Table.TCP, extras=False)
+
+        try:
+            with Diag() as diag:
+                for request in self._requests(Table.TCP):
+                    for _ in self._ask(diag, request, decode):
+                        pass
+        except _Refused:
+            pass
+        finally:
+            if not standard:
+                os.close(descriptor)
+        return 0
+
+    # ---------------------------------------------------------------------------------------------------------- others
+
+    def _unix(self) -> None:
+        from sstrace.wire import unix_diag
+
+        selection, show = self._selection, self._show
+        self._sink.begin(Table.UNIX_STREAM)
+        if not self._files.replaced("net/unix"):
+            request = unix_diag.dump_request(
+                selection.states, unix_diag.show(extended=show.extended, memory=show.memory, uid=self._command.own.json)
+            )
+            try:
+                for rows in self._dump(request, unix_diag.decode):
+                    self._feed([row for row in rows if selection.tables >> row.table & 1])
+                return
+            except _Refused:
+                pass
+        from sstrace.wire import proc_net
+
+        match = self._match
+
+        def keep(row: UnixSocket) -> bool:
+            selected = selection.states >> row.state & 1 and selection.tables >> row.table & 1
+            return bool(selected) and (match is None or match(row))
+
+        try:
+            rows = proc_net.decode_unix(self._files.read("net/unix"), keep)
+        except (KernelError, DecodeError):
+            return
+        if rows:
+            self._sink.feed(rows)
+
+    def _packet(self) -> None:
+        from sstrace.wire import packet_diag
+
+        self._sink.begin(Table.PACKET_RAW)
+        if not self._files.replaced("net/packet"):
+            try:
+                for rows in self._dump(packet_diag.dump_request(), packet_diag.decode):
+                    bare = next((at for at, row in enumerate(rows) if row.skmem is None), None)
+                    self._feed(rows[:bare])
+                    if bare is not None:
+                        raise _Refused  # a kernel that does not tell the memory: ss then reads /proc
+                return
+            except _Refused:
+                pass
+        from sstrace.wire import proc_net
+
+        tables = self._selection.tables if self._dialect.packet_type_in_proc else -1
+        self._proc_rows("net/packet", proc_net.decode_packet, tables)
+
+    def _netlink(self) -> None:
+        from sstrace.wire import netlink_diag
+
+        self._sink.begin(Table.NETLINK)
+        if not self._files.replaced("net/netlink"):
+            try:
+                for rows in self._dump(netlink_diag.dump_request(), netlink_diag.decode):
+                    self._feed(rows)
+                return
+            except _Refused:
+                pass
+        from sstrace.wire import proc_net
+
+        self._proc_rows("net/netlink", proc_net.decode_netlink, -1)
+
+    def _proc_rows(self, name: str, decode: Callable[[bytes], Iterator[Any]], tables: int) -> None:
+        """The rows of a file of /proc whose table bit is in ``tables``, up to a line that is none."""
+        rows: list[Any] = []
+        try:
+            for row in decode(self._files.read(name)):
+                if tables >> row.table & 1:
+                    rows.append(row)
+        except (KernelError, DecodeError):
+            pass
+        self._feed(rows)
+
+    def _vsock(self) -> None:
+        from sstrace.wire import vsock_diag
+
+        self._sink.begin(Table.VSOCK_STREAM)
+        self._only_netlink(vsock_diag.dump_request(self._selection.states), vsock_diag.decode)
+
+    def _tipc(self) -> None:
+        from sstrace.wire import tipc_diag
+
+        self._sink.begin(Table.TIPC)
+        self._only_netlink(tipc_diag.dump_request(self._selection.states), tipc_diag.decode)
+
+    def _xdp(self) -> None:
+        from sstrace.wire import xdp_diag
+
+        self._sink.begin(Table.XDP)
+        self._only_netlink(xdp_diag.dump_request(), xdp_diag.decode)
+
+    def _only_netlink(self, request: bytes, decode: Callable[[memoryview], Batch[Any]]) -> None:
+        try:
+            for rows in self._dump(request, decode):
+                self._feed([row for row in rows if self._selection.tables >> row.table & 1])
+        except _Refused:
+            return
+
+    # ---------------------------------------------------------------------------------------------------------- events
+
+    def _follow(self) -> int:
+        """-E: a row for each inet socket that is destroyed, until interrupted."""
+        from sstrace.sources import diag
+
+        selection = self._selection
+        groups = [
+            group
+            for table, family, group in (
+                (Table.TCP, AF_INET, diag.SKNLGRP_INET_TCP_DESTROY),
+                (Table.TCP, AF_INET6, diag.SKNLGRP_INET6_TCP_DESTROY),
+                (Table.UDP, AF_INET, diag.SKNLGRP_INET_UDP_DESTROY),
+                (Table.UDP, AF_INET6, diag.SKNLGRP_INET6_UDP_DESTROY),
+            )
+            if selection.tables >> table & 1 and selection.families >> family & 1
+        ]
+        if not groups:
+            return 255
+        self._sink.begin(Table.MPTCP)  # the service protocol stays unset, so any service name matches
+        prompt = self._dialect.events_flush or self._command.own.json or os.isatty(1)
+        with Diag(groups=groups) as source:
+            while True:
+                batch = inet_diag.decode_event(source.receive())
+                for row in batch.rows:
+                    if selection.families >> row.family & 1:
+                        self._feed([row])
+                self._sink.flush()
+                if prompt or self._output.held() >= 4096:
+                    self._output.flush()
+
+    # --------------------------------------------------------------------------------------------------------- summary
+
+    def _summary(self) -> None:
+        from sstrace.render.summary import summary
+        from sstrace.wire import proc_net
+
+        count, established = proc_net.SockStat(), 0
+        try:
+            sockstat = self._files.read("net/sockstat")
+            try:
+                sockstat6 = self._files.read("net/sockstat6")
+            except KernelError:
+                sockstat6 = b""  # a kernel without IPv6
+            count = proc_net.decode_sockstat(sockstat, sockstat6)
+        except KernelError as error:
+            _warn(f"ss: get_sockstat: {os.strerror(error.errno)}")
+        except DecodeError as error:
+            _warn(f"ss: get_sockstat: {error}")
+        try:
+            established = proc_net.tcp_established(self._files.read("net/snmp"))
+        except KernelError as error:
+            _warn(f"ss: get_snmpstat: {os.strerror(error.errno)}")
+        except DecodeError:
+            _warn("ss: get_snmpstat: No such process")  # ESRCH is what ss finds there
+        if self._command.own.json:
+            from sstrace.render.ndjson import summary_line
+
+            self._output.write(summary_line(count, established))
+        else:
+            self._output.write(summary(count, established).encode("latin-1"))
