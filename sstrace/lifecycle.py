@@ -1,14 +1,15 @@
 """The life of a connection, as one transition table.
 
-Theory. ss shows a *connection*; the kernel keeps it in up to three objects, one after the other: a request socket while it is
-half open (SYN-RECV), a full socket, and a timewait socket when it ends (TIME-WAIT, or FIN-WAIT-2 once no process holds it).
-Each reports on its own: the full socket by its state changes, the other two by their timers. A connection's row passes
-from one object to the next, and what users see is one life:
+Theory. ss shows a *connection*; the kernel keeps it in up to three objects, one after the other: a request socket
+while it is half open (SYN-RECV), a full socket, and a timewait socket when it ends (TIME-WAIT, or FIN-WAIT-2 once no
+process holds it). Each reports on its own: the full socket by its state changes, the other two by their timers. A
+connection's row passes from one object to the next, and what users see is one life:
 
     request born  →  full socket takes over  →  timewait socket takes over  →  gone
 
-Two tables say all there is. ``STEPS`` tells what an event of one object means for the row, by the object that holds the row now.
-``TRANSITIONS`` are the state changes that users can see; the diagram in the documentation is drawn from it.
+Two tables say all there is. ``STEPS`` tells what an event of one object means for the row, by the object that holds
+the row now. ``TRANSITIONS`` are the state changes that users can see; the diagram in the documentation is drawn from
+it.
 
 The kernel is right even where the table is not: an unlisted transition is applied and counted, because it has happened.
 """

@@ -450,7 +450,8 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Changed(msgspec.Struct, frozen=True, gc=False):
-    """The kernel moved a socket from one state to another, or gave birth to a request or timewait socket (or set its timer anew).
+    """The kernel moved a socket from one state to another, or gave birth to a request or timewait socket (or set its
+    timer anew).
 
     Source: struct sock_event, bpf/event.h.
     """

@@ -1,20 +1,22 @@
 """The live socket table: Facts in, changes out. Owns the identity of sockets.
 
-Identity. An event names a kernel address, and the socket cookie if somebody has asked the kernel for it; a sweep names the
-cookie, the inode and the addresses. A row is therefore found by
+Identity. An event names a kernel address, and the socket cookie if somebody has asked the kernel for it; a sweep
+names the cookie, the inode and the addresses. A row is therefore found by
 
 1. the kernel address, once an event has told it;
 2. the cookie. A sweep makes the kernel give every socket one, so events of rows that a sweep has met carry it;
 3. the inode, for listeners;
-4. the four-tuple within its network namespace, for connections: this is also how a connection's row passes from its request
+4. the four-tuple within its network namespace, for connections: this is also how a connection's row passes from its
+request
    socket to its full socket and on to its timewait socket (see lifecycle).
 
-A kernel address is used again at once after its socket died. Rows leave the address index when they die, and a cookie that does
-not fit shows an address that outlived a death that was lost.
+A kernel address is used again at once after its socket died. Rows leave the address index when they die, and a cookie
+that does not fit shows an address that outlived a death that was lost.
 
-Sweeps. After the hooks are attached, events are the whole truth of every socket that they mention; a sweep adds what they
-never mentioned. So a row that an event has touched since the sweep began wins over what the sweep saw of it, a socket that died since then
-stays dead, and whatever neither the sweep nor an event knows is removed at the sweep's complete end.
+Sweeps. After the hooks are attached, events are the whole truth of every socket that they mention; a sweep adds what
+they never mentioned. So a row that an event has touched since the sweep began wins over what the sweep saw of it, a
+socket that died since then stays dead, and whatever neither the sweep nor an event knows is removed at the sweep's
+complete end.
 """
 
 from collections.abc import Iterator
@@ -128,8 +130,9 @@ class SocketTable:
         return iter(self._rows.values())
 
     def vague(self) -> list[Row]:
-        """Rows of which events cannot tell all, so somebody has to look: FIN-WAIT-2 in a timewait socket, which may turn TIME-WAIT
-        without an event, and listeners whose port was chosen after listen(2) had reported them."""
+        """Rows of which events cannot tell all, so somebody has to look: FIN-WAIT-2 in a timewait socket, which may
+        turn TIME-WAIT without an event, and listeners whose port was chosen after listen(2) had reported them.
+        """
         return list(self._vague.values())
 
     def apply(self, fact: Changed | Gone) -> Transition | None:
@@ -349,8 +352,9 @@ class SocketTable:
         row.ino = found.ino
 
     def unseen(self) -> list[Row]:
-        """Rows that the sweep has not met and no event has touched since it began. A dump may skip a socket while others come and
-        go (net/ipv4/inet_diag.c resumes by bucket and position), so look again before the end."""
+        """Rows that the sweep has not met and no event has touched since it began. A dump may skip a socket while
+        others come and go (net/ipv4/inet_diag.c resumes by bucket and position), so look again before the end.
+        """
         began, sweep = self._sweep_began, self._sweep
         return [row for row in self._rows.values() if row.seen != sweep and row.touched_ns < began]
 
@@ -366,7 +370,9 @@ class SocketTable:
         return Resync(fact.at_ns, [row for row in added if row.id in self._rows], removed, changed)
 
     def look(self, row: Row, found: InetSocket | None, at_ns: int) -> Transition | None:
-        """What somebody saw who looked at a vague row at ``at_ns``; None: the kernel did not show it (its end will be an event)."""
+        """What somebody saw who looked at a vague row at ``at_ns``; None: the kernel did not show it (its end will be
+        an event).
+        """
         if found is None or row.id not in self._rows or row.touched_ns > at_ns:
             return None
         if row.state == _LISTEN:
@@ -401,8 +407,8 @@ class SocketTable:
 
     def _row_of(self, fact: Changed, kind: Kind, state: int) -> Row:
         row = Row(
-            self._next_id, kind, state, fact.family, fact.protocol, fact.netns, fact.src, fact.sport, fact.dst, fact.dport,
-            fact.ino or 0, fact.uid, fact.ifindex, fact.cookie, fact.sk, fact.at_ns, True, fact.at_ns,
+            self._next_id, kind, state, fact.family, fact.protocol, fact.netns, fact.src, fact.sport, fact.dst,
+            fact.dport, fact.ino or 0, fact.uid, fact.ifindex, fact.cookie, fact.sk, fact.at_ns, True, fact.at_ns,
         )  # fmt: skip
         self._next_id += 1
         return row
@@ -427,7 +433,8 @@ class SocketTable:
             kind = Kind.TIMEWAIT
         row = Row(
             self._next_id, kind, found.state, found.family, IPPROTO_TCP, self._netns, found.src, found.sport,
-            found.dst, found.dport, found.ino, found.uid, found.ifindex, found.cookie, None, self._sweep_began, False, 0,
+            found.dst, found.dport, found.ino, found.uid, found.ifindex, found.cookie, None, self._sweep_began, False,
+            0,
         )  # fmt: skip
         row.seen = self._sweep
         if found.extras is not None:
@@ -502,10 +509,12 @@ class SocketTable:
 
 
 def _own(row: Row, owner: Owner, new: int) -> None:
-    """An event names the process whose system call it was. A holder that is known with its descriptor is not forgotten for one without."""
+    """An event names the process whose system call it was. A holder that is known with its descriptor is not
+    forgotten for one without.
+    """
     if owner.fd is None and any(known.pid == owner.pid for known in row.owners):
         return
-    if new == _SYN_SENT or new == _LISTEN:
+    if new in (_SYN_SENT, _LISTEN):
         row.owners, row.owner_source = (owner,), "listen" if new == _LISTEN else "connect"
     elif not row.owners:
         row.owners, row.owner_source = (owner,), "close"

@@ -9,7 +9,9 @@ __all__ = ["run"]
 
 
 def run(command: Command, env: Mapping[str, str]) -> int:
-    """Do what the command line says; the exit code. Each mode is imported only when it is the one: start-up is a feature."""
+    """Do what the command line says; the exit code. Each mode is imported only when it is the one: start-up is a
+    feature.
+    """
     if command.mode is Mode.SNAPSHOT:
         from sstrace.driver import snapshot
 

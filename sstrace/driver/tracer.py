@@ -1,8 +1,9 @@
-"""The event path end to end: hooks, perf buffers, decoder, order, table, sweeps. Trace, watch, serve, verify and record all run one.
+"""The event path end to end: hooks, perf buffers, decoder, order, table, sweeps. Trace, watch, serve, verify and
+record all run one.
 
-Order. Perf buffers are per CPU. A look takes the time, reads every head, then drains; so what is older than that time, less the moment that
-a program needs between its timestamp and its record, is complete and can be merged by timestamp. What comes later all the same is
-counted (``late``) and applied, never fatal.
+Order. Perf buffers are per CPU. A look takes the time, reads every head, then drains; so what is older than that
+time, less the moment that a program needs between its timestamp and its record, is complete and can be merged by
+timestamp. What comes later all the same is counted (``late``) and applied, never fatal.
 
 Gap-free start: attach, let events gather, sweep, then fold what has gathered (see table for why that loses nothing).
 """
@@ -13,11 +14,10 @@ from collections.abc import Iterator, Mapping
 from operator import attrgetter
 from pathlib import Path
 
-from sstrace.errors import FeatureError
 from sstrace.model import (
-    ALL_STATES,
     AF_INET,
     AF_INET6,
+    ALL_STATES,
     Changed,
     Gone,
     InetSocket,
@@ -43,7 +43,8 @@ __all__ = ["Change", "Tracer"]
 
 Change = Transition | Resync | Lost
 
-# From a program's timestamp to its record in the ring: microseconds, unless the host takes the virtual CPU away meanwhile.
+# From a program's timestamp to its record in the ring: microseconds, unless the host takes the virtual CPU away
+# meanwhile.
 _SLACK_NS = 1_000_000
 _LOOK_FIRST_NS = 50_000_000
 _LOOK_LAST_NS = 5_000_000_000

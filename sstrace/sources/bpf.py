@@ -9,6 +9,7 @@ include/uapi/linux/bpf.h.
 The only module that imports bcc, and only in that child.
 """
 
+import contextlib
 import ctypes
 import errno
 import hashlib
@@ -288,10 +289,10 @@ def _compile_in_child(macros: Mapping[str, int]) -> Bundle:
             "Debian and Ubuntu: apt install python3-bpfcc; Fedora: dnf install python3-bcc"
         )
     lines = [line for line in complaint.splitlines() if line.strip()]
-    error = next((line for line in lines if "error:" in line), lines[-1] if lines else f"exit status {code}")
+    detail = next((line for line in lines if "error:" in line), lines[-1] if lines else f"exit status {code}")
     if "Operation not permitted" in complaint:
         raise PrivilegeError(_not_permitted("create a BPF map"))
-    raise FeatureError(f"bcc could not compile the BPF programs: {error.strip()}")
+    raise FeatureError(f"bcc could not compile the BPF programs: {detail.strip()}")
 
 
 def _compile(macros: Mapping[str, int]) -> Bundle:
@@ -352,7 +353,10 @@ def _not_permitted(what: str) -> str:
     except OSError:
         lockdown = ""
     if "[confidentiality]" in lockdown:
-        return "the kernel is locked down (confidentiality) and lets no BPF program read kernel memory: boot with lockdown=integrity"
+        return (
+            "the kernel is locked down (confidentiality) and lets no BPF program read its memory: "
+            "boot with lockdown=integrity"
+        )
     return (
         f"the kernel refused to {what}: this root lacks CAP_BPF or CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8); "
         "in a container, start it with --privileged or add both"
@@ -500,8 +504,6 @@ def load(compiled: Bundle, settings: Config) -> Loaded:
     # maps").
     import resource
 
-    try:
+    with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    except (ValueError, OSError):
-        pass
     return Loaded(compiled, settings)

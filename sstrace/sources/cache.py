@@ -8,7 +8,9 @@ __all__ = ["cache_directory"]
 
 
 def cache_directory(env: Mapping[str, str]) -> Path:
-    """/var/cache/sstrace for root; else ``sstrace`` in $XDG_CACHE_HOME or ~/.cache (XDG Base Directory Specification 0.8)."""
+    """/var/cache/sstrace for root; else ``sstrace`` in $XDG_CACHE_HOME or ~/.cache (XDG Base Directory Specification
+    0.8).
+    """
     if os.geteuid() == 0:
         return Path("/var/cache/sstrace")
     base = env.get("XDG_CACHE_HOME", "")

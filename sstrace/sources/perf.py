@@ -1,4 +1,5 @@
-"""Perf buffers read directly: one ring a CPU, mapped and copied out in whole runs. Yields bytes; wire.event decodes them.
+"""Perf buffers read directly: one ring a CPU, mapped and copied out in whole runs. Yields bytes; wire.event decodes
+them.
 
 The ring (struct perf_event_mmap_page, include/uapi/linux/perf_event.h): the kernel moves ``data_head``, we move
 ``data_tail``; both only grow, and index the data pages modulo their size, a power of two. bcc's own reader calls
@@ -60,7 +61,7 @@ class Runs(msgspec.Struct, frozen=True):
 
 
 class PerfBuffers:
-    """The rings of the ``events`` map. ``pages`` overrides the size of each ring (a power of two; for tests of loss)."""
+    """The rings of the ``events`` map. ``pages`` overrides the size of each (a power of two; for tests of loss)."""
 
     def __init__(self, loaded: Loaded, pages: int | None = None) -> None:
         self._loaded = loaded

@@ -1,8 +1,9 @@
 """Kernel stack at →CLOSE → why the socket closed.
 
-Pure: return addresses and symbol spans in, a word of ``CAUSES`` out. A stack is matched by the functions that it goes through, so
-it does not matter what the compiler inlined around them; an unknown stack is ``unknown``, never a guess. Functions: net/ipv4/
-tcp.c, tcp_input.c, tcp_timer.c, tcp_minisocks.c, inet_connection_sock.c, inet_timewait_sock.c (Linux 5.10 to 6.18).
+Pure: return addresses and symbol spans in, a word of ``CAUSES`` out. A stack is matched by the functions that it goes
+through, so it does not matter what the compiler inlined around them; an unknown stack is ``unknown``, never a guess.
+Functions: net/ipv4/ tcp.c, tcp_input.c, tcp_timer.c, tcp_minisocks.c, inet_connection_sock.c, inet_timewait_sock.c
+(Linux 5.10 to 6.18).
 """
 
 import struct
@@ -109,7 +110,9 @@ _CLOSED_BY_US = (State.FIN_WAIT1, State.FIN_WAIT2, State.CLOSING, State.TIME_WAI
 
 
 class CauseReader:
-    """Reads stacks of one kernel boot. ``spans``: function name → the (address, size) pairs it occupies (wire.kallsyms)."""
+    """Reads stacks of one kernel boot. ``spans``: function name → the (address, size) pairs it occupies
+    (wire.kallsyms).
+    """
 
     def __init__(self, spans: Callable[[str], list[tuple[int, int]]]) -> None:
         found = [(address, address + size, name) for name in _FUNCTIONS for address, size in spans(name)]
@@ -124,7 +127,8 @@ class CauseReader:
         key = (stack, old, kind, expired)
         known = self._known.get(key)
         if known is None:
-            # Stacks differ in little but the rules' own functions; bounded all the same, against a hostile interrupt mix.
+            # Stacks differ in little but the rules' own functions; bounded all the same, against a hostile interrupt
+            # mix.
             if len(self._known) > 4096:
                 self._known.clear()
             through = self.functions(stack)

@@ -1,9 +1,10 @@
 """Perf records of the BPF programs → Facts. The other side of bpf/event.h.
 
-Enters: runs of perf records of one CPU (struct perf_event_header: u32 type, u16 misc, u16 size; native byte order). Leaves:
-``Changed`` and ``Gone``, in the run's order; PERF_RECORD_LOST is passed over, since the programs count what they cannot deliver
-themselves, at once and exactly (sources.perf). A sample's payload is padded (perf rounds records up to 8 bytes), so a record of our
-size stands in a fixed stride; a run that holds nothing else is unpacked in one sweep.
+Enters: runs of perf records of one CPU (struct perf_event_header: u32 type, u16 misc, u16 size; native byte order).
+Leaves: ``Changed`` and ``Gone``, in the run's order; PERF_RECORD_LOST is passed over, since the programs count what
+they cannot deliver themselves, at once and exactly (sources.perf). A sample's payload is padded (perf rounds records
+up to 8 bytes), so a record of our size stands in a fixed stride; a run that holds nothing else is unpacked in one
+sweep.
 """
 
 import struct
@@ -82,7 +83,8 @@ class EventDecoder:
     def decode(self, cpu: int, data: bytes) -> list[Changed | Gone]:
         """Facts of one CPU's run. Raises DecodeError where the bytes are not whole records of ours."""
         count, rest = divmod(len(data), _STRIDE)
-        # All records are ours when every stride begins with a sample header of just this size: by induction from the first.
+        # All records are ours when every stride begins with a sample header of just this size: by induction from the
+        # first.
         if (
             rest == 0
             and data[::_STRIDE].count(_RECORD_SAMPLE) == count

@@ -23,7 +23,9 @@ class Symbols:
         return self._span_at(b" " + name.encode() + b"\n", 0)[0]
 
     def spans(self, name: str) -> list[tuple[int, int]]:
-        """(address, size) of a function; where the compiler renamed it (``name.isra.0``, ``name.part.0``), of every such copy."""
+        """(address, size) of a function; where the compiler renamed it (``name.isra.0``, ``name.part.0``), of every
+        such copy.
+        """
         plain = self.span(name)
         if plain is not None:
             return [plain]
@@ -35,7 +37,9 @@ class Symbols:
         return found
 
     def _span_at(self, needle: bytes, start: int) -> tuple[tuple[int, int] | None, int]:
-        """The first function whose line holds ``needle`` at or after ``start``, and where to look for the next (-1: nowhere)."""
+        """The first function whose line holds ``needle`` at or after ``start``, and where to look for the next (-1:
+        nowhere).
+        """
         text = self._text
         at = text.find(needle, start)
         while at >= 0 and text[at - 1 : at] not in (b"t", b"T", b"W", b"w"):

@@ -1,0 +1,388 @@
+"""Changes of the live table → NDJSON, one flat object a line (design: the native schema). The line types are the
+schema.
+
+Enters: rows, transitions, losses and repairs as plain values. Leaves: bytes. Keys are stable; a key whose value is not
+known is absent, never null and never 0. ``id`` joins the lines of one connection; it is unique within one run.
+"""
+
+import socket as _socket
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Protocol
+
+import msgspec
+
+from sstrace.model import AF_INET, STATE_TEXT, Owner
+
+__all__ = [
+    "SCHEMA",
+    "EventLine",
+    "EventWriter",
+    "GapLine",
+    "GoneLine",
+    "MetaLine",
+    "OwnerLine",
+    "ResyncLine",
+    "RowView",
+    "SeenLine",
+    "StateLine",
+    "TransitionView",
+    "address",
+    "timestamp",
+]
+
+SCHEMA = "sstrace/1"
+"""Name and version of the native schema. The number grows when a key changes its meaning or goes; new keys may come
+at any time.
+"""
+
+
+class OwnerLine(msgspec.Struct, omit_defaults=True, frozen=True):
+    """A holder: a process's name (bytes that are no UTF-8 are replaced), its pid, and its descriptor where that is
+    known.
+    """
+
+    comm: str
+    pid: int
+    fd: int | None = None
+    tid: int | None = None
+
+
+class MetaLine(msgspec.Struct, tag="meta", tag_field="type", omit_defaults=True, kw_only=True):
+    """The first line: what follows, from where, and how the clocks stand to each other."""
+
+    schema: str
+    version: str
+    ts: str
+    """RFC 3339, UTC, nanoseconds."""
+    mono_ns: int
+    """CLOCK_MONOTONIC at ``ts``."""
+    host: str
+    kernel: str
+    boot_id: str
+    netns: int
+    clock: str = "monotonic"
+
+
+class SeenLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
+    """A socket of the baseline, or one that a resync found."""
+
+    ts: str
+    mono_ns: int
+    seq: int
+    id: int
+    netid: str
+    family: str
+    state: str
+    src: str
+    sport: int
+    dst: str
+    dport: int
+    netns: int
+    ino: int | None = None
+    sk: int | None = None
+    uid: int | None = None
+    ifindex: int | None = None
+    v6only: bool | None = None
+    cgroup: str | None = None
+    owners: list[OwnerLine] | None = None
+    owner_source: str | None = None
+
+
+class StateLine(
+    msgspec.Struct,
+    tag="state",
+    tag_field="type",
+    omit_defaults=True,
+    kw_only=False,
+    rename={"old": "from", "new": "to"},
+):
+    """A transition."""
+
+    ts: str
+    """When: RFC 3339, UTC, nanoseconds."""
+    mono_ns: int
+    """When: CLOCK_MONOTONIC, nanoseconds."""
+    seq: int
+    """Position in this stream; a gap between two numbers is another line type's."""
+    id: int
+    """Joins the lines of one connection."""
+    netid: str
+    family: str
+    """inet or inet6."""
+    old: str
+    new: str
+    src: str
+    sport: int
+    dst: str
+    dport: int
+    netns: int
+    """Inode of the network namespace."""
+    held_us: float | None = None
+    """Microseconds in the old state; absent when its beginning was not seen."""
+    ino: int | None = None
+    """Inode of the socket; absent for what no process holds."""
+    sk: int | None = None
+    """Socket cookie, ss's ``sk:`` (which prints it in hexadecimal); absent until somebody has asked the kernel for
+    it.
+    """
+    uid: int | None = None
+    ifindex: int | None = None
+    cgroup: str | None = None
+    owners: list[OwnerLine] | None = None
+    owner_source: str | None = None
+    """How the owners are known: connect, listen, close (a system call was seen), walk or proc (read from the process
+    table).
+    """
+    cause: str | None = None
+    """Why it closed."""
+    err: int | None = None
+    """errno that the socket's owner will be told."""
+    retransmits: int | None = None
+    approximate: bool = False
+    """The change was found by looking: it happened at ``ts`` or a little before."""
+
+
+class GoneLine(msgspec.Struct, tag="gone", tag_field="type", omit_defaults=True, kw_only=True):
+    """A row that a resync removed: its end was lost."""
+
+    ts: str
+    mono_ns: int
+    seq: int
+    id: int
+    state: str
+
+
+class GapLine(msgspec.Struct, tag="gap", tag_field="type", omit_defaults=True, kw_only=True):
+    """Events of one CPU that never arrived, and between which times they were due. A resync follows."""
+
+    ts: str
+    mono_ns: int
+    seq: int
+    cpu: int
+    count: int
+    after_ns: int
+    before_ns: int
+
+
+class ResyncLine(msgspec.Struct, tag="resync", tag_field="type", omit_defaults=True, kw_only=True):
+    """The table was compared with the kernel after a gap. The rows follow: ``seen`` for added and changed ones,
+    ``gone`` for removed.
+    """
+
+    ts: str
+    mono_ns: int
+    seq: int
+    added: int
+    removed: int
+    changed: int
+
+
+EventLine = MetaLine | SeenLine | StateLine | GoneLine | GapLine | ResyncLine
+
+
+class RowView(Protocol):
+    """What the writers read of a row of the live table."""
+
+    id: int
+    state: int
+    family: int
+    protocol: int
+    netns: int
+    src: bytes
+    sport: int
+    dst: bytes
+    dport: int
+    ino: int
+    uid: int
+    ifindex: int
+    cookie: int | None
+    owners: tuple[Owner, ...]
+    owner_source: str | None
+    cgroup: int | None
+    v6only: bool | None
+
+
+class TransitionView(Protocol):
+    """What the writers read of a transition. ``row`` must still be as the transition left it."""
+
+    @property
+    def at_ns(self) -> int: ...
+    @property
+    def row(self) -> RowView: ...
+    @property
+    def old(self) -> int: ...
+    @property
+    def new(self) -> int: ...
+    @property
+    def held_ns(self) -> int | None: ...
+    @property
+    def cause(self) -> str | None: ...
+    @property
+    def err(self) -> int | None: ...
+    @property
+    def retransmits(self) -> int: ...
+    @property
+    def approximate(self) -> bool: ...
+
+
+def address(family: int, raw: bytes) -> str:
+    """Text of an address, without brackets."""
+    return _socket.inet_ntop(_socket.AF_INET if family == AF_INET else _socket.AF_INET6, raw)
+
+
+def timestamp(realtime_ns: int) -> str:
+    """RFC 3339 of a time since 1970 UTC, with nanoseconds."""
+    seconds, nanoseconds = divmod(realtime_ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
+
+
+class EventWriter:
+    """Encodes lines into a buffer. ``offset_ns``: CLOCK_REALTIME minus CLOCK_MONOTONIC. ``cgroup``: id → path, None
+    if unknown.
+    """
+
+    def __init__(self, offset_ns: int, cgroup: Callable[[int], str | None]) -> None:
+        self._offset_ns = offset_ns
+        self._cgroup = cgroup
+        self._encoder = msgspec.json.Encoder()
+        self._second = -1
+        self._prefix = ""
+        self._addresses: dict[bytes, str] = {}
+        self._owners: dict[tuple[Owner, ...], list[OwnerLine]] = {}
+        self.seq = 0
+
+    def _ts(self, at_ns: int) -> str:
+        seconds, nanoseconds = divmod(at_ns + self._offset_ns, 1_000_000_000)
+        if seconds != self._second:
+            self._second = seconds
+            self._prefix = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}."
+        return f"{self._prefix}{nanoseconds:09d}Z"
+
+    def _address(self, family: int, raw: bytes) -> str:
+        text = self._addresses.get(raw)
+        if text is None:
+            if len(self._addresses) > 100_000:  # against a scan over all of IPv6
+                self._addresses.clear()
+            text = self._addresses[raw] = address(family, raw)
+        return text
+
+    def _owner_lines(self, owners: tuple[Owner, ...]) -> list[OwnerLine] | None:
+        if not owners:
+            return None
+        lines = self._owners.get(owners)
+        if lines is None:
+            if len(self._owners) > 100_000:  # against a host that forks without end
+                self._owners.clear()
+            lines = [OwnerLine(owner.comm.decode(errors="replace"), owner.pid, owner.fd, owner.tid) for owner in owners]
+            self._owners[owners] = lines
+        return lines
+
+    def meta(self, line: MetaLine, out: bytearray) -> None:
+        """Append the first line."""
+        self._put(line, out)
+
+    def state(self, change: TransitionView, out: bytearray) -> None:
+        """Append a transition."""
+        row = change.row
+        at_ns, held, family = change.at_ns, change.held_ns, row.family
+        addresses = self._addresses
+        self.seq += 1
+        self._encoder.encode_into(
+            StateLine(
+                self._ts(at_ns),
+                at_ns,
+                self.seq,
+                row.id,
+                "tcp" if row.protocol == 6 else "mptcp",
+                "inet" if family == AF_INET else "inet6",
+                STATE_TEXT[change.old],
+                STATE_TEXT[change.new],
+                addresses.get(row.src) or self._address(family, row.src),
+                row.sport,
+                addresses.get(row.dst) or self._address(family, row.dst),
+                row.dport,
+                row.netns,
+                held / 1000 if held is not None else None,
+                row.ino or None,
+                row.cookie,
+                row.uid,
+                row.ifindex or None,
+                self._cgroup(row.cgroup) if row.cgroup is not None else None,
+                self._owner_lines(row.owners) if row.owners else None,
+                row.owner_source,
+                change.cause,
+                change.err,
+                change.retransmits or None,
+                change.approximate,
+            ),
+            out,
+            -1,
+        )
+        out += b"\n"
+
+    def seen(self, row: RowView, at_ns: int, out: bytearray) -> None:
+        """Append a row of the baseline."""
+        self.seq += 1
+        self._put(
+            SeenLine(
+                ts=self._ts(at_ns),
+                mono_ns=at_ns,
+                seq=self.seq,
+                id=row.id,
+                netid="tcp" if row.protocol == 6 else "mptcp",
+                family="inet" if row.family == AF_INET else "inet6",
+                state=STATE_TEXT[row.state],
+                src=self._address(row.family, row.src),
+                sport=row.sport,
+                dst=self._address(row.family, row.dst),
+                dport=row.dport,
+                netns=row.netns,
+                ino=row.ino or None,
+                sk=row.cookie,
+                uid=row.uid,
+                ifindex=row.ifindex or None,
+                v6only=row.v6only,
+                cgroup=self._cgroup(row.cgroup) if row.cgroup is not None else None,
+                owners=self._owner_lines(row.owners),
+                owner_source=row.owner_source,
+            ),
+            out,
+        )
+
+    def gap(self, cpu: int, count: int, after_ns: int, before_ns: int, out: bytearray) -> None:
+        """Append a loss."""
+        self.seq += 1
+        self._put(
+            GapLine(
+                ts=self._ts(before_ns),
+                mono_ns=before_ns,
+                seq=self.seq,
+                cpu=cpu,
+                count=count,
+                after_ns=after_ns,
+                before_ns=before_ns,
+            ),
+            out,
+        )
+
+    def resync(
+        self, at_ns: int, seen: Iterable[RowView], gone: Iterable[RowView], counts: tuple[int, int, int], out: bytearray
+    ) -> None:
+        """Append a repair and its rows. ``counts``: added, removed, changed."""
+        self.seq += 1
+        added, removed, changed = counts
+        self._put(
+            ResyncLine(ts=self._ts(at_ns), mono_ns=at_ns, seq=self.seq, added=added, removed=removed, changed=changed),
+            out,
+        )
+        for row in gone:
+            self.seq += 1
+            line = GoneLine(ts=self._ts(at_ns), mono_ns=at_ns, seq=self.seq, id=row.id, state=STATE_TEXT[row.state])
+            self._put(line, out)
+        for row in seen:
+            self.seen(row, at_ns, out)
+
+    def _put(self, line: EventLine, out: bytearray) -> None:
+        self._encoder.encode_into(line, out, -1)
+        out += b"\n"

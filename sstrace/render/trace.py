@@ -1,0 +1,107 @@
+"""Changes of the live table → one text line each, for people. Fixed columns, so that the eye finds the state.
+
+Enters: transitions, losses, repairs as plain values. Leaves: str, one line each, without the newline. Text that is no
+UTF-8, or that could move a terminal's cursor, is escaped.
+"""
+
+import errno as _errno
+from collections.abc import Iterable
+from datetime import datetime
+
+from sstrace.model import AF_INET, STATE_TEXT, Owner
+from sstrace.render.events import TransitionView, address
+
+__all__ = ["HEADER", "TraceText"]
+
+_ADDRESS = 24
+HEADER = (
+    f"{'Time':<15} {'From':>10} {'':2} {'To':<10} {'Held':>10} "
+    f"{'Local Address:Port':<{_ADDRESS}} {'Peer Address:Port':<{_ADDRESS}} Process"
+)
+"""Column titles; the cause of a close follows the process."""
+
+
+class TraceText:
+    """Formats lines. ``offset_ns``: CLOCK_REALTIME minus CLOCK_MONOTONIC; times are local."""
+
+    def __init__(self, offset_ns: int) -> None:
+        self._offset_ns = offset_ns
+        self._second = -1
+        self._clock = ""
+        self._addresses: dict[tuple[bytes, int, int], str] = {}
+
+    def time(self, at_ns: int) -> str:
+        """Local time of day with microseconds."""
+        seconds, nanoseconds = divmod(at_ns + self._offset_ns, 1_000_000_000)
+        if seconds != self._second:
+            self._second = seconds
+            self._clock = f"{datetime.fromtimestamp(seconds):%H:%M:%S}."
+        return f"{self._clock}{nanoseconds // 1000:06d}"
+
+    def state(self, change: TransitionView) -> str:
+        """A transition."""
+        row = change.row
+        approximate = "~" if change.approximate else ""
+        line = (
+            f"{self.time(change.at_ns)} {STATE_TEXT[change.old]:>10} -> {STATE_TEXT[change.new]:<10} "
+            f"{approximate + _held(change.held_ns):>10} {self._endpoint(row.family, row.src, row.sport):<{_ADDRESS}} "
+            f"{self._endpoint(row.family, row.dst, row.dport):<{_ADDRESS}} {_owners(row.owners)}"
+        )
+        if change.cause is not None:
+            line += f" [{change.cause}"
+            if change.err:
+                line += f" {_errno.errorcode.get(change.err, change.err)}"
+            if change.retransmits:
+                line += f" after {change.retransmits} retransmits"
+            line += "]"
+        elif change.retransmits:
+            line += f" [{change.retransmits} retransmits]"
+        return line.rstrip()
+
+    def gap(self, cpu: int, count: int, after_ns: int, before_ns: int) -> str:
+        """A loss."""
+        span = _held(before_ns - after_ns) if after_ns else "an unknown time"
+        return f"{self.time(before_ns)} {count} events of CPU {cpu} were lost within {span}"
+
+    def resync(self, at_ns: int, counts: tuple[int, int, int]) -> str:
+        """A repair. ``counts``: added, removed, changed."""
+        added, removed, changed = counts
+        when = self.time(at_ns)
+        return f"{when} table compared with the kernel: {added} sockets added, {removed} removed, {changed} corrected"
+
+    def _endpoint(self, family: int, raw: bytes, port: int) -> str:
+        text = self._addresses.get((raw, family, port))
+        if text is None:
+            if len(self._addresses) > 100_000:  # against a scan over all ports and addresses
+                self._addresses.clear()
+            host = address(family, raw)
+            text = f"{host if family == AF_INET else f'[{host}]'}:{port or '*'}"
+            self._addresses[raw, family, port] = text
+        return text
+
+
+def _held(nanoseconds: int | None) -> str:
+    """A duration in the unit that suits it; ``-`` when unknown."""
+    if nanoseconds is None:
+        return "-"
+    if nanoseconds < 1_000_000:
+        return f"{nanoseconds / 1e3:.0f}us"
+    if nanoseconds < 10_000_000_000:
+        return f"{nanoseconds / 1e6:.3f}ms"
+    seconds = nanoseconds / 1e9
+    if seconds < 600:
+        return f"{seconds:.1f}s"
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s"
+
+
+def _owners(owners: Iterable[Owner]) -> str:
+    """``comm/pid/fd`` of each holder; ``-`` when nobody is known."""
+    texts = []
+    for owner in owners:
+        comm = owner.comm.decode(errors="backslashreplace")
+        if not comm.isprintable():
+            comm = comm.encode("unicode_escape").decode("ascii")
+        texts.append(f"{comm}/{owner.pid}" + (f"/{owner.fd}" if owner.fd is not None else ""))
+    return ",".join(texts) or "-"
