@@ -2,6 +2,7 @@
 
 import os
 import platform
+import select
 import signal
 import sys
 import time
@@ -54,7 +55,9 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             _touch(command.own.ready_file)
         trace.begin()
         end = time.monotonic_ns() + command.own.duration_ns if command.own.duration_ns is not None else None
-        while not stopped.now and not trace.full:
+        reader = select.poll()
+        reader.register(1, 0)  # only what is always reported: POLLERR once a pipe has no reader
+        while not stopped.now and not trace.full and not reader.poll(0):
             left = _TICK_S
             if end is not None:
                 left = min(left, (end - time.monotonic_ns()) / 1e9)

@@ -534,9 +534,8 @@ class _Operands:
             found, raw, bits = prefix
             return (Host(family=found, address=raw, bits=bits, port=port),)
         addresses: list[tuple[int, bytes]] = []
-        for wanted in (AF_INET, AF_INET6) if family == AF_UNSPEC else (family,):
-            if wanted in (AF_INET, AF_INET6):
-                addresses += [pair for pair in self._names.addresses(address, wanted) if pair[0] == wanted]
+        for wanted in _lookups(address, family):
+            addresses += [pair for pair in self._names.addresses(address, wanted) if pair[0] == wanted]
         if not addresses:
             raise LookupFailed(
                 f'Error: an inet prefix is expected rather than "{address}".\nCannot parse dst/src address.'
@@ -559,6 +558,16 @@ class _Operands:
         if not ports or ports[0] <= 0:
             raise LookupFailed(f'Error: "{text}" does not look like a port.\nCannot parse dst/src address.')
         return ports[0]
+
+
+def _lookups(name: str, family: int) -> tuple[int, ...]:
+    """Which address families a host name is looked up in when operands are of a family."""
+    if family in (AF_INET, AF_INET6):
+        return (family,)
+    if family == AF_UNSPEC:
+        return (AF_INET, AF_INET6)
+    # gethostbyname2 knows no names in other families (tipc, xdp), but takes a number for IPv4 before it looks.
+    return (AF_INET,) if name[-1:] != "." and not name.strip("0123456789.") and name[0] != "." else ()
 
 
 # getservbyname is asked for udp first; what counts is only whether both know the name and disagree.

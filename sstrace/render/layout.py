@@ -162,7 +162,7 @@ class Layout:
     def _complete(self, length: int) -> None:
         """Account for the end of a cell and the head of the next."""
         padding = length & 1
-        if self._room - padding < _HEAD:
+        if self._room - padding <= _HEAD:
             self._chunk()
         else:
             self._room -= padding + _HEAD
