@@ -105,7 +105,8 @@ class Layout:
         cost = sum(measure[1] for measure in measures)
         if not self._extra:
             cost += _HEAD * count  # the empty cell of the unused last column
-        if cost > self._room and count > 1:
+        # Leaving the last row may itself have opened the chunk after which ss prints: then at the end of the next row.
+        if count > 1 and (cost > self._room or self._chunks >= _CHUNKS_MAX):
             half = count // 2
             self.feed_columns([column[:half] for column in cells], half, end)
             self.feed_columns([column[half:] for column in cells], count - half, end)
@@ -162,7 +163,7 @@ class Layout:
     def _complete(self, length: int) -> None:
         """Account for the end of a cell and the head of the next."""
         padding = length & 1
-        if self._room - padding <= _HEAD:
+        if self._room - padding < _HEAD:
             self._chunk()
         else:
             self._room -= padding + _HEAD

@@ -214,24 +214,29 @@ def test_output_of_megabytes_is_batched_like_the_model(screen: int | None, extra
     assert len({len(line) for line in out.split(b"\n")}) > 2, "the widths never changed: nothing was batched"
 
 
-@pytest.mark.parametrize("room", range(12))
-def test_cells_that_meet_a_chunk_edge(room: int) -> None:
+@pytest.mark.parametrize("room", range(-4, 10))
+@pytest.mark.parametrize("extra", [False, True])
+def test_cells_that_meet_a_chunk_edge(room: int, extra: bool) -> None:
     """Cells that end a few bytes before, at and behind the edges of chunks, with room for the next cell's head or
     not.
     """
+    long, end = (EXTRA, EXTRA) if extra else (PROCESS, PROCESS)
     row = dict.fromkeys(range(10), "")
-    filler = 60_000
-    rows = []
-    # Each filler row costs 60,000 and ten heads; the last before each edge is made to leave `room` bytes.
-    for _ in range(6):
-        used = 2
-        while used + filler + 20 < 1048560 - filler:
-            rows.append((row | {EXTRA: "f" * filler}, EXTRA))
-            used += filler + 20
-        rest = 1048560 - used - 18 - room
-        rows.append((row | {EXTRA: "g" * min(rest, 65_000)}, EXTRA))
-        rows.append((row | {0: "h" * (room % 5), 4: "odd", EXTRA: "i"}, EXTRA))
-    compare(set(), None, rows, header=False, extra=True, trim=True, batch=3)
+    rows: list[tuple[dict[int, str], int]] = []
+    scout = Model(set(), None, header=False, extra=extra, trim=True)
+
+    def add(cells: dict[int, str]) -> None:
+        rows.append((cells, end))
+        scout.row(cells, end)
+
+    for _ in range(11):
+        while scout.used < 1048560 - 100_000:
+            add(row | {long: "f" * 60_000})
+        # The row's ten heads follow; what is left of the chunk behind them is `room`, less what makes it even.
+        add(row | {long: "g" * (1048560 - scout.used - 20 - room)})
+        for at in range(10):
+            add(row | {0: "tcp", 4: "w" * (len(rows) // 10 + (at == 9)), long: "details"})
+    compare(set(), None, rows, header=False, extra=extra, trim=True, batch=8)
 
 
 def test_each_event_is_rendered_alone_and_widths_persist() -> None:
