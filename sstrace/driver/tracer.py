@@ -76,13 +76,14 @@ class Tracer:
         self._doubtful = False
         self._resync_after = 0
         self._looks: dict[int, tuple[int, int]] = {}
-        compiled = bpf.bundle(cache_directory(env))
+        compiled = bpf.bundle(bpf.TRACE, cache_directory(env))
         try:
             symbols = Symbols(Path("/proc/kallsyms").read_bytes())
         except OSError:
             symbols = Symbols(b"")
-        self._loaded = bpf.load(compiled, bpf.config(symbols.span, self.netns))
+        self._loaded = bpf.load(compiled)
         try:
+            self._loaded.update("configs", 0, bpf.config(symbols.span, self.netns).pack())
             self._perf = PerfBuffers(self._loaded, pages)
             self._loaded.attach()
             self._decoder = EventDecoder(CauseReader(symbols.spans))

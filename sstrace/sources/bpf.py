@@ -25,7 +25,19 @@ import msgspec
 from sstrace.errors import FeatureError, PrivilegeError
 from sstrace.sources.btf import Btf
 
-__all__ = ["HOOKS", "Bundle", "Config", "Loaded", "bundle", "config", "load", "possible_cpus", "source_directory"]
+__all__ = [
+    "HOOKS",
+    "Bundle",
+    "Config",
+    "Loaded",
+    "Source",
+    "TRACE",
+    "bundle",
+    "config",
+    "load",
+    "possible_cpus",
+    "source_directory",
+]
 
 _SYS_BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361, "s390x": 351}
 
@@ -33,22 +45,25 @@ _MAP_CREATE = 0
 _MAP_LOOKUP_ELEM = 1
 _MAP_UPDATE_ELEM = 2
 _PROG_LOAD = 5
+_PROG_TEST_RUN = 10
 _OBJ_GET_INFO_BY_FD = 15
 _RAW_TRACEPOINT_OPEN = 17
 _PROG_TYPE_RAW_TRACEPOINT = 17
 _MAP_TYPE_PERF_EVENT_ARRAY = 4
 _PSEUDO_MAP_FD = 1
+_F_MMAPABLE = 1 << 10
 _LD_IMM64 = 0x18
+
+Offsets = dict[str, tuple[tuple[str, str], ...]]
+"""Macro (without OFF_) → the struct and member that it is the offset of; where several stand, the first that the kernel
+has counts."""
 
 HOOKS = ("timer_start", "timer_cancel", "timer_expire_entry", "timer_expire_exit", "inet_sock_set_state")
 """Raw tracepoints, in the order in which they are attached: on_state hands CLOSE→SYN-SENT to timer_start, so that
 comes first.
 """
 
-_MAPS = ("configs", "events", "drops", "connecting", "expirings")
-
-# Macro → the struct and member it is the offset of. Where several stand, the first that the kernel has counts.
-_OFFSETS: dict[str, tuple[tuple[str, str], ...]] = {
+_OFFSETS: Offsets = {
     "skc_net": (("sock_common", "skc_net"),),
     "skc_family": (("sock_common", "skc_family"),),
     "skc_state": (("sock_common", "skc_state"),),
@@ -81,7 +96,7 @@ _OFFSETS: dict[str, tuple[tuple[str, str], ...]] = {
     "tw_substate": (("inet_timewait_sock", "tw_substate"),),
 }
 # What a kernel may lack at the price of one field. IPv6 is a build option; sk_cgrp_data is too.
-_OPTIONAL_OFFSETS: dict[str, tuple[tuple[str, str], ...]] = {
+_OPTIONAL_OFFSETS: Offsets = {
     "skc_v6_rcv_saddr": (("sock_common", "skc_v6_rcv_saddr"),),
     "skc_v6_daddr": (("sock_common", "skc_v6_daddr"),),
     "sk_uid": (("sock", "sk_uid"),),
@@ -91,6 +106,8 @@ _OPTIONAL_OFFSETS: dict[str, tuple[tuple[str, str], ...]] = {
     "cgroup_kn": (("cgroup", "kn"),),
     "kernfs_id": (("kernfs_node", "id"),),
 }
+_FORMAT = 2
+"""Grows when Bundle changes its shape."""
 _COMMON = {"skc_net": 8, "skc_family": 2, "skc_num": 2, "skc_dport": 2, "skc_bound_dev_if": 4, "skc_cookie": 8}
 _COMMON |= {"skc_rcv_saddr": 4, "skc_daddr": 4, "skc_v6_rcv_saddr": 16, "skc_v6_daddr": 16}
 
@@ -98,6 +115,30 @@ _COMMON |= {"skc_rcv_saddr": 4, "skc_daddr": 4, "skc_v6_rcv_saddr": 16, "skc_v6_
 # used.
 _TIMER_LIVES = ("__mod_timer", "mod_timer_pending", "expire_timers", "__run_timers", "mod_timer", "run_timer_base")
 _TIMER_RANGES = 4
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """One C file below bpf/, and what it takes to compile and load it."""
+
+    file: str
+    programs: tuple[str, ...]
+    """Each stands in the file as RAW_TRACEPOINT_PROBE(name)."""
+    maps: tuple[str, ...]
+    offsets: Offsets
+    optional: Offsets = {}
+    """Offsets that the file does without: their macros are then not defined."""
+    mapped: tuple[str, ...] = ()
+    """Maps that user space reads through a mapping of its own (BPF_F_MMAPABLE, Linux 5.5)."""
+
+
+TRACE = Source(
+    file="sstrace.bpf.c",
+    programs=HOOKS,
+    maps=("configs", "events", "drops", "connecting", "expirings"),
+    offsets=_OFFSETS,
+    optional=_OPTIONAL_OFFSETS,
+)
+"""The programs of the event path."""
 
 
 class MapShape(msgspec.Struct, frozen=True):
@@ -108,11 +149,12 @@ class MapShape(msgspec.Struct, frozen=True):
     key_size: int
     value_size: int
     max_entries: int
+    flags: int
     fd: int
 
 
 class Bundle(msgspec.Struct, frozen=True):
-    """Compiled programs: raw tracepoint name → struct bpf_insn array, and the maps they use."""
+    """Compiled programs: name → struct bpf_insn array, and the maps they use."""
 
     programs: dict[str, bytes]
     maps: list[MapShape]
@@ -172,14 +214,14 @@ def source_directory() -> Path:
     raise FeatureError("the BPF sources are missing from this installation: install sstrace again")
 
 
-def _macros(btf: Btf) -> dict[str, int]:
-    """The -D macros: every offset that the kernel has. A missing one that no field can do without is an error."""
+def _macros(source: Source, btf: Btf) -> dict[str, int]:
+    """The -D macros: every offset that the kernel has. A missing one that no program can do without is an error."""
     found: dict[str, int] = {}
-    for name, places in (_OFFSETS | _OPTIONAL_OFFSETS).items():
+    for name, places in (source.offsets | source.optional).items():
         offset = next((at for at in (btf.offset(*place) for place in places) if at is not None), None)
         if offset is not None:
             found[f"OFF_{name}"] = offset
-        elif name in _OFFSETS:
+        elif name in source.offsets:
             raise FeatureError(f"this kernel's BTF has no {places[0][0]}.{places[0][1]}: sstrace does not know it yet")
     if "OFF_skc_v6_daddr" not in found or "OFF_skc_v6_rcv_saddr" not in found:
         found.pop("OFF_skc_v6_rcv_saddr", None)
@@ -189,28 +231,29 @@ def _macros(btf: Btf) -> dict[str, int]:
     return found
 
 
-def bundle(cache: Path | None) -> Bundle:
+def bundle(source: Source, cache: Path | None) -> Bundle:
     """The compiled programs for this kernel: from ``cache`` (a directory of the caller's own) or from bcc.
 
     Raises FeatureError when there is no BTF, no bcc, or the compiler refuses.
     """
     with Btf() as btf:
-        macros = _macros(btf)
+        macros = _macros(source, btf)
     path = None
     if cache is not None:
-        path = cache / f"bpf-{_cache_key(macros)}.msgpack"
+        path = cache / f"bpf-{_cache_key(source, macros)}.msgpack"
         stored = _read_cache(path)
         if stored is not None:
             return stored
-    compiled = _compile_in_child(macros)
+    compiled = _compile_in_child(source, macros)
     if path is not None:
         _write_cache(path, compiled)
     return compiled
 
 
-def _cache_key(macros: Mapping[str, int]) -> str:
+def _cache_key(source: Source, macros: Mapping[str, int]) -> str:
     digest = hashlib.sha256()
-    digest.update(repr((sorted(macros.items()), platform.machine(), _bcc_version(), sys.byteorder)).encode())
+    facts = source.file, _FORMAT, sorted(macros.items()), platform.machine(), _bcc_version(), sys.byteorder
+    digest.update(repr(facts).encode())
     directory = source_directory()
     for file in sorted(directory.rglob("*.[ch]")):
         digest.update(file.relative_to(directory).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
@@ -252,7 +295,7 @@ def _write_cache(path: Path, compiled: Bundle) -> None:
         return
 
 
-def _compile_in_child(macros: Mapping[str, int]) -> Bundle:
+def _compile_in_child(source: Source, macros: Mapping[str, int]) -> Bundle:
     answer_read, answer_write = os.pipe()
     errors_read, errors_write = os.pipe()
     child = os.fork()
@@ -264,7 +307,7 @@ def _compile_in_child(macros: Mapping[str, int]) -> Bundle:
             os.dup2(errors_write, 1)
             os.dup2(errors_write, 2)
             with open(answer_write, "wb") as out:
-                out.write(msgspec.msgpack.encode(_compile(macros)))
+                out.write(msgspec.msgpack.encode(_compile(source, macros)))
             status = 0
         except ImportError as error:
             os.write(errors_write, f"\nbcc: {error}".encode())
@@ -295,7 +338,7 @@ def _compile_in_child(macros: Mapping[str, int]) -> Bundle:
     raise FeatureError(f"bcc could not compile the BPF programs: {detail.strip()}")
 
 
-def _compile(macros: Mapping[str, int]) -> Bundle:
+def _compile(source: Source, macros: Mapping[str, int]) -> Bundle:
     """Run in the child: everything here may leave LLVM in memory."""
     directory = source_directory()
     os.environ["BCC_KERNEL_SOURCE"] = str(directory / "kheaders")
@@ -304,9 +347,12 @@ def _compile(macros: Mapping[str, int]) -> Bundle:
     # bcc loads and attaches by function name as soon as it has compiled; here only the instructions are wanted.
     BPF._trace_autoload = lambda _: None
     flags = [f"-D{name}={value}" for name, value in macros.items()]
-    compiled = BPF(text=_one_file(directory / "sstrace.bpf.c"), cflags=flags)
-    maps = [_map_shape(name, lib.bpf_table_fd(compiled.module, name.encode())) for name in _MAPS]
-    programs = {hook: compiled.dump_func(f"raw_tracepoint__{hook}") for hook in HOOKS}
+    compiled = BPF(text=_one_file(directory / source.file), cflags=flags)
+    maps = []
+    for name in source.maps:
+        flags = _F_MMAPABLE if name in source.mapped else 0
+        maps.append(_map_shape(name, lib.bpf_table_fd(compiled.module, name.encode()), flags))
+    programs = {name: compiled.dump_func(f"raw_tracepoint__{name}") for name in source.programs}
     return Bundle(programs=programs, maps=maps)
 
 
@@ -323,14 +369,14 @@ def _one_file(path: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _map_shape(name: str, fd: int) -> MapShape:
+def _map_shape(name: str, fd: int, flags: int) -> MapShape:
     # struct bpf_map_info: type, id, key_size, value_size, max_entries, map_flags, name.
     info = ctypes.create_string_buffer(128)
     attr = struct.pack("=IIQ", fd, len(info), ctypes.addressof(info))
     if _bpf(_OBJ_GET_INFO_BY_FD, attr) < 0:
         raise OSError(ctypes.get_errno(), f"BPF_OBJ_GET_INFO_BY_FD of map {name}")
     kind, _, key_size, value_size, max_entries = struct.unpack_from("=5I", info)
-    return MapShape(name=name, type=kind, key_size=key_size, value_size=value_size, max_entries=max_entries, fd=fd)
+    return MapShape(name, kind, key_size, value_size, max_entries, flags, fd)
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -366,7 +412,7 @@ def _not_permitted(what: str) -> str:
 class Loaded:
     """Programs and maps in the kernel. ``maps`` gives the fd of each map by name. Closing it detaches everything."""
 
-    def __init__(self, compiled: Bundle, settings: Config) -> None:
+    def __init__(self, compiled: Bundle) -> None:
         self.maps: dict[str, int] = {}
         self._programs: dict[str, int] = {}
         self._links: dict[str, int] = {}
@@ -375,7 +421,6 @@ class Loaded:
         try:
             for shape in compiled.maps:
                 self.maps[shape.name] = _create_map(shape)
-            self.update("configs", 0, settings.pack())
             stand_ins = {shape.fd: self.maps[shape.name] for shape in compiled.maps}
             for hook, instructions in compiled.programs.items():
                 self._programs[hook] = _load_program(hook, _with_maps(instructions, stand_ins))
@@ -400,6 +445,15 @@ class Loaded:
             raise FeatureError(
                 "this kernel has no raw tracepoint inet_sock_set_state (Linux 4.17): nothing to trace with"
             )
+
+    def run(self, program: str) -> None:
+        """Run a program once, now, on this CPU (BPF_PROG_TEST_RUN of a raw tracepoint, Linux 5.10)."""
+        attr = struct.pack("=IIIIQQIIIIQQIIII", self._programs[program], *(0,) * 15)
+        if _bpf(_PROG_TEST_RUN, attr) < 0:
+            error = ctypes.get_errno()
+            if error in (errno.EPERM, errno.EACCES):
+                raise PrivilegeError(_not_permitted(f"run {program}"))
+            raise FeatureError(f"the kernel would not run {program}: {os.strerror(error)}")
 
     def update(self, name: str, key: int, value: bytes) -> None:
         """Write one element of an array map."""
@@ -436,7 +490,7 @@ def possible_cpus() -> int:
 def _create_map(shape: MapShape) -> int:
     entries = possible_cpus() if shape.type == _MAP_TYPE_PERF_EVENT_ARRAY else shape.max_entries
     name = shape.name.encode()[:15]
-    attr = struct.pack("=7I16s", shape.type, shape.key_size, shape.value_size, entries, 0, 0, 0, name)
+    attr = struct.pack("=7I16s", shape.type, shape.key_size, shape.value_size, entries, shape.flags, 0, 0, name)
     fd = _bpf(_MAP_CREATE, attr)
     if fd >= 0:
         return fd
@@ -496,7 +550,7 @@ def _load_program(hook: str, instructions: bytes) -> int:
     raise FeatureError(f"the kernel's verifier refused the program for {hook}: {detail}")
 
 
-def load(compiled: Bundle, settings: Config) -> Loaded:
+def load(compiled: Bundle) -> Loaded:
     """Put the programs into the kernel; nothing is attached yet. Raises PrivilegeError or FeatureError with one
     sentence.
     """
@@ -506,4 +560,4 @@ def load(compiled: Bundle, settings: Config) -> Loaded:
 
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    return Loaded(compiled, settings)
+    return Loaded(compiled)
