@@ -92,7 +92,8 @@ class SystemNames:
             return socket.if_nametoindex(name)
         except (OSError, ValueError):
             digits = name[2:]
-            return int(digits) if name[:2] == "if" and digits.isascii() and digits.isdecimal() else None
+            numbered = name[:2] == "if" and len(digits) <= 10 and digits.isascii() and digits.isdecimal()
+            return int(digits) if numbered else None
 
     def service(self, port: int, protocol: str | None) -> str | None:
         """Service of a port; ``protocol`` None matches any, then the first entry of the database wins."""

@@ -157,7 +157,7 @@ def decode_unix(text: bytes, keep: Callable[[UnixSocket], bool], *, batch: int =
             table=Table.UNIX_DGRAM,
             family=AF_UNIX,
             state=_u32(state),
-            ino=int(ino or b"0") & 0xFFFFFFFF,
+            ino=int(ino[:20] if ino else b"0") & 0xFFFFFFFF,
             type=_u32(kind),
             name=name or b"",
         )
@@ -228,6 +228,7 @@ def decode_netlink(text: bytes) -> Iterator[NetlinkSocket]:
             sk, cb, groups = int(words[0], 16), int(words[6], 16), int(words[3], 16) & 0xFFFFFFFF
             protocol, portid, rmem, wmem = int(words[1]), int(words[2]) & 0xFFFFFFFF, int(words[4]), int(words[5])
             int(words[7])
+            ino = int(words[9]) if len(words) > 9 else 0
         except (IndexError, ValueError):
             raise _malformed("netlink socket", number, line) from None
         yield NetlinkSocket(
@@ -236,7 +237,7 @@ def decode_netlink(text: bytes) -> Iterator[NetlinkSocket]:
             state=State.CLOSE.value,
             recv_q=rmem,
             send_q=wmem,
-            ino=int(words[9]) if len(words) > 9 and words[9].isdigit() else 0,
+            ino=ino,
             protocol=protocol,
             portid=portid - (1 << 32) if portid >= 1 << 31 else portid,
             groups=groups,
