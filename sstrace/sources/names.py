@@ -116,6 +116,20 @@ class SystemNames:
         except (OSError, ValueError):
             return None
 
+    def last_service_port(self) -> int | None:
+        """Port of the last entry of /etc/services: what glibc's buffer holds after a search that found nothing."""
+        try:
+            with open("/etc/services", "rb") as file:
+                lines = file.read().splitlines()
+        except OSError:
+            return None
+        for line in reversed(lines):
+            words = line.partition(b"#")[0].split()
+            number, slash, protocol = words[1].partition(b"/") if len(words) > 1 else (b"", b"", b"")
+            if number.isdigit() and slash and protocol:
+                return int(number) & 0xFFFF
+        return None
+
     def ephemeral(self) -> tuple[int, int]:
         """First and last local port that the kernel picks by itself, inclusive; 1024 and 4999 when that cannot be
         read.
@@ -168,11 +182,11 @@ class SystemNames:
         """Addresses of a host name, IPv4 before IPv6 where ``family`` is AF_UNSPEC; empty when there are none."""
         found: list[tuple[int, bytes]] = []
         if family in (AF_UNSPEC, AF_INET):
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError, TypeError):  # TypeError: a NUL in the name
                 # Not getaddrinfo: that sorts by RFC 6724, and ss shows the order of the hosts file.
                 found += [(AF_INET, socket.inet_aton(text)) for text in socket.gethostbyname_ex(name)[2]]
         if family in (AF_UNSPEC, AF_INET6):
-            with suppress(OSError, ValueError):
+            with suppress(OSError, ValueError, TypeError):  # TypeError: a NUL in the name
                 answers = socket.getaddrinfo(name, None, AF_INET6, socket.SOCK_STREAM)
                 found += [(AF_INET6, socket.inet_pton(AF_INET6, str(a[4][0]).partition("%")[0])) for a in answers]
         return found

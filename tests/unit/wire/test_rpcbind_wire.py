@@ -45,7 +45,7 @@ def test_refusals_and_cuts() -> None:
         with pytest.raises(DecodeError):
             rpcbind.decode(good[:size])
     for refused in (struct.pack(">III", 7, 1, 1) + bytes(20), struct.pack(">IIIIII", 7, 1, 0, 0, 0, 2)):
-        with pytest.raises(DecodeError, match="refused|understood"):
+        with pytest.raises(DecodeError, match=r"refused|understood"):
             rpcbind.decode(refused)
     with pytest.raises(DecodeError, match="record mark of 3 bytes"):
         rpcbind.size_of_fragment(b"abc")
