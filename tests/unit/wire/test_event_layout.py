@@ -1,4 +1,4 @@
-"""The border stays true: bpf/event.h and wire.event say the same, and so do struct config and what Python packs for it."""
+"""The border stays true: bpf/event.h and wire.event say the same, and so do struct config and what Python packs."""
 
 import re
 import shutil
@@ -82,16 +82,27 @@ def test_the_header_includes_nothing() -> None:
 
 
 def offsets(tmp_path: Path, name: str, text: str, names: list[str]) -> tuple[int, list[int]]:
-    """sizeof and offsetof as gcc sees them, read from the data of an object file: nothing is run."""
+    """Give sizeof and offsetof as gcc sees them, read from the data of an object file: nothing is run."""
     if shutil.which("gcc") is None:
         unmet("needs gcc")
     source = "#include <stddef.h>\n" + text
     values = ", ".join([f"sizeof(struct {name})", *(f"offsetof(struct {name}, {member})" for member in names)])
-    source += f'\nconst unsigned int numbers[] __attribute__((section("numbers"))) = {{ {values} }};\n'
+    source += f'\nconst unsigned int numbers[] __attribute__((section("layout"))) = {{ {values} }};\n'
     (tmp_path / "layout.c").write_text(source)
-    run = {"check": True, "capture_output": True, "timeout": 60, "cwd": tmp_path}
-    subprocess.run(["gcc", "-std=gnu11", "-Wall", "-Werror", "-c", "layout.c"], **run)  # type: ignore[call-overload]
-    subprocess.run(["objcopy", "-O", "binary", "-j", "numbers", "layout.o", "numbers"], **run)  # type: ignore[call-overload]
+    subprocess.run(
+        ["gcc", "-std=gnu11", "-Wall", "-Werror", "-c", "layout.c"],
+        check=True,
+        capture_output=True,
+        timeout=60,
+        cwd=tmp_path,
+    )
+    subprocess.run(
+        ["objcopy", "-O", "binary", "-j", "layout", "layout.o", "numbers"],
+        check=True,
+        capture_output=True,
+        timeout=60,
+        cwd=tmp_path,
+    )
     size, *found = struct.unpack(f"={len(names) + 1}I", (tmp_path / "numbers").read_bytes())
     return size, found
 
@@ -114,7 +125,8 @@ def test_the_compiler_agrees_about_the_event(tmp_path: Path) -> None:
 def config_definition() -> str:
     ranges = re.search(r"^#define TIMER_RANGES \d+$", PROGRAM, re.M)
     body = re.search(r"^struct config {\n.*?^};", PROGRAM, re.M | re.S)
-    assert ranges and body
+    assert ranges
+    assert body
     return f"{TYPES}{ranges[0]}\n{body[0]}\n"
 
 
