@@ -357,6 +357,10 @@ class Names(Protocol):
         """Port of a service (getservbyname)."""
         ...
 
+    def last_service_port(self) -> int | None:
+        """Port of the services database's last entry: ss takes it where it means to take udp's, see the filter."""
+        ...
+
     def ephemeral(self) -> tuple[int, int]:
         """First and last port of the local ephemeral range, inclusive."""
         ...

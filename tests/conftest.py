@@ -104,6 +104,22 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+CLOSING = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session")
+def closing_line(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Call it with a figure worth reading: it stands at the end of the run's output, whether tests passed or not."""
+    lines: list[str] = []
+    pytestconfig.stash[CLOSING] = lines
+    return lines.append
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    for line in config.stash.get(CLOSING, []):
+        terminalreporter.write_line(line)
+
+
 # ------------------------------------------------------------------------------------------------------------ programs
 
 

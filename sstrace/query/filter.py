@@ -550,11 +550,14 @@ class _Operands:
         if number is not None:
             return number
         protocols = [name for name, table in _SERVICES if self._scope.tables >> table & 1]
-        ports = [port for name in protocols if (port := self._names.service_port(text, name)) is not None]
+        found = {name: self._names.service_port(text, name) for name in protocols}
+        if len(found) > 1 and found["udp"] is not None:
+            # ss keeps getservbyname's answer for udp by reference, then asks for tcp; glibc answers both in one buffer.
+            # So tcp's port counts, and where tcp has none, whatever the search read last. Nothing is ever ambiguous.
+            found = {"tcp": self._names.last_service_port() if found["tcp"] is None else found["tcp"]}
+        ports = [port for port in found.values() if port is not None]
         if not ports and self._rpc and text.startswith("rpc."):
             ports = [p for p in range(1, 65536) for name in protocols if self._names.rpc(p, name) == text]
-        if len(set(ports)) > 1:
-            raise LookupFailed(f'Error: ambiguous port "{text}".\nCannot parse dst/src address.')
         if not ports or ports[0] <= 0:
             raise LookupFailed(f'Error: "{text}" does not look like a port.\nCannot parse dst/src address.')
         return ports[0]
