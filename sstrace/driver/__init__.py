@@ -20,4 +20,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         from sstrace.driver import trace
 
         return trace.run(command, env)
+    if command.mode is Mode.VERIFY:
+        from sstrace.driver import verify
+
+        return verify.run(command, env)
     raise UsageError(f"--{command.mode.value} is not there yet")

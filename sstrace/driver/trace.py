@@ -3,23 +3,20 @@
 import os
 import platform
 import select
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import FrameType
 
 from sstrace import __version__
+from sstrace.driver.stop import Stopped, touch
 from sstrace.driver.tracer import Change, Tracer
-from sstrace.errors import SstraceError
 from sstrace.model import InetSocket, Lost, Table
 from sstrace.query import options
 from sstrace.query.command import Command, Selection, selects_transition
 from sstrace.query.match import predicate
 from sstrace.render.events import SCHEMA, EventWriter, MetaLine, timestamp
 from sstrace.render.trace import HEADER, TraceText
-from sstrace.sources import proc
 from sstrace.sources.names import SystemNames
 from sstrace.table import Resync, Row, Transition
 
@@ -29,30 +26,17 @@ _TICK_S = 0.05
 """The rings are looked at this often when they do not fill: what a person takes for at once."""
 
 
-class _Stopped:
-    """Set by SIGINT and SIGTERM; looked at between two batches, so that no line is ever cut."""
-
-    def __init__(self) -> None:
-        self.now = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._stop)
-
-    def _stop(self, _number: int, _frame: FrameType | None) -> None:
-        self.now = True
-
-
 def run(command: Command, env: Mapping[str, str]) -> int:
     """Trace; the exit code. A summary goes to stderr at the end."""
-    stopped = _Stopped()
+    stopped = Stopped()
     names = SystemNames(env)
     command = options.resolve(command, names)
     tracer = Tracer(env)
     try:
         tracer.start()
-        _first_owners(tracer)
         trace = _Trace(command, names, tracer)
         if command.own.ready_file is not None:
-            _touch(command.own.ready_file)
+            touch(command.own.ready_file)
         trace.begin()
         end = time.monotonic_ns() + command.own.duration_ns if command.own.duration_ns is not None else None
         reader = select.poll()
@@ -119,6 +103,7 @@ class _Trace:
                 if self.full or not self._selects(change):
                     continue
                 self._shown += 1
+                self._tracer.refresh_owners(change.row, change.at_ns)
                 if self._json:
                     self._writer.state(change, self._out)
                 else:
@@ -188,15 +173,6 @@ def _socket_of(row: Row) -> InetSocket:
     )
 
 
-def _first_owners(tracer: Tracer) -> None:
-    """Whoever holds the sockets of the baseline, from /proc."""
-    owners = proc.owners()
-    for row in tracer.table:
-        holders = owners.get(row.ino) if row.ino else None
-        if holders and not row.owners:
-            row.owners, row.owner_source = tuple(holders), "proc"
-
-
 def _cgroup_text(names: SystemNames) -> Callable[[int], str | None]:
     def path(cgroup_id: int) -> str | None:
         found = names.cgroup_path(cgroup_id)
@@ -216,13 +192,6 @@ def _meta(tracer: Tracer, now_ns: int, offset_ns: int) -> MetaLine:
         boot_id=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
         netns=tracer.netns,
     )
-
-
-def _touch(path: str) -> None:
-    try:
-        Path(path).touch()
-    except OSError as error:
-        raise SstraceError(f"cannot make the ready file {path}: {error.strerror}") from None
 
 
 def _summary(tracer: Tracer) -> None:

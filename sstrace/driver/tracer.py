@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from operator import attrgetter
 from pathlib import Path
 
+from sstrace.driver.holders import Holders
 from sstrace.model import (
     AF_INET,
     AF_INET6,
@@ -69,6 +70,7 @@ class Tracer:
         self.lost = 0
         self.late = 0
         self.sweeps = 0
+        self.holders = Holders(env)
         self._pending: list[Changed | Gone] = []
         self._last_ns = 0
         self._unread: tuple[int, ...] = ()
@@ -100,11 +102,26 @@ class Tracer:
         """The baseline: after this the table is the kernel's, and ``poll`` goes on from there."""
         for _ in self.sweep():
             pass
+        held = self.holders.look()
+        for row in self.table:
+            owners = held.get(row.ino) if row.ino else None
+            if owners:
+                row.owners, row.owner_source = tuple(owners), self.holders.source
+
+    def refresh_owners(self, row: Row, at_ns: int) -> None:
+        """Bring a row's owners up to date, when a look at the process table is due: dup, fork, exec and SCM_RIGHTS
+        make no event of the socket.
+        """
+        if row.ino:
+            owners = self.holders.of(row.ino, at_ns)
+            if owners is not None:
+                row.owners, row.owner_source = owners, self.holders.source
 
     def close(self) -> None:
         """Detach every hook; harmless when done twice."""
         self._perf.close()
         self._loaded.close()
+        self.holders.close()
 
     def poll(self, timeout_s: float) -> Iterator[Change]:
         """Wait for events at most so long, fold them in and yield what changed, in the order of time.
@@ -187,12 +204,12 @@ class Tracer:
         began = time.monotonic_ns()
         self.table.begin(SweepBegin(Table.TCP, 0, began))
         with Diag() as diag:
-            found, complete = self._dump(diag, ALL_STATES)
+            found, complete = self.dump(diag, ALL_STATES)
             yield from self._fold_until_now()
             for socket in found:
                 self.table.seen(Seen(socket))
             if complete and self.table.unseen():
-                found, complete = self._dump(diag, ALL_STATES)
+                found, complete = self.dump(diag, ALL_STATES)
                 yield from self._fold_until_now()
                 for socket in found:
                     self.table.seen(Seen(socket))
@@ -205,7 +222,8 @@ class Tracer:
             time.sleep(_SLACK_NS / 1e9)
         yield from self._fold(now)
 
-    def _dump(self, diag: Diag, states: int) -> tuple[list[InetSocket], bool]:
+    def dump(self, diag: Diag, states: int) -> tuple[list[InetSocket], bool]:
+        """Every TCP socket of these states that the kernel shows, and whether it showed all without interruption."""
         found: list[InetSocket] = []
         complete = True
         drained = time.monotonic_ns()
@@ -251,7 +269,7 @@ class Tracer:
             states |= 1 << State.TIME_WAIT | 1 << State.FIN_WAIT2
         with Diag() as diag:
             asked = time.monotonic_ns()
-            found, _ = self._dump(diag, states)
+            found, _ = self.dump(diag, states)
         listeners = {socket.ino: socket for socket in found if socket.state == State.LISTEN}
         others = {(socket.sport, socket.dport, socket.src, socket.dst): socket for socket in found}
         for row in rows:

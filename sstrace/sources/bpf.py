@@ -350,8 +350,8 @@ def _compile(source: Source, macros: Mapping[str, int]) -> Bundle:
     compiled = BPF(text=_one_file(directory / source.file), cflags=flags)
     maps = []
     for name in source.maps:
-        flags = _F_MMAPABLE if name in source.mapped else 0
-        maps.append(_map_shape(name, lib.bpf_table_fd(compiled.module, name.encode()), flags))
+        map_flags = _F_MMAPABLE if name in source.mapped else 0
+        maps.append(_map_shape(name, lib.bpf_table_fd(compiled.module, name.encode()), map_flags))
     programs = {name: compiled.dump_func(f"raw_tracepoint__{name}") for name in source.programs}
     return Bundle(programs=programs, maps=maps)
 

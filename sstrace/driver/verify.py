@@ -1,0 +1,211 @@
+"""``--verify``: trace quietly, and again and again hold the live table against the kernel.
+
+A comparison takes a dump, folds in everything up to now, notes the table, takes another dump. What the kernel showed
+alike before and after must stand in the table (else ``missed``) in the same state (else ``wrong``); what the table
+has, and had already before the first dump, must stand in one of the dumps (else it is a ``ghost``). What changed in
+between proves nothing and is left out. With -p the owners that the table would tell are held against /proc in the
+same way.
+"""
+
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from sstrace.driver.stop import Stopped, touch
+from sstrace.driver.tracer import Tracer
+from sstrace.errors import DriftError
+from sstrace.model import AF_INET, ALL_STATES, STATE_TEXT, InetSocket, Owner, State, Table
+from sstrace.query import options
+from sstrace.query.command import Command
+from sstrace.query.match import Predicate, predicate
+from sstrace.render.events import address, timestamp
+from sstrace.sources import proc
+from sstrace.sources.diag import Diag
+from sstrace.sources.names import SystemNames
+from sstrace.table import Resync, Row
+
+__all__ = ["DriftLine", "run"]
+
+_INTERVAL_NS = 1_000_000_000
+
+Key = tuple[int, bytes, int, bytes, int, int]
+"""family, local address and port, peer address and port, inode of a listener (several may share an address)."""
+
+
+class DriftLine(msgspec.Struct, tag="drift", tag_field="type", omit_defaults=True, kw_only=True):
+    """One disagreement between the live table and the kernel."""
+
+    ts: str
+    mono_ns: int
+    kind: str
+    """missed, ghost or wrong."""
+    netid: str = "tcp"
+    family: str
+    src: str
+    sport: int
+    dst: str
+    dport: int
+    table: str | None = None
+    """The state (or the owners) as the table has it; absent when missed."""
+    kernel: str | None = None
+    """As the kernel has it; absent for a ghost."""
+
+
+class _Totals(msgspec.Struct):
+    checks: int = 0
+    rows: int = 0
+    kinds: Counter[str] = msgspec.field(default_factory=Counter)
+    resynced: int = 0
+
+
+def run(command: Command, env: Mapping[str, str]) -> int:
+    """Verify until Ctrl-C or --duration. Raises DriftError at the end when there was any."""
+    stopped = Stopped()
+    names = SystemNames(env)
+    command = options.resolve(command, names)
+    tracer = Tracer(env)
+    totals = _Totals()
+    try:
+        tracer.start()
+        if command.own.ready_file is not None:
+            touch(command.own.ready_file)
+        check = _Check(command, names, tracer, totals)
+        now = time.monotonic_ns()
+        end = now + command.own.duration_ns if command.own.duration_ns is not None else None
+        interval = command.own.interval_ns or _INTERVAL_NS
+        due = now + interval
+        while not stopped.now and (end is None or time.monotonic_ns() < end):
+            for change in tracer.poll(0.05):
+                check.note(change)
+            if time.monotonic_ns() >= due:
+                check.compare()
+                due = time.monotonic_ns() + interval
+        check.compare()
+    finally:
+        tracer.close()
+    found = ", ".join(f"{totals.kinds[kind]} {kind}" for kind in ("missed", "ghost", "wrong"))
+    report = (
+        f"{totals.checks} comparisons of {totals.rows} rows in all: {found}; "
+        f"{tracer.events} events, {tracer.lost} lost, {tracer.late} late, {totals.resynced} rows repaired after losses"
+    )
+    if totals.kinds.total():
+        raise DriftError(report)
+    print(f"sstrace: {report}", file=sys.stderr)
+    return 0
+
+
+class _Check:
+    def __init__(self, command: Command, names: SystemNames, tracer: Tracer, totals: _Totals) -> None:
+        selection = command.selection
+        self._tracer = tracer
+        self._totals = totals
+        self._json = command.own.json
+        self._families = selection.families
+        self._states = selection.touch & ~selection.avoid & ALL_STATES
+        self._owners = command.show.processes
+        self._matches: Predicate | None = predicate(selection.filter, names) if selection.filter is not None else None
+        self._offset = time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        self._encoder = msgspec.json.Encoder()
+
+    def note(self, change: object) -> None:
+        """Repairs after a loss are not drift: they were announced."""
+        if type(change) is Resync:
+            self._totals.resynced += len(change.added) + len(change.removed) + len(change.changed)
+
+    def compare(self) -> None:
+        """One comparison; a line for each disagreement."""
+        tracer, totals = self._tracer, self._totals
+        began = time.monotonic_ns()
+        with Diag() as diag:
+            found, complete = tracer.dump(diag, ALL_STATES)
+            before = self._kernel(found)
+            owners_before = proc.owners() if self._owners else {}
+            lost = tracer.lost
+            for change in tracer.settle():
+                self.note(change)
+            table = self._table(tracer.table)
+            holders = tracer.holders.look() if self._owners else {}
+            found, complete_too = tracer.dump(diag, ALL_STATES)
+            after = self._kernel(found)
+            owners_after = proc.owners() if self._owners else {}
+        if tracer.lost != lost or not (complete and complete_too):
+            return  # a loss is reported and healed by the tracer; until then a comparison says nothing
+        totals.checks += 1
+        for key, socket in before.items():
+            later = after.get(key)
+            if later is None or later.state != socket.state:
+                continue
+            totals.rows += 1
+            row = table.get(key)
+            if row is None:
+                self._report("missed", key, None, STATE_TEXT[socket.state])
+            elif row[0] != socket.state:
+                self._report("wrong", key, STATE_TEXT[row[0]], STATE_TEXT[socket.state])
+        for key, (state, touched_ns) in table.items():
+            if touched_ns < began and key not in before and key not in after:
+                self._report("ghost", key, STATE_TEXT[state], None)
+        for key, socket in before.items():
+            ino = socket.ino
+            known = owners_before.get(ino)
+            if ino and key in table and known and known == owners_after.get(ino) and holders.get(ino) != known:
+                self._report("wrong", key, _names(holders.get(ino, ())), _names(known))
+
+    def _kernel(self, found: Iterable[InetSocket]) -> dict[Key, InetSocket]:
+        rows: dict[Key, InetSocket] = {}
+        for socket in found:
+            if self._families >> socket.family & 1 and self._states >> socket.state & 1:
+                listens = socket.ino if socket.state == State.LISTEN else 0
+                key = (socket.family, socket.src, socket.sport, socket.dst, socket.dport, listens)
+                if self._matches is None or self._matches(socket):
+                    rows[key] = socket
+        return rows
+
+    def _table(self, rows: Iterable[Row]) -> dict[Key, tuple[int, int]]:
+        noted: dict[Key, tuple[int, int]] = {}
+        for row in rows:
+            if self._families >> row.family & 1 and self._states >> row.state & 1 and row.protocol == 6:
+                listens = row.ino if row.state == State.LISTEN else 0
+                noted[row.family, row.src, row.sport, row.dst, row.dport, listens] = row.state, row.touched_ns
+        if self._matches is not None:
+            matches = self._matches
+            noted = {key: value for key, value in noted.items() if matches(_socket(key, value[0]))}
+        return noted
+
+    def _report(self, kind: str, key: Key, table: str | None, kernel: str | None) -> None:
+        self._totals.kinds[kind] += 1
+        family, src, sport, dst, dport, _ = key
+        now = time.monotonic_ns()
+        line = DriftLine(
+            ts=timestamp(now + self._offset),
+            mono_ns=now,
+            kind=kind,
+            family="inet" if family == AF_INET else "inet6",
+            src=address(family, src),
+            sport=sport,
+            dst=address(family, dst),
+            dport=dport,
+            table=table,
+            kernel=kernel,
+        )
+        if self._json:
+            text = self._encoder.encode(line) + b"\n"
+        else:
+            differs = f"table {table or 'has nothing'}, kernel {kernel or 'has nothing'}"
+            text = f"{line.ts} {kind} [{line.src}]:{sport} [{line.dst}]:{dport} {differs}\n".encode()
+        os.write(1, text)
+
+
+def _socket(key: Key, state: int) -> InetSocket:
+    family, src, sport, dst, dport, _ = key
+    return InetSocket(table=Table.TCP, family=family, state=state, src=src, sport=sport, dst=dst, dport=dport)
+
+
+def _names(owners: Iterable[Owner]) -> str:
+    return (
+        ",".join(f"{owner.comm.decode(errors='backslashreplace')}/{owner.pid}/{owner.fd}" for owner in owners)
+        or "nobody"
+    )
