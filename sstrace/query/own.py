@@ -144,6 +144,8 @@ def parse_when(text: str) -> When | None:
     try:
         if ":" in main[:3] and not zone:
             clock = time.fromisoformat(main)
+            if clock.tzinfo is not None:
+                return None
             return When("clock", (clock.hour * 3600 + clock.minute * 60 + clock.second) * _NS + fraction, text)
         moment = datetime.fromisoformat(main + zone)
     except ValueError:

@@ -1,0 +1,248 @@
+"""sstrace's own options: values, and one sentence for each mistake."""
+
+import pytest
+
+from sstrace.dialect import dialect
+from sstrace.errors import UsageError
+from sstrace.query.command import Command, Mode, Own, Source
+from sstrace.query.options import _LONG, parse
+from sstrace.query.own import OPTIONS, parse_duration, parse_size, parse_when
+
+S = 10**9
+
+
+def own(*words: str) -> Own:
+    parsed = parse(["sstrace", *words], release=dialect((6, 1)))
+    assert isinstance(parsed, Command)
+    return parsed.own
+
+
+def test_no_own_name_shortens_or_hides_an_option_of_ss() -> None:
+    for option in OPTIONS:
+        assert option.whole
+        assert not any(theirs.name.startswith(option.name) for theirs in _LONG), option.name
+
+
+@pytest.mark.parametrize(
+    ("text", "ns"),
+    [
+        ("5", 5 * S),
+        ("1.5s", 15 * S // 10),
+        ("250ms", S // 4),
+        ("7us", 7000),
+        ("9ns", 9),
+        ("5m", 300 * S),
+        ("2h", 7200 * S),
+        ("1d", 86400 * S),
+        (".5", S // 2),
+        ("0", 0),
+        ("0.000000001", 1),
+        ("1.", S),
+    ],
+)
+def test_durations(text: str, ns: int) -> None:
+    assert parse_duration(text) == ns
+
+
+@pytest.mark.parametrize("text", ["", ".", "s", "-1", "+1", "1x", "1 s", "1.2.3", "1e3", "9" * 50, "99999d", "٣", "1M"])
+def test_no_durations(text: str) -> None:
+    assert parse_duration(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("4096", 4096), ("1k", 1024), ("100M", 100 << 20), ("2GB", 2 << 30), ("1.5KiB", 1536), ("1T", 1 << 40), ("5b", 5)],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "k", "1kk", "-5", "1 M", "\u212a", "1\u212a"])
+def test_no_sizes(text: str) -> None:
+    assert parse_size(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "ns"),
+    [
+        ("1970-01-01T00:00:05Z", "utc", 5 * S),
+        ("1970-01-01T00:00:05.25Z", "utc", 525 * S // 100),
+        ("1970-01-01T00:00:05.123456789Z", "utc", 5123456789),
+        ("1970-01-01T02:00:05+02:00", "utc", 5 * S),
+        ("1970-01-01 00:00:05", "local", 5 * S),
+        ("1970-01-02", "local", 86400 * S),
+        ("13:55", "clock", 50100 * S),
+        ("13:55:01.000000007", "clock", 50101 * S + 7),
+        ("@1769867700.5", "utc", 17698677005 * S // 10),
+        ("+90", "start", 90 * S),
+        ("-5m", "end", 300 * S),
+    ],
+)
+def test_moments(text: str, kind: str, ns: int) -> None:
+    when = parse_when(text)
+    assert when is not None
+    assert (when.kind, when.ns, when.text) == (kind, ns, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "now",
+        "25:00",
+        "13",
+        "+",
+        "-",
+        "@",
+        "@x",
+        "1970-13-01",
+        "1969-12-31T00:00:00Z",
+        "13:55Z",
+        "@" + "9" * 30,
+        "\xe9",
+    ],
+)
+def test_no_moments(text: str) -> None:
+    assert parse_when(text) is None
+
+
+def test_each_option_has_its_field() -> None:
+    given = own(
+        *(
+            "--from=rec",
+            "--at",
+            "+5",
+            "--between",
+            "+1",
+            "+2",
+            "--replay=a",
+            "--replay",
+            "b",
+            "--record",
+            "r",
+            "--rotate",
+        ),
+        *(
+            "1M",
+            "--keep",
+            "3",
+            "--stats",
+            "--json",
+            "--schema",
+            "ecs",
+            "--duration",
+            "5",
+            "--count",
+            "7",
+            "--ready-file",
+        ),
+        *("p", "--interval", "2", "--poll=3", "--ss-version", "6.1", "--group", "g", "--on-full", "drop", "--metrics"),
+        *("--output", "o", "--sink", "s", "--sink=t", "--speed", "10x", "--color", "never", "--self-usage"),
+    )
+    assert given.source == Source("file", "rec")
+    assert given.at is not None
+    assert given.between is not None
+    assert given.replay == ("a", "b")
+    assert (given.record, given.rotate_bytes, given.keep) == ("r", 1 << 20, 3)
+    assert given.stats
+    assert given.json
+    assert given.schema == "ecs"
+    assert (given.duration_ns, given.interval_ns, given.poll_ns, given.count) == (5 * S, 2 * S, 3 * S, 7)
+    assert (given.ready_file, given.group, given.on_full, given.output) == ("p", "g", "drop", "o")
+    assert given.metrics == ("127.0.0.1", 9435)
+    assert given.sink == ("s", "t")
+    assert given.speed == 10.0
+    assert given.color == "never"
+    assert given.self_usage
+    assert given.ss_version == (6, 1)
+
+
+def test_nothing_given_is_nothing() -> None:
+    assert own() == Own()
+
+
+@pytest.mark.parametrize(
+    ("word", "source"),
+    [
+        ("netlink", Source("netlink")),
+        ("live", Source("live")),
+        ("live:/run/s", Source("live", "/run/s")),
+        ("./netlink", Source("file", "./netlink")),
+    ],
+)
+def test_sources(word: str, source: Source) -> None:
+    assert own("--snapshot", "--from", word).source == source
+
+
+@pytest.mark.parametrize(
+    ("value", "address"),
+    [("9000", ("127.0.0.1", 9000)), ("0.0.0.0:1", ("0.0.0.0", 1)), (":80", ("", 80)), ("[::1]:80", ("::1", 80))],
+)
+def test_metrics(value: str, address: tuple[str, int]) -> None:
+    assert own(f"--metrics={value}").metrics == address
+
+
+def test_serve_takes_its_path_after_the_sign() -> None:
+    parsed = parse(["sstrace", "--serve=/run/x"])
+    assert isinstance(parsed, Command)
+    assert (parsed.mode, parsed.own.serve_path) == (Mode.SERVE, "/run/x")
+    parsed = parse(["sstrace", "--serve"])
+    assert isinstance(parsed, Command)
+    assert (parsed.mode, parsed.own.serve_path) == (Mode.SERVE, None)
+
+
+def test_paths_are_given_back_as_the_system_takes_them() -> None:
+    typed = "/tmp/é".encode().decode("latin-1")
+    assert own("--record", typed).record == "/tmp/é"
+    assert own("--record", "\xff").record == "\udcff"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--duration", "soon"],
+        ["--duration", "0"],
+        ["--interval="],
+        ["--poll", "-1"],
+        ["--count", "0"],
+        ["--count", "x"],
+        ["--count", "9" * 40],
+        ["--record", "r", "--rotate", "1M", "--keep", "-3"],
+        ["--record", "r", "--rotate", "big"],
+        ["--record", "r", "--rotate", "0"],
+        ["--keep", "3"],
+        ["--rotate", "3M"],
+        ["--schema", "ecs"],
+        ["--json", "--schema", "xml"],
+        ["--on-full", "explode"],
+        ["--color", "blue"],
+        ["--speed", "10"],
+        ["--replay", "r", "--speed", "0"],
+        ["--replay", "r", "--speed", "fast"],
+        ["--replay", "r", "--speed", "9999999999"],
+        ["--metrics=x"],
+        ["--metrics=1.2.3.4"],
+        ["--metrics=70000"],
+        ["--metrics="],
+        ["--at", "13:00"],
+        ["--from", "f", "--at", "lunch"],
+        ["--between", "13:00", "14:00"],
+        ["--from", "f", "--between", "13:00", "x"],
+        ["--from", "f", "--between", "13:00"],
+        ["--from", ""],
+        ["--from", "live:"],
+        ["--record", ""],
+        ["--serve="],
+        ["--snapshot", "--watch"],
+        ["--ss-version", "six"],
+        ["--snap"],
+        ["--json=1"],
+        ["held", ">", "5m", "--held"],
+    ],
+)
+def test_mistakes_are_one_sentence(words: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        own(*words)
+    text = str(caught.value)
+    assert text.startswith("sstrace: ") or "option" in text
+    assert "\n" not in text
