@@ -6,6 +6,7 @@ unix, raw, udp, tcp, dccp, sctp, vsock, tipc, xdp, mptcp; at last what the layou
 so on standard error where ss does, and never changes the exit code.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ from sstrace.render.ss import Text
 from sstrace.sources.diag import Diag
 from sstrace.sources.names import SystemNames
 from sstrace.sources.proc import ProcFiles, owners
-from sstrace.wire import inet_diag, tcp_info
+from sstrace.wire import inet_columns, inet_diag
 from sstrace.wire.netlink import Batch
 
 __all__ = ["Sink", "run", "screen_width"]
@@ -124,14 +125,28 @@ def _atoi(text: str) -> int:
     return sign * int(digits[:end]) if end else 0
 
 
+def _decoders() -> Decoders:
+    from sstrace.wire import tcp_info
+
+    return Decoders(
+        tcp_info.decode_tcp_info, tcp_info.decode_mptcp_info, tcp_info.decode_sctp_info, tcp_info.decode_ulp
+    )
+
+
 def run(command: Command, env: Mapping[str, str]) -> int:
     """Print the tables that ``command`` selects; the exit code. Raises SstraceError where ss would exit with an
     error.
     """
     output = _Output()
+    # A snapshot makes hundreds of thousands of small objects, no cycles, and soon ends: collecting costs a fifth of
+    # its time.
+    collecting = gc.isenabled()
+    gc.disable()
     try:
         return _Snapshot(command, env, output).run()
     finally:
+        if collecting:
+            gc.enable()
         # Also when it ends in an error: what ss had written by then is out.
         if sys.exc_info()[0] is not BrokenPipeError:
             output.flush()
@@ -182,9 +197,7 @@ class _Snapshot:
             show,
             self._dialect,
             self._names,
-            Decoders(
-                tcp_info.decode_tcp_info, tcp_info.decode_mptcp_info, tcp_info.decode_sctp_info, tcp_info.decode_ulp
-            ),
+            _decoders,
             owners=holders,
             aside=self._output.write,
             warn=_warn,
@@ -357,7 +370,23 @@ class _Snapshot:
         """The kernel's table; a request of the old kind where the new one is refused. Raises _Refused."""
         attributes = self._wants_attributes(table)
 
+        families = self._selection.families
+        text = self._sink if isinstance(self._sink, Text) else None
+        plain = (
+            text is not None
+            and text.raw()
+            and self._match is None
+            and not self._selection.kill
+            and families >> AF_INET & 1
+            and families >> AF_INET6 & 1
+        )
+
         def decode(datagram: memoryview) -> Batch[InetSocket]:
+            if plain and text is not None:
+                fields = inet_columns.decode(datagram)
+                if fields is not None:
+                    text.feed_raw(fields)
+                    return Batch([])
             return inet_diag.decode(datagram, table, extras=attributes)
 
         try:
@@ -416,9 +445,10 @@ class _Snapshot:
                 for row in proc_net.decode_inet(self._files.read(path), table, family):
                     if selection.states >> row.state & 1:
                         rows.append(row)
-            except (KernelError, DecodeError):
-                self._feed(rows)
+            except KernelError:
                 return  # ss gives up on the table, and says nothing
+            except DecodeError:
+                pass  # a line that it cannot read ends the file for ss, not the table
             self._feed(rows)
 
     def _from_file(self, path: str) -> None:
