@@ -19,6 +19,7 @@ enum sock_event_kind {
 enum sock_event_flags {
 	EVENT_KTHREAD = 1,  /* the task is a kernel thread */
 	EVENT_EXPIRED = 2,  /* *_GONE: by its own timer */
+	EVENT_UNHEARD = 4,  /* EVENT_REQUEST_GONE, expired: its listener had closed before */
 };
 
 struct sock_event {
@@ -41,7 +42,7 @@ struct sock_event {
 	__u16 sport;        /* local port, host order; 0 = not chosen yet */
 	__u16 dport;        /* peer port, host order; 0 = none */
 	__u8 kind;          /* enum sock_event_kind */
-	__u8 old;           /* old state, enum of include/net/tcp_states.h; 0 = born */
+	__u8 old;           /* old state, enum of include/net/tcp_states.h (a timewait socket's substate); 0 = born */
 	__u8 new;           /* new state */
 	__u8 flags;         /* enum sock_event_flags */
 	__u8 retransmits;   /* unanswered retransmissions of the current segment (icsk_retransmits, num_retrans) */

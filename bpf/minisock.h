@@ -101,11 +101,13 @@ static __always_inline int on_request_cancel(struct bpf_raw_tracepoint_args *ctx
 static __always_inline int on_timewait_gone(struct bpf_raw_tracepoint_args *ctx, struct config *config, u64 timer, u8 flags)
 {
 	struct sock_event event = {};
+	u8 substate = 0;
 
 	if (!capture_minisock(&event, config, timer - OFF_tw_timer))
 		return 0;
 	event.kind = EVENT_TIMEWAIT_GONE;
-	event.old = TCP_TIME_WAIT;
+	READ(substate, event.sk, OFF_tw_substate);
+	event.old = substate;
 	event.new = TCP_CLOSE;
 	event.flags = flags;
 	if (!flags)
@@ -151,6 +153,8 @@ static __always_inline int on_timer_expire_entry(struct bpf_raw_tracepoint_args 
 {
 	u64 timer = ctx->args[0], function = 0;
 	struct expiring *expiring;
+	u64 listener = 0;
+	u8 state = 0;
 	int zero = 0;
 	struct config *config = configs.lookup(&zero);
 
@@ -169,6 +173,14 @@ static __always_inline int on_timer_expire_entry(struct bpf_raw_tracepoint_args 
 	if (!capture_minisock(&expiring->event, config, timer - OFF_rsk_timer))
 		return 0;
 	READ(expiring->event.retransmits, expiring->event.sk, OFF_num_retrans);
+	expiring->event.flags = EVENT_EXPIRED;
+#ifdef OFF_skc_listener
+	/* A listener leaves its half-open connections to their timers; the handler drops them when it finds it closed. */
+	READ(listener, expiring->event.sk, OFF_skc_listener);
+	READ(state, listener, OFF_skc_state);
+	if (state != TCP_LISTEN)
+		expiring->event.flags |= EVENT_UNHEARD;
+#endif
 	expiring->timer = timer;
 	return 0;
 }
@@ -186,6 +198,5 @@ static __always_inline int on_timer_expire_exit(struct bpf_raw_tracepoint_args *
 	expiring->event.kind = EVENT_REQUEST_GONE;
 	expiring->event.old = TCP_SYN_RECV;
 	expiring->event.new = TCP_CLOSE;
-	expiring->event.flags = EVENT_EXPIRED;
 	return submit(ctx, &expiring->event);
 }

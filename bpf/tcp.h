@@ -18,7 +18,7 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx)
 	u32 old = ctx->args[1], new = ctx->args[2];
 	struct sock_event event = {};
 	struct common common;
-	u16 protocol = 0;
+	u16 protocol = 0, sport = 0;
 	u64 *since;
 	int zero = 0;
 	struct config *config = configs.lookup(&zero);
@@ -53,6 +53,13 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx)
 	if (new == TCP_LISTEN || new == TCP_SYN_SENT || old == TCP_LISTEN || event.since_ns)
 		capture_cgroup(&event, sk);
 	if (new == TCP_CLOSE) {
+#ifdef OFF_inet_sport
+		/* The port is free for others by now (inet_put_port); the socket still knows which it was. */
+		if (!event.sport) {
+			READ(sport, sk, OFF_inet_sport);
+			event.sport = __builtin_bswap16(sport);
+		}
+#endif
 		READ(event.err, sk, OFF_sk_err);
 #ifdef OFF_icsk_retransmits
 		READ(event.retransmits, sk, OFF_icsk_retransmits);

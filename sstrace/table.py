@@ -291,6 +291,12 @@ class SocketTable:
                 row.touched_ns = fact.at_ns
                 self._index(row)
                 return None
+        if fact.kind is Kind.REQUEST and fact.cause == "completed":
+            # Its child's birth was lost: the row goes on as the child's, whose next event will name its address.
+            self._forget_keys(row)
+            row.kind, row.sk = Kind.SOCKET, None
+            self._index(row)
+            return None
         held = fact.at_ns - row.since_ns if row.exact else None
         self._bury(row)
         old, row.state = row.state, _CLOSE

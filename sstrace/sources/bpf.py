@@ -101,6 +101,8 @@ _OPTIONAL_OFFSETS: Offsets = {
     "skc_v6_daddr": (("sock_common", "skc_v6_daddr"),),
     "sk_uid": (("sock", "sk_uid"),),
     "icsk_retransmits": (("inet_connection_sock", "icsk_retransmits"),),
+    "inet_sport": (("inet_sock", "inet_sport"),),
+    "skc_listener": (("sock_common", "skc_listener"),),
     # A pointer since 8520e224f547 ("bpf, cgroups: Fix cgroup v2 fallback on v1/v2 mixed mode", v5.15), packed before.
     "sk_cgroup": (("sock", "sk_cgrp_data.cgroup"), ("sock", "sk_cgrp_data.val")),
     "cgroup_kn": (("cgroup", "kn"),),

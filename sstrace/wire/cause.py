@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from sstrace.model import Kind, State
 
-__all__ = ["CAUSES", "CauseReader"]
+__all__ = ["CAUSES", "FUNCTIONS", "CauseReader"]
 
 CAUSES: dict[str, str] = {
     "fin-by-us": "orderly close that this side began",
@@ -20,6 +20,7 @@ CAUSES: dict[str, str] = {
     "abandoned": "close() while the connection was still being opened",
     "reset-received": "the peer sent RST",
     "reset-sent": "close() with unread data, or data came after close(): this side sent RST",
+    "completed": "of a request socket alone: the handshake completed, its child has taken over",
     "linger": "close() with SO_LINGER of 0 seconds: this side sent RST",
     "disconnected": "connect() to AF_UNSPEC took the connection down",
     "refused": "RST answered our SYN",
@@ -42,7 +43,7 @@ CAUSES: dict[str, str] = {
 }
 """Every cause with its meaning, as the documentation prints it."""
 
-_FUNCTIONS = (
+FUNCTIONS = (
     "inet_csk_listen_stop",
     "tcp_abort",
     "tcp_disconnect",
@@ -101,6 +102,7 @@ _FUNCTIONS = (
     "tcp_orphan_retries",
     "tcp_data_queue",
 )
+"""What the rules look for. A kernel need not have them all."""
 
 # Only a process that holds the socket gets here, or the last one that did.
 _CALLS = frozenset(
@@ -115,7 +117,7 @@ class CauseReader:
     """
 
     def __init__(self, spans: Callable[[str], list[tuple[int, int]]]) -> None:
-        found = [(address, address + size, name) for name in _FUNCTIONS for address, size in spans(name)]
+        found = [(address, address + size, name) for name in FUNCTIONS for address, size in spans(name)]
         self._spans = sorted(found)
         self._known: dict[tuple[bytes, int, int, bool], tuple[str, bool]] = {}
 
@@ -148,15 +150,16 @@ class CauseReader:
 
 def _judge(through: tuple[str, ...], old: int, kind: Kind, expired: bool) -> str:
     if kind is Kind.TIMEWAIT:
-        return _judge_timewait(through, expired)
+        return _judge_timewait(through, old, expired)
     if kind is Kind.REQUEST:
         return _judge_request(through, expired)
     return _judge_socket(through, old)
 
 
-def _judge_timewait(through: tuple[str, ...], expired: bool) -> str:
+def _judge_timewait(through: tuple[str, ...], old: int, expired: bool) -> str:
+    orphan = old == State.FIN_WAIT2  # whose process has gone while the peer has not closed yet
     if expired:
-        return "expired"
+        return "timeout-fin-wait-2" if orphan else "expired"
     for name in through:
         if name in ("tcp_abort",):
             return "killed"
@@ -167,7 +170,8 @@ def _judge_timewait(through: tuple[str, ...], expired: bool) -> str:
         if name.endswith("check_established") or name.endswith("hash_connect"):
             return "reused"
         if name in ("tcp_v4_rcv", "tcp_v6_rcv", "tcp_v4_connect", "tcp_v6_connect"):
-            return "reused"
+            # An orphan is never used again: what comes for it, but a FIN, is answered with RST.
+            return "reset-sent" if orphan else "reused"
     return "unknown"
 
 
@@ -182,7 +186,7 @@ def _judge_request(through: tuple[str, ...], expired: bool) -> str:
         if name in ("tcp_req_err", "tcp_v4_err", "tcp_v6_err"):
             return "unreachable"
         if name in ("tcp_v4_syn_recv_sock", "tcp_v6_syn_recv_sock", "inet_csk_complete_hashdance"):
-            return "overflow"
+            return "completed"
         if name == "tcp_check_req":
             return "reset-received"
         if name == "reqsk_timer_handler":

@@ -55,7 +55,7 @@ EVENT_KINDS = {
     "EVENT_TIMEWAIT": 3,
     "EVENT_TIMEWAIT_GONE": 4,
 }
-EVENT_FLAGS = {"EVENT_KTHREAD": 1, "EVENT_EXPIRED": 2}
+EVENT_FLAGS = {"EVENT_KTHREAD": 1, "EVENT_EXPIRED": 2, "EVENT_UNHEARD": 4}
 
 _CODES = "".join(code for _, code in FIELDS)
 SIZE = struct.calcsize("=" + _CODES)
@@ -144,7 +144,10 @@ class EventDecoder:
                 )  # fmt: skip
             elif kind in (2, 4):
                 which = Kind.REQUEST if kind == 2 else Kind.TIMEWAIT
-                reason, _ = self._causes.cause(stack, old, which, bool(flags & 2))
+                if flags & 4:
+                    reason = "listener-closed"
+                else:
+                    reason, _ = self._causes.cause(stack, old, which, bool(flags & 2))
                 append(
                     Gone(
                         at,
