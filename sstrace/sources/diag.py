@@ -63,10 +63,15 @@ class Diag:
             raise _refusal("Cannot open netlink socket", error) from error
         self._buffer = bytearray(_BUFFER)
         self._view = memoryview(self._buffer)
+        joined = tuple(groups)
+        if not joined:
+            return
         try:
-            for group in groups:
+            # Without a port id of its own a socket counts as the kernel, the sender, and is left out of the broadcast.
+            self._socket.bind((0, 0))
+            self._enlarge()
+            for group in joined:
                 self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
-                self._enlarge()
         except OSError as error:
             self._socket.close()
             raise _refusal("Cannot join the netlink group of destroyed sockets", error) from error
@@ -124,7 +129,7 @@ class Diag:
 
 def _refusal(doing: str, error: OSError) -> KernelError | FeatureError | PrivilegeError:
     number = error.errno or 0
-    text = f"{doing}: {os.strerror(number)}"
+    text = f"{doing}: {os.strerror(number) if number else error}"
     if number in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
         return FeatureError(f"{text} (the kernel lacks CONFIG_INET_DIAG or CONFIG_NET)")
     if number in (errno.EPERM, errno.EACCES):
