@@ -14,6 +14,7 @@ from sstrace.dialect import Dialect
 from sstrace.model import AF_INET, AF_INET6, Names, Owner, Owners, Show
 
 __all__ = [
+    "SCTP_STATES",
     "Addresses",
     "Context",
     "Decoders",
@@ -28,6 +29,18 @@ __all__ = [
     "text",
     "users",
 ]
+
+SCTP_STATES = (
+    "CLOSED",
+    "COOKIE_WAIT",
+    "COOKIE_ECHOED",
+    "ESTAB",
+    "SHUTDOWN_PENDING",
+    "SHUTDOWN_SENT",
+    "SHUTDOWN_RECEIVED",
+    "ACK_SENT",
+)
+"""enum sctp_state, include/net/sctp/constants.h, in ss's words."""
 
 _ANY6 = bytes(16)
 _MAPPED = bytes(10) + b"\xff\xff"
@@ -219,8 +232,8 @@ class Ports(dict[int, str]):
 class Context:
     """One invocation, as the cell makers need it: what to show, in which dialect, whom to ask for names, who owns what.
 
-    ``aside`` writes bytes to standard output ahead of the table, ``warn`` a line to standard error; both exist
-    because ss does so in a few places.
+    ``decoders`` is asked once, by the first row that needs one. ``aside`` writes bytes to standard output ahead of
+    the table, ``warn`` a line to standard error; both exist because ss does so in a few places.
     """
 
     def __init__(
@@ -228,7 +241,7 @@ class Context:
         show: Show,
         dialect: Dialect,
         names: Names,
-        decoders: Decoders,
+        decoders: Callable[[], Decoders],
         *,
         owners: Owners | None = None,
         aside: Callable[[bytes], object] = lambda _: None,
@@ -237,7 +250,8 @@ class Context:
         self.show = show
         self.dialect = dialect
         self.names = names
-        self.decoders = decoders
+        self._lend = decoders
+        self._decoders: Decoders | None = None
         self.owners: Mapping[int, Sequence[Owner]] = owners or {}
         self.aside = aside
         self.warn = warn
@@ -248,6 +262,13 @@ class Context:
         self._interfaces: dict[int, str] = {}
         self._cgroups: dict[int, str | None] = {}
         self.one_column = not dialect.process_column_only_with_p
+
+    @property
+    def decoders(self) -> Decoders:
+        """The decoders of info blobs."""
+        if self._decoders is None:
+            self._decoders = self._lend()
+        return self._decoders
 
     def ports(self) -> Ports:
         """Port texts by the service protocol in force."""

@@ -6,6 +6,7 @@ and -i (its text: ``render.info``). Through /proc the tables know less, and ss p
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from sstrace.model import AF_INET6, STATE_TEXT, InetSocket, Table
 from sstrace.render.columns import (
@@ -171,19 +172,15 @@ class InetCells:
     def columns(
         self,
         table: Table,
-        states: Sequence[int],
-        sports: Sequence[bytes],
-        dports: Sequence[bytes],
-        sources: Sequence[bytes],
-        destinations: Sequence[bytes],
-        recv_qs: Sequence[int],
-        send_qs: Sequence[int],
-        inodes: Sequence[int],
+        fields: Sequence[Sequence[Any]],
         wanted: Sequence[int],
     ) -> list[Sequence[str]]:
-        """Cells column by column, for many plain rows at once: ports as two bytes in network order, ``wanted`` names
-        the columns. Not for rows with an interface, nor for IPv6 wildcards.
+        """Cells column by column, for many plain rows at once; ``wanted`` names the columns.
+
+        ``fields``: states, source ports, destination ports (two bytes each, network order), source and destination
+        addresses, recv_q, send_q, inodes. Not for rows with an interface, nor for IPv6 wildcards.
         """
+        states, sports, dports, sources, destinations, recv_qs, send_qs, inodes = fields
         addresses, ports = self._context.addresses.__getitem__, self._wire_ports.__getitem__
         users: Sequence[str] = ("",) * len(states)
         made: list[Sequence[str]] = []

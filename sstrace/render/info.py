@@ -10,9 +10,9 @@ include/uapi/linux/tcp.h (6.18).
 from typing import Any
 
 from sstrace.model import AF_INET, Extras, InetSocket, State
-from sstrace.render.common import Context, general, memory, rate, signed
+from sstrace.render.common import SCTP_STATES, Context, general, memory, rate, signed
 
-__all__ = ["ASSOCIATION", "block", "tcp_items"]
+__all__ = ["block", "tcp_items"]
 
 _MPTCP = 262
 _SCTP = 132
@@ -20,18 +20,6 @@ _ALL_ONES = 0xFFFFFFFFFFFFFFFF
 
 # TCPI_OPT_* bits, include/uapi/linux/tcp.h.
 _TIMESTAMPS, _SACK, _WSCALE, _ECN, _ECN_SEEN, _SYN_DATA, _USEC_TS = 1, 2, 4, 8, 16, 32, 64
-
-ASSOCIATION = (
-    "CLOSED",
-    "COOKIE_WAIT",
-    "COOKIE_ECHOED",
-    "ESTAB",
-    "SHUTDOWN_PENDING",
-    "SHUTDOWN_SENT",
-    "SHUTDOWN_RECEIVED",
-    "ACK_SENT",
-)
-"""enum sctp_state, include/net/sctp/constants.h, in ss's words."""
 
 
 def block(socket: InetSocket, extras: Extras, protocol: int, context: Context) -> str:
@@ -286,7 +274,7 @@ def _sctp(extras: Extras, context: Context) -> str:
         if not value:
             continue
         if pattern == "state":
-            out += f" {name}:{ASSOCIATION[value] if value < len(ASSOCIATION) else value}"
+            out += f" {name}:{SCTP_STATES[value] if value < len(SCTP_STATES) else value}"
         else:
             out += f" {name}:{value:{pattern}}"
     return out

@@ -16,6 +16,8 @@ from sstrace.render.layout import Layout
 __all__ = ["Text"]
 
 _INET = frozenset((Table.TCP, Table.MPTCP, Table.DCCP, Table.UDP, Table.RAW, Table.SCTP))
+_PLAIN = frozenset((Table.TCP, Table.MPTCP, Table.DCCP, Table.UDP))
+"""Tables whose Netid and State say nothing that hangs on attributes or on the row before."""
 _UNIX = frozenset((Table.UNIX_DGRAM, Table.UNIX_STREAM, Table.UNIX_SEQPACKET))
 _PACKET = frozenset((Table.PACKET_DGRAM, Table.PACKET_RAW))
 _VSOCK = frozenset((Table.VSOCK_STREAM, Table.VSOCK_DGRAM))
@@ -52,11 +54,13 @@ class Text:
         self._makers: dict[str, Any] = {}
         self._cells: Callable[[Any], tuple[str, ...]] = lambda _: ()
         self._inet: Any = None
+        self._table = Table.TCP
 
     def begin(self, table: Table) -> None:
         """The rows that follow are of this table (the three of unix, the two of packet and vsock count as one)."""
         context = self._context
         self._inet = None
+        self._table = table
         if table in _INET:
             from sstrace.render.inet import InetCells
 
@@ -94,6 +98,15 @@ class Text:
         """Rows of the table that was begun, in the order in which they are to stand."""
         cells, pick = self._cells, self._pick
         self.layout.feed([pick(cells(socket)) for socket in sockets], self._end)
+
+    def raw(self) -> bool:
+        """Whether the rows of the begun table may come as ``feed_raw`` takes them."""
+        return self._inet is not None and self._table in _PLAIN and self._inet.raw()
+
+    def feed_raw(self, fields: Sequence[Sequence[Any]]) -> None:
+        """Plain inet rows by column, as ``InetCells.columns`` takes them: three times as fast as ``feed``."""
+        layout = self.layout
+        layout.feed_columns(self._inet.columns(self._table, fields, layout.columns), len(fields[0]), self._end)
 
     def flush(self) -> None:
         """Write what is held back."""
