@@ -1,6 +1,5 @@
 """Who holds the sockets now: by the walk over the kernel's tables where it can be had and pays, else by /proc."""
 
-import os
 import time
 from collections.abc import Container, Mapping
 
@@ -8,22 +7,12 @@ from sstrace.errors import SstraceError
 from sstrace.model import Owner
 from sstrace.sources import proc
 from sstrace.sources.cache import cache_directory
-from sstrace.sources.owners import OwnerWalk, open_files
+from sstrace.sources.owners import OwnerWalk
 
-__all__ = ["Holders", "worth_walking"]
-
-_WORTH_WALKING = 20_000
-"""Open files on the machine from which one single look is faster by the walk: /proc takes 4.5 µs a descriptor, the
-walk 1 µs and 60 ms to load.
-"""
+__all__ = ["Holders"]
 
 _DUTY = 50
 """A look that took t is not repeated, for the sake of single events, before 50 t have passed: 2 % of a CPU at most."""
-
-
-def worth_walking() -> bool:
-    """Whether one look at all holders is faster by loading the walk than by reading /proc."""
-    return os.geteuid() == 0 and open_files() > _WORTH_WALKING
 
 
 class Holders:

@@ -23,22 +23,24 @@ from sstrace.model import (
     AF_VSOCK,
     AF_XDP,
     InetSocket,
+    Owners,
     Socket,
     State,
     Table,
     UnixSocket,
 )
-from sstrace.query.command import Command
+from sstrace.query.command import Command, Selection
 from sstrace.query.options import resolve
 from sstrace.render.common import Context, Decoders
 from sstrace.render.ss import Text
 from sstrace.sources.diag import Diag
 from sstrace.sources.names import SystemNames
+from sstrace.sources.openfiles import worth_walking
 from sstrace.sources.proc import ProcFiles, owners
 from sstrace.wire import inet_columns, inet_diag
 from sstrace.wire.netlink import Batch
 
-__all__ = ["Sink", "run", "screen_width"]
+__all__ = ["Sink", "TcpSource", "run", "screen_width"]
 
 _ENOENT = 2
 _EOPNOTSUPP = 95
@@ -65,6 +67,18 @@ class Sink(Protocol):
 
     def flush(self) -> None:
         """Write what is held back."""
+        ...
+
+
+class TcpSource(Protocol):
+    """Where the tcp table comes from when not from the kernel: a live table, a recording."""
+
+    def rows(self, selection: Selection, *, ext: int, attributes: bool) -> Iterator[Sequence[InetSocket]]:
+        """The selected rows, in order. ``ext``, ``attributes``: what of each will be looked at (see wire.inet_diag)."""
+        ...
+
+    def held_ns(self, row: Socket) -> int | None:
+        """How long one of these rows has been in its state; None when nobody knows."""
         ...
 
 
@@ -133,9 +147,11 @@ def _decoders() -> Decoders:
     )
 
 
-def run(command: Command, env: Mapping[str, str]) -> int:
+def run(command: Command, env: Mapping[str, str], tcp: TcpSource | None = None, holders: Owners | None = None) -> int:
     """Print the tables that ``command`` selects; the exit code. Raises SstraceError where ss would exit with an
     error.
+
+    ``tcp`` and ``holders`` stand in for the kernel's tcp table and for the scan of who holds which socket.
     """
     output = _Output()
     # A snapshot makes hundreds of thousands of small objects, no cycles, and soon ends: collecting costs a fifth of
@@ -143,7 +159,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return _Snapshot(command, env, output).run()
+        return _Snapshot(command, env, output, tcp, holders).run()
     finally:
         if collecting:
             gc.enable()
@@ -157,8 +173,17 @@ class _Refused(Exception):  # noqa: N818 - an outcome, not an error: another way
 
 
 class _Snapshot:
-    def __init__(self, command: Command, env: Mapping[str, str], output: _Output) -> None:
+    def __init__(
+        self,
+        command: Command,
+        env: Mapping[str, str],
+        output: _Output,
+        tcp: TcpSource | None,
+        holders: Owners | None,
+    ) -> None:
         self._command = command
+        self._tcp = tcp
+        self._holders = holders
         self._env = env
         self._output = output
         self._files = ProcFiles(env)
@@ -174,9 +199,8 @@ class _Snapshot:
 
     def run(self) -> int:
         command, show = self._command, self._show
-        holders = None
-        if show.processes or show.threads or show.contexts:
-            holders = owners(self._files.root, threads=show.threads, contexts=show.contexts)
+        if self._holders is None and (show.processes or show.threads or show.contexts):
+            self._holders = self._scan_holders()
         if self._selection.summary:
             self._summary()
             if not self._selection.listing:
@@ -198,7 +222,7 @@ class _Snapshot:
             self._dialect,
             self._names,
             _decoders,
-            owners=holders,
+            owners=self._holders,
             aside=self._output.write,
             warn=_warn,
         )
@@ -208,6 +232,20 @@ class _Snapshot:
         self._tables()
         self._sink.flush()
         return 0
+
+    def _scan_holders(self) -> Owners:
+        """Who holds which socket: by /proc as ss does, or by the walk where that is known to be faster."""
+        show = self._show
+        plain = not (show.threads or show.contexts) and self._files.root == "/proc"
+        if plain and worth_walking():
+            from sstrace.driver.holders import Holders
+
+            walk = Holders(self._env)
+            try:
+                return walk.look()
+            finally:
+                walk.close()
+        return owners(self._files.root, threads=show.threads, contexts=show.contexts)
 
     def _make_sink(self) -> Sink:
         if self._command.own.json:
@@ -224,7 +262,7 @@ class _Snapshot:
         from sstrace.query.bytecode import compile_bytecode
         from sstrace.query.match import predicate
 
-        self._match = predicate(expression, self._names)
+        self._match = predicate(expression, self._names, self._tcp.held_ns if self._tcp is not None else None)
         self._bytecode = compile_bytecode(expression) or b""
 
     def _learn_rpc(self) -> None:
@@ -319,6 +357,12 @@ class _Snapshot:
         file = self._env.get("TCPDIAG_FILE")
         if table is Table.TCP and file is not None:
             self._from_file(file)
+            return
+        if table is Table.TCP and self._tcp is not None:
+            for rows in self._tcp.rows(
+                self._selection, ext=self._extension(), attributes=self._wants_attributes(table)
+            ):
+                self._inet_rows(rows)
             return
         name = f"net/{table.name.lower()}"
         if not self._files.replaced(name):

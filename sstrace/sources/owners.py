@@ -14,7 +14,7 @@ from sstrace.errors import FeatureError
 from sstrace.model import Owner
 from sstrace.sources import bpf
 
-__all__ = ["WALK", "OwnerWalk", "open_files"]
+__all__ = ["WALK", "OwnerWalk"]
 
 WALK = bpf.Source(
     file="owners.bpf.c",
@@ -135,14 +135,3 @@ def _map(fd: int, size: int) -> mmap.mmap:
         return mmap.mmap(fd, whole, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
     except OSError as error:
         raise FeatureError(f"a BPF map cannot be mapped (Linux 5.5 can): {os.strerror(error.errno or 0)}") from None
-
-
-def open_files() -> int:
-    """How many files are open on the whole machine: the first number of /proc/sys/fs/file-nr (proc(5)); 0 when
-    unreadable.
-    """
-    try:
-        with open("/proc/sys/fs/file-nr", "rb") as file:
-            return int(file.read().split()[0])
-    except (OSError, ValueError, IndexError):
-        return 0
