@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 
 from sstrace.errors import DecodeError
-from sstrace.model import AF_INET, Changed, Gone, Kind, Owner, State
+from sstrace.model import AF_INET, STATE_TEXT, Changed, Gone, Kind, Owner, State
 from sstrace.wire.cause import CauseReader
 
 __all__ = ["EVENT_FLAGS", "EVENT_KINDS", "FIELDS", "SIZE", "EventDecoder"]
@@ -70,6 +70,7 @@ _STRIDE_LOW = _STRIDE & 0xFF
 
 _LISTEN, _SYN_SENT, _SYN_RECV, _FIN_WAIT1 = State.LISTEN, State.SYN_SENT, State.SYN_RECV, State.FIN_WAIT1
 _LAST_ACK, _CLOSE = State.LAST_ACK, State.CLOSE
+_STATES = len(STATE_TEXT)
 
 
 class EventDecoder:
@@ -172,6 +173,8 @@ class EventDecoder:
                 raise DecodeError(
                     f"BPF event says {size} bytes, not {SIZE}: bpf/ and sstrace/ are from different builds"
                 )
+            if old >= _STATES or new >= _STATES:
+                raise DecodeError(f"BPF event from state {old} to {new}: no such TCP state is known")
         return facts
 
     def _owner(self, comm: bytes, tgid: int, fd: int) -> Owner:
