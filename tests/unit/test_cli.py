@@ -1,0 +1,95 @@
+"""The command as a process: streams, exit codes, and what each mode calls itself."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments: str | bytes, stdin: bytes = b"", **options: object) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "sstrace", *arguments],
+        input=stdin,
+        capture_output=True,
+        cwd=ROOT,
+        timeout=60,
+        check=False,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def test_help_goes_to_standard_output() -> None:
+    for arguments in (("--help",), ("-h", "--watch"), ("-f", "help")):
+        result = run(*arguments)
+        assert (result.returncode, result.stderr) == (0, b"")
+        assert result.stdout.startswith(b"Usage: sstrace ")
+    result = run("--snapshot", "--help", "--ss-version", "6.1")
+    assert result.stdout.startswith(b"Usage: ss [ OPTIONS ]\n")
+
+
+def test_versions() -> None:
+    assert run("--snapshot", "-V", "--ss-version=6.15").stdout == b"ss utility, iproute2-6.15.0\n"
+    assert run("-V", "--ss-version=6.15").stdout.endswith(b", printing as iproute2-6.15.0\n")
+
+
+def test_mistakes_name_the_program_that_was_meant() -> None:
+    theirs = run("--snapshot", "-y", "--ss-version", "6.1")
+    assert theirs.returncode == 255
+    assert theirs.stderr.startswith(b"ss: invalid option -- 'y'\nUsage: ss [ OPTIONS ]\n")
+    ours = run("-y")
+    assert ours.returncode == 255
+    assert ours.stderr == b"sstrace: invalid option -- 'y'\nTry \"sstrace --help\".\n"
+    for result in (theirs, ours):
+        assert result.stdout == b""
+    assert run("-t", "state", "nowhere").stderr == b"sstrace: wrong state name: nowhere\n"
+    assert run("--watch", "--verify").stderr == b"sstrace: --watch and --verify are two modes: choose one\n"
+
+
+def test_a_link_named_ss_is_ss(tmp_path: Path) -> None:
+    link = tmp_path / "ss"
+    link.write_text(
+        f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+        + ("from sstrace.cli import main\nsys.exit(main())\n")
+    )
+    link.chmod(0o755)
+    result = subprocess.run([link, "-y"], capture_output=True, timeout=60, check=False)
+    assert result.returncode == 255
+    assert result.stderr.startswith(f"{link}: invalid option -- 'y'\nUsage: ss ".encode())
+
+
+def test_arguments_are_bytes() -> None:
+    for raw in (b"\xff", "é".encode()):
+        assert run("--snapshot", b"-t", b"state", raw).stderr == b"ss: wrong state name: " + raw + b"\n"
+        assert run(b"-t", b"state", raw).stderr == b"sstrace: wrong state name: " + raw + b"\n"
+
+
+def test_what_ends_early_but_well() -> None:
+    result = run("--snapshot", "-A", "!tcp")
+    assert (result.returncode, result.stdout) == (0, b"")
+    assert result.stderr == b"ss: no socket tables to show with such filter.\n"
+
+
+@pytest.mark.parametrize("name", ["", "nowhere/at/all"])
+def test_filter_files_that_do_not_open(name: str) -> None:
+    result = run("--snapshot", "-t", "-F", name)
+    assert (result.returncode, result.stderr) == (255, b"fopen filter file: No such file or directory\n")
+
+
+def test_namespaces_that_do_not_exist() -> None:
+    for arguments, begins in ((["--snapshot"], b""), ([], b"sstrace: ")):
+        result = run(*arguments, "-N", "no-such-namespace")
+        assert result.returncode == 1
+        message = b'Cannot open network namespace "no-such-namespace": No such file or directory\n'
+        assert result.stderr == begins + message
+
+
+def test_start_up_imports_little() -> None:
+    """A command line that ends early needs none of the heavy libraries, and no driver."""
+    result = run("--snapshot", "-h", env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"})
+    imported = {line.rpartition(b"|")[2].strip().decode() for line in result.stderr.splitlines()}
+    heavy = {"argparse", "rich", "bcc", "ipaddress", "subprocess", "dataclasses", "ctypes", "asyncio", "sstrace.driver"}
+    assert not imported & heavy
