@@ -6,13 +6,16 @@ character a byte. Paths in ``Own`` are ordinary str as ``open`` takes them.
 
 import enum
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from sstrace.dialect import Dialect
 from sstrace.model import AF_UNSPEC, ALL_STATES, Show
-from sstrace.query.filter import Expr
+
+if TYPE_CHECKING:
+    # Only a command line with a filter pays for the module.
+    from sstrace.query.filter import Expr
 
 __all__ = ["Command", "Early", "Mode", "Own", "Selection", "Source", "When", "selects_transition"]
 
@@ -49,7 +52,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     preferred: int = AF_UNSPEC
     """The last family named, by option or filter: AF_INET asks the kernel for IPv4 only, AF_INET6 for IPv6 only,
     else both."""
-    filter: Expr | None = None
+    filter: "Expr | None" = None
     """The expression; None before ``options.resolve``, and when there is none."""
 
     touch: int = ALL_STATES
