@@ -231,24 +231,69 @@ def decode_event(datagram: Data) -> Batch[InetSocket]:
 
 
 def _remember(blob: bytes) -> Extras:
+    """Decode a blob that is not in the memo, and put it there unless it is one that hardly comes again."""
+    if len(blob) > _MEMO_BLOB:
+        return _around_info(blob)
     extras = decode_extras(blob)
-    if len(blob) <= _MEMO_BLOB:
-        if len(_memo) >= _MEMO_ROOM:
-            _memo.clear()
-        _memo[blob] = extras
+    if len(_memo) >= _MEMO_ROOM:
+        _memo.clear()
+    _memo[blob] = extras
     return extras
+
+
+def _around_info(blob: bytes) -> Extras:
+    """A long blob has tcp_info in it, different in every socket; what stands before and behind it is mostly the same.
+
+    Where tcp_info stood in the blob before, it is looked for first: its header there, and attributes that end exactly
+    there, prove it. So the two sides are found in a memo of their own, and only tcp_info is new.
+    """
+    header, at, stop, end = _info_place[0]
+    if blob[at : at + 4] == header and len(blob) >= end:
+        try:
+            before, behind = _side(blob[:at]), _side(blob[end:])
+        except DecodeError:
+            return decode_extras(blob)
+        # Where an attribute is there twice the first one stands.
+        return Extras(**{**behind, "info": blob[at + 4 : stop], **before})
+    extras = decode_extras(blob)
+    if extras.info is not None:
+        whole = attribute(_INFO, extras.info)
+        at = blob.find(whole)
+        stop = at + 4 + len(extras.info)
+        _info_place[0] = (whole[:4], at, stop, at + len(whole)) if at >= 0 else _NO_PLACE
+    return extras
+
+
+# Header bytes of the last tcp_info, where it began and stopped, and where the next attribute begins.
+_NO_PLACE = (b"none", 0, 0, 0)  # no attribute begins like that: 28526 bytes of type 25966
+_info_place = [_NO_PLACE]
+_sides: dict[bytes, dict[str, Any]] = {}
+
+
+def _side(blob: bytes) -> dict[str, Any]:
+    fields = _sides.get(blob)
+    if fields is None:
+        fields = _fields(blob)
+        if len(_sides) >= _MEMO_ROOM:
+            _sides.clear()
+        if len(blob) <= _MEMO_BLOB:
+            _sides[blob] = fields
+    return fields
 
 
 def decode_extras(blob: bytes) -> Extras:
     """The attributes of one answer; unknown ones are ignored, one too short for its type raises DecodeError."""
+    return Extras(**_fields(blob))
+
+
+def _fields(blob: bytes) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for kind, payload in attributes(blob).items():
         decoder = _ATTRIBUTES.get(kind)
-        if decoder is None:
-            continue
-        name, least, convert = decoder
-        fields[name] = convert(need(payload, least, "inet_diag", name))
-    return Extras(**fields)
+        if decoder is not None:
+            name, least, convert = decoder
+            fields[name] = convert(need(payload, least, "inet_diag", name))
+    return fields
 
 
 def _u8(payload: bytes) -> int:

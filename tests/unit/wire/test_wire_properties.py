@@ -147,3 +147,31 @@ def test_unix_rows_of_proc_are_sorted_in_runs(rows: list[tuple[int, int]], run: 
     found: list[UnixSocket] = proc_net.decode_unix(text, lambda _: True, batch=run)
     expected = [pair for at in range(0, len(rows), run) for pair in sorted(rows[at : at + run])]
     assert [(row.type, row.ino) for row in found] == expected
+
+
+info = st.builds(lambda payload: netlink.attribute(2, payload), st.binary(min_size=100, max_size=280))
+mostly_good = st.builds(
+    lambda before, middle, behind, cut: (b"".join(before) + middle + b"".join(behind))[: cut or None],
+    st.lists(
+        st.sampled_from([netlink.attribute(8, b"\1"), netlink.attribute(15, b"mark"), netlink.attribute(7, bytes(36))])
+    ),
+    st.one_of(info, st.sampled_from([netlink.attribute(2, bytes(104)), netlink.attribute(2, b"x" * 101)])),
+    st.lists(
+        st.sampled_from([netlink.attribute(4, b"bbr\0"), netlink.attribute(2, bytes(104)), netlink.attribute(5, b"")])
+    ),
+    st.sampled_from([0, 0, 0, -1, -4, -8, 70]),
+)
+
+
+@given(st.lists(st.one_of(mostly_good, attributes), min_size=1, max_size=6))
+def test_what_is_remembered_between_rows_never_changes_what_a_row_says(blobs: list[bytes]) -> None:
+    for blob in blobs:
+        answer = netlink.request(20, 2, bytes([10]) + bytes(71) + blob)
+        try:
+            expected = inet_diag.decode_extras(blob)
+        except DecodeError:
+            with pytest.raises(DecodeError):
+                inet_diag.decode(answer, Table.TCP)
+        else:
+            (row,) = inet_diag.decode(answer, Table.TCP).rows
+            assert row.extras == (expected if blob else None)
