@@ -15,6 +15,12 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     if command.mode is Mode.SNAPSHOT:
         from sstrace.driver import snapshot
 
+        source = command.own.source
+        if source is not None and source.kind == "live":
+            from sstrace.driver import live
+
+            width = snapshot.screen_width(env, columns_env=command.dialect.columns_env)
+            return live.snapshot(command, env, width)
         return snapshot.run(command, env)
     if command.mode is Mode.TRACE:
         from sstrace.driver import trace
@@ -24,4 +30,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         from sstrace.driver import verify
 
         return verify.run(command, env)
+    if command.mode is Mode.SERVE:
+        from sstrace.driver import serve
+
+        return serve.run(command, env)
     raise UsageError(f"--{command.mode.value} is not there yet")

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from sstrace.errors import DecodeError, FeatureError, KernelError, PrivilegeError
 from sstrace.model import (
     AF_INET,
@@ -40,7 +42,7 @@ from sstrace.sources.proc import ProcFiles, owners
 from sstrace.wire import inet_columns, inet_diag
 from sstrace.wire.netlink import Batch
 
-__all__ = ["Sink", "TcpSource", "run", "screen_width"]
+__all__ = ["Elsewhere", "Sink", "TcpSource", "run", "screen_width"]
 
 _ENOENT = 2
 _EOPNOTSUPP = 95
@@ -80,6 +82,16 @@ class TcpSource(Protocol):
     def held_ns(self, row: Socket) -> int | None:
         """How long one of these rows has been in its state; None when nobody knows."""
         ...
+
+
+class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot that does not come from this machine's kernel, now, for this process's own screen."""
+
+    tcp: TcpSource
+    holders: Owners | None = None
+    """Who holds which socket; None: find out as always."""
+    width: int | None = None
+    """The screen's width; None: unknown."""
 
 
 class _Output:
@@ -147,11 +159,9 @@ def _decoders() -> Decoders:
     )
 
 
-def run(command: Command, env: Mapping[str, str], tcp: TcpSource | None = None, holders: Owners | None = None) -> int:
+def run(command: Command, env: Mapping[str, str], elsewhere: Elsewhere | None = None) -> int:
     """Print the tables that ``command`` selects; the exit code. Raises SstraceError where ss would exit with an
     error.
-
-    ``tcp`` and ``holders`` stand in for the kernel's tcp table and for the scan of who holds which socket.
     """
     output = _Output()
     # A snapshot makes hundreds of thousands of small objects, no cycles, and soon ends: collecting costs a fifth of
@@ -159,7 +169,7 @@ def run(command: Command, env: Mapping[str, str], tcp: TcpSource | None = None, 
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return _Snapshot(command, env, output, tcp, holders).run()
+        return _Snapshot(command, env, output, elsewhere).run()
     finally:
         if collecting:
             gc.enable()
@@ -178,12 +188,12 @@ class _Snapshot:
         command: Command,
         env: Mapping[str, str],
         output: _Output,
-        tcp: TcpSource | None,
-        holders: Owners | None,
+        elsewhere: Elsewhere | None,
     ) -> None:
         self._command = command
-        self._tcp = tcp
-        self._holders = holders
+        self._elsewhere = elsewhere
+        self._tcp = elsewhere.tcp if elsewhere is not None else None
+        self._holders = elsewhere.holders if elsewhere is not None else None
         self._env = env
         self._output = output
         self._files = ProcFiles(env)
@@ -252,7 +262,10 @@ class _Snapshot:
             from sstrace.render.ndjson import Lines
 
             return Lines(self._context, self._output.write)
-        width = screen_width(self._env, columns_env=self._dialect.columns_env)
+        if self._elsewhere is not None:
+            width = self._elsewhere.width
+        else:
+            width = screen_width(self._env, columns_env=self._dialect.columns_env)
         return Text(self._context, self._output.write, screen=width)
 
     def _compile_filter(self) -> None:

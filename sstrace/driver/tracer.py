@@ -8,6 +8,7 @@ timestamp. What comes later all the same is counted (``late``) and applied, neve
 Gap-free start: attach, let events gather, sweep, then fold what has gathered (see table for why that loses nothing).
 """
 
+import select
 import time
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
@@ -107,6 +108,10 @@ class Tracer:
             owners = held.get(row.ino) if row.ino else None
             if owners:
                 row.owners, row.owner_source = tuple(owners), self.holders.source
+
+    def register(self, poll: select.poll) -> None:
+        """Have a poll object wake up when there is much to ``poll``."""
+        self._perf.register(poll)
 
     def refresh_owners(self, row: Row, at_ns: int) -> None:
         """Bring a row's owners up to date, when a look at the process table is due: dup, fork, exec and SCM_RIGHTS

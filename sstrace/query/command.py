@@ -147,6 +147,8 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     show: Show
     own: Own
     dialect: Dialect
+    words: tuple[str, ...] = ()
+    """Everything after the program's name, as typed."""
     operands: tuple[str, ...] = ()
     """The filter's words, still text: ``options.resolve`` parses them."""
     filter_file: Callable[[], bytes] | None = None

@@ -282,6 +282,7 @@ class _Line:
         self.release = release
         self.effects = effects
         self.snapshot = snapshot
+        self.words: tuple[str, ...] = ()
         self.masks = _Masks(release)
         self.own = own.Collector()
         self.flags: set[str] = set()
@@ -374,6 +375,7 @@ def parse(
     name = "ss" if snapshot else "sstrace"
 
     line = _Line(name, release, effects, snapshot=snapshot)
+    line.words = tuple(argv[1:])
     operands: list[str] = []
     try:
         for key, values in getopt(argv[1:], _short(release), _long(release), operands, posix=posix):
@@ -581,6 +583,7 @@ def _command(
         own=own_options,
         dialect=line.release,
         operands=tuple(operands),
+        words=line.words,
         filter_file=line.filter_file,
         stop=stop,
     )

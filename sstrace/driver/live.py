@@ -1,0 +1,191 @@
+"""Asking a live table: the rows of a server, and the client's side of the question.
+
+State, addresses, lifetimes and holders come from the live table. Queues, timers, memory and tcp_info change without
+events, so they are read at the moment of the question, for the selected rows only: listeners by one dump of listeners
+(the kernel keeps them apart), up to ``_EXACT_MOST`` other rows one by one, more by one dump.
+
+Order: IPv4 before IPv6, listeners before the rest, as the kernel dumps them. What was asked one by one has no kernel
+order; it stands by local port, local address, peer address, peer port.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import msgspec
+
+from sstrace.errors import DecodeError, SstraceError
+from sstrace.model import AF_INET, AF_INET6, InetSocket, Socket, State, Table
+from sstrace.query.command import Command, Selection
+from sstrace.sources import service
+from sstrace.sources.diag import Diag
+from sstrace.table import IPPROTO_TCP, Row
+from sstrace.wire import inet_diag
+
+__all__ = ["Answer", "LiveRows", "Request", "snapshot"]
+
+_EXACT_MOST = 256
+"""One exact request costs 20 µs; a dump of a full hash table a millisecond and 3 µs a socket."""
+
+_LISTEN = int(State.LISTEN)
+
+Key = tuple[int, bytes, int, bytes, int]
+
+
+class Request(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """The question: one line of JSON."""
+
+    argv: list[str]
+    """Words after the program's name, one character a byte."""
+    width: int | None = None
+    """The screen that the answer is laid out for; absent: none."""
+    ss: str | None = None
+    """The ss to be identical to, where argv does not say."""
+    filter: str | None = None
+    """Content of the file that -F names: the server opens no file for a client."""
+
+
+class Answer(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """The end of the answer: one line of JSON."""
+
+    code: int
+    """The exit code."""
+
+
+class LiveRows:
+    """The tcp table as a live table has it now (driver.snapshot.TcpSource)."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._rows = [row for row in rows if row.protocol == IPPROTO_TCP]
+        self._known: dict[Key, Row] = {}
+        self._listeners: dict[int, Row] = {}
+        self._now_ns = time.monotonic_ns()
+
+    def rows(self, selection: Selection, *, ext: int, attributes: bool) -> Iterator[Sequence[InetSocket]]:
+        """The selected rows with what changes without events read now."""
+        states, families = selection.states, selection.families
+        for family in (AF_INET, AF_INET6):
+            if not families >> family & 1 or selection.preferred not in (family, *_NOT_INET):
+                continue
+            rows = [row for row in self._rows if row.family == family and states >> row.state & 1]
+            listeners = [row for row in rows if row.state == _LISTEN]
+            others = [row for row in rows if row.state != _LISTEN]
+            with Diag() as diag:
+                if listeners:
+                    self._listeners = {row.ino: row for row in listeners}
+                    yield from self._dumped(diag, family, 1 << _LISTEN, ext, attributes)
+                if len(others) > _EXACT_MOST:
+                    self._known = {_key(row): row for row in others}
+                    yield from self._dumped(diag, family, states & ~(1 << _LISTEN), ext, attributes)
+                elif others:
+                    self._known = {_key(row): row for row in others}
+                    yield self._exact(diag, others, ext)
+
+    def inodes(self, selection: Selection) -> set[int]:
+        """Inodes of the rows that a selection will show, before its filter."""
+        return {row.ino for row in self._rows if selection.states >> row.state & 1 and row.ino}
+
+    def held_ns(self, row: Socket) -> int | None:
+        """How long the row has been in its state; for one that is older than the trace, for how long that is known."""
+        assert isinstance(row, InetSocket)
+        known = self._listeners.get(row.ino) if row.state == _LISTEN else self._known.get(_key(row))
+        return self._now_ns - known.since_ns if known is not None else None
+
+    def _dumped(self, diag: Diag, family: int, states: int, ext: int, attributes: bool) -> Iterator[list[InetSocket]]:
+        diag.send(inet_diag.dump_request(Table.TCP, family, states, ext=ext))
+        known, listeners = self._known, self._listeners
+        for datagram in diag:
+            batch = inet_diag.decode(datagram, Table.TCP, extras=attributes)
+            if states == 1 << _LISTEN:
+                rows = [row for row in batch.rows if row.ino in listeners]
+            else:
+                rows = [row for row in batch.rows if _key(row) in known]
+            if rows:
+                yield rows
+            if batch.done:
+                return
+
+    def _exact(self, diag: Diag, rows: list[Row], ext: int) -> list[InetSocket]:
+        found: list[InetSocket] = []
+        for row in sorted(rows, key=_order):
+            question = InetSocket(
+                table=Table.TCP,
+                family=row.family,
+                state=row.state,
+                src=row.src,
+                sport=row.sport,
+                dst=row.dst,
+                dport=row.dport,
+                ifindex=row.ifindex,
+                cookie=row.cookie or 0,
+            )
+            diag.send(inet_diag.exact_request(question, ext=ext))
+            batch = inet_diag.decode(diag.receive(), Table.TCP)
+            # An error: it has gone since. Another state: so has this one.
+            found += [socket for socket in batch.rows if socket.state == row.state]
+        return found
+
+
+_NOT_INET = tuple(family for family in range(64) if family not in (AF_INET, AF_INET6))
+
+
+def _key(row: Row | InetSocket) -> Key:
+    return row.state, row.src, row.sport, row.dst, row.dport
+
+
+def _order(row: Row) -> tuple[int, bytes, bytes, int]:
+    return row.sport, row.src, row.dst, row.dport
+
+
+def snapshot(command: Command, env: Mapping[str, str], width: int | None) -> int:
+    """Have a serving sstrace answer this command line; the exit code."""
+    source = command.own.source
+    path = source.path if source is not None and source.path is not None else service.DEFAULT_PATH
+    request = Request(
+        argv=list(command.words),
+        width=width,
+        ss=".".join(map(str, command.dialect.version)),
+        filter=command.filter_file().decode("latin-1") if command.filter_file is not None else None,
+    )
+    pumps = [_Pump(1), _Pump(2)]
+    try:
+        line = service.ask(path, msgspec.json.encode(request) + b"\n", [pump.write_end for pump in pumps])
+    finally:
+        for pump in pumps:
+            pump.finish()
+    if pumps[0].broken:
+        raise BrokenPipeError
+    try:
+        return msgspec.json.decode(line, type=Answer).code
+    except msgspec.MsgspecError:
+        if line:
+            raise DecodeError(f"{path} answered what no sstrace answers: {line[:60]!r}") from None
+        raise SstraceError(f"the sstrace that serves at {path} broke off its answer") from None
+
+
+class _Pump:
+    """A pipe to the server whose other end flows into one of our streams."""
+
+    def __init__(self, stream: int) -> None:
+        self._stream = stream
+        self._read_end, self.write_end = os.pipe()
+        self.broken = False
+        self._thread = threading.Thread(target=self._flow, daemon=True)
+        self._thread.start()
+
+    def _flow(self) -> None:
+        try:
+            while data := os.read(self._read_end, 1 << 18):
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(self._stream, view) :]
+        except BrokenPipeError:
+            self.broken = True
+        finally:
+            os.close(self._read_end)
+
+    def finish(self) -> None:
+        """Close our copy of the write end and wait until all has flowed."""
+        os.close(self.write_end)
+        self._thread.join()

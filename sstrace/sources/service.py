@@ -1,0 +1,121 @@
+"""The unix socket between a serving sstrace and its clients. Bytes and file descriptors; nothing is decoded here.
+
+A client connects, sends one line (see driver.serve) together with two pipes (SCM_RIGHTS), and reads one line back
+when all is written: what the answer prints goes straight through the pipes, so a terminal, a file or ``head`` at
+their other end costs the server nothing.
+"""
+
+import contextlib
+import os
+import socket
+import stat
+import struct
+from collections.abc import Sequence
+
+from sstrace.errors import FeatureError, LookupFailed, SstraceError
+
+__all__ = ["DEFAULT_PATH", "MOST_REQUEST", "Peer", "ask", "listen", "peer", "receive", "remove"]
+
+DEFAULT_PATH = "/run/sstrace.sock"
+MOST_REQUEST = 64 << 10
+"""The longest request taken, against clients that send without end: ss's longest command lines are far shorter."""
+
+_BACKLOG = 128
+_SO_PEERCRED = struct.Struct("=iII")
+
+
+class Peer:
+    """Who is at the other end: SO_PEERCRED, unix(7)."""
+
+    __slots__ = ("gid", "pid", "uid")
+
+    def __init__(self, pid: int, uid: int, gid: int) -> None:
+        self.pid = pid
+        self.uid = uid
+        self.gid = gid
+
+
+def listen(path: str, gid: int | None) -> socket.socket:
+    """A listening socket that only root may connect to, or root and the members of group ``gid``.
+
+    A socket file that nobody serves any more is replaced; one that is served, or a file of another sort, is not.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise SstraceError(f"{path} is there already, and is no socket: name another place to serve at")
+        if _answers(path):
+            raise SstraceError(f"another sstrace serves at {path} already")
+        os.unlink(path)  # noqa: PTH108
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        server.bind(path)
+        if gid is not None:
+            os.chown(path, -1, gid)
+            os.chmod(path, 0o660)  # noqa: PTH101
+        server.listen(_BACKLOG)
+    except OSError as error:
+        server.close()
+        raise SstraceError(f"cannot serve at {path}: {error.strerror}") from None
+    finally:
+        os.umask(mask)
+    server.setblocking(False)
+    return server
+
+
+def remove(path: str) -> None:
+    """Take the socket file away."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)  # noqa: PTH108
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return False
+        except OSError:
+            return True  # full, slow, or not ours to ask: in any case alive
+    return True
+
+
+def peer(connection: socket.socket) -> Peer:
+    """Who connected."""
+    pid, uid, gid = _SO_PEERCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _SO_PEERCRED.size))
+    return Peer(pid, uid, gid)
+
+
+def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
+    """What has come, without waiting: bytes (b"" at the end) and descriptors. Raises BlockingIOError when nothing
+    has.
+    """
+    data, fds, _, _ = socket.recv_fds(connection, MOST_REQUEST + 1, 4, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
+    return data, list(fds)
+
+
+def ask(path: str, request: bytes, fds: Sequence[int]) -> bytes:
+    """Send a request with descriptors; the answer's line, without its end. Raises FeatureError when nobody serves
+    there.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        try:
+            connection.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise FeatureError(f"no sstrace serves at {path}: start one with sstrace --serve") from None
+        except PermissionError:
+            raise LookupFailed(f"{path} is not open to you: it is root's, or its --group's") from None
+        except OSError as error:
+            raise SstraceError(f"{path}: {error.strerror}") from None
+        try:
+            socket.send_fds(connection, [request], fds)
+            answer = b""
+            while not answer.endswith(b"\n"):
+                part = connection.recv(4096)
+                if not part:
+                    break
+                answer += part
+        except OSError as error:
+            raise SstraceError(f"{path}: {error.strerror}") from None
+    return answer.rstrip(b"\n")
