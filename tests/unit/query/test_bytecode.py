@@ -1,6 +1,6 @@
 """Bytecode by its meaning: an interpreter of the kernel's rules agrees with the expression.
 
-(By its bytes, against ss: tests/kernel/test_bytecode.py.)
+(By its bytes, against ss: tests/kernel/test_bytecode_oracle.py.)
 """
 
 import struct
