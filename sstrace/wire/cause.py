@@ -234,7 +234,9 @@ def _judge_call(through: tuple[str, ...], within: set[str], old: int) -> str:
     """What is left: system calls, and segments that end an orderly close."""
     by_segment = within & {"tcp_rcv_state_process", "tcp_fin", "tcp_time_wait", "tcp_rcv_established", "tcp_data_queue"}
     if "tcp_disconnect" in within:
-        return "linger" if within & {"__tcp_close", "tcp_close"} else "disconnected"
+        if not within & {"__tcp_close", "tcp_close"}:
+            return "disconnected"
+        return "abandoned" if old == State.SYN_SENT else "linger"  # there is nobody to reset in SYN-SENT
     if by_segment:
         if old == State.SYN_SENT:
             return "refused"

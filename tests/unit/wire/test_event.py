@@ -125,17 +125,58 @@ def one(**fields: Any) -> Any:
 
 def test_every_member_reaches_its_place() -> None:
     fact = one(
-        ts_ns=0x1122334455667788, sk=0xFFFF888012345680, cookie=0x1001, ino=70001, cgroup=80001,
-        since_ns=0x1122334455660000, file=0xFFFF888099999900, netns=4026531833, uid=90001, tgid=4711, fd=17, ifindex=5, err=111, family=AF_INET6,
-        protocol=262, sport=40001, dport=443, old=State.CLOSE, new=State.SYN_SENT, flags=0, retransmits=6, shutdown=3,
-        saddr=bytes(range(16)), daddr=bytes(range(16, 32)), comm=b"curl",
-    )  # fmt: skip
+        ts_ns=0x1122334455667788,
+        sk=0xFFFF888012345680,
+        cookie=0x1001,
+        ino=70001,
+        cgroup=80001,
+        since_ns=0x1122334455660000,
+        file=0xFFFF888099999900,
+        netns=4026531833,
+        uid=90001,
+        tgid=4711,
+        fd=17,
+        ifindex=5,
+        err=111,
+        family=AF_INET6,
+        protocol=262,
+        sport=40001,
+        dport=443,
+        old=State.CLOSE,
+        new=State.SYN_SENT,
+        flags=0,
+        retransmits=6,
+        shutdown=3,
+        saddr=bytes(range(16)),
+        daddr=bytes(range(16, 32)),
+        comm=b"curl",
+    )
     assert fact == Changed(
-        at_ns=0x1122334455667788, cpu=3, kind=Kind.SOCKET, old=7, new=2, sk=0xFFFF888012345680, cookie=0x1001,
-        ino=70001, netns=4026531833, family=AF_INET6, protocol=262, src=bytes(range(16)), sport=40001, dst=bytes(range(16, 32)),
-        dport=443, uid=90001, ifindex=5, since_ns=0x1122334455660000, owner=Owner(b"curl", 4711, 17), cgroup=80001,
-        cause=None, err=111, retransmits=6, shutdown=3,
-    )  # fmt: skip
+        at_ns=0x1122334455667788,
+        cpu=3,
+        kind=Kind.SOCKET,
+        old=7,
+        new=2,
+        sk=0xFFFF888012345680,
+        cookie=0x1001,
+        ino=70001,
+        netns=4026531833,
+        family=AF_INET6,
+        protocol=262,
+        src=bytes(range(16)),
+        sport=40001,
+        dst=bytes(range(16, 32)),
+        dport=443,
+        uid=90001,
+        ifindex=5,
+        since_ns=0x1122334455660000,
+        owner=Owner(b"curl", 4711, 17),
+        cgroup=80001,
+        cause=None,
+        err=111,
+        retransmits=6,
+        shutdown=3,
+    )
 
 
 def test_what_the_kernel_does_not_know_is_none() -> None:
@@ -232,10 +273,31 @@ MINISOCK = {
 def test_births_of_request_and_timewait_sockets(kind: str, which: Kind, old: int, new: int) -> None:
     fact = one(kind=kind, old=old, new=new, **MINISOCK)
     assert fact == Changed(
-        at_ns=5, cpu=3, kind=which, old=old, new=new, sk=0xFFFF888000000100, cookie=9, ino=None, netns=7, family=2,
-        protocol=6, src=bytes((10, 0, 0, 1)), sport=443, dst=bytes((10, 0, 0, 2)), dport=40000, uid=0, ifindex=2, since_ns=None,
-        owner=None, cgroup=None, cause=None, err=None, retransmits=3, shutdown=0,
-    )  # fmt: skip
+        at_ns=5,
+        cpu=3,
+        kind=which,
+        old=old,
+        new=new,
+        sk=0xFFFF888000000100,
+        cookie=9,
+        ino=None,
+        netns=7,
+        family=2,
+        protocol=6,
+        src=bytes((10, 0, 0, 1)),
+        sport=443,
+        dst=bytes((10, 0, 0, 2)),
+        dport=40000,
+        uid=0,
+        ifindex=2,
+        since_ns=None,
+        owner=None,
+        cgroup=None,
+        cause=None,
+        err=None,
+        retransmits=3,
+        shutdown=0,
+    )
 
 
 @pytest.mark.parametrize(
