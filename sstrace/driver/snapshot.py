@@ -9,6 +9,7 @@ so on standard error where ss does, and never changes the exit code.
 import gc
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -261,7 +262,7 @@ class _Snapshot:
         if self._command.own.json:
             from sstrace.render.ndjson import Lines
 
-            return Lines(self._context, self._output.write)
+            return Lines(self._context, self._output.write, time.time_ns(), destroyed=self._selection.events)
         if self._elsewhere is not None:
             width = self._elsewhere.width
         else:

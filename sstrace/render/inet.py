@@ -8,6 +8,7 @@ and -i (its text: ``render.info``). Through /proc the tables know less, and ss p
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sstrace.dialect import Dialect
 from sstrace.model import AF_INET6, STATE_TEXT, InetSocket, Table
 from sstrace.render.columns import (
     LOCAL_ADDRESS,
@@ -22,14 +23,14 @@ from sstrace.render.columns import (
 )
 from sstrace.render.common import SCTP_STATES, Context, Ports, duration, general, queue, signed
 
-__all__ = ["InetCells", "netid", "timer"]
+__all__ = ["SOCKOPT", "InetCells", "netid", "timer", "timer_name"]
 
 Row = tuple[str, ...]
 
 _PROTOCOL = {Table.TCP: 6, Table.MPTCP: 262, Table.DCCP: 33, Table.UDP: 17, Table.RAW: 0, Table.SCTP: 132}
 _NETID = {0: "raw", 6: "tcp", 17: "udp", 33: "dccp", 58: "icmp6", 132: "sctp", 262: "mptcp"}
 _TIMERS = ("off", "on", "keepalive", "timewait", "persist", "unknown")
-_SOCKOPT = (
+SOCKOPT = (
     "recverr",
     "is_icsk",
     "freebind",
@@ -60,19 +61,21 @@ def _protocol(socket: InetSocket) -> int:
     return _PROTOCOL[socket.table]
 
 
-def timer(socket: InetSocket, context: Context) -> str:
-    """The ``timer:(…)`` item, or nothing when no timer runs."""
-    code = socket.timer
-    if not code:
-        return ""
+def timer_name(socket: InetSocket, dialect: Dialect) -> str:
+    """What ss calls the timer that runs."""
     if _protocol(socket) == 132:
-        name = "T3_RTX"
-    elif code == 5 and context.dialect.timer_delack:
-        name = "delack"
-    else:
-        name = _TIMERS[min(code, 5)]
-    left = duration(socket.expires_ms, sec_bug=context.dialect.timer_sec_bug)
-    return f" timer:({name},{left},{signed(socket.retrans)})"
+        return "T3_RTX"
+    if socket.timer == 5 and dialect.timer_delack:
+        return "delack"
+    return _TIMERS[min(socket.timer, 5)]
+
+
+def timer(socket: InetSocket, dialect: Dialect) -> str:
+    """The ``timer:(…)`` item, or nothing when no timer runs."""
+    if not socket.timer:
+        return ""
+    left = duration(socket.expires_ms, sec_bug=dialect.timer_sec_bug)
+    return f" timer:({timer_name(socket, dialect)},{left},{signed(socket.retrans)})"
 
 
 class _WirePorts(dict[bytes, str]):
@@ -208,7 +211,7 @@ class InetCells:
         return made
 
     def _timer(self, socket: InetSocket) -> str:
-        return timer(socket, self._context)
+        return timer(socket, self._context.dialect)
 
     def _details(self, socket: InetSocket) -> str:
         extras = socket.extras
@@ -235,7 +238,7 @@ class InetCells:
         if socket.extras is None or socket.extras.sockopt is None:
             return ""
         bits = socket.extras.sockopt
-        words = "".join(f" {word}" for bit, word in enumerate(_SOCKOPT) if bits >> bit & 1)
+        words = "".join(f" {word}" for bit, word in enumerate(SOCKOPT) if bits >> bit & 1)
         return f"{' ' if self._context.show.oneline else chr(10) + chr(9)}inet-sockopt: ({words})"
 
     def _block(self, socket: InetSocket) -> str:

@@ -5,13 +5,15 @@ shown.
 from sstrace.model import STATE_TEXT, Table, UnixSocket
 from sstrace.render.common import Context, memory, queue, signed, text
 
-__all__ = ["NETID", "UnixCells"]
+__all__ = ["NETID", "UnixCells", "major_minor"]
 
 NETID = {Table.UNIX_STREAM: "u_str", Table.UNIX_SEQPACKET: "u_seq", Table.UNIX_DGRAM: "u_dgr"}
 
 
-def _major_minor(device: int) -> tuple[int, int]:
-    # The kernel sends its own 12:20 encoding; ss takes it apart with the C library's macros for the other encoding.
+def major_minor(device: int) -> tuple[int, int]:
+    """Device number → (major, minor) as ss reads it: with the C library's macros, which expect another encoding than
+    the kernel's 12:20 that comes here. Devices without a major number, such as tmpfs, come out right either way.
+    """
     return device >> 8 & 0xFFF, (device & 0xFF) | (device >> 12 & 0xFFF00)
 
 
@@ -39,7 +41,7 @@ class UnixCells:
                 rest += f" {'-' if socket.shutdown & 1 else '<'}-{'-' if socket.shutdown & 2 else '>'}"
             if socket.vfs is not None:
                 node, device = socket.vfs
-                major, minor = _major_minor(device)
+                major, minor = major_minor(device)
                 rest += f" ino:{node} dev:{major}/{minor}"
             if socket.pending is not None:
                 rest += " peers:" + "".join([f" {pending}" for pending in socket.pending])

@@ -1,0 +1,810 @@
+"""Rows of a snapshot → NDJSON: one flat object a socket, for every table and option. The line types are the schema.
+
+Enters: sockets, as ``render.ss`` takes them. Leaves: bytes, a line a socket. Numbers stay numbers, in the kernel's
+units (each key's description says which); a key whose value is not known, or was not asked for by ss's own options
+(``-o -e -m -p -i --tos --cgroup --inet-sockopt -b``), is absent, never null. Text that is no UTF-8 is escaped with
+backslashes.
+"""
+
+import socket as _socket
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from sstrace.model import (
+    AF_INET,
+    AF_INET6,
+    SOCK_RAW,
+    STATE_TEXT,
+    Extras,
+    InetSocket,
+    NetlinkSocket,
+    Owner,
+    PacketSocket,
+    Socket,
+    Table,
+    TipcSocket,
+    UnixSocket,
+    VsockSocket,
+    XdpSocket,
+)
+from sstrace.render.common import Context
+from sstrace.render.inet import SOCKOPT, netid, timer_name
+from sstrace.render.packet import link_protocol
+from sstrace.render.summary import Counters
+from sstrace.render.unix import NETID as UNIX_NETID
+from sstrace.render.unix import major_minor
+
+__all__ = [
+    "DestroyedLine",
+    "InetLine",
+    "Line",
+    "Lines",
+    "NetlinkLine",
+    "PacketLine",
+    "SummaryLine",
+    "TipcLine",
+    "UnixLine",
+    "VsockLine",
+    "XdpLine",
+    "schema",
+    "summary_line",
+]
+
+Bytes = Annotated[int, Meta(description="bytes")]
+Micros = Annotated[int, Meta(description="microseconds")]
+Millis = Annotated[int, Meta(description="milliseconds")]
+Rate = Annotated[int, Meta(description="bytes a second")]
+Time = Annotated[str, Meta(description="when the snapshot began: RFC 3339, UTC, nanoseconds")]
+Address = Annotated[str, Meta(description="numeric, without brackets")]
+Inode = Annotated[int, Meta(description="inode of the socket; absent where no process can hold it")]
+Cookie = Annotated[int, Meta(description="socket cookie, which ss prints in hexadecimal as sk:")]
+RecvQ = Annotated[int, Meta(description="bytes not yet read; of a listener: connections that wait for accept")]
+SendQ = Annotated[int, Meta(description="bytes not yet acknowledged; of a listener: its backlog")]
+
+
+class OwnerItem(msgspec.Struct, omit_defaults=True, frozen=True):
+    """A holder of the socket: a process's name, pid and descriptor, with -T the thread, with -Z and -z contexts."""
+
+    comm: str
+    pid: int
+    fd: int | None = None
+    tid: int | None = None
+    proc_ctx: str | None = None
+    sock_ctx: str | None = None
+
+
+class Timer(msgspec.Struct, omit_defaults=True):
+    """The running timer (-o)."""
+
+    name: str
+    expires_ms: Millis
+    retrans: int
+    """Retransmissions, or probes, so far."""
+
+
+class SkMem(msgspec.Struct, omit_defaults=True):
+    """SK_MEMINFO (-m), the kernel's names."""
+
+    rmem_alloc: Bytes
+    rcvbuf: Bytes
+    wmem_alloc: Bytes
+    sndbuf: Bytes
+    fwd_alloc: Bytes
+    wmem_queued: Bytes
+    optmem: Bytes
+    backlog: Bytes | None = None
+    drops: Annotated[int, Meta(description="packets")] | None = None
+
+
+class MemInfo(msgspec.Struct):
+    """INET_DIAG_MEMINFO, what kernels before SK_MEMINFO told (-m)."""
+
+    rmem: Bytes
+    wmem: Bytes
+    fmem: Bytes
+    tmem: Bytes
+
+
+class TcpInfoItem(msgspec.Struct, omit_defaults=True):
+    """struct tcp_info (-i) as far as the kernel filled it, its names without ``tcpi_``."""
+
+    state: int | None = None
+    ca_state: int | None = None
+    retransmits: int | None = None
+    probes: int | None = None
+    backoff: int | None = None
+    options: list[str] | None = None
+    """TCPI_OPT_* in ss's words: ts, sack, wscale, ecn, ecnseen, fastopen, usec_ts."""
+    snd_wscale: int | None = None
+    rcv_wscale: int | None = None
+    delivery_rate_app_limited: int | None = None
+    fastopen_client_fail: int | None = None
+    rto: Micros | None = None
+    ato: Micros | None = None
+    snd_mss: Bytes | None = None
+    rcv_mss: Bytes | None = None
+    unacked: int | None = None
+    sacked: int | None = None
+    lost: int | None = None
+    retrans: int | None = None
+    fackets: int | None = None
+    last_data_sent: Millis | None = None
+    last_ack_sent: Millis | None = None
+    last_data_recv: Millis | None = None
+    last_ack_recv: Millis | None = None
+    pmtu: Bytes | None = None
+    rcv_ssthresh: Bytes | None = None
+    rtt: Micros | None = None
+    rttvar: Micros | None = None
+    snd_ssthresh: int | None = None
+    snd_cwnd: int | None = None
+    advmss: Bytes | None = None
+    reordering: int | None = None
+    rcv_rtt: Micros | None = None
+    rcv_space: Bytes | None = None
+    total_retrans: int | None = None
+    pacing_rate: Rate | None = None
+    max_pacing_rate: Rate | None = None
+    bytes_acked: Bytes | None = None
+    bytes_received: Bytes | None = None
+    segs_out: int | None = None
+    segs_in: int | None = None
+    notsent_bytes: Bytes | None = None
+    min_rtt: Micros | None = None
+    data_segs_in: int | None = None
+    data_segs_out: int | None = None
+    delivery_rate: Rate | None = None
+    busy_time: Micros | None = None
+    rwnd_limited: Micros | None = None
+    sndbuf_limited: Micros | None = None
+    delivered: int | None = None
+    delivered_ce: int | None = None
+    bytes_sent: Bytes | None = None
+    bytes_retrans: Bytes | None = None
+    dsack_dups: int | None = None
+    reord_seen: int | None = None
+    rcv_ooopack: int | None = None
+    snd_wnd: Bytes | None = None
+    rcv_wnd: Bytes | None = None
+    rehash: int | None = None
+    total_rto: int | None = None
+    total_rto_recoveries: int | None = None
+    total_rto_time: Millis | None = None
+
+
+class Congestion(msgspec.Struct, omit_defaults=True):
+    """The congestion control (-i): its name, and what some of them tell of themselves."""
+
+    name: str | None = None
+    vegas: dict[str, int] | None = None
+    dctcp: dict[str, int] | None = None
+    bbr: dict[str, int] | None = None
+
+
+class Md5Key(msgspec.Struct):
+    """A TCP-MD5 key (-i, shown to the privileged)."""
+
+    address: Address
+    prefix: int
+    key: str
+
+
+class UlpItem(msgspec.Struct, omit_defaults=True):
+    """The upper-layer protocol (-i)."""
+
+    name: str | None = None
+    tls: dict[str, int] | None = None
+    mptcp: dict[str, int] | None = None
+
+
+class InetLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
+    """A socket of the tables tcp, mptcp, udp, raw, dccp, sctp."""
+
+    ts: Time
+    netid: str
+    """As in ss's first column."""
+    family: str
+    """inet or inet6."""
+    state: str
+    """In ss's words: ESTAB, SYN-SENT, …, UNCONN."""
+    src: Address
+    sport: int
+    dst: Address
+    dport: int
+    recv_q: RecvQ
+    send_q: SendQ
+    uid: int
+    ino: Inode | None = None
+    sk: Cookie | None = None
+    ifindex: int | None = None
+    ifname: str | None = None
+    src_host: str | None = None
+    dst_host: str | None = None
+    owners: list[OwnerItem] | None = None
+    timer: Timer | None = None
+    mark: int | None = None
+    cgroup: str | None = None
+    v6only: bool | None = None
+    shutdown: list[str] | None = None
+    """Directions that are shut: recv, send (-e)."""
+    tos: int | None = None
+    tclass: int | None = None
+    class_id: int | None = None
+    sockopt: list[str] | None = None
+    skmem: SkMem | None = None
+    meminfo: MemInfo | None = None
+    tcp_info: TcpInfoItem | None = None
+    mptcp_info: dict[str, int] | None = None
+    sctp_info: dict[str, int] | None = None
+    congestion: Congestion | None = None
+    md5: list[Md5Key] | None = None
+    ulp: UlpItem | None = None
+    locals: list[str] | None = None
+    """SCTP: every local address."""
+    peers: list[str] | None = None
+
+
+class DestroyedLine(InetLine, tag="destroyed", tag_field="type", omit_defaults=True, kw_only=True):
+    """A socket that was destroyed (-E), as it was then."""
+
+
+class UnixLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
+    """A unix socket."""
+
+    ts: Time
+    netid: str
+    family: str
+    state: str
+    src: str | None = None
+    """Its name, absent when it has none; the NULs of an abstract name show as @."""
+    recv_q: RecvQ
+    send_q: SendQ
+    ino: Inode | None = None
+    sk: Cookie | None = None
+    peer_ino: int | None = None
+    uid: int | None = None
+    owners: list[OwnerItem] | None = None
+    shutdown: list[str] | None = None
+    vfs_ino: int | None = None
+    vfs_dev: str | None = None
+    """major:minor of the filesystem."""
+    pending: list[int] | None = None
+    """Inodes of connections that wait for accept (-e)."""
+    skmem: SkMem | None = None
+
+
+class PacketLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
+    """A packet socket."""
+
+    ts: Time
+    netid: str
+    family: str
+    state: str
+    protocol: int
+    """Ethernet protocol; 3 is every protocol."""
+    protocol_name: str | None = None
+    recv_q: RecvQ
+    send_q: SendQ
+    uid: int
+    ino: Inode | None = None
+    sk: Cookie | None = None
+    ifindex: int | None = None
+    ifname: str | None = None
+    owners: list[OwnerItem] | None = None
+    info: dict[str, int] | None = None
+    """version, reserve, copy_thresh, tstamp, flags (-e)."""
+    rx_ring: dict[str, int] | None = None
+    tx_ring: dict[str, int] | None = None
+    fanout: int | None = None
+    """Group id in the low 16 bits, type and flags above (-e)."""
+    bpf: list[list[int]] | None = None
+    """Classic BPF instructions (-b): code, jt, jf, k."""
+    skmem: SkMem | None = None
+
+
+class NetlinkLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
+    """A netlink socket."""
+
+    ts: Time
+    netid: str
+    family: str
+    state: str
+    protocol: int
+    protocol_name: str | None = None
+    portid: int
+    """0 is the kernel."""
+    recv_q: RecvQ
+    send_q: SendQ
+    comm: str | None = None
+    """Name of the process whose pid the port id is, where there is one."""
+    ino: Inode | None = None
+    sk: Cookie | None = None
+    dst_portid: int | None = None
+    dst_group: int | None = None
+    groups: int | None = None
+    """The first 32 multicast groups as a mask (-e)."""
+    skmem: SkMem | None = None
+
+
+class VsockLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
+    """A vsock socket; 4294967295 is any context id or port."""
+
+    ts: Time
+    netid: str
+    family: str
+    state: str
+    src_cid: int
+    sport: int
+    dst_cid: int
+    dport: int
+    ino: Inode | None = None
+    sk: Cookie | None = None
+    owners: list[OwnerItem] | None = None
+
+
+class TipcLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
+    """A TIPC socket."""
+
+    ts: Time
+    netid: str
+    family: str
+    state: str
+    node: int
+    ref: int
+    peer_node: int | None = None
+    peer_ref: int | None = None
+    recv_q: RecvQ
+    send_q: SendQ
+    uid: int
+    ino: Inode | None = None
+    sk: Cookie | None = None
+    owners: list[OwnerItem] | None = None
+    drops: int | None = None
+    """With --tipcinfo, as are the next two."""
+    congested: list[str] | None = None
+    published: bool | None = None
+
+
+class XdpLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
+    """An AF_XDP socket."""
+
+    ts: Time
+    netid: str
+    family: str
+    state: str
+    recv_q: RecvQ
+    send_q: SendQ
+    uid: int
+    queue_id: int
+    ifindex: int | None = None
+    ifname: str | None = None
+    ino: Inode | None = None
+    sk: Cookie | None = None
+    owners: list[OwnerItem] | None = None
+    rx_entries: int | None = None
+    tx_entries: int | None = None
+    fill_entries: int | None = None
+    completion_entries: int | None = None
+    umem: dict[str, int] | None = None
+    stats: dict[str, int] | None = None
+    skmem: SkMem | None = None
+
+
+class SummaryLine(msgspec.Struct, tag="summary", tag_field="type"):
+    """The counters of -s. ``inuse`` numbers by protocol and family."""
+
+    sockets: int
+    tcp: int
+    established: int
+    closed: int
+    orphaned: int
+    timewait: int
+    raw_inuse: int
+    raw6_inuse: int
+    udp_inuse: int
+    udp6_inuse: int
+    tcp_inuse: int
+    tcp6_inuse: int
+    frag_inuse: int
+    frag6_inuse: int
+
+
+Line = InetLine | DestroyedLine | UnixLine | PacketLine | NetlinkLine | VsockLine | TipcLine | XdpLine | SummaryLine
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of every line, made from the types. A line is valid when one of the alternatives is."""
+    types = (InetLine, DestroyedLine, UnixLine, PacketLine, NetlinkLine, VsockLine, TipcLine, XdpLine, SummaryLine)
+    references, definitions = msgspec.json.schema_components(types)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "sstrace --snapshot --json",
+        "anyOf": list(references),
+        "$defs": definitions,
+    }
+
+
+def summary_line(count: Counters, established: int) -> bytes:
+    """The counters of -s as one line."""
+    line = SummaryLine(
+        sockets=count.used,
+        tcp=count.tcp_alloc + count.tcp_tw,
+        established=established,
+        closed=count.tcp_alloc - (count.tcp_inuse + count.tcp6_inuse - count.tcp_tw),
+        orphaned=count.tcp_orphan,
+        timewait=count.tcp_tw,
+        raw_inuse=count.raw_inuse,
+        raw6_inuse=count.raw6_inuse,
+        udp_inuse=count.udp_inuse,
+        udp6_inuse=count.udp6_inuse,
+        tcp_inuse=count.tcp_inuse,
+        tcp6_inuse=count.tcp6_inuse,
+        frag_inuse=count.frag_inuse,
+        frag6_inuse=count.frag6_inuse,
+    )
+    return msgspec.json.encode(line) + b"\n"
+
+
+# The end of each field of the structs below in the kernel's layout (include/uapi/linux/tcp.h and mptcp.h, 6.18): what
+# an older kernel did not send is absent, not 0.
+def _ends(layout: str) -> dict[str, int]:
+    ends: dict[str, int] = {}
+    at = 0
+    for word in layout.split():
+        name, _, size = word.partition(":")
+        at += abs(int(size))
+        if name:
+            ends[name] = at
+    return ends
+
+
+_TCP_ENDS = _ends(
+    "state:1 ca_state:1 retransmits:1 probes:1 backoff:1 options:1 snd_wscale:1 rcv_wscale:0 "
+    "delivery_rate_app_limited:1 fastopen_client_fail:0 rto:4 ato:4 snd_mss:4 rcv_mss:4 unacked:4 sacked:4 lost:4 retrans:4 fackets:4 "
+    "last_data_sent:4 last_ack_sent:4 last_data_recv:4 last_ack_recv:4 pmtu:4 rcv_ssthresh:4 rtt:4 rttvar:4 "
+    "snd_ssthresh:4 snd_cwnd:4 advmss:4 reordering:4 rcv_rtt:4 rcv_space:4 total_retrans:4 pacing_rate:8 "
+    "max_pacing_rate:8 bytes_acked:8 bytes_received:8 segs_out:4 segs_in:4 notsent_bytes:4 min_rtt:4 data_segs_in:4 "
+    "data_segs_out:4 delivery_rate:8 busy_time:8 rwnd_limited:8 sndbuf_limited:8 delivered:4 delivered_ce:4 "
+    "bytes_sent:8 bytes_retrans:8 dsack_dups:4 reord_seen:4 rcv_ooopack:4 snd_wnd:4 rcv_wnd:4 rehash:4 total_rto:2 "
+    "total_rto_recoveries:2 total_rto_time:4"
+)
+_MPTCP_ENDS = _ends(
+    "subflows:1 add_addr_signal:1 add_addr_accepted:1 subflows_max:1 add_addr_signal_max:1 add_addr_accepted_max:1 :2 "
+    "flags:4 token:4 write_seq:8 snd_una:8 rcv_nxt:8 local_addr_used:1 local_addr_max:1 csum_enabled:1 :1 "
+    "retransmits:4 bytes_retrans:8 bytes_sent:8 bytes_received:8 bytes_acked:8 subflows_total:1 endp_laminar_max:1 :2 "
+    "last_data_sent:4 last_data_recv:4 last_ack_recv:4"
+)
+_OPTIONS = ("ts", "sack", "wscale", "ecn", "ecnseen", "fastopen", "usec_ts")
+_CONGESTED = ("link", "conn")
+_SKMEM = SkMem.__struct_fields__
+
+_FAMILIES = {AF_INET: "inet", AF_INET6: "inet6"}
+_PACKET_INFO = ("index", "version", "reserve", "copy_thresh", "tstamp", "flags")
+_RING = ("block_size", "block_nr", "frame_size", "frame_nr", "retire_tmo", "sizeof_priv", "features")
+_UMEM = ("size", "id", "num_pages", "chunk_size", "headroom", "ifindex", "queue_id", "flags", "refs")
+_XDP_STATS = ("rx_dropped", "rx_invalid", "rx_full", "fill_ring_empty", "tx_invalid", "tx_ring_empty")
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace")
+
+
+def _name(name: str) -> str:
+    return name if name.isascii() else _text(name.encode("utf-8", "surrogateescape"))
+
+
+def _state(number: int) -> str:
+    return STATE_TEXT[number] if number < len(STATE_TEXT) else "UNDEF"
+
+
+def _skmem(words: Sequence[int] | None) -> SkMem | None:
+    return None if words is None else SkMem(**dict(zip(_SKMEM, (*words, *([0] * (7 - len(words)))), strict=False)))
+
+
+def _shut(bits: int | None) -> list[str] | None:
+    return None if not bits else [word for bit, word in ((1, "recv"), (2, "send")) if bits & bit]
+
+
+def _object(names: Sequence[str], values: Sequence[int] | None) -> dict[str, int] | None:
+    return None if values is None else dict(zip(names, values, strict=False))
+
+
+def _numbers(item: Any) -> dict[str, int] | None:
+    """The fields of a decoded struct that were said."""
+    if item is None:
+        return None
+    return {name: int(value) for name, value in msgspec.structs.asdict(item).items() if value is not None}
+
+
+class Lines:
+    """Writes lines through ``write``; a sink of rows like ``render.ss.Text``. ``now_ns``: CLOCK_REALTIME, the lines'
+    ``ts``.
+
+    ``destroyed``: the rows are news of -E.
+    """
+
+    def __init__(
+        self, context: Context, write: Callable[[bytes], object], now_ns: int, *, destroyed: bool = False
+    ) -> None:
+        self._context = context
+        self._write = write
+        seconds, nanoseconds = divmod(now_ns, 1_000_000_000)
+        self._ts = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
+        self._encoder = msgspec.json.Encoder()
+        self._inet_type: type[InetLine] = DestroyedLine if destroyed else InetLine
+        self._addresses: dict[bytes, str] = {}
+
+    def begin(self, table: Table) -> None:
+        """Lines tell their table themselves."""
+
+    def feed(self, sockets: Sequence[Socket]) -> None:
+        """Write a line for each row, in this order."""
+        lines: list[Line] = []
+        for row in sockets:
+            if isinstance(row, InetSocket):
+                lines.append(self._inet(row))
+            elif isinstance(row, UnixSocket):
+                lines.append(self._unix(row))
+            elif isinstance(row, PacketSocket):
+                lines.append(self._packet(row))
+            elif isinstance(row, NetlinkSocket):
+                lines.append(self._netlink(row))
+            elif isinstance(row, VsockSocket):
+                lines.append(self._vsock(row))
+            elif isinstance(row, TipcSocket):
+                lines.append(self._tipc(row))
+            elif isinstance(row, XdpSocket):
+                lines.append(self._xdp(row))
+        self._write(self._encoder.encode_lines(lines))
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def _owners(self, inode: int) -> list[OwnerItem] | None:
+        owners: Sequence[Owner] | None = self._context.owners.get(inode) if inode else None
+        if not owners:
+            return None
+        return [
+            OwnerItem(_text(owner.comm), owner.pid, owner.fd, owner.tid, owner.proc_ctx, owner.sock_ctx)
+            for owner in owners
+        ]
+
+    def _address(self, address: bytes) -> str:
+        text = self._addresses.get(address)
+        if text is None:
+            family = _socket.AF_INET if len(address) == 4 else _socket.AF_INET6
+            text = self._addresses[address] = _socket.inet_ntop(family, address)
+        return text
+
+    def _inet(self, row: InetSocket) -> InetLine:
+        context, show = self._context, self._context.show
+        line = self._inet_type(
+            ts=self._ts,
+            netid=netid(row),
+            family=_FAMILIES.get(row.family, str(row.family)),
+            state=_state(row.state),
+            src=self._address(row.src),
+            sport=row.sport,
+            dst=self._address(row.dst),
+            dport=row.dport,
+            recv_q=row.recv_q,
+            send_q=row.send_q,
+            uid=row.uid,
+            ino=row.ino or None,
+            sk=row.cookie or None,
+        )
+        if row.ifindex:
+            line.ifindex, line.ifname = row.ifindex, _name(context.names.ifname(row.ifindex))
+        if show.resolve:
+            line.src_host = self._host(row.family, row.src)
+            line.dst_host = self._host(row.family, row.dst)
+        if context.owners:
+            line.owners = self._owners(row.ino)
+        if show.timers and row.timer:
+            line.timer = Timer(timer_name(row, context.dialect), row.expires_ms, row.retrans)
+        extras = row.extras
+        if extras is not None:
+            line.v6only = extras.v6only
+            if show.extended:
+                line.mark = extras.mark or None
+                line.shutdown = _shut(extras.shutdown)
+            if (show.extended or show.cgroup) and extras.cgroup_id:
+                path = context.names.cgroup_path(extras.cgroup_id)
+                line.cgroup = None if path is None else _text(path)
+            if show.tos:
+                line.tos, line.tclass, line.class_id = extras.tos, extras.tclass, extras.class_id
+            if show.inet_sockopt and extras.sockopt is not None:
+                line.sockopt = [word for bit, word in enumerate(SOCKOPT) if extras.sockopt >> bit & 1]
+            if show.memory:
+                line.skmem = _skmem(extras.skmem)
+                if extras.meminfo is not None and extras.skmem is None:
+                    line.meminfo = MemInfo(*(*extras.meminfo, 0, 0, 0, 0)[:4])
+            if show.info:
+                self._info(line, extras)
+        return line
+
+    def _host(self, family: int, address: bytes) -> str | None:
+        name = self._context.names.host(family, address) if any(address) else None
+        return None if name is None else _name(name)
+
+    def _info(self, line: InetLine, extras: Extras) -> None:
+        """What -i shows."""
+        decoders = self._context.decoders
+        if extras.info is not None:
+            if line.netid == "mptcp":
+                mptcp = decoders.mptcp_info(extras.info)
+                size = len(extras.info)
+                line.mptcp_info = {name: getattr(mptcp, name) for name, end in _MPTCP_ENDS.items() if end <= size}
+            elif line.netid == "sctp":
+                line.sctp_info = _numbers(decoders.sctp_info(extras.info))
+            else:
+                line.tcp_info = self._tcp(decoders.tcp_info(extras.info), len(extras.info))
+        if extras.locals is not None:
+            line.locals = [self._address(address) for _, address in extras.locals]
+        if extras.peers is not None:
+            line.peers = [self._address(address) for _, address in extras.peers]
+        if extras.congestion or extras.vegas or extras.dctcp or extras.bbr:
+            line.congestion = Congestion(
+                name=extras.congestion or None,
+                vegas=_object(("enabled", "rttcnt", "rtt", "minrtt"), extras.vegas),
+                dctcp=_object(("enabled", "ce_state", "alpha", "ab_ecn", "ab_tot"), extras.dctcp),
+                bbr=_object(("bw", "min_rtt", "pacing_gain", "cwnd_gain"), extras.bbr),
+            )
+        if extras.md5 is not None:
+            line.md5 = [Md5Key(self._address(address), prefix, _text(key)) for _, prefix, address, key in extras.md5]
+        if extras.ulp is not None:
+            ulp = decoders.ulp(extras.ulp)
+            line.ulp = UlpItem(ulp.name, _numbers(ulp.tls), _numbers(ulp.mptcp))
+
+    @staticmethod
+    def _tcp(tcp: Any, size: int) -> TcpInfoItem:
+        fields: dict[str, Any] = {name: getattr(tcp, name) for name, end in _TCP_ENDS.items() if end <= size}
+        if "options" in fields:
+            fields["options"] = [word for bit, word in enumerate(_OPTIONS) if tcp.options >> bit & 1]
+        return TcpInfoItem(**fields)
+
+    def _unix(self, row: UnixSocket) -> UnixLine:
+        show = self._context.show
+        line = UnixLine(
+            ts=self._ts,
+            netid=UNIX_NETID.get(row.table, "???"),
+            family="unix",
+            state=_state(row.state),
+            src=_text(row.name.replace(b"\0", b"@")) if row.name else None,
+            recv_q=row.recv_q,
+            send_q=row.send_q,
+            ino=row.ino or None,
+            sk=row.cookie or None,
+            peer_ino=row.peer_ino or None,
+            uid=row.uid,
+            owners=self._owners(row.ino),
+        )
+        if show.memory:
+            line.skmem = _skmem(row.skmem)
+        if show.extended:
+            line.shutdown = _shut(row.shutdown)
+            if row.vfs is not None:
+                line.vfs_ino, line.vfs_dev = row.vfs[0], "{}:{}".format(*major_minor(row.vfs[1]))
+            if row.pending is not None:
+                line.pending = list(row.pending)
+        return line
+
+    def _packet(self, row: PacketSocket) -> PacketLine:
+        show = self._context.show
+        line = PacketLine(
+            ts=self._ts,
+            netid="p_raw" if row.type == SOCK_RAW else "p_dgr",
+            family="packet",
+            state=_state(row.state),
+            protocol=row.protocol,
+            protocol_name=link_protocol(row.protocol, cfm=True),
+            recv_q=row.recv_q,
+            send_q=row.send_q,
+            uid=row.uid,
+            ino=row.ino or None,
+            sk=row.cookie or None,
+            owners=self._owners(row.ino),
+        )
+        if row.ifindex:
+            line.ifindex, line.ifname = row.ifindex, _name(self._context.names.ifname(row.ifindex))
+        if show.memory:
+            line.skmem = _skmem(row.skmem)
+        if show.extended:
+            line.info = _object(_PACKET_INFO, row.info)
+            line.rx_ring, line.tx_ring = _object(_RING, row.rx_ring), _object(_RING, row.tx_ring)
+            line.fanout = row.fanout
+        if show.bpf and row.bpf is not None:
+            line.bpf = [list(instruction) for instruction in row.bpf]
+        return line
+
+    def _netlink(self, row: NetlinkSocket) -> NetlinkLine:
+        show, names = self._context.show, self._context.names
+        protocol = names.netlink_protocol(row.protocol)
+        comm = names.process(row.portid) if row.portid > 0 else None
+        line = NetlinkLine(
+            ts=self._ts,
+            netid="nl",
+            family="netlink",
+            state=_state(row.state),
+            protocol=row.protocol,
+            protocol_name=None if protocol is None else _name(protocol),
+            portid=row.portid,
+            recv_q=row.recv_q,
+            send_q=row.send_q,
+            comm=None if comm is None else _text(comm),
+            ino=row.ino or None,
+            sk=row.cookie or None,
+        )
+        if row.connected:
+            line.dst_portid, line.dst_group = row.dst_portid, row.dst_group
+        if show.extended:
+            line.groups = row.groups
+        if show.memory:
+            line.skmem = _skmem(row.skmem)
+        return line
+
+    def _vsock(self, row: VsockSocket) -> VsockLine:
+        return VsockLine(
+            ts=self._ts,
+            netid={1: "v_str", 2: "v_dgr"}.get(row.type, "???"),
+            family="vsock",
+            state=_state(row.state),
+            src_cid=row.src_cid,
+            sport=row.sport,
+            dst_cid=row.dst_cid,
+            dport=row.dport,
+            ino=row.ino or None,
+            sk=row.cookie or None,
+            owners=self._owners(row.ino),
+        )
+
+    def _tipc(self, row: TipcSocket) -> TipcLine:
+        line = TipcLine(
+            ts=self._ts,
+            netid={1: "ti_st", 2: "ti_dg", 4: "ti_rd", 5: "ti_sq"}.get(row.type, "???"),
+            family="tipc",
+            state=_state(row.state),
+            node=row.node,
+            ref=row.ref,
+            peer_node=row.peer_node,
+            peer_ref=row.peer_ref,
+            recv_q=row.recv_q,
+            send_q=row.send_q,
+            uid=row.uid,
+            ino=row.ino or None,
+            sk=row.cookie or None,
+            owners=self._owners(row.ino),
+        )
+        if self._context.show.tipcinfo:
+            line.drops, line.published = row.drops, row.published
+            line.congested = [word for bit, word in enumerate(_CONGESTED) if row.congestion >> bit & 1]
+        return line
+
+    def _xdp(self, row: XdpSocket) -> XdpLine:
+        show = self._context.show
+        line = XdpLine(
+            ts=self._ts,
+            netid="xdp",
+            family="xdp",
+            state=_state(row.state),
+            recv_q=row.recv_q,
+            send_q=row.send_q,
+            uid=row.uid,
+            queue_id=row.queue_id,
+            ino=row.ino or None,
+            sk=row.cookie or None,
+            owners=self._owners(row.ino),
+        )
+        if row.ifindex:
+            line.ifindex, line.ifname = row.ifindex, _name(self._context.names.ifname(row.ifindex))
+        if show.extended:
+            line.rx_entries, line.tx_entries = row.rx_entries, row.tx_entries
+            line.fill_entries, line.completion_entries = row.fill_entries, row.completion_entries
+            line.umem, line.stats = _object(_UMEM, row.umem), _object(_XDP_STATS, row.stats)
+        if show.memory:
+            line.skmem = _skmem(row.skmem)
+        return line
