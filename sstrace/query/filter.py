@@ -424,7 +424,7 @@ class _Operands:
 
     def _index(self, name: str) -> int:
         """Give the index of a device, also by the ``if7`` that ss prints for one without a name; 0: none."""
-        index = self._names.ifindex(name)
+        index = self._names.ifindex(_native(name))
         if index is None and name.startswith("if"):
             index = scan_unsigned(name, 2)
         return index or 0
@@ -440,7 +440,7 @@ class _Operands:
 
     def _cgroup(self, word: str) -> Cgroup:
         try:
-            number = self._names.cgroup_id(word)
+            number = self._names.cgroup_id(_native(word))
         except LookupFailed as error:
             raise LookupFailed(f"{error}\nCannot parse cgroup {word}.") from None
         if not number:
@@ -608,6 +608,11 @@ def _vsock(word: str, *, port_only: bool) -> tuple[Host, ...] | None:
     if cid is None:
         return None
     return (Host(family=AF_VSOCK, address=cid.to_bytes(4, "little"), port=port),)
+
+
+def _native(word: str) -> str:
+    """Turn a word of one character a byte into what functions of the system take: os.fsdecode of its bytes."""
+    return word.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
 def _mark(word: str) -> Mark:
