@@ -464,19 +464,19 @@ def _ends(layout: str) -> dict[str, int]:
 
 _TCP_ENDS = _ends(
     "state:1 ca_state:1 retransmits:1 probes:1 backoff:1 options:1 snd_wscale:1 rcv_wscale:0 "
-    "delivery_rate_app_limited:1 fastopen_client_fail:0 rto:4 ato:4 snd_mss:4 rcv_mss:4 unacked:4 sacked:4 lost:4 retrans:4 fackets:4 "
-    "last_data_sent:4 last_ack_sent:4 last_data_recv:4 last_ack_recv:4 pmtu:4 rcv_ssthresh:4 rtt:4 rttvar:4 "
-    "snd_ssthresh:4 snd_cwnd:4 advmss:4 reordering:4 rcv_rtt:4 rcv_space:4 total_retrans:4 pacing_rate:8 "
-    "max_pacing_rate:8 bytes_acked:8 bytes_received:8 segs_out:4 segs_in:4 notsent_bytes:4 min_rtt:4 data_segs_in:4 "
-    "data_segs_out:4 delivery_rate:8 busy_time:8 rwnd_limited:8 sndbuf_limited:8 delivered:4 delivered_ce:4 "
-    "bytes_sent:8 bytes_retrans:8 dsack_dups:4 reord_seen:4 rcv_ooopack:4 snd_wnd:4 rcv_wnd:4 rehash:4 total_rto:2 "
-    "total_rto_recoveries:2 total_rto_time:4"
+    "delivery_rate_app_limited:1 fastopen_client_fail:0 rto:4 ato:4 snd_mss:4 rcv_mss:4 unacked:4 sacked:4 lost:4 "
+    "retrans:4 fackets:4 last_data_sent:4 last_ack_sent:4 last_data_recv:4 last_ack_recv:4 pmtu:4 rcv_ssthresh:4 "
+    "rtt:4 rttvar:4 snd_ssthresh:4 snd_cwnd:4 advmss:4 reordering:4 rcv_rtt:4 rcv_space:4 total_retrans:4 "
+    "pacing_rate:8 max_pacing_rate:8 bytes_acked:8 bytes_received:8 segs_out:4 segs_in:4 notsent_bytes:4 "
+    "min_rtt:4 data_segs_in:4 data_segs_out:4 delivery_rate:8 busy_time:8 rwnd_limited:8 sndbuf_limited:8 "
+    "delivered:4 delivered_ce:4 bytes_sent:8 bytes_retrans:8 dsack_dups:4 reord_seen:4 rcv_ooopack:4 snd_wnd:4 "
+    "rcv_wnd:4 rehash:4 total_rto:2 total_rto_recoveries:2 total_rto_time:4"
 )
 _MPTCP_ENDS = _ends(
-    "subflows:1 add_addr_signal:1 add_addr_accepted:1 subflows_max:1 add_addr_signal_max:1 add_addr_accepted_max:1 :2 "
-    "flags:4 token:4 write_seq:8 snd_una:8 rcv_nxt:8 local_addr_used:1 local_addr_max:1 csum_enabled:1 :1 "
-    "retransmits:4 bytes_retrans:8 bytes_sent:8 bytes_received:8 bytes_acked:8 subflows_total:1 endp_laminar_max:1 :2 "
-    "last_data_sent:4 last_data_recv:4 last_ack_recv:4"
+    "subflows:1 add_addr_signal:1 add_addr_accepted:1 subflows_max:1 add_addr_signal_max:1 "
+    "add_addr_accepted_max:1 :2 flags:4 token:4 write_seq:8 snd_una:8 rcv_nxt:8 local_addr_used:1 "
+    "local_addr_max:1 csum_enabled:1 :1 retransmits:4 bytes_retrans:8 bytes_sent:8 bytes_received:8 bytes_acked:8 "
+    "subflows_total:1 endp_laminar_max:1 :2 last_data_sent:4 last_data_recv:4 last_ack_recv:4"
 )
 _OPTIONS = ("ts", "sack", "wscale", "ecn", "ecnseen", "fastopen", "usec_ts")
 _CONGESTED = ("link", "conn")
