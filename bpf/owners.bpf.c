@@ -28,7 +28,8 @@ struct cursor {
 	u32 count;     /* holders found by this run */
 	u8 done;       /* the round is complete */
 	u8 lost;       /* the task left the list between two runs */
-	u8 pad[2];
+	u8 choosy;     /* only sockets whose inode is in wanted; set by Python */
+	u8 pad;
 	char comm[16];
 };
 BPF_ARRAY(cursors, struct cursor, 1);
@@ -41,6 +42,9 @@ struct holder {
 };
 /* What one run found: written by walk, read by Python through its mapping before the next run. */
 BPF_ARRAY(holders, struct holder, STEPS);
+
+/* Inodes that are asked for. Written by Python before a choosy walk, and emptied after it. */
+BPF_HASH(wanted, u64, u8, 4096);
 
 /* The pid of a task as the caller's namespace numbers it; 0 when it cannot be seen from there. */
 static __always_inline u32 pid_in(struct cursor *cursor, u64 task)
@@ -81,7 +85,7 @@ static __always_inline void enter(struct cursor *cursor)
 RAW_TRACEPOINT_PROBE(walk)
 {
 	int zero = 0;
-	u64 pid = 0, next = 0, previous = 0, file = 0, inode = 0;
+	u64 pid = 0, next = 0, previous = 0, file = 0, inode = 0, ino = 0;
 	u32 index;
 	u16 mode = 0;
 	struct cursor *cursor = cursors.lookup(&zero);
@@ -123,11 +127,16 @@ RAW_TRACEPOINT_PROBE(walk)
 		READ(inode, file, OFF_file_inode);
 		READ(mode, inode, OFF_inode_mode);
 		if ((mode & 0170000) == 0140000) { /* S_ISSOCK */
+			READ(ino, inode, OFF_inode_ino);
+			if (cursor->choosy && !wanted.lookup(&ino)) {
+				cursor->fd++;
+				continue;
+			}
 			index = cursor->count;
 			holder = holders.lookup(&index);
 			if (!holder)
 				return 0;
-			READ(holder->ino, inode, OFF_inode_ino);
+			holder->ino = ino;
 			holder->pid = cursor->pid;
 			holder->fd = cursor->fd;
 			__builtin_memcpy(holder->comm, cursor->comm, sizeof(holder->comm));

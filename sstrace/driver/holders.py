@@ -1,7 +1,7 @@
 """Who holds the sockets now: by the walk over the kernel's tables where it can be had and pays, else by /proc."""
 
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Mapping
 
 from sstrace.errors import SstraceError
 from sstrace.model import Owner
@@ -28,7 +28,7 @@ class Holders:
         self.source = "proc"
         """walk or proc: how the last look was made."""
 
-    def look(self, wanted: Container[int] | None = None) -> dict[int, list[Owner]]:
+    def look(self, wanted: Collection[int] | None = None) -> dict[int, list[Owner]]:
         """Inode → holders, in ss's order; only for inodes in ``wanted`` where the walk makes that cheaper."""
         if not self._tried:
             self._tried = True

@@ -44,6 +44,7 @@ _SYS_BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "
 _MAP_CREATE = 0
 _MAP_LOOKUP_ELEM = 1
 _MAP_UPDATE_ELEM = 2
+_MAP_DELETE_ELEM = 3
 _PROG_LOAD = 5
 _PROG_TEST_RUN = 10
 _OBJ_GET_INFO_BY_FD = 15
@@ -459,12 +460,21 @@ class Loaded:
 
     def update(self, name: str, key: int, value: bytes) -> None:
         """Write one element of an array map."""
-        key_buffer = ctypes.create_string_buffer(struct.pack("=I", key), 4)
+        self.put(name, struct.pack("=I", key), value)
+
+    def put(self, name: str, key: bytes, value: bytes) -> None:
+        """Write one element of a map."""
+        key_buffer = ctypes.create_string_buffer(key, len(key))
         value_buffer = ctypes.create_string_buffer(value, len(value))
         fd = self.maps[name]
         attr = struct.pack("=IIQQQ", fd, 0, ctypes.addressof(key_buffer), ctypes.addressof(value_buffer), 0)
         if _bpf(_MAP_UPDATE_ELEM, attr) < 0:
             raise FeatureError(f"BPF map {name}: {os.strerror(ctypes.get_errno())}")
+
+    def delete(self, name: str, key: bytes) -> None:
+        """Take one element out of a map; harmless when it is not there."""
+        key_buffer = ctypes.create_string_buffer(key, len(key))
+        _bpf(_MAP_DELETE_ELEM, struct.pack("=IIQ", self.maps[name], 0, ctypes.addressof(key_buffer)))
 
     def lookup_per_cpu(self, name: str, cpus: int) -> tuple[int, ...]:
         """Element 0 of a per-CPU array of u64: one int for each possible CPU."""

@@ -4,10 +4,12 @@
 only if this one may read its descriptors there, one readlink a process, and the answer is what ``ss -p`` would say.
 """
 
+import contextlib
+import fcntl
 import mmap
 import os
 import struct
-from collections.abc import Container
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from sstrace.errors import FeatureError
@@ -19,7 +21,7 @@ __all__ = ["WALK", "OwnerWalk"]
 WALK = bpf.Source(
     file="owners.bpf.c",
     programs=("walk",),
-    maps=("cursors", "holders"),
+    maps=("cursors", "holders", "wanted"),
     mapped=("cursors", "holders"),
     offsets={
         "task_tasks": (("task_struct", "tasks"),),
@@ -41,9 +43,15 @@ WALK = bpf.Source(
 
 _STEPS = 128
 _HOLDER = struct.Struct("=QII16s")
-_CURSOR = struct.Struct("=QQQIIQIIIBB2x16s")
+_CURSOR = struct.Struct("=QQQIIQIIIBBBx16s")
 _COUNT = struct.Struct("=IBB")
 _COUNT_AT = 48
+_CHOOSY_AT = 54
+_INO = struct.Struct("=Q")
+_WANTED_MOST = 512
+"""Up to so many inodes the kernel is told which ones to look for (1 µs each); above, all are fetched and sorted out
+here.
+"""
 _TRIES = 5
 """Walks begun again because a task left in the middle; on a host that forks so fast, /proc has the same trouble and a
 longer wait.
@@ -60,6 +68,7 @@ class OwnerWalk:
         try:
             self._cursor = _map(self._loaded.maps["cursors"], _CURSOR.size)
             self._holders = _map(self._loaded.maps["holders"], _STEPS * _HOLDER.size)
+            self._lock = os.memfd_create("sstrace-walk")
         except BaseException:
             self._loaded.close()
             raise
@@ -68,16 +77,21 @@ class OwnerWalk:
         """Unload."""
         self._cursor.close()
         self._holders.close()
+        os.close(self._lock)
         self._loaded.close()
 
-    def owners(self, wanted: Container[int] | None = None) -> dict[int, list[Owner]]:
+    def owners(self, wanted: Collection[int] | None = None) -> dict[int, list[Owner]]:
         """Inode → holders, in ss's order: highest pid first, then highest descriptor. ``wanted``: only these inodes."""
         found: dict[int, list[Owner]] = {}
         readable: dict[int, bool] = {}
         comms: dict[bytes, bytes] = {}
-        holders = self._walk()
-        if wanted is not None:
-            holders = [holder for holder in holders if holder[0] in wanted]
+        with self._alone():
+            if wanted is None:
+                holders = self._walk()
+            elif len(wanted) <= _WANTED_MOST:
+                holders = self._choosy_walk(wanted)
+            else:
+                holders = [holder for holder in self._walk() if holder[0] in wanted]
         holders.sort(key=_by_pid_and_fd, reverse=True)
         for ino, pid, fd, comm in holders:
             seen = readable.get(pid)
@@ -96,11 +110,32 @@ class OwnerWalk:
                 known.append(Owner(name, pid, fd))
         return found
 
-    def _walk(self) -> list[tuple[int, int, int, bytes]]:
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        # A process that was forked since shares the maps, and its walk would move this one's cursor. A file opened
+        # anew has a lock of its own, which ends with the process at the latest.
+        fd = os.open(f"/proc/self/fd/{self._lock}", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    def _choosy_walk(self, wanted: Collection[int]) -> list[tuple[int, int, int, bytes]]:
+        for ino in wanted:
+            self._loaded.put("wanted", _INO.pack(ino), b"\1")
+        try:
+            return self._walk(choosy=True)
+        finally:
+            for ino in wanted:
+                self._loaded.delete("wanted", _INO.pack(ino))
+
+    def _walk(self, *, choosy: bool = False) -> list[tuple[int, int, int, bytes]]:
         """(inode, pid, fd, comm) of every socket descriptor of every process in sight."""
         for _ in range(_TRIES):
             found: list[tuple[int, int, int, bytes]] = []
             self._cursor[: _CURSOR.size] = bytes(_CURSOR.size)
+            self._cursor[_CHOOSY_AT] = choosy
             while True:
                 self._loaded.run("walk")
                 count, done, lost = _COUNT.unpack_from(self._cursor, _COUNT_AT)
