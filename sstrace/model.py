@@ -174,7 +174,7 @@ class Extras(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The nested BPF sk-storage attribute as sent."""
 
 
-class Socket(msgspec.Struct, kw_only=True, gc=False):
+class Socket(msgspec.Struct, gc=False):
     """What every row of every table has. Rows never hold one another, so the garbage collector need not visit them."""
 
     table: Table
@@ -204,13 +204,17 @@ class ProcTcp(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Whatever follows on the line."""
 
 
-class InetSocket(Socket, kw_only=True):
-    """tcp, udp, raw, mptcp, dccp, sctp. Source: struct inet_diag_msg, or a /proc/net line."""
+class InetSocket(Socket):
+    """tcp, udp, raw, mptcp, dccp, sctp. Source: struct inet_diag_msg, or a /proc/net line.
 
-    src: bytes
-    sport: int
-    dst: bytes
-    dport: int
+    Its fields may be given by position, in this order, which the decoder of a hundred thousand rows does (twice as fast
+    as by name); everybody else names them. The defaults are only for that order's sake: every row has addresses.
+    """
+
+    src: bytes = b""
+    sport: int = 0
+    dst: bytes = b""
+    dport: int = 0
     uid: int = 0
     ifindex: int = 0
     timer: int = 0

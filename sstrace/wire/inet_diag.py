@@ -194,27 +194,14 @@ def decode(datagram: Data, table: Table, *, extras: bool = True) -> Batch[InetSo
         if (extras or family == AF_INET6) and length > _FIXED:
             blob = bytes(datagram[offset + _FIXED : offset + length])
             more = known(blob) or _remember(blob)
+        if not _LITTLE:
+            cookie = cookie >> 32 | (cookie & 0xFFFFFFFF) << 32
         add(
             InetSocket(
-                table=table,
-                family=family,
-                state=state,
-                recv_q=rqueue,
-                send_q=wqueue,
-                ino=inode,
-                cookie=cookie if _LITTLE else cookie >> 32 | (cookie & 0xFFFFFFFF) << 32,
-                src=src,
-                sport=sport,
-                dst=dst,
-                dport=dport,
-                uid=uid,
-                ifindex=ifindex,
-                timer=timer,
-                retrans=retrans,
-                expires_ms=expires,
-                extras=more,
+                table, family, state, rqueue, wqueue, inode, cookie, src, sport, dst, dport,
+                uid, ifindex, timer, retrans, expires, more,
             )
-        )
+        )  # fmt: skip
         offset += (length + 3) & ~3
     return answer
 
