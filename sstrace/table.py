@@ -122,6 +122,12 @@ class SocketTable:
         self._changed: list[tuple[Row, int]] = []
         self.unlisted = 0
         """Transitions that lifecycle does not list."""
+        self.journal: dict[int, Row] | None = None
+        """Where somebody keeps a view of the rows: every row that came, went or changed its addresses, by id, with or
+        without a transition to tell of it. Whoever sets it empties it."""
+
+    def __contains__(self, row_id: int) -> bool:
+        return row_id in self._rows
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -149,14 +155,13 @@ class SocketTable:
     def _socket(self, fact: Changed) -> Transition | None:
         old, new, sk = fact.old, fact.new, fact.sk
         row = self._by_sk.get(sk)
-        if row is None or (row.cookie is not None and fact.cookie is not None and row.cookie != fact.cookie):
+        if row is not None and _is_stale(row, fact):
+            self._bury(row)
+            row = None
+        if row is None:
             if old == _LISTEN and new == _SYN_RECV:
                 return self._child(fact)
-            row = self._find(fact, row)
-        elif old == _LISTEN and new == _SYN_RECV:
-            # The address belongs to a row already, so that row's death was lost.
-            self._bury(row)
-            return self._child(fact)
+            row = self._find(fact)
         if new == _CLOSE:
             return self._close(fact, row)
         if self._handed_over:
@@ -165,7 +170,7 @@ class SocketTable:
             row = self._birth(fact, Kind.SOCKET, new)
             held = fact.at_ns - fact.since_ns if fact.since_ns else None
         else:
-            held = self._held(row, fact)
+            held = self._held(row, fact) if row.state == old else None
             if row.sport == 0 or row.dport == 0 or row.state in (_CLOSE, _SYN_SENT):
                 self._readdress(row, fact)
             if fact.ino is not None:
@@ -193,12 +198,15 @@ class SocketTable:
             self._handed_over.discard(fact.sk)
             return None
         if row is None:
+            heir = self._by_tuple.get(_tuple_of(fact)) if fact.dport else None
+            if heir is not None and heir.kind is Kind.TIMEWAIT:
+                return None  # handed over while the table did not know its address
             # Never met: all that is known of it is in its last event.
             row = self._row_of(fact, Kind.SOCKET, fact.old)
             held = fact.at_ns - fact.since_ns if fact.since_ns else None
         else:
-            held = self._held(row, fact)
-            self._bury(row)
+            held = self._held(row, fact) if row.state == fact.old else None
+        self._bury(row)
         if fact.owner is not None:
             _own(row, fact.owner, _CLOSE)
         if fact.ino is not None:
@@ -227,19 +235,19 @@ class SocketTable:
     # Request and timewait sockets.
 
     def _timer(self, fact: Changed) -> Transition | None:
+        new, kind = fact.new, fact.kind
         row = self._by_sk.get(fact.sk)
+        if row is not None and (row.kind is not kind or _differ(row, fact)):
+            self._bury(row)  # the address outlived a death that was lost
+            row = None
         if row is None and fact.cookie is not None:
             row = self._by_cookie.get(fact.cookie)
-            if row is not None:
+            if row is not None and row.kind is kind:
                 row.sk = fact.sk
                 self._by_sk[fact.sk] = row
-        new, kind = fact.new, fact.kind
         report = Report.REQUEST_TIMER if kind is Kind.REQUEST else Report.TIMEWAIT_TIMER
         if row is None and kind is Kind.TIMEWAIT:
             row = self._by_tuple.get(_tuple_of(fact))
-        elif row is not None and row.kind is not kind:
-            self._bury(row)  # the address of a row whose death was lost
-            row = None
         step = STEPS.get((report, row.kind if row is not None else None))
         if row is None or step is None:
             row = self._birth(fact, kind, new)
@@ -396,15 +404,18 @@ class SocketTable:
 
     # Rows and their keys.
 
-    def _find(self, fact: Changed, stale: Row | None) -> Row | None:
-        """The row of a full socket that the address index does not know, or knows wrongly."""
-        if stale is not None:
-            self._bury(stale)
+    def _find(self, fact: Changed) -> Row | None:
+        """The row of a full socket that the address index does not know."""
         row = self._by_cookie.get(fact.cookie) if fact.cookie is not None else None
         if row is None and fact.ino is not None:
             row = self._by_ino.get(fact.ino)
         if row is None and fact.dport and fact.sport and fact.old not in (_CLOSE, _LISTEN):
             row = self._by_tuple.get(_tuple_of(fact))
+        if row is not None and row.kind is Kind.REQUEST and fact.old == _SYN_RECV:
+            # Both the child's birth and the request's end were lost.
+            self._forget_keys(row)
+            row.kind, row.sk = Kind.SOCKET, None
+            self._index(row)
         if row is None or row.kind is not Kind.SOCKET or row.sk not in (None, fact.sk):
             return None
         row.sk = fact.sk
@@ -470,6 +481,8 @@ class SocketTable:
             self._index(row)
 
     def _index(self, row: Row) -> None:
+        if self.journal is not None:
+            self.journal[row.id] = row
         if row.sk is not None:
             self._by_sk[row.sk] = row
         if row.cookie is not None:
@@ -500,6 +513,8 @@ class SocketTable:
                 self._dead.add(row.ino)
             else:
                 self._dead.add((row.netns, row.protocol, row.sport, row.dport, _plain(row.src), _plain(row.dst)))
+        if self.journal is not None:
+            self.journal[row.id] = row
         self._forget_keys(row)
         self._rows.pop(row.id, None)
         self._vague.pop(row.id, None)
@@ -524,6 +539,28 @@ def _own(row: Row, owner: Owner, new: int) -> None:
         row.owners, row.owner_source = (owner,), "listen" if new == _LISTEN else "connect"
     elif not row.owners:
         row.owners, row.owner_source = (owner,), "close"
+
+
+def _is_stale(row: Row, fact: Changed) -> bool:
+    """Whether the row at this kernel address is of a socket that has died there before, unheard."""
+    return (
+        row.kind is not Kind.SOCKET
+        or (row.cookie is not None and fact.cookie is not None and row.cookie != fact.cookie)
+        or (fact.old == _CLOSE and row.state != _CLOSE)
+        or (fact.old == _LISTEN and fact.new == _SYN_RECV)
+        or (fact.old not in (_CLOSE, _SYN_SENT, _LISTEN) and row.state not in (_CLOSE, _SYN_SENT) and _differ(row, fact))
+    )
+
+
+def _differ(row: Row, fact: Changed | Gone) -> bool:
+    """Whether a connection's row is not between these addresses. A child of an old kernel, and a socket that has closed,
+    may lack a port.
+    """
+    return (
+        (row.dport != fact.dport and row.dport != 0 and fact.dport != 0)
+        or (row.sport != fact.sport and row.sport != 0 and fact.sport != 0)
+        or (row.dst != fact.dst and _plain(row.dst) != _plain(fact.dst) and row.dport != 0 and fact.dport != 0)
+    )
 
 
 def _plain(address: bytes) -> bytes:
