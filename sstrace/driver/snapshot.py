@@ -523,7 +523,7 @@ class _Snapshot:
             return
         batch = inet_diag.decode(data[: whole(data)], Table.TCP)
         self._feed(batch.rows)
-        if batch.error:
+        if batch.refused:
             _warn(f"TCPDIAG answered: {os.strerror(batch.error)}")
         elif not batch.done:
             os.write(2, b"Unexpected EOF reading $TCPDIAG_FILE")

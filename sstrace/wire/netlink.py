@@ -82,6 +82,8 @@ class Batch(msgspec.Struct, Generic[Row]):
     """DONE or ERROR was met: nothing more will come for this request."""
     error: int = 0
     """Positive errno of the kernel's refusal; 0 when it ended well (or has not ended)."""
+    refused: bool = False
+    """``error`` came in an ERROR message (the request was refused), not in DONE (the dump ended badly)."""
     interrupted: bool = False
     """Some message carried NLM_F_DUMP_INTR: the sweep may have missed rows."""
 
@@ -120,6 +122,7 @@ def is_last(answer: Batch[Row], kind: int, data: Data, start: int, end: int) -> 
     if kind in (NLMSG_DONE, NLMSG_ERROR):
         answer.done = True
         answer.error = end_of_dump(kind, data, start, end)
+        answer.refused = kind == NLMSG_ERROR and answer.error != 0
         return True
     if kind != NLMSG_NOOP:
         raise DecodeError(

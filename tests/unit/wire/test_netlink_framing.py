@@ -60,13 +60,14 @@ def test_done_without_payload_is_success() -> None:
 
 def test_done_may_carry_an_errno() -> None:
     batch = rows(message(3, struct.pack("=i", -2)))
-    assert (batch.done, batch.error) == (True, 2)
+    assert (batch.done, batch.error, batch.refused) == (True, 2, False)
 
 
 def test_error_carries_an_errno_and_acknowledgement_is_error_0() -> None:
     header = bytes(16)
     refused, accepted = rows(message(2, struct.pack("=i", -95) + header)), rows(message(2, bytes(20)))
-    assert (refused.done, refused.error, accepted.done, accepted.error) == (True, 95, True, 0)
+    assert (refused.done, refused.error, refused.refused) == (True, 95, True)
+    assert (accepted.done, accepted.error, accepted.refused) == (True, 0, False)
 
 
 def test_error_without_a_number_is_an_error() -> None:
