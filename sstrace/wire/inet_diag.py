@@ -135,7 +135,11 @@ def exact_request(socket: InetSocket, *, ext: int = 0, sequence: int = netlink.S
 
 
 def destroy_request(socket: InetSocket, *, sequence: int = netlink.SEQUENCE) -> bytes:
-    """SOCK_DESTROY for this one socket, acknowledged: ERROR 0, or the errno (EOPNOTSUPP, ENOENT, EPERM)."""
+    """SOCK_DESTROY for this one socket, acknowledged: ERROR 0, or the errno (EOPNOTSUPP, ENOENT, EPERM).
+
+    An MPTCP socket is named by the low 8 bits of its protocol, as ss does it: that is TCP, where the kernel does not
+    find it.
+    """
     payload = _address(socket, 0, 0) + _sockid(socket)
     flags = netlink.NLM_F_REQUEST | netlink.NLM_F_ACK
     return netlink.request(netlink.SOCK_DESTROY, flags, payload, sequence)
