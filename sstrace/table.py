@@ -88,6 +88,8 @@ class Transition(msgspec.Struct, frozen=True, gc=False):
     """False: a transition that lifecycle does not list."""
     approximate: bool = False
     """True: found by looking, so it happened at ``at_ns`` or a little before."""
+    source: str | None = None
+    """``poll``: no event stands behind it, two sweeps differ. None: an event, or a look at this one row."""
 
 
 class Resync(msgspec.Struct, frozen=True):
@@ -118,7 +120,9 @@ class SocketTable:
         self._sweep_began = 0
         self._sweeping = False
         self._dead: set[int | Tuple4] = set()
+        self._dead_listeners: set[int] = set()
         self._added: list[Row] = []
+        self._replaced: list[Row] = []
         self._changed: list[tuple[Row, int]] = []
         self.unlisted = 0
         """Transitions that lifecycle does not list."""
@@ -276,11 +280,16 @@ class SocketTable:
 
     def _gone(self, fact: Gone) -> Transition | None:
         row = self._by_sk.get(fact.sk)
+        if row is not None and (row.kind is not fact.kind or _differ(row, fact)):
+            self._bury(row)  # the address outlived a death that was lost
+            row = None
         if row is None and fact.cookie is not None:
             row = self._by_cookie.get(fact.cookie)
         if row is None or row.kind is not fact.kind:
             if fact.kind is Kind.REQUEST:
                 return self._claim_child(fact)
+            if self._sweeping and row is None:
+                self._mourn(fact.cookie, _tuple_of(fact))
             return None
         if fact.kind is Kind.REQUEST and fact.cpu in self._orphan_child:
             # It completed, and its child came without the peer's address: the request's row goes on, as the child's.
@@ -315,6 +324,8 @@ class SocketTable:
         """A request that was born before the trace completed: give its child the addresses that it came without."""
         child = self._orphan_child.pop(fact.cpu, None)
         if child is None or child.sport != fact.sport or child.id not in self._rows:
+            if self._sweeping and fact.cause != "completed":
+                self._mourn(fact.cookie, _tuple_of(fact))
             return None
         self._forget_keys(child)
         child.dst, child.dport = fact.dst, fact.dport
@@ -329,7 +340,8 @@ class SocketTable:
         self._sweep_began = fact.at_ns
         self._sweeping = True
         self._dead.clear()
-        self._added, self._changed = [], []
+        self._dead_listeners.clear()
+        self._added, self._replaced, self._changed = [], [], []
 
     def seen(self, fact: Seen) -> None:
         """The sweep met this socket."""
@@ -339,31 +351,51 @@ class SocketTable:
         connected = found.state != _LISTEN
         row = self._by_cookie.get(found.cookie)
         if row is None and not connected:
-            row = self._by_ino.get(found.ino)
+            row = self._by_ino.get(found.ino) or self._bare_listener(found)
         if row is None and connected:
             row = self._by_tuple.get(key)
         if row is None:
-            if (
-                found.cookie in self._dead
-                or (connected and key in self._dead)
-                or (not connected and found.ino in self._dead)
+            if found.cookie not in self._dead and not (
+                key in self._dead if connected else found.ino in self._dead_listeners
             ):
-                return
+                self._added.append(self._adopt(found))
+            return
+        if row.touched_ns >= self._sweep_began:
+            # What events say of it is younger. Of two sockets between the same addresses they know the later one.
+            if row.cookie is None and found.cookie not in self._dead:
+                row.cookie = found.cookie
+                self._by_cookie[found.cookie] = row
+            row.seen = self._sweep
+            return
+        # A full socket that is still half open looks like a request socket.
+        kind = row.kind if row.state == found.state == _SYN_RECV else _kind_of(found)
+        if row.cookie not in (None, found.cookie) and row.kind is kind:
+            # The same addresses, another connection: the end of one and the beginning of the other were lost.
+            self._bury(row)
+            self._replaced.append(row)
             self._added.append(self._adopt(found))
             return
         row.seen = self._sweep
-        if row.cookie is None:
-            row.cookie = found.cookie
-            self._by_cookie[found.cookie] = row
-        if row.touched_ns >= self._sweep_began:
-            return
         if found.extras is not None and found.extras.v6only is not None:
             row.v6only = found.extras.v6only
+        self._forget_keys(row)
+        if row.kind is not kind:
+            row.kind, row.sk = kind, None  # one object took over from another, unheard
         if row.state != found.state:
             self._changed.append((row, row.state))
             row.state = found.state
             row.since_ns, row.exact = self._sweep_began, False
-        row.ino = found.ino
+        row.cookie, row.ino, row.sport = found.cookie, found.ino, found.sport
+        self._index(row)
+        if kind is Kind.TIMEWAIT and found.state == _FIN_WAIT2:
+            self._vague[row.id] = row
+        elif found.state != _LISTEN or found.sport:
+            self._vague.pop(row.id, None)
+
+    def _bare_listener(self, found: InetSocket) -> Row | None:
+        """A listener that events told of without its inode (where the kernel's structs are unknown): by its address."""
+        bare = (row for row in self._rows.values() if row.state == _LISTEN and row.ino == 0 and row.cookie is None)
+        return next((row for row in bare if (row.sport, row.src) == (found.sport, found.src)), None)
 
     def unseen(self) -> list[Row]:
         """Rows that the sweep has not met and no event has touched since it began. A dump may skip a socket while
@@ -377,10 +409,12 @@ class SocketTable:
         removed = self.unseen() if fact.complete else []
         for row in removed:
             self._bury(row)
+        removed += self._replaced
         self._sweeping = False
         self._dead.clear()
+        self._dead_listeners.clear()
         added, changed = self._added, self._changed
-        self._added, self._changed = [], []
+        self._added, self._replaced, self._changed = [], [], []
         return Resync(fact.at_ns, [row for row in added if row.id in self._rows], removed, changed)
 
     def look(self, row: Row, found: InetSocket | None, at_ns: int) -> Transition | None:
@@ -440,14 +474,7 @@ class SocketTable:
 
     def _adopt(self, found: InetSocket) -> Row:
         """A row that only the sweep knows."""
-        minisocket = found.ino == 0 and found.uid == 0
-        kind = Kind.SOCKET
-        if found.state == _TIME_WAIT:
-            kind = Kind.TIMEWAIT
-        elif found.state == _SYN_RECV and minisocket:
-            kind = Kind.REQUEST
-        elif found.state == _FIN_WAIT2 and found.timer == 3:
-            kind = Kind.TIMEWAIT
+        kind = _kind_of(found)
         row = Row(
             self._next_id, kind, found.state, found.family, IPPROTO_TCP, self._netns, found.src, found.sport,
             found.dst, found.dport, found.ino, found.uid, found.ifindex, found.cookie, None, self._sweep_began, False,
@@ -507,17 +534,21 @@ class SocketTable:
 
     def _bury(self, row: Row) -> None:
         if self._sweeping:
-            if row.cookie is not None:
-                self._dead.add(row.cookie)
             if row.state == _LISTEN:
-                self._dead.add(row.ino)
-            else:
-                self._dead.add((row.netns, row.protocol, row.sport, row.dport, _plain(row.src), _plain(row.dst)))
+                self._dead_listeners.add(row.ino)
+            self._mourn(row.cookie, _tuple_of(row))
         if self.journal is not None:
             self.journal[row.id] = row
         self._forget_keys(row)
         self._rows.pop(row.id, None)
         self._vague.pop(row.id, None)
+
+    def _mourn(self, cookie: int | None, addresses: Tuple4) -> None:
+        """A socket died while a sweep goes on, which may have seen it before."""
+        if cookie is not None:
+            self._dead.add(cookie)
+        if addresses[3]:
+            self._dead.add(addresses)
 
     def _held(self, row: Row, fact: Changed) -> int | None:
         return fact.at_ns - row.since_ns if row.exact else None
@@ -548,24 +579,32 @@ def _is_stale(row: Row, fact: Changed) -> bool:
         or (row.cookie is not None and fact.cookie is not None and row.cookie != fact.cookie)
         or (fact.old == _CLOSE and row.state != _CLOSE)
         or (fact.old == _LISTEN and fact.new == _SYN_RECV)
-        or (fact.old not in (_CLOSE, _SYN_SENT, _LISTEN) and row.state not in (_CLOSE, _SYN_SENT) and _differ(row, fact))
+        or (row.state != _SYN_SENT and _differ(row, fact))
     )
 
 
 def _differ(row: Row, fact: Changed | Gone) -> bool:
-    """Whether a connection's row is not between these addresses. A child of an old kernel, and a socket that has closed,
-    may lack a port.
-    """
-    return (
-        (row.dport != fact.dport and row.dport != 0 and fact.dport != 0)
-        or (row.sport != fact.sport and row.sport != 0 and fact.sport != 0)
-        or (row.dst != fact.dst and _plain(row.dst) != _plain(fact.dst) and row.dport != 0 and fact.dport != 0)
-    )
+    """Whether a connection's row is between other addresses. A port of 0 is not known: a child's on old kernels."""
+    if not row.dport or not fact.dport:
+        return False
+    if row.dport != fact.dport or (row.sport != fact.sport and row.sport and fact.sport):
+        return True
+    return row.dst != fact.dst and _plain(row.dst) != _plain(fact.dst)
 
 
 def _plain(address: bytes) -> bytes:
     return address[12:] if len(address) == 16 and address.startswith(_MAPPED) else address
 
 
-def _tuple_of(fact: Changed) -> Tuple4:
-    return fact.netns, fact.protocol, fact.sport, fact.dport, _plain(fact.src), _plain(fact.dst)
+def _tuple_of(of: Changed | Gone | Row) -> Tuple4:
+    protocol = IPPROTO_TCP if isinstance(of, Gone) else of.protocol
+    return of.netns, protocol, of.sport, of.dport, _plain(of.src), _plain(of.dst)
+
+
+def _kind_of(found: InetSocket) -> Kind:
+    """Which kernel object a row of sock_diag is."""
+    if found.state == _TIME_WAIT or (found.state == _FIN_WAIT2 and found.timer == 3):
+        return Kind.TIMEWAIT
+    if found.state == _SYN_RECV and found.ino == 0 and found.uid == 0:
+        return Kind.REQUEST
+    return Kind.SOCKET

@@ -11,11 +11,12 @@ Gap-free start: attach, let events gather, sweep, then fold what has gathered (s
 import select
 import time
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 
 from sstrace.driver.holders import Holders
+from sstrace.driver.hooks import Hooks
 from sstrace.model import (
     AF_INET,
     AF_INET6,
@@ -31,15 +32,9 @@ from sstrace.model import (
     SweepEnd,
     Table,
 )
-from sstrace.sources import bpf
-from sstrace.sources.cache import cache_directory
 from sstrace.sources.diag import Diag
-from sstrace.sources.perf import PerfBuffers
 from sstrace.table import Resync, Row, SocketTable, Transition
 from sstrace.wire import inet_diag
-from sstrace.wire.cause import CauseReader
-from sstrace.wire.event import EventDecoder
-from sstrace.wire.kallsyms import Symbols
 
 __all__ = ["Change", "Tracer"]
 
@@ -54,6 +49,8 @@ _DRAIN_NS = 20_000_000
 """While a sweep reads netlink, the rings are emptied this often."""
 _RESYNC_PAUSE_NS = 250_000_000
 """Least time between two sweeps that heal a loss: a storm must not be answered with sweeps alone."""
+_SWEEP_NS = 1_000_000_000
+"""Where request and timewait sockets make no events, a sweep looks for them this often."""
 _EXACT_MOST = 200
 """Up to so many rows are looked at one by one, 20 µs each; above, one dump costs less."""
 
@@ -63,8 +60,11 @@ _AT = attrgetter("at_ns")
 class Tracer:
     """A running trace of TCP in this process's network namespace. Close it to detach."""
 
-    def __init__(self, env: Mapping[str, str], *, pages: int | None = None) -> None:
-        """Compile (or take from the cache), load and attach; no sweep yet. Raises PrivilegeError or FeatureError."""
+    def __init__(self, env: Mapping[str, str], *, pages: int | None = None, poll_ns: int | None = None) -> None:
+        """Compile (or take from the cache), load and attach; no sweep yet. Raises PrivilegeError or FeatureError.
+
+        ``pages``: size of each perf buffer, for tests of loss. ``poll_ns``: no BPF at all, a sweep so often instead.
+        """
         self.netns = Path("/proc/self/ns/net").stat().st_ino
         self.table = SocketTable(self.netns)
         self.events = 0
@@ -79,25 +79,20 @@ class Tracer:
         self._doubtful = False
         self._resync_after = 0
         self._looks: dict[int, tuple[int, int]] = {}
-        compiled = bpf.bundle(bpf.TRACE, cache_directory(env))
-        try:
-            symbols = Symbols(Path("/proc/kallsyms").read_bytes())
-        except OSError:
-            symbols = Symbols(b"")
-        self._loaded = bpf.load(compiled)
-        try:
-            self._loaded.update("configs", 0, bpf.config(symbols.span, self.netns).pack())
-            self._perf = PerfBuffers(self._loaded, pages)
-            self._loaded.attach()
-            self._decoder = EventDecoder(CauseReader(symbols.spans))
-        except BaseException:
-            self._loaded.close()
-            raise
+        self._sweep_every_ns = poll_ns
+        self._hooks: Hooks | None = None
+        if poll_ns is None:
+            self._hooks = Hooks(env, self.netns, pages)
+            if not self._hooks.minisockets:
+                self._sweep_every_ns = _SWEEP_NS
+        self._next_sweep_ns = 0
 
     @property
-    def missing(self) -> Mapping[str, str]:
-        """Hooks that this kernel would not attach, and why."""
-        return self._loaded.missing
+    def limits(self) -> Sequence[str]:
+        """What this trace cannot see, one sentence each; empty when it sees everything."""
+        if self._hooks is None:
+            return ["by netlink alone: what comes and goes between two looks is not seen, nor why anything closed"]
+        return self._hooks.limits
 
     def start(self) -> None:
         """The baseline: after this the table is the kernel's, and ``poll`` goes on from there."""
@@ -111,7 +106,8 @@ class Tracer:
 
     def register(self, poll: select.poll) -> None:
         """Have a poll object wake up when there is much to ``poll``."""
-        self._perf.register(poll)
+        if self._hooks is not None:
+            self._hooks.perf.register(poll)
 
     def refresh_owners(self, row: Row, at_ns: int) -> None:
         """Bring a row's owners up to date, when a look at the process table is due: dup, fork, exec and SCM_RIGHTS
@@ -124,8 +120,8 @@ class Tracer:
 
     def close(self) -> None:
         """Detach every hook; harmless when done twice."""
-        self._perf.close()
-        self._loaded.close()
+        if self._hooks is not None:
+            self._hooks.close()
         self.holders.close()
 
     def poll(self, timeout_s: float) -> Iterator[Change]:
@@ -133,15 +129,19 @@ class Tracer:
 
         A ``Transition`` shows its row as it was right after the transition, so use it before taking the next.
         """
-        if not self._pending:
-            self._perf.wait(timeout_s)
-        else:
+        if self._pending:
             time.sleep(_SLACK_NS / 1e9)
+        elif self._hooks is not None:
+            self._hooks.perf.wait(timeout_s)
+        else:
+            time.sleep(min(timeout_s, max(0, self._next_sweep_ns - time.monotonic_ns()) / 1e9))
         yield from self._fold(self._drain() - _SLACK_NS)
         if self._doubtful and time.monotonic_ns() >= self._resync_after:
             self._doubtful = False
             yield from self.sweep()
             self._resync_after = time.monotonic_ns() + _RESYNC_PAUSE_NS
+        if self._sweep_every_ns is not None and time.monotonic_ns() >= self._next_sweep_ns:
+            yield from self._polled_sweep()
         yield from self._look()
 
     def settle(self) -> Iterator[Change]:
@@ -153,16 +153,20 @@ class Tracer:
                 break
             time.sleep(_SLACK_NS / 1e9)
         yield from self._fold(now)
+        if self._sweep_every_ns is not None:
+            yield from self._polled_sweep()
         yield from self._look(everything=True)
 
     # Events.
 
     def _drain(self) -> int:
         """Take what the rings hold. The time before which, but for the slack, nothing is missing."""
-        look = self._perf.read()
+        if self._hooks is None:
+            return time.monotonic_ns()
+        look = self._hooks.perf.read()
         until = look.until_ns
         for run in look.runs:
-            facts = self._decoder.decode(run.cpu, run.data)
+            facts = self._hooks.decoder.decode(run.cpu, run.data)
             self._pending += facts
             if not run.complete and facts:
                 until = min(until, facts[-1].at_ns + _SLACK_NS)
@@ -220,6 +224,22 @@ class Tracer:
                     self.table.seen(Seen(socket))
         self.sweeps += 1
         yield self.table.end(SweepEnd(Table.TCP, 0, time.monotonic_ns(), complete))
+
+    def _polled_sweep(self) -> Iterator[Change]:
+        """A sweep that stands in for events: what it finds are transitions, seen late."""
+        assert self._sweep_every_ns is not None
+        for change in self.sweep():
+            if not isinstance(change, Resync):
+                yield change
+                continue
+            for row in change.removed:
+                old, row.state = row.state, int(State.CLOSE)
+                yield _polled(change.at_ns, row, old, row.state)
+            for row in change.added:
+                yield _polled(change.at_ns, row, int(State.CLOSE), row.state)
+            for row, old in change.changed:
+                yield _polled(change.at_ns, row, old, row.state)
+        self._next_sweep_ns = time.monotonic_ns() + self._sweep_every_ns
 
     def _fold_until_now(self) -> Iterator[Change]:
         now = time.monotonic_ns()
@@ -284,3 +304,7 @@ class Tracer:
                 change = self.table.look(row, others.get((row.sport, row.dport, row.src, row.dst)), asked)
             if change is not None:
                 yield change
+
+
+def _polled(at_ns: int, row: Row, old: int, new: int) -> Transition:
+    return Transition(at_ns, row, old, new, None, None, None, 0, True, True, "poll")

@@ -67,7 +67,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     stopped = Stopped()
     names = SystemNames(env)
     command = options.resolve(command, names)
-    tracer = Tracer(env)
+    tracer = Tracer(env, poll_ns=command.own.poll_ns)
     totals = _Totals()
     try:
         tracer.start()

@@ -17,7 +17,7 @@ import os
 import platform
 import struct
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 
 import msgspec
@@ -30,16 +30,24 @@ __all__ = [
     "Bundle",
     "Config",
     "Loaded",
+    "PLAIN",
     "Source",
     "TRACE",
     "bundle",
     "config",
     "load",
+    "perf_event_open_number",
     "possible_cpus",
     "source_directory",
 ]
 
 _SYS_BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361, "s390x": 351}
+
+_SYS_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241, "riscv64": 241, "loongarch64": 241, "ppc64le": 319, "s390x": 331}
+_PERF_FLAG_FD_CLOEXEC = 8
+# _IO and _IOW differ on powerpc: arch/powerpc/include/uapi/asm/ioctl.h.
+_IOC_ENABLE = 0x2400 if platform.machine() != "ppc64le" else 0x20002400
+_IOC_SET_BPF = 0x40042408 if platform.machine() != "ppc64le" else 0x80042408
 
 _MAP_CREATE = 0
 _MAP_LOOKUP_ELEM = 1
@@ -49,6 +57,7 @@ _PROG_LOAD = 5
 _PROG_TEST_RUN = 10
 _OBJ_GET_INFO_BY_FD = 15
 _RAW_TRACEPOINT_OPEN = 17
+_PROG_TYPE_TRACEPOINT = 5
 _PROG_TYPE_RAW_TRACEPOINT = 17
 _MAP_TYPE_PERF_EVENT_ARRAY = 4
 _PSEUDO_MAP_FD = 1
@@ -109,7 +118,7 @@ _OPTIONAL_OFFSETS: Offsets = {
     "cgroup_kn": (("cgroup", "kn"),),
     "kernfs_id": (("kernfs_node", "id"),),
 }
-_FORMAT = 2
+_FORMAT = 3
 """Grows when Bundle changes its shape."""
 _COMMON = {"skc_net": 8, "skc_family": 2, "skc_num": 2, "skc_dport": 2, "skc_bound_dev_if": 4, "skc_cookie": 8}
 _COMMON |= {"skc_rcv_saddr": 4, "skc_daddr": 4, "skc_v6_rcv_saddr": 16, "skc_v6_daddr": 16}
@@ -125,13 +134,15 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
     file: str
     programs: tuple[str, ...]
-    """Each stands in the file as RAW_TRACEPOINT_PROBE(name)."""
+    """Each stands in the file as RAW_TRACEPOINT_PROBE(name), or where ``plain`` as a function plain__name."""
     maps: tuple[str, ...]
-    offsets: Offsets
+    offsets: Offsets = {}
     optional: Offsets = {}
     """Offsets that the file does without: their macros are then not defined."""
     mapped: tuple[str, ...] = ()
     """Maps that user space reads through a mapping of its own (BPF_F_MMAPABLE, Linux 5.5)."""
+    plain: bool = False
+    """Programs of tracepoints proper, which see the record of the tracepoint, not its arguments."""
 
 
 TRACE = Source(
@@ -142,6 +153,9 @@ TRACE = Source(
     optional=_OPTIONAL_OFFSETS,
 )
 """The programs of the event path."""
+
+PLAIN = Source(file="plain.bpf.c", programs=("inet_sock_set_state",), maps=("events", "drops"), plain=True)
+"""The event path without BTF: see the C file."""
 
 
 class MapShape(msgspec.Struct, frozen=True):
@@ -161,6 +175,7 @@ class Bundle(msgspec.Struct, frozen=True):
 
     programs: dict[str, bytes]
     maps: list[MapShape]
+    plain: bool = False
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -234,13 +249,15 @@ def _macros(source: Source, btf: Btf) -> dict[str, int]:
     return found
 
 
-def bundle(source: Source, cache: Path | None) -> Bundle:
+def bundle(source: Source, cache: Path | None, macros: Mapping[str, int] | None = None) -> Bundle:
     """The compiled programs for this kernel: from ``cache`` (a directory of the caller's own) or from bcc.
 
+    ``macros``: what is defined for the C source; default: the offsets that it asks for, from BTF.
     Raises FeatureError when there is no BTF, no bcc, or the compiler refuses.
     """
-    with Btf() as btf:
-        macros = _macros(source, btf)
+    if macros is None:
+        with Btf() as btf:
+            macros = _macros(source, btf)
     path = None
     if cache is not None:
         path = cache / f"bpf-{_cache_key(source, macros)}.msgpack"
@@ -355,8 +372,9 @@ def _compile(source: Source, macros: Mapping[str, int]) -> Bundle:
     for name in source.maps:
         map_flags = _F_MMAPABLE if name in source.mapped else 0
         maps.append(_map_shape(name, lib.bpf_table_fd(compiled.module, name.encode()), map_flags))
-    programs = {name: compiled.dump_func(f"raw_tracepoint__{name}") for name in source.programs}
-    return Bundle(programs=programs, maps=maps)
+    prefix = "plain__" if source.plain else "raw_tracepoint__"
+    programs = {name: compiled.dump_func(prefix + name) for name in source.programs}
+    return Bundle(programs=programs, maps=maps, plain=source.plain)
 
 
 def _one_file(path: Path) -> str:
@@ -426,14 +444,20 @@ class Loaded:
                 self.maps[shape.name] = _create_map(shape)
             stand_ins = {shape.fd: self.maps[shape.name] for shape in compiled.maps}
             for hook, instructions in compiled.programs.items():
-                self._programs[hook] = _load_program(hook, _with_maps(instructions, stand_ins))
+                kind = _PROG_TYPE_TRACEPOINT if compiled.plain else _PROG_TYPE_RAW_TRACEPOINT
+                self._programs[hook] = _load_program(hook, kind, _with_maps(instructions, stand_ins))
         except BaseException:
             self.close()
             raise
 
-    def attach(self) -> None:
-        """Attach every hook; those that the kernel lacks go into ``missing``. Raises when there is none at all."""
+    def attach(self, without: Container[str] = ()) -> None:
+        """Attach every hook but those in ``without``; what the kernel lacks goes into ``missing``. Raises when there is
+        none at all.
+        """
         for hook in HOOKS:
+            if hook in without:
+                self.missing[hook] = "left out"
+                continue
             name = ctypes.create_string_buffer(hook.encode())
             attr = struct.pack("=QII", ctypes.addressof(name), self._programs[hook], 0)
             fd = _bpf(_RAW_TRACEPOINT_OPEN, attr)
@@ -448,6 +472,22 @@ class Loaded:
             raise FeatureError(
                 "this kernel has no raw tracepoint inet_sock_set_state (Linux 4.17): nothing to trace with"
             )
+
+    def attach_tracepoint(self, program: str, event_id: int) -> None:
+        """Attach a plain program to the tracepoint of this id: one perf event, whose program then runs on every CPU."""
+        # struct perf_event_attr: type (PERF_TYPE_TRACEPOINT), size, config, sample_period, sample_type, …
+        attr = struct.pack("=IIQQQ", 2, 112, event_id, 1, 1 << 10).ljust(112, b"\0")
+        fd = _libc.syscall(
+            ctypes.c_long(perf_event_open_number()), attr, -1, 0, -1, ctypes.c_ulong(_PERF_FLAG_FD_CLOEXEC)
+        )
+        if fd < 0:
+            error = ctypes.get_errno()
+            if error in (errno.EPERM, errno.EACCES):
+                raise PrivilegeError(_not_permitted(f"open tracepoint {program}"))
+            raise FeatureError(f"perf_event_open of tracepoint {program}: {os.strerror(error)}")
+        self._links[program] = fd
+        if _libc.ioctl(fd, _IOC_SET_BPF, self._programs[program]) < 0 or _libc.ioctl(fd, _IOC_ENABLE, 0) < 0:
+            raise FeatureError(f"no BPF program can be attached to {program}: {os.strerror(ctypes.get_errno())}")
 
     def run(self, program: str) -> None:
         """Run a program once, now, on this CPU (BPF_PROG_TEST_RUN of a raw tracepoint, Linux 5.10)."""
@@ -493,6 +533,14 @@ class Loaded:
             group.clear()
 
 
+def perf_event_open_number() -> int:
+    """The number of perf_event_open(2), which libc has no function for."""
+    number = _SYS_PERF_EVENT_OPEN.get(platform.machine())
+    if number is None:
+        raise FeatureError(f"sstrace does not know the perf_event_open system call of {platform.machine()}")
+    return number
+
+
 def possible_cpus() -> int:
     """How many values an element of a per-CPU map has: the kernel's possible CPUs, /sys/devices/system/cpu/possible."""
     last = Path("/sys/devices/system/cpu/possible").read_text().strip().split(",")[-1]
@@ -526,7 +574,7 @@ def _with_maps(instructions: bytes, stand_ins: Mapping[int, int]) -> bytes:
     return bytes(code)
 
 
-def _load_program(hook: str, instructions: bytes) -> int:
+def _load_program(hook: str, kind: int, instructions: bytes) -> int:
     code = ctypes.create_string_buffer(instructions, len(instructions))
     license_text = ctypes.create_string_buffer(b"GPL")
     log = ctypes.create_string_buffer(1 << 16)
@@ -534,7 +582,7 @@ def _load_program(hook: str, instructions: bytes) -> int:
     def attempt(log_level: int) -> int:
         attr = struct.pack(
             "=IIQQIIQII16s",
-            _PROG_TYPE_RAW_TRACEPOINT,
+            kind,
             len(instructions) // 8,
             ctypes.addressof(code),
             ctypes.addressof(license_text),

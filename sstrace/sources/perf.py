@@ -19,11 +19,10 @@ from pathlib import Path
 import msgspec
 
 from sstrace.errors import FeatureError, PrivilegeError
-from sstrace.sources.bpf import Loaded, possible_cpus
+from sstrace.sources.bpf import Loaded, perf_event_open_number, possible_cpus
 
 __all__ = ["PerfBuffers", "Run", "Runs"]
 
-_SYS_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241, "riscv64": 241, "loongarch64": 241, "ppc64le": 319, "s390x": 331}
 _IOC_ENABLE = 0x2400 if platform.machine() != "ppc64le" else 0x20002400
 
 _TYPE_SOFTWARE = 1
@@ -188,10 +187,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _perf_event_open(attr: bytes, cpu: int) -> int:
-    number = _SYS_PERF_EVENT_OPEN.get(platform.machine())
-    if number is None:
-        raise FeatureError(f"sstrace does not know the perf_event_open system call of {platform.machine()}")
-    fd = _libc.syscall(ctypes.c_long(number), attr, -1, cpu, -1, ctypes.c_ulong(_FLAG_FD_CLOEXEC))
+    fd = _libc.syscall(ctypes.c_long(perf_event_open_number()), attr, -1, cpu, -1, ctypes.c_ulong(_FLAG_FD_CLOEXEC))
     if fd >= 0:
         return int(fd)
     error = ctypes.get_errno()

@@ -74,10 +74,13 @@ _STATES = len(STATE_TEXT)
 
 
 class EventDecoder:
-    """Decodes one tracer's events. ``causes`` reads the stacks of this boot's kernel."""
+    """Decodes one tracer's events. ``causes`` reads the stacks of this boot's kernel; ``netns`` stands for 0, where the
+    programs cannot know it.
+    """
 
-    def __init__(self, causes: CauseReader) -> None:
+    def __init__(self, causes: CauseReader, *, netns: int = 0) -> None:
         self._causes = causes
+        self._netns = netns
         self._owners: dict[tuple[bytes, int, int], Owner] = {}
         self._addresses: dict[bytes, bytes] = {}
 
@@ -130,9 +133,9 @@ class EventDecoder:
                     owner = self._owners.get((comm, tgid, fd)) or self._owner(comm, tgid, fd)
                 append(
                     Changed(
-                        at, cpu, Kind.SOCKET, old, new, sk, cookie or None, ino or None, netns, family, protocol,
-                        src, sport, dst, dport, uid, ifindex, since or None, owner, cgroup or None, cause, err or None,
-                        retransmits, shutdown,
+                        at, cpu, Kind.SOCKET, old, new, sk, cookie or None, ino or None, netns or self._netns,
+                        family, protocol, src, sport, dst, dport, uid, ifindex, since or None, owner,
+                        cgroup or None, cause, err or None, retransmits, shutdown,
                     )
                 )  # fmt: skip
             elif kind in (1, 3):
