@@ -34,4 +34,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         from sstrace.driver import serve
 
         return serve.run(command, env)
+    if command.mode is Mode.DOCTOR:
+        from sstrace.driver import doctor
+
+        return doctor.run(command, env)
     raise UsageError(f"--{command.mode.value} is not there yet")

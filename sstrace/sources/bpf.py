@@ -118,6 +118,7 @@ _OPTIONAL_OFFSETS: Offsets = {
     "cgroup_kn": (("cgroup", "kn"),),
     "kernfs_id": (("kernfs_node", "id"),),
 }
+_CACHE_MOST = 8
 _FORMAT = 3
 """Grows when Bundle changes its shape."""
 _COMMON = {"skc_net": 8, "skc_family": 2, "skc_num": 2, "skc_dport": 2, "skc_bound_dev_if": 4, "skc_cookie": 8}
@@ -291,6 +292,10 @@ def _bcc_version() -> str:
     return version.read_text() if version.is_file() else "unknown"
 
 
+def _age(path: Path) -> float:
+    return -path.stat().st_mtime
+
+
 def _read_cache(path: Path) -> Bundle | None:
     # What is read here goes into the kernel: nobody but us (or root) may have been able to write it.
     try:
@@ -311,6 +316,9 @@ def _write_cache(path: Path, compiled: Bundle) -> None:
         temporary.write_bytes(msgspec.msgpack.encode(compiled))
         temporary.chmod(0o600)
         temporary.replace(path)
+        # What older kernels and releases left behind: nobody will ask for it again.
+        for stale in sorted(path.parent.glob("bpf-*.msgpack"), key=_age)[_CACHE_MOST:]:
+            stale.unlink(missing_ok=True)
     except OSError:
         return
 

@@ -1,0 +1,264 @@
+"""``--doctor``: what works on this machine, what is missing, and what would bring it back. Everything is tried,
+nothing guessed.
+
+Exit code 0: live tracing works in full. 3: only privilege is missing. 4: something else is.
+"""
+
+import contextlib
+import os
+import platform
+import sys
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from sstrace.dialect import NEWEST, dialect, parse_version
+from sstrace.driver.hooks import Hooks
+from sstrace.errors import FeatureError, KernelError, PrivilegeError, SstraceError
+from sstrace.model import AF_INET, AF_INET6, ALL_STATES, Table
+from sstrace.query.command import Command
+from sstrace.render.doctor import Finding, lines, ndjson
+from sstrace.sources.bpf import HOOKS
+from sstrace.sources.btf import VMLINUX
+from sstrace.sources.cache import cache_directory
+from sstrace.sources.diag import Diag
+from sstrace.sources.installed import ss_release
+from sstrace.sources.owners import OwnerWalk
+from sstrace.sources.tracefs import mount_point
+from sstrace.wire import inet_diag, netlink_diag, packet_diag, tipc_diag, unix_diag, vsock_diag, xdp_diag
+from sstrace.wire.netlink import Batch
+
+__all__ = ["run"]
+
+# include/uapi/linux/capability.h
+_CAPABILITIES = {
+    "CAP_DAC_READ_SEARCH": 2,
+    "CAP_NET_ADMIN": 12,
+    "CAP_SYS_PTRACE": 19,
+    "CAP_SYS_ADMIN": 21,
+    "CAP_SYSLOG": 34,
+    "CAP_PERFMON": 38,
+    "CAP_BPF": 39,
+}
+_BCC_PACKAGE = {
+    "debian": "apt install python3-bpfcc",
+    "ubuntu": "apt install python3-bpfcc",
+    "fedora": "dnf install python3-bcc",
+    "rhel": "dnf install python3-bcc",
+    "centos": "dnf install python3-bcc",
+    "arch": "pacman -S python-bcc",
+    "alpine": "apk add py3-bcc",
+    "opensuse": "zypper install python3-bcc",
+    "suse": "zypper install python3-bcc",
+}
+
+
+def run(command: Command, env: Mapping[str, str]) -> int:
+    """Look, print, and give the exit code."""
+    findings = [
+        Finding("kernel", "ok", f"Linux {platform.release()} {platform.machine()}"),
+        _privilege(),
+        _lockdown(),
+        _btf(),
+        _symbols(),
+        _tracefs(),
+        _bcc(env),
+        _cache(env),
+        _ss(env),
+        *_hooks(env),
+        _walk(env),
+        _tables(),
+        _cgroups(),
+    ]
+    statuses = {finding.status for finding in findings if finding.what not in _NOT_TRACING}
+    if statuses <= {"ok"}:
+        code, verdict = 0, "Live tracing works in full."
+    elif "no" not in statuses and "less" not in statuses:
+        code, verdict = 3, "Only privilege is missing: run it with sudo."
+    else:
+        code, verdict = 4, "Something is missing: see the lines above."
+    if command.own.json:
+        sys.stdout.buffer.write(ndjson(findings))
+    else:
+        print("\n".join(lines(findings, verdict)))
+    sys.stdout.flush()
+    return code
+
+
+_NOT_TRACING = ("ss", "socket tables", "cache", "cgroups", "tracefs")
+"""What live tracing does not need."""
+
+
+def _privilege() -> Finding:
+    held = 0
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            held = int(line.split()[1], 16)
+    missing = [name for name, bit in _CAPABILITIES.items() if not held >> bit & 1]
+    user = "root" if os.geteuid() == 0 else f"uid {os.geteuid()}"
+    if not missing:
+        return Finding("privilege", "ok", f"{user}, all capabilities")
+    enough = {"CAP_BPF", "CAP_PERFMON", "CAP_SYSLOG"}.isdisjoint(missing) or "CAP_SYS_ADMIN" not in missing
+    status = "ok" if enough else "root"
+    return Finding("privilege", status, f"{user}, without {' '.join(missing)}", "" if enough else "run it with sudo")
+
+
+def _lockdown() -> Finding:
+    try:
+        text = Path("/sys/kernel/security/lockdown").read_text()
+    except OSError:
+        return Finding("lockdown", "ok", "not in force, or not told")
+    mode = text.partition("[")[2].partition("]")[0]
+    if mode == "confidentiality":
+        return Finding("lockdown", "less", mode, "boot with lockdown=integrity: BPF may then read kernel memory")
+    return Finding("lockdown", "ok", mode)
+
+
+def _btf() -> Finding:
+    try:
+        size = Path(VMLINUX).stat().st_size
+    except OSError:
+        remedy = "a kernel built with CONFIG_DEBUG_INFO_BTF=y; until then only the tracepoint's own fields are seen"
+        return Finding("BTF", "less", "the kernel offers none", remedy)
+    return Finding("BTF", "ok", f"{VMLINUX} ({size / 1e6:.1f} MB)")
+
+
+def _symbols() -> Finding:
+    try:
+        with open("/proc/kallsyms", "rb") as file:
+            first = file.readline()
+    except OSError as error:
+        return Finding("kernel symbols", "less", f"/proc/kallsyms: {error.strerror}")
+    if not first.split(b" ", 1)[0].strip(b"0"):
+        status = "less" if os.geteuid() == 0 else "root"
+        remedy = "sysctl kernel.kptr_restrict=1, and CAP_SYSLOG; until then no causes, no SYN-RECV or TIME-WAIT events"
+        return Finding("kernel symbols", status, "addresses are hidden", remedy)
+    return Finding("kernel symbols", "ok", "/proc/kallsyms")
+
+
+def _tracefs() -> Finding:
+    place = mount_point()
+    if place is None:
+        return Finding("tracefs", "ok", "not mounted; only needed where there is no BTF")
+    return Finding("tracefs", "ok", str(place))
+
+
+def _bcc(env: Mapping[str, str]) -> Finding:
+    spec = find_spec("bcc")
+    if spec is None or spec.origin is None:
+        compiled = any(cache_directory(env).glob("bpf-*.msgpack"))
+        found = "not installed; compiled programs are in the cache" if compiled else "not installed"
+        return Finding("bcc", "ok" if compiled else "no", found, _bcc_remedy())
+    version = "version unknown"
+    with contextlib.suppress(OSError):
+        text = Path(spec.origin).with_name("version.py").read_text()
+        version = text.partition("=")[2].strip().strip("'\"") or version
+    return Finding("bcc", "ok", version)
+
+
+def _bcc_remedy() -> str:
+    words = ""
+    with contextlib.suppress(OSError):
+        for line in Path("/etc/os-release").read_text().splitlines():
+            if line.startswith(("ID=", "ID_LIKE=")):
+                words += " " + line.partition("=")[2].strip('"')
+    package = next((_BCC_PACKAGE[word] for word in words.split() if word in _BCC_PACKAGE), None)
+    return package or "install bcc with its Python 3 package (python3-bpfcc, python3-bcc, python-bcc, py3-bcc)"
+
+
+def _cache(env: Mapping[str, str]) -> Finding:
+    directory = cache_directory(env)
+    count = len(list(directory.glob("bpf-*.msgpack"))) if directory.is_dir() else 0
+    return Finding("cache", "ok", f"{directory}: {count} compiled programs")
+
+
+def _ss(env: Mapping[str, str]) -> Finding:
+    release = ss_release(env.get("PATH"))
+    newest = ".".join(map(str, NEWEST))
+    if release is None:
+        return Finding("ss", "ok", f"not on PATH: --snapshot answers as ss {newest}")
+    with contextlib.suppress(SstraceError):
+        known = dialect(parse_version(release), release)
+        return Finding("ss", "ok", f"iproute2 {release}: --snapshot answers as ss {'.'.join(map(str, known.version))}")
+    return Finding("ss", "ok", f"iproute2 {release}, unknown: --snapshot answers as ss {newest}")
+
+
+def _hooks(env: Mapping[str, str]) -> list[Finding]:
+    """Really attach, for a moment, and detach."""
+    try:
+        hooks = Hooks(env, Path("/proc/self/ns/net").stat().st_ino, pages=8)
+    except PrivilegeError as error:
+        return [Finding("tracing", "root", str(error), "run it with sudo")]
+    except FeatureError as error:
+        return [Finding("tracing", "no", str(error), "--poll INTERVAL lives on netlink alone")]
+    hooks.close()
+    if hooks.limits:
+        return [Finding("tracing", "less", limit) for limit in hooks.limits]
+    return [Finding("tracing", "ok", f"raw tracepoints {', '.join(reversed(HOOKS))}")]
+
+
+def _walk(env: Mapping[str, str]) -> Finding:
+    try:
+        walk = OwnerWalk(cache_directory(env))
+    except PrivilegeError as error:
+        return Finding("owner walk", "root", str(error))
+    except SstraceError as error:
+        return Finding("owner walk", "less", f"{error}; owners come from /proc")
+    try:
+        found = walk.owners()
+    except SstraceError as error:
+        return Finding("owner walk", "less", f"{error}; owners come from /proc")
+    finally:
+        walk.close()
+    return Finding("owner walk", "ok", f"{len(found)} sockets have holders in sight")
+
+
+def _tables() -> Finding:
+    """Which tables the kernel tells of through sock_diag."""
+    names: list[str] = []
+    missing: list[str] = []
+    asked: list[tuple[str, bytes, Callable[[memoryview], Batch[Any]]]] = [
+        *(
+            (table.name.lower(), inet_diag.dump_request(table, AF_INET, 1 << 10), _inet(table))
+            for table in (Table.TCP, Table.UDP, Table.RAW, Table.MPTCP, Table.DCCP, Table.SCTP)
+        ),
+        ("tcp6", inet_diag.dump_request(Table.TCP, AF_INET6, 1 << 10), _inet(Table.TCP)),
+        ("unix", unix_diag.dump_request(ALL_STATES, 0), unix_diag.decode),
+        ("packet", packet_diag.dump_request(), packet_diag.decode),
+        ("netlink", netlink_diag.dump_request(), netlink_diag.decode),
+        ("vsock", vsock_diag.dump_request(ALL_STATES), vsock_diag.decode),
+        ("tipc", tipc_diag.dump_request(ALL_STATES), tipc_diag.decode),
+        ("xdp", xdp_diag.dump_request(), xdp_diag.decode),
+    ]
+    for name, request, decode in asked:
+        (names if _answers(request, decode) else missing).append(name)
+    found = f"{' '.join(names)} through sock_diag"
+    if missing:
+        found += f"; not {' '.join(missing)}"
+    return Finding("socket tables", "ok" if "tcp" in names else "no", found)
+
+
+def _inet(table: Table) -> Callable[[memoryview], Batch[Any]]:
+    return lambda datagram: inet_diag.decode(datagram, table)
+
+
+def _answers(request: bytes, decode: Callable[[memoryview], Batch[Any]]) -> bool:
+    try:
+        with Diag() as diag:
+            diag.send(request)
+            for datagram in diag:
+                batch = decode(datagram)
+                if batch.done:
+                    return not batch.error
+    except (KernelError, FeatureError, PrivilegeError):
+        return False
+    return False
+
+
+def _cgroups() -> Finding:
+    for line in Path("/proc/mounts").read_text().splitlines():
+        fields = line.split()
+        if len(fields) > 2 and fields[2] == "cgroup2":
+            return Finding("cgroups", "ok", f"cgroup2 at {fields[1]}")
+    return Finding("cgroups", "ok", "no cgroup2 mount: cgroups print as unreachable")
