@@ -515,11 +515,14 @@ class _Snapshot:
         """
         from sstrace.wire.netlink import whole
 
+        doing = "fopen($TCPDIAG_FILE)"
         try:
-            with open(path, "rb") as file:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            doing = "Reading header from $TCPDIAG_FILE"
+            with open(descriptor, "rb") as file:
                 data = file.read()
         except OSError as error:
-            _warn(f"fopen($TCPDIAG_FILE): {error.strerror}")
+            _warn(f"{doing}: {error.strerror}")
             return
         batch = inet_diag.decode(data[: whole(data)], Table.TCP)
         self._feed(batch.rows)
