@@ -6,7 +6,7 @@ known is absent, never null and never 0. ``id`` joins the lines of one connectio
 """
 
 import socket as _socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from sstrace.model import AF_INET, STATE_TEXT, Owner
 
 __all__ = [
     "SCHEMA",
+    "CheckpointLine",
     "EventLine",
     "EventWriter",
     "GapLine",
@@ -62,10 +63,18 @@ class MetaLine(msgspec.Struct, tag="meta", tag_field="type", omit_defaults=True,
     boot_id: str
     netns: int
     clock: str = "monotonic"
+    part: int | None = None
+    """Of a recording that goes on from the file before (--rotate): the file's number, from 1."""
+    ephemeral: list[int] | None = None
+    """First and last port of the local ephemeral range, whose ports ss never calls by a service's name."""
+    interfaces: dict[str, int] | None = None
+    """Index of each network interface."""
 
 
 class SeenLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
-    """A socket of the baseline, or one that a resync found."""
+    """A socket of the baseline or of a checkpoint, one that a resync found, or one of which something has become known
+    without a transition (a listener's port, say).
+    """
 
     ts: str
     mono_ns: int
@@ -87,6 +96,9 @@ class SeenLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True,
     cgroup: str | None = None
     owners: list[OwnerLine] | None = None
     owner_source: str | None = None
+    ifname: str | None = None
+    held_us: float | None = None
+    """Microseconds in the state so far; absent when its beginning was not seen."""
 
 
 class StateLine(
@@ -141,10 +153,16 @@ class StateLine(
     retransmits: int | None = None
     approximate: bool = False
     """The change was found by looking: it happened at ``ts`` or a little before."""
+    v6only: bool | None = None
+    """IPV6_V6ONLY of an inet6 socket; absent until the kernel was asked."""
+    ifname: str | None = None
+    """Name of the interface ``ifindex``."""
+    source: str | None = None
+    """``poll``: no event stands behind it, only the difference between two sweeps."""
 
 
 class GoneLine(msgspec.Struct, tag="gone", tag_field="type", omit_defaults=True, kw_only=True):
-    """A row that a resync removed: its end was lost."""
+    """A row that ended without a transition: its end was lost."""
 
     ts: str
     mono_ns: int
@@ -178,7 +196,20 @@ class ResyncLine(msgspec.Struct, tag="resync", tag_field="type", omit_defaults=T
     changed: int
 
 
-EventLine = MetaLine | SeenLine | StateLine | GoneLine | GapLine | ResyncLine
+class CheckpointLine(msgspec.Struct, tag="checkpoint", tag_field="type", omit_defaults=True, kw_only=True):
+    """Only in recordings: the whole table follows, as ``rows`` lines ``seen``, for readers who start here. It changes
+    nothing. This line and its rows repeat the ``seq`` of the line before.
+    """
+
+    ts: str
+    mono_ns: int
+    seq: int
+    rows: int
+    unwritten: int | None = None
+    """Lines that could not be written just before this one, on a full disk."""
+
+
+EventLine = MetaLine | SeenLine | StateLine | GoneLine | GapLine | ResyncLine | CheckpointLine
 
 
 class RowView(Protocol):
@@ -201,6 +232,8 @@ class RowView(Protocol):
     owner_source: str | None
     cgroup: int | None
     v6only: bool | None
+    since_ns: int
+    exact: bool
 
 
 class TransitionView(Protocol):
@@ -224,6 +257,8 @@ class TransitionView(Protocol):
     def retransmits(self) -> int: ...
     @property
     def approximate(self) -> bool: ...
+    @property
+    def source(self) -> str | None: ...
 
 
 def address(family: int, raw: bytes) -> str:
@@ -239,18 +274,31 @@ def timestamp(realtime_ns: int) -> str:
 
 class EventWriter:
     """Encodes lines into a buffer. ``offset_ns``: CLOCK_REALTIME minus CLOCK_MONOTONIC. ``cgroup``: id → path, None
-    if unknown.
+    if unknown. ``ifname``: index → name.
     """
 
-    def __init__(self, offset_ns: int, cgroup: Callable[[int], str | None]) -> None:
+    def __init__(
+        self, offset_ns: int, cgroup: Callable[[int], str | None], ifname: Callable[[int], str] | None = None
+    ) -> None:
         self._offset_ns = offset_ns
         self._cgroup = cgroup
+        self._ifname = ifname
         self._encoder = msgspec.json.Encoder()
         self._second = -1
         self._prefix = ""
         self._addresses: dict[bytes, str] = {}
         self._owners: dict[tuple[Owner, ...], list[OwnerLine]] = {}
         self.seq = 0
+
+    @property
+    def offset_ns(self) -> int:
+        """CLOCK_REALTIME minus CLOCK_MONOTONIC; may be set when the clocks have moved against each other."""
+        return self._offset_ns
+
+    @offset_ns.setter
+    def offset_ns(self, offset_ns: int) -> None:
+        self._offset_ns = offset_ns
+        self._second = -1
 
     def _ts(self, at_ns: int) -> str:
         seconds, nanoseconds = divmod(at_ns + self._offset_ns, 1_000_000_000)
@@ -315,6 +363,9 @@ class EventWriter:
                 change.err,
                 change.retransmits or None,
                 change.approximate,
+                row.v6only,
+                self._ifname(row.ifindex) if row.ifindex and self._ifname is not None else None,
+                change.source,
             ),
             out,
             -1,
@@ -324,31 +375,48 @@ class EventWriter:
     def seen(self, row: RowView, at_ns: int, out: bytearray) -> None:
         """Append a row of the baseline."""
         self.seq += 1
-        self._put(
-            SeenLine(
-                ts=self._ts(at_ns),
-                mono_ns=at_ns,
-                seq=self.seq,
-                id=row.id,
-                netid="tcp" if row.protocol == 6 else "mptcp",
-                family="inet" if row.family == AF_INET else "inet6",
-                state=STATE_TEXT[row.state],
-                src=self._address(row.family, row.src),
-                sport=row.sport,
-                dst=self._address(row.family, row.dst),
-                dport=row.dport,
-                netns=row.netns,
-                ino=row.ino or None,
-                sk=row.cookie,
-                uid=row.uid,
-                ifindex=row.ifindex or None,
-                v6only=row.v6only,
-                cgroup=self._cgroup(row.cgroup) if row.cgroup is not None else None,
-                owners=self._owner_lines(row.owners),
-                owner_source=row.owner_source,
-            ),
-            out,
+        self._put(self._seen(row, at_ns), out)
+
+    def _seen(self, row: RowView, at_ns: int) -> SeenLine:
+        return SeenLine(
+            ts=self._ts(at_ns),
+            mono_ns=at_ns,
+            seq=self.seq,
+            id=row.id,
+            netid="tcp" if row.protocol == 6 else "mptcp",
+            family="inet" if row.family == AF_INET else "inet6",
+            state=STATE_TEXT[row.state],
+            src=self._address(row.family, row.src),
+            sport=row.sport,
+            dst=self._address(row.family, row.dst),
+            dport=row.dport,
+            netns=row.netns,
+            ino=row.ino or None,
+            sk=row.cookie,
+            uid=row.uid,
+            ifindex=row.ifindex or None,
+            v6only=row.v6only,
+            cgroup=self._cgroup(row.cgroup) if row.cgroup is not None else None,
+            owners=self._owner_lines(row.owners),
+            owner_source=row.owner_source,
+            ifname=self._ifname(row.ifindex) if row.ifindex and self._ifname is not None else None,
+            held_us=(at_ns - row.since_ns) / 1000 if row.exact else None,
         )
+
+    def checkpoint(self, rows: Collection[RowView], at_ns: int, unwritten: int, out: bytearray) -> None:
+        """Append the whole table for readers who start here."""
+        line = CheckpointLine(
+            ts=self._ts(at_ns), mono_ns=at_ns, seq=self.seq, rows=len(rows), unwritten=unwritten or None
+        )
+        self._put(line, out)
+        for row in rows:
+            self._put(self._seen(row, at_ns), out)
+
+    def gone(self, row: RowView, at_ns: int, out: bytearray) -> None:
+        """Append the end of a row whose end was lost."""
+        self.seq += 1
+        line = GoneLine(ts=self._ts(at_ns), mono_ns=at_ns, seq=self.seq, id=row.id, state=STATE_TEXT[row.state])
+        self._put(line, out)
 
     def gap(self, cpu: int, count: int, after_ns: int, before_ns: int, out: bytearray) -> None:
         """Append a loss."""
@@ -366,22 +434,14 @@ class EventWriter:
             out,
         )
 
-    def resync(
-        self, at_ns: int, seen: Iterable[RowView], gone: Iterable[RowView], counts: tuple[int, int, int], out: bytearray
-    ) -> None:
-        """Append a repair and its rows. ``counts``: added, removed, changed."""
+    def resync(self, at_ns: int, counts: tuple[int, int, int], out: bytearray) -> None:
+        """Append a repair: rows added, removed, changed. They follow, as ``gone`` and ``seen``."""
         self.seq += 1
         added, removed, changed = counts
         self._put(
             ResyncLine(ts=self._ts(at_ns), mono_ns=at_ns, seq=self.seq, added=added, removed=removed, changed=changed),
             out,
         )
-        for row in gone:
-            self.seq += 1
-            line = GoneLine(ts=self._ts(at_ns), mono_ns=at_ns, seq=self.seq, id=row.id, state=STATE_TEXT[row.state])
-            self._put(line, out)
-        for row in seen:
-            self.seen(row, at_ns, out)
 
     def _put(self, line: EventLine, out: bytearray) -> None:
         self._encoder.encode_into(line, out, -1)

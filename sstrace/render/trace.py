@@ -30,6 +30,16 @@ class TraceText:
         self._clock = ""
         self._addresses: dict[tuple[bytes, int, int], str] = {}
 
+    @property
+    def offset_ns(self) -> int:
+        """CLOCK_REALTIME minus CLOCK_MONOTONIC; may be set when the clocks have moved against each other."""
+        return self._offset_ns
+
+    @offset_ns.setter
+    def offset_ns(self, offset_ns: int) -> None:
+        self._offset_ns = offset_ns
+        self._second = -1
+
     def time(self, at_ns: int) -> str:
         """Local time of day with microseconds."""
         seconds, nanoseconds = divmod(at_ns + self._offset_ns, 1_000_000_000)

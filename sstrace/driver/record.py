@@ -1,0 +1,331 @@
+"""``--record``: every change of the live table into a file, beside whatever else the mode does.
+
+The file is the stream of ``--json``, unfiltered, with the baseline in it, and with checkpoints: now and then the whole
+table, so that a reader can start near any moment. Rows that came, went or got their addresses without a transition
+are told too (the table's journal), so what is folded from the file is the table, row by row.
+
+When the file cannot be written, tracing goes on: the lines are counted, and as soon as writing works again a
+checkpoint makes the recording whole from there on.
+"""
+
+import os
+import platform
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from sstrace import __version__
+from sstrace.driver.printer import cgroup_text
+from sstrace.driver.tracer import Change, Tracer
+from sstrace.errors import SstraceError
+from sstrace.model import Lost, Names, State
+from sstrace.render.events import SCHEMA, EventWriter, MetaLine, timestamp
+from sstrace.sources.record import RecordFile, numbered, older_parts
+from sstrace.table import Resync, Row, Transition
+
+__all__ = ["Recorder", "clock_offset", "describe"]
+
+_FLUSH_NS = 500_000_000
+_FLUSH_BYTES = 1 << 18
+_RETRY_NS = 1_000_000_000
+
+_CHECKPOINT_EVENTS = 50_000
+"""A reader decodes and folds so many in 30 ms. With a large table the distance grows, to four times its rows."""
+_CHECKPOINT_NS = 60_000_000_000
+"""Of a slow stream: after so long, if at least as many lines were written as a checkpoint has."""
+
+_CLOCK_STEP_NS = 50_000_000
+"""Clocks that have moved against each other by less are left as they are: lines must stay in order."""
+
+_CLOSE = int(State.CLOSE)
+
+Told = tuple[int, int, int, bytes, bytes, bool | None]
+
+
+def clock_offset() -> int:
+    """CLOCK_REALTIME minus CLOCK_MONOTONIC, ns."""
+    before = time.monotonic_ns()
+    now = time.time_ns()
+    return now - (before + time.monotonic_ns()) // 2
+
+
+def describe(netns: int, names: Names, now_ns: int, offset_ns: int) -> MetaLine:
+    """The first line of a stream that begins now on this machine."""
+    try:
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        boot_id = ""
+    interfaces: dict[str, int] = {}
+    with suppress(OSError):
+        interfaces = {name: index for index, name in socket.if_nameindex()}
+    return MetaLine(
+        schema=SCHEMA,
+        version=__version__,
+        ts=timestamp(now_ns + offset_ns),
+        mono_ns=now_ns,
+        host=platform.node(),
+        kernel=platform.release(),
+        boot_id=boot_id,
+        netns=netns,
+        ephemeral=list(names.ephemeral()),
+        interfaces=interfaces,
+    )
+
+
+class Recorder:
+    """Writes what ``through`` is given. Close it to have the last lines on disk."""
+
+    def __init__(
+        self, path: str, tracer: Tracer, names: Names, *, rotate: int | None = None, keep: int | None = None
+    ) -> None:
+        """Make the file. ``rotate``: bytes after which the next file begins; ``keep``: how many files there may be.
+        Raises SstraceError.
+        """
+        self._path = path
+        self._tracer = tracer
+        self._table = tracer.table
+        self._rotate = rotate
+        self._keep = keep
+        if rotate is not None:
+            self._shift()
+        self._file = RecordFile(path)
+        self._writer = EventWriter(0, cgroup_text(names), names.ifname)
+        self._meta: MetaLine | None = None
+        self._out = bytearray()
+        self._told: dict[int, Told] = {}
+        self._journal: dict[int, Row] = {}
+        if self._table.journal is None:
+            self._table.journal = self._journal
+        self._last_ns = 0
+        self._since = 0
+        self._checkpoint_ns = 0
+        self._flushed_ns = 0
+        self._broken: str | None = None
+        self._retry_ns = 0
+        self._hole = 0
+        self.lines = 0
+        """Written so far."""
+        self.unwritten = 0
+        """Lines that could not be written."""
+
+    def begin(self, meta: MetaLine, offset_ns: int) -> None:
+        """The first lines: the table as it is now."""
+        self._meta = meta
+        self._writer.offset_ns = offset_ns
+        self._last_ns = self._checkpoint_ns = self._flushed_ns = meta.mono_ns
+        self._writer.meta(meta, self._out)
+        for row in self._table:
+            self._writer.seen(row, meta.mono_ns, self._out)
+            self._told[row.id] = _told(row)
+        self._flush()
+
+    def through(self, changes: Iterable[Change]) -> Iterator[Change]:
+        """The same changes, each recorded before it is handed on."""
+        for change in changes:
+            if type(change) is Transition:
+                self._state(change)
+            elif type(change) is Lost:
+                self._last_ns = max(self._last_ns, change.before_ns)
+                if self._broken is None:
+                    self._writer.gap(change.cpu, change.count, change.after_ns, change.before_ns, self._out)
+                else:
+                    self._skip(1)
+            elif type(change) is Resync:
+                self._resync(change)
+            yield change
+        self._reconcile()
+        self._tend()
+
+    def close(self) -> None:
+        """Write what is left and end the file."""
+        if self._table.journal is self._journal:
+            self._table.journal = None
+        if self._broken is None:
+            self._flush()
+        self._file.close()
+
+    def summary(self) -> str:
+        """What was written, for the last line on standard error."""
+        text = f"{self.lines} lines recorded to {self._path}"
+        if self.unwritten:
+            text += f", {self.unwritten} could not be written"
+        return text
+
+    # Lines.
+
+    def _state(self, change: Transition) -> None:
+        row = change.row
+        self._tracer.refresh_owners(row, change.at_ns)
+        self._last_ns = max(self._last_ns, change.at_ns)
+        self._since += 1
+        if change.new == _CLOSE:
+            self._told.pop(row.id, None)
+        else:
+            self._told[row.id] = _told(row)
+        if self._broken is None:
+            self._writer.state(change, self._out)
+            if len(self._out) > _FLUSH_BYTES:
+                self._flush()
+        else:
+            self._skip(1)
+
+    def _resync(self, change: Resync) -> None:
+        self._last_ns = max(self._last_ns, change.at_ns)
+        seen = [*change.added, *(row for row, _ in change.changed)]
+        for row in seen:
+            self._told[row.id] = _told(row)
+        for row in change.removed:
+            self._told.pop(row.id, None)
+        if self._broken is not None:
+            self._skip(1 + len(seen) + len(change.removed))
+            return
+        counts = len(change.added), len(change.removed), len(change.changed)
+        self._writer.resync(change.at_ns, counts, self._out)
+        for row in change.removed:
+            self._writer.gone(row, change.at_ns, self._out)
+        for row in seen:
+            self._writer.seen(row, change.at_ns, self._out)
+
+    def _reconcile(self) -> None:
+        """Tell of rows that no transition told of."""
+        journal = self._table.journal
+        if not journal:
+            return
+        table, told = self._table, self._told
+        for row_id, row in journal.items():
+            if row_id in table:
+                now = _told(row)
+                if told.get(row_id) != now:
+                    told[row_id] = now
+                    self._silent(row, True)
+            elif told.pop(row_id, None) is not None:
+                self._silent(row, False)
+        if journal is self._journal:
+            journal.clear()
+
+    def _silent(self, row: Row, alive: bool) -> None:
+        if self._broken is not None:
+            self._skip(1)
+        elif alive:
+            self._writer.seen(row, self._last_ns, self._out)
+        else:
+            self._writer.gone(row, self._last_ns, self._out)
+
+    def _skip(self, lines: int) -> None:
+        """Lines that there is no use in making: the file cannot be written now."""
+        self._writer.seq += lines
+        self.unwritten += lines
+        self._hole += lines
+
+    # The file.
+
+    def _tend(self) -> None:
+        """Flush, checkpoint, rotate, or try again, when it is time."""
+        now = time.monotonic_ns()
+        if self._broken is not None:
+            if now >= self._retry_ns:
+                self._try_again(now)
+            return
+        rows = len(self._table)
+        if self._since >= max(_CHECKPOINT_EVENTS, 4 * rows) or (
+            now - self._checkpoint_ns >= _CHECKPOINT_NS and self._since >= rows and self._since
+        ):
+            self._checkpoint()
+        if now - self._flushed_ns >= _FLUSH_NS or len(self._out) > _FLUSH_BYTES:
+            self._flush()
+            self._flushed_ns = now
+        if self._rotate is not None and self._file.size >= self._rotate:
+            self._next_file()
+
+    def _checkpoint(self) -> None:
+        offset = clock_offset()
+        if abs(offset - self._writer.offset_ns) > _CLOCK_STEP_NS:
+            self._writer.offset_ns = offset
+        self._writer.checkpoint(list(self._table), self._last_ns, self._hole, self._out)
+        self._since = 0
+        self._checkpoint_ns = time.monotonic_ns()
+
+    def _flush(self) -> None:
+        if not self._out:
+            return
+        lines = self._out.count(b"\n")
+        try:
+            self._file.write(self._out)
+        except OSError as error:
+            self.unwritten += lines
+            self._hole += lines
+            if self._broken is None:
+                _say(f"cannot write {self._path}: {error.strerror}: tracing goes on, the recording has a hole here")
+            self._broken = error.strerror or "error"
+            self._retry_ns = time.monotonic_ns() + _RETRY_NS
+        else:
+            self.lines += lines
+            self._broken = None
+        self._out.clear()
+
+    def _try_again(self, now_ns: int) -> None:
+        reason, hole, unwritten = self._broken, self._hole, self.unwritten
+        if not self._file.size:
+            self._write_meta()
+        self._checkpoint()
+        self._flush()
+        if self._broken is None:
+            _say(f"{self._path} is written again: {hole} lines are missing")
+            self._hole = 0
+            self._flushed_ns = now_ns
+        else:
+            # The attempt's own lines were never due.
+            self._broken, self._hole, self.unwritten = reason, hole, unwritten
+
+    def _write_meta(self) -> None:
+        if self._meta is not None:
+            now = self._last_ns
+            ts = timestamp(now + self._writer.offset_ns)
+            self._writer.meta(msgspec.structs.replace(self._meta, ts=ts, mono_ns=now), self._out)
+
+    # Rotation.
+
+    def _next_file(self) -> None:
+        self._shift()
+        try:
+            following = RecordFile(self._path)
+        except SstraceError as error:
+            _say(f"{error}: the recording goes on in the file that was renamed")
+            self._rotate = None
+            return
+        self._file.close()
+        self._file = following
+        if self._meta is not None:
+            self._meta = msgspec.structs.replace(self._meta, part=(self._meta.part or 0) + 1)
+        self._write_meta()
+        self._checkpoint()
+        self._flush()
+
+    def _shift(self) -> None:
+        """Give the file that bears the name a number, and drop what is too old."""
+        parts = older_parts(self._path)
+        number = parts[-1][0] + 1 if parts else 1
+        path = Path(self._path)
+        try:
+            if path.is_file() and path.stat().st_size:
+                path.rename(numbered(self._path, number))
+                parts.append((number, numbered(self._path, number)))
+        except OSError as error:
+            _say(f"cannot rename {self._path}: {error.strerror}: it is written anew")
+        if self._keep is not None:
+            for _, old in parts[: max(len(parts) + 1 - self._keep, 0)]:
+                with suppress(OSError):
+                    Path(old).unlink()
+
+
+def _told(row: Row) -> Told:
+    return row.state, row.sport, row.dport, row.src, row.dst, row.v6only
+
+
+def _say(sentence: str) -> None:
+    with suppress(OSError):
+        os.write(2, f"sstrace: {sentence}\n".encode(errors="surrogateescape"))
