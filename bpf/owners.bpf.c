@@ -111,6 +111,11 @@ RAW_TRACEPOINT_PROBE(walk)
 		read_tables(cursor);
 	}
 	for (int i = 0; i < STEPS; i++) {
+		/*
+		 * Nothing may be loaded ahead for the next step: the compiler would put that at the loop's foot, to fall from there into
+		 * its head, and the verifiers of Linux 5.10 and 6.1 (check_cfg) take a way back only by a jump.
+		 */
+		asm volatile("" ::: "memory");
 		if (cursor->fd >= cursor->size) {
 			READ(next, cursor->task, OFF_task_tasks);
 			cursor->task = next - OFF_task_tasks;
