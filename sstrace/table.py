@@ -30,6 +30,7 @@ __all__ = ["IPPROTO_TCP", "Resync", "Row", "SocketTable", "Transition"]
 
 IPPROTO_TCP = 6
 
+_ANY6 = bytes(16)
 _MAPPED = bytes(10) + b"\xff\xff"
 _CLOSE, _LISTEN, _SYN_RECV = int(State.CLOSE), int(State.LISTEN), int(State.SYN_RECV)
 _FIN_WAIT2, _TIME_WAIT, _SYN_SENT = int(State.FIN_WAIT2), int(State.TIME_WAIT), int(State.SYN_SENT)
@@ -141,7 +142,8 @@ class SocketTable:
 
     def vague(self) -> list[Row]:
         """Rows of which events cannot tell all, so somebody has to look: FIN-WAIT-2 in a timewait socket, which may
-        turn TIME-WAIT without an event, and listeners whose port was chosen after listen(2) had reported them.
+        turn TIME-WAIT without an event, listeners whose port was chosen after listen(2) had reported them, and
+        listeners on the IPv6 wildcard, of which no event says whether IPv4 is meant too.
         """
         return list(self._vague.values())
 
@@ -193,7 +195,7 @@ class SocketTable:
         if new == _LISTEN:
             if fact.ino is not None:
                 self._by_ino[fact.ino] = row
-            if row.sport == 0:
+            if row.sport == 0 or (row.v6only is None and row.src == _ANY6):
                 self._vague[row.id] = row
         return self._transition(fact, row, old, new, held)
 
@@ -385,7 +387,8 @@ class SocketTable:
             self._changed.append((row, row.state))
             row.state = found.state
             row.since_ns, row.exact = self._sweep_began, False
-        row.cookie, row.ino, row.sport = found.cookie, found.ino, found.sport
+        row.cookie, row.ino, row.family = found.cookie, found.ino, found.family
+        row.src, row.sport, row.dst, row.dport = found.src, found.sport, found.dst, found.dport
         self._index(row)
         if kind is Kind.TIMEWAIT and found.state == _FIN_WAIT2:
             self._vague[row.id] = row
@@ -411,6 +414,8 @@ class SocketTable:
             self._bury(row)
         removed += self._replaced
         self._sweeping = False
+        if fact.complete:
+            self._handed_over.clear()  # of each, the close was lost, or will find its timewait socket's row
         self._dead.clear()
         self._dead_listeners.clear()
         added, changed = self._added, self._changed
@@ -426,6 +431,8 @@ class SocketTable:
         if row.state == _LISTEN:
             self._forget_keys(row)
             row.sport = found.sport
+            if found.extras is not None:
+                row.v6only = found.extras.v6only
             self._index(row)
             self._vague.pop(row.id, None)
             return None
@@ -445,15 +452,17 @@ class SocketTable:
             row = self._by_ino.get(fact.ino)
         if row is None and fact.dport and fact.sport and fact.old not in (_CLOSE, _LISTEN):
             row = self._by_tuple.get(_tuple_of(fact))
-        if row is not None and row.kind is Kind.REQUEST and fact.old == _SYN_RECV:
-            # Both the child's birth and the request's end were lost.
-            self._forget_keys(row)
-            row.kind, row.sk = Kind.SOCKET, None
-            self._index(row)
-        if row is None or row.kind is not Kind.SOCKET or row.sk not in (None, fact.sk):
+            if row is not None and row.kind is Kind.SOCKET and row.sk is not None:
+                self._bury(row)  # another connection was between these addresses, and its death was lost
+                row = None
+        if row is None or row.kind is Kind.TIMEWAIT:
             return None
-        row.sk = fact.sk
-        self._by_sk[fact.sk] = row
+        if row.kind is Kind.REQUEST and fact.old != _SYN_RECV:
+            return None
+        # A request's row: both the child's birth and the request's end were lost.
+        self._forget_keys(row)
+        row.kind, row.sk = Kind.SOCKET, fact.sk
+        self._index(row)
         return row
 
     def _row_of(self, fact: Changed, kind: Kind, state: int) -> Row:
@@ -579,6 +588,7 @@ def _is_stale(row: Row, fact: Changed) -> bool:
         or (row.cookie is not None and fact.cookie is not None and row.cookie != fact.cookie)
         or (fact.old == _CLOSE and row.state != _CLOSE)
         or (fact.old == _LISTEN and fact.new == _SYN_RECV)
+        or (row.state == _LISTEN) is not (fact.old == _LISTEN)
         or (row.state != _SYN_SENT and _differ(row, fact))
     )
 

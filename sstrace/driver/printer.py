@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
+from sstrace.driver.telling import Told
 from sstrace.driver.tracer import Change
 from sstrace.model import Extras, InetSocket, Lost, Names, Table
 from sstrace.query.command import Command, Selection, selects_transition
@@ -63,11 +64,13 @@ class Printer:
             self._header = False
         self.flush()
 
-    def take(self, changes: Iterable[Change]) -> None:
+    def take(self, changes: Iterable[Change | Told]) -> None:
         """Turn changes into lines, up to --count of them; all are taken, so that the table stays whole."""
         for change in changes:
             if type(change) is Transition:
                 self.state(change)
+            elif type(change) is Told:
+                (self.seen if change.alive else self.gone)(change.row, change.at_ns)
             elif type(change) is Lost:
                 self.gap(change.cpu, change.count, change.after_ns, change.before_ns)
             elif type(change) is Resync:

@@ -20,12 +20,13 @@ import msgspec
 
 from sstrace import __version__
 from sstrace.driver.printer import cgroup_text
+from sstrace.driver.telling import Telling, Told
 from sstrace.driver.tracer import Change, Tracer
 from sstrace.errors import SstraceError
-from sstrace.model import Lost, Names, State
+from sstrace.model import Lost, Names
 from sstrace.render.events import SCHEMA, EventWriter, MetaLine, timestamp
 from sstrace.sources.record import RecordFile, numbered, older_parts
-from sstrace.table import Resync, Row, Transition
+from sstrace.table import Resync, Transition
 
 __all__ = ["Recorder", "clock_offset", "describe"]
 
@@ -40,10 +41,6 @@ _CHECKPOINT_NS = 60_000_000_000
 
 _CLOCK_STEP_NS = 50_000_000
 """Clocks that have moved against each other by less are left as they are: lines must stay in order."""
-
-_CLOSE = int(State.CLOSE)
-
-Told = tuple[int, int, int, bytes, bytes, bool | None]
 
 
 def clock_offset() -> int:
@@ -96,11 +93,7 @@ class Recorder:
         self._writer = EventWriter(0, cgroup_text(names), names.ifname)
         self._meta: MetaLine | None = None
         self._out = bytearray()
-        self._told: dict[int, Told] = {}
-        self._journal: dict[int, Row] = {}
-        if self._table.journal is None:
-            self._table.journal = self._journal
-        self._last_ns = 0
+        self._telling = Telling(tracer.table)
         self._since = 0
         self._checkpoint_ns = 0
         self._flushed_ns = 0
@@ -116,34 +109,38 @@ class Recorder:
         """The first lines: the table as it is now."""
         self._meta = meta
         self._writer.offset_ns = offset_ns
-        self._last_ns = self._checkpoint_ns = self._flushed_ns = meta.mono_ns
+        self._checkpoint_ns = self._flushed_ns = meta.mono_ns
+        self._telling.begin(meta.mono_ns)
         self._writer.meta(meta, self._out)
         for row in self._table:
             self._writer.seen(row, meta.mono_ns, self._out)
-            self._told[row.id] = _told(row)
         self._flush()
 
-    def through(self, changes: Iterable[Change]) -> Iterator[Change]:
-        """The same changes, each recorded before it is handed on."""
-        for change in changes:
+    def through(self, changes: Iterable[Change]) -> Iterator[Change | Told]:
+        """The same changes, and what they leave untold, each recorded before it is handed on."""
+        writer, out = self._writer, self._out
+        for change in self._telling.through(changes):
             if type(change) is Transition:
-                self._state(change)
+                self._tracer.refresh_owners(change.row, change.at_ns)
+                self._since += 1
+            if self._broken is not None:
+                self._skip(change)
+            elif type(change) is Transition:
+                writer.state(change, out)
+                if len(out) > _FLUSH_BYTES:
+                    self._flush()
+            elif type(change) is Told:
+                (writer.seen if change.alive else writer.gone)(change.row, change.at_ns, out)
             elif type(change) is Lost:
-                self._last_ns = max(self._last_ns, change.before_ns)
-                if self._broken is None:
-                    self._writer.gap(change.cpu, change.count, change.after_ns, change.before_ns, self._out)
-                else:
-                    self._skip(1)
+                writer.gap(change.cpu, change.count, change.after_ns, change.before_ns, out)
             elif type(change) is Resync:
                 self._resync(change)
             yield change
-        self._reconcile()
         self._tend()
 
     def close(self) -> None:
         """Write what is left and end the file."""
-        if self._table.journal is self._journal:
-            self._table.journal = None
+        self._telling.close()
         if self._broken is None:
             self._flush()
         self._file.close()
@@ -157,66 +154,19 @@ class Recorder:
 
     # Lines.
 
-    def _state(self, change: Transition) -> None:
-        row = change.row
-        self._tracer.refresh_owners(row, change.at_ns)
-        self._last_ns = max(self._last_ns, change.at_ns)
-        self._since += 1
-        if change.new == _CLOSE:
-            self._told.pop(row.id, None)
-        else:
-            self._told[row.id] = _told(row)
-        if self._broken is None:
-            self._writer.state(change, self._out)
-            if len(self._out) > _FLUSH_BYTES:
-                self._flush()
-        else:
-            self._skip(1)
-
     def _resync(self, change: Resync) -> None:
-        self._last_ns = max(self._last_ns, change.at_ns)
-        seen = [*change.added, *(row for row, _ in change.changed)]
-        for row in seen:
-            self._told[row.id] = _told(row)
-        for row in change.removed:
-            self._told.pop(row.id, None)
-        if self._broken is not None:
-            self._skip(1 + len(seen) + len(change.removed))
-            return
         counts = len(change.added), len(change.removed), len(change.changed)
         self._writer.resync(change.at_ns, counts, self._out)
         for row in change.removed:
             self._writer.gone(row, change.at_ns, self._out)
-        for row in seen:
+        for row in (*change.added, *(row for row, _ in change.changed)):
             self._writer.seen(row, change.at_ns, self._out)
 
-    def _reconcile(self) -> None:
-        """Tell of rows that no transition told of."""
-        journal = self._table.journal
-        if not journal:
-            return
-        table, told = self._table, self._told
-        for row_id, row in journal.items():
-            if row_id in table:
-                now = _told(row)
-                if told.get(row_id) != now:
-                    told[row_id] = now
-                    self._silent(row, True)
-            elif told.pop(row_id, None) is not None:
-                self._silent(row, False)
-        if journal is self._journal:
-            journal.clear()
-
-    def _silent(self, row: Row, alive: bool) -> None:
-        if self._broken is not None:
-            self._skip(1)
-        elif alive:
-            self._writer.seen(row, self._last_ns, self._out)
-        else:
-            self._writer.gone(row, self._last_ns, self._out)
-
-    def _skip(self, lines: int) -> None:
-        """Lines that there is no use in making: the file cannot be written now."""
+    def _skip(self, change: Change | Told) -> None:
+        """Count the lines that there is no use in making: the file cannot be written now."""
+        lines = 1
+        if type(change) is Resync:
+            lines += len(change.added) + len(change.removed) + len(change.changed)
         self._writer.seq += lines
         self.unwritten += lines
         self._hole += lines
@@ -245,7 +195,7 @@ class Recorder:
         offset = clock_offset()
         if abs(offset - self._writer.offset_ns) > _CLOCK_STEP_NS:
             self._writer.offset_ns = offset
-        self._writer.checkpoint(list(self._table), self._last_ns, self._hole, self._out)
+        self._writer.checkpoint(list(self._table), self._telling.last_ns, self._hole, self._out)
         self._since = 0
         self._checkpoint_ns = time.monotonic_ns()
 
@@ -283,7 +233,7 @@ class Recorder:
 
     def _write_meta(self) -> None:
         if self._meta is not None:
-            now = self._last_ns
+            now = self._telling.last_ns
             ts = timestamp(now + self._writer.offset_ns)
             self._writer.meta(msgspec.structs.replace(self._meta, ts=ts, mono_ns=now), self._out)
 
@@ -320,10 +270,6 @@ class Recorder:
             for _, old in parts[: max(len(parts) + 1 - self._keep, 0)]:
                 with suppress(OSError):
                     Path(old).unlink()
-
-
-def _told(row: Row) -> Told:
-    return row.state, row.sport, row.dport, row.src, row.dst, row.v6only
 
 
 def _say(sentence: str) -> None:

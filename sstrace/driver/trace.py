@@ -4,12 +4,13 @@ import os
 import select
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from sstrace.driver.printer import Printer
 from sstrace.driver.record import Recorder, clock_offset, describe
 from sstrace.driver.stop import Stopped, touch
-from sstrace.driver.tracer import Tracer
+from sstrace.driver.telling import Telling, Told
+from sstrace.driver.tracer import Change, Tracer
 from sstrace.query import options
 from sstrace.query.command import Command
 from sstrace.sources.names import SystemNames
@@ -42,6 +43,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         if command.own.ready_file is not None:
             touch(command.own.ready_file)
         trace.begin(meta, tracer.table, now)
+        tell = _telling(command, tracer, recorder, now)
         end = time.monotonic_ns() + command.own.duration_ns if command.own.duration_ns is not None else None
         reader = select.poll()
         reader.register(1, 0)  # only what is always reported: POLLERR once a pipe has no reader
@@ -51,10 +53,10 @@ def run(command: Command, env: Mapping[str, str]) -> int:
                 left = min(left, (end - time.monotonic_ns()) / 1e9)
                 if left <= 0:
                     break
-            trace.take(recorder.through(tracer.poll(left)) if recorder is not None else tracer.poll(left))
+            trace.take(tell(tracer.poll(left)))
             trace.flush()
         if not trace.full:
-            trace.take(recorder.through(tracer.settle()) if recorder is not None else tracer.settle())
+            trace.take(tell(tracer.settle()))
             trace.flush()
     except BrokenPipeError:
         # The reader has gone (head, less): a quiet end. stdout must not be flushed into the closed pipe at exit.
@@ -65,6 +67,19 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             recorder.close()
     _summary(tracer, recorder)
     return 0
+
+
+def _telling(
+    command: Command, tracer: Tracer, recorder: Recorder | None, now_ns: int
+) -> Callable[[Iterable[Change]], Iterable[Change | Told]]:
+    """What changes go through on their way to the printer."""
+    if recorder is not None:
+        return recorder.through
+    if not command.own.json:
+        return iter
+    telling = Telling(tracer.table)
+    telling.begin(now_ns)
+    return telling.through
 
 
 def _summary(tracer: Tracer, recorder: Recorder | None) -> None:
