@@ -1,7 +1,7 @@
 """Makes sock_diag answers: the bytes that TCPDIAG_FILE takes, so that ss itself can say how a socket is to be printed.
 
-``random_dump`` mixes plausible and absurd values of every attribute, because ss's conditions ("not zero", "not 3", "below
-65535") are met only by such. Layouts: include/uapi/linux/{inet_diag,tcp,mptcp,tls}.h.
+``random_dump`` mixes plausible and absurd values of every attribute, because ss's conditions ("not zero", "not 3",
+"below 65535") are met only by such. Layouts: include/uapi/linux/{inet_diag,tcp,mptcp,tls}.h.
 """
 
 import random
@@ -43,11 +43,14 @@ def message(
 def number(rng: random.Random, bits: int = 32) -> int:
     """A number that may matter: zeros, small ones, edges, and anything."""
     top = (1 << bits) - 1
-    return rng.choice([0, 0, 1, 2, 3, 10, 999, 1000, 65535, rng.randint(0, 10**6), top >> 1, top, rng.randint(0, top)]) & top
+    return (
+        rng.choice([0, 0, 1, 2, 3, 10, 999, 1000, 65535, rng.randint(0, 10**6), top >> 1, top, rng.randint(0, top)])
+        & top
+    )
 
 
 def tcp_info(rng: random.Random) -> bytes:
-    """struct tcp_info of any length a kernel has had, with values of any kind."""
+    """Struct tcp_info of any length a kernel has had, with values of any kind."""
     calm = rng.random() < 0.7
 
     def u32() -> int:
@@ -119,7 +122,9 @@ def attributes(rng: random.Random, *, md5: bool = True) -> bytes:
         for _ in range(rng.randint(1, 3)):
             key = bytes(rng.choice([65, 92, 44, 32, 0, 10, 200, 126]) for _ in range(rng.randint(1, 9)))
             v6 = rng.random() < 0.5
-            keys += struct.pack("=BBH16s80s", 10 if v6 else 2, rng.choice([0, 24, 128]), len(key), rng.randbytes(16), key)
+            keys += struct.pack(
+                "=BBH16s80s", 10 if v6 else 2, rng.choice([0, 24, 128]), len(key), rng.randbytes(16), key
+            )
         maybe(18, keys, 0.1)
     maybe(19, ulp(rng), 0.3)
     maybe(22, struct.pack("=H", rng.randint(0, 0xFFFF) & 0x7FF))

@@ -49,9 +49,10 @@ _USER_HZ = 100
 """Ticks a second in /proc/net/tcp: USER_HZ on every architecture of today."""
 
 
-def netid(socket: InetSocket) -> str:
+def netid(socket: InetSocket, dialect: Dialect) -> str:
     """Text of the Netid column: the protocol the kernel names, else that of the table; ``???`` when it has no name."""
-    return _NETID.get(_protocol(socket), "???")
+    protocol = _protocol(socket)
+    return _NETID.get(protocol, "???") if protocol != 33 or dialect.dccp else "???"
 
 
 def _protocol(socket: InetSocket) -> int:
@@ -144,7 +145,10 @@ class InetCells:
             rest = (
                 self._from_proc(socket) if socket.proc is not None else "".join([part(socket) for part in self._parts])
             )
-        name, state = netid(socket), STATE_TEXT[socket.state] if socket.state < len(STATE_TEXT) else "UNDEF"
+        name, state = (
+            netid(socket, self._context.dialect),
+            STATE_TEXT[socket.state] if socket.state < len(STATE_TEXT) else "UNDEF",
+        )
         if name == "sctp":
             if self._association and self._association == socket.ino:
                 name, state = (

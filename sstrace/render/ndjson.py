@@ -584,7 +584,7 @@ class Lines:
         context, show = self._context, self._context.show
         line = self._inet_type(
             ts=self._ts,
-            netid=netid(row),
+            netid=netid(row, context.dialect),
             family=_FAMILIES.get(row.family, str(row.family)),
             state=_state(row.state),
             src=self._address(row.src),

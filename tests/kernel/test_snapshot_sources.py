@@ -97,7 +97,7 @@ FROM_PROC = [
 ]
 
 
-@pytest.mark.parametrize(("env", "words"), FROM_PROC, ids=lambda value: str(value))
+@pytest.mark.parametrize(("env", "words"), FROM_PROC, ids=str)
 def test_files_of_proc(bench: parity.Bench, keeper: parity.ZooKeeper, env: dict[str, str], words: str) -> None:
     keeper.keep_fresh()
     outcome = bench.compare(shlex.split(words), env=env)
