@@ -38,4 +38,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         from sstrace.driver import doctor
 
         return doctor.run(command, env)
+    if command.mode is Mode.WATCH:
+        from sstrace.driver import watch
+
+        return watch.run(command, env)
     raise UsageError(f"--{command.mode.value} is not there yet")

@@ -1,0 +1,505 @@
+"""The rows that a watcher looks at: those of the live table that the filter lets pass, in order, marked and counted.
+
+Enters: the live table's transitions and its journal, as they come. Leaves: a slice of rows, and numbers. No I/O and no
+clock: every time is an argument.
+
+Cost. A hundred thousand rows are kept in order so that a picture needs no look at those outside the screen. News is
+only noted when it comes; ``fold`` puts it in order once a picture, one by one when it concerns few rows, by one merge
+when many. What comes and goes between two pictures never enters the order, but for the last ``_LINGER_MOST`` of them.
+"""
+
+import copy
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from heapq import heapify, heappop, heappush
+from typing import Literal
+
+import msgspec
+
+from sstrace.model import Extras, InetSocket, State, Table
+from sstrace.query.filter import Chain, Expr, Held, Not
+from sstrace.query.match import Predicate
+from sstrace.table import IPPROTO_TCP, Row, Transition
+
+__all__ = ["SORTS", "Entry", "Mark", "Order", "Tally", "Verdict", "Watched", "socket_of", "thresholds"]
+
+_CLOSE, _LISTEN, _TIME_WAIT = int(State.CLOSE), int(State.LISTEN), int(State.TIME_WAIT)
+_ESTABLISHED, _SYN_SENT, _SYN_RECV = int(State.ESTABLISHED), int(State.SYN_SENT), int(State.SYN_RECV)
+
+_LINGER_MOST = 1000
+"""Closed rows that stay to be seen; in a storm the screen holds fewer than that anyway."""
+
+_DUE_SLACK = 65536
+"""So many dates of dead or changed rows may wait before they are weeded out."""
+
+_RANK = bytes.maketrans(bytes([10, 2, 3, 1, 8, 9, 4, 5, 11, 6, 7]), bytes(range(11)))
+"""State number → place in the order of states: a connection's life, listeners first."""
+
+Mark = Literal["+", "*", "-", " "]
+"""New, changed its state, closed; a blank: none of these since the last mark faded."""
+
+
+class Entry(msgspec.Struct, gc=False):
+    """One row that the filter lets pass."""
+
+    row: Row
+    state: int
+    """The state that it is counted in; of a closed row the one that it closed from."""
+    shown: bool
+    """Whether its state is among those asked for, so that it has a place in the order."""
+    key: bytes
+    mark: Mark
+    mark_ns: int
+    cause: str | None = None
+    """Of a closed row: why it closed."""
+    held_ns: int | None = None
+    """Of a closed row: how long it had been in the state it closed from."""
+
+
+class Tally(msgspec.Struct):
+    """What has happened to the rows that the filter lets pass, since the start."""
+
+    opened: int = 0
+    """Connections that were established."""
+    closed: int = 0
+    """Established connections that ended in order, counted when TIME-WAIT or CLOSE came."""
+    failed: int = 0
+    """Connections that were never established, or were cut: reset, timed out, unreachable, killed."""
+
+
+_IN_ORDER = frozenset(
+    (None, "fin-by-us", "fin-by-peer", "closed", "disconnected", "timeout-fin-wait-2", "expired", "reused", "unknown")
+)
+"""Causes of a close that are no failure."""
+
+
+def tally(counts: Tally, change: Transition) -> None:
+    """Count one transition."""
+    old, new = change.old, change.new
+    if new == _ESTABLISHED:
+        counts.opened += 1
+    elif new == _TIME_WAIT:
+        counts.closed += 1
+    elif new == _CLOSE and old not in (_LISTEN, _TIME_WAIT):
+        if old in (_SYN_SENT, _SYN_RECV) or change.cause not in _IN_ORDER:
+            counts.failed += 1
+        else:
+            counts.closed += 1
+
+
+# Sorting. Keys are bytes: they compare fast, and ties end at the row's id.
+
+
+def _local(row: Row) -> bytes:
+    return b"%c%b%b" % (len(row.src), row.src, row.sport.to_bytes(2, "big"))
+
+
+def _peer(row: Row) -> bytes:
+    return b"%c%b%b" % (len(row.dst), row.dst, row.dport.to_bytes(2, "big"))
+
+
+def _by_state(row: Row, state: int, _at_ns: int) -> bytes:
+    return bytes((state,)).translate(_RANK) + _local(row) + _peer(row)
+
+
+def _by_local(row: Row, _state: int, _at_ns: int) -> bytes:
+    return _local(row) + _peer(row)
+
+
+def _by_peer(row: Row, _state: int, _at_ns: int) -> bytes:
+    return _peer(row) + _local(row)
+
+
+def _by_held(_row: Row, _state: int, at_ns: int) -> bytes:
+    # The latest first: what just happened is on the screen.
+    return (0xFFFF_FFFF_FFFF_FFFF - at_ns).to_bytes(8, "big")
+
+
+def _by_owner(row: Row, _state: int, _at_ns: int) -> bytes:
+    if not row.owners:
+        return b"\xff" + _local(row)
+    owner = row.owners[0]
+    return owner.comm + b"\0" + owner.pid.to_bytes(4, "big") + _local(row)
+
+
+SORTS: Mapping[str, Callable[[Row, int, int], bytes]] = {
+    "held": _by_held,
+    "state": _by_state,
+    "local": _by_local,
+    "peer": _by_peer,
+    "owner": _by_owner,
+}
+"""What rows can be sorted by → the key of (row, its state, when it came into it). The first is the default."""
+
+
+class Order:
+    """A sorted collection of (key, id) that answers "from the n-th on, so many" without looking at the rest.
+
+    A list of short sorted lists: an insertion moves at most ``_LOAD`` pointers, and to find the n-th adds up lengths.
+    """
+
+    _LOAD = 512
+
+    def __init__(self) -> None:
+        self._parts: list[list[tuple[bytes, int]]] = [[]]
+        self._last: list[tuple[bytes, int]] = []
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def reset(self, items: Iterable[tuple[bytes, int]]) -> None:
+        """Hold just these."""
+        flat = sorted(items)
+        self._size = len(flat)
+        self._parts = [flat[at : at + self._LOAD] for at in range(0, len(flat), self._LOAD)] or [[]]
+        self._last = [part[-1] for part in self._parts if part]
+
+    def merge(self, gone: Collection[tuple[bytes, int]], come: Iterable[tuple[bytes, int]]) -> None:
+        """Many at once: one pass over all, and a merge of two runs."""
+        flat = [item for part in self._parts for item in part if item not in gone]
+        flat += sorted(come)
+        self.reset(flat)
+
+    def add(self, item: tuple[bytes, int]) -> None:
+        """One more, which it must not hold yet."""
+        self._size += 1
+        if not self._last:
+            self._parts, self._last = [[item]], [item]
+            return
+        at = min(bisect_left(self._last, item), len(self._last) - 1)
+        part = self._parts[at]
+        insort(part, item)
+        if len(part) > 2 * self._LOAD:
+            self._parts[at : at + 1] = [part[: self._LOAD], part[self._LOAD :]]
+            self._last[at : at + 1] = [part[self._LOAD - 1], part[-1]]
+        else:
+            self._last[at] = part[-1]
+
+    def remove(self, item: tuple[bytes, int]) -> None:
+        """One less, which it must hold."""
+        at = bisect_left(self._last, item)
+        part = self._parts[at]
+        where = bisect_left(part, item)
+        assert part[where] == item
+        del part[where]
+        self._size -= 1
+        if part:
+            self._last[at] = part[-1]
+        else:
+            del self._parts[at], self._last[at]
+            if not self._parts:
+                self._parts = [[]]
+
+    def ids(self, start: int, count: int, *, backwards: bool = False) -> list[int]:
+        """The ids from place ``start`` on, at most ``count``; ``backwards`` counts places from the end."""
+        if backwards:
+            stop = self._size - start
+            return [item[1] for item in reversed(self._slice(max(0, stop - count), stop))]
+        return [item[1] for item in self._slice(start, start + count)]
+
+    def _slice(self, start: int, stop: int) -> list[tuple[bytes, int]]:
+        found: list[tuple[bytes, int]] = []
+        at = 0
+        for part in self._parts:
+            if at >= stop:
+                break
+            if at + len(part) > start:
+                found += part[max(0, start - at) : stop - at]
+            at += len(part)
+        return found
+
+
+# Filters.
+
+
+def socket_of(row: Row, state: int | None = None) -> InetSocket:
+    """A row as filters and cell makers read it; its queues and timers are not known, and so are 0 here."""
+    return InetSocket(
+        table=Table.TCP,
+        family=row.family,
+        state=row.state if state is None else state,
+        ino=row.ino,
+        cookie=row.cookie or 0,
+        src=row.src,
+        sport=row.sport,
+        dst=row.dst,
+        dport=row.dport,
+        uid=row.uid,
+        ifindex=row.ifindex,
+        extras=Extras(v6only=row.v6only, cgroup_id=row.cgroup),
+    )
+
+
+def thresholds(expression: Expr | None) -> tuple[int, ...]:
+    """The durations after which the answer of a filter may change without an event: those of its ``held`` tests."""
+    if isinstance(expression, Held):
+        # "at most" holds up to and with the duration, "at least" from it on.
+        return (expression.ns if expression.at_least else expression.ns + 1,)
+    if isinstance(expression, Not):
+        return thresholds(expression.inner)
+    if isinstance(expression, Chain):
+        found = set(thresholds(expression.first))
+        for _, test in expression.rest:
+            found.update(thresholds(test))
+        return tuple(sorted(found))
+    return ()
+
+
+class Verdict:
+    """Whether a row is let pass. ``compile_filter`` makes a predicate of an expression and of who answers ``held``."""
+
+    def __init__(
+        self,
+        families: int,
+        expression: Expr | None = None,
+        compile_filter: Callable[[Expr, Callable[[object], int | None]], Predicate | None] | None = None,
+    ) -> None:
+        self._families = families
+        self._since_ns = 0
+        self.now_ns = 0
+        self.thresholds = thresholds(expression)
+        self._match: Predicate | None = None
+        if expression is not None and compile_filter is not None:
+            self._match = compile_filter(expression, lambda _socket: self.now_ns - self._since_ns)
+
+    def __call__(self, row: Row) -> bool:
+        """At ``now_ns``. The time in a state that is older than the trace counts from the trace's start."""
+        if not self._families >> row.family & 1 or row.protocol != IPPROTO_TCP:
+            return False
+        if self._match is None:
+            return True
+        self._since_ns = row.since_ns
+        return self._match(socket_of(row))
+
+
+class _Moves(msgspec.Struct):
+    """What one ``fold`` will do to the order."""
+
+    now_ns: int
+    gone: set[tuple[bytes, int]] = msgspec.field(default_factory=set)
+    come: dict[int, bytes] = msgspec.field(default_factory=dict)
+
+
+class Watched:
+    """The view. ``states``: mask of the states to list; rows in others are counted all the same."""
+
+    def __init__(self, verdict: Verdict, states: int, *, fade_ns: int) -> None:
+        self.verdict = verdict
+        self.states = states
+        self.sort = next(iter(SORTS))
+        self.backwards = False
+        self.tally = Tally()
+        self._fade_ns = fade_ns
+        self._entries: dict[int, Entry] = {}
+        self._order = Order()
+        self._counts = [0] * 16
+        self._news: dict[int, Row] = {}
+        self._ends: dict[int, Transition] = {}
+        self._marked: deque[tuple[int, int]] = deque()
+        self._lingering: deque[int] = deque()
+        # (when the clock may change the filter's answer, a number that makes it unique, the row, its since_ns)
+        self._due: list[tuple[int, int, Row, int]] = []
+        self._due_number = 0
+        self._due_most = _DUE_SLACK
+        self.changes = 0
+        """Transitions of rows that the filter lets pass, since the start."""
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @property
+    def known(self) -> int:
+        """Rows that the filter lets pass, whatever their state; closed ones that linger are not counted."""
+        return sum(self._counts)
+
+    def counts(self) -> list[tuple[int, int]]:
+        """(state, how many rows the filter lets pass), those that exist, in the order of a connection's life."""
+        found = [(state, count) for state, count in enumerate(self._counts) if count]
+        return sorted(found, key=lambda item: bytes((item[0],)).translate(_RANK))
+
+    def reset(self, rows: Iterable[Row], now_ns: int) -> None:
+        """Begin again with these rows, none of them marked."""
+        self._entries.clear()
+        self._counts = [0] * 16
+        self._news.clear()
+        self._ends.clear()
+        self._marked.clear()
+        self._lingering.clear()
+        self._due.clear()
+        self.verdict.now_ns = now_ns
+        for row in rows:
+            self._await(row, now_ns)
+            if self.verdict(row):
+                self._entries[row.id] = Entry(row, row.state, False, b"", " ", now_ns)
+                self._counts[row.state] += 1
+        self.resort()
+
+    def resort(self) -> None:
+        """Put the rows in order anew, after ``sort`` or ``states`` was changed."""
+        make, states = SORTS[self.sort], self.states
+        for entry in self._entries.values():
+            row = entry.row
+            entry.key = make(row, entry.state, entry.mark_ns if entry.mark == "-" else row.since_ns)
+            entry.shown = bool(states >> entry.state & 1)
+        self._order.reset((entry.key, number) for number, entry in self._entries.items() if entry.shown)
+
+    def note(self, change: Transition) -> None:
+        """A transition, as soon as it comes."""
+        row = change.row
+        self._news[row.id] = row
+        if change.new == _CLOSE:
+            self._ends[row.id] = change
+        if row.id in self._entries or self.verdict(row):
+            self.changes += 1
+            tally(self.tally, change)
+
+    def fold(self, journal: dict[int, Row], alive: Callable[[int], bool], now_ns: int) -> None:
+        """Bring the view up to ``now_ns``: what was noted, what the table's ``journal`` tells (which is emptied), what
+        the clock alone changes, and marks that fade. ``alive``: whether the table still has the row of an id.
+        """
+        self.verdict.now_ns = now_ns
+        news, self._news = self._news, {}
+        news.update(journal)
+        journal.clear()
+        while self._due and self._due[0][0] <= now_ns:
+            row = heappop(self._due)[2]
+            news.setdefault(row.id, row)
+        moves = _Moves(now_ns)
+        gone, come = moves.gone, moves.come
+        self._fade(now_ns, gone)
+        for number, row in news.items():
+            self._place(row, alive(number), moves)
+        while len(self._lingering) > _LINGER_MOST:
+            number = self._lingering.popleft()
+            if come.pop(number, None) is None:
+                self._drop(number, gone)
+            else:
+                del self._entries[number]  # it never came into the order
+        self._ends.clear()
+        if len(self._due) > self._due_most:
+            self._due = [date for date in self._due if date[2].since_ns == date[3] and alive(date[2].id)]
+            heapify(self._due)
+            self._due_most = 2 * len(self._due) + _DUE_SLACK
+        # One by one costs some 4 µs each, a pass over all 0.2 µs for each row that there is.
+        if (len(gone) + len(come)) * 16 > len(self._order):
+            self._order.merge(gone, [(key, number) for number, key in come.items()])
+        else:
+            for item in gone:
+                self._order.remove(item)
+            for number, key in come.items():
+                self._order.add((key, number))
+
+    def _place(self, row: Row, alive: bool, moves: _Moves) -> None:
+        """One row of which there is news: what it means for the view."""
+        number, now_ns, gone, come = row.id, moves.now_ns, moves.gone, moves.come
+        entry = self._entries.get(number)
+        if not alive:
+            self._end(row, entry, moves)
+            return
+        self._await(row, now_ns)
+        if not self.verdict(row):
+            self._drop(number, gone)
+            return
+        state = row.state
+        shown = bool(self.states >> state & 1)
+        key = SORTS[self.sort](row, state, row.since_ns)
+        if entry is None:
+            self._entries[number] = Entry(row, state, shown, key, "+", now_ns)
+            self._counts[state] += 1
+            self._marked.append((now_ns, number))
+            if shown:
+                come[number] = key
+            return
+        if state != entry.state:
+            self._counts[entry.state] -= 1
+            self._counts[state] += 1
+            entry.state = state
+            if entry.mark != "+":  # new goes before changed: both are news of the same moment
+                entry.mark = "*"
+            entry.mark_ns = now_ns
+            self._marked.append((now_ns, number))
+        if key != entry.key or shown != entry.shown:
+            if entry.shown:
+                gone.add((entry.key, number))
+            if shown:
+                come[number] = key
+            entry.key, entry.shown = key, shown
+
+    def _end(self, row: Row, entry: Entry | None, moves: _Moves) -> None:
+        """A row has died: it lingers, marked, unless nobody could have seen it or nothing tells how it ended."""
+        number, now_ns = row.id, moves.now_ns
+        end = self._ends.get(number)
+        state = entry.state if entry is not None else end.old if end is not None else _CLOSE
+        if end is None or not self.states >> state & 1 or (entry is None and not self.verdict(row)):
+            self._drop(number, moves.gone)
+            return
+        key = SORTS[self.sort](row, state, now_ns)
+        if entry is None:
+            entry = self._entries[number] = Entry(row, state, True, key, "-", now_ns)
+            moves.come[number] = key
+        else:
+            if entry.mark == "-":
+                return
+            self._counts[state] -= 1
+            entry.mark, entry.mark_ns = "-", now_ns
+            if key != entry.key:
+                moves.gone.add((entry.key, number))
+                moves.come[number] = entry.key = key
+        entry.cause, entry.held_ns = end.cause, end.held_ns
+        self._marked.append((now_ns, number))
+        self._lingering.append(number)
+
+    def _drop(self, number: int, gone: set[tuple[bytes, int]]) -> None:
+        entry = self._entries.pop(number, None)
+        if entry is None:
+            return
+        if entry.mark != "-":
+            self._counts[entry.state] -= 1
+        if entry.shown:
+            gone.add((entry.key, number))
+
+    def _fade(self, now_ns: int, gone: set[tuple[bytes, int]]) -> None:
+        """Take away marks that have been seen, and with theirs the closed rows."""
+        marked = self._marked
+        while marked and marked[0][0] + self._fade_ns <= now_ns:
+            at_ns, number = marked.popleft()
+            entry = self._entries.get(number)
+            if entry is not None and entry.mark_ns == at_ns:
+                if entry.mark == "-":
+                    self._drop(number, gone)
+                else:
+                    entry.mark = " "
+        while self._lingering and self._lingering[0] not in self._entries:
+            self._lingering.popleft()
+
+    def _await(self, row: Row, now_ns: int) -> None:
+        """Note when the clock alone may change the filter's answer for this row."""
+        for ns in self.verdict.thresholds:
+            if row.since_ns + ns > now_ns:
+                self._due_number += 1
+                heappush(self._due, (row.since_ns + ns, self._due_number, row, row.since_ns))
+
+    def rekey(self, rows: Iterable[Row]) -> None:
+        """These may have moved in the order without a transition: they are put in their places at the next ``fold``."""
+        for row in rows:
+            self._news[row.id] = row
+
+    def rows(self, start: int, count: int) -> list[Entry]:
+        """The entries of one screen."""
+        entries = self._entries
+        return [entries[number] for number in self._order.ids(start, count, backwards=self.backwards)]
+
+    def frozen(self) -> "Watched":
+        """A copy that the table's further life does not touch; sort it, filter it by states, look at it."""
+        other = Watched(self.verdict, self.states, fade_ns=self._fade_ns)
+        other.sort, other.backwards, other.changes = self.sort, self.backwards, self.changes
+        other.tally = copy.copy(self.tally)
+        other._counts = list(self._counts)
+        for number, entry in self._entries.items():
+            clone = copy.copy(entry)
+            clone.row = copy.copy(entry.row)
+            other._entries[number] = clone
+        other.resort()
+        return other
