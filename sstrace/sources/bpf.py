@@ -375,13 +375,13 @@ def _compile(source: Source, macros: Mapping[str, int]) -> Bundle:
     # bcc loads and attaches by function name as soon as it has compiled; here only the instructions are wanted.
     BPF._trace_autoload = lambda _: None
     flags = [f"-D{name}={value}" for name, value in macros.items()]
-    compiled = BPF(text=_one_file(directory / source.file), cflags=flags)
+    compiled = BPF(text=_one_file(directory / source.file).encode(), cflags=flags)
     maps = []
     for name in source.maps:
         map_flags = _F_MMAPABLE if name in source.mapped else 0
         maps.append(_map_shape(name, lib.bpf_table_fd(compiled.module, name.encode()), map_flags))
     prefix = "plain__" if source.plain else "raw_tracepoint__"
-    programs = {name: compiled.dump_func(prefix + name) for name in source.programs}
+    programs = {name: compiled.dump_func((prefix + name).encode()) for name in source.programs}
     return Bundle(programs=programs, maps=maps, plain=source.plain)
 
 

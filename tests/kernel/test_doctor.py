@@ -1,0 +1,104 @@
+"""--doctor and the ladder: what each rung still sees, and that it says what it does not."""
+
+import json
+import os
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kernel.test_serve import wait
+
+pytestmark = [pytest.mark.root, pytest.mark.bpf]
+
+
+def test_the_doctor_finds_this_machine_well(sstrace: Any) -> None:
+    visit = sstrace("--doctor")
+    assert visit.returncode == 0, visit.stdout.decode()
+    assert "Live tracing works in full." in visit.stdout.decode()
+    lines = [json.loads(line) for line in sstrace("--doctor", "--json").stdout.splitlines()]
+    assert {line["type"] for line in lines} == {"finding"}
+    assert {line["what"]: line["status"] for line in lines}["tracing"] == "ok"
+
+
+def test_without_privilege_only_privilege_is_missing(sstrace: Any) -> None:
+    visit = subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *sstrace.head, "--doctor"],
+        capture_output=True,
+        env={**os.environ, "HOME": "/nonexistent"},
+        timeout=60,
+        check=False,
+    )
+    if b"Permission denied" in visit.stderr and visit.returncode == 127:
+        pytest.skip("kernel lacks nothing, but this checkout is not readable to other users")
+    assert visit.returncode == 3, (visit.stdout.decode(), visit.stderr.decode())
+    assert b"sudo" in visit.stdout
+
+
+@pytest.mark.parametrize(
+    ("without", "sees"),
+    [
+        ("", {"port", "time-wait", "cause"}),
+        ("timers", {"cause"}),
+        ("kallsyms", set()),
+        ("btf", {"cause"}),
+        ("btf,kallsyms", set()),
+    ],
+)
+def test_a_rung_sees_what_it_says(
+    sstrace: Any,
+    netns: Any,
+    tmp_path: Path,
+    without: str,
+    sees: set[str],
+) -> None:
+    ready = tmp_path / "ready"
+    tracer = sstrace.start(
+        "--json",
+        "--ready-file",
+        str(ready),
+        "--count",
+        "11" if "time-wait" in sees else "10",
+        netns=netns,
+        env={"SSTRACE_WITHOUT": without},
+    )
+    wait(ready.exists, tracer)
+    netns.call(_one_connection)
+    output, errors = tracer.communicate(timeout=60)
+    assert tracer.returncode == 0, errors.decode()
+    assert bool(without) == (len(errors.splitlines()) > 1), errors.decode()
+    lines = [line for line in map(json.loads, output.splitlines()) if line["type"] == "state"]
+    events = [line for line in lines if "source" not in line]
+    opened = next(line for line in events if line["to"] == "SYN-SENT")
+    assert (opened["sport"] != 0) is ("port" in sees)
+    assert any(line["to"] == "TIME-WAIT" for line in events) is ("time-wait" in sees)
+    causes = [line["cause"] for line in events if line["to"] == "UNCONN" and line["sport"] != opened["dport"]]
+    causes += [line["cause"] for line in events if line["from"] == "LAST-ACK"]
+    assert ("unknown" not in causes) is ("cause" in sees)
+    steps = {(line["from"], line["to"]) for line in events}
+    assert {("SYN-SENT", "ESTAB"), ("SYN-RECV", "ESTAB"), ("ESTAB", "FIN-WAIT-1"), ("CLOSE-WAIT", "LAST-ACK")} <= steps
+
+
+def test_polling_needs_no_bpf(sstrace: Any, netns: Any, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    tracer = sstrace.start("--json", "--poll", "50ms", "--ready-file", str(ready), "--count", "1", netns=netns)
+    wait(ready.exists, tracer)
+    server = netns.call(lambda: socket.create_server(("127.0.0.1", 0)))
+    output, errors = tracer.communicate(timeout=60)
+    assert tracer.returncode == 0, errors.decode()
+    (line,) = [line for line in map(json.loads, output.splitlines()) if line["type"] == "state"]
+    assert (line["source"], line["to"], line["sport"]) == ("poll", "LISTEN", server.getsockname()[1])
+    server.close()
+
+
+def _one_connection() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        child, _ = server.accept()
+        client.shutdown(socket.SHUT_WR)
+        assert child.recv(1) == b""
+        child.close()
+        assert client.recv(1) == b""
+        client.close()

@@ -1,0 +1,332 @@
+"""A serving sstrace: its answers beside ss's, its clients good and bad, and what each of them may see."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.ss]
+
+NOBODY = 65534
+
+
+class Service:
+    """A server in a namespace of its own, with sockets in most states that stay as they are."""
+
+    def __init__(self, sstrace: Any, netns: Any, directory: Path, *options: str) -> None:
+        self.sstrace, self.netns = sstrace, netns
+        self.path = directory / "live.sock"
+        self.sockets = netns.call(_sockets)
+        ready = directory / "ready"
+        self.process = sstrace.start(f"--serve={self.path}", "--ready-file", str(ready), *options, netns=netns)
+        wait(ready.exists, self.process)
+
+    def ask(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+        result: subprocess.CompletedProcess[bytes] = self.sstrace(
+            "--snapshot", "--from", f"live:{self.path}", *arguments, netns=self.netns, **options
+        )
+        return result
+
+    def stop(self) -> str:
+        self.process.send_signal(signal.SIGINT)
+        _, errors = self.process.communicate(timeout=30)
+        for opened in self.sockets:
+            opened.close()
+        assert self.process.returncode == 0, errors
+        return str(errors.decode())
+
+
+def _sockets() -> list[socket.socket]:
+    opened: list[socket.socket] = []
+
+    def listener(family: int, address: str, *, only: int | None = None) -> socket.socket:
+        made = socket.socket(family)
+        if only is not None:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind((address, 0))
+        made.listen(7)
+        opened.append(made)
+        return made
+
+    v4 = listener(socket.AF_INET, "127.0.0.1")
+    twin = socket.socket()
+    twin.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    twin.bind(v4.getsockname())
+    twin.listen(3)
+    v6 = listener(socket.AF_INET6, "::", only=0)
+    listener(socket.AF_INET6, "::1", only=1)
+    opened.append(twin)
+    for server, address in ((v4, "127.0.0.1"), (v6, "::1"), (v6, "127.0.0.1")):
+        for _ in range(3):
+            client = socket.create_connection((address, server.getsockname()[1]))
+            opened.append(client)
+    named = socket.socket(socket.AF_UNIX)
+    named.bind("\0sstrace-serve-test")
+    named.listen(5)
+    opened.append(named)
+    # CLOSE-WAIT beside FIN-WAIT-2, and an unread byte in a receive queue.
+    pair = socket.create_connection(v6.getsockname()[:2])
+    pair.shutdown(socket.SHUT_WR)
+    opened.append(pair)
+    opened[5].send(b"unread")
+    return opened
+
+
+def wait(fact: Any, process: subprocess.Popen[bytes] | None = None, seconds: float = 30) -> None:
+    """Until ``fact()``; fails when the process ends first or the time is over."""
+    end = time.monotonic() + seconds
+    while not fact():
+        assert process is None or process.poll() is None, process.communicate()[1].decode()
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def service(sstrace: Any, module_netns: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    served = Service(sstrace, module_netns, tmp_path_factory.mktemp("serve"))
+    yield served
+    served.stop()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "-tan",
+        "-tanp",
+        "-tane",
+        "-tanm",
+        "-tlp",
+        "-tln",
+        "-tl",
+        "-ta4n",
+        "-ta6n",
+        "-tanO",
+        "-Htan",
+        "-tan state close-wait",
+        "-tan state fin-wait-2",
+        "-tan state listening",
+        "-tan exclude listening",
+        "-tan sport > :1024",
+        "-tan src 127.0.0.1",
+        "-tan dst [::1]",
+        "-tan dev lo",
+        "-uan",
+        "-xa src unix:@sstrace-serve-test",
+        "-wa",
+        "-0a",
+        "-tuanp",
+        "-h",
+        "-V",
+        "-t state nonsense",
+        "-tan src nonsense.invalid.",
+    ],
+)
+def test_the_answer_is_the_set_of_lines_that_ss_prints(service: Service, ss: Any, words: str) -> None:
+    arguments = words.split()
+    before = ss(*arguments, netns=service.netns)
+    ours = service.ask(*arguments)
+    after = ss(*arguments, netns=service.netns)
+    if before.stdout == after.stdout:
+        assert sorted(ours.stdout.splitlines()) == sorted(before.stdout.splitlines())
+    else:  # tables of the whole machine move under us: what stood before and after must be there
+        stable = set(before.stdout.splitlines()) & set(after.stdout.splitlines())
+        assert stable - set(ours.stdout.splitlines()) == set()
+    assert ours.returncode == before.returncode
+
+
+def test_the_summary_counts_as_ss_does(service: Service, ss: Any) -> None:
+    # The question itself is a unix socket, which ss's total counts too.
+    lines = ss("-s", netns=service.netns).stdout.splitlines()
+    assert service.ask("-s").stdout.splitlines()[1:] == lines[1:]
+
+
+def test_a_new_socket_is_in_the_very_next_answer(service: Service) -> None:
+    made = service.netns.call(lambda: socket.create_server(("127.0.0.1", 0)))
+    port = made.getsockname()[1]
+    assert f"127.0.0.1:{port}".encode() in service.ask("-tln").stdout
+    made.close()
+    assert f"127.0.0.1:{port}".encode() not in service.ask("-tln").stdout
+
+
+def test_held_selects_by_the_time_in_the_state(service: Service) -> None:
+    assert service.ask("-Htan", "held < 1h").stdout
+    assert service.ask("-Htan", "held > 1h").stdout == b""
+
+
+def test_the_screen_is_the_clients(service: Service) -> None:
+    wide = service.ask("-tan", "--ss-version", "7.1", env={"COLUMNS": "200"}).stdout
+    assert {len(line) for line in wide.splitlines()} == {200}
+
+
+def test_json_comes_through(service: Service) -> None:
+    lines = [json.loads(line) for line in service.ask("-tan", "--json").stdout.splitlines()]
+    assert lines
+    assert {line["type"] for line in lines} == {"seen"}
+
+
+@pytest.mark.parametrize("words", ["-N elsewhere -tan", "-tE", "-t -D /tmp/never"])
+def test_what_a_live_table_cannot_do_is_refused_in_one_sentence(service: Service, words: str) -> None:
+    answer = service.ask(*words.split())
+    assert answer.returncode != 0
+    assert len(answer.stderr.splitlines()) == 1
+    assert answer.stdout == b""
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"", b"\n", b"{}\n", b'{"argv": 1}\n', b"\xff\xfe\n", b"[" * 60_000 + b"\n", b"x" * 200_000],
+    ids=["nothing", "empty", "no argv", "argv a number", "no utf-8", "deep", "endless"],
+)
+@pytest.mark.parametrize("pipes", [0, 1, 2, 3])
+def test_garbage_harms_nobody(service: Service, garbage: bytes, pipes: int) -> None:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(30)
+        client.connect(str(service.path))
+        ends = [os.pipe() for _ in range(pipes)]
+        with suppress(OSError):
+            if garbage:
+                socket.send_fds(client, [garbage[:1]], [write for _, write in ends])
+                client.sendall(garbage[1:])
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(4096):
+                pass
+        for end in ends:
+            for fd in end:
+                os.close(fd)
+    assert service.ask("-tln").returncode == 0
+
+
+def test_files_are_no_pipes(service: Service, tmp_path: Path) -> None:
+    """A descriptor that is no pipe is not written to: the server's rights are not its client's."""
+    target = tmp_path / "target"
+    with target.open("wb") as file, socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(service.path))
+        socket.send_fds(client, [b'{"argv": ["-tan"]}\n'], [file.fileno(), file.fileno()])
+        assert client.recv(4096) == b""
+    assert target.read_bytes() == b""
+
+
+def test_clients_that_stall_or_vanish_hold_up_nobody(service: Service) -> None:
+    stalled = []
+    for number in range(20):
+        client = socket.socket(socket.AF_UNIX)
+        client.connect(str(service.path))
+        read, write = os.pipe()
+        if number % 2:
+            socket.send_fds(client, [b'{"argv": ["-tan"]}\n'], [write, write])
+        stalled.append((client, read, write))
+    assert service.ask("-tln").returncode == 0
+    for client, read, write in stalled:
+        os.close(read)
+        os.close(write)
+        client.close()
+    assert service.ask("-tln").returncode == 0
+
+
+def test_many_at_once(service: Service) -> None:
+    expected = sorted(service.ask("-tan").stdout.splitlines())
+    clients = [
+        service.sstrace.start("--snapshot", "--from", f"live:{service.path}", "-tan", netns=service.netns)
+        for _ in range(12)
+    ]
+    for client in clients:
+        output, errors = client.communicate(timeout=60)
+        assert client.returncode == 0, errors
+        assert sorted(output.splitlines()) == expected
+
+
+def test_only_root_may_connect(service: Service) -> None:
+    assert service.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_group_may_connect_and_others_see_their_own_processes_only(
+    sstrace: Any, netns: Any, tmp_path: Path, ss: Any
+) -> None:
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents:
+        if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o011)
+    served = Service(sstrace, netns, tmp_path, "--group", "nogroup")
+    try:
+        assert served.path.stat().st_mode & 0o777 == 0o660
+        everything = served.ask("-tlnp").stdout
+        assert b"users:(" in everything
+        as_member = _as_nobody(served, NOBODY, "-tlnp")
+        assert b"users:(" in as_member
+        served.path.chmod(0o666)
+        as_stranger = _as_nobody(served, 60001, "-tlnp")
+        assert b"users:(" not in as_stranger
+        assert b"LISTEN" in as_stranger
+        kept = ss("-Htan", netns=netns).stdout
+        killed = _as_nobody(served, 60001, "-K", "-tan")
+        assert b"ESTAB" not in killed, "only root may kill"
+        assert sorted(ss("-Htan", netns=netns).stdout.splitlines()) == sorted(kept.splitlines())
+    finally:
+        served.stop()
+
+
+def _as_nobody(served: Service, gid: int, *arguments: str) -> bytes:
+    """Ask as user nobody in a group, speaking the protocol ourselves: the client program may not be readable to it."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(read)
+            os.setgroups([])
+            os.setresgid(gid, gid, gid)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            with socket.socket(socket.AF_UNIX) as client, open(os.devnull, "wb"):
+                client.connect(str(served.path))
+                request = json.dumps({"argv": ["--snapshot", "--from", "live", *arguments], "ss": "6.1"})
+                _, errors = os.pipe()
+                socket.send_fds(client, [request.encode() + b"\n"], [write, errors])
+                os.close(write)
+                client.recv(4096)
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as answer:
+        output = answer.read()
+    os.waitpid(child, 0)
+    return output
+
+
+def test_a_stale_socket_file_is_replaced_and_a_live_one_is_not(sstrace: Any, netns: Any, tmp_path: Path) -> None:
+    path = tmp_path / "live.sock"
+    stale = socket.socket(socket.AF_UNIX)
+    stale.bind(str(path))
+    stale.close()
+    served = Service(sstrace, netns, tmp_path)
+    try:
+        second = sstrace(f"--serve={path}", "--duration", "1s", netns=netns)
+        assert second.returncode == 1
+        assert b"serves at" in second.stderr
+        assert len(second.stderr.splitlines()) == 1
+        assert served.ask("-tln").returncode == 0
+    finally:
+        served.stop()
+    assert not path.exists()
+
+
+def test_another_file_in_the_way_is_left_alone(sstrace: Any, netns: Any, tmp_path: Path) -> None:
+    path = tmp_path / "live.sock"
+    path.write_text("precious")
+    refused = sstrace(f"--serve={path}", "--duration", "1s", netns=netns)
+    assert refused.returncode == 1
+    assert path.read_text() == "precious"
+
+
+def test_nobody_serving_is_one_sentence(sstrace: Any, netns: Any, tmp_path: Path) -> None:
+    answer = sstrace("--snapshot", "--from", f"live:{tmp_path}/none.sock", "-tln", netns=netns)
+    assert answer.returncode == 4
+    assert len(answer.stderr.splitlines()) == 1
+    assert b"--serve" in answer.stderr
