@@ -53,7 +53,7 @@ class Step(enum.Enum):
 
 STEPS: dict[tuple[Report, Kind | None], Step] = {
     (Report.OPENS, None): Step.BIRTH,
-    (Report.OPENS, Kind.SOCKET): Step.MOVE,  # the same socket used again after a disconnect
+    (Report.OPENS, Kind.SOCKET): Step.MOVE,  # a sweep has met it while it was bound and idle
     (Report.CHILD, None): Step.BIRTH,  # a SYN cookie, Fast Open, or a request from before the trace
     (Report.CHILD, Kind.REQUEST): Step.TAKE_OVER,
     (Report.MOVES, None): Step.BIRTH,  # a socket that no sweep has met

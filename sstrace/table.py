@@ -212,7 +212,7 @@ class SocketTable:
             held = fact.at_ns - fact.since_ns if fact.since_ns else None
         else:
             held = self._held(row, fact) if row.state == fact.old else None
-        self._bury(row)
+        self._bury(row, fact.cookie)
         if fact.owner is not None:
             _own(row, fact.owner, _CLOSE)
         if fact.ino is not None:
@@ -317,7 +317,7 @@ class SocketTable:
             self._index(row)
             return None
         held = fact.at_ns - row.since_ns if row.exact else None
-        self._bury(row)
+        self._bury(row, fact.cookie)
         old, row.state = row.state, _CLOSE
         listed = is_listed(old, _CLOSE)
         return Transition(fact.at_ns, row, old, _CLOSE, held, fact.cause, None, fact.retransmits, listed)
@@ -457,8 +457,6 @@ class SocketTable:
                 row = None
         if row is None or row.kind is Kind.TIMEWAIT:
             return None
-        if row.kind is Kind.REQUEST and fact.old != _SYN_RECV:
-            return None
         # A request's row: both the child's birth and the request's end were lost.
         self._forget_keys(row)
         row.kind, row.sk = Kind.SOCKET, fact.sk
@@ -475,6 +473,11 @@ class SocketTable:
 
     def _birth(self, fact: Changed, kind: Kind, state: int) -> Row:
         row = self._row_of(fact, kind, state)
+        before = self._by_tuple.get(_tuple_of(fact)) if fact.dport else None
+        if before is not None and (before.kind is not Kind.TIMEWAIT or state != _SYN_SENT):
+            # Two connections are never between the same addresses: the end of one was lost. Only a timewait socket
+            # makes way for a connect(2) after that was reported.
+            self._bury(before)
         self._rows[row.id] = row
         self._index(row)
         if kind is Kind.TIMEWAIT and state == _FIN_WAIT2:
@@ -541,11 +544,12 @@ class SocketTable:
             if self._by_tuple.get(key) is row:
                 del self._by_tuple[key]
 
-    def _bury(self, row: Row) -> None:
+    def _bury(self, row: Row, cookie: int | None = None) -> None:
         if self._sweeping:
             if row.state == _LISTEN:
                 self._dead_listeners.add(row.ino)
-            self._mourn(row.cookie, _tuple_of(row))
+            # The sweep may have given it a cookie that the row does not know yet, but its last event does.
+            self._mourn(cookie or row.cookie, _tuple_of(row))
         if self.journal is not None:
             self.journal[row.id] = row
         self._forget_keys(row)
