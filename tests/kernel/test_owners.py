@@ -42,6 +42,8 @@ def test_the_walk_finds_what_proc_finds_in_the_same_order(walk: OwnerWalk) -> No
         os.waitpid(child, 0)
         for copy in copies:
             os.close(copy)
+        first.close()
+        second.close()
 
 
 def test_a_descriptor_sent_away_is_found_where_it_is(walk: OwnerWalk) -> None:
@@ -68,6 +70,8 @@ def test_a_descriptor_sent_away_is_found_where_it_is(walk: OwnerWalk) -> None:
     finally:
         here.send(b"x")
         child.wait(timeout=30)
+        here.close()
+        there.close()
     assert inode not in walk.owners()
 
 
@@ -87,6 +91,8 @@ def test_a_closing_parenthesis_cuts_the_name_as_ss_does(walk: OwnerWalk) -> None
     finally:
         held.send(b"x")
         os.waitpid(child, 0)
+        held.close()
+        end.close()
 
 
 def test_more_than_the_kernel_is_told_of_are_sorted_out_here(walk: OwnerWalk) -> None:
