@@ -113,7 +113,7 @@ class SocketTable:
         self._by_cookie: dict[int, Row] = {}
         self._by_ino: dict[int, Row] = {}
         self._by_tuple: dict[Tuple4, Row] = {}
-        self._handed_over: set[int] = set()
+        self._handed_over: dict[int, Row] = {}
         self._orphan_child: dict[int, Row] = {}
         self._vague: dict[int, Row] = {}
         self._next_id = 1
@@ -171,7 +171,7 @@ class SocketTable:
         if new == _CLOSE:
             return self._close(fact, row)
         if self._handed_over:
-            self._handed_over.discard(sk)
+            self._handed_over.pop(sk, None)
         if row is None:
             row = self._birth(fact, Kind.SOCKET, new)
             held = fact.at_ns - fact.since_ns if fact.since_ns else None
@@ -200,8 +200,8 @@ class SocketTable:
         return self._transition(fact, row, old, new, held)
 
     def _close(self, fact: Changed, row: Row | None) -> Transition | None:
-        if fact.sk in self._handed_over:
-            self._handed_over.discard(fact.sk)
+        heir = self._handed_over.pop(fact.sk, None)
+        if heir is not None and fact.old != _LISTEN and not _differ(heir, fact):
             return None
         if row is None:
             heir = self._by_tuple.get(_tuple_of(fact)) if fact.dport else None
@@ -223,7 +223,7 @@ class SocketTable:
     def _child(self, fact: Changed) -> Transition | None:
         """LISTEN→SYN-RECV: the child of a listener takes over from its request socket, which has told of it already."""
         if self._handed_over:
-            self._handed_over.discard(fact.sk)
+            self._handed_over.pop(fact.sk, None)
         row = self._by_tuple.get(_tuple_of(fact)) if fact.dport else None
         if row is None or row.kind is not Kind.REQUEST:
             row = self._birth(fact, Kind.SOCKET, _SYN_RECV)
@@ -243,7 +243,7 @@ class SocketTable:
     def _timer(self, fact: Changed) -> Transition | None:
         new, kind = fact.new, fact.kind
         row = self._by_sk.get(fact.sk)
-        if row is not None and (row.kind is not kind or _differ(row, fact)):
+        if row is not None and (row.kind is not kind or row.family != fact.family or _differ(row, fact)):
             self._bury(row)  # the address outlived a death that was lost
             row = None
         if row is None and fact.cookie is not None:
@@ -267,7 +267,7 @@ class SocketTable:
         held = self._held(row, fact)
         if step is Step.TAKE_OVER:
             if row.sk is not None:
-                self._handed_over.add(row.sk)
+                self._handed_over[row.sk] = row
             self._take_over(row, fact, kind)
         if kind is Kind.TIMEWAIT and new == _FIN_WAIT2:
             self._vague[row.id] = row
@@ -290,9 +290,11 @@ class SocketTable:
         if row is None or row.kind is not fact.kind:
             if fact.kind is Kind.REQUEST:
                 return self._claim_child(fact)
-            if self._sweeping and row is None:
-                self._mourn(fact.cookie, _tuple_of(fact))
-            return None
+            if row is None:
+                if self._sweeping:
+                    self._mourn(fact.cookie, _tuple_of(fact))
+                return None
+            row.state, row.exact = _TIME_WAIT, False  # by its cookie: the handover from its full socket was lost
         if fact.kind is Kind.REQUEST and fact.cpu in self._orphan_child:
             # It completed, and its child came without the peer's address: the request's row goes on, as the child's.
             child = self._orphan_child.pop(fact.cpu)
