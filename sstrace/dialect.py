@@ -24,7 +24,7 @@ __all__ = [
 OLDEST = (6, 1)
 """The oldest release whose bytes were studied."""
 
-NEWEST = (7, 1)
+NEWEST = (7, 3)
 """The newest release whose bytes were studied: what is imitated where no ss is installed."""
 
 
@@ -90,6 +90,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     """7.1: timer 5 is named ``delack`` instead of ``unknown``."""
     events_flush: bool
     """7.1: -E flushes after each event."""
+    dccp: bool
+    """Set before 7.3, which dropped the dccp table with -d, --dccp and its -A name."""
 
 
 def dialect(version: tuple[int, ...] = NEWEST, release: str | None = None) -> Dialect:
@@ -105,6 +107,8 @@ def dialect(version: tuple[int, ...] = NEWEST, release: str | None = None) -> Di
 
     if release is None:
         release = ".".join(map(str, version if len(version) > 2 else (*major_minor, 0)))
+        if major_minor == (7, 0):
+            release = f"v{release}"  # iproute2 7.0.0 wrote its tag's name into its version
     return Dialect(
         version=major_minor,
         release=release,
@@ -135,18 +139,20 @@ def dialect(version: tuple[int, ...] = NEWEST, release: str | None = None) -> Di
         threads_need_processes=since(6, 8),
         timer_delack=since(7, 1),
         events_flush=since(7, 1),
+        dccp=not since(7, 3),
     )
 
 
 def parse_version(text: str) -> tuple[int, ...]:
     """Read a version of ss: ``6.1``, ``iproute2-6.1.0``, or the whole line ``ss utility, iproute2-6.15.0``.
+    A "v" in front is passed over: 7.0 calls itself v7.0.0.
 
     The dated versions of before 2020 (``iproute2-ss190107``) and 4.x, 5.x give what they say, which ``dialect``
     takes for 6.1; a dated one gives (5, 0). Raises UsageError for anything else.
     """
     words = text.strip().split()
     word = words[-1] if words else ""
-    number = word.rpartition("-")[2]
+    number = word.rpartition("-")[2].removeprefix("v")
     if number[:2] == "ss" and number[2:].isdecimal():
         return (5, 0)
     parts = number.split(".")

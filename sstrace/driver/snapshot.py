@@ -331,9 +331,11 @@ class _Snapshot:
         if rows:
             self._sink.feed(rows)
 
-    def _ask(self, diag: Diag, request: bytes, decode: Callable[[memoryview], Batch[Any]]) -> Iterator[list[Any]]:
+    def _ask(
+        self, diag: Diag, request: bytes, decode: Callable[[memoryview], Batch[Any]], *, silent: bool = False
+    ) -> Iterator[list[Any]]:
         """The answer to one request, datagram by datagram. Raises _Refused when it ends in an error, which has then
-        been told.
+        been told unless ``silent``.
         """
         try:
             diag.send(request)
@@ -343,7 +345,8 @@ class _Snapshot:
                     yield batch.rows
                 if batch.done:
                     if batch.error:
-                        self._complain(batch.error)
+                        if not silent:
+                            self._complain(batch.error)
                         raise _Refused
                     return
         except KernelError as error:
@@ -455,7 +458,7 @@ class _Snapshot:
         with diag:
             try:
                 for request in self._requests(table):
-                    for rows in self._ask(diag, request, decode):
+                    for rows in self._ask(diag, request, decode, silent=self._dialect.netlink_errors_silent):
                         self._inet_rows(rows)
             except _Refused:
                 if table not in (Table.TCP, Table.DCCP):
@@ -463,7 +466,7 @@ class _Snapshot:
                 request = inet_diag.legacy_request(
                     table, self._selection.states, ext=self._extension(), bytecode=self._bytecode
                 )
-                for rows in self._ask(diag, request, decode):
+                for rows in self._ask(diag, request, decode, silent=self._dialect.netlink_errors_silent):
                     self._inet_rows(rows)
 
     def _inet_rows(self, rows: Sequence[InetSocket]) -> None:

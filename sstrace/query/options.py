@@ -246,7 +246,7 @@ class _Masks:
             self.default = False
         for word in text.split(","):
             tables = _QUERIES.get(word.removeprefix("!"))
-            if tables is None:
+            if tables is None or (tables == (Table.DCCP,) and not self.dialect.dccp):
                 return word
             for table in tables:
                 if word[:1] == "!":
@@ -271,6 +271,8 @@ class _Masks:
         for family, tables in states.FAMILY_TABLES.items():
             if self.families >> family & 1 and not self.tables & tables:
                 self.tables |= tables
+        if not self.dialect.dccp:
+            self.tables &= ~(1 << Table.DCCP)
 
 
 class _Line:
@@ -436,7 +438,8 @@ def resolve(command: Command, names: Names) -> Command:
 
 
 def _short(release: Dialect) -> str:
-    return _SHORT + ("B" if release.bound_inactive else "") + ("Q" if release.queues_option else "")
+    short = _SHORT if release.dccp else _SHORT.replace("d", "")
+    return short + ("B" if release.bound_inactive else "") + ("Q" if release.queues_option else "")
 
 
 def _long(release: Dialect) -> list[Option]:
@@ -447,6 +450,8 @@ def _long(release: Dialect) -> list[Option]:
         missing.add("Q")
     if not release.bpf_maps:
         missing |= {"bpf-maps", "bpf-map-id"}
+    if not release.dccp:
+        missing.add("d")
     return [*(option for option in _LONG if option.key not in missing), *own.OPTIONS]
 
 

@@ -111,9 +111,13 @@ closing}
 )
 
 
+_DCCP: Final = "   -d, --dccp          display only DCCP sockets\n"
+
+
 def ss_usage(dialect: Dialect) -> str:
     """Give ss's usage text: what -h writes on standard output, and a usage error on standard error."""
-    return "".join(text for text, since in _USAGE if dialect.version >= since)
+    usage = "".join(text for text, since in _USAGE if dialect.version >= since)
+    return usage if dialect.dccp else usage.replace(_DCCP, "").replace("|dccp", "")
 
 
 HELP: Final = """\

@@ -11,8 +11,9 @@ import re
 __all__ = ["release_in", "ss_release"]
 
 _MARK = b"ss utility, iproute2-"
-# 6.1.0, 6.15.0, 5.10.0+vendor, or ss200127 (the dated ones of before 2020); never 802.1Q or 0.0.0.0.
-_RELEASE = re.compile(rb"((?:[3-9]|[1-9]\d)\.\d{1,2}(?:\.\d{1,3})?(?:[-+~_]\w+)?|ss\d{6})\s*\0")
+# 6.1.0, 6.15.0, 5.10.0+vendor, v7.0.0 (7.0 says it so), or ss200127 (the dated ones of before 2020); never 802.1Q or
+# 0.0.0.0.
+_RELEASE = re.compile(rb"(v?(?:[3-9]|[1-9]\d)\.\d{1,2}(?:\.\d{1,3})?(?:[-+~_]\w+)?|ss\d{6})\s*\0")
 _ALONE = re.compile(rb"\0" + _RELEASE.pattern)
 _MOST = 16 << 20  # a file beyond this is not ss
 

@@ -117,8 +117,8 @@ def _spawn(body: Callable[[], int], stdin: bytes, width: int | None) -> Ran:
     return Ran(os.waitstatus_to_exitcode(status), bytes(shown) if width is not None else texts[0], texts[1], pid)
 
 
-def _serve(ss: str) -> None:
-    """Read one JSON request a line from stdin, answer each with one JSON line on stdout."""
+def _serve(ss: str, mode: list[str]) -> None:
+    """Read one JSON request a line from stdin, answer each with one JSON line on stdout; ``mode``: sstrace's words."""
     libc = ctypes.CDLL(None)
     libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     import sstrace.driver.snapshot  # noqa: F401 - here, so that no child has to
@@ -137,7 +137,7 @@ def _serve(ss: str) -> None:
             os.environ.clear()
             os.environ.update(env)
             libc.prctl(15, b"ss")  # PR_SET_NAME: the netlink table shows the asker's name
-            return cli.main(["--snapshot", *words])
+            return cli.main([*mode, *words])
 
         stdin = request["stdin"].encode("latin-1")
         runs = [_spawn(body, stdin, request["width"]) for body in (real, ours, real)]
@@ -161,7 +161,7 @@ _NETLINK = re.compile(
     re.M,
 )
 _TOTAL = re.compile(rb"^Total: \d+\nTCP:   \d+ \(estab (\d+), closed \d+, orphaned \d+,", re.M)
-_RPC = re.compile(rb"^u_str +(?:UNCONN +)?0 +0 +\* \d+ +\* 0 .*\n", re.M)
+_RPC = re.compile(rb"^u_str +(?:UNCONN +)?0 +0 +\* \d+ +\* 0\b.*\n", re.M)
 
 
 def masked(text: bytes, pid: int, netlink: bool, ticked: bool = False) -> bytes:
@@ -204,12 +204,12 @@ def _difference(theirs: bytes, ours: bytes, what: str) -> str:
 class Bench:
     """A process inside a namespace that asks both programs; and the tally of all it was asked."""
 
-    def __init__(self, prefix: Sequence[str], ss: str) -> None:
+    def __init__(self, prefix: Sequence[str], ss: str, mode: Sequence[str] = ("--snapshot",)) -> None:
         environment = {
             k: v for k, v in os.environ.items() if not k.startswith(("PROC_", "TCPDIAG", "COLUMNS", "LINES"))
         }
         self._process = subprocess.Popen(
-            [*prefix, sys.executable, __file__, ss],
+            [*prefix, sys.executable, __file__, ss, *mode],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
@@ -326,4 +326,4 @@ class ZooKeeper:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1])
+    _serve(sys.argv[1], sys.argv[2:])
