@@ -1,0 +1,245 @@
+"""The watcher's screens: exactly as large as asked for, marks without colour, nothing that could move the cursor."""
+
+from io import StringIO
+from typing import Any, Literal
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
+
+from sstrace.model import ALL_STATES, State
+from sstrace.render.watch import (
+    ASCII,
+    Line,
+    Look,
+    Painter,
+    Prompt,
+    Rates,
+    Screen,
+    Widths,
+    duration,
+    fixed_rows,
+    measure,
+    printable,
+    screen,
+)
+
+LINES = [
+    Line("+", "ESTAB", "1.2s", "0", "13", "10.20.30.40:", "51234", "192.0.2.7:", "https", 'users:(("nc",pid=7,fd=3))'),
+    Line("*", "FIN-WAIT-2", "≥3m05s", "7", "0", "[2001:db8::17]:", "443", "[2001:db8::abcd]:", "60001", ""),
+    Line("-", "SYN-SENT", "4ms", "-", "-", "10.20.30.40:", "40001", "192.0.2.9:", "81", "", "refused"),
+    Line(" ", "LISTEN", "≥2h00m", "0", "128", "0.0.0.0:", "ssh", "0.0.0.0:", "*", ""),
+]
+
+
+def look(**changes: Any) -> Look:
+    fields: dict[str, Any] = {
+        "host": "alpha",
+        "clock": "12:34:56",
+        "interval": "1s",
+        "counts": [(State.LISTEN, 1), (State.ESTABLISHED, 23), (State.TIME_WAIT, 5)],
+        "states": ALL_STATES & ~(1 << State.TIME_WAIT),
+        "rates": Rates(1.5, 0.5, 120.0, 9.9),
+        "lost": 0,
+        "total": 17,
+        "top": 0,
+        "sort": "held",
+        "order": "latest first",
+        "widths": measure(LINES),
+        **changes,
+    }
+    return Look(**fields)
+
+
+def drawn(picture: Screen, width: int, height: int) -> list[str]:
+    """The picture as a plain console prints it, blanks at line ends away."""
+    file = StringIO()
+    console = Console(width=width, height=height, file=file, color_system=None, legacy_windows=False, _environ={})
+    console.print(picture, end="")
+    return [line.rstrip() for line in file.getvalue().split("\n")]
+
+
+def test_80_columns() -> None:
+    assert drawn(screen(look(), LINES, 80, 11), 80, 11) == [
+        "sstrace --watch · alpha · 12:34:56 · every 1s · by held, latest first",
+        "LISTEN 1  ESTAB 23  (TIME-WAIT 5)",
+        "opened 1.5/s  closed 0.5/s  failed 120/s  ·  9.9/s events",
+        "  State          Held Recv-Q Send-Q  Local Address:Port      Peer Address:Port",
+        "+ ESTAB          1.2s 0      13        10.20.30.40:51234       192.0.2.7:https u",
+        "* FIN-WAIT-2   ≥3m05s 7      0      [2001:db8::17]:443  [2001:db8::abcd]:60001",
+        "- SYN-SENT        4ms refused          10.20.30.40:40001       192.0.2.9:81",
+        "  LISTEN       ≥2h00m 0      128           0.0.0.0:ssh           0.0.0.0:*",
+        "",
+        "",
+        "q quit  space pause  z freeze  s sort  r reverse  / filter  ? help  1-4 of 17 →",
+    ]
+
+
+def test_wide_screen_shows_the_processes() -> None:
+    lines = drawn(screen(look(process=True, filter="dport = :https"), LINES, 200, 50), 200, 50)
+    assert len(lines) == 50
+    assert lines[2].endswith("filter dport = :https")
+    assert lines[3].endswith("Peer Address:Port  Process")
+    assert lines[4].endswith('192.0.2.7:https users:(("nc",pid=7,fd=3))')
+    assert lines[-1].endswith("1-4 of 17")  # nothing lies beyond the edge: no arrow
+
+
+def test_every_cell_can_be_reached_by_moving_the_columns() -> None:
+    whole = drawn(screen(look(), LINES, 200, 12), 200, 12)[4:8]
+    for pan in range(0, 80, 8):
+        shown = drawn(screen(look(pan=pan), LINES, 80, 12), 80, 12)[4:8]
+        for row, line in zip(whole, shown, strict=True):
+            assert line == (row[:22] + row[22 + pan :][: 80 - 22]).rstrip()
+
+
+@pytest.mark.parametrize(
+    ("cause", "row"),
+    [
+        ("refused", "refused          10.20.30.40:40001"),
+        ("timeout-connect", "timeout-connect  10.20.30.40:40001"),
+        ("a-cause-that-needs-far-more-room", "-      -          10.20.30.40:40001"),
+    ],
+)
+def test_the_cause_of_a_close_is_whole_wherever_it_stands(cause: str, row: str) -> None:
+    line = msgspec.structs.replace(LINES[2], cause=cause)
+    (shown,) = drawn(screen(look(), [line], 200, 9), 200, 9)[4:5]
+    assert row in shown
+    assert cause in shown
+
+
+def test_without_queues_the_cause_stands_behind() -> None:
+    (shown,) = drawn(screen(look(queues=False), [LINES[2]], 100, 9), 100, 9)[4:5]
+    assert shown.endswith("192.0.2.9:81    [refused]")
+
+
+def test_status_prompt_message_help() -> None:
+    assert drawn(screen(look(status="PAUSED"), [], 80, 9), 80, 9)[0].endswith(" PAUSED")
+    assert drawn(screen(look(message="no such host"), [], 80, 9), 80, 9)[-1] == " no such host"
+    assert (
+        drawn(screen(look(prompt=Prompt("filter: ", "sport = :22", 3)), [], 80, 9), 80, 9)[-1] == "filter: sport = :22"
+    )
+    text = "x" * 100 + "END"
+    shown = drawn(screen(look(prompt=Prompt("filter: ", text, len(text))), [], 40, 9), 40, 9)[-1]
+    assert shown.endswith("xEND")  # the cursor's end is in sight
+    helped = drawn(screen(look(help=True), LINES, 80, 24), 80, 24)
+    assert any("reverse the order" in line for line in helped)
+    assert not any("10.20.30.40" in line for line in helped)
+    assert max(map(len, helped)) < 80, "nothing of the help is cut"
+
+
+def test_no_sockets() -> None:
+    assert drawn(screen(look(counts=[], total=0), [], 80, 24), 80, 24)[1] == "no sockets"
+    assert drawn(screen(look(counts=[], total=0), [], 80, 24), 80, 24)[-1].endswith("0 of 0")
+
+
+def test_marks_are_told_by_a_character() -> None:
+    rows = drawn(screen(look(), LINES, 80, 12), 80, 12)[4:8]
+    assert [row[0] for row in rows] == ["+", "*", "-", " "]
+
+
+TEXT = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=60)
+
+
+@given(
+    width=st.integers(1, 220),
+    height=st.integers(1, 60),
+    pan=st.integers(0, 100),
+    rest=TEXT,
+    cause=st.sampled_from(["", "refused", "timeout-retransmit"]),
+    status=TEXT,
+    message=TEXT,
+    mark=st.sampled_from(["+", "*", "-", " "]),
+    prompt=st.none() | st.tuples(TEXT, st.integers(0, 60)),
+    count=st.integers(0, 70),
+    queues=st.booleans(),
+    help_=st.booleans(),
+)
+def test_never_larger_than_the_screen(
+    width: int,
+    height: int,
+    pan: int,
+    rest: str,
+    cause: str,
+    status: str,
+    message: str,
+    mark: Literal["+", "*", "-", " "],
+    prompt: tuple[str, int] | None,
+    count: int,
+    queues: bool,
+    help_: bool,
+) -> None:
+    line = msgspec.structs.replace(LINES[0], rest=rest, cause=cause, mark=mark)
+    typed = Prompt("filter: ", prompt[0], min(prompt[1], len(prompt[0]))) if prompt is not None else None
+    picture = screen(
+        look(pan=pan, status=status, message=message, prompt=typed, help=help_, queues=queues),
+        [line] * count,
+        width,
+        height,
+    )
+    assert len(picture.lines) == height
+    for segments in picture.lines:
+        assert sum(cell_len(segment.text) for segment in segments) <= width
+        assert not any("\n" in segment.text for segment in segments)
+    assert fixed_rows(height) <= height
+
+
+def test_painter_draws_the_same_text_with_attributes() -> None:
+    picture = screen(look(), LINES, 80, 12)
+    colored = Painter("256", plain=False).paint(picture, 80, 12)
+    plain = Painter("256", plain=True).paint(picture, 80, 12)
+    assert len(colored) == len(plain) == 12
+    assert any("38;5;" in line for line in colored)
+    assert not any("38;" in line or "\x1b[3" in line for line in plain), "NO_COLOR leaves attributes, no colour"
+    assert any("\x1b[1m" in line or "\x1b[7m" in line for line in plain)
+    assert plain[8] == "\x1b[K"
+
+
+def test_lines_as_wide_as_the_screen_are_not_erased() -> None:
+    """Erasing from the last column would take the last character away."""
+    lines = Painter("standard", plain=True).paint(screen(look(), LINES, 80, 12), 80, 12)
+    assert not lines[3].endswith("\x1b[K")  # the bar of titles
+    assert lines[1].endswith("\x1b[K")
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "text"),
+    [
+        (-5, "0us"),
+        (0, "0us"),
+        (999_999, "999us"),
+        (1_000_000, "1ms"),
+        (999_999_999, "999ms"),
+        (1_000_000_000, "1.0s"),
+        (9_999_999_999, "9.9s"),
+        (10_000_000_000, "10s"),
+        (59_999_999_999, "59s"),
+        (60_000_000_000, "1m00s"),
+        (3_599_000_000_000, "59m59s"),
+        (3_600_000_000_000, "1h00m"),
+        (86_399_000_000_000, "23h59m"),
+        (86_400_000_000_000, "1d00h"),
+        (999 * 86_400_000_000_000, "999d00h"),
+    ],
+)
+def test_duration(nanoseconds: int, text: str) -> None:
+    assert duration(nanoseconds) == text
+
+
+def test_printable() -> None:
+    assert printable("10.0.0.1:") == "10.0.0.1:"
+    assert printable("évé".encode().decode("latin-1")) == "évé"
+    assert printable("a\x1b[2Jb\n\xff") == "a?[2Jb?�"
+
+
+def test_measure_does_not_tremble() -> None:
+    wide = measure(LINES)
+    assert measure(LINES[:1], wide) == wide
+    assert measure([]) == Widths(14, 4, 13, 4)
+
+
+def test_a_terminal_without_unicode_gets_none() -> None:
+    picture = screen(look(glyphs=ASCII, help=True, pan=8), LINES[:1], 80, 24)
+    assert all(segment.text.isascii() for line in picture.lines for segment in line)
