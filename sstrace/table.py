@@ -161,7 +161,7 @@ class SocketTable:
     def _socket(self, fact: Changed) -> Transition | None:
         old, new, sk = fact.old, fact.new, fact.sk
         row = self._by_sk.get(sk)
-        if row is not None and _is_stale(row, fact):
+        if row is not None and (_is_stale(row, fact) or self._by_cookie.get(fact.cookie or 0, row) is not row):
             self._bury(row)
             row = None
         if row is None:
@@ -212,7 +212,7 @@ class SocketTable:
             held = fact.at_ns - fact.since_ns if fact.since_ns else None
         else:
             held = self._held(row, fact) if row.state == fact.old else None
-        self._bury(row, fact.cookie)
+        self._die(row, fact)
         if fact.owner is not None:
             _own(row, fact.owner, _CLOSE)
         if fact.ino is not None:
@@ -292,7 +292,7 @@ class SocketTable:
                 return self._claim_child(fact)
             if row is None:
                 if self._sweeping:
-                    self._mourn(fact.cookie, _tuple_of(fact))
+                    self._mourn(fact.cookie, fact)
                 return None
             row.state, row.exact = _TIME_WAIT, False  # by its cookie: the handover from its full socket was lost
         if fact.kind is Kind.REQUEST and fact.cpu in self._orphan_child:
@@ -319,7 +319,7 @@ class SocketTable:
             self._index(row)
             return None
         held = fact.at_ns - row.since_ns if row.exact else None
-        self._bury(row, fact.cookie)
+        self._die(row, fact)
         old, row.state = row.state, _CLOSE
         listed = is_listed(old, _CLOSE)
         return Transition(fact.at_ns, row, old, _CLOSE, held, fact.cause, None, fact.retransmits, listed)
@@ -329,7 +329,7 @@ class SocketTable:
         child = self._orphan_child.pop(fact.cpu, None)
         if child is None or child.sport != fact.sport or child.id not in self._rows:
             if self._sweeping and fact.cause != "completed":
-                self._mourn(fact.cookie, _tuple_of(fact))
+                self._mourn(fact.cookie, fact)
             return None
         self._forget_keys(child)
         child.dst, child.dport = fact.dst, fact.dport
@@ -546,24 +546,28 @@ class SocketTable:
             if self._by_tuple.get(key) is row:
                 del self._by_tuple[key]
 
-    def _bury(self, row: Row, cookie: int | None = None) -> None:
-        if self._sweeping:
-            if row.state == _LISTEN:
-                self._dead_listeners.add(row.ino)
-            # The sweep may have given it a cookie that the row does not know yet, but its last event does.
-            self._mourn(cookie or row.cookie, _tuple_of(row))
+    def _bury(self, row: Row) -> None:
         if self.journal is not None:
             self.journal[row.id] = row
         self._forget_keys(row)
         self._rows.pop(row.id, None)
         self._vague.pop(row.id, None)
 
-    def _mourn(self, cookie: int | None, addresses: Tuple4) -> None:
+    def _die(self, row: Row, fact: Changed | Gone) -> None:
+        """Its end was reported."""
+        if self._sweeping:
+            # The sweep may have given it a cookie that the row does not know yet, but its last event does.
+            self._mourn(fact.cookie or row.cookie, row)
+        self._bury(row)
+
+    def _mourn(self, cookie: int | None, of: Changed | Gone | Row) -> None:
         """A socket died while a sweep goes on, which may have seen it before."""
         if cookie is not None:
             self._dead.add(cookie)
-        if addresses[3]:
-            self._dead.add(addresses)
+        if of.dport:
+            self._dead.add(_tuple_of(of))
+        elif not isinstance(of, Gone) and of.ino:
+            self._dead_listeners.add(of.ino)
 
     def _held(self, row: Row, fact: Changed) -> int | None:
         return fact.at_ns - row.since_ns if row.exact else None
@@ -595,6 +599,7 @@ def _is_stale(row: Row, fact: Changed) -> bool:
         or (fact.old == _CLOSE and row.state != _CLOSE)
         or (fact.old == _LISTEN and fact.new == _SYN_RECV)
         or (row.state == _LISTEN) is not (fact.old == _LISTEN)
+        or (fact.ino is not None and row.ino not in (0, fact.ino))
         or (row.state != _SYN_SENT and _differ(row, fact))
     )
 
