@@ -351,6 +351,8 @@ class SocketTable:
         """The sweep met this socket."""
         found = fact.socket
         assert isinstance(found, InetSocket)
+        if found.cookie in self._dead:
+            return
         key = (self._netns, IPPROTO_TCP, found.sport, found.dport, _plain(found.src), _plain(found.dst))
         connected = found.state != _LISTEN
         row = self._by_cookie.get(found.cookie)
@@ -359,14 +361,12 @@ class SocketTable:
         if row is None and connected:
             row = self._by_tuple.get(key)
         if row is None:
-            if found.cookie not in self._dead and not (
-                key in self._dead if connected else found.ino in self._dead_listeners
-            ):
+            if key not in self._dead if connected else found.ino not in self._dead_listeners:
                 self._added.append(self._adopt(found))
             return
         if row.touched_ns >= self._sweep_began:
             # What events say of it is younger. Of two sockets between the same addresses they know the later one.
-            if row.cookie is None and found.cookie not in self._dead:
+            if row.cookie is None:
                 row.cookie = found.cookie
                 self._by_cookie[found.cookie] = row
             row.seen = self._sweep
