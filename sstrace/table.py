@@ -71,6 +71,10 @@ class Row(msgspec.Struct):
     v6only: bool | None = None
     seen: int = 0
     """Number of the last sweep that met it."""
+    born_ns: int | None = None
+    """When the connection, or the listening, began; None when that was not seen."""
+    role: str | None = None
+    """client: this end sent the SYN; server: it came from the peer; None where that was not seen, and for listeners."""
 
 
 class Transition(msgspec.Struct, frozen=True, gc=False):
@@ -475,6 +479,14 @@ class SocketTable:
 
     def _birth(self, fact: Changed, kind: Kind, state: int) -> Row:
         row = self._row_of(fact, kind, state)
+        if kind is Kind.REQUEST or fact.old == _LISTEN:
+            row.born_ns, row.role = fact.at_ns, "server"
+        elif kind is Kind.SOCKET and state == _SYN_SENT:
+            row.born_ns, row.role = fact.at_ns, "client"
+        elif fact.old == _SYN_SENT:
+            row.role = "client"
+        elif fact.old == _CLOSE:
+            row.born_ns = fact.at_ns
         before = self._by_tuple.get(_tuple_of(fact)) if fact.dport else None
         if before is not None and (before.kind is not Kind.TIMEWAIT or state != _SYN_SENT):
             # Two connections are never between the same addresses: the end of one was lost. Only a timewait socket
@@ -495,6 +507,10 @@ class SocketTable:
             0,
         )  # fmt: skip
         row.seen = self._sweep
+        if found.state == _SYN_SENT:
+            row.role = "client"
+        elif kind is Kind.REQUEST:
+            row.role = "server"
         if found.extras is not None:
             row.v6only = found.extras.v6only
             row.cgroup = found.extras.cgroup_id
