@@ -25,8 +25,10 @@ __all__ = ["Terminal", "colors_of", "decode_keys"]
 _ENTER = b"\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
 """xterm's control sequences, which every terminal emulator in use follows: the alternate screen, no cursor, no
 wrapping; clear."""
-_LEAVE = b"\x18\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l"
-"""The first byte (CAN) ends a sequence that was cut."""
+_LEAVE = b"\x18\x1b[0m\x1b[?7h\x1b[?25h\x1b[H\x1b[2J\x1b[?1049l"
+"""The first byte (CAN) ends a sequence that was cut. Empty and with the cursor on top, because tmux (3.3) leaks lines
+of an alternate screen that was resized into the ordinary one.
+"""
 
 _LEAVE_NS = 1_000_000_000
 """A terminal that takes nothing for so long gets no farewell."""

@@ -353,7 +353,7 @@ class _Watch:
         cells = self._cells.cells(found if found is not None else socket_of(row, entry.state))
         if closed:
             held = "" if entry.held_ns is None else render.duration(entry.held_ns)
-            rest = f"[{entry.cause}]" if entry.cause is not None else ""
+            rest = ""
         else:
             held = ("" if row.exact else self._glyphs.at_least) + render.duration(now_ns - row.since_ns)
             rest = render.printable((cells[8] + cells[9]).replace("\n", " ").replace("\t", " ").strip())
@@ -368,6 +368,7 @@ class _Watch:
             peer=render.printable(cells[6]),
             peer_port=render.printable(cells[7]),
             rest=rest,
+            cause=(entry.cause or "") if closed else "",
         )
 
     def _ask(self, rows: Iterable[Row]) -> dict[SocketKey, InetSocket]:

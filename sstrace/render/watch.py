@@ -105,7 +105,9 @@ class Line(msgspec.Struct, frozen=True):
     peer: str
     peer_port: str
     rest: str
-    """What ss prints behind the peer's port; of a closed row why it closed."""
+    """What ss prints behind the peer's port."""
+    cause: str = ""
+    """Of a closed row: why it closed. Stands in place of the queues, which it has no more."""
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,32 +164,42 @@ _HELD_WIDTH = 8
 _FIXED = 1 + 1 + _STATE_WIDTH + 1 + _HELD_WIDTH + 1
 """Mark, State, Held and their blanks: what stays when the rest is moved."""
 
+_QUEUES_WIDTH = 14
+"""Recv-Q, Send-Q and their blanks."""
+
 _SORT_COLUMN = {"state": "State", "held": "Held", "local": "Local", "peer": "Peer", "owner": "Process"}
 
 _HELP = """\
-  Marks        + new    * changed its state    - closed: its last state, how long, and why
-               {ge} in Held: in this state since before sstrace started, so at least that long
-  Counts       rows that the filter lets pass; (in parentheses): states that are not listed
-  opened       connections established      closed   ended in order
-  failed       never established, or cut: reset, timed out, unreachable, killed
+  +  new   *  changed its state   -  closed: its last state, how long, and why
+  {ge} in Held: in this state since before sstrace started, so at least that long
+  Counts are of all rows that the filter lets pass; (states) are not listed.
+  opened: connections established     closed: ended in order
+  failed: never established, or cut (reset, timed out, unreachable, killed)
 
-  q            quit                         arrows   scroll; left and right move the columns
-  space        pause: the screen stands, the table goes on
-  z            freeze: a copy of the table stands, to scroll and sort in; z again goes on
-  s S          sort by the next, the previous of held, state, local, peer, owner
-  1 to 5       sort by one of them          r        reverse the order
-  /            filter: [state X] [exclude X] and an expression as after ss; empty for none
-  a            list every state, or those that were asked for
-  p            Process column on, off       n        numbers or names of ports
-  h ?          this help; any key leaves it
+  q          quit                     arrows  PgUp PgDn Home End: scroll;
+  space      pause: the screen stands         left and right move the columns
+  z          freeze: a copy of the table stands, to scroll and sort in
+  s S        sort by the next, the previous of held, state, local, peer, owner
+  1 to 5     sort by one of these     r  reverse the order
+  /          filter: [state X] [exclude X] and an expression, as after ss
+  a          every state, or those that were asked for
+  p          Process column           n  numbers or names of ports
+  h ?        this help; any key leaves it
 """
 
 
 def duration(nanoseconds: int) -> str:
-    """A time in a state in at most seven characters: ``9.9s``, ``59s``, ``59m59s``, ``23h59m``, ``364d23h``."""
-    seconds = max(0, nanoseconds) // 1_000_000_000
+    """A time in a state in at most seven characters: ``85us``, ``999ms``, ``9.9s``, ``59s``, ``59m59s``, ``23h59m``,
+    ``364d23h``; always cut, never rounded up.
+    """
+    microseconds = max(0, nanoseconds) // 1000
+    if microseconds < 1000:
+        return f"{microseconds}us"
+    if microseconds < 1_000_000:
+        return f"{microseconds // 1000}ms"
+    seconds = microseconds // 1_000_000
     if seconds < 10:
-        return f"{max(0, nanoseconds) // 100_000_000 / 10:.1f}s"
+        return f"{microseconds // 100_000 / 10:.1f}s"
     if seconds < 60:
         return f"{seconds}s"
     minutes, seconds = divmod(seconds, 60)
@@ -251,13 +263,18 @@ def _cut(text: str, width: int) -> str:
 def _header(look: Look, width: int) -> list[list[Segment]]:
     """The lines above the table: what and when, the states, the rates."""
     dot = look.glyphs.dot
-    words = ["sstrace --watch", look.host, look.clock, f"every {look.interval}"]
-    left = f"  {dot}  ".join(words)
-    status = f" {look.status} " if look.status else ""
+    status = _cut(f" {look.status} ", width) if look.status else ""
     room = width - len(status)
-    first = [Segment(_fit(left, max(0, room)), _BOLD)]
+    # What there is no room for goes, the least needed first.
+    words = {"name": "sstrace --watch", "host": look.host, "clock": look.clock, "interval": f"every {look.interval}"}
+    words["sort"] = f"by {look.sort}, {look.order}"
+    for name in ("interval", "host", "sort", "name"):
+        if cell_len(f" {dot} ".join(words.values())) < room:
+            break
+        del words[name]
+    first = [Segment(_fit(f" {dot} ".join(words.values()), room), _BOLD)]
     if status:
-        first.append(Segment(_cut(status, width), _ALERT))
+        first.append(Segment(status, _ALERT))
     second: list[Segment] = []
     used = 0
     for state, count in look.counts:
@@ -278,9 +295,8 @@ def _header(look: Look, width: int) -> list[list[Segment]]:
     )
     if look.lost:
         third += f", {look.lost} lost"
-    third += f"  {dot}  by {look.sort}, {look.order}"
     if look.filter:
-        third += f"  {dot}  {look.filter}"
+        third += f"  {dot}  filter {look.filter}"
     return [first, second, [Segment(_cut(third, width))]]
 
 
@@ -325,11 +341,13 @@ def _titles(look: Look, width: int) -> list[Segment]:
             fixed.append(Segment(shown, _SORTED if name == marked else _BAR))
     if room > 0:
         fixed.append(Segment(" " * room, _BAR))
-    return _crop(fixed, width)
+    return fixed
 
 
 def _crop(line: list[Segment], width: int) -> list[Segment]:
-    return Segment.adjust_line_length(line, width, pad=False) if width < _FIXED else line
+    if sum(segment.cell_length for segment in line) <= width:
+        return line
+    return Segment.adjust_line_length(line, width, pad=False)
 
 
 def _row(line: Line, look: Look, width: int) -> list[Segment]:
@@ -337,21 +355,26 @@ def _row(line: Line, look: Look, width: int) -> list[Segment]:
     style = _MARKS[line.mark]
     rest = (
         f"{line.local:>{widths.local}}{line.local_port:<{widths.local_port}} "
-        f"{line.peer:>{widths.peer}}{line.peer_port:<{widths.peer_port}} {line.rest}"
+        f"{line.peer:>{widths.peer}}{line.peer_port:<{widths.peer_port}} "
     )
     if look.queues:
         rest = f"{line.recv_q:<6} {line.send_q:<6} {rest}"
+    rest += line.rest
+    if line.cause:
+        # The blanks before the address may lend it some room; a word that finds none stands behind the row.
+        gap = len(line.cause) + 1
+        free = look.queues and not rest[_QUEUES_WIDTH:gap].strip()
+        rest = f"{line.cause} {rest[gap:]}" if free else f"{rest}[{line.cause}]"
     held = line.held.rjust(_HELD_WIDTH)
     fixed = f"{line.mark} {line.state:<{_STATE_WIDTH}} {held} "
     tail = _cut(rest[look.pan :], width - len(fixed)).rstrip() if width > len(fixed) else ""
-    row = [Segment(fixed, style), Segment(tail, _DIM if line.mark == "-" else _PLAIN)]
-    return _crop(row, width)
+    return [Segment(fixed, style), Segment(tail, _DIM if line.mark == "-" else _PLAIN)]
 
 
 def _overflows(lines: Sequence[Line], look: Look, width: int) -> bool:
     """Whether something of the rows lies beyond the right edge."""
     widths = look.widths
-    used = _FIXED + (14 if look.queues else 0) - look.pan
+    used = _FIXED + (_QUEUES_WIDTH if look.queues else 0) - look.pan
     used += widths.local + widths.local_port + widths.peer + widths.peer_port + 2
     if not any(line.rest for line in lines):
         return used - 1 > width
@@ -372,7 +395,7 @@ def _footer(look: Look, lines: Sequence[Line], width: int) -> list[Segment]:
             Segment(text[at], _BAR),
             Segment(text[at + 1 :]),
         ]
-        return Segment.adjust_line_length(segments, width, pad=False)
+        return segments
     if look.message:
         return [Segment(_cut(f" {look.message} ", width), _ALERT)]
     last = min(look.total, look.top + len(lines))
@@ -417,7 +440,7 @@ def screen(look: Look, lines: Sequence[Line], width: int, height: int) -> Screen
     out += [[] for _ in range(height - below - len(out))]
     if below:
         out.append(_footer(look, rows, width))
-    return Screen(out)
+    return Screen([_crop(line, width) for line in out])
 
 
 class Painter:

@@ -68,13 +68,13 @@ def test_80_columns() -> None:
         "LISTEN 1  ESTAB 23  (TIME-WAIT 5)",
         "opened 1.5/s  closed 0.5/s  failed 120/s  ·  9.9/s events",
         "  State          Held Recv-Q Send-Q  Local Address:Port      Peer Address:Port",
-        "+ ESTAB          1.2s 0      13        10.20.30.40:51234       192.0.2.7:https u",
-        "* FIN-WAIT-2   ≥3m05s 7      0      [2001:db8::17]:443  [2001:db8::abcd]:60001",
-        "- SYN-SENT        4ms refused          10.20.30.40:40001       192.0.2.9:81",
-        "  LISTEN       ≥2h00m 0      128           0.0.0.0:ssh           0.0.0.0:*",
+        "+ ESTAB          1.2s 0      13        10.20.30.40:51234        192.0.2.7:https",
+        "* FIN-WAIT-2   ≥3m05s 7      0      [2001:db8::17]:443   [2001:db8::abcd]:60001",
+        "- SYN-SENT        4ms refused          10.20.30.40:40001        192.0.2.9:81",
+        "  LISTEN       ≥2h00m 0      128           0.0.0.0:ssh            0.0.0.0:*",
         "",
         "",
-        "q quit  space pause  z freeze  s sort  r reverse  / filter  ? help  1-4 of 17 →",
+        "q quit  space pause  z freeze  s sort  r reverse  / filter  ? help   1-4 of 17 →",
     ]
 
 
@@ -100,7 +100,8 @@ def test_every_cell_can_be_reached_by_moving_the_columns() -> None:
     [
         ("refused", "refused          10.20.30.40:40001"),
         ("timeout-connect", "timeout-connect  10.20.30.40:40001"),
-        ("a-cause-that-needs-far-more-room", "-      -          10.20.30.40:40001"),
+        ("timeout-retransmit", "-      -         10.20.30.40:40001"),
+        ("a-cause-that-needs-far-more-room", "-      -         10.20.30.40:40001"),
     ],
 )
 def test_the_cause_of_a_close_is_whole_wherever_it_stands(cause: str, row: str) -> None:
@@ -127,7 +128,7 @@ def test_status_prompt_message_help() -> None:
     helped = drawn(screen(look(help=True), LINES, 80, 24), 80, 24)
     assert any("reverse the order" in line for line in helped)
     assert not any("10.20.30.40" in line for line in helped)
-    assert max(map(len, helped)) < 80, "nothing of the help is cut"
+    assert max(map(len, helped[:-1])) < 80, "nothing of the help is cut"
 
 
 def test_no_sockets() -> None:
@@ -157,7 +158,7 @@ TEXT = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=60)
     queues=st.booleans(),
     help_=st.booleans(),
 )
-def test_never_larger_than_the_screen(
+def test_never_larger_than_the_screen(  # noqa: PLR0917 - what hypothesis draws
     width: int,
     height: int,
     pan: int,

@@ -1,0 +1,356 @@
+"""The watcher's view of the live table: order, counts, marks, filters that hang on the clock, and rates."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sstrace.driver.watched import SORTS, Order, Verdict, Watched, socket_of, thresholds
+from sstrace.model import AF_INET, AF_INET6, ALL_STATES, Kind, Owner, State
+from sstrace.query.filter import Chain, Compare, Expr, Held, Not
+from sstrace.query.match import Predicate, predicate
+from sstrace.table import Row, Transition
+
+BOTH = 1 << AF_INET | 1 << AF_INET6
+S = 1_000_000_000
+FADE = 2 * S
+
+
+class World:
+    """A live table in miniature, and the view of it."""
+
+    def __init__(self, states: int = ALL_STATES, expression: Expr | None = None) -> None:
+        self.rows: dict[int, Row] = {}
+        self.journal: dict[int, Row] = {}
+        self.now = 1000 * S
+        self.expression = expression
+        self.view = Watched(Verdict(BOTH, expression, compile_filter), states, fade_ns=FADE)
+        self._next = 1
+
+    def row(self, state: State, **fields: Any) -> Row:
+        """A row as a table makes one, not in the table."""
+        number = self._next
+        self._next += 1
+        values: dict[str, Any] = {
+            "kind": Kind.SOCKET,
+            "family": AF_INET,
+            "protocol": 6,
+            "netns": 1,
+            "src": bytes([10, 0, 0, 1 + number % 7]),
+            "sport": 1000 + 37 * number % 501,
+            "dst": bytes([192, 0, 2, number % 5]),
+            "dport": 443,
+            "ino": number,
+            "uid": 0,
+            "ifindex": 0,
+            "cookie": number,
+            "sk": None,
+            "since_ns": self.now,
+            "exact": True,
+            "touched_ns": self.now,
+            **fields,
+        }
+        return Row(id=number, state=int(state), **values)
+
+    def born(self, state: State, **fields: Any) -> Row:
+        row = self.row(state, **fields)
+        self.rows[row.id] = row
+        self.journal[row.id] = row
+        self.view.note(Transition(self.now, row, State.CLOSE, row.state, None, None, None, 0, True))
+        return row
+
+    def moved(self, row: Row, state: State) -> None:
+        old, held = row.state, self.now - row.since_ns
+        row.state, row.since_ns = int(state), self.now
+        self.view.note(Transition(self.now, row, old, row.state, held, None, None, 0, True))
+
+    def died(self, row: Row, cause: str | None = "fin-by-us", *, silently: bool = False) -> None:
+        del self.rows[row.id]
+        self.journal[row.id] = row
+        old, row.state = row.state, int(State.CLOSE)
+        if not silently:
+            held = self.now - row.since_ns
+            self.view.note(Transition(self.now, row, old, row.state, held, cause, None, 0, True))
+
+    def fold(self, seconds: float = 0.0) -> None:
+        self.now += int(seconds * S)
+        self.view.fold(self.journal, self.rows.__contains__, self.now)
+
+    def shown(self) -> list[tuple[int, str]]:
+        return [(entry.row.id, entry.mark) for entry in self.view.rows(0, 10_000)]
+
+
+def compile_filter(expression: Expr, held: Callable[[object], int | None]) -> Predicate | None:
+    return predicate(expression, None, held)  # type: ignore[arg-type]  # these expressions ask for no names
+
+
+# --------------------------------------------------------------------------------------------------------------- order
+
+ITEMS = st.lists(st.tuples(st.binary(max_size=2), st.integers(0, 50)), max_size=200)
+
+
+@given(ITEMS, ITEMS, st.integers(0, 60), st.integers(0, 60), st.booleans(), st.booleans())
+@settings(max_examples=200)
+def test_order_is_a_sorted_set(  # noqa: PLR0917 - what hypothesis draws
+    first: list[tuple[bytes, int]], second: list[tuple[bytes, int]], start: int, count: int, merge: bool, back: bool
+) -> None:
+    class Small(Order):
+        _LOAD = 4  # so that parts are split and emptied
+
+    have, turn = set(first), set(second)
+    order = Small()
+    order.reset(have)
+    gone, come = have & turn, turn - have
+    if merge:
+        order.merge(gone, come)
+    else:
+        for item in gone:
+            order.remove(item)
+        for item in come:
+            order.add(item)
+    wanted = [number for _, number in sorted(have ^ turn)]
+    assert len(order) == len(wanted)
+    assert order.ids(0, 10_000) == wanted
+    if back:
+        wanted.reverse()
+    assert order.ids(start, count, backwards=back) == wanted[start : start + count]
+
+
+STEPS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 400), st.sampled_from(list(State)[:11])), max_size=120)
+
+
+@given(STEPS, st.sampled_from(list(SORTS)), st.sampled_from([ALL_STATES, 1 << State.ESTABLISHED, 0b1110]))
+@settings(max_examples=200, deadline=None)
+def test_view_is_the_table_in_order(steps: list[tuple[int, int, State]], sort: str, states: int) -> None:
+    """Whatever happens, and in whatever pieces it is folded in: no row is missed, none is left, each in its place."""
+    world = World(states)
+    world.view.sort = sort
+    for what, number, state in steps:
+        rows = list(world.rows.values())
+        row = rows[number % len(rows)] if rows else None
+        if what <= 1 or row is None:
+            world.born(state)
+        elif what == 2:
+            world.moved(row, state)
+        elif what == 3:
+            world.died(row)
+        elif what == 4:
+            world.died(row, silently=True)
+        elif what == 5:
+            row.sport = 1 + number  # chosen late; the journal tells
+            world.journal[row.id] = row
+        else:
+            world.fold(number / 100)
+    world.fold()
+    make = SORTS[sort]
+    listed = [row for row in world.rows.values() if states >> row.state & 1]
+    wanted = sorted((make(row, row.state, row.since_ns), row.id) for row in listed)
+    assert [number for number, mark in world.shown() if mark != "-"] == [number for _, number in wanted]
+    assert world.view.known == len(world.rows)
+    assert dict(world.view.counts()) == {
+        state: count for state in range(14) if (count := sum(row.state == state for row in world.rows.values()))
+    }
+    world.fold(2.1)
+    assert [number for number, _ in world.shown()] == [number for _, number in wanted], "closed rows go in the end"
+    assert all(mark == " " for _, mark in world.shown())
+
+
+# --------------------------------------------------------------------------------------------------------------- marks
+
+
+def test_baseline_is_not_marked() -> None:
+    world = World()
+    row = world.row(State.ESTABLISHED)
+    world.rows[row.id] = row
+    world.view.reset([row], world.now)
+    assert world.shown() == [(row.id, " ")]
+
+
+def test_a_life_in_marks() -> None:
+    world = World()
+    row = world.born(State.SYN_SENT)
+    world.fold()
+    assert world.shown() == [(row.id, "+")]
+    world.fold(2.0)
+    assert world.shown() == [(row.id, " ")]
+    world.moved(row, State.ESTABLISHED)
+    world.fold()
+    assert world.shown() == [(row.id, "*")]
+    world.now += S
+    world.died(row, "reset-received")
+    world.fold()
+    (entry,) = world.view.rows(0, 5)
+    assert (entry.mark, entry.state, entry.cause, entry.held_ns) == ("-", State.ESTABLISHED, "reset-received", S)
+    assert world.view.counts() == []
+    world.fold(1.9)
+    assert world.shown() == [(row.id, "-")]
+    world.fold(0.1)
+    assert world.shown() == []
+
+
+def test_born_and_dead_between_two_pictures_is_seen_once() -> None:
+    world = World()
+    row = world.born(State.SYN_SENT)
+    world.died(row, "refused")
+    world.fold()
+    (entry,) = world.view.rows(0, 5)
+    assert (entry.mark, entry.state, entry.cause) == ("-", State.SYN_SENT, "refused")
+    world.fold(2.0)
+    assert world.shown() == []
+
+
+def test_what_dies_in_a_state_that_is_not_listed_does_not_linger() -> None:
+    world = World(1 << State.ESTABLISHED)
+    row = world.born(State.TIME_WAIT)
+    world.fold()
+    assert world.shown() == []
+    assert world.view.counts() == [(State.TIME_WAIT, 1)]
+    world.died(row, "expired")
+    world.fold()
+    assert world.shown() == []
+
+
+def test_a_row_whose_end_nobody_saw_goes_at_once() -> None:
+    world = World()
+    row = world.born(State.ESTABLISHED)
+    world.fold()
+    world.died(row, silently=True)
+    world.fold()
+    assert world.shown() == []
+
+
+def test_a_storm_leaves_a_bounded_number_of_closed_rows() -> None:
+    world = World()
+    for _ in range(5000):
+        world.died(world.born(State.SYN_SENT), "refused")
+    world.fold()
+    assert len(world.view) == 1000
+    assert world.view.tally.failed == 5000
+    world.fold(2.0)
+    assert len(world.view) == 0
+
+
+# --------------------------------------------------------------------------------------------------- sorts and states
+
+
+def test_sorts() -> None:
+    world = World()
+    old = world.born(State.LISTEN, src=b"\x0a\0\0\x09", sport=22, dst=bytes(4), dport=0)
+    world.now += S
+    six = world.born(State.ESTABLISHED, src=bytes(15) + b"\x01", dst=bytes(15) + b"\x02", family=AF_INET6)
+    world.now += S
+    new = world.born(State.CLOSE_WAIT, src=b"\x0a\0\0\x01", sport=99, dst=b"\xff\0\0\x01")
+    old.owners, new.owners = (Owner(b"zsh", 7, 3),), (Owner(b"awk", 8, 4),)
+    world.fold()
+    orders = {}
+    for sort in SORTS:
+        world.view.sort = sort
+        world.view.resort()
+        orders[sort] = [number for number, _ in world.shown()]
+    assert orders == {
+        "held": [new.id, six.id, old.id],
+        "state": [old.id, six.id, new.id],
+        "local": [new.id, old.id, six.id],
+        "peer": [old.id, new.id, six.id],
+        "owner": [new.id, old.id, six.id],
+    }
+    world.view.backwards = True
+    assert [number for number, _ in world.shown()] == [six.id, old.id, new.id]
+
+
+def test_states_can_be_changed() -> None:
+    world = World(1 << State.ESTABLISHED)
+    world.born(State.LISTEN)
+    row = world.born(State.ESTABLISHED)
+    world.fold()
+    assert [number for number, _ in world.shown()] == [row.id]
+    world.view.states = ALL_STATES
+    world.view.resort()
+    assert len(world.view) == 2
+
+
+def test_frozen_rows_stand() -> None:
+    world = World()
+    row = world.born(State.ESTABLISHED)
+    world.fold()
+    frozen = world.view.frozen()
+    world.died(row)
+    world.born(State.LISTEN)
+    world.fold(5)
+    (entry,) = frozen.rows(0, 9)
+    assert (entry.row.id, entry.row.state, entry.mark) == (row.id, State.ESTABLISHED, "+")
+    assert frozen.counts() == [(State.ESTABLISHED, 1)]
+
+
+# -------------------------------------------------------------------------------------------------------------- filter
+
+
+def test_other_families_and_protocols_are_left_out() -> None:
+    world = World()
+    world.view.verdict = Verdict(1 << AF_INET6)
+    world.born(State.ESTABLISHED)
+    world.born(State.ESTABLISHED, family=AF_INET6, protocol=132)
+    six = world.born(State.ESTABLISHED, family=AF_INET6)
+    world.fold()
+    assert world.shown() == [(six.id, "+")]
+    assert world.view.changes == 1
+
+
+@pytest.mark.parametrize("at_least", [True, False])
+def test_held_filter_follows_the_clock(at_least: bool) -> None:
+    world = World(expression=Held(at_least, 5 * S))
+    row = world.born(State.ESTABLISHED)
+    world.fold()
+    assert bool(world.shown()) is not at_least
+    world.fold(4.999)
+    assert bool(world.shown()) is not at_least
+    world.fold(0.002)
+    assert bool(world.shown()) is at_least
+    world.moved(row, State.CLOSE_WAIT)
+    world.fold(1)
+    assert [mark != "-" for _, mark in world.shown()] == ([] if at_least else [True])
+    world.fold(4.1)
+    assert bool(world.shown()) is at_least
+
+
+def test_thresholds() -> None:
+    assert thresholds(None) == ()
+    assert thresholds(Compare(True, True, 22)) == ()
+    inner = Chain(Held(True, 5), (("and", Not(Held(False, 7))), ("or", Compare(True, True, 1))))
+    assert thresholds(Not(inner)) == (5, 8)
+
+
+def test_socket_of_has_what_filters_ask_for() -> None:
+    world = World()
+    row = world.row(State.ESTABLISHED, cgroup=77, v6only=True, uid=5, ifindex=3)
+    socket = socket_of(row)
+    assert (socket.src, socket.sport, socket.dst, socket.dport) == (row.src, row.sport, row.dst, row.dport)
+    assert (socket.uid, socket.ifindex, socket.state, socket.ino) == (5, 3, State.ESTABLISHED, row.ino)
+    assert socket.extras is not None
+    assert (socket.extras.cgroup_id, socket.extras.v6only) == (77, True)
+    assert socket_of(row, State.LISTEN).state == State.LISTEN
+
+
+# --------------------------------------------------------------------------------------------------------------- rates
+
+
+def test_each_connection_is_counted_once() -> None:
+    world = World()
+    orderly = world.born(State.SYN_SENT)
+    for state in (State.ESTABLISHED, State.FIN_WAIT1, State.FIN_WAIT2, State.TIME_WAIT):
+        world.moved(orderly, state)
+    world.died(orderly, "expired")
+    passive = world.born(State.SYN_RECV)
+    for state in (State.ESTABLISHED, State.CLOSE_WAIT, State.LAST_ACK):
+        world.moved(passive, state)
+    world.died(passive, "fin-by-peer")
+    cut = world.born(State.SYN_RECV)
+    world.moved(cut, State.ESTABLISHED)
+    world.died(cut, "timeout-retransmit")
+    world.died(world.born(State.SYN_SENT), "refused")
+    world.died(world.born(State.SYN_RECV), "timeout-synack")
+    world.died(world.born(State.LISTEN), "closed")
+    tally = world.view.tally
+    assert (tally.opened, tally.closed, tally.failed) == (3, 2, 3)
