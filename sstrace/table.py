@@ -293,12 +293,15 @@ class SocketTable:
             row = self._by_cookie.get(fact.cookie)
         if row is None or row.kind is not fact.kind:
             if fact.kind is Kind.REQUEST:
-                return self._claim_child(fact)
-            if row is None:
+                if row is None or row.state != _SYN_RECV or fact.cause == "completed":
+                    return self._claim_child(fact)
+            elif row is None:
                 if self._sweeping:
                     self._mourn(fact.cookie, fact)
                 return None
-            row.state, row.exact = _TIME_WAIT, False  # by its cookie: the handover from its full socket was lost
+            else:
+                row.state, row.exact = _TIME_WAIT, False  # the handover from its full socket was lost
+            # By its cookie, it is the same connection.
         if fact.kind is Kind.REQUEST and fact.cpu in self._orphan_child:
             # It completed, and its child came without the peer's address: the request's row goes on, as the child's.
             child = self._orphan_child.pop(fact.cpu)
