@@ -3,12 +3,19 @@
 Over the same zoo as test_parity, each beside ss.
 """
 
+import fcntl
 import os
 import random
+import re
+import select
 import shlex
+import signal
+import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+import termios
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import dumps
@@ -205,3 +212,109 @@ def test_raw_dumps_are_the_kernels(space: Netns, ss: Program, keeper: parity.Zoo
                 at += length + 3 & ~3
             dumped.append(messages)
         assert dumped[0] == dumped[1], words
+
+
+OURS = [sys.executable, "-m", "sstrace", "--snapshot"]
+CLOSE_SOME = """
+import socket
+for number, port in enumerate((22, 4444, 514, 40000)):
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::")):
+        for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+            one = socket.socket(family, kind)
+            one.bind((address, port + number))
+            if kind == socket.SOCK_STREAM:
+                one.listen(3)
+            one.close()
+"""
+
+
+class Follower:
+    """A program on a terminal of its own that follows destroyed sockets."""
+
+    def __init__(self, argv: Sequence[str], width: int) -> None:
+        self._master, slave = os.openpty()
+        attributes = termios.tcgetattr(slave)
+        attributes[1] &= ~termios.OPOST
+        termios.tcsetattr(slave, termios.TCSANOW, attributes)
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+        self.process = subprocess.Popen(argv, stdout=slave)
+        os.close(slave)
+        self.out = b""
+
+    def read(self, lines: int) -> None:
+        """Wait until so many lines have come."""
+        deadline = time.monotonic() + 20
+        while self.out.count(b"\n") < lines:
+            ready, _, _ = select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, f"only {self.out!r} came"
+            self.out += os.read(self._master, 65536)
+
+    def close(self) -> int:
+        """Interrupt it, as Ctrl-C does."""
+        self.process.send_signal(signal.SIGINT)
+        code = self.process.wait(10)
+        os.close(self._master)
+        return code
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"), [("-E", 17), ("-Etn", 9), ("-E6", 9), ("-Eu", 9), ("-EHu4", 4), ("-Ete", 9)]
+)
+def test_destroyed_sockets(netns: Netns, ss: Program, words: str, lines: int) -> None:
+    followers = [Follower([*netns.prefix, *program, words], 100) for program in ([ss.head[-1]], OURS)]
+    try:
+        # Both listen once their sockets are members of a group: the fourth column of /proc/net/netlink.
+        deadline = time.monotonic() + 20
+        listening = 0
+        while listening < 2:
+            assert time.monotonic() < deadline
+            table = subprocess.run(
+                [*netns.prefix, "cat", "/proc/net/netlink"], capture_output=True, text=True, check=True
+            )
+            rows = [line.split() for line in table.stdout.splitlines()[1:]]
+            listening = len({row[2] for row in rows if row[1] == "4" and row[2] != "0" and int(row[3], 16)})
+        subprocess.run([*netns.prefix, sys.executable, "-c", CLOSE_SOME], check=True, timeout=30)
+        for follower in followers:
+            follower.read(lines)
+    finally:
+        codes = [follower.close() for follower in followers]
+    assert followers[0].out == followers[1].out
+    assert codes[1] == 0
+
+
+def test_killed_sockets(netns: Netns, ss: Program) -> None:
+    """-K: what it shows, what it leaves, and what it says to those who may not."""
+    hold = "import socket, sys\ns = socket.create_server(('127.0.0.1', int(sys.argv[1])))\nprint('up', flush=True)\n"
+    hold += "input()"
+    drop = "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534)"
+    for who in ([], ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]):
+        seen = []
+        for port, program in ((7001, [ss.head[-1]]), (7002, OURS)):
+            if who and program is OURS:
+                # The checkout may not be readable for nobody: drop privileges inside.
+                code = (
+                    "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534); from sstrace.cli import main"
+                )
+                argv = [sys.executable, "-c", f"import sstrace.driver.snapshot; {code}; sys.exit(main())", "--snapshot"]
+            else:
+                argv = [*who, *program]
+            with subprocess.Popen(
+                [*netns.prefix, sys.executable, "-c", hold, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            ) as holder:
+                assert holder.stdout is not None
+                assert holder.stdout.readline() == b"up\n"
+                done = subprocess.run(
+                    [*netns.prefix, *argv, "-Ktlne", "sport", "=", str(port)],
+                    capture_output=True,
+                    check=False,
+                    timeout=30,
+                )
+                left = subprocess.run(
+                    [*netns.prefix, "ss", "-Htln"], capture_output=True, check=True, timeout=30
+                ).stdout
+                holder.communicate(b"\n")
+            shown = re.sub(rb"ino:\d+ sk:\w+", b"", done.stdout).replace(b"7002", b"7001")
+            seen.append((done.returncode, shown, done.stderr, left.replace(b"7002", b"7001")))
+        assert seen[0] == seen[1]
+        assert (b"7001" in seen[0][1]) is (not who)
+        assert (b"7001" in seen[0][3]) is bool(who)
