@@ -205,11 +205,11 @@ class SocketTable:
 
     def _close(self, fact: Changed, row: Row | None) -> Transition | None:
         heir = self._handed_over.pop(fact.sk, None)
-        if heir is not None and fact.old != _LISTEN and not _differ(heir, fact):
+        if heir is not None and _inherits(heir, fact):
             return None
         if row is None:
             heir = self._by_tuple.get(_tuple_of(fact)) if fact.dport else None
-            if heir is not None and heir.kind is Kind.TIMEWAIT:
+            if heir is not None and _inherits(heir, fact):
                 return None  # handed over while the table did not know its address
             # Never met: all that is known of it is in its last event.
             row = self._row_of(fact, Kind.SOCKET, fact.old)
@@ -620,6 +620,16 @@ def _is_stale(row: Row, fact: Changed) -> bool:
         or (row.state == _LISTEN) is not (fact.old == _LISTEN)
         or (fact.ino is not None and row.ino not in (0, fact.ino))
         or (row.state != _SYN_SENT and _differ(row, fact))
+    )
+
+
+def _inherits(heir: Row, fact: Changed) -> bool:
+    """Whether a full socket that closes has handed over to the timewait socket that holds this row."""
+    return (
+        heir.kind is Kind.TIMEWAIT
+        and fact.old in (State.FIN_WAIT1, _FIN_WAIT2, State.CLOSING)
+        and (heir.cookie is None or fact.cookie is None or heir.cookie == fact.cookie)
+        and not _differ(heir, fact)
     )
 
 
