@@ -66,6 +66,25 @@ static __always_inline void capture_common(struct sock_event *event, struct comm
 	}
 }
 
+/*
+ * Whether the last reference to the socket's file is gone: then the state changes inside close(2). Linux 6.13 counts in a
+ * file_ref_t, which is negative once dead (90ee6ed776c0 "fs: port files to file_ref"), older ones in f_count, which is 0 then.
+ */
+static __always_inline int is_closing(u64 file)
+{
+	s64 references = 1;
+
+#ifdef OFF_file_ref
+	READ(references, file, OFF_file_ref);
+	return references < 0;
+#elif defined(OFF_file_count)
+	READ(references, file, OFF_file_count);
+	return references == 0;
+#else
+	return 0;
+#endif
+}
+
 /* What only a full socket has. */
 static __always_inline void capture_sock(struct sock_event *event, u64 sk)
 {
@@ -79,6 +98,11 @@ static __always_inline void capture_sock(struct sock_event *event, u64 sk)
 		READ(event->ino, socket, OFF_socket_ino);
 		READ(event->file, socket, OFF_socket_file);
 	}
+#ifndef OFF_sk_ino
+	/* Before e84a4927a404 ("net: annotate races around sk->sk_uid", v6.17, as is sk_ino) sock_diag takes the uid of the inode. */
+	if (!socket)
+		event->uid = 0;
+#endif
 }
 
 static __always_inline void capture_cgroup(struct sock_event *event, u64 sk)

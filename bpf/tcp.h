@@ -6,11 +6,37 @@
 
 /*
  * CLOSE→SYN-SENT comes before the source port is chosen, so it waits here for the retransmit timer that tcp_connect
- * starts within the same connect(2) a moment later. Inserted by on_state, deleted by on_syn_sent, or by on_state at the
- * next transition where connect failed before it sent anything. It cannot leak: an entry lives inside one connect(2).
- * When full, the event goes out at once, without its port.
+ * starts within the same connect(2) a moment later. Inserted by on_state, deleted by on_write_timer, or by on_state at the
+ * next transition where connect failed before it sent anything. It cannot leak: a socket in SYN-SENT always goes on, to CLOSE at
+ * the latest. When full, the event goes out at once, without its port.
+ *
+ * It goes out at once, too, where the timer may not tell (starts_late); when the timer does all the same, the port follows
+ * as a SYN-SENT→SYN-SENT.
  */
-BPF_HASH(connecting, u64, u64, 4096);
+struct connecting {
+	u64 since_ns;
+	u64 told;     /* the event has gone out already */
+};
+BPF_HASH(connecting, u64, struct connecting, 4096);
+
+/*
+ * Whether the start of the retransmit timer may come much later than the transition, or unheard:
+ * - TCP_FASTOPEN_CONNECT puts off the SYN, and with it the choice of the port, to the first write;
+ * - a socket that connects again after a failure may still have its timer pending (icsk_clear_xmit_timer does not delete it), and
+ *   mod_timer of a pending timer into its own slot of the timer wheel is silent.
+ */
+static __always_inline int starts_late(u64 sk)
+{
+	u64 pending = 0;
+	u8 bits = 0;
+
+	READ(pending, sk, OFF_retransmit_timer + OFF_timer_pprev);
+#ifdef BYTE_fastopen_connect
+	READ(bits, sk, BYTE_fastopen_connect);
+	bits &= MASK_fastopen_connect;
+#endif
+	return pending || bits;
+}
 
 static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -19,7 +45,8 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx)
 	struct sock_event event = {};
 	struct common common;
 	u16 protocol = 0, sport = 0;
-	u64 *since;
+	struct connecting connect = {}, *waits;
+	u8 bits = 0;
 	int zero = 0;
 	struct config *config = configs.lookup(&zero);
 
@@ -37,17 +64,32 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx)
 	event.protocol = protocol;
 	event.old = old;
 	event.new = new;
-	if (new == TCP_SYN_SENT && protocol == IPPROTO_TCP && config->fn_write_timer && !connecting.update(&sk, &event.ts_ns))
-		return 0;
+	if (new == TCP_SYN_SENT && protocol == IPPROTO_TCP && config->fn_write_timer) {
+		connect.since_ns = event.ts_ns;
+		connect.told = starts_late(sk);
+		if (!connecting.update(&sk, &connect) && !connect.told)
+			return 0;
+	}
 	if (old == TCP_SYN_SENT) {
-		since = connecting.lookup(&sk);
-		if (since) {
-			event.since_ns = *since;
+		waits = connecting.lookup(&sk);
+		if (waits) {
+			if (!waits->told)
+				event.since_ns = waits->since_ns;
 			connecting.delete(&sk);
 		}
 	}
 	capture_sock(&event, sk);
 	capture_task(&event, config);
+	/* tcp_close_state: its transitions, among them those that lead nowhere. */
+	if (event.file && (new == TCP_FIN_WAIT1 || new == TCP_LAST_ACK || old == new) && is_closing(event.file))
+		event.flags |= EVENT_ORPHANED;
+#ifdef BYTE_skc_ipv6only
+	if (new == TCP_LISTEN) {
+		READ(bits, sk, BYTE_skc_ipv6only);
+		if (bits & MASK_skc_ipv6only)
+			event.flags |= EVENT_V6ONLY;
+	}
+#endif
 	if (new == TCP_LISTEN || new == TCP_SYN_SENT)
 		capture_fd(&event);
 	if (new == TCP_LISTEN || new == TCP_SYN_SENT || old == TCP_LISTEN || event.since_ns)
@@ -75,23 +117,26 @@ static __always_inline int on_write_timer(struct bpf_raw_tracepoint_args *ctx, s
 {
 	struct sock_event event = {};
 	struct common common;
-	u64 *since;
+	struct connecting *waits;
 	u8 state = 0;
 
 	READ(state, sk, OFF_skc_state);
 	if (state != TCP_SYN_SENT)
 		return 0;
-	since = connecting.lookup(&sk);
-	if (!since)
+	waits = connecting.lookup(&sk);
+	if (!waits)
 		return 0; /* a retransmitted SYN */
 	READ(common, sk, 0);
 	capture_common(&event, &common, sk);
-	event.ts_ns = *since;
+	event.old = TCP_SYN_SENT;
+	if (!waits->told) {
+		event.ts_ns = waits->since_ns;
+		event.old = TCP_CLOSE;
+	}
 	connecting.delete(&sk);
 	event.netns = netns_of(&common);
 	event.kind = EVENT_STATE;
 	event.protocol = IPPROTO_TCP;
-	event.old = TCP_CLOSE;
 	event.new = TCP_SYN_SENT;
 	capture_sock(&event, sk);
 	capture_task(&event, config);

@@ -98,6 +98,7 @@ _OFFSETS: Offsets = {
     "fdt_fd": (("fdtable", "fd"),),
     "fdt_max_fds": (("fdtable", "max_fds"),),
     "timer_function": (("timer_list", "function"),),
+    "timer_pprev": (("timer_list", "entry.pprev"),),
     # Linux 6.19 moved the timer into struct sock.
     "retransmit_timer": (("inet_connection_sock", "icsk_retransmit_timer"), ("sock", "tcp_retransmit_timer")),
     "rsk_timer": (("request_sock", "rsk_timer"),),
@@ -110,6 +111,9 @@ _OPTIONAL_OFFSETS: Offsets = {
     "skc_v6_rcv_saddr": (("sock_common", "skc_v6_rcv_saddr"),),
     "skc_v6_daddr": (("sock_common", "skc_v6_daddr"),),
     "sk_uid": (("sock", "sk_uid"),),
+    "sk_ino": (("sock", "sk_ino"),),
+    "file_ref": (("file", "f_ref"),),
+    "file_count": (("file", "f_count"),),
     "icsk_retransmits": (("inet_connection_sock", "icsk_retransmits"),),
     "inet_sport": (("inet_sock", "inet_sport"),),
     "skc_listener": (("sock_common", "skc_listener"),),
@@ -117,6 +121,10 @@ _OPTIONAL_OFFSETS: Offsets = {
     "sk_cgroup": (("sock", "sk_cgrp_data.cgroup"), ("sock", "sk_cgrp_data.val")),
     "cgroup_kn": (("cgroup", "kn"),),
     "kernfs_id": (("kernfs_node", "id"),),
+}
+_OPTIONAL_BITS: Offsets = {
+    "skc_ipv6only": (("sock_common", "skc_ipv6only"),),
+    "fastopen_connect": (("tcp_sock", "fastopen_connect"),),
 }
 _CACHE_MOST = 8
 _FORMAT = 3
@@ -140,6 +148,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     offsets: Offsets = {}
     optional: Offsets = {}
     """Offsets that the file does without: their macros are then not defined."""
+    bits: Offsets = {}
+    """Bit-fields of one bit that the file does without: BYTE_name is the offset, MASK_name the bit in it."""
     mapped: tuple[str, ...] = ()
     """Maps that user space reads through a mapping of its own (BPF_F_MMAPABLE, Linux 5.5)."""
     plain: bool = False
@@ -152,6 +162,7 @@ TRACE = Source(
     maps=("configs", "events", "drops", "connecting", "expirings"),
     offsets=_OFFSETS,
     optional=_OPTIONAL_OFFSETS,
+    bits=_OPTIONAL_BITS,
 )
 """The programs of the event path."""
 
@@ -242,6 +253,10 @@ def _macros(source: Source, btf: Btf) -> dict[str, int]:
             found[f"OFF_{name}"] = offset
         elif name in source.offsets:
             raise FeatureError(f"this kernel's BTF has no {places[0][0]}.{places[0][1]}: sstrace does not know it yet")
+    for name, places in source.bits.items():
+        bit = next((at for at in (btf.bit(*place) for place in places) if at is not None), None)
+        if bit is not None:
+            found[f"BYTE_{name}"], found[f"MASK_{name}"] = bit
     if "OFF_skc_v6_daddr" not in found or "OFF_skc_v6_rcv_saddr" not in found:
         found.pop("OFF_skc_v6_rcv_saddr", None)
     if "OFF_cgroup_kn" not in found or "OFF_kernfs_id" not in found:

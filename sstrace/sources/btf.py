@@ -5,6 +5,7 @@ with ctypes here and nowhere else. Layout of BTF types: include/uapi/linux/btf.h
 """
 
 import ctypes
+import sys
 
 from sstrace.errors import FeatureError
 
@@ -78,6 +79,18 @@ class Btf:
         ``path`` may go through embedded structs: ``offset("net", "ns.inum")``. Anonymous structs and unions are
         looked into.
         """
+        bits = self._bits(struct, path)
+        return None if bits is None else bits // 8
+
+    def bit(self, struct: str, path: str) -> tuple[int, int] | None:
+        """Byte offset and mask of a bit-field of one bit, as a byte read from memory shows it; ``None`` as above."""
+        bits = self._bits(struct, path)
+        if bits is None:
+            return None
+        # Bit 0 of a byte is its lowest on a little-endian machine, its highest on a big-endian one.
+        return bits // 8, 1 << (bits % 8 if sys.byteorder == "little" else 7 - bits % 8)
+
+    def _bits(self, struct: str, path: str) -> int | None:
         type_id = self._lib.btf__find_by_name_kind(self._btf, struct.encode(), _KIND_STRUCT)
         total = 0
         for name in path.split("."):
@@ -87,7 +100,7 @@ class Btf:
             if found is None:
                 return None
             bits, type_id = found
-            total += bits // 8
+            total += bits
         return total
 
     def _member(self, type_id: int, name: bytes) -> tuple[int, int] | None:

@@ -55,7 +55,7 @@ EVENT_KINDS = {
     "EVENT_TIMEWAIT": 3,
     "EVENT_TIMEWAIT_GONE": 4,
 }
-EVENT_FLAGS = {"EVENT_KTHREAD": 1, "EVENT_EXPIRED": 2, "EVENT_UNHEARD": 4}
+EVENT_FLAGS = {"EVENT_KTHREAD": 1, "EVENT_EXPIRED": 2, "EVENT_UNHEARD": 4, "EVENT_ORPHANED": 8, "EVENT_V6ONLY": 16}
 
 _CODES = "".join(code for _, code in FIELDS)
 SIZE = struct.calcsize("=" + _CODES)
@@ -135,7 +135,8 @@ class EventDecoder:
                     Changed(
                         at, cpu, Kind.SOCKET, old, new, sk, cookie or None, ino or None, netns or self._netns,
                         family, protocol, src, sport, dst, dport, uid, ifindex, since or None, owner,
-                        cgroup or None, cause, err or None, retransmits, shutdown,
+                        cgroup or None, cause, err or None, retransmits, shutdown, flags & 8 != 0,
+                        flags & 16 != 0 if new == _LISTEN and netns and family == AF_INET6 else None,
                     )
                 )  # fmt: skip
             elif kind in (1, 3):
