@@ -292,10 +292,8 @@ def test_killed_sockets(netns: Netns, ss: Program) -> None:
         for port, program in ((7001, [ss.head[-1]]), (7002, OURS)):
             if who and program is OURS:
                 # The checkout may not be readable for nobody: drop privileges inside.
-                code = (
-                    "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534); from sstrace.cli import main"
-                )
-                argv = [sys.executable, "-c", f"import sstrace.driver.snapshot; {code}; sys.exit(main())", "--snapshot"]
+                code = f"import sstrace.cli, sstrace.driver.snapshot; {drop}; sys.exit(sstrace.cli.main())"
+                argv = [sys.executable, "-c", code, "--snapshot"]
             else:
                 argv = [*who, *program]
             with subprocess.Popen(
@@ -303,15 +301,8 @@ def test_killed_sockets(netns: Netns, ss: Program) -> None:
             ) as holder:
                 assert holder.stdout is not None
                 assert holder.stdout.readline() == b"up\n"
-                done = subprocess.run(
-                    [*netns.prefix, *argv, "-Ktlne", "sport", "=", str(port)],
-                    capture_output=True,
-                    check=False,
-                    timeout=30,
-                )
-                left = subprocess.run(
-                    [*netns.prefix, "ss", "-Htln"], capture_output=True, check=True, timeout=30
-                ).stdout
+                done = netns.run(*argv, "-Ktlne", "sport", "=", str(port), check=False)
+                left = netns.run("ss", "-Htln").stdout
                 holder.communicate(b"\n")
             shown = re.sub(rb"ino:\d+ sk:\w+", b"", done.stdout).replace(b"7002", b"7001")
             seen.append((done.returncode, shown, done.stderr, left.replace(b"7002", b"7001")))
