@@ -247,7 +247,12 @@ class SocketTable:
     def _timer(self, fact: Changed) -> Transition | None:
         new, kind = fact.new, fact.kind
         row = self._by_sk.get(fact.sk)
-        if row is not None and (row.kind is not kind or row.family != fact.family or _differ(row, fact)):
+        if row is not None and (
+            row.kind is not kind
+            or row.family != fact.family
+            or row.cookie not in (None, fact.cookie)
+            or _differ(row, fact)
+        ):
             self._bury(row)  # the address outlived a death that was lost
             row = None
         if row is None and fact.cookie is not None:
