@@ -224,6 +224,8 @@ class InetSocket(Socket):
     extras: Extras | None = None
     proc: ProcTcp | None = None
     """Set on rows that came through /proc; it says something of tcp rows only."""
+    partial: bool = False
+    """A row of a recording: its queues and its timer are not known, nor is an inode or a cookie of 0."""
 
 
 class UnixSocket(Socket, kw_only=True):
@@ -497,6 +499,10 @@ class Changed(msgspec.Struct, frozen=True, gc=False):
     """sk_err at CLOSE: an errno."""
     retransmits: int
     shutdown: int
+    orphaned: bool = False
+    """The last descriptor was being closed: ``ino`` is what the socket leaves."""
+    v6only: bool | None = None
+    """Told at LISTEN, of IPv6."""
 
 
 class Gone(msgspec.Struct, frozen=True, gc=False):

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 
 from sstrace.errors import DecodeError
-from sstrace.model import AF_INET, STATE_TEXT, Changed, Gone, Kind, Owner, State
+from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Changed, Gone, Kind, Owner, State
 from sstrace.wire.cause import CauseReader
 
 __all__ = ["EVENT_FLAGS", "EVENT_KINDS", "FIELDS", "SIZE", "EventDecoder"]
