@@ -20,6 +20,7 @@ complete end.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
@@ -116,10 +117,12 @@ class SocketTable:
         self._by_sk: dict[int, Row] = {}
         self._by_cookie: dict[int, Row] = {}
         self._by_ino: dict[int, Row] = {}
+        """By ``_inode``: an MPTCP socket and its subflows have one inode."""
         self._by_tuple: dict[Tuple4, Row] = {}
         self._handed_over: dict[int, Row] = {}
         self._orphan_child: dict[int, Row] = {}
         self._vague: dict[int, Row] = {}
+        self._shared: dict[bytes | int, bytes | int] = {}
         self._next_id = 1
         self._sweep = 0
         self._sweep_began = 0
@@ -185,22 +188,37 @@ class SocketTable:
                 self._readdress(row, fact)
             if fact.ino is not None:
                 row.ino = fact.ino
-            row.state = new
-            row.since_ns = fact.at_ns
-            row.exact = True
+            row.uid = fact.uid
             row.touched_ns = fact.at_ns
+            if row.state != new:
+                row.state = new
+                row.since_ns = fact.at_ns
+                row.exact = True
             if fact.cookie is not None and row.cookie is None:
                 row.cookie = fact.cookie
                 self._by_cookie[fact.cookie] = row
+        if fact.orphaned:
+            row.ino = 0
         if fact.owner is not None:
             _own(row, fact.owner, new)
         if fact.cgroup is not None:
             row.cgroup = fact.cgroup
         if new == _LISTEN:
+            if fact.v6only is not None:
+                row.v6only = fact.v6only
             if fact.ino is not None:
-                self._by_ino[fact.ino] = row
+                self._by_ino[_inode(row)] = row
             if row.sport == 0 or (row.v6only is None and row.src == _ANY6):
                 self._vague[row.id] = row
+        elif new == _SYN_SENT and row.protocol == IPPROTO_TCP:
+            if row.sport == 0:
+                self._vague[row.id] = row
+            else:
+                self._vague.pop(row.id, None)
+        elif old == _SYN_SENT:
+            self._vague.pop(row.id, None)
+        if old == new:
+            return None  # close(2) of a socket that is closing already, or news of a known one
         return self._transition(fact, row, old, new, held)
 
     def _close(self, fact: Changed, row: Row | None) -> Transition | None:
@@ -208,6 +226,8 @@ class SocketTable:
         if heir is not None and _inherits(heir, fact):
             return None
         if row is None:
+            if fact.old == _CLOSE:
+                return None  # closed more than once (tcp_abort), or never opened
             heir = self._by_tuple.get(_tuple_of(fact)) if fact.dport else None
             if heir is not None and _inherits(heir, fact):
                 return None  # handed over while the table did not know its address
@@ -263,6 +283,11 @@ class SocketTable:
         report = Report.REQUEST_TIMER if kind is Kind.REQUEST else Report.TIMEWAIT_TIMER
         if row is None and kind is Kind.TIMEWAIT:
             row = self._by_tuple.get(_tuple_of(fact))
+        elif row is None:
+            child = self._by_tuple.get(_tuple_of(fact))
+            if child is not None and child.kind is Kind.SOCKET:
+                # Its handler ran while another processor completed it. Its end comes next.
+                return None
         step = STEPS.get((report, row.kind if row is not None else None))
         if row is None or step is None:
             row = self._birth(fact, kind, new)
@@ -325,8 +350,11 @@ class SocketTable:
                 self._index(row)
                 return None
         if fact.kind is Kind.REQUEST and fact.cause == "completed":
-            # Its child's birth was lost: the row goes on as the child's, whose next event will name its address.
             self._forget_keys(row)
+            if _tuple_of(fact) in self._by_tuple:
+                self._bury(row)  # one of two for the same SYN; the child holds the other's row
+                return None
+            # Its child's birth was lost: the row goes on as the child's, whose next event will name its address.
             row.kind, row.sk = Kind.SOCKET, None
             self._index(row)
             return None
@@ -369,7 +397,7 @@ class SocketTable:
         connected = found.state != _LISTEN
         row = self._by_cookie.get(found.cookie)
         if row is None and not connected:
-            row = self._by_ino.get(found.ino) or self._bare_listener(found)
+            row = self._by_ino.get(_inode(found)) or self._bare_listener(found)
         if row is None and connected:
             row = self._by_tuple.get(key)
         if row is None:
@@ -419,7 +447,8 @@ class SocketTable:
         others come and go (net/ipv4/inet_diag.c resumes by bucket and position), so look again before the end.
         """
         began, sweep = self._sweep_began, self._sweep
-        return [row for row in self._rows.values() if row.seen != sweep and row.touched_ns < began]
+        rows = self._rows.values()
+        return [row for row in rows if row.seen != sweep and row.touched_ns < began and row.protocol == IPPROTO_TCP]
 
     def end(self, fact: SweepEnd) -> Resync:
         """The sweep ends; a complete one removes what is still unseen."""
@@ -450,6 +479,13 @@ class SocketTable:
             self._index(row)
             self._vague.pop(row.id, None)
             return None
+        if row.state == _SYN_SENT:
+            self._forget_keys(row)
+            row.sport, row.src = found.sport, found.src
+            self._index(row)
+            if row.sport:
+                self._vague.pop(row.id, None)
+            return None
         if row.kind is not Kind.TIMEWAIT or row.state != _FIN_WAIT2 or found.state != _TIME_WAIT:
             return None
         self._vague.pop(row.id, None)
@@ -463,12 +499,13 @@ class SocketTable:
         """The row of a full socket that the address index does not know."""
         row = self._by_cookie.get(fact.cookie) if fact.cookie is not None else None
         if row is None and fact.ino is not None:
-            row = self._by_ino.get(fact.ino)
-        if row is None and fact.dport and fact.sport and fact.old not in (_CLOSE, _LISTEN):
+            row = self._by_ino.get(_inode(fact))
+        # A connect(2) that failed before it sent anything may have been refused because of the very connection that is
+        # between these addresses.
+        if row is None and fact.dport and fact.sport and fact.old not in (_CLOSE, _LISTEN) and not fact.since_ns:
             row = self._by_tuple.get(_tuple_of(fact))
             if row is not None and row.kind is Kind.SOCKET and row.sk is not None:
-                self._bury(row)  # another connection was between these addresses, and its death was lost
-                row = None
+                return None  # another socket, whose death was lost, or which lost the race for these addresses
         if row is None or row.kind is Kind.TIMEWAIT:
             return None
         # A request's row: both the child's birth and the request's end were lost.
@@ -495,11 +532,13 @@ class SocketTable:
             row.role = "client"
         elif fact.old == _CLOSE:
             row.born_ns = fact.at_ns
-        before = self._by_tuple.get(_tuple_of(fact)) if fact.dport else None
-        if before is not None and (before.kind is not Kind.TIMEWAIT or state != _SYN_SENT):
-            # Two connections are never between the same addresses: the end of one was lost. Only a timewait socket
-            # makes way for a connect(2) after that was reported.
-            self._bury(before)
+        if kind is not Kind.TIMEWAIT and state != _SYN_SENT and fact.dport:
+            before = self._by_tuple.get(_tuple_of(fact))
+            # A timewait socket makes way for a new connection, and that is reported first (but for connect(2), whose
+            # event is dated back): so its end was lost. Others may be between the same addresses for a moment, when
+            # two processors answer one segment.
+            if before is not None and before.kind is Kind.TIMEWAIT:
+                self._bury(before)
         self._rows[row.id] = row
         self._index(row)
         if kind is Kind.TIMEWAIT and state == _FIN_WAIT2:
@@ -509,10 +548,15 @@ class SocketTable:
     def _adopt(self, found: InetSocket) -> Row:
         """A row that only the sweep knows."""
         kind = _kind_of(found)
+        # The same few addresses and ports stand in row after row: one object each, not one a row.
+        if len(self._shared) > 200_000:
+            self._shared.clear()
+        shared: Any = self._shared.setdefault
+        src, dst = shared(found.src, found.src), shared(found.dst, found.dst)
+        sport, dport = shared(found.sport, found.sport), shared(found.dport, found.dport)
         row = Row(
-            self._next_id, kind, found.state, found.family, IPPROTO_TCP, self._netns, found.src, found.sport,
-            found.dst, found.dport, found.ino, found.uid, found.ifindex, found.cookie, None, self._sweep_began, False,
-            0,
+            self._next_id, kind, found.state, found.family, IPPROTO_TCP, self._netns, src, sport, dst, dport, found.ino,
+            found.uid, found.ifindex, found.cookie, None, self._sweep_began, False, 0,
         )  # fmt: skip
         row.seen = self._sweep
         if found.state == _SYN_SENT:
@@ -554,7 +598,7 @@ class SocketTable:
             self._by_cookie[row.cookie] = row
         if row.state == _LISTEN:
             if row.ino:
-                self._by_ino[row.ino] = row
+                self._by_ino[_inode(row)] = row
         elif row.dport:
             self._by_tuple[row.netns, row.protocol, row.sport, row.dport, _plain(row.src), _plain(row.dst)] = row
 
@@ -563,8 +607,8 @@ class SocketTable:
             del self._by_sk[row.sk]
         if row.cookie is not None and self._by_cookie.get(row.cookie) is row:
             del self._by_cookie[row.cookie]
-        if row.ino and self._by_ino.get(row.ino) is row:
-            del self._by_ino[row.ino]
+        if row.ino and self._by_ino.get(_inode(row)) is row:
+            del self._by_ino[_inode(row)]
         if row.dport:
             key = (row.netns, row.protocol, row.sport, row.dport, _plain(row.src), _plain(row.dst))
             if self._by_tuple.get(key) is row:
@@ -645,6 +689,12 @@ def _differ(row: Row, fact: Changed | Gone) -> bool:
     if row.dport != fact.dport or (row.sport != fact.sport and row.sport and fact.sport):
         return True
     return row.dst != fact.dst and _plain(row.dst) != _plain(fact.dst)
+
+
+def _inode(of: Row | Changed | InetSocket) -> int:
+    """The key of an inode: those of MPTCP's own sockets are told apart by their sign."""
+    tcp = isinstance(of, InetSocket) or of.protocol == IPPROTO_TCP
+    return of.ino or 0 if tcp else -(of.ino or 0)
 
 
 def _plain(address: bytes) -> bytes:

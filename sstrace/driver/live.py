@@ -57,7 +57,7 @@ class LiveRows:
     """The tcp table as a live table has it now (driver.snapshot.TcpSource)."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
-        self._rows = [row for row in rows if row.protocol == IPPROTO_TCP]
+        self._rows = rows
         self._known: dict[Key, Row] = {}
         self._listeners: dict[int, Row] = {}
         self._now_ns = time.monotonic_ns()
@@ -68,9 +68,11 @@ class LiveRows:
         for family in (AF_INET, AF_INET6):
             if not families >> family & 1 or selection.preferred not in (family, *_NOT_INET):
                 continue
-            rows = [row for row in self._rows if row.family == family and states >> row.state & 1]
-            listeners = [row for row in rows if row.state == _LISTEN]
-            others = [row for row in rows if row.state != _LISTEN]
+            listeners: list[Row] = []
+            others: list[Row] = []
+            for row in self._rows:
+                if states >> row.state & 1 and row.family == family and row.protocol == IPPROTO_TCP:
+                    (listeners if row.state == _LISTEN else others).append(row)
             with Diag() as diag:
                 if listeners:
                     self._listeners = {row.ino: row for row in listeners}

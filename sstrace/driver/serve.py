@@ -73,6 +73,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         listener = service.listen(path, gid)
         try:
             tracer.start()
+            _warm()
             # Rows are long-lived and form no cycles: collecting them again and again would only stall the event path.
             gc.collect()
             gc.freeze()
@@ -93,6 +94,16 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         file=sys.stderr,
     )
     return 0
+
+
+def _warm() -> None:
+    """Load now what every answer needs, so that no child has to."""
+    from sstrace.query import bytecode, filter, match
+    from sstrace.render import inet, info, layout, ndjson, ss
+    from sstrace.sources import names
+    from sstrace.wire import tcp_info
+
+    assert all((bytecode, filter, match, inet, info, layout, ndjson, ss, names, tcp_info))
 
 
 def _group(name: str | None) -> int | None:
@@ -120,6 +131,7 @@ class _Server:
 
     def turn(self) -> None:
         """Events, requests, ends of children: whatever has come, or a twentieth of a second."""
+        self._expire()
         for fd, _ in self._poll.poll(_TICK_S * 1000):
             if fd == self._listener.fileno():
                 self._accept()
@@ -128,7 +140,6 @@ class _Server:
         for _ in self._tracer.poll(0):
             pass
         self._reap()
-        self._expire()
         self._answer()
 
     def close(self) -> None:
@@ -145,8 +156,9 @@ class _Server:
                 connection.close()
                 return
             connection.setblocking(False)
-            self._clients[connection.fileno()] = _Client(connection, service.peer(connection))
+            client = self._clients[connection.fileno()] = _Client(connection, service.peer(connection))
             self._poll.register(connection, select.POLLIN)
+            self._read(client)  # most send their question at once
 
     def _read(self, client: _Client) -> None:
         try:

@@ -33,6 +33,7 @@ __all__ = [
     "attributes",
     "batch",
     "end_of_dump",
+    "ends",
     "is_last",
     "message",
     "need",
@@ -100,6 +101,17 @@ def message(data: Data, offset: int) -> tuple[int, int, int, int]:
     if not HEADER_SIZE <= length <= left:
         raise DecodeError(f"netlink: the message at offset {offset} says it is {length} bytes long, {left} are left")
     return kind, flags, offset + HEADER_SIZE, offset + length
+
+
+def ends(data: Data) -> bool:
+    """Whether an answer ends in this datagram: whether some message of it is DONE or ERROR. Looks at headers alone."""
+    offset = 0
+    while offset < len(data):
+        kind, _, _, end = message(data, offset)
+        if kind in (NLMSG_DONE, NLMSG_ERROR):
+            return True
+        offset = (end + 3) & ~3
+    return False
 
 
 def end_of_dump(kind: int, data: Data, start: int, end: int) -> int:
