@@ -3,15 +3,18 @@
 import os
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from sstrace.driver.telling import Told
-from sstrace.driver.tracer import Change
 from sstrace.model import Extras, InetSocket, Lost, Names, Table
 from sstrace.query.command import Command, Selection, selects_transition
 from sstrace.query.match import predicate
 from sstrace.render.events import EventWriter, MetaLine
 from sstrace.render.trace import HEADER, TraceText
 from sstrace.table import Resync, Row, Transition
+
+if TYPE_CHECKING:  # a replay needs no BPF
+    from sstrace.driver.tracer import Change
 
 __all__ = ["Printer", "cgroup_text", "socket_of"]
 
@@ -64,7 +67,7 @@ class Printer:
             self._header = False
         self.flush()
 
-    def take(self, changes: Iterable[Change | Told]) -> None:
+    def take(self, changes: "Iterable[Change | Told]") -> None:
         """Turn changes into lines, up to --count of them; all are taken, so that the table stays whole."""
         for change in changes:
             if type(change) is Transition:
@@ -116,7 +119,19 @@ class Printer:
     def gone(self, row: Row, at_ns: int) -> None:
         """A row whose end was lost, if it is selected: a line of NDJSON."""
         if self.json and self._selects_row(row):
-            self.writer.gone(row, at_ns, self._out)
+            self.writer.gone(row.id, row.state, at_ns, self._out)
+
+    def ended(self, row_id: int, state: int, at_ns: int) -> None:
+        """The same where nothing is selected away, so that the row need not be known."""
+        if self.json:
+            self.writer.gone(row_id, state, at_ns, self._out)
+
+    def hole(self, rows: Iterable[Row], at_ns: int, unwritten: int) -> None:
+        """Of a recording: lines that could not be written, and the table behind them."""
+        if self.json:
+            self.writer.checkpoint([row for row in rows if self._selects_row(row)], at_ns, unwritten, self._out)
+        else:
+            self._text.append(self._lines.hole(at_ns, unwritten))
 
     def whole(self, lines: bytes) -> None:
         """Lines that are written already."""

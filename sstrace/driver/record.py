@@ -130,7 +130,11 @@ class Recorder:
                 if len(out) > _FLUSH_BYTES:
                     self._flush()
             elif type(change) is Told:
-                (writer.seen if change.alive else writer.gone)(change.row, change.at_ns, out)
+                row = change.row
+                if change.alive:
+                    writer.seen(row, change.at_ns, out)
+                else:
+                    writer.gone(row.id, row.state, change.at_ns, out)
             elif type(change) is Lost:
                 writer.gap(change.cpu, change.count, change.after_ns, change.before_ns, out)
             elif type(change) is Resync:
@@ -158,7 +162,7 @@ class Recorder:
         counts = len(change.added), len(change.removed), len(change.changed)
         self._writer.resync(change.at_ns, counts, self._out)
         for row in change.removed:
-            self._writer.gone(row, change.at_ns, self._out)
+            self._writer.gone(row.id, row.state, change.at_ns, self._out)
         for row in (*change.added, *(row for row, _ in change.changed)):
             self._writer.seen(row, change.at_ns, self._out)
 

@@ -93,6 +93,12 @@ class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
     """Who holds which socket; None: find out as always."""
     width: int | None = None
     """The screen's width; None: unknown."""
+    names: SystemNames | None = None
+    """Whom to ask for names; None: this machine."""
+    at_ns: int | None = None
+    """The moment of which it tells, ns since 1970 UTC; None: now."""
+    only_tcp: bool = False
+    """Nothing is known of the other tables."""
 
 
 class _Output:
@@ -198,7 +204,7 @@ class _Snapshot:
         self._env = env
         self._output = output
         self._files = ProcFiles(env)
-        self._names = SystemNames(env)
+        self._names = SystemNames(env) if elsewhere is None or elsewhere.names is None else elsewhere.names
         self._selection = command.selection
         self._show = command.show
         self._dialect = command.dialect
@@ -262,7 +268,9 @@ class _Snapshot:
         if self._command.own.json:
             from sstrace.render.ndjson import Lines
 
-            return Lines(self._context, self._output.write, time.time_ns(), destroyed=self._selection.events)
+            now = self._elsewhere.at_ns if self._elsewhere is not None else None
+            now = time.time_ns() if now is None else now
+            return Lines(self._context, self._output.write, now, destroyed=self._selection.events)
         if self._elsewhere is not None:
             width = self._elsewhere.width
         else:
@@ -299,6 +307,10 @@ class _Snapshot:
         """Every table that is selected, in ss's order."""
         selection = self._selection
         closed = selection.states >> State.CLOSE & 1
+        if self._elsewhere is not None and self._elsewhere.only_tcp:
+            if selection.tables >> Table.TCP & 1:
+                self._inet(Table.TCP)
+            return
 
         def wanted(tables: Sequence[Table], *families: int) -> bool:
             return any(selection.tables >> table & 1 for table in tables) and any(

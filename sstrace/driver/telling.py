@@ -6,12 +6,15 @@ same table elsewhere must tell of these too.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from sstrace.driver.tracer import Change
 from sstrace.model import Lost, State
 from sstrace.table import Resync, Row, SocketTable, Transition
+
+if TYPE_CHECKING:  # a replay needs no BPF
+    from sstrace.driver.tracer import Change
 
 __all__ = ["Telling", "Told"]
 
@@ -50,7 +53,7 @@ class Telling:
         if self._table.journal is self._journal:
             self._journal.clear()
 
-    def through(self, changes: Iterable[Change]) -> Iterator[Change | Told]:
+    def through(self, changes: "Iterable[Change]") -> "Iterator[Change | Told]":
         """The same changes; after the last of them, what they did not tell."""
         told = self._told
         for change in changes:

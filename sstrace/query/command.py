@@ -92,10 +92,10 @@ class Source(msgspec.Struct, frozen=True):
 class When(msgspec.Struct, frozen=True):
     """A moment as typed, not yet joined to a clock."""
 
-    kind: Literal["utc", "local", "clock", "start", "end"]
+    kind: Literal["utc", "local", "clock", "start", "end", "seq"]
     """``utc``: ns since 1970 UTC. ``local``: the same digits on a wall clock of this machine. ``clock``: ns
     since midnight of the recording's (last) local day. ``start``: ns after the recording's first fact. ``end``:
-    ns before its last."""
+    ns before its last. ``seq``: no time, but the number of a line of the recording."""
     ns: int
     text: str
 

@@ -128,9 +128,13 @@ def parse_when(text: str) -> When | None:
     """Read a moment; None when it is none of these.
 
     ``2026-01-31T13:55:00Z``, the same with an offset, without a zone, or with a blank for T; ``2026-01-31``; ``13:55``,
-    ``13:55:00.25``; ``@1769867700.5`` (seconds since 1970); ``+90``, ``+5m`` from the start; ``-5m`` back from the end.
+    ``13:55:00.25``; ``@1769867700.5`` (seconds since 1970); ``+90``, ``+5m`` from the start; ``-5m`` back from the end;
+    ``#4711``: right after the line with that ``seq``.
     """
     kind: Literal["utc", "local", "clock", "start", "end"]
+    if text[:1] == "#":
+        number = text[1:]
+        return When("seq", int(number), text) if number.isascii() and number.isdecimal() and len(number) < 19 else None
     if text[:1] in ("+", "-"):
         ns = parse_duration(text[1:])
         return None if ns is None else When("start" if text[0] == "+" else "end", ns, text)
@@ -276,7 +280,8 @@ def _when(key: str, value: str) -> When:
     when = parse_when(value)
     if when is None:
         raise UsageError(
-            f'sstrace: {key} "{value}" is not a moment: write 2026-01-31T13:55:00Z, 13:55:00, @1769867700, +5m or -5m'
+            f'sstrace: {key} "{value}" is not a moment: '
+            "write 2026-01-31T13:55:00Z, 13:55:00, @1769867700, +5m, -5m or #SEQ"
         )
     return when
 

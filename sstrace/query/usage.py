@@ -140,7 +140,7 @@ WHERE FROM
    --between A B       with a recording: only this part of it
    --replay FILE       run a recording again (may be given again, for the files of a rotation)
    --speed X           of a replay: 1 is life, 10 ten times, max as fast as it goes
-       TIME := {2026-01-31T13:55:00Z|2026-01-31 13:55:00|13:55:00.5|@SECONDS|+DURATION|-DURATION}
+       TIME := {2026-01-31T13:55:00Z|2026-01-31 13:55:00|13:55:00.5|@SECONDS|+DURATION|-DURATION|#SEQ}
                ("+" counts from the recording's start, "-" back from its end; no zone: this machine's)
 
 WHERE TO

@@ -150,7 +150,7 @@ def users(owners: Sequence[Owner], show: Show, *, escaped: bool) -> str:
             item += f"tid={owner.tid},"
         if show.contexts:
             item += f"proc_ctx={cell(owner.proc_ctx) if owner.proc_ctx else 'unavailable'},"
-        item += f"fd={owner.fd}"
+        item += f"fd={'-' if owner.fd is None else owner.fd}"
         if show.contexts > 1:
             item += f",sock_ctx={cell(owner.sock_ctx) if owner.sock_ctx else 'unavailable'}"
         items.append(item + ")")

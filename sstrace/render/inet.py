@@ -45,6 +45,8 @@ SOCKOPT = (
 )
 """Flags of struct inet_diag_sockopt, in declaration order."""
 
+_UNKNOWN_QUEUE = "-     "
+
 _USER_HZ = 100
 """Ticks a second in /proc/net/tcp: USER_HZ on every architecture of today."""
 
@@ -73,6 +75,8 @@ def timer_name(socket: InetSocket, dialect: Dialect) -> str:
 
 def timer(socket: InetSocket, dialect: Dialect) -> str:
     """The ``timer:(…)`` item, or nothing when no timer runs."""
+    if socket.partial:
+        return " timer:-"
     if not socket.timer:
         return ""
     left = duration(socket.expires_ms, sec_bug=dialect.timer_sec_bug)
@@ -162,8 +166,8 @@ class InetCells:
         return (
             name,
             state,
-            queue(socket.recv_q),
-            queue(socket.send_q),
+            _UNKNOWN_QUEUE if socket.partial else queue(socket.recv_q),
+            _UNKNOWN_QUEUE if socket.partial else queue(socket.send_q),
             local,
             ports[socket.sport],
             peer,
@@ -220,7 +224,10 @@ class InetCells:
     def _details(self, socket: InetSocket) -> str:
         extras = socket.extras
         out = f" uid:{socket.uid}" if socket.uid else ""
-        out += f" ino:{socket.ino} sk:{socket.cookie:x}"
+        if socket.partial:
+            out += f" ino:{socket.ino or '-'} sk:{f'{socket.cookie:x}' if socket.cookie else '-'}"
+        else:
+            out += f" ino:{socket.ino} sk:{socket.cookie:x}"
         if extras is None:
             return out
         if extras.mark:

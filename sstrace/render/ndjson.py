@@ -215,8 +215,8 @@ class InetLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True,
     sport: int
     dst: Address
     dport: int
-    recv_q: RecvQ
-    send_q: SendQ
+    recv_q: RecvQ | None = None
+    send_q: SendQ | None = None
     uid: int
     ino: Inode | None = None
     sk: Cookie | None = None
@@ -591,8 +591,8 @@ class Lines:
             sport=row.sport,
             dst=self._address(row.dst),
             dport=row.dport,
-            recv_q=row.recv_q,
-            send_q=row.send_q,
+            recv_q=None if row.partial else row.recv_q,
+            send_q=None if row.partial else row.send_q,
             uid=row.uid,
             ino=row.ino or None,
             sk=row.cookie or None,

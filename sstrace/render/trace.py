@@ -79,6 +79,10 @@ class TraceText:
         when = self.time(at_ns)
         return f"{when} table compared with the kernel: {added} sockets added, {removed} removed, {changed} corrected"
 
+    def hole(self, at_ns: int, unwritten: int) -> str:
+        """Lines that a recording lacks."""
+        return f"{self.time(at_ns)} {unwritten} lines could not be recorded before this moment"
+
     def _endpoint(self, family: int, raw: bytes, port: int) -> str:
         text = self._addresses.get((raw, family, port))
         if text is None:

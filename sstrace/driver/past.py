@@ -1,0 +1,308 @@
+"""``--snapshot --from FILE``: the table of a recording as it was at some moment, through the ordinary snapshot path.
+
+A moment is found by bisection, then the nearest checkpoint (or first line) before it by reading backwards; from there
+lines are folded: the last line of a connection tells its row, until it closes. In compressed files and pipes
+everything before the moment is read.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+from sstrace.driver import snapshot
+from sstrace.driver.recorded import (
+    Clock,
+    Reader,
+    RecordedNames,
+    complain,
+    owners_of,
+    row_of,
+    socket_of,
+    span,
+    target,
+)
+from sstrace.errors import LookupFailed, SstraceError, UsageError
+from sstrace.model import AF_INET, AF_INET6, AF_UNSPEC, InetSocket, Owner, Socket, State, Table
+from sstrace.query.command import Command, Selection, When
+from sstrace.render.events import timestamp
+from sstrace.sources.replay import Recording
+from sstrace.wire import inet_answer, recording
+from sstrace.wire.recording import Checkpoint, Gap, Gone, Meta, Resync, Seen
+
+__all__ = ["Past", "PastRows", "run"]
+
+_SLACK_NS = 1_000_000_000
+"""Lines are nearly in the order of time; none is later than this behind its place."""
+
+_LISTEN = int(State.LISTEN)
+_STARTS = (b'{"type":"checkpoint"', b'{"type":"meta"')
+
+
+class Past:
+    """The rows of a recording at one moment: by id, each the last line that told of it."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, recording.Seen | recording.State] = {}
+        self.at_ns = 0
+        """The moment, ns since 1970 UTC."""
+        self.mono_ns = 0
+        """The moment, CLOCK_MONOTONIC of the machine that was recorded."""
+        self.whole = False
+        """Whether there was a baseline."""
+        self.lost = 0
+        """Events that had been lost then, and not been made good yet."""
+        self.hole = 0
+        """Lines that could not be written, just after which the moment may lie."""
+
+    def fold(self, reader: Reader, offset: int, names: RecordedNames, until: "Until") -> None:
+        """Read from ``offset`` up to the moment."""
+        clock = Clock()
+        fresh: dict[int, recording.Seen | recording.State] | None = None
+        due = 0
+        limit = -1
+        for item in reader.runs(offset):
+            if isinstance(item, Meta):
+                names.learn(item)
+                clock = Clock()
+                at = recording.realtime(item.ts)
+                if until.seq is None and at is not None and at > until.at_ns:
+                    return
+                clock.learn(item)
+                limit = until.limit(clock)
+                self.rows, fresh, due = {}, None, 0
+                self.whole, self.lost = item.part is None, 0
+                self._reach(item.mono_ns, clock)
+                continue
+            lines = item.lines
+            if clock.offset_ns is None and clock.learn(lines[0]):
+                limit = until.limit(clock)
+            if not due and until.beyond(lines[0], limit):
+                return
+            for line in lines:
+                if line.mono_ns > limit or (until.seq is not None and line.seq > until.seq):
+                    continue
+                kind = type(line)
+                if due and kind is not Seen:
+                    self.rows.update(fresh or {})  # a checkpoint that is not whole
+                    fresh, due = None, 0
+                if kind is recording.State:
+                    assert isinstance(line, recording.State)
+                    if line.state == "UNCONN":
+                        self.rows.pop(line.id, None)
+                    else:
+                        self.rows[line.id] = line
+                elif isinstance(line, Seen):
+                    if due and fresh is not None:
+                        fresh[line.id] = line
+                        due -= 1
+                        if not due:
+                            self.rows, fresh, self.whole = fresh, None, True
+                    else:
+                        self.rows[line.id] = line
+                elif isinstance(line, Gone):
+                    self.rows.pop(line.id, None)
+                elif isinstance(line, Checkpoint):
+                    if clock.learn(line):
+                        limit = until.limit(clock)
+                    fresh, due, self.hole = {}, line.rows, line.unwritten
+                    if not due:
+                        self.rows, fresh, self.whole = {}, None, True
+                elif isinstance(line, Gap):
+                    self.lost += line.count
+                elif isinstance(line, Resync):
+                    self.lost = 0
+            last = lines[-1] if lines[-1].mono_ns <= limit else lines[0]
+            self._reach(last.mono_ns, clock)
+        if due:
+            self.rows.update(fresh or {})
+
+    def _reach(self, mono_ns: int, clock: Clock) -> None:
+        if clock.offset_ns is not None:
+            self.mono_ns = max(self.mono_ns, mono_ns)
+            self.at_ns = max(self.at_ns, mono_ns + clock.offset_ns)
+
+
+class Until:
+    """Where the fold ends: at a time (ns since 1970 UTC), or behind a line (its seq)."""
+
+    def __init__(self, at_ns: int, seq: int | None = None) -> None:
+        self.at_ns = at_ns
+        self.seq = seq
+
+    def limit(self, clock: Clock) -> int:
+        """The same time by the recorded machine's CLOCK_MONOTONIC."""
+        if self.seq is not None:
+            return 1 << 63
+        return self.at_ns - clock.offset_ns if clock.offset_ns is not None else -1
+
+    def beyond(self, line: recording.Fact, limit: int) -> bool:
+        """Whether nothing of interest can follow."""
+        return line.seq > self.seq if self.seq is not None else line.mono_ns > limit + _SLACK_NS
+
+
+class PastRows:
+    """The tcp table of a moment (driver.snapshot.TcpSource)."""
+
+    def __init__(self, past: Past, names: RecordedNames) -> None:
+        self._mono_ns = past.mono_ns
+        self._rows: list[InetSocket] = []
+        self._since: dict[int, int] = {}
+        self.bad = 0
+        self.holders: dict[int, Sequence[Owner]] = {}
+        for line in past.rows.values():
+            if line.netid != "tcp":
+                continue
+            try:
+                row = row_of(line, names)
+            except OSError:
+                self.bad += 1
+                continue
+            found = socket_of(row, Table.TCP)
+            self._rows.append(found)
+            self._since[id(found)] = row.since_ns
+            if line.ino and line.owners:
+                self.holders[line.ino] = owners_of(line.owners)
+
+    def rows(self, selection: Selection, *, ext: int, attributes: bool) -> Iterator[Sequence[InetSocket]]:
+        """The selected rows: IPv4 before IPv6, listeners before the rest, as the kernel dumps them; else the oldest
+        connection first.
+        """
+        del ext, attributes
+        for family in (AF_INET, AF_INET6):
+            if selection.families >> family & 1 and selection.preferred in (AF_UNSPEC, family, *_OTHERS):
+                rows = [row for row in self._rows if row.family == family and selection.states >> row.state & 1]
+                yield [row for row in rows if row.state == _LISTEN]
+                yield [row for row in rows if row.state != _LISTEN]
+
+    def held_ns(self, row: Socket) -> int | None:
+        """How long the row had been in its state; for one that is older than the recording, how long that is known."""
+        since = self._since.get(id(row))
+        return self._mono_ns - since if since is not None else None
+
+
+_OTHERS = tuple(family for family in range(1, 64) if family not in (AF_INET, AF_INET6))
+
+
+def look_back(source: Recording, when: When | None, names: RecordedNames) -> tuple[Past, Reader]:
+    """The table at a moment (None: at the end). Raises LookupFailed for one before the recording, DecodeError when
+    nothing can be used.
+    """
+    reader = Reader(source)
+    past = Past()
+    until = Until(1 << 62)
+    offset = 0
+    if source.regular:
+        ends = span(source)
+        if when is None:
+            until = Until(ends.last_ns)
+        elif when.kind == "seq":
+            until = Until(0, when.ns)
+        else:
+            until = Until(target(when, ends))
+            if until.at_ns < ends.first_ns:
+                raise LookupFailed(
+                    f"sstrace: {source.name} begins at {timestamp(ends.first_ns)}, after {when.text}: "
+                    f"it knows nothing of that moment"
+                )
+            if until.at_ns > ends.last_ns:
+                complain(f"{source.name} ends at {timestamp(ends.last_ns)}, before {when.text}: this is the table then")
+        head = recording.meta(source.first_line())
+        if head is not None:
+            names.learn(head)
+        if source.seekable:
+            offset = _start(source, until)
+    elif when is not None and when.kind == "utc":
+        until = Until(when.ns)
+    elif when is not None and when.kind == "seq":
+        until = Until(0, when.ns)
+    elif when is not None:
+        raise UsageError(f'sstrace: "{when.text}" counts from an end of the recording, and {source.name} is a pipe')
+    past.fold(reader, offset, names, until)
+    if until.seq is None and until.at_ns < 1 << 62:
+        shift = until.at_ns - past.at_ns
+        if shift > 0:
+            past.mono_ns += shift
+            past.at_ns = until.at_ns
+    return past, reader
+
+
+def _start(source: Recording, until: Until) -> int:
+    """Offset of the last checkpoint, or first line of a stream, before the moment."""
+
+    def time_of(line: bytes) -> int | None:
+        return recording.line_time(line) if until.seq is None else recording.line_seq(line)
+
+    goal = until.at_ns if until.seq is None else until.seq
+    for offset in source.before(source.seek(goal, time_of), _STARTS):
+        at = time_of(source.line_at(offset))
+        if at is not None and at <= goal:
+            return offset
+    return 0
+
+
+def run(command: Command, env: Mapping[str, str]) -> int:
+    """Print, or with -D dump, the table of a recording; the exit code."""
+    own, selection = command.own, command.selection
+    for wrong, sentence in (
+        (selection.summary, "-s counts the sockets of this machine, now"),
+        (selection.events, "-E waits for this machine's sockets; --replay runs a recording again"),
+        (selection.kill, "-K closes sockets, and those of a recording are past"),
+        (own.between is not None, "--snapshot shows one moment (--at TIME); --replay FILE --between A B shows a time"),
+        (bool(own.replay), "--replay runs a recording again; with --snapshot name it by --from FILE"),
+    ):
+        if wrong:
+            raise UsageError(f"sstrace: {sentence}")
+    assert own.source is not None
+    assert own.source.path is not None
+    names = RecordedNames(env)
+    with Recording(own.source.path) as source:
+        past, reader = look_back(source, own.at, names)
+        reader.finish()
+    rows = PastRows(past, names)
+    _caveats(command, past, rows)
+    if selection.diag_file is not None:
+        return _dump(selection, rows)
+    elsewhere = snapshot.Elsewhere(
+        tcp=rows,
+        holders=rows.holders,
+        width=snapshot.screen_width(env, columns_env=command.dialect.columns_env),
+        names=names,
+        at_ns=past.at_ns,
+        only_tcp=True,
+    )
+    return snapshot.run(command, env, elsewhere)
+
+
+def _caveats(command: Command, past: Past, rows: PastRows) -> None:
+    """What a reader must know to read the table right, on standard error."""
+    show, selection = command.show, command.selection
+    if not past.whole:
+        complain("the recording has no baseline before that moment: sockets that did not change since are missing")
+    if past.lost:
+        complain(f"{past.lost} events had been lost just before that moment: the table may be wrong")
+    if rows.bad:
+        complain(f"{rows.bad} rows have addresses that are none, and are left out")
+    if not selection.tables >> Table.TCP & 1:
+        complain("a recording holds TCP only")
+    asked = [option for option, wanted in (("-m", show.memory), ("-i", show.info), ("--tos", show.tos)) if wanted]
+    if asked and not command.own.json:
+        complain(f"a recording does not hold what {', '.join(asked)} would show")
+
+
+def _dump(selection: Selection, rows: PastRows) -> int:
+    """-D: in the format that TCPDIAG_FILE is read in."""
+    path = selection.diag_file or ""
+    everything = [row for part in rows.rows(selection, ext=0, attributes=False) for row in part]
+    data = memoryview(inet_answer.dump(everything))
+    try:
+        fd = 1 if path[:1] == "-" else os.open(path.encode("latin-1"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            while data:
+                data = data[os.write(fd, data) :]
+        finally:
+            if fd != 1:
+                os.close(fd)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise SstraceError(f"cannot write {path}: {error.strerror}") from None
+    return 0

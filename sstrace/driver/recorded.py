@@ -1,0 +1,276 @@
+"""What replay, past and stats share: opening a recording, its clocks, its names, and its lines as rows."""
+
+import socket
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+
+from sstrace.errors import DecodeError, LookupFailed, UsageError
+from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Extras, InetSocket, Kind, Owner, Table
+from sstrace.query.command import When
+from sstrace.sources.names import SystemNames
+from sstrace.sources.replay import Recording
+from sstrace.table import Row
+from sstrace.wire import recording
+from sstrace.wire.recording import LineReader, Meta, Run
+
+__all__ = ["Clock", "RecordedNames", "Reader", "Span", "complain", "row_of", "socket_of", "span", "target"]
+
+_NS = 1_000_000_000
+
+STATE_NUMBER = {name: number for number, name in reversed(list(enumerate(STATE_TEXT)))}
+"""ss's word → kernel's number; of two with one word, the lower."""
+
+PROTOCOL = {"tcp": 6, "mptcp": 262, "udp": 17, "dccp": 33, "sctp": 132, "raw": 255}
+
+
+class RecordedNames(SystemNames):
+    """Names as the recording has them: interfaces, cgroups and the ephemeral range of the machine that was recorded.
+    Services and hosts are looked up here and now: no recording holds them.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__(environ)
+        self._interfaces: dict[str, int] = {}
+        self._interface_names: dict[int, str] = {}
+        self._ephemeral: tuple[int, int] | None = None
+        self._cgroup_ids: dict[str, int] = {}
+        self._cgroup_paths: list[str] = []
+
+    def learn(self, meta: Meta) -> None:
+        """Take what a first line says."""
+        if meta.interfaces:
+            self._interfaces = dict(meta.interfaces)
+            self._interface_names = {index: name for name, index in meta.interfaces.items()}
+        if meta.ephemeral is not None:
+            self._ephemeral = meta.ephemeral
+
+    def name_interface(self, index: int, name: str) -> None:
+        """Take what a line says."""
+        self._interface_names[index] = name
+
+    def intern_cgroup(self, path: str) -> int:
+        """A number for a path: ids themselves are not recorded."""
+        found = self._cgroup_ids.get(path)
+        if found is None:
+            self._cgroup_paths.append(path)
+            found = self._cgroup_ids[path] = len(self._cgroup_paths)
+        return found
+
+    def ifname(self, index: int) -> str:
+        """Name of an interface."""
+        return self._interface_names.get(index) or f"if{index}"
+
+    def ifindex(self, name: str) -> int | None:
+        """Index of an interface."""
+        found = self._interfaces.get(name)
+        if found is None and name.startswith("if") and name[2:].isdecimal():
+            return int(name[2:])
+        return found
+
+    def ephemeral(self) -> tuple[int, int]:
+        """The ephemeral range."""
+        return self._ephemeral if self._ephemeral is not None else super().ephemeral()
+
+    def cgroup_path(self, cgroup_id: int) -> bytes | None:
+        """Path of an interned cgroup."""
+        if 0 < cgroup_id <= len(self._cgroup_paths):
+            return self._cgroup_paths[cgroup_id - 1].encode(errors="surrogateescape")
+        return None
+
+    def cgroup_id(self, path: str) -> int:
+        """The number of a path."""
+        if not path.startswith("/"):
+            raise LookupFailed(f'sstrace: in a recording a cgroup is named by its path below the mount, like "/{path}"')
+        return self.intern_cgroup(path)
+
+
+class Clock:
+    """CLOCK_REALTIME minus CLOCK_MONOTONIC, as the lines tell it."""
+
+    def __init__(self) -> None:
+        self.offset_ns: int | None = None
+
+    def learn(self, line: recording.Line) -> bool:
+        """Take both times of a line; whether the offset is another one now (by a microsecond or more: files that came
+        through tools with less precise numbers must not jitter).
+        """
+        at = recording.realtime(line.ts)
+        if at is None:
+            return False
+        offset = at - line.mono_ns
+        if self.offset_ns is not None and abs(offset - self.offset_ns) < 1000:
+            return False
+        self.offset_ns = offset
+        return True
+
+
+class Reader:
+    """Runs of one recording, and at the end one sentence of what could not be used."""
+
+    def __init__(self, source: Recording) -> None:
+        self.source = source
+        self._lines = LineReader()
+
+    @property
+    def used(self) -> int:
+        """Lines that were of use so far."""
+        return self._lines.faults.used
+
+    def __iter__(self) -> Iterator[Meta | Run]:
+        return self.runs()
+
+    def runs(self, offset: int = 0) -> Iterator[Meta | Run]:
+        """The lines from a place on. May be left before its end."""
+        for block in self.source.blocks(offset):
+            yield from self._lines.feed(block)
+        yield from self._lines.end()
+
+    def finish(self, *, told: bool = True) -> None:
+        """Say what was not used. Raises DecodeError when nothing was."""
+        faults, name = self._lines.faults, self.source.name
+        sentence = faults.sentence(name)
+        if self.source.error is not None:
+            rest = f"{name} ends early, {self.source.error}"
+            sentence = rest if sentence is None else f"{sentence}; it ends early, {self.source.error}"
+        if not faults.used:
+            if faults.foreign:
+                raise DecodeError(
+                    f"{name} holds nothing that can be used: it is of schema {faults.schema[:40]!r}, "
+                    f"which this version does not read"
+                )
+            raise DecodeError(
+                f"{name} holds nothing that can be used: it is no recording of sstrace"
+                + (f" ({self.source.error})" if self.source.error is not None else "")
+            )
+        if sentence is not None and told:
+            complain(sentence)
+
+
+def complain(sentence: str) -> None:
+    """A sentence on standard error, and on."""
+    print(f"sstrace: {sentence}", file=sys.stderr)
+
+
+class Span:
+    """When a recording begins and ends, ns since 1970 UTC."""
+
+    def __init__(self, first_ns: int, last_ns: int) -> None:
+        self.first_ns = first_ns
+        self.last_ns = last_ns
+
+
+def span(source: Recording) -> Span:
+    """Look at both ends of a recording. Raises DecodeError when no line says a time."""
+    first: int | None = None
+    rest = b""
+    for block in source.blocks():
+        *lines, rest = (rest + block).split(b"\n")
+        first = next((at for line in lines if (at := recording.line_time(line)) is not None), None)
+        if first is not None:
+            break
+        rest = rest[-(1 << 20) :]
+    if first is None:
+        first = recording.line_time(rest)
+    last = source.last_line(recording.line_time)
+    ended = recording.line_time(last) if last is not None else first
+    if first is None:
+        raise DecodeError(f"{source.name} holds nothing that can be used: it is no recording of sstrace")
+    return Span(first, max(first, ended if ended is not None else first))
+
+
+def target(when: When, span_: Span) -> int:
+    """A moment as typed → ns since 1970 UTC."""
+    if when.kind == "utc":
+        return when.ns
+    if when.kind == "start":
+        return span_.first_ns + when.ns
+    if when.kind == "end":
+        return span_.last_ns - when.ns
+    try:
+        if when.kind == "local":
+            # The digits were taken for UTC: read them as this machine's wall clock.
+            naive = datetime.fromtimestamp(when.ns // _NS, UTC).replace(tzinfo=None)
+            return int(naive.timestamp()) * _NS + when.ns % _NS
+        # The last time before the end at which clocks here showed this.
+        last = datetime.fromtimestamp(span_.last_ns // _NS)
+        midnight = last.replace(hour=0, minute=0, second=0, microsecond=0)
+        at = int(midnight.timestamp()) * _NS + when.ns
+        day = 86400 * _NS
+        return at - day if at > span_.last_ns and at - day >= span_.first_ns else at
+    except (OverflowError, OSError, ValueError):
+        raise UsageError(f'sstrace: "{when.text}" is beyond what this machine\'s calendar holds') from None
+
+
+_addresses: dict[str, bytes] = {}
+
+
+def _address(family: int, text: str) -> bytes:
+    """Raises OSError for text that is no address of the family."""
+    raw = _addresses.get(text)
+    if raw is None or len(raw) != (4 if family == AF_INET else 16):
+        raw = socket.inet_pton(family, text)
+        if len(_addresses) > 200_000:
+            _addresses.clear()
+        _addresses[text] = raw
+    return raw
+
+
+_owners: dict[tuple[recording.Owned, ...], tuple[Owner, ...]] = {(): ()}
+
+
+def owners_of(owned: tuple[recording.Owned, ...]) -> tuple[Owner, ...]:
+    """The holders that a line names."""
+    known = _owners.get(owned)
+    if known is None:
+        if len(_owners) > 100_000:
+            _owners.clear()
+            _owners[()] = ()
+        known = tuple(Owner(one.comm.encode(errors="surrogateescape"), one.pid, one.fd, one.tid) for one in owned)
+        _owners[owned] = known
+    return known
+
+
+def row_of(line: recording.Seen | recording.State, names: RecordedNames) -> Row:
+    """A line as a row of the table. Raises OSError when an address is none."""
+    family = AF_INET if line.family == "inet" else AF_INET6
+    if line.ifname is not None and line.ifindex is not None:
+        names.name_interface(line.ifindex, line.ifname)
+    exact = type(line) is recording.State
+    since = line.mono_ns
+    if not exact and line.held_us is not None:
+        since -= round(line.held_us * 1000)
+        exact = True
+    return Row(
+        line.id, Kind.SOCKET, STATE_NUMBER[line.state], family, PROTOCOL.get(line.netid, 0), line.netns,
+        _address(family, line.src), line.sport, _address(family, line.dst), line.dport, line.ino or 0, line.uid or 0,
+        line.ifindex or 0, line.sk, None, since, exact, line.mono_ns,
+        owners_of(line.owners) if line.owners else (), line.owner_source,
+        names.intern_cgroup(line.cgroup) if line.cgroup is not None else None, line.v6only,
+    )  # fmt: skip
+
+
+_extras: dict[tuple[int | None, bool | None], Extras] = {}
+
+
+def socket_of(row: Row, table: Table = Table.TCP) -> InetSocket:
+    """A row of the past as ss's renderers take it: without what no recording holds."""
+    key = row.cgroup, row.v6only
+    extras = _extras.get(key)
+    if extras is None:
+        extras = _extras[key] = Extras(cgroup_id=row.cgroup, v6only=row.v6only)
+    return InetSocket(
+        table=table,
+        family=row.family,
+        state=row.state,
+        ino=row.ino,
+        cookie=row.cookie or 0,
+        src=row.src,
+        sport=row.sport,
+        dst=row.dst,
+        dport=row.dport,
+        uid=row.uid,
+        ifindex=row.ifindex,
+        extras=extras,
+        partial=True,
+    )

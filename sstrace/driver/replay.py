@@ -1,0 +1,316 @@
+"""``--replay FILE``: a recording again, in the words of a live trace.
+
+Lines go through the printer of the live trace, as transitions of rows. Where nothing is selected away and NDJSON is
+wanted, lines that stand in the file just as they would be written are copied, after they were decoded: several times
+as fast.
+
+Of a rotation's files each begins with the whole table; behind the file before, that is old news and not printed.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+
+from sstrace.driver.printer import Printer
+from sstrace.driver.recorded import (
+    STATE_NUMBER,
+    Clock,
+    Reader,
+    RecordedNames,
+    complain,
+    row_of,
+    span,
+    target,
+)
+from sstrace.driver.stop import Stopped, touch
+from sstrace.errors import DecodeError, SstraceError, UsageError
+from sstrace.model import AF_INET, AF_INET6, ALL_STATES
+from sstrace.query import options
+from sstrace.query.command import Command
+from sstrace.render.events import MetaLine
+from sstrace.sources.replay import Recording
+from sstrace.table import Row, Transition
+from sstrace.wire import recording
+from sstrace.wire.recording import Checkpoint, Gap, Gone, Meta, Resync, Run, Seen, State
+
+__all__ = ["files", "learn_names", "run"]
+
+_NAP_S = 0.05
+
+
+def files(command: Command) -> list[Recording]:
+    """The recordings that a command line names, opened, in the order of time. Raises DecodeError."""
+    own = command.own
+    paths = list(own.replay)
+    if own.source is not None and own.source.kind == "file" and own.source.path is not None:
+        paths.append(own.source.path)
+    sources = [Recording(path) for path in paths]
+    if len(sources) > 1 and all(source.regular for source in sources):
+        began = {id(source): recording.line_time(source.first_line()) for source in sources}
+        sources.sort(key=lambda source: began[id(source)] or 0)
+    return sources
+
+
+def learn_names(sources: Iterable[Recording], names: RecordedNames) -> None:
+    """What the first lines say of names, before a filter asks for them."""
+    for source in sources:
+        if source.regular:
+            head = recording.meta(source.first_line())
+            if head is not None:
+                names.learn(head)
+
+
+def run(command: Command, env: Mapping[str, str]) -> int:
+    """Replay; the exit code. Raises DecodeError when nothing in any file can be used."""
+    own = command.own
+    if own.at is not None:
+        raise UsageError("sstrace: --at TIME shows a table: use it with --snapshot, or --between A B for events")
+    if own.record is not None:
+        raise UsageError("sstrace: --record writes what happens now; a part of a recording is --replay … --json > FILE")
+    stopped = Stopped()
+    names = RecordedNames(env)
+    sources = files(command)
+    learn_names(sources, names)
+    command = options.resolve(command, names)
+    replay = _Replay(command, names, stopped)
+    if own.ready_file is not None:
+        touch(own.ready_file)
+    usable = False
+    failure: SstraceError | None = None
+    for source in sources:
+        with source:
+            if stopped.now or replay.printer.full:
+                continue
+            reader = Reader(source)
+            replay.file(source, reader)
+            replay.printer.flush()
+            try:
+                # A reader that was left early has not seen what is damaged further on.
+                reader.finish(told=not replay.left)
+                usable = True
+            except DecodeError as error:
+                if failure is not None:
+                    complain(str(failure))
+                failure = error
+    if failure is not None:
+        if not usable:
+            raise failure
+        complain(str(failure))
+    return 0
+
+
+class _Replay:
+    def __init__(self, command: Command, names: RecordedNames, stopped: Stopped) -> None:
+        own, selection = command.own, command.selection
+        self._names = names
+        self._between = own.between
+        self._speed = own.speed or 0.0
+        self._stopped = stopped
+        self.printer = Printer(command, names, 0)
+        self._everything = (
+            selection.filter is None
+            and selection.touch == selection.from_states == selection.to_states == ALL_STATES
+            and not selection.avoid
+            and bool(selection.families >> AF_INET & 1 and selection.families >> AF_INET6 & 1)
+            and own.between is None
+        )
+        self._copies = own.json and own.schema in (None, "native") and self._everything and own.count is None and not self._speed
+        if not own.json:
+            self.printer.begin(None)
+        self._clock = Clock()
+        self._rows: dict[int, Row] = {}
+        self._last: Meta | None = None
+        self._news = True
+        """Whether the next checkpoint tells what nobody has been told yet."""
+        self._due = 0
+        self._hole: list[Row] | None = None
+        """Rows of a checkpoint before which lines could not be written."""
+        self._unwritten = 0
+        self._window: tuple[int, int] | None = None
+        self._began: tuple[int, int] | None = None
+        self.left = False
+        """Whether the last file was left before its end."""
+
+    def file(self, source: Recording, reader: Reader) -> None:
+        """One recording."""
+        self.left = False
+        if self._between is not None:
+            if not source.regular:
+                raise UsageError(f"sstrace: --between needs both ends of the recording, and {source.name} is a pipe")
+            ends = span(source)
+            if any(when.kind == "seq" for when in self._between):
+                raise UsageError("sstrace: --between takes times; #SEQ is for --at")
+            one, two = (target(when, ends) for when in self._between)
+            self._window = (min(one, two), max(one, two))
+        for item in reader.runs():
+            if isinstance(item, Meta):
+                self._meta(item)
+            else:
+                self._run(item)
+            if self._stopped.now or self.printer.full or self.left:
+                self.left = True
+                return
+
+    def _meta(self, meta: Meta) -> None:
+        self._names.learn(meta)
+        last, self._last = self._last, meta
+        goes_on = (
+            last is not None
+            and meta.part is not None
+            and meta.part == (last.part or 0) + 1
+            and (meta.boot_id, meta.netns) == (last.boot_id, last.netns)
+        )
+        self._due = 0
+        self._clock = Clock()
+        self._tick(meta)
+        if goes_on:
+            return
+        self._rows.clear()
+        self._news = meta.part is not None
+        if self.printer.json:
+            self.printer.writer.seq = 0
+            fields = {name: getattr(meta, name) for name in meta.__struct_fields__}
+            if meta.ephemeral is not None:
+                fields["ephemeral"] = list(meta.ephemeral)
+            self.printer.begin(MetaLine(**fields))
+
+    def _tick(self, line: recording.Line) -> None:
+        if self._clock.learn(line) and self._clock.offset_ns is not None:
+            self.printer.move(self._clock.offset_ns)
+
+    def _run(self, run: Run) -> None:
+        if self._clock.offset_ns is None:
+            self._tick(run.lines[0])
+        if self._copies and run.raw is not None and not self._due:
+            raw = run.raw
+            self.printer.whole(raw if raw.endswith(b"\n") else raw + b"\n")
+            self._news = False
+            return
+        for line in run.lines:
+            if self._window is not None and not self._inside(line):
+                if self.left:
+                    return
+                self._fold(line)
+                continue
+            if self._speed:
+                self._wait(line)
+                if self._stopped.now:
+                    return
+            if type(line) is State:
+                self._state(line)
+                if self.printer.full:
+                    return
+            else:
+                self._other(line)
+
+    def _inside(self, line: recording.Fact) -> bool:
+        assert self._window is not None
+        at = line.mono_ns + (self._clock.offset_ns or 0)
+        if at > self._window[1] + 1_000_000_000:
+            self.left = True
+        return self._window[0] <= at <= self._window[1]
+
+    def _fold(self, line: recording.Fact) -> None:
+        """A line that is not shown: who knows its row knows what a later line is about."""
+        if isinstance(line, State):
+            row = self._row(line)
+            if row is not None and line.state != "UNCONN":
+                self._rows[line.id] = row
+            else:
+                self._rows.pop(line.id, None)
+        elif isinstance(line, Seen):
+            row = self._row(line)
+            if row is not None:
+                self._rows[line.id] = row
+        elif isinstance(line, Gone):
+            self._rows.pop(line.id, None)
+
+    def _row(self, line: Seen | State) -> Row | None:
+        try:
+            return row_of(line, self._names)
+        except OSError:
+            return None
+
+    def _number(self, line: recording.Fact) -> None:
+        """Lines keep their numbers, unless some are left out."""
+        if self._everything:
+            self.printer.writer.seq = line.seq - 1
+
+    def _state(self, line: State) -> None:
+        row = self._row(line)
+        if row is None:
+            return
+        if line.state == "UNCONN":
+            self._rows.pop(line.id, None)
+        else:
+            self._rows[line.id] = row
+        self._number(line)
+        self.printer.state(
+            Transition(
+                line.mono_ns,
+                row,
+                STATE_NUMBER[line.old],
+                STATE_NUMBER[line.state],
+                round(line.held_us * 1000) if line.held_us is not None else None,
+                line.cause,
+                line.err,
+                line.retransmits,
+                True,
+                line.approximate,
+                line.source,
+            )
+        )
+
+    def _other(self, line: recording.Fact) -> None:
+        printer = self.printer
+        if isinstance(line, Checkpoint):
+            self._tick(line)
+            self._due = line.rows
+            self._hole = [] if line.unwritten else None
+            self._unwritten = line.unwritten
+        elif isinstance(line, Seen):
+            row = self._row(line)
+            if row is not None:
+                self._rows[line.id] = row
+                if self._due and self._hole is not None:
+                    self._hole.append(row)
+                elif not self._due or self._news:
+                    self._number(line)
+                    printer.seen(row, line.mono_ns)
+            if self._due:
+                self._due -= 1
+                if not self._due:
+                    self._end_checkpoint(line)
+        elif isinstance(line, Gone):
+            row = self._rows.pop(line.id, None)
+            self._number(line)
+            if self._everything:
+                printer.ended(line.id, STATE_NUMBER[line.state], line.mono_ns)
+            elif row is not None:
+                printer.gone(row, line.mono_ns)
+        elif isinstance(line, Gap):
+            self._number(line)
+            printer.gap(line.cpu, line.count, line.after_ns, line.before_ns)
+        elif isinstance(line, Resync):
+            self._number(line)
+            printer.resync(line.mono_ns, (line.added, line.removed, line.changed))
+
+    def _end_checkpoint(self, line: Seen) -> None:
+        self._news = False
+        if self._hole is not None:
+            if self._everything:
+                self.printer.writer.seq = line.seq
+            self.printer.hole(self._hole, line.mono_ns, self._unwritten)
+            self._rows = {row.id: row for row in self._hole}
+            self._hole = None
+
+    def _wait(self, line: recording.Fact) -> None:
+        """Until it is this line's turn."""
+        now = time.monotonic_ns()
+        if self._began is None or line.mono_ns < self._began[1]:
+            self._began = now, line.mono_ns
+        due = self._began[0] + round((line.mono_ns - self._began[1]) / self._speed)
+        if due <= now:
+            return
+        self.printer.flush()
+        while not self._stopped.now and (left := due - time.monotonic_ns()) > 0:
+            time.sleep(min(left / 1e9, _NAP_S))

@@ -1,0 +1,461 @@
+"""Recordings: NDJSON lines → values, in the order in which they were written.
+
+Enters: blocks of bytes as they were read, cut anywhere. Leaves: ``Run``s of lines. A recording may be damaged or come
+through a pipeline that mixes its lines: what cannot be used is left out and counted (``LineReader.faults``), never
+raised. Lines that are out of order (by ``seq``) are put in order as far as a block reaches, about a thousand lines.
+
+The lines are those of ``render.events``; keys that are not needed are not decoded, unknown ones are no mistake. This is
+the hot path of a replay: a block is decoded by one call, half a microsecond a line.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from operator import attrgetter
+from typing import Annotated, Literal
+
+import msgspec
+
+__all__ = [
+    "Checkpoint",
+    "Fact",
+    "Faults",
+    "Gap",
+    "Gone",
+    "Line",
+    "LineReader",
+    "Meta",
+    "Owned",
+    "Resync",
+    "Run",
+    "Seen",
+    "State",
+    "line_seq",
+    "line_time",
+    "meta",
+    "realtime",
+]
+
+_SCHEMA = "sstrace/1"
+_LONGEST = 1 << 20
+"""No line is longer: a row with a thousand holders has 60 KB."""
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Small = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
+Micros = Annotated[float, msgspec.Meta(ge=0, lt=1e16)]
+StateName = Literal[
+    "UNKNOWN",
+    "ESTAB",
+    "SYN-SENT",
+    "SYN-RECV",
+    "FIN-WAIT-1",
+    "FIN-WAIT-2",
+    "TIME-WAIT",
+    "UNCONN",
+    "CLOSE-WAIT",
+    "LAST-ACK",
+    "LISTEN",
+    "CLOSING",
+    "UNDEF",
+]
+Family = Literal["inet", "inet6"]
+
+
+class Owned(msgspec.Struct, frozen=True, gc=False):
+    """A holder."""
+
+    comm: str
+    pid: int
+    fd: int | None = None
+    tid: int | None = None
+
+
+class Meta(msgspec.Struct, tag="meta", tag_field="type", kw_only=True):
+    """What follows, from where. Only the schema's name can be relied on."""
+
+    schema: str
+    version: str = ""
+    ts: str = ""
+    mono_ns: Count = 0
+    host: str = ""
+    kernel: str = ""
+    boot_id: str = ""
+    netns: int = 0
+    clock: str = "monotonic"
+    part: Count | None = None
+    ephemeral: tuple[Port, Port] | None = None
+    interfaces: dict[str, Small] | None = None
+
+
+class Seen(msgspec.Struct, tag="seen", tag_field="type", kw_only=True, gc=False):
+    """A row as it was then."""
+
+    ts: str
+    mono_ns: Count
+    seq: Count
+    id: Count
+    netid: str
+    family: Family
+    state: StateName
+    src: str
+    sport: Port
+    dst: str
+    dport: Port
+    netns: Count = 0
+    ino: Count | None = None
+    sk: Count | None = None
+    uid: Small | None = None
+    ifindex: Small | None = None
+    v6only: bool | None = None
+    cgroup: str | None = None
+    owners: tuple[Owned, ...] = ()
+    owner_source: str | None = None
+    ifname: str | None = None
+    held_us: Micros | None = None
+
+
+class State(
+    msgspec.Struct, tag="state", tag_field="type", kw_only=True, gc=False, rename={"old": "from", "state": "to"}
+):
+    """A transition, and the row as it was right after."""
+
+    ts: str
+    mono_ns: Count
+    seq: Count
+    id: Count
+    netid: str
+    family: Family
+    old: StateName
+    state: StateName
+    src: str
+    sport: Port
+    dst: str
+    dport: Port
+    netns: Count = 0
+    held_us: Micros | None = None
+    """Microseconds in the old state."""
+    ino: Count | None = None
+    sk: Count | None = None
+    uid: Small | None = None
+    ifindex: Small | None = None
+    cgroup: str | None = None
+    owners: tuple[Owned, ...] = ()
+    owner_source: str | None = None
+    cause: str | None = None
+    err: int | None = None
+    retransmits: Count = 0
+    approximate: bool = False
+    v6only: bool | None = None
+    ifname: str | None = None
+    source: str | None = None
+
+
+class Gone(msgspec.Struct, tag="gone", tag_field="type", kw_only=True, gc=False):
+    """A row that ended unheard."""
+
+    ts: str
+    mono_ns: Count
+    seq: Count
+    id: Count
+    state: StateName = "UNKNOWN"
+
+
+class Gap(msgspec.Struct, tag="gap", tag_field="type", kw_only=True, gc=False):
+    """Events that were lost."""
+
+    ts: str
+    mono_ns: Count
+    seq: Count
+    cpu: Count
+    count: Count
+    after_ns: Count = 0
+    before_ns: Count = 0
+
+
+class Resync(msgspec.Struct, tag="resync", tag_field="type", kw_only=True, gc=False):
+    """The table was compared with the kernel."""
+
+    ts: str
+    mono_ns: Count
+    seq: Count
+    added: Count = 0
+    removed: Count = 0
+    changed: Count = 0
+
+
+class Checkpoint(msgspec.Struct, tag="checkpoint", tag_field="type", kw_only=True, gc=False):
+    """The whole table follows, ``rows`` lines with this ``seq``."""
+
+    ts: str
+    mono_ns: Count
+    seq: Count
+    rows: Count
+    unwritten: Count = 0
+
+
+Fact = Seen | State | Gone | Gap | Resync | Checkpoint
+Line = Meta | Fact
+
+_decoder = msgspec.json.Decoder(Line)
+_any = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class Run(msgspec.Struct, frozen=True, gc=False):
+    """Lines in order, at least one."""
+
+    lines: list[Fact]
+    raw: bytes | None = None
+    """The same lines as they stand in the file, where they stand there just so and without a checkpoint."""
+
+
+class Faults(msgspec.Struct):
+    """What was not used, and why."""
+
+    bad: int = 0
+    """Lines that are no line of a recording."""
+    unknown: int = 0
+    """Lines of a type that this version does not know."""
+    late: int = 0
+    """Lines that came long after the ones that they should precede."""
+    foreign: int = 0
+    """Lines behind a first line that names another schema …"""
+    schema: str = ""
+    """… this one."""
+    cut: bool = False
+    """The last line is not whole."""
+    used: int = 0
+
+    def sentence(self, name: str) -> str | None:
+        """All of it in one sentence, without a period; None when nothing was left out."""
+        parts = []
+        if self.bad:
+            parts.append(f"{_lines(self.bad)} not readable")
+        if self.unknown:
+            parts.append(f"{_lines(self.unknown)} of a kind that this version of sstrace does not know")
+        if self.late:
+            parts.append(f"{_lines(self.late)} far out of order")
+        if self.foreign:
+            parts.append(f"{_lines(self.foreign)} of schema {self.schema[:40]!r}, which this version does not read")
+        if self.cut:
+            parts.append("its last line is cut off")
+        if not parts:
+            return None
+        return f"{name} is used but for what is damaged in it: " + ", ".join(parts)
+
+
+def _lines(count: int) -> str:
+    return "1 line is" if count == 1 else f"{count} lines are"
+
+
+_SEQ = attrgetter("seq")
+
+
+def _order(line: Fact) -> tuple[int, int]:
+    # A checkpoint and its rows repeat the number of the line before them.
+    kind = type(line)
+    return line.seq, 1 if kind is Checkpoint else 2 if kind is Seen else 0
+
+
+class LineReader:
+    """Decodes one recording, block by block."""
+
+    def __init__(self) -> None:
+        self.faults = Faults()
+        self._rest = b""
+        self._skipping = False
+        self._foreign = False
+        self._held: Run | None = None
+        self._emitted = -1
+
+    def feed(self, block: bytes) -> Iterator[Meta | Run]:
+        """The lines that are certain now."""
+        if self._skipping:
+            _, newline, block = block.partition(b"\n")
+            if not newline:
+                return
+            self._skipping = False
+        end = block.rfind(b"\n") + 1
+        if not end:
+            self._rest += block
+            if len(self._rest) > _LONGEST:
+                self._rest, self._skipping = b"", True
+                self.faults.bad += 1
+            return
+        whole = self._rest + block[:end] if self._rest else block[:end]
+        self._rest = block[end:]
+        yield from self._whole(whole)
+
+    def end(self) -> Iterator[Meta | Run]:
+        """The last lines."""
+        rest, self._rest = self._rest, b""
+        if rest.strip():
+            bad, unknown = self.faults.bad, self.faults.unknown
+            yield from self._whole(rest)
+            if self.faults.bad > bad:
+                self.faults.bad, self.faults.unknown, self.faults.cut = bad, unknown, True
+        yield from self._release()
+
+    def _whole(self, data: bytes) -> Iterator[Meta | Run]:
+        raw: bytes | None = data
+        try:
+            lines: list[Line] = _decoder.decode_lines(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            lines, raw = self._one_by_one(data), None
+        if not lines:
+            return
+        kinds = set(map(type, lines))
+        if kinds & _SPECIAL:
+            raw = None
+        facts: list[Fact] = []
+        if Meta not in kinds:
+            facts = lines  # type: ignore[assignment]  # there is no Meta among them
+        else:
+            for line in lines:
+                if isinstance(line, Meta):
+                    if facts:
+                        yield from self._ordered(facts, None)
+                        facts = []
+                    yield from self._meta(line)
+                else:
+                    facts.append(line)
+        if facts:
+            yield from self._ordered(facts, raw)
+
+    def _one_by_one(self, data: bytes) -> list[Line]:
+        lines: list[Line] = []
+        for text in data.split(b"\n"):
+            if not text.strip():
+                continue
+            try:
+                lines.append(_decoder.decode(text))
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                if _is_unknown(text):
+                    self.faults.unknown += 1
+                else:
+                    self.faults.bad += 1
+        return lines
+
+    def _meta(self, line: Meta) -> Iterator[Meta | Run]:
+        yield from self._release()
+        self._emitted = -1
+        self._foreign = line.schema != _SCHEMA
+        if self._foreign:
+            self.faults.foreign += 1
+            self.faults.schema = line.schema
+        else:
+            self.faults.used += 1
+            yield line
+
+    def _ordered(self, lines: list[Fact], raw: bytes | None) -> Iterator[Meta | Run]:
+        """Hold the newest run back until the next one shows whether it begins where this one ends."""
+        if self._foreign:
+            self.faults.foreign += len(lines)
+            return
+        seqs = list(map(_SEQ, lines))
+        if seqs != sorted(seqs):
+            lines.sort(key=_order)
+            raw = None
+        held = self._held
+        if held is not None and lines[0].seq < held.lines[-1].seq:
+            count = len(held.lines)
+            lines = sorted([*held.lines, *lines], key=_order)
+            raw = None
+            self._held = Run(lines[:count])
+            lines = lines[count:]
+        yield from self._release()
+        if lines[0].seq < self._emitted:
+            count = len(lines)
+            lines = [line for line in lines if line.seq >= self._emitted]
+            self.faults.late += count - len(lines)
+            raw = None
+        if lines:
+            self._held = Run(lines, raw)
+
+    def _release(self) -> Iterator[Meta | Run]:
+        held, self._held = self._held, None
+        if held is None:
+            return
+        last = held.lines[-1]
+        if last.seq < self._emitted or held.lines[0].seq < self._emitted:
+            lines = [line for line in held.lines if line.seq >= self._emitted]
+            self.faults.late += len(held.lines) - len(lines)
+            if not lines:
+                return
+            held = Run(lines)
+        self._emitted = last.seq
+        self.faults.used += len(held.lines)
+        yield held
+
+
+_SPECIAL = {Meta, Checkpoint}
+
+
+def _is_unknown(text: bytes) -> bool:
+    """Whether a line that could not be decoded is a line of another type than the known ones."""
+    try:
+        kind = msgspec.json.decode(_any.decode(text)["type"], type=str)
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError):
+        return False
+    return kind not in ("meta", "seen", "state", "gone", "gap", "resync", "checkpoint")
+
+
+_SECONDS: dict[str, int] = {}
+
+
+def realtime(ts: str) -> int | None:
+    """RFC 3339 with ``Z`` → ns since 1970; None for anything else. ``…T13:55:00.123456789Z``"""
+    head, fraction = ts[:19], ts[20:-1]
+    if ts[-1:] != "Z" or (fraction and not (fraction.isdecimal() and fraction.isascii() and len(fraction) <= 9)):
+        return None
+    seconds = _SECONDS.get(head)
+    if seconds is None:
+        try:
+            seconds = int(datetime.fromisoformat(head).replace(tzinfo=UTC).timestamp())
+        except (ValueError, OverflowError):
+            return None
+        if len(_SECONDS) > 1000:
+            _SECONDS.clear()
+        _SECONDS[head] = seconds
+    return seconds * 1_000_000_000 + int(fraction.ljust(9, "0") or 0) if seconds >= 0 else None
+
+
+class _Timed(msgspec.Struct):
+    ts: str
+
+
+_timed = msgspec.json.Decoder(_Timed)
+
+
+def line_time(text: bytes) -> int | None:
+    """When a line of any type was written, ns since 1970 UTC; None when it does not say."""
+    try:
+        return realtime(_timed.decode(text).ts)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+class _Numbered(msgspec.Struct):
+    seq: Count
+
+
+_numbered = msgspec.json.Decoder(_Numbered)
+
+
+def line_seq(text: bytes) -> int | None:
+    """The number of a line; None when it has none."""
+    try:
+        return _numbered.decode(text).seq
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+_meta = msgspec.json.Decoder(Meta)
+
+
+def meta(text: bytes) -> Meta | None:
+    """A first line; None when it is another line, or none of ours."""
+    try:
+        found = _meta.decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return found if found.schema == _SCHEMA else None
