@@ -54,6 +54,9 @@ _SWEEP_NS = 1_000_000_000
 _EXACT_MOST = 200
 """Up to so many rows are looked at one by one, 20 µs each; above, one dump costs less."""
 
+_STATES = ALL_STATES & ~(1 << State.BOUND_INACTIVE)
+"""Of sockets that are bound and idle no event tells, neither of their birth nor of their end."""
+
 _AT = attrgetter("at_ns")
 
 
@@ -213,11 +216,11 @@ class Tracer:
         began = time.monotonic_ns()
         self.table.begin(SweepBegin(Table.TCP, 0, began))
         with Diag() as diag:
-            answer = self._answer(diag, ALL_STATES)
+            answer = self._answer(diag, _STATES)
             yield from self._fold_until_now()
             complete = self._see(answer)
             if complete and self.table.unseen():
-                answer = self._answer(diag, ALL_STATES)
+                answer = self._answer(diag, _STATES)
                 yield from self._fold_until_now()
                 complete = self._see(answer)
         self.sweeps += 1
@@ -293,7 +296,7 @@ class Tracer:
         looks: dict[int, tuple[int, int]] = {}
         for row in vague:
             when, pause = self._looks.get(
-                row.id, (now if row.state == State.LISTEN else now + _LOOK_FIRST_NS, _LOOK_FIRST_NS)
+                row.id, (now + _LOOK_FIRST_NS if row.kind is Kind.TIMEWAIT else now, _LOOK_FIRST_NS)
             )
             if everything or when <= now:
                 due.append(row)
@@ -306,16 +309,21 @@ class Tracer:
 
     def _look_at(self, rows: list[Row]) -> Iterator[Transition]:
         states = 1 << State.LISTEN if any(row.state == State.LISTEN for row in rows) else 0
+        if any(row.state == State.SYN_SENT for row in rows):
+            states |= 1 << State.SYN_SENT
         if any(row.kind is Kind.TIMEWAIT for row in rows):
             states |= 1 << State.TIME_WAIT | 1 << State.FIN_WAIT2
         with Diag() as diag:
             asked = time.monotonic_ns()
             found, _ = self.dump(diag, states)
         listeners = {socket.ino: socket for socket in found if socket.state == State.LISTEN}
+        connecting = {(socket.ino, socket.dport): socket for socket in found if socket.state == State.SYN_SENT}
         others = {(socket.sport, socket.dport, socket.src, socket.dst): socket for socket in found}
         for row in rows:
             if row.state == State.LISTEN:
                 change = self.table.look(row, listeners.get(row.ino), asked)
+            elif row.state == State.SYN_SENT:
+                change = self.table.look(row, connecting.get((row.ino, row.dport)), asked)
             else:
                 change = self.table.look(row, others.get((row.sport, row.dport, row.src, row.dst)), asked)
             if change is not None:
