@@ -1,0 +1,116 @@
+"""The two tables of the life of a connection: closed, consistent, and what RFC 9293 says."""
+
+import itertools
+
+import pytest
+
+from sstrace.lifecycle import STEPS, TRANSITIONS, Report, Step, is_listed
+from sstrace.model import Kind, State
+
+S = State
+REPORTERS = {
+    Report.REQUEST_TIMER: Kind.REQUEST,
+    Report.REQUEST_GONE: Kind.REQUEST,
+    Report.TIMEWAIT_TIMER: Kind.TIMEWAIT,
+    Report.TIMEWAIT_GONE: Kind.TIMEWAIT,
+}
+"""Which object each report is of; a full socket's where it is not listed."""
+
+
+def test_every_state_that_can_be_entered_can_be_left() -> None:
+    entered = {new for to in TRANSITIONS.values() for new in to}
+    assert entered == set(TRANSITIONS)
+    assert all(to for to in TRANSITIONS.values())
+
+
+def test_states_that_no_tcp_socket_reports_are_not_there() -> None:
+    assert not {S.NEW_SYN_RECV, S.BOUND_INACTIVE} & set(TRANSITIONS)
+
+
+def test_nothing_goes_to_itself() -> None:
+    assert not any(old in to for old, to in TRANSITIONS.items())
+
+
+def test_every_state_ends_in_close() -> None:
+    for state in TRANSITIONS:
+        if state is not S.CLOSE:
+            assert S.CLOSE in TRANSITIONS[state], f"{state.name} cannot be killed"
+
+
+def reachable(start: State) -> set[State]:
+    found, new = set(), {start}
+    while new:
+        found |= new
+        new = {to for state in new for to in TRANSITIONS[state]} - found
+    return found
+
+
+def test_every_state_is_reached_from_close() -> None:
+    assert reachable(S.CLOSE) == set(TRANSITIONS)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        # RFC 9293, figure 5 and section 3.6: the ways through a connection that both sides close in good order.
+        (S.CLOSE, S.SYN_SENT, S.ESTABLISHED, S.FIN_WAIT1, S.FIN_WAIT2, S.TIME_WAIT, S.CLOSE),
+        (S.CLOSE, S.SYN_SENT, S.ESTABLISHED, S.FIN_WAIT1, S.CLOSING, S.TIME_WAIT, S.CLOSE),
+        (S.CLOSE, S.SYN_SENT, S.ESTABLISHED, S.FIN_WAIT1, S.TIME_WAIT, S.CLOSE),
+        (S.LISTEN, S.SYN_RECV, S.ESTABLISHED, S.CLOSE_WAIT, S.LAST_ACK, S.CLOSE),
+        (S.CLOSE, S.SYN_SENT, S.SYN_RECV, S.ESTABLISHED),
+        (S.SYN_RECV, S.FIN_WAIT1),
+        (S.CLOSE, S.LISTEN, S.CLOSE),
+    ],
+)
+def test_the_ways_of_the_standard_are_listed(path: tuple[State, ...]) -> None:
+    assert all(is_listed(old, new) for old, new in itertools.pairwise(path))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(S.ESTABLISHED, S.SYN_SENT), (S.TIME_WAIT, S.ESTABLISHED), (S.CLOSE, S.ESTABLISHED), (S.LAST_ACK, S.TIME_WAIT),
+     (S.CLOSE_WAIT, S.FIN_WAIT1), (S.LISTEN, S.ESTABLISHED), (0, S.TIME_WAIT), (99, 98)],
+)  # fmt: skip
+def test_impossible_ways_are_not(old: int, new: int) -> None:
+    assert not is_listed(old, new)
+
+
+def test_is_listed_is_the_table() -> None:
+    for old in range(16):
+        for new in range(16):
+            assert is_listed(old, new) == (old in TRANSITIONS and new in TRANSITIONS[State(old)])
+
+
+def test_every_transition_says_what_brings_it_about() -> None:
+    assert all(text for to in TRANSITIONS.values() for text in to.values())
+
+
+def test_every_report_has_a_step_when_there_is_no_row() -> None:
+    """Whatever comes first of a connection, after a loss or at the start, means something."""
+    assert {report for report, kind in STEPS if kind is None} == set(Report)
+
+
+def test_every_object_can_go_on_from_where_it_holds_the_row() -> None:
+    for report, kind in REPORTERS.items():
+        assert (report, kind) in STEPS
+    for report in set(Report) - set(REPORTERS) - {Report.CHILD}:
+        assert (report, Kind.SOCKET) in STEPS
+
+
+def test_only_the_object_that_holds_the_row_ends_it() -> None:
+    for (report, kind), step in STEPS.items():
+        if step is Step.DEATH and kind is not None:
+            assert kind is REPORTERS.get(report, Kind.SOCKET)
+
+
+def test_rows_pass_on_only_forward() -> None:
+    # Request, full socket, timewait socket: no way back.
+    order = [Kind.REQUEST, Kind.SOCKET, Kind.TIMEWAIT]
+    for (report, kind), step in STEPS.items():
+        if step is Step.TAKE_OVER:
+            assert kind is not None
+            assert order.index(REPORTERS.get(report, Kind.SOCKET)) == order.index(kind) + 1
+
+
+def test_every_step_is_used() -> None:
+    assert set(STEPS.values()) == set(Step)

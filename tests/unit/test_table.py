@@ -1,0 +1,1046 @@
+"""The live table: every step of a life by made-up facts, sweeps, losses, and the fold law over random histories."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import pytest
+from bpf_events import CLIENT, NETNS, SERVER, changed, gone, owner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kernel_model import MAPPED, Kernel, Life
+
+from sstrace.lifecycle import STEPS, Report, Step
+from sstrace.model import AF_INET, AF_INET6, Changed, Gone, InetSocket, Kind, Seen, State, SweepBegin, SweepEnd, Table
+from sstrace.table import Resync, Row, SocketTable, Transition
+
+S = State
+A, B, C = 0xFFFF888000001000, 0xFFFF888000002000, 0xFFFF888000003000
+Shown = tuple[int, int, int | None]
+
+
+def table() -> SocketTable:
+    return SocketTable(NETNS)
+
+
+def fold(into: SocketTable, *facts: Changed | Gone) -> list[Shown]:
+    """(old, new, held) of each transition that users would see."""
+    return [(seen.old, seen.new, seen.held_ns) for seen in filter(None, map(into.apply, facts))]
+
+
+def found(state: int, cookie: int, **fields: Any) -> InetSocket:
+    values = {"src": CLIENT, "sport": 40000, "dst": SERVER, "dport": 443, "ino": 0, **fields}
+    return InetSocket(table=Table.TCP, family=AF_INET, state=int(state), cookie=cookie, **values)
+
+
+def begin(into: SocketTable, at: int) -> None:
+    into.begin(SweepBegin(Table.TCP, 0, at))
+
+
+def end(into: SocketTable, at: int, *, complete: bool = True) -> Resync:
+    return into.end(SweepEnd(Table.TCP, 0, at, complete))
+
+
+def sweep(into: SocketTable, at: int, *sockets: InetSocket, complete: bool = True) -> Resync:
+    begin(into, at)
+    for socket in sockets:
+        into.seen(Seen(socket))
+    return end(into, at + 1, complete=complete)
+
+
+def only(of: SocketTable) -> Row:
+    (row,) = of
+    return row
+
+
+def states(of: SocketTable) -> list[int]:
+    return sorted(row.state for row in of)
+
+
+def assert_empty(of: SocketTable) -> None:
+    """Nothing is kept of what has died."""
+    for name in ("_rows", "_by_sk", "_by_cookie", "_by_ino", "_by_tuple", "_vague", "_dead", "_dead_listeners"):
+        assert not getattr(of, name), name
+    assert not of._handed_over
+
+
+CONNECT = (
+    changed(1000, S.CLOSE, S.SYN_SENT, A, ino=9, owner=owner()),
+    changed(1700, S.SYN_SENT, S.ESTABLISHED, A, ino=9),
+)
+TIMEWAIT = {"kind": Kind.TIMEWAIT}
+
+
+# ------------------------------------------------------------------------------------------------------------ lives
+
+
+def test_a_client_that_closes_first() -> None:
+    live = table()
+    assert fold(
+        live,
+        *CONNECT,
+        changed(5000, S.ESTABLISHED, S.FIN_WAIT1, A, ino=9),
+        changed(5300, S.FIN_WAIT1, S.FIN_WAIT2, A),
+        changed(6000, 0, S.TIME_WAIT, B, **TIMEWAIT),
+        changed(6001, S.FIN_WAIT2, S.CLOSE, A, cause="fin-by-us"),
+        gone(66000, Kind.TIMEWAIT, B),
+    ) == [
+        (S.CLOSE, S.SYN_SENT, None),
+        (S.SYN_SENT, S.ESTABLISHED, 700),
+        (S.ESTABLISHED, S.FIN_WAIT1, 3300),
+        (S.FIN_WAIT1, S.FIN_WAIT2, 300),
+        (S.FIN_WAIT2, S.TIME_WAIT, 700),
+        (S.TIME_WAIT, S.CLOSE, 60000),
+    ]
+    assert_empty(live)
+
+
+def test_it_is_one_row_all_the_way() -> None:
+    live = table()
+    ids = set()
+    for fact in (
+        *CONNECT,
+        changed(5000, S.ESTABLISHED, S.FIN_WAIT1, A),
+        changed(6000, 0, S.TIME_WAIT, B, **TIMEWAIT),
+        changed(6001, S.FIN_WAIT1, S.CLOSE, A),
+    ):
+        change = live.apply(fact)
+        if change is not None:
+            ids.add(change.row.id)
+        assert len(live) == 1
+    assert ids == {only(live).id}
+    row = only(live)
+    assert (row.kind, row.state, row.sk, row.ino) == (Kind.TIMEWAIT, S.TIME_WAIT, B, 0)
+    assert row.owners == (owner(),)  # who held it is not forgotten
+
+
+REQUEST = changed(1000, S.LISTEN, S.SYN_RECV, B, kind=Kind.REQUEST)
+
+
+def test_a_server_s_connection() -> None:
+    live = table()
+    assert fold(
+        live,
+        REQUEST,
+        changed(1300, S.LISTEN, S.SYN_RECV, A, uid=77, cgroup=5),
+        gone(1301, Kind.REQUEST, B, cause="completed"),
+        changed(1302, S.SYN_RECV, S.ESTABLISHED, A, uid=77),
+        changed(2000, S.ESTABLISHED, S.CLOSE_WAIT, A, ino=70),
+        changed(2500, S.CLOSE_WAIT, S.LAST_ACK, A, ino=70, owner=owner(88, None)),
+        changed(2600, S.LAST_ACK, S.CLOSE, A, cause="fin-by-peer"),
+    ) == [
+        (S.LISTEN, S.SYN_RECV, None),
+        (S.SYN_RECV, S.ESTABLISHED, 302),
+        (S.ESTABLISHED, S.CLOSE_WAIT, 698),
+        (S.CLOSE_WAIT, S.LAST_ACK, 500),
+        (S.LAST_ACK, S.CLOSE, 100),
+    ]
+    assert_empty(live)
+
+
+def test_the_child_takes_over_from_its_request() -> None:
+    live = table()
+    first = live.apply(REQUEST)
+    assert first is not None
+    fold(live, changed(1300, S.LISTEN, S.SYN_RECV, A, uid=77, cgroup=5))
+    row = only(live)
+    assert (row.id, row.kind, row.sk, row.uid, row.cgroup) == (first.row.id, Kind.SOCKET, A, 77, 5)
+
+
+def test_a_syn_ack_sent_again_shows_nothing() -> None:
+    live = table()
+    assert fold(live, REQUEST, changed(2000, S.LISTEN, S.SYN_RECV, B, kind=Kind.REQUEST, retransmits=1)) == [
+        (S.LISTEN, S.SYN_RECV, None)
+    ]
+    # The time of the half-open state goes on from the first.
+    assert fold(live, gone(9000, Kind.REQUEST, B, cause="timeout-synack")) == [(S.SYN_RECV, S.CLOSE, 8000)]
+    assert_empty(live)
+
+
+def test_a_child_without_a_request() -> None:
+    # A SYN cookie, or TCP Fast Open.
+    live = table()
+    assert fold(live, changed(1000, S.LISTEN, S.SYN_RECV, A), changed(1002, S.SYN_RECV, S.ESTABLISHED, A)) == [
+        (S.LISTEN, S.SYN_RECV, None),
+        (S.SYN_RECV, S.ESTABLISHED, 2),
+    ]
+
+
+NAMELESS = {"dport": 0, "dst": bytes(4)}
+
+
+def test_a_child_without_a_peer_takes_its_request_s() -> None:
+    # Before Linux 6.2 or so the peer's address was copied after the event.
+    live = table()
+    assert fold(
+        live,
+        REQUEST,
+        changed(1300, S.LISTEN, S.SYN_RECV, A, uid=77, **NAMELESS),
+        gone(1301, Kind.REQUEST, B, cause="completed"),
+        changed(1302, S.SYN_RECV, S.ESTABLISHED, A, uid=77),
+    ) == [(S.LISTEN, S.SYN_RECV, None), (S.SYN_RECV, S.ESTABLISHED, 302)]
+    row = only(live)
+    assert (row.dport, row.dst, row.sk, row.uid) == (443, SERVER, A, 77)
+    fold(live, changed(1400, S.ESTABLISHED, S.CLOSE, A))
+    assert_empty(live)
+
+
+def test_a_child_without_a_peer_of_a_request_from_before_the_trace() -> None:
+    live = table()
+    assert fold(
+        live,
+        changed(1300, S.LISTEN, S.SYN_RECV, A, **NAMELESS),
+        gone(1301, Kind.REQUEST, B, cause="completed"),
+        changed(1302, S.SYN_RECV, S.ESTABLISHED, A),
+    ) == [(S.LISTEN, S.SYN_RECV, None), (S.SYN_RECV, S.ESTABLISHED, 2)]
+    assert only(live).dport == 443
+
+
+def test_children_without_peers_on_two_cpus_do_not_mix() -> None:
+    live = table()
+    other = {"sport": 8080, "dport": 555, "dst": CLIENT, "src": CLIENT, "cpu": 1}
+    fold(
+        live,
+        changed(1300, S.LISTEN, S.SYN_RECV, A, **NAMELESS),
+        changed(1301, S.LISTEN, S.SYN_RECV, C, **{**other, **NAMELESS}),
+        gone(1302, Kind.REQUEST, B, cause="completed"),
+        gone(1303, Kind.REQUEST, B + 8, **other, cause="completed"),
+    )
+    assert sorted((row.sk, row.dport) for row in live) == [(A, 443), (C, 555)]
+
+
+def test_an_orphan_waits_in_a_timewait_socket() -> None:
+    live = table()
+    fold(live, *CONNECT)
+    assert fold(
+        live,
+        changed(5000, S.ESTABLISHED, S.FIN_WAIT1, A),
+        changed(5300, S.FIN_WAIT1, S.FIN_WAIT2, A),
+        changed(5301, 0, S.FIN_WAIT2, B, **TIMEWAIT),
+        changed(5302, S.FIN_WAIT2, S.CLOSE, A),
+    ) == [(S.ESTABLISHED, S.FIN_WAIT1, 3300), (S.FIN_WAIT1, S.FIN_WAIT2, 300)]
+    row = only(live)
+    assert (row.kind, row.state, row.since_ns) == (Kind.TIMEWAIT, S.FIN_WAIT2, 5300)
+    assert live.vague() == [row]
+
+
+def orphan() -> SocketTable:
+    live = table()
+    fold(live, *CONNECT, changed(5300, S.FIN_WAIT1, S.FIN_WAIT2, A), changed(5301, 0, S.FIN_WAIT2, B, **TIMEWAIT))
+    fold(live, changed(5302, S.FIN_WAIT2, S.CLOSE, A))
+    return live
+
+
+def test_an_orphan_that_is_seen_to_have_become_time_wait() -> None:
+    live = orphan()
+    row = only(live)
+    assert live.look(row, found(S.FIN_WAIT2, 1, timer=3), 7000) is None
+    change = live.look(row, found(S.TIME_WAIT, 1, timer=3), 8000)
+    assert change is not None
+    assert (change.old, change.new, change.at_ns, change.held_ns) == (S.FIN_WAIT2, S.TIME_WAIT, 8000, 2700)
+    assert change.approximate
+    assert not live.vague()
+    # Once more changes nothing, and an event that says so too late shows nothing.
+    assert live.look(row, found(S.TIME_WAIT, 1, timer=3), 9000) is None
+    assert fold(live, changed(9100, 0, S.TIME_WAIT, B, **TIMEWAIT)) == []
+    assert fold(live, gone(68000, Kind.TIMEWAIT, B)) == [(S.TIME_WAIT, S.CLOSE, 60000)]
+    assert_empty(live)
+
+
+def test_an_orphan_whose_timer_is_set_anew() -> None:
+    live = orphan()
+    assert fold(live, changed(8000, 0, S.TIME_WAIT, B, **TIMEWAIT)) == [(S.FIN_WAIT2, S.TIME_WAIT, 2700)]
+    assert not live.vague()
+
+
+def test_a_look_that_is_older_than_an_event_is_not_believed() -> None:
+    live = orphan()
+    row = only(live)
+    fold(live, changed(8000, 0, S.FIN_WAIT2, B, **TIMEWAIT))
+    assert live.look(row, found(S.TIME_WAIT, 1, timer=3), 7999) is None
+    assert row.state == S.FIN_WAIT2
+
+
+def test_a_look_that_finds_nothing_leaves_the_end_to_its_event() -> None:
+    live = orphan()
+    assert live.look(only(live), None, 9000) is None
+    assert live.vague()
+    assert fold(live, gone(9001, Kind.TIMEWAIT, B, cause="reset-received")) == [(S.FIN_WAIT2, S.CLOSE, 3701)]
+
+
+def test_a_look_at_a_row_that_has_gone_meanwhile_is_nothing() -> None:
+    live = orphan()
+    row = only(live)
+    fold(live, gone(6000, Kind.TIMEWAIT, B))
+    assert live.look(row, found(S.TIME_WAIT, 1, timer=3), 9000) is None
+    assert_empty(live)
+
+
+def test_a_timewait_timer_set_anew_shows_nothing_and_starts_nothing_anew() -> None:
+    live = table()
+    fold(live, *CONNECT, changed(6000, 0, S.TIME_WAIT, B, **TIMEWAIT), changed(6001, S.FIN_WAIT2, S.CLOSE, A))
+    assert fold(live, changed(7000, 0, S.TIME_WAIT, B, **TIMEWAIT), changed(8000, 0, S.TIME_WAIT, B, **TIMEWAIT)) == []
+    assert fold(live, gone(66000, Kind.TIMEWAIT, B)) == [(S.TIME_WAIT, S.CLOSE, 60000)]
+
+
+def test_a_timewait_socket_from_nowhere_is_a_row_without_a_transition() -> None:
+    live = table()
+    assert fold(live, changed(6000, 0, S.TIME_WAIT, B, **TIMEWAIT)) == []
+    assert only(live).state == S.TIME_WAIT
+    assert fold(live, gone(66000, Kind.TIMEWAIT, B)) == [(S.TIME_WAIT, S.CLOSE, 60000)]
+    assert_empty(live)
+
+
+def test_v4_mapped_addresses_are_the_same_connection() -> None:
+    live = table()
+    mapped = {"family": AF_INET6, "src": MAPPED + CLIENT, "dst": MAPPED + SERVER}
+    request = fold(live, REQUEST)  # a request socket may name the family of the packet, its child that of the listener
+    assert request == [(S.LISTEN, S.SYN_RECV, None)]
+    assert (
+        fold(live, changed(1300, S.LISTEN, S.SYN_RECV, A, **mapped), gone(1301, Kind.REQUEST, B, cause="completed"))
+        == []
+    )
+    assert (only(live).family, only(live).src) == (AF_INET6, MAPPED + CLIENT)
+    assert fold(live, changed(6000, 0, S.TIME_WAIT, C, **TIMEWAIT)) == [(S.SYN_RECV, S.TIME_WAIT, 5000)]
+
+
+def test_a_listener_whose_port_comes_later() -> None:
+    live = table()
+    fold(live, changed(1000, S.CLOSE, S.LISTEN, A, ino=9, sport=0, dport=0, dst=bytes(4)))
+    row = only(live)
+    assert live.vague() == [row]
+    assert live.look(row, found(S.LISTEN, 5, ino=9, sport=33333, dport=0), 2000) is None
+    assert row.sport == 33333
+    assert not live.vague()
+    fold(live, changed(3000, S.LISTEN, S.CLOSE, A, ino=9, sport=33333, dport=0, dst=bytes(4)))
+    assert_empty(live)
+
+
+def test_a_socket_that_is_used_again_after_a_disconnect_is_a_new_connection() -> None:
+    live = table()
+    fold(live, *CONNECT)
+    first = only(live).id
+    assert fold(
+        live,
+        changed(2000, S.ESTABLISHED, S.CLOSE, A, ino=9, cause="disconnected"),
+        changed(3000, S.CLOSE, S.SYN_SENT, A, ino=9, dport=80),
+    ) == [(S.ESTABLISHED, S.CLOSE, 300), (S.CLOSE, S.SYN_SENT, None)]
+    assert (only(live).id != first, only(live).dport) == (True, 80)
+
+
+def test_a_failed_connect_shows_how_long_it_took() -> None:
+    # It failed before it sent anything: only its end is reported, and since when.
+    live = table()
+    assert fold(live, changed(2000, S.SYN_SENT, S.CLOSE, A, since_ns=1700, cause="connect-failed")) == [
+        (S.SYN_SENT, S.CLOSE, 300)
+    ]
+    assert_empty(live)
+
+
+def test_unlisted_transitions_are_applied_and_counted() -> None:
+    live = table()
+    fold(live, *CONNECT)
+    change = live.apply(changed(2000, S.ESTABLISHED, S.LAST_ACK, A))
+    assert change is not None
+    assert (change.listed, live.unlisted, only(live).state) == (False, 1, S.LAST_ACK)
+    listed = live.apply(changed(3000, S.LAST_ACK, S.CLOSE, A))
+    assert listed is not None
+    assert (listed.listed, live.unlisted) == (True, 1)
+
+
+# ----------------------------------------------------------------------------------------------------------- owners
+
+
+def test_the_last_to_call_owns_it() -> None:
+    live = table()
+    fold(live, *CONNECT)
+    assert (only(live).owners, only(live).owner_source) == ((owner(),), "connect")
+    fold(live, changed(5000, S.ESTABLISHED, S.FIN_WAIT1, A, owner=owner(fd=None)))
+    assert only(live).owners == (owner(),)  # the descriptor is not forgotten
+
+
+def test_an_accepted_socket_gets_its_owner_when_it_closes() -> None:
+    live = table()
+    fold(live, changed(1000, S.LISTEN, S.SYN_RECV, A), changed(1001, S.SYN_RECV, S.ESTABLISHED, A))
+    assert only(live).owners == ()
+    change = live.apply(changed(2000, S.ESTABLISHED, S.CLOSE, A, owner=owner(88, None), cause="reset-sent"))
+    assert change is not None
+    assert (change.row.owners, change.row.owner_source) == ((owner(88, None),), "close")
+
+
+def test_a_listener_s_owner() -> None:
+    live = table()
+    fold(live, changed(1000, S.CLOSE, S.LISTEN, A, ino=9, dport=0, owner=owner()))
+    assert (only(live).owners, only(live).owner_source) == ((owner(),), "listen")
+
+
+# ------------------------------------------------------------------------------------ addresses used again after a loss
+
+
+OTHER = {"sport": 41000, "dport": 80}
+
+
+def test_an_address_used_again_by_a_new_connection() -> None:
+    live = table()
+    fold(live, *CONNECT)
+    first = only(live).id
+    assert fold(live, changed(9000, S.CLOSE, S.SYN_SENT, A, **OTHER)) == [(S.CLOSE, S.SYN_SENT, None)]
+    assert (only(live).id != first, only(live).sport) == (True, 41000)
+    fold(live, changed(9500, S.SYN_SENT, S.CLOSE, A, **OTHER))
+    assert_empty(live)
+
+
+def test_an_address_used_again_by_a_connection_whose_birth_was_lost_too() -> None:
+    live = table()
+    fold(live, *CONNECT)
+    first = only(live).id
+    change = live.apply(changed(9000, S.ESTABLISHED, S.FIN_WAIT1, A, **OTHER))
+    assert change is not None
+    assert (change.held_ns, change.row.sport, change.row.id != first) == (None, 41000, True)
+    assert len(live) == 1
+
+
+def test_an_address_used_again_by_a_listener_s_child() -> None:
+    live = table()
+    fold(live, *CONNECT)
+    first = only(live).id
+    assert fold(live, changed(9000, S.LISTEN, S.SYN_RECV, A, **OTHER)) == [(S.LISTEN, S.SYN_RECV, None)]
+    assert (only(live).id != first, only(live).sport) == (True, 41000)
+
+
+def test_a_cookie_that_does_not_fit_shows_another_socket() -> None:
+    live = table()
+    fold(live, *CONNECT)
+    sweep(live, 2000, found(S.ESTABLISHED, 5, ino=9))
+    assert only(live).cookie == 5
+    first = only(live).id
+    change = live.apply(changed(9000, S.ESTABLISHED, S.CLOSE_WAIT, A, cookie=6))
+    assert change is not None
+    assert (change.held_ns, change.row.id != first, len(live)) == (None, True, 1)
+
+
+def test_a_request_s_address_used_again() -> None:
+    live = table()
+    fold(live, REQUEST)
+    first = only(live).id
+    assert fold(live, changed(9000, S.LISTEN, S.SYN_RECV, B, kind=Kind.REQUEST, **OTHER)) == [
+        (S.LISTEN, S.SYN_RECV, None)
+    ]
+    assert (only(live).id != first, only(live).sport) == (True, 41000)
+    fold(live, gone(9100, Kind.REQUEST, B, **OTHER))
+    assert_empty(live)
+
+
+def test_a_timewait_socket_s_address_used_again() -> None:
+    live = table()
+    fold(live, changed(1000, 0, S.TIME_WAIT, B, **TIMEWAIT))
+    fold(live, changed(1000, S.SYN_SENT, S.ESTABLISHED, A, **OTHER))
+    assert fold(live, changed(9000, 0, S.TIME_WAIT, B, **TIMEWAIT, **OTHER)) == [(S.ESTABLISHED, S.TIME_WAIT, 8000)]
+    assert (len(live), only(live).sport) == (1, 41000)
+
+
+def test_an_end_that_fits_no_row_ends_none() -> None:
+    live = table()
+    fold(live, *CONNECT)
+    assert fold(live, gone(5000, Kind.TIMEWAIT, C), gone(5001, Kind.REQUEST, C, cause="completed")) == []
+    assert states(live) == [S.ESTABLISHED]
+
+
+def test_an_address_of_another_sort_of_object_is_another_object() -> None:
+    live = table()
+    fold(live, REQUEST, changed(5000, S.ESTABLISHED, S.FIN_WAIT1, B, **OTHER))
+    assert (len(live), only(live).kind) == (1, Kind.SOCKET)
+
+
+def test_the_time_in_a_state_is_not_told_when_the_state_between_was_lost() -> None:
+    live = table()
+    fold(live, *CONNECT)
+    assert fold(live, changed(9000, S.FIN_WAIT1, S.FIN_WAIT2, A)) == [(S.FIN_WAIT1, S.FIN_WAIT2, None)]
+    assert fold(live, changed(9500, S.FIN_WAIT1, S.CLOSE, A)) == [(S.FIN_WAIT1, S.CLOSE, None)]
+
+
+def test_a_child_whose_birth_was_lost_keeps_its_request_s_row() -> None:
+    live = table()
+    fold(live, REQUEST)
+    first = only(live).id
+    assert fold(live, gone(1301, Kind.REQUEST, B, cause="completed")) == []
+    assert fold(live, changed(1302, S.SYN_RECV, S.ESTABLISHED, A)) == [(S.SYN_RECV, S.ESTABLISHED, 302)]
+    assert (len(live), only(live).id, only(live).sk) == (1, first, A)
+
+
+def test_a_child_keeps_its_request_s_row_when_both_reports_between_were_lost() -> None:
+    live = table()
+    fold(live, REQUEST)
+    first = only(live).id
+    assert fold(live, changed(1302, S.SYN_RECV, S.ESTABLISHED, A)) == [(S.SYN_RECV, S.ESTABLISHED, 302)]
+    assert (len(live), only(live).id, only(live).sk) == (1, first, A)
+
+
+# --------------------------------------------------------------------------------------------------------- duplicates
+
+
+LIFE = (
+    *CONNECT,
+    changed(5000, S.ESTABLISHED, S.FIN_WAIT1, A, ino=9),
+    changed(5300, S.FIN_WAIT1, S.FIN_WAIT2, A),
+    changed(5301, 0, S.FIN_WAIT2, B, **TIMEWAIT),
+    changed(5302, S.FIN_WAIT2, S.CLOSE, A),
+    changed(5400, 0, S.TIME_WAIT, B, **TIMEWAIT),
+)
+
+
+@pytest.mark.parametrize("repeated", range(1, len(LIFE) + 1))
+def test_seeing_twice_changes_nothing(repeated: int) -> None:
+    live = table()
+    fold(live, *LIFE[:repeated])
+    row = only(live)
+    shown = found(row.state, 7, ino=row.ino, timer=3 if row.kind is Kind.TIMEWAIT else 0)
+    first = sweep(live, 9000, shown)
+    assert (first.added, first.removed, first.changed) == ([], [], [])
+    before = (row.id, row.kind, row.state, row.since_ns, row.exact, row.sk)
+    second = sweep(live, 9100, shown)
+    assert (second.added, second.removed, second.changed) == ([], [], [])
+    assert (row.id, row.kind, row.state, row.since_ns, row.exact, row.sk) == before
+    assert list(live) == [row]
+
+
+@pytest.mark.parametrize("fact", [REQUEST, changed(1000, 0, S.TIME_WAIT, B, **TIMEWAIT)])
+def test_a_timer_s_report_twice_shows_nothing(fact: Changed) -> None:
+    live = table()
+    fold(live, fact)
+    row = only(live)
+    assert fold(live, fact) == []
+    assert (list(live), row.since_ns, row.exact) == ([row], 1000, True)
+
+
+def test_an_end_twice_shows_nothing() -> None:
+    live = table()
+    fold(live, REQUEST)
+    assert len(fold(live, gone(2000, Kind.REQUEST, B), gone(2000, Kind.REQUEST, B))) == 1
+    assert_empty(live)
+
+
+# ---------------------------------------------------------------------------------------------------------------- steps
+
+
+def held_by(kind: Kind | None) -> SocketTable:
+    live = table()
+    if kind is Kind.REQUEST:
+        fold(live, REQUEST)
+    elif kind is Kind.SOCKET:
+        fold(live, *CONNECT)
+    elif kind is Kind.TIMEWAIT:
+        fold(live, *CONNECT, changed(1800, 0, S.FIN_WAIT2, B, **TIMEWAIT))
+    return live
+
+
+def report_of(report: Report, kind: Kind | None, step: Step) -> Changed | Gone:
+    """What the kernel would report, of an object that fits the row."""
+    full = A if kind in (Kind.SOCKET, Kind.TIMEWAIT) else C
+    if report is Report.OPENS:
+        return changed(9000, S.CLOSE, S.SYN_SENT, full)
+    if report is Report.CHILD:
+        return changed(9000, S.LISTEN, S.SYN_RECV, full)
+    if report is Report.MOVES:
+        return changed(9000, S.ESTABLISHED, S.CLOSE_WAIT, full)
+    if report is Report.CLOSES:
+        return changed(9000, S.ESTABLISHED, S.CLOSE, full)
+    if report is Report.REQUEST_TIMER:
+        return changed(9000, S.LISTEN, S.SYN_RECV, B, kind=Kind.REQUEST)
+    if report is Report.REQUEST_GONE:
+        return gone(9000, Kind.REQUEST, B, cause="completed" if step is Step.NOTHING else "timeout-synack")
+    if report is Report.TIMEWAIT_TIMER:
+        return changed(9000, 0, S.TIME_WAIT, B, kind=Kind.TIMEWAIT)
+    return gone(9000, Kind.TIMEWAIT, B)
+
+
+def step_of(live: SocketTable, fact: Changed | Gone) -> Step:
+    """What the table makes of a fact, seen from outside."""
+    before = {row.id: (row.kind, row.state, row.since_ns) for row in live}
+    change = live.apply(fact)
+    after = {row.id: (row.kind, row.state, row.since_ns) for row in live}
+    if change is not None and change.new == S.CLOSE:
+        assert not after
+        return Step.DEATH
+    if after.keys() != before.keys():
+        assert len(after) == 1
+        return Step.BIRTH
+    if before == after:
+        assert change is None
+        touched = any(row.touched_ns == fact.at_ns for row in live)
+        return Step.REPEAT if touched else Step.NOTHING
+    ((kind_before, *_),), ((kind_after, *_),) = before.values(), after.values()
+    return Step.MOVE if kind_before is kind_after else Step.TAKE_OVER
+
+
+@pytest.mark.parametrize(("report", "kind"), STEPS)
+def test_the_table_does_what_lifecycle_says(report: Report, kind: Kind | None) -> None:
+    step = STEPS[report, kind]
+    live = held_by(kind)
+    if (report, kind) == (Report.OPENS, Kind.SOCKET):
+        # The row of a socket that is open already is another's: only one in CLOSE can be opened.
+        live = table()
+        sweep(live, 1000, found(S.CLOSE, 5, ino=9, dport=0, dst=bytes(4)))
+    fact = report_of(report, kind, step)
+    if isinstance(fact, Changed) and report is Report.OPENS:
+        fact = msgspec.structs.replace(fact, cookie=5)
+    elif isinstance(fact, Changed) and kind is Kind.TIMEWAIT and report is Report.CLOSES:
+        fact = msgspec.structs.replace(fact, old=int(S.FIN_WAIT2))
+    assert step_of(live, fact) is step
+
+
+# --------------------------------------------------------------------------------------------------------------- sweeps
+
+
+def test_a_sweep_fills_an_empty_table() -> None:
+    live = table()
+    repair = sweep(
+        live,
+        1000,
+        found(S.LISTEN, 1, ino=5, sport=443, dport=0, src=SERVER, dst=bytes(4)),
+        found(S.ESTABLISHED, 2, ino=6),
+        found(S.TIME_WAIT, 3, sport=2, timer=3),
+        found(S.FIN_WAIT2, 4, sport=3, timer=3),
+        found(S.FIN_WAIT2, 5, sport=4, ino=8),
+        found(S.SYN_RECV, 6, sport=5),
+    )
+    kinds = {row.cookie: row.kind for row in repair.added}
+    assert kinds == {
+        1: Kind.SOCKET, 2: Kind.SOCKET, 3: Kind.TIMEWAIT, 4: Kind.TIMEWAIT, 5: Kind.SOCKET, 6: Kind.REQUEST,
+    }  # fmt: skip
+    assert (len(live), repair.removed, repair.changed) == (6, [], [])
+    assert [row.cookie for row in live.vague()] == [4]
+
+
+def test_the_time_in_a_state_that_a_sweep_met_is_not_known() -> None:
+    live = table()
+    sweep(live, 1000, found(S.ESTABLISHED, 2, ino=6))
+    assert fold(live, changed(2000, S.ESTABLISHED, S.FIN_WAIT1, A, cookie=2, ino=6)) == [
+        (S.ESTABLISHED, S.FIN_WAIT1, None)
+    ]
+    assert fold(live, changed(3000, S.FIN_WAIT1, S.FIN_WAIT2, A, cookie=2)) == [(S.FIN_WAIT1, S.FIN_WAIT2, 1000)]
+
+
+@pytest.mark.parametrize("cookie", [2, None])
+def test_events_find_the_rows_of_a_sweep(cookie: int | None) -> None:
+    # By the cookie; by the addresses where the event has none.
+    live = table()
+    sweep(live, 1000, found(S.ESTABLISHED, 2, ino=6))
+    row = only(live)
+    fold(live, changed(2000, S.ESTABLISHED, S.FIN_WAIT1, A, cookie=cookie))
+    assert (list(live), row.state, row.sk) == ([row], S.FIN_WAIT1, A)
+
+
+def test_events_find_the_listeners_of_a_sweep() -> None:
+    live = table()
+    sweep(live, 1000, found(S.LISTEN, 2, ino=6, sport=443, dport=0))
+    assert fold(live, changed(2000, S.LISTEN, S.CLOSE, A, ino=6, dport=0)) == [(S.LISTEN, S.CLOSE, None)]
+    assert_empty(live)
+
+
+@pytest.mark.parametrize("cookie", [2, None])
+def test_a_socket_of_a_sweep_is_handed_over(cookie: int | None) -> None:
+    """From a half-closed socket of the baseline straight to TIME-WAIT: no event has named the full socket before."""
+    live = table()
+    sweep(live, 1000, found(S.FIN_WAIT2, 2, ino=6))
+    assert fold(
+        live,
+        changed(2000, 0, S.TIME_WAIT, B, cookie=cookie, **TIMEWAIT),
+        changed(2001, S.FIN_WAIT2, S.CLOSE, A, cookie=cookie, cause="fin-by-us"),
+    ) == [(S.FIN_WAIT2, S.TIME_WAIT, None)]
+    assert fold(live, gone(62000, Kind.TIMEWAIT, B, cookie=cookie)) == [(S.TIME_WAIT, S.CLOSE, 60000)]
+    assert_empty(live)
+
+
+@pytest.mark.parametrize(
+    ("state", "kind", "timer"),
+    [(S.SYN_RECV, Kind.REQUEST, 2), (S.TIME_WAIT, Kind.TIMEWAIT, 3), (S.FIN_WAIT2, Kind.TIMEWAIT, 3)],
+)
+def test_request_and_timewait_sockets_of_a_sweep_end(state: State, kind: Kind, timer: int) -> None:
+    live = table()
+    sweep(live, 1000, found(state, 2, timer=timer))
+    assert fold(live, gone(2000, kind, B, cookie=2)) == [(state, S.CLOSE, None)]
+    assert_empty(live)
+
+
+def test_a_request_of_a_sweep_completes() -> None:
+    live = table()
+    sweep(live, 1000, found(S.SYN_RECV, 2))
+    assert fold(
+        live,
+        changed(2000, S.LISTEN, S.SYN_RECV, A, cookie=2),
+        gone(2001, Kind.REQUEST, B, cookie=2, cause="completed"),
+        changed(2002, S.SYN_RECV, S.ESTABLISHED, A, cookie=2),
+    ) == [(S.SYN_RECV, S.ESTABLISHED, None)]
+    assert len(live) == 1
+
+
+def test_a_complete_sweep_removes_what_it_has_not_seen() -> None:
+    live = table()
+    fold(live, *CONNECT)
+    row = only(live)
+    begin(live, 5000)
+    assert live.unseen() == [row]
+    assert end(live, 5001).removed == [row]
+    assert_empty(live)
+
+
+def test_an_incomplete_sweep_removes_nothing() -> None:
+    live = table()
+    fold(live, *CONNECT)
+    assert sweep(live, 5000, complete=False).removed == []
+    assert states(live) == [S.ESTABLISHED]
+
+
+def test_what_a_second_look_shows_is_not_removed() -> None:
+    live = table()
+    fold(live, *CONNECT)
+    begin(live, 5000)
+    assert live.unseen()
+    live.seen(Seen(found(S.ESTABLISHED, 3, ino=9)))
+    assert not live.unseen()
+    assert end(live, 5001).removed == []
+
+
+def test_what_is_born_during_a_sweep_stays() -> None:
+    live = table()
+    begin(live, 500)
+    fold(live, *CONNECT)
+    assert not live.unseen()
+    repair = end(live, 6000)
+    assert (repair.removed, repair.added, states(live)) == ([], [], [S.ESTABLISHED])
+
+
+def test_events_during_a_sweep_win() -> None:
+    live = table()
+    fold(live, *CONNECT)
+    begin(live, 2000)
+    fold(live, changed(2500, S.ESTABLISHED, S.FIN_WAIT1, A))
+    live.seen(Seen(found(S.ESTABLISHED, 5, ino=9)))  # read before 2500
+    repair = end(live, 3000)
+    assert (repair.changed, states(live), only(live).cookie) == ([], [S.FIN_WAIT1], 5)
+
+
+def test_a_sweep_corrects_a_state() -> None:
+    live = table()
+    fold(live, *CONNECT)
+    row = only(live)
+    repair = sweep(live, 5000, found(S.CLOSE_WAIT, 5, ino=9))
+    assert (repair.changed, row.state, row.exact) == ([(row, S.ESTABLISHED)], S.CLOSE_WAIT, False)
+    assert fold(live, changed(6000, S.CLOSE_WAIT, S.LAST_ACK, A)) == [(S.CLOSE_WAIT, S.LAST_ACK, None)]
+
+
+@pytest.mark.parametrize("cookie", [5, None])
+def test_deaths_during_a_sweep_stay_dead(cookie: int | None) -> None:
+    live = table()
+    fold(live, *CONNECT)
+    begin(live, 2000)
+    fold(live, changed(2500, S.ESTABLISHED, S.CLOSE, A, cookie=cookie))
+    live.seen(Seen(found(S.ESTABLISHED, 5, ino=9)))
+    assert end(live, 3000).added == []
+    assert_empty(live)
+
+
+@pytest.mark.parametrize(("kind", "state", "timer"), [(Kind.REQUEST, S.SYN_RECV, 2), (Kind.TIMEWAIT, S.TIME_WAIT, 3)])
+@pytest.mark.parametrize("cookie", [5, None])
+def test_deaths_of_what_no_event_has_named_before_stay_dead(
+    kind: Kind, state: State, timer: int, cookie: int | None
+) -> None:
+    """The gap-free start: what the first dump saw may have died before it is folded in."""
+    live = table()
+    begin(live, 2000)
+    fold(live, gone(2500, kind, B, cookie=cookie, cause="killed"))
+    live.seen(Seen(found(state, 5, timer=timer)))
+    assert end(live, 3000).added == []
+    assert_empty(live)
+
+
+@pytest.mark.parametrize("cookie", [5, None])
+@pytest.mark.parametrize("old", [S.ESTABLISHED, S.LAST_ACK, S.SYN_SENT, S.FIN_WAIT1])
+def test_deaths_of_full_sockets_that_no_event_has_named_before_stay_dead(cookie: int | None, old: State) -> None:
+    live = table()
+    begin(live, 2000)
+    assert fold(live, changed(2500, old, S.CLOSE, A, cookie=cookie)) == [(old, S.CLOSE, None)]
+    live.seen(Seen(found(old, 5, ino=9)))
+    assert end(live, 3000).added == []
+    assert_empty(live)
+
+
+def test_the_death_of_a_listener_that_no_event_has_named_before() -> None:
+    live = table()
+    begin(live, 2000)
+    fold(live, changed(2500, S.LISTEN, S.CLOSE, A, ino=6, dport=0))
+    live.seen(Seen(found(S.LISTEN, 5, ino=6, sport=40000, dport=0)))
+    assert end(live, 3000).added == []
+    assert_empty(live)
+
+
+def test_an_inode_is_no_cookie() -> None:
+    """A listener with inode 6 dies during the sweep that meets a socket with cookie 6."""
+    live = table()
+    fold(live, changed(1000, S.CLOSE, S.LISTEN, A, ino=6, sport=443, dport=0, dst=bytes(4)))
+    begin(live, 2000)
+    fold(live, changed(2500, S.LISTEN, S.CLOSE, A, ino=6, sport=443, dport=0, dst=bytes(4)))
+    live.seen(Seen(found(S.ESTABLISHED, 6, ino=7)))
+    assert len(end(live, 3000).added) == 1
+    assert states(live) == [S.ESTABLISHED]
+
+
+def test_addresses_used_again_during_a_sweep() -> None:
+    live = table()
+    fold(live, *CONNECT)
+    begin(live, 2000)
+    fold(live, changed(2500, S.ESTABLISHED, S.CLOSE, A), changed(2600, S.CLOSE, S.SYN_SENT, A, ino=10))
+    live.seen(Seen(found(S.ESTABLISHED, 5, ino=9)))  # the old one
+    end(live, 3000)
+    assert states(live) == [S.SYN_SENT]
+
+
+def test_what_died_before_a_sweep_may_come_again_in_it() -> None:
+    live = table()
+    fold(live, *CONNECT, changed(1900, S.ESTABLISHED, S.CLOSE, A))
+    assert len(sweep(live, 2000, found(S.ESTABLISHED, 6, ino=10)).added) == 1
+
+
+def test_a_lost_handover_is_healed() -> None:
+    live = table()
+    fold(live, *CONNECT)
+    row = only(live)
+    repair = sweep(live, 5000, found(S.TIME_WAIT, 5, timer=3))
+    assert (repair.changed, row.kind, row.state, row.ino) == ([(row, S.ESTABLISHED)], Kind.TIMEWAIT, S.TIME_WAIT, 0)
+    assert fold(live, gone(9000, Kind.TIMEWAIT, B, cookie=5)) == [(S.TIME_WAIT, S.CLOSE, None)]
+    assert_empty(live)
+
+
+def test_a_lost_handover_within_fin_wait_2_is_healed() -> None:
+    live = table()
+    fold(live, *CONNECT, changed(1800, S.FIN_WAIT1, S.FIN_WAIT2, A))
+    assert sweep(live, 5000, found(S.FIN_WAIT2, 5, timer=3)).changed == []
+    assert live.vague() == [only(live)]
+    assert fold(live, gone(9000, Kind.TIMEWAIT, B, cookie=5)) == [(S.FIN_WAIT2, S.CLOSE, 7200)]
+    assert_empty(live)
+
+
+def test_a_sweep_ends_what_is_vague() -> None:
+    live = orphan()
+    sweep(live, 9000, found(S.TIME_WAIT, 5, timer=3))
+    assert (states(live), live.vague()) == ([S.TIME_WAIT], [])
+
+
+def test_a_lost_completion_is_healed() -> None:
+    live = table()
+    fold(live, REQUEST)
+    row = only(live)
+    sweep(live, 5000, found(S.ESTABLISHED, 5, ino=9))
+    assert (list(live), row.kind, row.state) == ([row], Kind.SOCKET, S.ESTABLISHED)
+    assert fold(live, changed(9000, S.ESTABLISHED, S.CLOSE, A, cookie=5)) == [(S.ESTABLISHED, S.CLOSE, None)]
+    assert_empty(live)
+
+
+def test_another_connection_between_the_same_addresses_is_another_row() -> None:
+    live = table()
+    fold(live, *CONNECT)
+    sweep(live, 2000, found(S.ESTABLISHED, 5, ino=9))
+    first = only(live)
+    repair = sweep(live, 5000, found(S.ESTABLISHED, 6, ino=10))
+    second = only(live)
+    assert (repair.removed, repair.added, repair.changed) == ([first], [second], [])
+    fold(live, changed(9000, S.ESTABLISHED, S.CLOSE, C, cookie=6))
+    assert_empty(live)
+
+
+def test_a_half_open_child_is_no_request_socket() -> None:
+    # TCP Fast Open: a full socket in SYN-RECV, which no process has accepted.
+    live = table()
+    fold(live, changed(1000, S.LISTEN, S.SYN_RECV, A))
+    sweep(live, 2000, found(S.SYN_RECV, 5))
+    assert fold(live, changed(3000, S.SYN_RECV, S.ESTABLISHED, A, cookie=5)) == [(S.SYN_RECV, S.ESTABLISHED, 2000)]
+    assert len(live) == 1
+
+
+# -------------------------------------------------------------------------------------------------- any history at all
+
+
+def lives(of: SocketTable) -> list[Life]:
+    return sorted((row.state, int(row.kind), row.src, row.sport, row.dst, row.dport) for row in of)
+
+
+def blurred(of: list[Life]) -> list[Life]:
+    return sorted((state, 0 if state == S.SYN_RECV else kind, *rest) for state, kind, *rest in of)
+
+
+class Follower:
+    """A table that follows a Kernel the way the tracer does."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.table = table()
+        self.changes: list[Transition] = []
+
+    def fold(self) -> None:
+        facts, self.kernel.facts = self.kernel.facts, []
+        assert facts == sorted(facts, key=lambda fact: fact.at_ns)
+        self.changes += filter(None, map(self.table.apply, facts))
+
+    def sweep(self, steps: int, miss: float) -> Resync:
+        """As driver.tracer does: dump, fold, see; look a second time for what was not seen."""
+        begin(self.table, self.kernel.now)
+        self.see(self.kernel.dump(steps=steps, miss=miss))
+        if self.table.unseen():
+            self.see(self.kernel.dump(steps=steps))
+        self.kernel.now += 1
+        return end(self.table, self.kernel.now)
+
+    def see(self, dump: Iterable[InetSocket]) -> None:
+        sockets = list(dump)
+        self.fold()
+        for socket in sockets:
+            self.table.seen(Seen(socket))
+
+    def look(self) -> None:
+        self.kernel.now += 1
+        for row in self.table.vague():
+            thing = self.kernel.find(row.sport, row.dport)
+            self.table.look(row, self.kernel.shown(thing) if thing else None, self.kernel.now)
+
+    def check(self) -> None:
+        """Whether the table is true. To whoever missed its birth, a full socket in SYN-RECV looks like a request."""
+        self.look()
+        assert blurred(lives(self.table)) == blurred(self.kernel.alive())
+
+
+SEEDS = st.integers(0, 2**32 - 1)
+STEPS_BETWEEN = st.lists(st.integers(0, 40), min_size=1, max_size=6)
+
+
+@settings(max_examples=300, deadline=None)
+@given(SEEDS, STEPS_BETWEEN)
+def test_events_alone_keep_the_table_true(seed: int, steps: list[int]) -> None:
+    follower = Follower(Kernel(seed))
+    for count in steps:
+        for _ in range(count):
+            follower.kernel.step()
+        follower.fold()
+        follower.check()
+    follower.kernel.end_all()
+    follower.fold()
+    assert_empty(follower.table)
+    assert follower.table.unlisted == 0
+
+
+@settings(max_examples=400, deadline=None)
+@given(SEEDS, STEPS_BETWEEN, st.integers(0, 3), st.sampled_from((0.0, 0.3)))
+def test_sweeps_in_between_change_nothing(seed: int, steps: list[int], during: int, miss: float) -> None:
+    """The fold law: a table that is swept anywhere, slowly and twice, equals one that saw every event."""
+    follower = Follower(Kernel(seed))
+    for number, count in enumerate(steps):
+        for _ in range(count):
+            follower.kernel.step()
+        if number % 2:
+            follower.fold()
+        repair = follower.sweep(during, miss)
+        assert (repair.added, repair.removed) == ([], [])
+        # All that no event tells: an orphan's FIN has come.
+        assert all((row.kind, old) == (Kind.TIMEWAIT, S.FIN_WAIT2) for row, old in repair.changed)
+        follower.check()
+    follower.kernel.end_all()
+    follower.fold()
+    assert_empty(follower.table)
+
+
+@settings(max_examples=400, deadline=None)
+@given(SEEDS, st.integers(0, 60), st.integers(0, 3), STEPS_BETWEEN)
+def test_a_trace_that_begins_anywhere_is_true_after_its_baseline(
+    seed: int, before: int, during: int, steps: list[int]
+) -> None:
+    kernel = Kernel(seed)
+    for _ in range(before):
+        kernel.step()
+    kernel.facts.clear()
+    follower = Follower(kernel)
+    repair = follower.sweep(during, 0.0)
+    assert (repair.removed, repair.changed) == ([], [])
+    for count in steps:
+        follower.check()
+        for _ in range(count):
+            kernel.step()
+        follower.fold()
+    kernel.end_all()
+    follower.fold()
+    assert_empty(follower.table)
+
+
+@settings(max_examples=400, deadline=None)
+@given(SEEDS, STEPS_BETWEEN, st.integers(0, 3), st.sampled_from((0.02, 0.2, 0.7)))
+def test_a_sweep_heals_every_loss(seed: int, steps: list[int], during: int, loss: float) -> None:
+    """While other things happen, where no two connections have the same addresses."""
+    kernel = Kernel(seed, ports=10_000)
+    follower = Follower(kernel)
+    for count in steps:
+        kernel.loss = loss
+        for _ in range(count):
+            kernel.step()
+        follower.fold()
+        kernel.loss = 0.0
+        follower.sweep(during, 0.0)
+        follower.check()
+    kernel.end_all()
+    follower.fold()
+    assert_empty(follower.table)
+
+
+@settings(max_examples=400, deadline=None)
+@given(SEEDS, STEPS_BETWEEN, st.integers(0, 3), st.sampled_from((0.02, 0.2, 0.7)))
+def test_a_quiet_sweep_heals_even_what_looks_alike(seed: int, steps: list[int], during: int, loss: float) -> None:
+    """Four ports, and kernel addresses that are used again at once: what was lost may be another's twin."""
+    kernel = Kernel(seed)
+    follower = Follower(kernel)
+    for count in steps:
+        kernel.loss = loss
+        for _ in range(count):
+            kernel.step()
+        follower.fold()
+        kernel.loss = 0.0
+        follower.sweep(during, 0.0)
+        follower.sweep(0, 0.0)
+        follower.check()
+    kernel.end_all()
+    follower.fold()
+    assert_empty(follower.table)
+
+
+@settings(max_examples=200, deadline=None)
+@given(SEEDS, STEPS_BETWEEN)
+def test_what_users_see_of_each_connection_is_a_chain(seed: int, steps: list[int]) -> None:
+    """Each transition begins where the one before ended, and times in states add up."""
+    follower = Follower(Kernel(seed))
+    for count in steps:
+        for _ in range(count):
+            follower.kernel.step()
+        follower.fold()
+    last: dict[int, tuple[int, int]] = {}
+    for change in follower.changes:
+        if change.row.id in last:
+            state, at = last[change.row.id]
+            assert change.old == state
+            assert change.held_ns == change.at_ns - at
+        else:
+            assert change.held_ns is None
+        last[change.row.id] = change.new, change.at_ns
+
+
+@settings(max_examples=200, deadline=None)
+@given(SEEDS, st.sampled_from((0.05, 0.5)))
+def test_no_history_with_losses_makes_it_stumble_or_grow(seed: int, loss: float) -> None:
+    kernel = Kernel(seed, loss=loss)
+    follower = Follower(kernel)
+    for _ in range(300):
+        kernel.step()
+    follower.fold()
+    # Every row that is not alive costs memory until the next sweep: no more than what was lost.
+    assert len(follower.table) <= len(kernel.things) + kernel.lost
+    begin(follower.table, kernel.now + 1)
+    end(follower.table, kernel.now + 2)
+    assert len(follower.table) == 0
+    assert not follower.table._by_sk
+    assert not follower.table._by_tuple
