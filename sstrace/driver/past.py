@@ -26,7 +26,7 @@ from sstrace.query.command import Command, Selection, When
 from sstrace.render.events import timestamp
 from sstrace.sources.replay import Recording
 from sstrace.wire import inet_answer, recording
-from sstrace.wire.recording import Checkpoint, Gap, Gone, Meta, Resync, Seen
+from sstrace.wire.recording import Checkpoint, Dropped, Gap, Gone, Meta, Resync, Seen
 
 __all__ = ["Past", "PastRows", "run"]
 
@@ -50,6 +50,8 @@ class Past:
         """Whether there was a baseline."""
         self.lost = 0
         """Events that had been lost then, and not been made good yet."""
+        self.missing = 0
+        """Lines that were not written, of the time since the last baseline."""
         self.hole = 0
         """Lines that could not be written, just after which the moment may lie."""
 
@@ -95,7 +97,7 @@ class Past:
                         fresh[line.id] = line
                         due -= 1
                         if not due:
-                            self.rows, fresh, self.whole = fresh, None, True
+                            self.rows, fresh, self.whole, self.missing = fresh, None, True, 0
                     else:
                         self.rows[line.id] = line
                 elif isinstance(line, Gone):
@@ -108,6 +110,8 @@ class Past:
                         self.rows, fresh, self.whole = {}, None, True
                 elif isinstance(line, Gap):
                     self.lost += line.count
+                elif isinstance(line, Dropped):
+                    self.missing += line.count
                 elif isinstance(line, Resync):
                     self.lost = 0
             last = lines[-1] if lines[-1].mono_ns <= limit else lines[0]
@@ -279,6 +283,8 @@ def _caveats(command: Command, past: Past, rows: PastRows) -> None:
         complain("the recording has no baseline before that moment: sockets that did not change since are missing")
     if past.lost:
         complain(f"{past.lost} events had been lost just before that moment: the table may be wrong")
+    if past.missing:
+        complain(f"{past.missing} lines before that moment were not written: the table may be wrong")
     if rows.bad:
         complain(f"{rows.bad} rows have addresses that are none, and are left out")
     if not selection.tables >> Table.TCP & 1:

@@ -104,6 +104,13 @@ class Printer:
         else:
             self._text.append(self._lines.gap(cpu, count, after_ns, before_ns))
 
+    def dropped(self, at_ns: int, count: int, reason: str) -> None:
+        """Of a recording: lines that were not written."""
+        if self.json:
+            self.writer.dropped(at_ns, count, reason, self._out)
+        else:
+            self._text.append(self._lines.hole(at_ns, count))
+
     def resync(self, at_ns: int, counts: tuple[int, int, int]) -> None:
         """A repair: added, removed, changed; its rows follow, ``gone`` and ``seen``."""
         if self.json:

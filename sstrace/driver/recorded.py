@@ -241,13 +241,17 @@ def row_of(line: recording.Seen | recording.State, names: RecordedNames) -> Row:
     if not exact and line.held_us is not None:
         since -= round(line.held_us * 1000)
         exact = True
-    return Row(
+    row = Row(
         line.id, Kind.SOCKET, STATE_NUMBER[line.state], family, PROTOCOL.get(line.netid, 0), line.netns,
         _address(family, line.src), line.sport, _address(family, line.dst), line.dport, line.ino or 0, line.uid or 0,
         line.ifindex or 0, line.sk, None, since, exact, line.mono_ns,
         owners_of(line.owners) if line.owners else (), line.owner_source,
         names.intern_cgroup(line.cgroup) if line.cgroup is not None else None, line.v6only,
     )  # fmt: skip
+    row.role = line.role
+    if type(line) is recording.State and line.lifetime_us is not None:
+        row.born_ns = line.mono_ns - round(line.lifetime_us * 1000)
+    return row
 
 
 _extras: dict[tuple[int | None, bool | None], Extras] = {}

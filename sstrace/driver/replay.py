@@ -30,7 +30,7 @@ from sstrace.render.events import MetaLine
 from sstrace.sources.replay import Recording
 from sstrace.table import Row, Transition
 from sstrace.wire import recording
-from sstrace.wire.recording import Checkpoint, Gap, Gone, Meta, Resync, Run, Seen, State
+from sstrace.wire.recording import Checkpoint, Dropped, Gap, Gone, Meta, Resync, Run, Seen, State
 
 __all__ = ["files", "learn_names", "run"]
 
@@ -113,7 +113,9 @@ class _Replay:
             and bool(selection.families >> AF_INET & 1 and selection.families >> AF_INET6 & 1)
             and own.between is None
         )
-        self._copies = own.json and own.schema in (None, "native") and self._everything and own.count is None and not self._speed
+        self._copies = (
+            own.json and own.schema in (None, "native") and self._everything and own.count is None and not self._speed
+        )
         if not own.json:
             self.printer.begin(None)
         self._clock = Clock()
@@ -290,6 +292,8 @@ class _Replay:
         elif isinstance(line, Gap):
             self._number(line)
             printer.gap(line.cpu, line.count, line.after_ns, line.before_ns)
+        elif isinstance(line, Dropped):
+            printer.dropped(line.mono_ns, line.count, line.reason)
         elif isinstance(line, Resync):
             self._number(line)
             printer.resync(line.mono_ns, (line.added, line.removed, line.changed))

@@ -17,6 +17,7 @@ import msgspec
 
 __all__ = [
     "Checkpoint",
+    "Dropped",
     "Fact",
     "Faults",
     "Gap",
@@ -112,6 +113,7 @@ class Seen(msgspec.Struct, tag="seen", tag_field="type", kw_only=True, gc=False)
     owner_source: str | None = None
     ifname: str | None = None
     held_us: Micros | None = None
+    role: str | None = None
 
 
 class State(
@@ -148,6 +150,8 @@ class State(
     v6only: bool | None = None
     ifname: str | None = None
     source: str | None = None
+    role: str | None = None
+    lifetime_us: Micros | None = None
 
 
 class Gone(msgspec.Struct, tag="gone", tag_field="type", kw_only=True, gc=False):
@@ -172,6 +176,17 @@ class Gap(msgspec.Struct, tag="gap", tag_field="type", kw_only=True, gc=False):
     before_ns: Count = 0
 
 
+class Dropped(msgspec.Struct, tag="dropped", tag_field="type", kw_only=True, gc=False):
+    """Lines that were not written."""
+
+    ts: str
+    mono_ns: Count
+    seq: Count
+    count: Count
+    first_seq: Count = 0
+    reason: str = ""
+
+
 class Resync(msgspec.Struct, tag="resync", tag_field="type", kw_only=True, gc=False):
     """The table was compared with the kernel."""
 
@@ -193,7 +208,7 @@ class Checkpoint(msgspec.Struct, tag="checkpoint", tag_field="type", kw_only=Tru
     unwritten: Count = 0
 
 
-Fact = Seen | State | Gone | Gap | Resync | Checkpoint
+Fact = Seen | State | Gone | Gap | Dropped | Resync | Checkpoint
 Line = Meta | Fact
 
 _decoder = msgspec.json.Decoder(Line)
@@ -205,7 +220,7 @@ class Run(msgspec.Struct, frozen=True, gc=False):
 
     lines: list[Fact]
     raw: bytes | None = None
-    """The same lines as they stand in the file, where they stand there just so and without a checkpoint."""
+    """The same lines as they stand in the file, where they stand there just so. Never of a checkpoint."""
 
 
 class Faults(msgspec.Struct):
@@ -266,6 +281,7 @@ class LineReader:
         self._foreign = False
         self._held: Run | None = None
         self._emitted = -1
+        self._rows_due = 0
 
     def feed(self, block: bytes) -> Iterator[Meta | Run]:
         """The lines that are certain now."""
@@ -296,44 +312,62 @@ class LineReader:
         yield from self._release()
 
     def _whole(self, data: bytes) -> Iterator[Meta | Run]:
-        raw: bytes | None = data
         try:
             lines: list[Line] = _decoder.decode_lines(data)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            lines, raw = self._one_by_one(data), None
+            yield from self._pieces(*self._one_by_one(data))
+            return
         if not lines:
             return
-        kinds = set(map(type, lines))
-        if kinds & _SPECIAL:
-            raw = None
-        facts: list[Fact] = []
-        if Meta not in kinds:
-            facts = lines  # type: ignore[assignment]  # there is no Meta among them
+        if self._rows_due or not _SPECIAL.isdisjoint(map(type, lines)):
+            texts = [text for text in data.split(b"\n") if text and not text.isspace()]
+            yield from self._pieces(lines, texts)
         else:
-            for line in lines:
-                if isinstance(line, Meta):
-                    if facts:
-                        yield from self._ordered(facts, None)
-                        facts = []
-                    yield from self._meta(line)
-                else:
-                    facts.append(line)
-        if facts:
-            yield from self._ordered(facts, raw)
+            yield from self._ordered(lines, data)  # type: ignore[arg-type]  # facts, all of them
 
-    def _one_by_one(self, data: bytes) -> list[Line]:
+    def _one_by_one(self, data: bytes) -> tuple[list[Line], list[bytes]]:
+        """The good lines of a block, decoded and as they are."""
         lines: list[Line] = []
+        texts: list[bytes] = []
         for text in data.split(b"\n"):
             if not text.strip():
                 continue
             try:
                 lines.append(_decoder.decode(text))
+                texts.append(text)
             except (msgspec.MsgspecError, UnicodeDecodeError):
                 if _is_unknown(text):
                     self.faults.unknown += 1
                 else:
                     self.faults.bad += 1
-        return lines
+        return lines, texts
+
+    def _pieces(self, lines: list[Line], texts: list[bytes]) -> Iterator[Meta | Run]:
+        """Runs of ordinary lines, with their texts; in between, checkpoints and first lines."""
+        facts: list[Fact] = []
+        begin = 0
+        inside = False
+        for index, line in enumerate(lines):
+            if isinstance(line, Checkpoint):
+                self._rows_due = line.rows
+                special = True
+            elif self._rows_due and isinstance(line, Seen):
+                self._rows_due -= 1
+                special = True
+            else:
+                self._rows_due = 0
+                special = False
+            if facts and (special != inside or isinstance(line, Meta)):
+                yield from self._ordered(facts, None if inside else b"\n".join(texts[begin:index]) + b"\n")
+                facts = []
+            if not facts:
+                inside, begin = special, index
+            if isinstance(line, Meta):
+                yield from self._meta(line)
+            else:
+                facts.append(line)
+        if facts:
+            yield from self._ordered(facts, None if inside else b"\n".join(texts[begin:]) + b"\n")
 
     def _meta(self, line: Meta) -> Iterator[Meta | Run]:
         yield from self._release()
@@ -396,7 +430,7 @@ def _is_unknown(text: bytes) -> bool:
         kind = msgspec.json.decode(_any.decode(text)["type"], type=str)
     except (msgspec.MsgspecError, UnicodeDecodeError, KeyError):
         return False
-    return kind not in ("meta", "seen", "state", "gone", "gap", "resync", "checkpoint")
+    return kind not in ("meta", "seen", "state", "gone", "gap", "dropped", "resync", "checkpoint")
 
 
 _SECONDS: dict[str, int] = {}
