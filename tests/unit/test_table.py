@@ -913,7 +913,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 STEPS_BETWEEN = st.lists(st.integers(0, 40), min_size=1, max_size=6)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(SEEDS, STEPS_BETWEEN)
 def test_events_alone_keep_the_table_true(seed: int, steps: list[int]) -> None:
     follower = Follower(Kernel(seed))
@@ -928,7 +928,7 @@ def test_events_alone_keep_the_table_true(seed: int, steps: list[int]) -> None:
     assert follower.table.unlisted == 0
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(SEEDS, STEPS_BETWEEN, st.integers(0, 3), st.sampled_from((0.0, 0.3)))
 def test_sweeps_in_between_change_nothing(seed: int, steps: list[int], during: int, miss: float) -> None:
     """The fold law: a table that is swept anywhere, slowly and twice, equals one that saw every event."""
@@ -948,7 +948,7 @@ def test_sweeps_in_between_change_nothing(seed: int, steps: list[int], during: i
     assert_empty(follower.table)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(SEEDS, st.integers(0, 60), st.integers(0, 3), STEPS_BETWEEN)
 def test_a_trace_that_begins_anywhere_is_true_after_its_baseline(
     seed: int, before: int, during: int, steps: list[int]
@@ -970,7 +970,7 @@ def test_a_trace_that_begins_anywhere_is_true_after_its_baseline(
     assert_empty(follower.table)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(SEEDS, STEPS_BETWEEN, st.integers(0, 3), st.sampled_from((0.02, 0.2, 0.7)))
 def test_a_sweep_heals_every_loss(seed: int, steps: list[int], during: int, loss: float) -> None:
     """While other things happen, where no two connections have the same addresses."""
@@ -989,7 +989,7 @@ def test_a_sweep_heals_every_loss(seed: int, steps: list[int], during: int, loss
     assert_empty(follower.table)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(SEEDS, STEPS_BETWEEN, st.integers(0, 3), st.sampled_from((0.02, 0.2, 0.7)))
 def test_a_quiet_sweep_heals_even_what_looks_alike(seed: int, steps: list[int], during: int, loss: float) -> None:
     """Four ports, and kernel addresses that are used again at once: what was lost may be another's twin."""
@@ -1009,7 +1009,7 @@ def test_a_quiet_sweep_heals_even_what_looks_alike(seed: int, steps: list[int], 
     assert_empty(follower.table)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(SEEDS, STEPS_BETWEEN)
 def test_what_users_see_of_each_connection_is_a_chain(seed: int, steps: list[int]) -> None:
     """Each transition begins where the one before ended, and times in states add up."""
@@ -1029,7 +1029,7 @@ def test_what_users_see_of_each_connection_is_a_chain(seed: int, steps: list[int
         last[change.row.id] = change.new, change.at_ns
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(SEEDS, st.sampled_from((0.05, 0.5)))
 def test_no_history_with_losses_makes_it_stumble_or_grow(seed: int, loss: float) -> None:
     kernel = Kernel(seed, loss=loss)

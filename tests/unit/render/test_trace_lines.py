@@ -1,0 +1,162 @@
+"""Trace lines for people: columns under their titles, units of time, causes, and names that would move the cursor."""
+
+import re
+from typing import Any
+
+import pytest
+from bpf_events import SERVER
+from hypothesis import given
+from hypothesis import strategies as st
+from test_events import row, transition  # the same made-up rows
+
+from sstrace.model import AF_INET6, STATE_TEXT, Owner, State
+from sstrace.render.trace import HEADER, TraceText
+
+
+def line(of: Any = None, **fields: Any) -> str:
+    return TraceText(0).state(transition(of, **fields))
+
+
+def column(text: str, title: str) -> str:
+    """What stands under a title: from its first character (or, for right-aligned columns, up to its last) on."""
+    start = HEADER.index(title)
+    return text[start:].split(" ", 1)[0]
+
+
+def test_the_header() -> None:
+    assert HEADER.split() == ["Time", "From", "To", "Held", "Local", "Address:Port", "Peer", "Address:Port", "Process"]
+
+
+def test_columns_stand_under_their_titles() -> None:
+    text = line(row(owners=(Owner(b"curl", 12, 3),)), held_ns=1500)
+    assert re.match(r"\d\d:\d\d:\d\d\.\d{6} ", text)
+    assert column(text, "Local Address:Port") == "127.0.0.1:40000"
+    assert column(text, "Peer Address:Port") == "127.0.0.2:443"
+    assert column(text, "Process") == "curl/12/3"
+    assert column(text, "To") == "ESTAB"
+    assert text[: HEADER.index("From") + len("From")].endswith("SYN-SENT")
+    assert text[: HEADER.index("Held") + len("Held")].endswith("2us")
+
+
+@pytest.mark.parametrize("old", range(1, 14))
+@pytest.mark.parametrize("new", range(1, 14))
+def test_every_pair_of_states_keeps_the_columns(old: int, new: int) -> None:
+    text = line(old=old, new=new)
+    assert f"{STATE_TEXT[old]} -> {STATE_TEXT[new]} " in text
+    assert column(text, "Local Address:Port") == "127.0.0.1:40000"
+
+
+def test_no_line_ends_in_blanks() -> None:
+    assert line() == line().rstrip()
+    assert line().endswith(" -")
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "text"),
+    [
+        (None, "-"),
+        (0, "0us"),
+        (1_499, "1us"),
+        (999_499, "999us"),
+        (1_000_000, "1.000ms"),
+        (1_234_567, "1.235ms"),
+        (9_999_999_000, "9999.999ms"),
+        (10_000_000_000, "10.0s"),
+        (599_900_000_000, "599.9s"),
+        (600_000_000_000, "10m00s"),
+        (3_599_000_000_000, "59m59s"),
+        (3_600_000_000_000, "1h00m"),
+        (90_061_000_000_000, "25h01m"),
+    ],
+)
+def test_times_have_the_unit_that_suits_them(nanoseconds: int | None, text: str) -> None:
+    found = line(held_ns=nanoseconds)
+    end = HEADER.index("Held") + len("Held")
+    assert found[:end].endswith(" " + text)
+
+
+@given(st.integers(0, 2**62))
+def test_no_time_widens_the_column(nanoseconds: int) -> None:
+    text = line(held_ns=nanoseconds)
+    if nanoseconds < 10**9 * 3600 * 24 * 365 * 10:
+        assert column(text, "Local Address:Port") == "127.0.0.1:40000"
+
+
+def test_a_time_found_by_looking_is_marked() -> None:
+    assert " ~1.500ms " in line(held_ns=1_500_000, approximate=True)
+
+
+def test_ports_that_are_not_known_are_stars() -> None:
+    assert " 127.0.0.1:* " in line(row(sport=0))
+
+
+def test_ipv6_addresses_stand_in_brackets() -> None:
+    text = line(row(family=AF_INET6, src=bytes(15) + b"\1", dst=bytes(10) + b"\xff\xff" + SERVER))
+    assert " [::1]:40000 " in text
+    assert " [::ffff:127.0.0.2]:443" in text
+
+
+def test_long_addresses_push_but_never_touch() -> None:
+    text = line(row(family=AF_INET6, src=b"\xfd" * 16, dst=b"\xfe" * 16))
+    assert "[fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd]:40000 [fefe:" in text
+
+
+@pytest.mark.parametrize(
+    ("fields", "end"),
+    [
+        ({"cause": "fin-by-us"}, " [fin-by-us]"),
+        ({"cause": "refused", "err": 111}, " [refused ECONNREFUSED]"),
+        (
+            {"cause": "timeout-connect", "err": 110, "retransmits": 6},
+            " [timeout-connect ETIMEDOUT after 6 retransmits]",
+        ),
+        ({"cause": "killed", "err": 9999}, " [killed 9999]"),
+        ({"retransmits": 2}, " [2 retransmits]"),
+        ({}, " -"),
+    ],
+)
+def test_why_it_closed(fields: dict[str, Any], end: str) -> None:
+    assert line(new=int(State.CLOSE), **fields).endswith(end)
+
+
+@pytest.mark.parametrize(
+    ("comm", "text"),
+    [
+        (b"python3", "python3/1"),
+        ("grüß".encode(), "grüß/1"),
+        (b"a b", "a b/1"),
+        (b"\x1b[2J", "\\x1b[2J/1"),
+        (b"two\nlines", "two\\nlines/1"),
+        (b"\xff\xfe", "\\xff\\xfe/1"),
+        ("\u202egnp.exe".encode(), "\\u202egnp.exe/1"),
+        (b"", "/1"),
+    ],
+)
+def test_names_of_processes_cannot_move_the_cursor(comm: bytes, text: str) -> None:
+    assert line(row(owners=(Owner(comm, 1, None),))).endswith(text)
+
+
+@given(st.binary(max_size=16))
+def test_any_name_gives_one_printable_line(comm: bytes) -> None:
+    assert line(row(owners=(Owner(comm, 1, 2),))).isprintable()
+
+
+def test_owners_are_separated_by_commas() -> None:
+    assert line(row(owners=(Owner(b"a", 1, 2), Owner(b"b", 3, None)))).endswith(" a/1/2,b/3")
+
+
+def test_losses_and_repairs() -> None:
+    text = TraceText(0)
+    assert text.gap(1, 42, 1_000_000_000, 1_002_000_000).endswith(" 42 events of CPU 1 were lost within 2.000ms")
+    assert text.gap(1, 42, 0, 1_002_000_000).endswith(" 42 events of CPU 1 were lost within an unknown time")
+    assert text.resync(5, (1, 2, 3)).endswith("table compared with the kernel: 1 sockets added, 2 removed, 3 corrected")
+
+
+def test_times_are_local_and_go_on() -> None:
+    text = TraceText(10**9 * 1_700_000_000)
+    first, second, third = text.time(1_000), text.time(999_999_999), text.time(1_000_000_001)
+    assert first[8:] == ".000001"
+    assert second[8:] == ".999999"
+    assert first[:8] == second[:8] != third[:8]
+    text.offset_ns += 10**9 * 7
+    assert text.time(1_000)[:8] != first[:8]
