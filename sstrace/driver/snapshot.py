@@ -162,7 +162,11 @@ def _decoders() -> Decoders:
     from sstrace.wire import tcp_info
 
     return Decoders(
-        tcp_info.decode_tcp_info, tcp_info.decode_mptcp_info, tcp_info.decode_sctp_info, tcp_info.decode_ulp
+        tcp_info.decode_tcp_info,
+        tcp_info.unpack_tcp_info,
+        tcp_info.decode_mptcp_info,
+        tcp_info.decode_sctp_info,
+        tcp_info.decode_ulp,
     )
 
 

@@ -98,7 +98,11 @@ def _check(command: Command) -> None:
 
 def _decoders() -> Decoders:
     return Decoders(
-        tcp_info.decode_tcp_info, tcp_info.decode_mptcp_info, tcp_info.decode_sctp_info, tcp_info.decode_ulp
+        tcp_info.decode_tcp_info,
+        tcp_info.unpack_tcp_info,
+        tcp_info.decode_mptcp_info,
+        tcp_info.decode_sctp_info,
+        tcp_info.decode_ulp,
     )
 
 

@@ -6,6 +6,7 @@ Cells are ``str`` whose characters are bytes (latin-1), as the layout engine wan
 
 import socket as _socket
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ __all__ = [
     "duration",
     "general",
     "memory",
+    "millis",
     "queue",
     "rate",
     "signed",
@@ -53,6 +55,8 @@ class Decoders(msgspec.Struct, frozen=True):
     """
 
     tcp_info: Callable[[bytes], Any]
+    tcp_fields: Callable[[bytes], Sequence[int]]
+    """tcp_info as a bare tuple, see ``wire.tcp_info.unpack_tcp_info``."""
     mptcp_info: Callable[[bytes], Any]
     sctp_info: Callable[[bytes], Any]
     ulp: Callable[[bytes], Any]
@@ -76,6 +80,20 @@ def signed(value: int) -> int:
 def general(value: float) -> str:
     """C's ``%g``: six significant digits, ``1e+06`` from a million on."""
     return "%g" % value  # noqa: UP031 - printf's own rules are what is wanted
+
+
+class _Millis(dict[int, str]):
+    """Microseconds → C's ``%g`` of the milliseconds; among many sockets the same ones come again and again."""
+
+    def __missing__(self, micros: int) -> str:
+        out = "%g" % (micros / 1000)
+        if len(self) < 65536:
+            self[micros] = out
+        return out
+
+
+millis: Callable[[int], str] = _Millis().__getitem__
+"""Text of a time that the kernel gives in microseconds and ss in milliseconds: ``204``, ``0.019``, ``2.14748e+06``."""
 
 
 class _Queues(dict[int, str]):
@@ -120,10 +138,11 @@ def rate(bits: float, *, numeric: bool) -> str:
     """
     if numeric:
         return "%.0f" % bits  # noqa: UP031
-    for scale, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if bits >= scale:
-            return "%.3g%s" % (bits / scale, suffix)  # noqa: UP031
-    return "%g" % bits  # noqa: UP031
+    if bits >= 1e9:
+        return "%.3gG" % (bits / 1e9) if bits < 1e12 else "%.3gT" % (bits / 1e12)
+    if bits >= 1e6:
+        return "%.3gM" % (bits / 1e6)
+    return "%.3gk" % (bits / 1e3) if bits >= 1e3 else "%g" % bits  # noqa: UP031
 
 
 def memory(words: Sequence[int]) -> str:
@@ -261,6 +280,8 @@ class Context:
         self._ports: dict[str | None, Ports] = {}
         self._interfaces: dict[int, str] = {}
         self._cgroups: dict[int, str | None] = {}
+        self.rate: Callable[[float], str] = partial(rate, numeric=show.numeric)
+        """``rate`` as -n wants it."""
         self.one_column = not dialect.process_column_only_with_p
 
     @property

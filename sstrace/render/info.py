@@ -7,15 +7,17 @@ and the printing of iproute2 6.1 to 7.1, tried item by item with synthetic answe
 include/uapi/linux/tcp.h (6.18).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from sstrace.model import AF_INET, Extras, InetSocket, State
-from sstrace.render.common import SCTP_STATES, Context, general, memory, rate, signed
+from sstrace.render.common import SCTP_STATES, Context, general, memory, millis, signed
 
 __all__ = ["block", "tcp_items"]
 
 _MPTCP = 262
 _SCTP = 132
+_LISTEN = int(State.LISTEN)
 _ALL_ONES = 0xFFFFFFFFFFFFFFFF
 
 # TCPI_OPT_* bits, include/uapi/linux/tcp.h.
@@ -36,7 +38,7 @@ def block(socket: InetSocket, extras: Extras, protocol: int, context: Context) -
     if protocol == _MPTCP:
         return out + (_mptcp(extras.info, context) if extras.info is not None else "")
     if extras.info is not None:
-        out += tcp_items(socket, extras, context.decoders.tcp_info(extras.info), context)
+        out += tcp_items(socket, extras, context.decoders.tcp_fields(extras.info), context)
     if extras.md5 is not None:
         out += _md5(extras.md5, context)
     if extras.ulp is not None:
@@ -44,151 +46,158 @@ def block(socket: InetSocket, extras: Extras, protocol: int, context: Context) -
     return out
 
 
-def tcp_items(socket: InetSocket, extras: Extras, tcp: Any, context: Context) -> str:
-    """tcp_info and the congestion control's own words."""
+def tcp_items(socket: InetSocket, extras: Extras, fields: Sequence[int], context: Context) -> str:
+    """tcp_info and the congestion control's own words; ``fields`` as ``wire.tcp_info.unpack_tcp_info`` gives them.
+
+    Written for speed: every field is a local, and what most sockets have is one piece of text.
+    """
+    (
+        _state, _ca_state, _retransmits, _probes, backoff, options, scales, flags,
+        rto, ato, snd_mss, rcv_mss, unacked, sacked, lost, retrans, fackets,
+        last_data_sent, _last_ack_sent, last_data_recv, last_ack_recv,
+        pmtu, rcv_ssthresh, rtt, rttvar, snd_ssthresh, snd_cwnd, advmss, reordering, rcv_rtt, rcv_space, total_retrans,
+        pacing_rate, max_pacing_rate, bytes_acked, bytes_received, segs_out, segs_in, notsent_bytes, min_rtt,
+        data_segs_in, data_segs_out, delivery_rate, busy, rwnd_limited, sndbuf_limited, delivered, delivered_ce,
+        bytes_sent, bytes_retrans, dsack_dups, reord_seen, rcv_ooopack, snd_wnd, rcv_wnd, rehash, *_,
+    ) = fields  # fmt: skip
     show, dialect = context.show, context.dialect
-    numeric = show.numeric
-    out: list[str] = []
-    add = out.append
-    options = tcp.options
+    bits = context.rate
+    out = ""
     if show.timers:
         if options & _TIMESTAMPS:
-            add(" ts")
+            out += " ts"
         if options & _USEC_TS and dialect.usec_ts:
-            add(" usec_ts")
+            out += " usec_ts"
         if options & _SACK:
-            add(" sack")
+            out += " sack"
         if options & _ECN:
-            add(" ecn")
+            out += " ecn"
         if options & _ECN_SEEN:
-            add(" ecnseen")
+            out += " ecnseen"
         if options & _SYN_DATA:
-            add(" fastopen")
+            out += " fastopen"
     if extras.congestion:
-        add(f" {extras.congestion}")
+        out += f" {extras.congestion}"
     if options & _WSCALE:
-        add(f" wscale:{tcp.snd_wscale},{tcp.rcv_wscale}")
-    # Times are microseconds in the kernel and milliseconds here, as C's doubles.
-    if tcp.rto and tcp.rto != 3_000_000:
-        add(f" rto:{general(tcp.rto / 1000)}")
-    if tcp.backoff:
-        add(f" backoff:{tcp.backoff}")
-    if tcp.rtt:
-        add(f" rtt:{general(tcp.rtt / 1000)}/{general(tcp.rttvar / 1000)}")
-    if tcp.ato:
-        add(f" ato:{general(tcp.ato / 1000)}")
-    if tcp.snd_mss:
-        add(f" mss:{signed(tcp.snd_mss)}")
-    if tcp.pmtu:
-        add(f" pmtu:{tcp.pmtu}")
-    if tcp.rcv_mss:
-        add(f" rcvmss:{signed(tcp.rcv_mss)}")
-    if tcp.advmss:
-        add(f" advmss:{signed(tcp.advmss)}")
-    if tcp.snd_cwnd:
-        add(f" cwnd:{tcp.snd_cwnd}")
-    if 0 < tcp.snd_ssthresh < 0xFFFF:
-        add(f" ssthresh:{tcp.snd_ssthresh}")
-    if tcp.bytes_sent:
-        add(f" bytes_sent:{tcp.bytes_sent}")
-    if tcp.bytes_retrans:
-        add(f" bytes_retrans:{tcp.bytes_retrans}")
-    if tcp.bytes_acked:
-        add(f" bytes_acked:{tcp.bytes_acked}")
-    if tcp.bytes_received:
-        add(f" bytes_received:{tcp.bytes_received}")
-    if tcp.segs_out:
-        add(f" segs_out:{tcp.segs_out}")
-    if tcp.segs_in:
-        add(f" segs_in:{tcp.segs_in}")
-    if tcp.data_segs_out:
-        add(f" data_segs_out:{tcp.data_segs_out}")
-    if tcp.data_segs_in:
-        add(f" data_segs_in:{tcp.data_segs_in}")
+        out += f" wscale:{scales & 15},{scales >> 4}"
+    if rto and rto != 3_000_000:
+        out += f" rto:{millis(rto)}"
+    if backoff:
+        out += f" backoff:{backoff}"
+    if rtt:
+        out += f" rtt:{millis(rtt)}/{millis(rttvar)}"
+    if ato:
+        out += f" ato:{millis(ato)}"
+    if snd_mss:
+        out += f" mss:{signed(snd_mss)}"
+    if pmtu:
+        out += f" pmtu:{pmtu}"
+    if rcv_mss:
+        out += f" rcvmss:{signed(rcv_mss)}"
+    if advmss:
+        out += f" advmss:{signed(advmss)}"
+    if snd_cwnd:
+        out += f" cwnd:{snd_cwnd}"
+    if 0 < snd_ssthresh < 0xFFFF:
+        out += f" ssthresh:{snd_ssthresh}"
+    if bytes_sent:
+        out += f" bytes_sent:{bytes_sent}"
+    if bytes_retrans:
+        out += f" bytes_retrans:{bytes_retrans}"
+    if bytes_acked:
+        out += f" bytes_acked:{bytes_acked}"
+    if bytes_received:
+        out += f" bytes_received:{bytes_received}"
+    if segs_out:
+        out += f" segs_out:{segs_out}"
+    if segs_in:
+        out += f" segs_in:{segs_in}"
+    if data_segs_out:
+        out += f" data_segs_out:{data_segs_out}"
+    if data_segs_in:
+        out += f" data_segs_in:{data_segs_in}"
     if extras.dctcp is not None:
         enabled, ce_state, alpha, ab_ecn, ab_tot = extras.dctcp
         if enabled:
-            add(f" dctcp:(ce_state:{ce_state},alpha:{alpha},ab_ecn:{ab_ecn},ab_tot:{ab_tot})")
+            out += f" dctcp:(ce_state:{ce_state},alpha:{alpha},ab_ecn:{ab_ecn},ab_tot:{ab_tot})"
         else:
-            add(" dctcp:fallback_mode")
+            out += " dctcp:fallback_mode"
     if extras.bbr is not None:
-        bandwidth, min_rtt, pacing_gain, cwnd_gain = extras.bbr
-        add(f" bbr:(bw:{rate(bandwidth * 8.0, numeric=numeric)}bps,mrtt:{general(min_rtt / 1000)}")
+        bandwidth, bbr_rtt, pacing_gain, cwnd_gain = extras.bbr
+        out += f" bbr:(bw:{bits(bandwidth * 8.0)}bps,mrtt:{millis(bbr_rtt)}"
         if pacing_gain:
-            add(f",pacing_gain:{general(pacing_gain / 256)}")
+            out += f",pacing_gain:{general(pacing_gain / 256)}"
         if cwnd_gain:
-            add(f",cwnd_gain:{general(cwnd_gain / 256)}")
-        add(")")
-    rtt = tcp.rtt
+            out += f",cwnd_gain:{general(cwnd_gain / 256)}"
+        out += ")"
     if extras.vegas is not None:
         enabled, _, vegas_rtt, _ = extras.vegas
         if enabled and vegas_rtt not in (0, 0x7FFFFFFF):
             rtt = vegas_rtt
-    if rtt and tcp.snd_mss and tcp.snd_cwnd:
+    if rtt and snd_mss and snd_cwnd:
         # In this order: the last of the 17 digits that -n may show hangs on it.
-        add(f" send {rate(float(tcp.snd_cwnd) * float(tcp.snd_mss) * 8000000.0 / rtt, numeric=numeric)}bps")
-    if tcp.last_data_sent:
-        add(f" lastsnd:{tcp.last_data_sent}")
-    if tcp.last_data_recv:
-        add(f" lastrcv:{tcp.last_data_recv}")
-    if tcp.last_ack_recv:
-        add(f" lastack:{tcp.last_ack_recv}")
-    if tcp.pacing_rate and tcp.pacing_rate != _ALL_ONES:
-        add(f" pacing_rate {rate(tcp.pacing_rate * 8.0, numeric=numeric)}bps")
-        if tcp.max_pacing_rate and tcp.max_pacing_rate != _ALL_ONES:
-            add(f"/{rate(tcp.max_pacing_rate * 8.0, numeric=numeric)}bps")
-    if tcp.delivery_rate:
-        add(f" delivery_rate {rate(tcp.delivery_rate * 8.0, numeric=numeric)}bps")
-    if tcp.delivered:
-        add(f" delivered:{tcp.delivered}")
-    if tcp.delivered_ce:
-        add(f" delivered_ce:{tcp.delivered_ce}")
-    if tcp.delivery_rate_app_limited:
-        add(" app_limited")
-    busy = tcp.busy_time
+        out += f" send {bits(float(snd_cwnd) * float(snd_mss) * 8000000.0 / rtt)}bps"
+    if last_data_sent:
+        out += f" lastsnd:{last_data_sent}"
+    if last_data_recv:
+        out += f" lastrcv:{last_data_recv}"
+    if last_ack_recv:
+        out += f" lastack:{last_ack_recv}"
+    if pacing_rate and pacing_rate != _ALL_ONES:
+        out += f" pacing_rate {bits(pacing_rate * 8.0)}bps"
+        if max_pacing_rate and max_pacing_rate != _ALL_ONES:
+            out += f"/{bits(max_pacing_rate * 8.0)}bps"
+    if delivery_rate:
+        out += f" delivery_rate {bits(delivery_rate * 8.0)}bps"
+    if delivered:
+        out += f" delivered:{delivered}"
+    if delivered_ce:
+        out += f" delivered_ce:{delivered_ce}"
+    if flags & 1:
+        out += " app_limited"
     if busy:
-        add(f" busy:{busy // 1000}ms")
-        if tcp.rwnd_limited:
-            add(f" rwnd_limited:{tcp.rwnd_limited // 1000}ms({100.0 * tcp.rwnd_limited / busy:.1f}%)")
-        if tcp.sndbuf_limited:
-            add(f" sndbuf_limited:{tcp.sndbuf_limited // 1000}ms({100.0 * tcp.sndbuf_limited / busy:.1f}%)")
-    if tcp.unacked:
-        add(f" unacked:{tcp.unacked}")
-    if tcp.retrans or tcp.total_retrans:
-        add(f" retrans:{tcp.retrans}/{tcp.total_retrans}")
-    if tcp.lost:
-        add(f" lost:{tcp.lost}")
+        out += f" busy:{busy // 1000}ms"
+        if rwnd_limited:
+            out += f" rwnd_limited:{rwnd_limited // 1000}ms({100.0 * rwnd_limited / busy:.1f}%)"
+        if sndbuf_limited:
+            out += f" sndbuf_limited:{sndbuf_limited // 1000}ms({100.0 * sndbuf_limited / busy:.1f}%)"
+    if unacked:
+        out += f" unacked:{unacked}"
+    if retrans or total_retrans:
+        out += f" retrans:{retrans}/{total_retrans}"
+    if lost:
+        out += f" lost:{lost}"
     # A listener's field holds its backlog.
-    if tcp.sacked and socket.state != State.LISTEN:
-        add(f" sacked:{tcp.sacked}")
-    if tcp.dsack_dups:
-        add(f" dsack_dups:{tcp.dsack_dups}")
-    if tcp.fackets:
-        add(f" fackets:{tcp.fackets}")
-    if tcp.reordering != 3:
-        add(f" reordering:{signed(tcp.reordering)}")
-    if tcp.reord_seen:
-        add(f" reord_seen:{signed(tcp.reord_seen)}")
-    if tcp.rcv_rtt:
-        add(f" rcv_rtt:{general(tcp.rcv_rtt / 1000)}")
-    if tcp.rcv_space:
-        add(f" rcv_space:{signed(tcp.rcv_space)}")
-    if tcp.rcv_ssthresh:
-        add(f" rcv_ssthresh:{tcp.rcv_ssthresh}")
-    if tcp.notsent_bytes:
-        add(f" notsent:{tcp.notsent_bytes}")
-    if tcp.min_rtt and tcp.min_rtt != 0xFFFFFFFF:
-        add(f" minrtt:{general(tcp.min_rtt / 1000)}")
-    if tcp.rcv_ooopack:
-        add(f" rcv_ooopack:{tcp.rcv_ooopack}")
-    if tcp.snd_wnd:
-        add(f" snd_wnd:{tcp.snd_wnd}")
+    if sacked and socket.state != _LISTEN:
+        out += f" sacked:{sacked}"
+    if dsack_dups:
+        out += f" dsack_dups:{dsack_dups}"
+    if fackets:
+        out += f" fackets:{fackets}"
+    if reordering != 3:
+        out += f" reordering:{signed(reordering)}"
+    if reord_seen:
+        out += f" reord_seen:{signed(reord_seen)}"
+    if rcv_rtt:
+        out += f" rcv_rtt:{millis(rcv_rtt)}"
+    if rcv_space:
+        out += f" rcv_space:{signed(rcv_space)}"
+    if rcv_ssthresh:
+        out += f" rcv_ssthresh:{rcv_ssthresh}"
+    if notsent_bytes:
+        out += f" notsent:{notsent_bytes}"
+    if min_rtt and min_rtt != 0xFFFFFFFF:
+        out += f" minrtt:{millis(min_rtt)}"
+    if rcv_ooopack:
+        out += f" rcv_ooopack:{rcv_ooopack}"
+    if snd_wnd:
+        out += f" snd_wnd:{snd_wnd}"
     if dialect.tcp_rcv_wnd:
-        if tcp.rcv_wnd:
-            add(f" rcv_wnd:{tcp.rcv_wnd}")
-        if tcp.rehash:
-            add(f" rehash:{tcp.rehash}")
-    return "".join(out)
+        if rcv_wnd:
+            out += f" rcv_wnd:{rcv_wnd}"
+        if rehash:
+            out += f" rehash:{rehash}"
+    return out
 
 
 def _mptcp(blob: bytes, context: Context) -> str:

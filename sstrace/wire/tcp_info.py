@@ -27,6 +27,7 @@ __all__ = [
     "decode_sctp_info",
     "decode_tcp_info",
     "decode_ulp",
+    "unpack_tcp_info",
 ]
 
 _LITTLE = sys.byteorder == "little"
@@ -125,6 +126,19 @@ def decode_tcp_info(blob: bytes) -> TcpInfo:
         return TcpInfo(a, b, c, d, e, f, scales & 15, scales >> 4, flags & 1, flags >> 1 & 3, *rest)
     # Bit-fields fill from the other end.
     return TcpInfo(a, b, c, d, e, f, scales >> 4, scales & 15, flags >> 7, flags >> 5 & 3, *rest)
+
+
+def unpack_tcp_info(blob: bytes) -> tuple[int, ...]:
+    """The fields of ``TcpInfo`` as a bare tuple, for who prints thousands. The bit-fields come as the two bytes that
+    they are: window scales, sender's in the low half, then the flags, delivery_rate_app_limited in bit 0.
+    """
+    if len(blob) < _TCP_INFO.size:
+        blob = blob.ljust(_TCP_INFO.size, b"\0")
+    fields = _TCP_INFO.unpack_from(blob)
+    if _LITTLE:
+        return fields
+    scales, flags = fields[6], fields[7]
+    return (*fields[:6], (scales & 15) << 4 | scales >> 4, flags >> 7 | (flags >> 5 & 3) << 1, *fields[8:])
 
 
 class MptcpInfo(msgspec.Struct, gc=False):

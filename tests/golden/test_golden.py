@@ -41,7 +41,11 @@ class Names:
 
 def decoders() -> Decoders:
     return Decoders(
-        tcp_info.decode_tcp_info, tcp_info.decode_mptcp_info, tcp_info.decode_sctp_info, tcp_info.decode_ulp
+        tcp_info.decode_tcp_info,
+        tcp_info.unpack_tcp_info,
+        tcp_info.decode_mptcp_info,
+        tcp_info.decode_sctp_info,
+        tcp_info.decode_ulp,
     )
 
 

@@ -86,7 +86,11 @@ def context(
         dialect(version),
         Names(),  # type: ignore[arg-type]
         lambda: Decoders(
-            tcp_info.decode_tcp_info, tcp_info.decode_mptcp_info, tcp_info.decode_sctp_info, tcp_info.decode_ulp
+            tcp_info.decode_tcp_info,
+            tcp_info.unpack_tcp_info,
+            tcp_info.decode_mptcp_info,
+            tcp_info.decode_sctp_info,
+            tcp_info.decode_ulp,
         ),
         owners=owners,
         warn=said.append,
