@@ -21,6 +21,11 @@ from types import FrameType
 from typing import Any, Never, TypeVar
 
 import pytest
+from hypothesis import settings
+
+# No test asserts a time: machines are loaded.
+settings.register_profile("sstrace", deadline=None)
+settings.load_profile("sstrace")
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIRE = os.environ.get("CI") == "true" or os.environ.get("SSTRACE_REQUIRE") == "1"

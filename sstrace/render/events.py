@@ -13,16 +13,19 @@ from typing import Protocol
 import msgspec
 
 from sstrace.model import AF_INET, STATE_TEXT, Owner
+from sstrace.render.workload import Workload, workload
 
 __all__ = [
     "SCHEMA",
     "CheckpointLine",
+    "DroppedLine",
     "EventLine",
     "EventWriter",
     "GapLine",
     "GoneLine",
     "MetaLine",
     "OwnerLine",
+    "Place",
     "ResyncLine",
     "RowView",
     "SeenLine",
@@ -31,6 +34,8 @@ __all__ = [
     "address",
     "timestamp",
 ]
+
+_CLOSE = 7
 
 SCHEMA = "sstrace/1"
 """Name and version of the native schema. The number grows when a key changes its meaning or goes; new keys may come
@@ -99,6 +104,12 @@ class SeenLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True,
     ifname: str | None = None
     held_us: float | None = None
     """Microseconds in the state so far; absent when its beginning was not seen."""
+    role: str | None = None
+    """client: this end connected; server: it accepted; absent where that was not seen."""
+    container_id: str | None = None
+    container_runtime: str | None = None
+    unit: str | None = None
+    pod_uid: str | None = None
 
 
 class StateLine(
@@ -107,6 +118,7 @@ class StateLine(
     tag_field="type",
     omit_defaults=True,
     kw_only=False,
+    gc=False,
     rename={"old": "from", "new": "to"},
 ):
     """A transition."""
@@ -159,6 +171,18 @@ class StateLine(
     """Name of the interface ``ifindex``."""
     source: str | None = None
     """``poll``: no event stands behind it, only the difference between two sweeps."""
+    role: str | None = None
+    """client: this end connected; server: it accepted; absent where that was not seen, and for listeners."""
+    lifetime_us: float | None = None
+    """At the end: microseconds since the connection, or the listening, began; absent when that was not seen."""
+    container_id: str | None = None
+    """Id of the container, by its cgroup's path."""
+    container_runtime: str | None = None
+    """docker, containerd, podman, cri-o, lxc, systemd-nspawn; absent where the path does not tell."""
+    unit: str | None = None
+    """systemd unit, by its cgroup's path."""
+    pod_uid: str | None = None
+    """UID of the Kubernetes pod, by its cgroup's path."""
 
 
 class GoneLine(msgspec.Struct, tag="gone", tag_field="type", omit_defaults=True, kw_only=True):
@@ -209,7 +233,32 @@ class CheckpointLine(msgspec.Struct, tag="checkpoint", tag_field="type", omit_de
     """Lines that could not be written just before this one, on a full disk."""
 
 
-EventLine = MetaLine | SeenLine | StateLine | GoneLine | GapLine | ResyncLine | CheckpointLine
+class DroppedLine(msgspec.Struct, tag="dropped", tag_field="type", omit_defaults=True, kw_only=True):
+    """Lines that are missing here, because whoever reads was slower than the events (--on-full drop), or the disk was
+    full. The table stays whole; a reader who keeps one of its own should start anew.
+    """
+
+    ts: str
+    mono_ns: int
+    seq: int
+    count: int
+    first_seq: int
+    """``seq`` of the first line missing; the last is the one before this line's."""
+    reason: str
+    """slow-reader, disk-full."""
+
+
+EventLine = MetaLine | SeenLine | StateLine | GoneLine | GapLine | ResyncLine | CheckpointLine | DroppedLine
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A cgroup: its path, and what runs in it."""
+
+    path: str | None = None
+    work: Workload = Workload()
+
+
+_NOWHERE = Place()
 
 
 class RowView(Protocol):
@@ -234,6 +283,8 @@ class RowView(Protocol):
     v6only: bool | None
     since_ns: int
     exact: bool
+    role: str | None
+    born_ns: int | None
 
 
 class TransitionView(Protocol):
@@ -288,6 +339,7 @@ class EventWriter:
         self._prefix = ""
         self._addresses: dict[bytes, str] = {}
         self._owners: dict[tuple[Owner, ...], list[OwnerLine]] = {}
+        self._places: dict[int, Place] = {}
         self.seq = 0
 
     @property
@@ -326,51 +378,71 @@ class EventWriter:
             self._owners[owners] = lines
         return lines
 
+    def _place(self, cgroup: int) -> Place:
+        place = self._places.get(cgroup)
+        if place is None:
+            path = self._cgroup(cgroup)
+            if path is None:
+                return _NOWHERE  # not remembered: it may be found the next time
+            if len(self._places) > 10_000:  # against a host that makes cgroups without end
+                self._places.clear()
+            place = self._places[cgroup] = Place(path, workload(path))
+        return place
+
     def meta(self, line: MetaLine, out: bytearray) -> None:
         """Append the first line."""
         self._put(line, out)
 
     def state(self, change: TransitionView, out: bytearray) -> None:
         """Append a transition."""
+        self._encoder.encode_into(self.state_line(change), out, -1)
+        out += b"\n"
+
+    def state_line(self, change: TransitionView) -> StateLine:
+        """The next line: a transition."""
         row = change.row
-        at_ns, held, family = change.at_ns, change.held_ns, row.family
+        at_ns, held, family, new = change.at_ns, change.held_ns, row.family, change.new
+        cgroup, born_ns = row.cgroup, row.born_ns
+        place = _NOWHERE if cgroup is None else self._places.get(cgroup) or self._place(cgroup)
+        work = place.work
         addresses = self._addresses
         self.seq += 1
-        self._encoder.encode_into(
-            StateLine(
-                self._ts(at_ns),
-                at_ns,
-                self.seq,
-                row.id,
-                "tcp" if row.protocol == 6 else "mptcp",
-                "inet" if family == AF_INET else "inet6",
-                STATE_TEXT[change.old],
-                STATE_TEXT[change.new],
-                addresses.get(row.src) or self._address(family, row.src),
-                row.sport,
-                addresses.get(row.dst) or self._address(family, row.dst),
-                row.dport,
-                row.netns,
-                held / 1000 if held is not None else None,
-                row.ino or None,
-                row.cookie,
-                row.uid,
-                row.ifindex or None,
-                self._cgroup(row.cgroup) if row.cgroup is not None else None,
-                self._owner_lines(row.owners) if row.owners else None,
-                row.owner_source,
-                change.cause,
-                change.err,
-                change.retransmits or None,
-                change.approximate,
-                row.v6only,
-                self._ifname(row.ifindex) if row.ifindex and self._ifname is not None else None,
-                change.source,
-            ),
-            out,
-            -1,
+        return StateLine(
+            self._ts(at_ns),
+            at_ns,
+            self.seq,
+            row.id,
+            "tcp" if row.protocol == 6 else "mptcp",
+            "inet" if family == AF_INET else "inet6",
+            STATE_TEXT[change.old],
+            STATE_TEXT[new],
+            addresses.get(row.src) or self._address(family, row.src),
+            row.sport,
+            addresses.get(row.dst) or self._address(family, row.dst),
+            row.dport,
+            row.netns,
+            held / 1000 if held is not None else None,
+            row.ino or None,
+            row.cookie,
+            row.uid,
+            row.ifindex or None,
+            place.path,
+            self._owner_lines(row.owners) if row.owners else None,
+            row.owner_source,
+            change.cause,
+            change.err,
+            change.retransmits or None,
+            change.approximate,
+            row.v6only,
+            self._ifname(row.ifindex) if row.ifindex and self._ifname is not None else None,
+            change.source,
+            row.role,
+            (at_ns - born_ns) / 1000 if new == _CLOSE and born_ns is not None else None,
+            work.container_id,
+            work.container_runtime,
+            work.unit,
+            work.pod_uid,
         )
-        out += b"\n"
 
     def seen(self, row: RowView, at_ns: int, out: bytearray) -> None:
         """Append a row of the baseline."""
@@ -378,6 +450,7 @@ class EventWriter:
         self._put(self._seen(row, at_ns), out)
 
     def _seen(self, row: RowView, at_ns: int) -> SeenLine:
+        place = _NOWHERE if row.cgroup is None else self._place(row.cgroup)
         return SeenLine(
             ts=self._ts(at_ns),
             mono_ns=at_ns,
@@ -396,11 +469,16 @@ class EventWriter:
             uid=row.uid,
             ifindex=row.ifindex or None,
             v6only=row.v6only,
-            cgroup=self._cgroup(row.cgroup) if row.cgroup is not None else None,
+            cgroup=place.path,
             owners=self._owner_lines(row.owners),
             owner_source=row.owner_source,
             ifname=self._ifname(row.ifindex) if row.ifindex and self._ifname is not None else None,
             held_us=(at_ns - row.since_ns) / 1000 if row.exact else None,
+            role=row.role,
+            container_id=place.work.container_id,
+            container_runtime=place.work.container_runtime,
+            unit=place.work.unit,
+            pod_uid=place.work.pod_uid,
         )
 
     def checkpoint(self, rows: Collection[RowView], at_ns: int, unwritten: int, out: bytearray) -> None:
@@ -412,10 +490,10 @@ class EventWriter:
         for row in rows:
             self._put(self._seen(row, at_ns), out)
 
-    def gone(self, row: RowView, at_ns: int, out: bytearray) -> None:
+    def gone(self, row_id: int, state: int, at_ns: int, out: bytearray) -> None:
         """Append the end of a row whose end was lost."""
         self.seq += 1
-        line = GoneLine(ts=self._ts(at_ns), mono_ns=at_ns, seq=self.seq, id=row.id, state=STATE_TEXT[row.state])
+        line = GoneLine(ts=self._ts(at_ns), mono_ns=at_ns, seq=self.seq, id=row_id, state=STATE_TEXT[state])
         self._put(line, out)
 
     def gap(self, cpu: int, count: int, after_ns: int, before_ns: int, out: bytearray) -> None:
@@ -442,6 +520,18 @@ class EventWriter:
             ResyncLine(ts=self._ts(at_ns), mono_ns=at_ns, seq=self.seq, added=added, removed=removed, changed=changed),
             out,
         )
+
+    def dropped(self, at_ns: int, count: int, reason: str, out: bytearray) -> None:
+        """Append that ``count`` lines are missing; their numbers have been passed over (``skip``)."""
+        self.seq += 1
+        line = DroppedLine(
+            ts=self._ts(at_ns), mono_ns=at_ns, seq=self.seq, count=count, first_seq=self.seq - count, reason=reason
+        )
+        self._put(line, out)
+
+    def skip(self, count: int = 1) -> None:
+        """Pass over the numbers of lines that will not be written."""
+        self.seq += count
 
     def _put(self, line: EventLine, out: bytearray) -> None:
         self._encoder.encode_into(line, out, -1)

@@ -12,8 +12,8 @@ Container managers and systemd name their cgroups by rules of their own, and tho
     /lxc.payload.<name>, /machine.slice/machine-<name>.scope    LXC, systemd-nspawn
     /system.slice/nginx.service/worker                          a systemd unit, with a cgroup of its own making below
 
-Where containers stand inside containers, the innermost counts; a unit inside a container is of that container's systemd.
-A monitor beside a container (conmon) is not in it.
+Where containers stand inside containers, the innermost counts; a unit inside a container is of that container's
+systemd. A monitor beside a container (conmon) is not in it.
 """
 
 import msgspec
@@ -57,10 +57,11 @@ def workload(path: str) -> Workload:
         return _NOTHING
     container = runtime = unit = pod = None
     before = ""
-    for part in path.split("/"):
+    for name in path.split("/"):
+        part = name
         # containerd told to use systemd's driver, and given systemd's spelling: slice:cri-containerd:id
-        if part.count(":") == 2:
-            slice_name, prefix, identity = part.split(":")
+        if name.count(":") == 2:
+            slice_name, prefix, identity = name.split(":")
             pod = _pod(slice_name) or pod
             part = f"{prefix}-{identity}"
         found = _container(part, before)

@@ -1,0 +1,425 @@
+"""Changes of the live table → NDJSON in the Elastic Common Schema 8: nested objects, one document a line.
+
+``source`` and ``destination`` are the two ends as ECS means them: who called and who was called. Which end called is
+known of connections whose beginning was seen, and ``network.direction`` says so; of all others, and of listeners,
+``source`` is this machine. What ECS has no field for stands under ``sstrace``, by the names of the native schema.
+
+Nearly all of a document repeats: whatever depends on the process, the cgroup, the user or the sort of transition alone
+is encoded once and kept.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Literal, cast
+
+import msgspec
+
+from sstrace.model import AF_INET, STATE_TEXT, Owner
+from sstrace.render.events import (
+    EventLine,
+    EventWriter,
+    MetaLine,
+    OwnerLine,
+    RowView,
+    SeenLine,
+    StateLine,
+    TransitionView,
+)
+from sstrace.render.outcome import outcome
+
+__all__ = ["ECS_VERSION", "SCHEMA", "EcsLine", "EcsWriter"]
+
+SCHEMA = "sstrace-ecs/1"
+"""Name and version of this schema, as in the first line; what render.events says of versions holds here."""
+
+ECS_VERSION = "8.11.0"
+"""The release whose fields are used; every later 8.x has them."""
+
+_CLOSE, _LISTEN, _SYN_SENT, _SYN_RECV = 7, 10, 2, 3
+
+Type = Literal["start", "end", "info", "connection"]
+
+
+class Event(msgspec.Struct, omit_defaults=True, gc=False):
+    """ECS ``event``."""
+
+    kind: Literal["event", "state"]
+    """state: a socket as it is (baseline, repair); event: something happened."""
+    category: list[Literal["network"]]
+    type: list[Type]
+    action: str
+    """The state that was entered, in ss's words (``established``, ``syn-sent``, …); of other lines, their type."""
+    module: str
+    dataset: str
+    """``sstrace.`` and the line's type: state, seen, gone, gap, resync, meta, checkpoint, dropped."""
+    sequence: int
+    outcome: Literal["success", "failure"] | None = None
+    reason: str | None = None
+    """Why it closed: a cause of sstrace's."""
+    duration: int | None = None
+    """At the end: nanoseconds since the connection began."""
+
+
+class Address(msgspec.Struct, gc=False):
+    """ECS ``source`` or ``destination``."""
+
+    ip: str
+    port: int | None = None
+
+
+class Network(msgspec.Struct, omit_defaults=True):
+    """ECS ``network``."""
+
+    transport: Literal["tcp"]
+    type: Literal["ipv4", "ipv6"]
+    direction: Literal["ingress", "egress"] | None = None
+
+
+class Process(msgspec.Struct):
+    """ECS ``process``: the first holder of the socket."""
+
+    pid: int
+    name: str
+
+
+class User(msgspec.Struct):
+    """ECS ``user``: owner of the socket."""
+
+    id: str
+
+
+class Container(msgspec.Struct, omit_defaults=True):
+    """ECS ``container``."""
+
+    id: str
+    runtime: str | None = None
+
+
+class Resource(msgspec.Struct):
+    """ECS ``orchestrator.resource``."""
+
+    id: str
+    type: Literal["pod"] = "pod"
+
+
+class Orchestrator(msgspec.Struct):
+    """ECS ``orchestrator``: the pod."""
+
+    resource: Resource
+    type: Literal["kubernetes"] = "kubernetes"
+
+
+class Os(msgspec.Struct):
+    """ECS ``host.os``."""
+
+    kernel: str
+    type: Literal["linux"] = "linux"
+
+
+class Host(msgspec.Struct):
+    """ECS ``host``."""
+
+    name: str
+    os: Os
+    boot: dict[Literal["id"], str]
+
+
+class Service(msgspec.Struct):
+    """``systemd``: the unit, as Elastic's own journal input names it."""
+
+    unit: str
+
+
+class Version(msgspec.Struct):
+    """ECS ``ecs``."""
+
+    version: str = ECS_VERSION
+
+
+class Own(msgspec.Struct, omit_defaults=True, gc=False, rename={"old": "from", "new": "to"}):
+    """``sstrace``: what ECS has no field for, by the names of the native schema."""
+
+    type: Literal["state", "seen", "gone", "gap", "resync", "meta", "checkpoint", "dropped"]
+    mono_ns: int
+    id: int | None = None
+    old: str | None = None
+    new: str | None = None
+    held_us: float | None = None
+    netns: int | None = None
+    ino: int | None = None
+    sk: int | None = None
+    cgroup: str | None = None
+    owner_source: str | None = None
+    owners: list[OwnerLine] | None = None
+    """All holders, where there is more than the one in ``process``."""
+    err: int | None = None
+    retransmits: int | None = None
+    approximate: bool = False
+    ifindex: int | None = None
+    ifname: str | None = None
+    source: str | None = None
+    v6only: bool | None = None
+    state: str | None = None
+    schema: str | None = None
+    version: str | None = None
+    clock: str | None = None
+    part: int | None = None
+    cpu: int | None = None
+    count: int | None = None
+    after_ns: int | None = None
+    before_ns: int | None = None
+    added: int | None = None
+    removed: int | None = None
+    changed: int | None = None
+    rows: int | None = None
+    unwritten: int | None = None
+    first_seq: int | None = None
+    reason: str | None = None
+
+
+class EcsLine(msgspec.Struct, omit_defaults=True, gc=False, rename={"ts": "@timestamp"}):
+    """One document."""
+
+    ts: Annotated[str, msgspec.Meta(description="When: RFC 3339, UTC, nanoseconds")]
+    event: Event
+    sstrace: Own
+    host: Host
+    ecs: Version
+    source: Address | None = None
+    destination: Address | None = None
+    network: Network | None = None
+    process: Process | None = None
+    user: User | None = None
+    container: Container | None = None
+    orchestrator: Orchestrator | None = None
+    systemd: Service | None = None
+
+
+def _action(state: int) -> str:
+    """A state in the words of ss's filters."""
+    if state == _CLOSE:
+        return "closed"
+    return {"ESTAB": "established", "LISTEN": "listening"}.get(STATE_TEXT[state], STATE_TEXT[state].lower())
+
+
+def _types(old: int, new: int) -> list[Type]:
+    if new == _CLOSE:
+        return ["end"] if old == _LISTEN else ["connection", "end"]
+    if new == _LISTEN:
+        return ["start"]
+    return ["connection", "start" if (old, new) in ((_CLOSE, _SYN_SENT), (_LISTEN, _SYN_RECV)) else "info"]
+
+
+_NETWORK: list[Literal["network"]] = ["network"]
+_UNKNOWN_HOST = Host("", Os(""), {})
+
+Kept = tuple[Container | None, Orchestrator | None, Service | None, str | None]
+
+
+class EcsWriter(EventWriter):
+    """Encodes documents into a buffer; to be used as the writer of the native schema is. ``meta`` must come first: it
+    names the host.
+    """
+
+    def __init__(
+        self, offset_ns: int, cgroup: Callable[[int], str | None], ifname: Callable[[int], str] | None = None
+    ) -> None:
+        super().__init__(offset_ns, cgroup, ifname)
+        self._host = _UNKNOWN_HOST
+        self._version = cast("Version", self._raw(Version()))
+        self._networks = {
+            (family, role): cast(
+                "Network",
+                self._raw(
+                    Network(
+                        "tcp",
+                        "ipv4" if family == AF_INET else "ipv6",
+                        "egress" if role == "client" else "ingress" if role == "server" else None,
+                    )
+                ),
+            )
+            for family in (AF_INET, 10)
+            for role in (None, "client", "server")
+        }
+        self._actions = tuple(_action(state) for state in range(len(STATE_TEXT)))
+        self._categories = cast("list[Literal['network']]", self._raw(_NETWORK))
+        self._kinds: dict[tuple[int, int, str | None], tuple[list[Type], str | None]] = {}
+        self._processes: dict[tuple[Owner, ...], tuple[Process, list[OwnerLine] | None]] = {}
+        self._users: dict[int, User] = {}
+        self._works: dict[int, Kept] = {}
+
+    def _raw(self, value: object) -> msgspec.Raw:
+        """Something that repeats, encoded once. It stands for the value in the types below: the encoder copies it."""
+        return msgspec.Raw(self._encoder.encode(value))
+
+    def meta(self, line: MetaLine, out: bytearray) -> None:
+        """Append the first line; its host stands in every line that follows."""
+        self._host = cast("Host", self._raw(Host(line.host, Os(line.kernel), {"id": line.boot_id})))
+        super().meta(msgspec.structs.replace(line, schema=SCHEMA), out)
+
+    def state(self, change: TransitionView, out: bytearray) -> None:
+        """Append a transition."""
+        row = change.row
+        at_ns, old, new, cause, family = change.at_ns, change.old, change.new, change.cause, row.family
+        held, role, born_ns, cgroup = change.held_ns, row.role, row.born_ns, row.cgroup
+        kind = self._kinds.get((old, new, cause)) or self._kind(old, new, cause)
+        process, owners = (self._processes.get(row.owners) or self._process(row.owners)) if row.owners else (None, None)
+        container, pod, unit, path = (self._works.get(cgroup) or self._work(cgroup)) if cgroup is not None else _NO_WORK
+        addresses = self._addresses
+        here = Address(addresses.get(row.src) or self._address(family, row.src), row.sport)
+        there = Address(addresses.get(row.dst) or self._address(family, row.dst), row.dport) if row.dport else None
+        self.seq += 1
+        self._encoder.encode_into(
+            EcsLine(
+                self._ts(at_ns),
+                Event(
+                    "event",
+                    self._categories,
+                    kind[0],
+                    self._actions[new],
+                    "sstrace",
+                    "sstrace.state",
+                    self.seq,
+                    kind[1],  # type: ignore[arg-type]  # of outcome(), which gives these two words
+                    cause,
+                    at_ns - born_ns if new == _CLOSE and born_ns is not None else None,
+                ),
+                Own(
+                    "state",
+                    at_ns,
+                    row.id,
+                    STATE_TEXT[old],
+                    STATE_TEXT[new],
+                    held / 1000 if held is not None else None,
+                    row.netns,
+                    row.ino or None,
+                    row.cookie,
+                    path,
+                    row.owner_source,
+                    owners,
+                    change.err,
+                    change.retransmits or None,
+                    change.approximate,
+                    row.ifindex or None,
+                    self._ifname(row.ifindex) if row.ifindex and self._ifname is not None else None,
+                    change.source,
+                    row.v6only,
+                ),
+                self._host,
+                self._version,
+                there if role == "server" else here,
+                here if role == "server" else there,
+                self._networks[family, role],
+                process,
+                self._users.get(row.uid) or self._user(row.uid),
+                container,
+                pod,
+                unit,
+            ),
+            out,
+            -1,
+        )
+        out += b"\n"
+
+    def _kind(self, old: int, new: int, cause: str | None) -> tuple[list[Type], str | None]:
+        types = cast("list[Type]", self._raw(_types(old, new)))
+        self._kinds[old, new, cause] = kind = types, outcome(old, new, cause)
+        return kind
+
+    def _process(self, owners: tuple[Owner, ...]) -> tuple[Process, list[OwnerLine] | None]:
+        if len(self._processes) > 100_000:  # against a host that forks without end
+            self._processes.clear()
+        lines = self._owner_lines(owners) or []
+        found = (
+            cast("Process", self._raw(Process(lines[0].pid, lines[0].comm))),
+            cast("list[OwnerLine]", self._raw(lines)) if len(lines) > 1 else None,
+        )
+        self._processes[owners] = found
+        return found
+
+    def _user(self, uid: int) -> User:
+        if len(self._users) > 100_000:
+            self._users.clear()
+        self._users[uid] = user = cast("User", self._raw(User(str(uid))))
+        return user
+
+    def _work(self, cgroup: int) -> Kept:
+        place = self._place(cgroup)
+        if place.path is None:
+            return _NO_WORK
+        if len(self._works) > 10_000:
+            self._works.clear()
+        work = place.work
+        container = Container(work.container_id, work.container_runtime) if work.container_id is not None else None
+        pod = Orchestrator(Resource(work.pod_uid)) if work.pod_uid is not None else None
+        unit = Service(work.unit) if work.unit is not None else None
+        self._works[cgroup] = kept = (
+            cast("Container", self._raw(container)) if container is not None else None,
+            cast("Orchestrator", self._raw(pod)) if pod is not None else None,
+            cast("Service", self._raw(unit)) if unit is not None else None,
+            cast("str", self._raw(place.path)),
+        )
+        return kept
+
+    # Lines that are few: made from the native ones.
+
+    def seen(self, row: RowView, at_ns: int, out: bytearray) -> None:
+        """Append a row of the baseline."""
+        self.seq += 1
+        self._put(self._seen(row, at_ns), out)
+
+    def _put(self, line: EventLine, out: bytearray) -> None:
+        self._encoder.encode_into(self.document(line), out, -1)
+        out += b"\n"
+
+    def document(self, line: EventLine) -> EcsLine:
+        """The document of a line of the native schema."""
+        name = line.__struct_config__.tag
+        kept = {
+            field: getattr(line, field)
+            for field in line.__struct_fields__
+            if field in _OWN and getattr(line, field) is not None
+        }
+        own = Own(**{"type": name, **kept})
+        document = EcsLine(
+            ts=line.ts,
+            event=Event(
+                "event",
+                _NETWORK,
+                ["info"],
+                str(name),
+                "sstrace",
+                f"sstrace.{name}",
+                0 if isinstance(line, MetaLine) else line.seq,
+            ),
+            sstrace=own,
+            host=self._host,
+            ecs=Version(),
+        )
+        if isinstance(line, SeenLine | StateLine):
+            self._fill(document, line)
+        return document
+
+    def _fill(self, document: EcsLine, line: SeenLine | StateLine) -> None:
+        here, there = Address(line.src, line.sport), Address(line.dst, line.dport) if line.dport else None
+        server = line.role == "server"
+        document.source, document.destination = (there, here) if server else (here, there)
+        document.network = self._networks[AF_INET if line.family == "inet" else 10, line.role]
+        if isinstance(line, SeenLine):
+            document.event.kind = "state"
+            document.event.action = self._actions[STATE_TEXT.index(line.state)]
+        if line.owners:
+            document.process = Process(line.owners[0].pid, line.owners[0].comm)
+            if len(line.owners) == 1:
+                document.sstrace.owners = None
+        if line.uid is not None:
+            document.user = User(str(line.uid))
+        if line.container_id is not None:
+            document.container = Container(line.container_id, line.container_runtime)
+        if line.pod_uid is not None:
+            document.orchestrator = Orchestrator(Resource(line.pod_uid))
+        if line.unit is not None:
+            document.systemd = Service(line.unit)
+
+
+_NO_WORK: Kept = (None, None, None, None)
+_OWN = frozenset(Own.__struct_fields__) - {"type"}

@@ -1,0 +1,326 @@
+"""Changes of the live table → NDJSON by the names of OpenTelemetry's semantic conventions: one flat object a line.
+
+Keys without a dot are fields of a log record; keys with a dot are its attributes, and ``service.name``, ``host.*`` and
+``os.*`` among them are its resource's. So a collector that parses a line as JSON into attributes has the right names at
+once. The ends of a connection are ``network.local.*`` and ``network.peer.*``; states are those of
+``network.connection.state`` (RFC 9293's names, in snake case). What the conventions have no name for stands under
+``sstrace.``, by the names of the native schema.
+"""
+
+import errno as _errno
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from sstrace.model import AF_INET, STATE_TEXT, Owner
+from sstrace.render.events import (
+    EventLine,
+    EventWriter,
+    MetaLine,
+    OwnerLine,
+    SeenLine,
+    StateLine,
+    TransitionView,
+)
+from sstrace.render.outcome import outcome
+
+__all__ = ["SCHEMA", "STATES", "OtelLine", "OtelWriter"]
+
+SCHEMA = "sstrace-otel/1"
+"""Name and version of this schema, as in the first line; what render.events says of versions holds here."""
+
+StateName = Literal[
+    "closed",
+    "close_wait",
+    "closing",
+    "established",
+    "fin_wait_1",
+    "fin_wait_2",
+    "last_ack",
+    "listen",
+    "syn_received",
+    "syn_sent",
+    "time_wait",
+]
+_NAMES: dict[str, StateName] = {
+    "ESTAB": "established",
+    "SYN-SENT": "syn_sent",
+    "SYN-RECV": "syn_received",
+    "FIN-WAIT-1": "fin_wait_1",
+    "FIN-WAIT-2": "fin_wait_2",
+    "TIME-WAIT": "time_wait",
+    "UNCONN": "closed",
+    "CLOSE-WAIT": "close_wait",
+    "LAST-ACK": "last_ack",
+    "LISTEN": "listen",
+    "CLOSING": "closing",
+}
+STATES: tuple[StateName, ...] = tuple(_NAMES.get(text, "closed") for text in STATE_TEXT)
+"""``network.connection.state`` by the kernel's number."""
+
+_CLOSE, _AF_INET6 = 7, 10
+
+_DOTTED = {
+    "service": "service.name",
+    "host": "host.name",
+    "boot_id": "sstrace.boot_id",
+    "os_type": "os.type",
+    "kernel": "os.version",
+    "transport": "network.transport",
+    "family": "network.type",
+    "local_address": "network.local.address",
+    "local_port": "network.local.port",
+    "peer_address": "network.peer.address",
+    "peer_port": "network.peer.port",
+    "state": "network.connection.state",
+    "interface": "network.interface.name",
+    "pid": "process.pid",
+    "comm": "process.executable.name",
+    "cgroup": "process.linux.cgroup",
+    "uid": "user.id",
+    "container_id": "container.id",
+    "container_runtime": "container.runtime.name",
+    "pod_uid": "k8s.pod.uid",
+    "error": "error.type",
+    "previous": "sstrace.state.previous",
+}
+_KEPT = (
+    "mono_ns", "seq", "id", "held_us", "lifetime_us", "role", "netns", "ino", "sk", "owners", "owner_source", "unit",
+    "cause", "outcome", "retransmits", "approximate", "source", "v6only", "ifindex", "schema", "version", "clock",
+    "part", "cpu", "count", "after_ns", "before_ns", "added", "removed", "changed", "rows", "unwritten", "first_seq",
+    "reason",
+)  # fmt: skip
+
+
+class OtelLine(
+    msgspec.Struct, omit_defaults=True, gc=False, rename={**_DOTTED, **{name: f"sstrace.{name}" for name in _KEPT}}
+):
+    """One log record."""
+
+    timestamp: str
+    """When: RFC 3339, UTC, nanoseconds."""
+    event_name: str
+    """``sstrace.`` and the line's type: state, seen, gone, gap, resync, meta, checkpoint, dropped."""
+    severity_text: Literal["INFO", "WARN"]
+    """WARN: a connection that failed, or lines and events that are missing."""
+    mono_ns: int
+    seq: int
+    host: str
+    service: Literal["sstrace"]
+    os_type: Literal["linux"]
+    id: int | None = None
+    transport: Literal["tcp"] | None = None
+    family: Literal["ipv4", "ipv6"] | None = None
+    previous: StateName | None = None
+    state: StateName | None = None
+    local_address: str | None = None
+    local_port: int | None = None
+    peer_address: str | None = None
+    peer_port: int | None = None
+    netns: int | None = None
+    held_us: float | None = None
+    ino: int | None = None
+    sk: int | None = None
+    uid: str | None = None
+    ifindex: int | None = None
+    interface: str | None = None
+    cgroup: str | None = None
+    container_id: str | None = None
+    container_runtime: str | None = None
+    pod_uid: str | None = None
+    unit: str | None = None
+    pid: int | None = None
+    """Of the first holder."""
+    comm: str | None = None
+    owners: list[OwnerLine] | None = None
+    """All holders, where there is more than one."""
+    owner_source: str | None = None
+    role: str | None = None
+    lifetime_us: float | None = None
+    cause: str | None = None
+    outcome: Literal["success", "failure"] | None = None
+    error: str | None = None
+    """Name of the errno that the socket's owner will be told."""
+    retransmits: int | None = None
+    approximate: bool = False
+    source: str | None = None
+    v6only: bool | None = None
+    schema: str | None = None
+    version: str | None = None
+    clock: str | None = None
+    kernel: str | None = None
+    boot_id: str | None = None
+    part: int | None = None
+    cpu: int | None = None
+    count: int | None = None
+    after_ns: int | None = None
+    before_ns: int | None = None
+    added: int | None = None
+    removed: int | None = None
+    changed: int | None = None
+    rows: int | None = None
+    unwritten: int | None = None
+    first_seq: int | None = None
+    reason: str | None = None
+
+
+Severity = Literal["INFO", "WARN"]
+Ended = Literal["success", "failure"] | None
+Holder = tuple[int | None, str | None, list[OwnerLine] | None]
+
+_NOBODY: Holder = (None, None, None)
+
+
+class OtelWriter(EventWriter):
+    """Encodes records into a buffer; to be used as the writer of the native schema is. ``meta`` must come first: it
+    names the host.
+    """
+
+    def __init__(
+        self, offset_ns: int, cgroup: Callable[[int], str | None], ifname: Callable[[int], str] | None = None
+    ) -> None:
+        super().__init__(offset_ns, cgroup, ifname)
+        self._host = ""
+        self._ends: dict[tuple[int, int, str | None], tuple[Severity, Ended]] = {}
+        self._holders: dict[tuple[Owner, ...], Holder] = {}
+
+    def meta(self, line: MetaLine, out: bytearray) -> None:
+        """Append the first line; its host stands in every line that follows."""
+        self._host = line.host
+        super().meta(msgspec.structs.replace(line, schema=SCHEMA), out)
+
+    def state(self, change: TransitionView, out: bytearray) -> None:
+        """Append a transition."""
+        self._encoder.encode_into(self.record(change), out, -1)
+        out += b"\n"
+
+    def record(self, change: TransitionView) -> OtelLine:
+        """The next line: a transition."""
+        row = change.row
+        at_ns, old, new, cause, err, family = (
+            change.at_ns,
+            change.old,
+            change.new,
+            change.cause,
+            change.err,
+            row.family,
+        )
+        held, born_ns, cgroup = change.held_ns, row.born_ns, row.cgroup
+        place = None if cgroup is None else self._places.get(cgroup) or self._place(cgroup)
+        severity, ended = self._ends.get((old, new, cause)) or self._end(old, new, cause)
+        pid, comm, owners = (self._holders.get(row.owners) or self._holder(row.owners)) if row.owners else _NOBODY
+        addresses = self._addresses
+        self.seq += 1
+        line = OtelLine(
+            self._ts(at_ns),
+            "sstrace.state",
+            severity,
+            at_ns,
+            self.seq,
+            self._host,
+            "sstrace",
+            "linux",
+            row.id,
+            "tcp",
+            "ipv4" if family == AF_INET else "ipv6",
+            STATES[old],
+            STATES[new],
+            addresses.get(row.src) or self._address(family, row.src),
+            row.sport,
+            (addresses.get(row.dst) or self._address(family, row.dst)) if row.dport else None,
+            row.dport or None,
+            row.netns,
+            held / 1000 if held is not None else None,
+            row.ino or None,
+            row.cookie,
+            str(row.uid),
+        )
+        if row.ifindex:
+            line.ifindex = row.ifindex
+            line.interface = self._ifname(row.ifindex) if self._ifname is not None else None
+        if place is not None:
+            work = place.work
+            line.cgroup = place.path
+            line.container_id, line.container_runtime = work.container_id, work.container_runtime
+            line.pod_uid, line.unit = work.pod_uid, work.unit
+        if pid is not None:
+            line.pid, line.comm, line.owners = pid, comm, owners
+        line.owner_source = row.owner_source
+        line.role = row.role
+        line.v6only = row.v6only
+        line.cause, line.outcome = cause, ended
+        if new == _CLOSE and born_ns is not None:
+            line.lifetime_us = (at_ns - born_ns) / 1000
+        if err:
+            line.error = _errno.errorcode.get(err, str(err))
+        if change.retransmits:
+            line.retransmits = change.retransmits
+        if change.approximate:
+            line.approximate, line.source = True, change.source
+        return line
+
+    def _end(self, old: int, new: int, cause: str | None) -> tuple[Severity, Ended]:
+        word = outcome(old, new, cause)
+        end: tuple[Severity, Ended] = (
+            ("WARN", "failure") if word == "failure" else ("INFO", "success" if word else None)
+        )
+        self._ends[old, new, cause] = end
+        return end
+
+    def _holder(self, owners: tuple[Owner, ...]) -> Holder:
+        if len(self._holders) > 100_000:  # against a host that forks without end
+            self._holders.clear()
+        lines = self._owner_lines(owners) or []
+        self._holders[owners] = holder = lines[0].pid, lines[0].comm, lines if len(lines) > 1 else None
+        return holder
+
+    # Lines that are few: made from the native ones.
+
+    def _put(self, line: EventLine, out: bytearray) -> None:
+        self._encoder.encode_into(self.of(line), out, -1)
+        out += b"\n"
+
+    def of(self, line: EventLine) -> OtelLine:
+        """The record of a line of the native schema."""
+        name = str(line.__struct_config__.tag)
+        kept = {
+            field: getattr(line, field)
+            for field in line.__struct_fields__
+            if field in _SAME and getattr(line, field) is not None
+        }
+        record = OtelLine(
+            line.ts,
+            f"sstrace.{name}",
+            "WARN" if name in ("gap", "dropped") else "INFO",
+            line.mono_ns,
+            0 if isinstance(line, MetaLine) else line.seq,
+            self._host,
+            "sstrace",
+            "linux",
+        )
+        for field, value in kept.items():
+            setattr(record, field, value)
+        if isinstance(line, SeenLine | StateLine):
+            self._fill(record, line)
+        return record
+
+    def _fill(self, record: OtelLine, line: SeenLine | StateLine) -> None:
+        record.transport = "tcp"
+        record.family = "ipv4" if line.family == "inet" else "ipv6"
+        record.local_address, record.local_port = line.src, line.sport
+        if line.dport:
+            record.peer_address, record.peer_port = line.dst, line.dport
+        record.uid = str(line.uid) if line.uid is not None else None
+        record.interface = line.ifname
+        if isinstance(line, SeenLine):
+            record.state = _NAMES.get(line.state)
+        if line.owners:
+            record.pid, record.comm = line.owners[0].pid, line.owners[0].comm
+            record.owners = line.owners if len(line.owners) > 1 else None
+
+
+_SAME = frozenset(
+    (*(name for name in _KEPT if name not in ("mono_ns", "seq", "outcome")), "cgroup", "container_id",
+     "container_runtime", "pod_uid", "kernel", "boot_id")
+)  # fmt: skip
