@@ -21,7 +21,19 @@ def run(command: Command, env: Mapping[str, str]) -> int:
 
             width = snapshot.screen_width(env, columns_env=command.dialect.columns_env)
             return live.snapshot(command, env, width)
+        if source is not None and source.kind == "file":
+            from sstrace.driver import past
+
+            return past.run(command, env)
         return snapshot.run(command, env)
+    if command.mode is Mode.TRACE and command.own.stats:
+        from sstrace.driver import stats
+
+        return stats.run(command, env)
+    if command.mode is Mode.TRACE and _is_recorded(command):
+        from sstrace.driver import replay
+
+        return replay.run(command, env)
     if command.mode is Mode.TRACE:
         from sstrace.driver import trace
 
@@ -43,3 +55,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
 
         return watch.run(command, env)
     raise UsageError(f"--{command.mode.value} is not there yet")
+
+
+def _is_recorded(command: Command) -> bool:
+    source = command.own.source
+    return bool(command.own.replay) or (source is not None and source.kind == "file")

@@ -160,7 +160,7 @@ HOW LONG
    --interval TIME     between pictures of --watch and rounds of --verify
    --poll TIME         how often the kernel is asked for what events do not tell
    --on-full WHAT      {block|drop} when the reader is slower than the events
-   --stats             at the end: events, losses, repairs
+   --stats             who connected to whom, how it ended, how long it took: of a recording, or from now on
    --self-usage        at the end: CPU and memory that sstrace itself took
 
 ss OPTIONS (the same in every mode)
