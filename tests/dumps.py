@@ -94,7 +94,17 @@ def ulp(rng: random.Random) -> bytes:
     return nest
 
 
-def attributes(rng: random.Random, *, md5: bool = True) -> bytes:
+def md5(rng: random.Random) -> bytes:
+    """INET_DIAG_MD5SIG: some keys, with bytes that need escapes."""
+    keys = b""
+    for _ in range(rng.randint(1, 3)):
+        key = bytes(rng.choice([65, 92, 44, 32, 0, 10, 200, 126]) for _ in range(rng.randint(1, 9)))
+        v6 = rng.random() < 0.5
+        keys += struct.pack("=BBH16s80s", 10 if v6 else 2, rng.choice([0, 24, 128]), len(key), rng.randbytes(16), key)
+    return attribute(18, keys)
+
+
+def attributes(rng: random.Random, *, with_keys: bool = True) -> bytes:
     """A handful of INET_DIAG_* attributes, each present or not."""
     out = b""
 
@@ -117,15 +127,8 @@ def attributes(rng: random.Random, *, md5: bool = True) -> bytes:
     maybe(15, struct.pack("=I", number(rng)))
     maybe(16, struct.pack("=5I", number(rng), rng.choice([0, 3]), number(rng), number(rng), number(rng)), 0.2)
     maybe(17, struct.pack("=I", number(rng)), 0.3)
-    if md5:
-        keys = b""
-        for _ in range(rng.randint(1, 3)):
-            key = bytes(rng.choice([65, 92, 44, 32, 0, 10, 200, 126]) for _ in range(rng.randint(1, 9)))
-            v6 = rng.random() < 0.5
-            keys += struct.pack(
-                "=BBH16s80s", 10 if v6 else 2, rng.choice([0, 24, 128]), len(key), rng.randbytes(16), key
-            )
-        maybe(18, keys, 0.1)
+    if with_keys:
+        maybe(18, md5(rng)[4:], 0.1)
     maybe(19, ulp(rng), 0.3)
     maybe(22, struct.pack("=H", rng.randint(0, 0xFFFF) & 0x7FF))
     return out
@@ -164,7 +167,7 @@ def random_message(rng: random.Random, *, rich: bool = True, md5: bool = False) 
         wqueue=rng.choice([0, 128, number(rng)]),
         uid=rng.choice([0, 1000, 4294967295]),
         inode=rng.choice([0, rng.randint(1, 10**7)]),
-        attributes=attributes(rng, md5=md5) if rich else b"",
+        attributes=attributes(rng, with_keys=md5) if rich else b"",
     )
 
 

@@ -98,7 +98,7 @@ class Layout:
         """Like ``feed``, column-wise: for each of ``columns`` the cells of ``count`` rows."""
         if not count:
             return
-        self._leave_row()
+        self.begin_row()
         if end == PROCESS and self._process is None:
             end = EXTRA  # a hidden column holds no cell: the cursor's cell is the next one's
         measures = list(map(_measure, cells))
@@ -135,9 +135,9 @@ class Layout:
         if self._pending:
             self._render()
 
-    def _leave_row(self) -> None:
+    def begin_row(self) -> None:
         """Move the cursor from the last row to the next one's first column; here ss prints what it holds, if it is
-        much.
+        much. ``feed`` does so itself; only who writes past the layout must care for the order.
         """
         length = self._open
         if length is None:

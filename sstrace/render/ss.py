@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
-from sstrace.model import Socket, Table
+from sstrace.model import InetSocket, Socket, Table
 from sstrace.render.columns import EXTRA, NETID, PROCESS, RECV_Q, SEND_Q, STATE
 from sstrace.render.common import Context
 from sstrace.render.layout import Layout
@@ -49,6 +49,7 @@ class Text:
             extra=dialect.process_column_only_with_p,
             trim=dialect.trim_last_column,
         )
+        self._keys_aside = show.info and not dialect.md5_in_row
         self._pick = itemgetter(*self.layout.columns)
         self._end = EXTRA
         self._makers: dict[str, Any] = {}
@@ -97,6 +98,12 @@ class Text:
     def feed(self, sockets: Sequence[Socket]) -> None:
         """Rows of the table that was begun, in the order in which they are to stand."""
         cells, pick = self._cells, self._pick
+        if self._keys_aside and any(_has_keys(socket) for socket in sockets):
+            # Making the cells of such a row writes; what ss has printed by then must be out.
+            for socket in sockets:
+                self.layout.begin_row()
+                self.layout.feed([pick(cells(socket))], self._end)
+            return
         self.layout.feed([pick(cells(socket)) for socket in sockets], self._end)
 
     def raw(self) -> bool:
@@ -111,3 +118,7 @@ class Text:
     def flush(self) -> None:
         """Write what is held back."""
         self.layout.flush()
+
+
+def _has_keys(socket: Socket) -> bool:
+    return isinstance(socket, InetSocket) and socket.extras is not None and socket.extras.md5 is not None

@@ -182,10 +182,11 @@ def test_megabytes_change_width_at_the_same_row(bench: parity.Bench, tmp_path: P
                     dst=bytes([10, 0, 0, rng.randint(0, 255)]),
                     inode=at * 1000 if late else at,
                     cookie=at,
+                    attributes=dumps.md5(rng) if at % 1000 == 7 else b"",
                 )
             )
         file.write(dumps.DONE)
-    for words in ("-tane", "-Htane", "-tan", "-A tcp,udp -an -e"):
+    for words in ("-tane", "-Htane", "-tan", "-A tcp,udp -an -e", "-tanei"):
         outcome = bench.compare(words.split(), env={"TCPDIAG_FILE": str(path)})
         assert outcome.same, outcome.why
 
