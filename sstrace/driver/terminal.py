@@ -144,8 +144,10 @@ class Terminal:
         self._drawn: list[str] = []
         self._modes: list[int | list[bytes | int]] | None = None
         self._inside = False
+        self.hung_up = False
+        """SIGHUP or SIGQUIT came: an end, though the terminal may still be there to be put back."""
         self.gone = False
-        """The terminal was closed."""
+        """The terminal was closed: nothing can be read from it or written to it."""
         self.resized = False
         self.suspend = False
         self.resumed = False
@@ -161,7 +163,7 @@ class Terminal:
             except termios.error as error:
                 raise UsageError(f"--watch cannot ask the terminal for its modes: {error.args[-1]}") from None
             signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-            for number in (signal.SIGHUP, signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT):
+            for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT):
                 signal.signal(number, self._signal)
         self._inside = True
         self._take_modes()
@@ -213,8 +215,8 @@ class Terminal:
         os.close(self._wake_write)
 
     def _signal(self, number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGHUP:
-            self.gone = True
+        if number in (signal.SIGHUP, signal.SIGQUIT):
+            self.hung_up = True
         elif number == signal.SIGWINCH:
             self.resized = True
         elif number == signal.SIGTSTP:

@@ -146,7 +146,7 @@ class _Watch:
         self._painter = render.Painter(colors, plain=plain)
         self._glyphs = render.UNICODE if terminal.unicode else render.ASCII
         self._host = render.printable(platform.node())
-        self._filter_text = shlex.join(_filter_words(command))
+        self._filter_text = _filter_text(command)
         self._states = command.selection.states
         selection = command.selection
         self._view = Watched(
@@ -194,7 +194,7 @@ class _Watch:
         now = time.monotonic_ns()
         end = now + own.duration_ns if own.duration_ns is not None else None
         due = now + self._interval_ns
-        while not (stopped.now or self._quit or terminal.gone):
+        while not (stopped.now or self._quit or terminal.hung_up or terminal.gone):
             now = time.monotonic_ns()
             if end is not None and now >= end:
                 return
@@ -534,9 +534,11 @@ class _Watch:
         self._top = 0
 
 
-def _filter_words(command: Command) -> Sequence[str]:
-    """The words of a command's filter, for its prompt."""
-    return [word.encode("latin-1", "replace").decode("utf-8", "replace") for word in command.operands]
+def _filter_text(command: Command) -> str:
+    """The words of a command's filter as one would type them; quoted only where it matters."""
+    words = [word.encode("latin-1", "replace").decode("utf-8", "replace") for word in command.operands]
+    text = " ".join(words)
+    return shlex.join(words) if any(char in text for char in "'\"\\") else text
 
 
 def _with_filter(command: Command, text: str, names: SystemNames) -> Command:

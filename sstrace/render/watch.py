@@ -389,13 +389,12 @@ def _footer(look: Look, lines: Sequence[Line], width: int) -> list[Segment]:
         start = max(0, prompt.cursor - room + 1)
         text = prompt.text[start:] + " "
         at = prompt.cursor - start
-        segments = [
+        return [
             Segment(prompt.label, _BOLD),
             Segment(text[:at]),
             Segment(text[at], _BAR),
             Segment(text[at + 1 :]),
         ]
-        return segments
     if look.message:
         return [Segment(_cut(f" {look.message} ", width), _ALERT)]
     last = min(look.total, look.top + len(lines))

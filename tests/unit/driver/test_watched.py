@@ -91,11 +91,13 @@ def compile_filter(expression: Expr, held: Callable[[object], int | None]) -> Pr
 ITEMS = st.lists(st.tuples(st.binary(max_size=2), st.integers(0, 50)), max_size=200)
 
 
-@given(ITEMS, ITEMS, st.integers(0, 60), st.integers(0, 60), st.booleans(), st.booleans())
+@given(ITEMS, ITEMS, st.tuples(st.integers(0, 60), st.integers(0, 60), st.booleans()), st.booleans())
 @settings(max_examples=200)
-def test_order_is_a_sorted_set(  # noqa: PLR0917 - what hypothesis draws
-    first: list[tuple[bytes, int]], second: list[tuple[bytes, int]], start: int, count: int, merge: bool, back: bool
+def test_order_is_a_sorted_set(
+    first: list[tuple[bytes, int]], second: list[tuple[bytes, int]], look: tuple[int, int, bool], merge: bool
 ) -> None:
+    start, count, back = look
+
     class Small(Order):
         _LOAD = 4  # so that parts are split and emptied
 

@@ -1,0 +1,469 @@
+"""``--watch`` in a real terminal: it shows what ss shows, every key does its work, every exit leaves no trace."""
+
+import errno
+import os
+import pty
+import select
+import shutil
+import signal
+import socket
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Netns, Program, unmet
+from tmux import Tmux
+
+pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.ss]
+
+Watch = Callable[..., Tmux]
+ROW = 4
+"""First line of the screen that is a row."""
+
+
+@pytest.fixture
+def watch(netns: Netns, tmp_path: Path) -> Iterator[Watch]:
+    """Start the watcher in a terminal in the namespace, and wait for its first picture."""
+    if shutil.which("tmux") is None:
+        unmet("needs tmux")
+    started: list[Tmux] = []
+
+    def start(*arguments: str, **options: object) -> Tmux:
+        directory = tmp_path / str(len(started))
+        directory.mkdir()
+        words = [*netns.prefix, sys.executable, "-m", "sstrace", "--watch", *arguments]
+        pane = Tmux(directory, words, **options)  # type: ignore[arg-type]
+        started.append(pane)
+        pane.until_text("Local Address:Port")
+        return pane
+
+    yield start
+    for pane in started:
+        pane.close()
+
+
+class Peers:
+    """A listener on loopback and connections to it."""
+
+    def __init__(self, space: Netns, port: int) -> None:
+        self.space = space
+        self.port = port
+        self.listener = socket.create_server(("127.0.0.1", port))
+        self.pairs: list[tuple[socket.socket, socket.socket]] = []
+
+    def connect(self) -> socket.socket:
+        client = socket.create_connection(("127.0.0.1", self.port))
+        self.pairs.append((client, self.listener.accept()[0]))
+        return client
+
+    def close(self) -> None:
+        for pair in self.pairs:
+            for end in pair:
+                end.close()
+        self.pairs.clear()
+
+
+@pytest.fixture
+def peers(netns: Netns) -> Iterator[Peers]:
+    made = netns.call(Peers, netns, 5151)
+    for _ in range(3):
+        netns.call(made.connect)
+    yield made
+    made.close()
+    made.listener.close()
+
+
+def rows(lines: list[str]) -> list[str]:
+    return [line for line in lines[ROW:] if line.strip() and "q quit" not in line and "? help" not in line]
+
+
+# ---------------------------------------------------------------------------------------------------------- the screen
+
+
+def test_rows_are_those_of_ss(watch: Watch, peers: Peers, netns: Netns, ss: Program) -> None:
+    """State, queues, addresses in ss's spelling; the header counts them."""
+    netns.call(lambda: peers.pairs[0][0].send(b"x" * 17))
+    pane = watch("-an", columns=200, lines=50)
+    lines = pane.until_text(" 17 ")
+    wanted = sorted(tuple(line.split()) for line in ss("-Htan", netns=netns).stdout.decode().splitlines())
+    shown = []
+    for line in rows(lines):
+        state, _held, *rest = line[2:].split()
+        shown.append((state, *rest))
+    assert sorted(shown) == wanted
+    assert len(wanted) == 7
+    assert lines[1].split() == ["LISTEN", "1", "ESTAB", "6"]
+
+
+def test_wildcards_and_ipv6(watch: Watch, netns: Netns, ss: Program) -> None:
+    def make() -> list[socket.socket]:
+        both = socket.create_server(("::", 6001), family=socket.AF_INET6, dualstack_ipv6=True)
+        six = socket.create_server(("::", 6002), family=socket.AF_INET6)
+        one = socket.create_server(("::1", 6003), family=socket.AF_INET6)
+        mapped = socket.create_connection(("127.0.0.1", 6001))
+        return [both, six, one, mapped, both.accept()[0]]
+
+    held = netns.call(make)
+    pane = watch("-an", columns=200, lines=50)
+    wanted = sorted(tuple(line.split()) for line in ss("-Htan", netns=netns).stdout.decode().splitlines())
+    shown = sorted((line.split()[0], *line.split()[2:]) for line in rows(pane.until_text("6003")))
+    assert shown == wanted
+    for end in held:
+        end.close()
+
+
+def test_marks_and_rates(watch: Watch, peers: Peers, netns: Netns) -> None:
+    pane = watch("-n")
+    assert all(line.startswith("  ") and "≥" in line for line in rows(pane.screen()))
+    netns.call(peers.connect)
+    lines = pane.until(lambda lines: sum(line.startswith("+ ESTAB") for line in lines) == 2)
+    assert not any("≥" in line for line in rows(lines) if line.startswith("+"))
+    pane.until(lambda lines: not any(line.startswith("+") for line in lines))
+    client, server = peers.pairs[-1]
+    client.shutdown(socket.SHUT_WR)
+    pane.until(lambda lines: any(line.startswith("* CLOSE-WAIT") for line in lines))
+    server.close()
+    pane.until(lambda lines: any(line.startswith("- ") for line in lines))
+    pane.until(lambda lines: not any(line.startswith("- ") for line in lines))
+
+
+def test_failures_are_seen(watch: Watch, netns: Netns) -> None:
+    pane = watch("-n")
+
+    def refused() -> None:
+        with socket.socket() as client:
+            assert client.connect_ex(("127.0.0.1", 1)) == errno.ECONNREFUSED
+
+    netns.call(refused)
+    lines = pane.until(lambda lines: any(line.startswith("- SYN-SENT") and "refused" in line for line in lines))
+    assert any("127.0.0.1:1" in line for line in lines)
+    pane.until(lambda lines: "failed" in lines[2] and "failed 0.0/s" not in lines[2])
+
+
+def test_owners(watch: Watch, peers: Peers, netns: Netns) -> None:
+    pane = watch("-np", columns=200, lines=50)
+    pane.until_text(f"pid={os.getpid()},fd={peers.pairs[0][0].fileno()})")
+    pane.type("p")
+    pane.until(lambda lines: not any("pid=" in line for line in lines))
+
+
+def test_details(watch: Watch, peers: Peers) -> None:
+    """What ss prints below a row stands behind it."""
+    pane = watch("-nite", columns=200, lines=50)
+    lines = pane.until_text("sk:")
+    assert all("ino:" in line and "sk:" in line for line in rows(lines))
+    for _ in range(8):
+        pane.type("Right")
+    pane.until_text("cwnd:")
+
+
+def test_exact_ends_of_a_listener_whose_port_comes_late(watch: Watch, netns: Netns) -> None:
+    """listen(2) without bind(2): no event tells the port, but a look does, and the row finds its place."""
+    pane = watch("-ltn")
+    listener = netns.call(socket.socket)
+    listener.listen()
+    port = listener.getsockname()[1]
+    pane.until_text(f"0.0.0.0:{port}")
+    listener.close()
+
+
+# ---------------------------------------------------------------------------------------------------------------- keys
+
+
+def test_sorting(watch: Watch, peers: Peers) -> None:
+    pane = watch("-an", columns=120)
+    pane.type("3")
+    lines = pane.until_text("by local, lowest first")
+    first = [line.split()[4] for line in rows(lines)]
+    ports = [int(place.rpartition(":")[2]) for place in first if place.startswith("127.0.0.1")]
+    assert ports == sorted(ports)
+    assert len(ports) == 7
+    pane.type("r")
+    lines = pane.until_text("by local, highest first")
+    assert [line.split()[4] for line in rows(lines)] == first[::-1]
+    for name in ("peer", "owner", "held", "state"):
+        pane.type("s")
+        pane.until_text(f"by {name}, ")
+    pane.type("S")
+    pane.until_text("by held, ")
+
+
+def test_filter(watch: Watch, peers: Peers) -> None:
+    pane = watch("-an", columns=120)
+    pane.type("/")
+    pane.text("sport = :5151")
+    pane.until_text("filter: sport = :5151")
+    pane.type("Enter")
+    lines = pane.until(lambda lines: lines[1].split() == ["LISTEN", "1", "ESTAB", "3"])
+    assert "filter sport = :5151" in lines[2]
+    pane.type("/", "C-u")
+    pane.text("state established 'dport = :5151'")
+    pane.type("Enter")
+    pane.until(lambda lines: lines[1].split() == ["ESTAB", "3"])
+    pane.type("/", "C-u")
+    pane.text("src nonsense..here and")
+    pane.type("Enter")
+    pane.until(lambda lines: "prefix is expected" in lines[-2] or "prefix is expected" in lines[-1])
+    pane.type("/", "C-u")
+    pane.text("sport = :1")
+    pane.type("Escape")  # nothing happens
+    pane.until(lambda lines: lines[1].split() == ["ESTAB", "3"])
+    pane.type("/", "C-u", "Enter")
+    pane.until(lambda lines: lines[1].split() == ["LISTEN", "1", "ESTAB", "6"])
+
+
+def test_held_filter_lets_rows_in_when_their_time_comes(watch: Watch, peers: Peers, netns: Netns) -> None:
+    pane = watch("-n", "held > 2s", columns=120)
+    pane.until_text("no sockets that the filter lets pass")
+    began = time.monotonic()
+    netns.call(peers.connect)
+    pane.until(lambda lines: lines[1].split() == ["(LISTEN", "1)", "ESTAB", "8"])
+    assert time.monotonic() - began > 2
+
+
+def test_pause_and_freeze(watch: Watch, peers: Peers, netns: Netns) -> None:
+    pane = watch("-n", "--interval", "100ms", columns=120)
+    pane.type("Space")
+    pane.until_text("PAUSED")
+    netns.call(peers.connect)
+    pane.type("Space")
+    pane.until(lambda lines: lines[1].split() == ["(LISTEN", "1)", "ESTAB", "8"] and "PAUSED" not in lines[0])
+    pane.type("z")
+    pane.until_text("FROZEN")
+    netns.call(peers.connect)
+    lines = pane.until(lambda lines: "FROZEN" in lines[0] and " 0 changes since" not in lines[0])
+    assert lines[1].split() == ["(LISTEN", "1)", "ESTAB", "8"]
+    pane.type("3")
+    lines = pane.until_text("by local, lowest first")
+    assert len(rows(lines)) == 8
+    pane.type("z")
+    pane.until(lambda lines: lines[1].split() == ["(LISTEN", "1)", "ESTAB", "10"] and "FROZEN" not in lines[0])
+
+
+def test_help_and_scrolling(watch: Watch, peers: Peers, netns: Netns) -> None:
+    for _ in range(20):
+        netns.call(peers.connect)
+    pane = watch("-n")
+    pane.type("?")
+    pane.until_text("reverse the order")
+    pane.type("x")
+    pane.until_text("1-19 of 46")
+    pane.type("NPage")
+    pane.until_text("20-38 of 46")
+    pane.type("Down")
+    pane.until_text("21-39 of 46")
+    pane.type("End")
+    pane.until_text("28-46 of 46")
+    pane.type("PPage", "Up")
+    pane.until_text("8-26 of 46")
+    pane.type("Home")
+    pane.until_text("1-19 of 46")
+
+
+def test_resize(watch: Watch, peers: Peers) -> None:
+    pane = watch("-an")
+    for columns, lines in ((200, 50), (40, 10), (10, 3), (1, 1), (80, 24)):
+        pane.resize(columns, lines)
+        size = f"{columns}x{lines}"
+        pane.until(
+            lambda _lines, size=size: pane("display-message", "-p", "#{pane_width}x#{pane_height}").strip() == size
+        )
+        if columns >= 80:
+            shown = pane.until(lambda shown, lines=lines: len(shown) > lines - 1 and "? help" in shown[lines - 1])
+            assert shown[lines - 1].rstrip().endswith(("of 7", "of 7 →"))
+    pane.type("q")
+    assert pane.ended() == 0
+
+
+# --------------------------------------------------------------------------------------------------------------- colour
+
+
+@pytest.mark.parametrize(
+    ("arguments", "no_color", "colored"),
+    [((), "", True), ((), "1", False), (("--color", "always"), "1", True), (("--color", "never"), "", False)],
+)
+def test_color(watch: Watch, peers: Peers, arguments: tuple[str, ...], no_color: str, colored: bool) -> None:
+    environment = {"TERM": "screen-256color", "COLORTERM": "", "NO_COLOR": no_color}
+    pane = watch("-n", *arguments, env=environment)
+    peers.space.call(peers.connect)
+    pane.until(lambda lines: any(line.startswith("+ ESTAB") for line in lines))
+    text = "\n".join(pane.screen(attributes=True))
+    assert ("\x1b[38;5;" in text or "\x1b[1m\x1b[38;5;" in text) is colored
+    assert "+ ESTAB" in text
+
+
+# ---------------------------------------------------------------------------------------------------------------- exits
+
+
+@pytest.mark.parametrize("key", ["q", "C-c", "C-\\"])
+def test_keys_that_end_it(watch: Watch, peers: Peers, key: str) -> None:
+    pane = watch()
+    pane.type(key)
+    assert pane.ended() == 0
+    assert pane.restored()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_signals_that_end_it(watch: Watch, peers: Peers, number: signal.Signals) -> None:
+    pane = watch()
+    os.kill(pane.pid(), number)
+    assert pane.ended() == 0
+    assert pane.restored()
+
+
+def test_an_end_in_the_middle_of_a_prompt(watch: Watch, peers: Peers) -> None:
+    pane = watch()
+    pane.type("/")
+    pane.text("sport")
+    pane.until_text("filter: sport")
+    pane.type("C-c")
+    assert pane.ended() == 0
+    assert pane.restored()
+
+
+def test_time_and_count_end_it(watch: Watch, peers: Peers) -> None:
+    for arguments in (("--duration", "300ms"), ("--count", "2", "--interval", "100ms")):
+        pane = watch(*arguments)
+        assert pane.ended() == 0
+        assert pane.restored()
+
+
+def test_an_exception_is_seen_on_the_ordinary_screen(netns: Netns, tmp_path: Path, peers: Peers) -> None:
+    program = tmp_path / "broken.py"
+    program.write_text(
+        "from sstrace import cli\n"
+        "from sstrace.driver import watch\n"
+        "def broken(self, key):\n    raise RuntimeError('made for the test')\n"
+        "watch._Watch._key = broken\n"
+        "raise SystemExit(cli.main(['--watch']))\n"
+    )
+    pane = Tmux(tmp_path, [*netns.prefix, sys.executable, str(program)], env={"PYTHONPATH": str(ROOT)})
+    try:
+        pane.until_text("Local Address:Port")
+        pane.type("x")
+        assert pane.ended() == 1
+        assert pane.restored()
+        pane.until_text("RuntimeError: made for the test")
+    finally:
+        pane.close()
+
+
+def test_suspended_and_continued(netns: Netns, tmp_path: Path, peers: Peers) -> None:
+    """Ctrl-Z gives the terminal back to the shell; fg takes it again."""
+    pane = Tmux(tmp_path, ["bash", "--norc", "-i"], env={"PS1": "prompt> ", "PATH": os.environ["PATH"]})
+    try:
+        pane.until_text("prompt>")
+        pane.text(f"stty -g >{tmp_path}/before; {' '.join(netns.prefix)} {sys.executable} -m sstrace --watch")
+        pane.type("Enter")
+        pane.until_text("ESTAB")
+        pane.type("C-z")
+        pane.until_text("Stopped")
+        pane.text(f"stty -g >{tmp_path}/after; echo stopped ok")
+        pane.type("Enter")
+        pane.until(lambda lines: "stopped ok" in lines)
+        assert pane.restored()
+        pane.text("fg")
+        pane.type("Enter")
+        pane.until_text("ESTAB 6")
+        pane.type("q")
+        pane.until(lambda lines: not any("ESTAB" in line for line in lines))
+        pane.text(f"stty -g >{tmp_path}/after; echo ended ok")
+        pane.type("Enter")
+        pane.until(lambda lines: "ended ok" in lines)
+        assert pane.restored()
+    finally:
+        pane.close()
+
+
+def in_pty(netns: Netns, *arguments: str) -> tuple[int, int]:
+    """The watcher on a terminal of which the test holds the other end: (process id, descriptor)."""
+    words = [*netns.prefix, sys.executable, "-m", "sstrace", "--watch", *arguments]
+    pid, master = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        os.execvpe(words[0], words, {**os.environ, "TERM": "xterm"})
+    return pid, master
+
+
+def reaped(pid: int, seconds: float = 30) -> int:
+    """Wait for the end of a child; its exit code."""
+    watcher = os.pidfd_open(pid)
+    try:
+        if not select.select([watcher], [], [], seconds)[0]:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise AssertionError("it did not end")
+    finally:
+        os.close(watcher)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def shown(master: int, text: bytes, seconds: float = 30) -> None:
+    """Read the terminal's other end until this has come."""
+    data = b""
+    while text not in data:
+        assert select.select([master], [], [], seconds)[0], f"never came; what came: {data!r}"
+        try:
+            data += os.read(master, 65536)
+        except OSError as error:
+            raise AssertionError(f"the terminal was given up ({error}) after {data!r}") from None
+
+
+def test_closed_terminal(netns: Netns, peers: Peers) -> None:
+    pid, master = in_pty(netns)
+    shown(master, b"Local Address")
+    os.close(master)
+    assert reaped(pid) == 0
+
+
+def test_terminal_that_takes_nothing(netns: Netns, peers: Peers) -> None:
+    """Its output is stopped, as on a stalled connection: the watcher still traces, and still ends when told to."""
+    pid, master = in_pty(netns, "-a", "--interval", "10ms")
+    slave = -1
+    try:
+        shown(master, b"Local Address")
+        slave = os.open(f"/proc/{pid}/fd/0", os.O_RDWR | os.O_NOCTTY)
+        termios.tcflow(slave, termios.TCOOFF)
+        netns.call(peers.connect)
+        os.kill(pid, signal.SIGTERM)
+        assert reaped(pid) == 0
+    finally:
+        os.close(master)
+        if slave >= 0:
+            os.close(slave)
+
+
+# ------------------------------------------------------------------------------------------------- refusals, beforehand
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), b"needs a terminal"),
+        (("--json",), b"leave --watch away"),
+        (("-u",), b"use --snapshot"),
+        (("--from", "live"), b"leave --from live away"),
+        (("--from", "x.ndjson"), b"--replay"),
+    ],
+)
+def test_refusals_are_one_sentence(sstrace: Program, arguments: tuple[str, ...], words: bytes) -> None:
+    done = sstrace("--watch", *arguments)
+    assert done.returncode == 255
+    assert done.stdout == b""
+    assert done.stderr.startswith(b"sstrace: --watch ")
+    assert done.stderr.count(b"\n") == 1
+    assert words in done.stderr
+
+
+def test_a_wrong_filter_is_told_before_the_screen_is_taken(netns: Netns, tmp_path: Path) -> None:
+    words = [*netns.prefix, sys.executable, "-m", "sstrace", "--watch", "src", "nonsense..here"]
+    pane = Tmux(tmp_path, words)
+    try:
+        assert pane.ended() == 1
+        assert any("prefix is expected" in line for line in pane.screen())
+        assert pane.restored()
+    finally:
+        pane.close()
