@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -42,6 +42,9 @@ from sstrace.sources.openfiles import worth_walking
 from sstrace.sources.proc import ProcFiles, owners
 from sstrace.wire import inet_columns, inet_diag
 from sstrace.wire.netlink import Batch
+
+if TYPE_CHECKING:
+    from sstrace.sources.sk_storage import StorageMaps
 
 __all__ = ["Elsewhere", "Sink", "TcpSource", "run", "screen_width"]
 
@@ -167,6 +170,7 @@ def _decoders() -> Decoders:
         tcp_info.decode_mptcp_info,
         tcp_info.decode_sctp_info,
         tcp_info.decode_ulp,
+        inet_diag.decode_storage,
     )
 
 
@@ -216,10 +220,14 @@ class _Snapshot:
         self._match: Callable[[Any], bool] | None = None
         self._bytecode = b""
         self._killer: Diag | None = None
+        self._storage: StorageMaps | None = None
+        self._storage_fds: Sequence[int] = ()
         self._context: Context
 
     def run(self) -> int:
         command, show = self._command, self._show
+        if self._selection.bpf_map_ids:
+            self._storage_fds = self._storage_library().descriptors(self._selection.bpf_map_ids)
         if self._holders is None and (show.processes or show.threads or show.contexts):
             self._holders = self._scan_holders()
         if self._selection.summary:
@@ -246,6 +254,7 @@ class _Snapshot:
             owners=self._holders,
             aside=self._output.write,
             warn=_warn,
+            storage_text=self._storage_text,
         )
         self._sink = self._make_sink()
         if self._selection.events:
@@ -425,7 +434,18 @@ class _Snapshot:
                 )
 
     def _storage_maps(self) -> Sequence[int] | None:
-        return None
+        """Descriptors of the sk-storage maps to ask for: none for every map, None for no map."""
+        return self._storage_fds if self._show.bpf_maps else None
+
+    def _storage_library(self) -> "StorageMaps":
+        if self._storage is None:
+            from sstrace.sources.sk_storage import StorageMaps
+
+            self._storage = StorageMaps()
+        return self._storage
+
+    def _storage_text(self, number: int, value: bytes) -> str | None:
+        return self._storage_library().text(number, value, oneline=self._show.oneline)
 
     def _wants_attributes(self, table: Table) -> bool:
         """Whether anything but addresses and queues will be looked at."""

@@ -103,6 +103,7 @@ def _decoders() -> Decoders:
         tcp_info.decode_mptcp_info,
         tcp_info.decode_sctp_info,
         tcp_info.decode_ulp,
+        inet_diag.decode_storage,
     )
 
 

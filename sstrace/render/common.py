@@ -60,6 +60,7 @@ class Decoders(msgspec.Struct, frozen=True):
     mptcp_info: Callable[[bytes], Any]
     sctp_info: Callable[[bytes], Any]
     ulp: Callable[[bytes], Any]
+    storage: Callable[[bytes], Sequence[tuple[int, bytes]]]
 
 
 def text(data: bytes) -> str:
@@ -265,6 +266,7 @@ class Context:
         owners: Owners | None = None,
         aside: Callable[[bytes], object] = lambda _: None,
         warn: Callable[[str], object] = lambda _: None,
+        storage_text: Callable[[int, bytes], str | None] = lambda _, __: None,
     ) -> None:
         self.show = show
         self.dialect = dialect
@@ -274,6 +276,8 @@ class Context:
         self.owners: Mapping[int, Sequence[Owner]] = owners or {}
         self.aside = aside
         self.warn = warn
+        self.storage_text = storage_text
+        """Map id and value of BPF socket storage → its text; ``None`` when nothing can be said."""
         self.addresses = Addresses(names.host if show.resolve else None)
         self.protocol: str | None = None
         """ss's service protocol: set by the raw, udp and tcp tables, inherited by those that follow."""

@@ -119,8 +119,11 @@ class InetCells:
             parts.append(self._cgroup)
         if show.inet_sockopt:
             parts.append(self._sockopt)
-        parts.append(self._block)
-        self._parts = parts if len(parts) > 1 or show.memory or show.info else []
+        if show.memory or show.info:
+            parts.append(self._block)
+        if show.bpf_maps:
+            parts.append(self._storage)
+        self._parts = parts
         self._users = context.users if show.processes or show.threads or show.contexts else None
 
     def begin(self, table: Table) -> None:
@@ -262,6 +265,17 @@ class InetCells:
             from sstrace.render import info  # only now: most snapshots have no use for it
 
             out += info.block(socket, socket.extras, protocol, self._context)
+        return out
+
+    def _storage(self, socket: InetSocket) -> str:
+        if socket.extras is None or socket.extras.storage is None:
+            return ""
+        oneline = self._context.show.oneline
+        out = ""
+        for number, value in self._context.decoders.storage(socket.extras.storage):
+            said = self._context.storage_text(number, value)
+            if said is not None:
+                out += f" map_id:{number}{said}" if oneline else f"\n\tmap_id:{number} [\n{said}\n\t]"
         return out
 
     def _from_proc(self, socket: InetSocket) -> str:

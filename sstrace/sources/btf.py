@@ -9,7 +9,7 @@ import sys
 
 from sstrace.errors import FeatureError
 
-__all__ = ["VMLINUX", "Btf"]
+__all__ = ["VMLINUX", "Btf", "open_libbpf"]
 
 VMLINUX = "/sys/kernel/btf/vmlinux"
 
@@ -33,11 +33,12 @@ class _Type(ctypes.Structure):
     _fields_ = (("name_off", ctypes.c_uint32), ("info", ctypes.c_uint32), ("size_or_type", ctypes.c_uint32))
 
 
-def _open_libbpf() -> ctypes.CDLL:
+def open_libbpf(*, use_errno: bool = False) -> ctypes.CDLL:
+    """The libbpf that bcc brings; ``use_errno`` for who asks for errno after a call. Raises FeatureError."""
     # Debian 12+ has libbpf.so.1, Ubuntu 22.04 and Debian 11 libbpf.so.0; the BTF calls used here are in both.
     for name in ("libbpf.so.1", "libbpf.so.0"):
         try:
-            return ctypes.CDLL(name)
+            return ctypes.CDLL(name, use_errno=use_errno)
         except OSError:
             continue
     raise FeatureError("libbpf is not installed: it comes with bcc (Debian: apt install python3-bpfcc)")
@@ -47,7 +48,7 @@ class Btf:
     """A parsed BTF blob; a context manager, since libbpf holds some megabytes for it."""
 
     def __init__(self, path: str = VMLINUX) -> None:
-        lib = _open_libbpf()
+        lib = open_libbpf()
         lib.btf__parse.restype = ctypes.c_void_p
         lib.btf__parse.argtypes = (ctypes.c_char_p, ctypes.c_void_p)
         lib.btf__free.argtypes = (ctypes.c_void_p,)

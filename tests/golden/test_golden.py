@@ -46,6 +46,7 @@ def decoders() -> Decoders:
         tcp_info.decode_mptcp_info,
         tcp_info.decode_sctp_info,
         tcp_info.decode_ulp,
+        inet_diag.decode_storage,
     )
 
 

@@ -1,5 +1,6 @@
 """The small texts of a row, and the rules about them that a dump through ss does not reach."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,7 +39,8 @@ from sstrace.render.tipc import TipcCells
 from sstrace.render.unix import UnixCells, major_minor
 from sstrace.render.vsock import VsockCells
 from sstrace.render.xdp import XdpCells
-from sstrace.wire import tcp_info
+from sstrace.wire import inet_diag, tcp_info
+from sstrace.wire.netlink import attribute
 from sstrace.wire.proc_net import SockStat
 
 
@@ -91,6 +93,7 @@ def context(
             tcp_info.decode_mptcp_info,
             tcp_info.decode_sctp_info,
             tcp_info.decode_ulp,
+            inet_diag.decode_storage,
         ),
         owners=owners,
         warn=said.append,
@@ -297,6 +300,18 @@ def test_the_info_block_opens_even_for_nothing_but_not_for_udp() -> None:
     assert cells(tcp(table=Table.UDP), info=True)[8] == ""
     assert cells(tcp(table=Table.UDP, extras=Extras(skmem=(1,) * 7)), memory=True)[8].startswith("\n\t skmem:(r1,")
     assert cells(tcp(extras=Extras(meminfo=(1, 2, 3, 4))), memory=True)[8] == "\n\t mem:(r1,w2,f3,t4)"
+
+
+def test_socket_storage_stands_last() -> None:
+    blob = attribute(1, attribute(2, (7).to_bytes(4, sys.byteorder)) + attribute(3, b"\1\2"))
+    blob += attribute(1, attribute(2, (8).to_bytes(4, sys.byteorder)) + attribute(3, b""))
+    row = tcp(extras=Extras(storage=blob))
+    for oneline, text in ((False, "\n\t\n\tmap_id:7 [\n\t\t{1,2}\n\t]"), (True, " map_id:7\t\t{1,2}")):
+        shared = context((7, 1), info=True, bpf_maps=True, oneline=oneline)
+        shared.storage_text = lambda number, value: f"\t\t{{{value[0]},{value[1]}}}" if number == 7 else None
+        maker = InetCells(shared)
+        maker.begin(Table.TCP)
+        assert maker.cells(row)[9] == text
 
 
 def test_rows_of_proc() -> None:
