@@ -33,6 +33,8 @@ __all__ = ["Past", "PastRows", "run"]
 _SLACK_NS = 1_000_000_000
 """Lines are nearly in the order of time; none is later than this behind its place."""
 
+_ABOVE = 1 << 17
+
 _LISTEN = int(State.LISTEN)
 _STARTS = (b'{"type":"checkpoint"', b'{"type":"meta"')
 
@@ -59,7 +61,7 @@ class Past:
         """Read from ``offset`` up to the moment."""
         clock = Clock()
         fresh: dict[int, recording.Seen | recording.State] | None = None
-        due = 0
+        due = checked = 0
         limit = -1
         for item in reader.runs(offset):
             if isinstance(item, Meta):
@@ -83,7 +85,7 @@ class Past:
                 if line.mono_ns > limit or (until.seq is not None and line.seq > until.seq):
                     continue
                 kind = type(line)
-                if due and kind is not Seen:
+                if due and (kind is not Seen or line.seq != checked):
                     self.rows.update(fresh or {})  # a checkpoint that is not whole
                     fresh, due = None, 0
                 if kind is recording.State:
@@ -105,7 +107,7 @@ class Past:
                 elif isinstance(line, Checkpoint):
                     if clock.learn(line):
                         limit = until.limit(clock)
-                    fresh, due, self.hole = {}, line.rows, line.unwritten
+                    fresh, due, checked, self.hole = {}, line.rows, line.seq, line.unwritten
                     if not due:
                         self.rows, fresh, self.whole = {}, None, True
                 elif isinstance(line, Gap):
@@ -237,9 +239,11 @@ def _start(source: Recording, until: Until) -> int:
 
     goal = until.at_ns if until.seq is None else until.seq
     for offset in source.before(source.seek(goal, time_of), _STARTS):
-        at = time_of(source.line_at(offset))
+        line = source.line_at(offset)
+        at = time_of(line)
         if at is not None and at <= goal:
-            return offset
+            # Lines that came out of order may stand a little above the checkpoint that they belong behind.
+            return offset if recording.meta(line) is not None else source.line_start(max(offset - _ABOVE, 0))
     return 0
 
 

@@ -1,14 +1,14 @@
 """Writing a recording: a file that is whole lines up to the last flush, whatever happens; compressed by its name.
 
-``.gz`` and ``.zst`` are compressed as they are written and ended with a flush point every time, so that a reader of a
-file that was cut off gets everything up to there.
+``.gz`` and ``.zst`` are compressed as they are written, each write by itself, so that a reader of a file that was cut
+off, or that has a hole, gets everything else.
 """
 
 import contextlib
 import os
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from sstrace.errors import FeatureError, SstraceError
 
@@ -18,47 +18,20 @@ _SUFFIXES = (".gz", ".zst")
 _FORMATS = (".ndjson", ".jsonl", ".json", ".log")
 
 
-class _Compressor(Protocol):
-    def run(self, data: bytes, *, last: bool) -> bytes:
-        """Compressed bytes that can be read back up to here."""
-        ...
-
-
-class _Plain:
-    def run(self, data: bytes, *, last: bool) -> bytes:
-        return data
-
-
-class _Gzip:
-    def __init__(self) -> None:
+def _compressor(path: str) -> Callable[[bytes | bytearray], bytes]:
+    """What makes a piece of the file out of lines: each piece is a whole gzip member or zstd frame."""
+    if path.endswith(".gz"):
         # Level 1: the writer runs beside the event path, and these lines shrink to a tenth at any level.
-        self._stream = zlib.compressobj(1, zlib.DEFLATED, 31)
-
-    def run(self, data: bytes, *, last: bool) -> bytes:
-        return self._stream.compress(data) + self._stream.flush(zlib.Z_FINISH if last else zlib.Z_SYNC_FLUSH)
-
-
-class _Zstd:
-    def __init__(self) -> None:
+        return lambda data: zlib.compress(data, 1, wbits=31)
+    if path.endswith(".zst"):
         try:
             import zstandard
         except ImportError:
             raise FeatureError(
                 "a recording whose name ends in .zst needs the Python package zstandard: install it, or use .gz"
             ) from None
-        self._stream = zstandard.ZstdCompressor(level=1).compressobj()
-        self._block = zstandard.COMPRESSOBJ_FLUSH_BLOCK
-        self._end = zstandard.COMPRESSOBJ_FLUSH_FINISH
-
-    def run(self, data: bytes, *, last: bool) -> bytes:
-        done: bytes = self._stream.compress(data) + self._stream.flush(self._end if last else self._block)
-        return done
-
-
-def _compressor(path: str) -> _Compressor:
-    if path.endswith(".gz"):
-        return _Gzip()
-    return _Zstd() if path.endswith(".zst") else _Plain()
+        return zstandard.ZstdCompressor(level=1).compress
+    return bytes
 
 
 class RecordFile:
@@ -68,33 +41,30 @@ class RecordFile:
         """Make the file, or empty it. Raises SstraceError, and FeatureError where .zst cannot be written."""
         self.path = path
         self.size = 0
-        self._compressor = _compressor(path)
+        self._compress = _compressor(path)
         try:
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "a name has no NUL in it"
             raise SstraceError(f"cannot record to {path}: {reason}") from None
 
-    def write(self, data: bytes | bytearray, *, last: bool = False) -> None:
+    def write(self, data: bytes | bytearray) -> None:
         """Append whole lines. An OSError leaves the file as it was before the call, ready for another try."""
-        done = memoryview(self._compressor.run(bytes(data), last=last))
-        count = len(done)
+        piece = memoryview(self._compress(data))
+        count = len(piece)
         try:
-            while done:
-                done = done[os.write(self._fd, done) :]
+            while piece:
+                piece = piece[os.write(self._fd, piece) :]
         except OSError:
             with contextlib.suppress(OSError):  # a pipe or a device cannot be cut
                 os.ftruncate(self._fd, self.size)
                 os.lseek(self._fd, self.size, os.SEEK_SET)
-            self._compressor = _compressor(self.path)  # a new member, as gzip and zstd allow
             raise
         self.size += count
 
     def close(self) -> None:
-        """End the file; what cannot be written any more is left out."""
+        """End the file."""
         if self._fd >= 0:
-            with contextlib.suppress(OSError):
-                self.write(b"", last=True)
             os.close(self._fd)
             self._fd = -1
 

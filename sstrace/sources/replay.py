@@ -226,6 +226,13 @@ class Recording:
                 yield 0
             end = begin
 
+    def line_start(self, offset: int) -> int:
+        """Where the first line begins that does so at ``offset`` or behind it, within 1 MiB; else ``offset``."""
+        if not offset:
+            return 0
+        found = os.pread(self._fd, _LONGEST, offset - 1).find(b"\n")
+        return offset + found if found >= 0 else offset
+
     def line_at(self, offset: int) -> bytes:
         """The line that begins there, up to 1 MiB of it."""
         line = b""

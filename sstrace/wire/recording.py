@@ -37,6 +37,8 @@ __all__ = [
 ]
 
 _SCHEMA = "sstrace/1"
+_WINDOW = 1000
+"""Lines that are held back, to put those that come later before them."""
 _LONGEST = 1 << 20
 """No line is longer: a row with a thousand holders has 60 KB."""
 
@@ -279,7 +281,8 @@ class LineReader:
         self._rest = b""
         self._skipping = False
         self._foreign = False
-        self._held: Run | None = None
+        self._held: list[Run] = []
+        self._waiting = 0
         self._emitted = -1
         self._rows_due = 0
 
@@ -315,13 +318,13 @@ class LineReader:
         try:
             lines: list[Line] = _decoder.decode_lines(data)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            yield from self._pieces(*self._one_by_one(data))
+            yield from self._special(*self._one_by_one(data))
             return
         if not lines:
             return
         if self._rows_due or not _SPECIAL.isdisjoint(map(type, lines)):
             texts = [text for text in data.split(b"\n") if text and not text.isspace()]
-            yield from self._pieces(lines, texts)
+            yield from self._special(lines, texts)
         else:
             yield from self._ordered(lines, data)  # type: ignore[arg-type]  # facts, all of them
 
@@ -341,6 +344,21 @@ class LineReader:
                 else:
                     self.faults.bad += 1
         return lines, texts
+
+    def _special(self, lines: list[Line], texts: list[bytes]) -> Iterator[Meta | Run]:
+        """Lines with first lines or checkpoints among them, or around bad ones."""
+        facts = [line for line in lines if not isinstance(line, Meta)]
+        keys = list(map(_order, facts))
+        if len(facts) < len(lines) or keys == sorted(keys):
+            yield from self._pieces(lines, texts)
+            return
+        facts.sort(key=_order)
+        for line in facts:
+            if isinstance(line, Checkpoint):
+                self._rows_due = line.rows
+            else:
+                self._rows_due = max(self._rows_due - 1, 0) if isinstance(line, Seen) else 0
+        yield from self._ordered(facts, None)
 
     def _pieces(self, lines: list[Line], texts: list[bytes]) -> Iterator[Meta | Run]:
         """Runs of ordinary lines, with their texts; in between, checkpoints and first lines."""
@@ -381,7 +399,7 @@ class LineReader:
             yield line
 
     def _ordered(self, lines: list[Fact], raw: bytes | None) -> Iterator[Meta | Run]:
-        """Hold the newest run back until the next one shows whether it begins where this one ends."""
+        """Hold the newest lines back: the next ones may belong before them."""
         if self._foreign:
             self.faults.foreign += len(lines)
             return
@@ -390,35 +408,35 @@ class LineReader:
             lines.sort(key=_order)
             raw = None
         held = self._held
-        if held is not None and lines[0].seq < held.lines[-1].seq:
-            count = len(held.lines)
-            lines = sorted([*held.lines, *lines], key=_order)
-            raw = None
-            self._held = Run(lines[:count])
-            lines = lines[count:]
-        yield from self._release()
-        if lines[0].seq < self._emitted:
-            count = len(lines)
-            lines = [line for line in lines if line.seq >= self._emitted]
-            self.faults.late += count - len(lines)
-            raw = None
-        if lines:
-            self._held = Run(lines, raw)
+        if held and lines[0].seq < held[-1].lines[-1].seq:
+            mixed = [line for run in held for line in run.lines]
+            mixed += lines
+            mixed.sort(key=_order)
+            ready = max(len(mixed) - _WINDOW, 0)
+            held[:] = [Run(mixed[:ready]), Run(mixed[ready:])] if ready else [Run(mixed)]
+            self._waiting = len(mixed)
+        else:
+            held.append(Run(lines, raw))
+            self._waiting += len(lines)
+        while self._waiting - len(held[0].lines) >= _WINDOW:
+            yield from self._emit(held.pop(0))
 
     def _release(self) -> Iterator[Meta | Run]:
-        held, self._held = self._held, None
-        if held is None:
-            return
-        last = held.lines[-1]
-        if last.seq < self._emitted or held.lines[0].seq < self._emitted:
-            lines = [line for line in held.lines if line.seq >= self._emitted]
-            self.faults.late += len(held.lines) - len(lines)
+        held, self._held = self._held, []
+        for run in held:
+            yield from self._emit(run)
+
+    def _emit(self, run: Run) -> Iterator[Meta | Run]:
+        self._waiting -= len(run.lines)
+        if run.lines[0].seq < self._emitted:
+            lines = [line for line in run.lines if line.seq >= self._emitted]
+            self.faults.late += len(run.lines) - len(lines)
             if not lines:
                 return
-            held = Run(lines)
-        self._emitted = last.seq
-        self.faults.used += len(held.lines)
-        yield held
+            run = Run(lines)
+        self._emitted = run.lines[-1].seq
+        self.faults.used += len(run.lines)
+        yield run
 
 
 _SPECIAL = {Meta, Checkpoint}
