@@ -1,16 +1,17 @@
-"""From changes to lines on stdout: what a trace and a replay share, so that both print the same."""
+"""From changes to lines: what a trace and a replay share, so that both print the same."""
 
-import os
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from sstrace.driver.output import Outlet, cgroup_text, outlets
+from sstrace.driver.stop import Stopped
 from sstrace.driver.telling import Told
 from sstrace.model import Extras, InetSocket, Lost, Names, Table
 from sstrace.query.command import Command, Selection, selects_transition
 from sstrace.query.match import predicate
-from sstrace.render.events import EventWriter, MetaLine
-from sstrace.render.trace import HEADER, TraceText
+from sstrace.render.events import MetaLine
+from sstrace.render.writers import TextWriter, Writer
 from sstrace.table import Resync, Row, Transition
 
 if TYPE_CHECKING:  # a replay needs no BPF
@@ -21,7 +22,8 @@ __all__ = ["Printer", "cgroup_text", "socket_of"]
 
 class Printer:
     """Selects and writes. ``command`` must have been resolved; ``offset_ns``: CLOCK_REALTIME minus CLOCK_MONOTONIC;
-    ``refresh`` is called for each row about to be shown, to bring its owners up to date.
+    ``refresh`` is called for each row about to be shown, to bring its owners up to date. A full queue is waited for
+    until ``stopped``.
     """
 
     def __init__(
@@ -30,17 +32,17 @@ class Printer:
         names: Names,
         offset_ns: int,
         refresh: Callable[[Row, int], None] | None = None,
+        stopped: Stopped | None = None,
     ) -> None:
         self._selection: Selection = command.selection
         self._refresh = refresh
-        self.json = command.own.json
+        self.outlets: list[Outlet] = outlets(
+            command.own, names, offset_ns, stopped or Stopped(), header=command.show.header
+        )
+        """Where lines go. One whose reader has gone leaves the list; the last one raises BrokenPipeError instead."""
+        self.json = any(not isinstance(outlet.writer, TextWriter) for outlet in self.outlets)
         self._most = command.own.count
         self._shown = 0
-        self._out = bytearray()
-        self._text: list[str] = []
-        self._header = command.show.header
-        self.writer = EventWriter(offset_ns, cgroup_text(names), names.ifname)
-        self._lines = TraceText(offset_ns)
         self._held_ns: int | None = None
         expression = command.selection.filter
         self._matches = predicate(expression, names, lambda _: self._held_ns) if expression is not None else None
@@ -50,21 +52,31 @@ class Printer:
         """Whether --count lines are out."""
         return self._most is not None and self._shown >= self._most
 
+    @property
+    def writer(self) -> Writer:
+        """What numbers the lines (of the first way out)."""
+        return self.outlets[0].writer
+
+    @property
+    def unread(self) -> bool:
+        """Whether nobody reads any more, anywhere."""
+        return all(outlet.transport.gone() for outlet in self.outlets)
+
     def move(self, offset_ns: int) -> None:
         """The clocks stand otherwise to each other from here on."""
-        self.writer.offset_ns = offset_ns
-        self._lines.offset_ns = offset_ns
+        for outlet in self.outlets:
+            outlet.writer.offset_ns = offset_ns
 
     def begin(self, meta: MetaLine | None, rows: Iterable[Row] = (), at_ns: int = 0) -> None:
         """The first lines: what this is, and in NDJSON the baseline."""
-        if self.json:
+        for outlet in self.outlets:
             if meta is not None:
-                self.writer.meta(meta, self._out)
+                outlet.meta(meta)
+            else:
+                outlet.titles()
+        if self.json:
             for row in rows:
                 self.seen(row, at_ns)
-        elif self._header:
-            self._text.append(HEADER)
-            self._header = False
         self.flush()
 
     def take(self, changes: "Iterable[Change | Told]") -> None:
@@ -87,64 +99,58 @@ class Printer:
         """A transition, if it is selected."""
         if self.full or not self._selects(change):
             return
-        self._shown += 1
         if self._refresh is not None:
             self._refresh(change.row, change.at_ns)
-        if self.json:
-            self.writer.state(change, self._out)
-        else:
-            self._text.append(self._lines.state(change))
-        if len(self._out) > 1 << 20 or len(self._text) > 8192:
-            self.flush()
+        taken = False
+        for outlet in self.outlets:
+            taken = outlet.state(change) or taken
+        self._shown += taken
 
     def gap(self, cpu: int, count: int, after_ns: int, before_ns: int) -> None:
         """A loss."""
-        if self.json:
-            self.writer.gap(cpu, count, after_ns, before_ns, self._out)
-        else:
-            self._text.append(self._lines.gap(cpu, count, after_ns, before_ns))
+        for outlet in self.outlets:
+            outlet.gap(cpu, count, after_ns, before_ns)
 
     def dropped(self, at_ns: int, count: int, reason: str) -> None:
         """Of a recording: lines that were not written."""
-        if self.json:
-            self.writer.dropped(at_ns, count, reason, self._out)
-        else:
-            self._text.append(self._lines.hole(at_ns, count))
+        for outlet in self.outlets:
+            outlet.missing(at_ns, count, reason)
 
     def resync(self, at_ns: int, counts: tuple[int, int, int]) -> None:
         """A repair: added, removed, changed; its rows follow, ``gone`` and ``seen``."""
-        if self.json:
-            self.writer.resync(at_ns, counts, self._out)
-        else:
-            self._text.append(self._lines.resync(at_ns, counts))
+        for outlet in self.outlets:
+            outlet.resync(at_ns, counts)
 
     def seen(self, row: Row, at_ns: int) -> None:
         """A row of the baseline or of a repair, if it is selected: a line of NDJSON."""
         if self.json and self._selects_row(row):
-            self.writer.seen(row, at_ns, self._out)
+            for outlet in self.outlets:
+                outlet.seen(row, at_ns)
 
     def gone(self, row: Row, at_ns: int) -> None:
         """A row whose end was lost, if it is selected: a line of NDJSON."""
         if self.json and self._selects_row(row):
-            self.writer.gone(row.id, row.state, at_ns, self._out)
+            self.ended(row.id, row.state, at_ns)
 
     def ended(self, row_id: int, state: int, at_ns: int) -> None:
         """The same where nothing is selected away, so that the row need not be known."""
-        if self.json:
-            self.writer.gone(row_id, state, at_ns, self._out)
+        for outlet in self.outlets:
+            outlet.gone(row_id, state, at_ns)
 
     def hole(self, rows: Iterable[Row], at_ns: int, unwritten: int) -> None:
         """Of a recording: lines that could not be written, and the table behind them."""
-        if self.json:
-            self.writer.checkpoint([row for row in rows if self._selects_row(row)], at_ns, unwritten, self._out)
-        else:
-            self._text.append(self._lines.hole(at_ns, unwritten))
+        selected = [row for row in rows if self._selects_row(row)] if self.json else []
+        for outlet in self.outlets:
+            outlet.checkpoint(selected, at_ns, unwritten)
 
     def whole(self, lines: bytes) -> None:
-        """Lines that are written already."""
-        self._out += lines
-        if len(self._out) > 1 << 20:
-            self.flush()
+        """Lines that are written already, in the native schema; only where ``verbatim``."""
+        self.outlets[0].whole(lines)
+
+    @property
+    def verbatim(self) -> bool:
+        """Whether lines of the native schema may be handed on as they are: there is one way out, and it takes them."""
+        return len(self.outlets) == 1 and self.outlets[0].verbatim
 
     def _selects(self, change: Transition) -> bool:
         row, selection = change.row, self._selection
@@ -166,16 +172,29 @@ class Printer:
         )
 
     def flush(self) -> None:
-        """Write whole lines. Raises BrokenPipeError when nobody reads any more."""
-        if self._text:
-            self._out += ("\n".join(self._text) + "\n").encode(errors="backslashreplace")
-            self._text.clear()
-        view = memoryview(self._out)
-        done = 0
-        while done < len(view):
-            done += os.write(1, view[done:])
-        view.release()
-        self._out.clear()
+        """Hand whole lines over. Raises BrokenPipeError when nobody reads any more, anywhere."""
+        for outlet in list(self.outlets):
+            try:
+                outlet.flush()
+            except BrokenPipeError:
+                outlet.abandon()
+                if len(self.outlets) == 1:
+                    raise
+                self.outlets.remove(outlet)
+
+    def reopen(self) -> None:
+        """Begin the files anew (SIGHUP)."""
+        for outlet in self.outlets:
+            outlet.reopen()
+
+    def close(self) -> None:
+        """The last lines. A reader who is slow has two seconds for them."""
+        for outlet in self.outlets:
+            outlet.end()
+
+    def summary(self) -> list[str]:
+        """What did not reach its reader, a sentence each."""
+        return [text for outlet in self.outlets if (text := outlet.summary()) is not None]
 
 
 def socket_of(row: Row) -> InetSocket:
@@ -199,13 +218,3 @@ def socket_of(row: Row) -> InetSocket:
 @lru_cache(4096)
 def _extras(cgroup: int | None, v6only: bool | None) -> Extras | None:
     return None if cgroup is None and v6only is None else Extras(cgroup_id=cgroup, v6only=v6only)
-
-
-def cgroup_text(names: Names) -> Callable[[int], str | None]:
-    """Cgroup id → path, None if unknown."""
-
-    def path(cgroup_id: int) -> str | None:
-        found = names.cgroup_path(cgroup_id)
-        return None if found is None else found.decode(errors="replace")
-
-    return path

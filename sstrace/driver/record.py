@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from sstrace import __version__
-from sstrace.driver.printer import cgroup_text
+from sstrace.driver.output import cgroup_text
 from sstrace.driver.telling import Telling, Told
 from sstrace.driver.tracer import Change, Tracer
 from sstrace.errors import SstraceError

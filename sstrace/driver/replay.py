@@ -91,11 +91,25 @@ def run(command: Command, env: Mapping[str, str]) -> int:
                 if failure is not None:
                     complain(str(failure))
                 failure = error
+    _finish(replay.printer, stopped)
     if failure is not None:
         if not usable:
             raise failure
         complain(str(failure))
     return 0
+
+
+def _finish(printer: Printer, stopped: Stopped) -> None:
+    """Wait for whoever reads: nothing else happens here that could not wait."""
+    printer.flush()
+    for outlet in printer.outlets:
+        transport = outlet.transport
+        while transport.queued and transport.stuck is None and not stopped.now:
+            transport.wait(_NAP_S)
+            transport.pump()
+    printer.close()
+    for sentence in printer.summary():
+        complain(sentence)
 
 
 class _Replay:
@@ -105,7 +119,7 @@ class _Replay:
         self._between = own.between
         self._speed = own.speed or 0.0
         self._stopped = stopped
-        self.printer = Printer(command, names, 0)
+        self.printer = Printer(command, names, 0, stopped=stopped)
         self._everything = (
             selection.filter is None
             and selection.touch == selection.from_states == selection.to_states == ALL_STATES
@@ -113,9 +127,7 @@ class _Replay:
             and bool(selection.families >> AF_INET & 1 and selection.families >> AF_INET6 & 1)
             and own.between is None
         )
-        self._copies = (
-            own.json and own.schema in (None, "native") and self._everything and own.count is None and not self._speed
-        )
+        self._copies = self.printer.verbatim and self._everything and own.count is None and not self._speed
         if not own.json:
             self.printer.begin(None)
         self._clock = Clock()
@@ -123,7 +135,7 @@ class _Replay:
         self._last: Meta | None = None
         self._news = True
         """Whether the next checkpoint tells what nobody has been told yet."""
-        self._due = 0
+        self._due = self._checked = 0
         self._hole: list[Row] | None = None
         """Rows of a checkpoint before which lines could not be written."""
         self._unwritten = 0
@@ -198,6 +210,7 @@ class _Replay:
                 if self._stopped.now:
                     return
             if type(line) is State:
+                self._due = 0
                 self._state(line)
                 if self.printer.full:
                     return
@@ -266,10 +279,12 @@ class _Replay:
         printer = self.printer
         if isinstance(line, Checkpoint):
             self._tick(line)
-            self._due = line.rows
+            self._due, self._checked = line.rows, line.seq
             self._hole = [] if line.unwritten else None
             self._unwritten = line.unwritten
         elif isinstance(line, Seen):
+            if line.seq != self._checked:
+                self._due = 0
             row = self._row(line)
             if row is not None:
                 self._rows[line.id] = row

@@ -6,7 +6,7 @@ from types import FrameType
 
 from sstrace.errors import SstraceError
 
-__all__ = ["Stopped", "touch"]
+__all__ = ["Asked", "Stopped", "touch"]
 
 
 class Stopped:
@@ -19,6 +19,30 @@ class Stopped:
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self.now = True
+
+
+class Asked(Stopped):
+    """Stopped, and what else a running trace is asked by signals: SIGHUP to begin its files anew, or, where it writes
+    none, to stop, as everything on a terminal that is closed; SIGUSR1 to say how it is going.
+    """
+
+    def __init__(self, *, files: bool) -> None:
+        super().__init__()
+        self._files = files
+        self.reopen = False
+        self.statistics = False
+        if files or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup(1) wants it ignored
+            signal.signal(signal.SIGHUP, self._hang_up)
+        signal.signal(signal.SIGUSR1, self._count)
+
+    def _hang_up(self, _number: int, _frame: FrameType | None) -> None:
+        if self._files:
+            self.reopen = True
+        else:
+            self.now = True
+
+    def _count(self, _number: int, _frame: FrameType | None) -> None:
+        self.statistics = True
 
 
 def touch(path: str) -> None:

@@ -1,14 +1,18 @@
-"""``sstrace``: one line per event until Ctrl-C, the time is over, or so many lines are out."""
+"""``sstrace``: one line per event until Ctrl-C, the time is over, or so many lines are out.
+
+Signals: SIGINT and SIGTERM end it after a whole line, with status 0; SIGHUP begins --output anew, or ends it where
+there is none; SIGUSR1 says on stderr how it is going.
+"""
 
 import os
-import select
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 from sstrace.driver.printer import Printer
 from sstrace.driver.record import Recorder, clock_offset, describe
-from sstrace.driver.stop import Stopped, touch
+from sstrace.driver.stop import Asked, touch
 from sstrace.driver.telling import Telling, Told
 from sstrace.driver.tracer import Change, Tracer
 from sstrace.query import options
@@ -23,18 +27,23 @@ _TICK_S = 0.05
 
 def run(command: Command, env: Mapping[str, str]) -> int:
     """Trace; the exit code. A summary goes to stderr at the end."""
-    stopped = Stopped()
+    stopped = Asked(files=command.own.output is not None)
     names = SystemNames(env)
     command = options.resolve(command, names)
     tracer = Tracer(env, poll_ns=command.own.poll_ns)
     for limit in tracer.limits:
         print(f"sstrace: {limit}", file=sys.stderr)
     recorder: Recorder | None = None
+    trace: Printer | None = None
     try:
+        trace = Printer(command, names, clock_offset(), tracer.refresh_owners, stopped)
+        attend = _Attendance(stopped, tracer, trace)
+        for outlet in trace.outlets:
+            outlet.idle = attend
         tracer.start()
         now, offset = time.monotonic_ns(), clock_offset()
+        trace.move(offset)
         meta = describe(tracer.netns, names, now, offset)
-        trace = Printer(command, names, offset, tracer.refresh_owners)
         if command.own.record is not None:
             recorder = Recorder(
                 command.own.record, tracer, names, rotate=command.own.rotate_bytes, keep=command.own.keep
@@ -43,11 +52,9 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         if command.own.ready_file is not None:
             touch(command.own.ready_file)
         trace.begin(meta, tracer.table, now)
-        tell = _telling(command, tracer, recorder, now)
+        tell = _telling(trace, tracer, recorder, now)
         end = time.monotonic_ns() + command.own.duration_ns if command.own.duration_ns is not None else None
-        reader = select.poll()
-        reader.register(1, 0)  # only what is always reported: POLLERR once a pipe has no reader
-        while not stopped.now and not trace.full and not reader.poll(0):
+        while not stopped.now and not trace.full and not trace.unread:
             left = _TICK_S
             if end is not None:
                 left = min(left, (end - time.monotonic_ns()) / 1e9)
@@ -55,9 +62,11 @@ def run(command: Command, env: Mapping[str, str]) -> int:
                     break
             trace.take(tell(tracer.poll(left)))
             trace.flush()
+            attend()
         if not trace.full:
             trace.take(tell(tracer.settle()))
             trace.flush()
+        trace.close()
     except BrokenPipeError:
         # The reader has gone (head, less): a quiet end. stdout must not be flushed into the closed pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -65,30 +74,54 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         tracer.close()
         if recorder is not None:
             recorder.close()
-    _summary(tracer, recorder)
+    _summary(tracer, recorder, trace)
     return 0
 
 
+class _Attendance:
+    """Does between two batches what signals have asked for."""
+
+    def __init__(self, asked: Asked, tracer: Tracer, trace: Printer) -> None:
+        self._asked = asked
+        self._tracer = tracer
+        self._trace = trace
+
+    def __call__(self) -> None:
+        asked = self._asked
+        if asked.reopen:
+            asked.reopen = False
+            self._trace.reopen()
+        if asked.statistics:
+            asked.statistics = False
+            tracer = self._tracer
+            _say(
+                f"{tracer.events} events, {tracer.lost} lost, {tracer.late} late, {tracer.sweeps} sweeps, "
+                f"{len(tracer.table)} sockets; " + "; ".join(outlet.statistics() for outlet in self._trace.outlets)
+            )
+
+
 def _telling(
-    command: Command, tracer: Tracer, recorder: Recorder | None, now_ns: int
+    trace: Printer, tracer: Tracer, recorder: Recorder | None, now_ns: int
 ) -> Callable[[Iterable[Change]], Iterable[Change | Told]]:
     """What changes go through on their way to the printer."""
     if recorder is not None:
         return recorder.through
-    if not command.own.json:
+    if not trace.json:
         return iter
     telling = Telling(tracer.table)
     telling.begin(now_ns)
     return telling.through
 
 
-def _summary(tracer: Tracer, recorder: Recorder | None) -> None:
-    text = f"sstrace: {tracer.events} events, {tracer.lost} lost, {tracer.late} late"
+def _summary(tracer: Tracer, recorder: Recorder | None, trace: Printer | None) -> None:
+    text = f"{tracer.events} events, {tracer.lost} lost, {tracer.late} late"
     if tracer.sweeps > 1:
         text += f", {tracer.sweeps - 1} resyncs"
     if recorder is not None:
         text += f"; {recorder.summary()}"
-    try:
-        print(text, file=sys.stderr)
-    except OSError:
-        return
+    _say("; ".join([text, *(trace.summary() if trace is not None else ())]))
+
+
+def _say(sentence: str) -> None:
+    with suppress(OSError):
+        os.write(2, f"sstrace: {sentence}\n".encode(errors="surrogateescape"))

@@ -1,0 +1,379 @@
+"""Where event lines go: stdout, --output FILE, --sink NAME. Between the table and each of them stands a bounded queue,
+so that whoever reads slowly, or has stopped, costs the tracer memory up to a limit and nothing else.
+
+When a queue is full, --on-full decides:
+
+* ``block`` (the default, as everybody expects of a pipe): wait for the reader. Events then wait in the kernel's
+  buffers; what does not fit there is lost, counted, told in a ``gap`` line, and the table is repaired. Nothing is
+  missing without a word.
+* ``drop``: go on. Lines are not made until the reader has caught up by half; then a ``dropped`` line says how many
+  are missing. The table and the metrics stay whole.
+
+A file on a full disk is another matter: waiting would end nothing, so lines are dropped, whatever --on-full says,
+until writing works again.
+"""
+
+import os
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from typing import Protocol
+
+import msgspec
+
+from sstrace import __version__
+from sstrace.driver.stop import Stopped
+from sstrace.errors import SstraceError, UsageError
+from sstrace.model import Names
+from sstrace.query.command import Own
+from sstrace.render.events import EventWriter, MetaLine, timestamp
+from sstrace.render.writers import JournalWriter, SyslogWriter, TextWriter, Writer
+from sstrace.sources.stream import Stream, open_output
+from sstrace.table import Row, Transition
+
+__all__ = ["SINKS", "Outlet", "Transport", "cgroup_text", "outlets"]
+
+SINKS = ("stdout", "journald", "syslog[:PATH]", "otlp[:URL]")
+"""What --sink takes."""
+
+_MOST_QUEUED = 32 << 20
+"""Bytes that a queue may hold: ten seconds of 7,000 events a second."""
+_CHUNK = 1 << 18
+_GRACE_S = 2.0
+"""At the end, for a reader who takes nothing any more."""
+
+
+class Transport(Protocol):
+    """What carries bytes: sources.stream, sources.datagrams, sources.otlp."""
+
+    queued: int
+    sent: int
+    stuck: str | None
+
+    def gone(self) -> bool:
+        """Whether nobody reads any more."""
+        ...
+
+    def put(self, data: bytes | bytearray) -> None:
+        """Send or queue."""
+        ...
+
+    def pump(self) -> None:
+        """Send of the queue what can be sent now."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Until more can be sent, at most so long."""
+        ...
+
+    def drain(self, seconds: float) -> int:
+        """Send the queue, for at most so long; how many lines are left."""
+        ...
+
+    def close(self) -> None:
+        """Let go."""
+        ...
+
+
+class Outlet:
+    """One way out: a format, a transport, and what happens when the queue between them is full."""
+
+    def __init__(
+        self,
+        name: str,
+        writer: Writer,
+        transport: Transport,
+        stopped: Stopped,
+        *,
+        drop: bool,
+        separate: bool = False,
+        path: str | None = None,
+    ) -> None:
+        """``separate``: the transport takes lines one by one. ``path``: the file to open anew on SIGHUP."""
+        self.name = name
+        self.writer = writer
+        self.transport = transport
+        self._stopped = stopped
+        self._drop = drop
+        self._separate = separate
+        self._patient = isinstance(transport, Stream)
+        self._path = path
+        self._meta: MetaLine | None = None
+        self._out = bytearray()
+        self._closed = False
+        """Lines are not made now: the queue is full."""
+        self._skipped = 0
+        self._skipped_ns = 0
+        self._reason = "slow-reader"
+        self._was_stuck: str | None = None
+        self.idle: Callable[[], None] | None = None
+        """Called while waiting for the reader."""
+        self.lines = 0
+        """Handed to the transport."""
+        self.dropped = 0
+        """Not made, or not taken in the end."""
+
+    @property
+    def queued(self) -> int:
+        """Bytes that wait."""
+        return self.transport.queued + len(self._out)
+
+    # Lines.
+
+    def meta(self, line: MetaLine) -> None:
+        """The first line."""
+        self._meta = line
+        self.writer.meta(line, self._out)
+        self._after()
+
+    def titles(self) -> None:
+        """Of text: the first line, where there is no meta line."""
+        if isinstance(self.writer, TextWriter):
+            self.writer.begin(self._out)
+
+    @property
+    def verbatim(self) -> bool:
+        """Whether lines of the native schema may be handed on as they are."""
+        return type(self.writer) is EventWriter and not self._separate
+
+    def state(self, change: Transition) -> bool:
+        """A transition; whether it was taken."""
+        if self._closed and not self._opens(change.at_ns):
+            return False
+        self.writer.state(change, self._out)
+        if self._separate or len(self._out) > _CHUNK:
+            self._after()
+        return True
+
+    def seen(self, row: Row, at_ns: int) -> None:
+        """A row."""
+        if not self._closed or self._opens(at_ns):
+            self.writer.seen(row, at_ns, self._out)
+            self._after()
+
+    def gone(self, row_id: int, state: int, at_ns: int) -> None:
+        """The end of a row whose end was lost."""
+        if not self._closed or self._opens(at_ns):
+            self.writer.gone(row_id, state, at_ns, self._out)
+            self._after()
+
+    def gap(self, cpu: int, count: int, after_ns: int, before_ns: int) -> None:
+        """A loss."""
+        if not self._closed or self._opens(before_ns):
+            self.writer.gap(cpu, count, after_ns, before_ns, self._out)
+            self._after()
+
+    def resync(self, at_ns: int, counts: tuple[int, int, int]) -> None:
+        """A repair."""
+        if not self._closed or self._opens(at_ns):
+            self.writer.resync(at_ns, counts, self._out)
+            self._after()
+
+    def missing(self, at_ns: int, count: int, reason: str) -> None:
+        """Of a recording: lines that it lacks."""
+        self.writer.dropped(at_ns, count, reason, self._out)
+        self._after()
+
+    def checkpoint(self, rows: Collection[Row], at_ns: int, unwritten: int) -> None:
+        """Of a recording: lines that could not be written, and the table behind them."""
+        self.writer.checkpoint(rows, at_ns, unwritten, self._out)
+        self._after()
+
+    def whole(self, lines: bytes) -> None:
+        """Lines that are written already."""
+        self._out += lines
+        if len(self._out) > _CHUNK:
+            self.flush()
+
+    # The queue.
+
+    def _opens(self, at_ns: int) -> bool:
+        """Count a line that is not made; False, unless the queue has room again."""
+        if self.transport.queued * 2 <= _MOST_QUEUED and self.transport.stuck is None:
+            self._open()
+            return True
+        self._skipped += 1
+        self._skipped_ns = at_ns
+        self.writer.skip()
+        return False
+
+    def _open(self) -> None:
+        self._closed = False
+        if self._skipped:
+            self.dropped += self._skipped
+            self.writer.dropped(self._skipped_ns, self._skipped, self._reason, self._out)
+            self._skipped = 0
+            if self._separate:
+                self._hand_over()
+
+    def _after(self) -> None:
+        """A line has been made."""
+        if self._separate:
+            self._hand_over()
+            if self.transport.queued > _MOST_QUEUED:
+                self._limit()
+        elif len(self._out) > _CHUNK:
+            self.flush()
+
+    def _hand_over(self) -> None:
+        if self._out:
+            self.lines += 1 if self._separate else self._out.count(b"\n")
+            self.transport.put(self._out)
+            self._out.clear()
+
+    def flush(self) -> None:
+        """Hand over what there is, and see how the queue stands. Raises BrokenPipeError when nobody reads any more."""
+        self._hand_over()
+        transport = self.transport
+        if transport.queued or transport.stuck is not None:
+            transport.pump()
+            if transport.queued > _MOST_QUEUED:
+                self._limit()
+        if self._closed and transport.queued * 2 <= _MOST_QUEUED and transport.stuck is None:
+            self._open()
+        if transport.stuck != self._was_stuck:
+            self._tell()
+
+    def _limit(self) -> None:
+        """The queue is full."""
+        transport = self.transport
+        while not self._drop and transport.stuck is None and transport.queued > _MOST_QUEUED and not self._stopped.now:
+            transport.wait(0.05)
+            if self.idle is not None:
+                self.idle()
+            transport.pump()
+        if transport.queued > _MOST_QUEUED:
+            self._closed = True
+            self._reason = "slow-reader" if transport.stuck is None else "disk-full"
+
+    def _tell(self) -> None:
+        stuck, was = self.transport.stuck, self._was_stuck
+        self._was_stuck = stuck
+        if stuck is not None and was is None:
+            _say(f"cannot write to {self.name}: {stuck}: tracing goes on, lines are kept while there is room for them")
+        elif stuck is None:
+            _say(
+                f"writing to {self.name} works again" + (f": {self.dropped} lines are missing" if self.dropped else "")
+            )
+
+    def reopen(self) -> None:
+        """SIGHUP: go on in a new file of the same name; in NDJSON it begins as the first one did."""
+        if self._path is None or not isinstance(self.transport, Stream):
+            return
+        self._hand_over()
+        self.transport.pump()
+        try:
+            fd = open_output(self._path)
+        except SstraceError as error:
+            _say(f"{error}: lines go on into the file that was open")
+            return
+        self.transport.replace(fd)
+        if self._meta is not None and isinstance(self.writer, EventWriter):
+            now = time.monotonic_ns()
+            ts = timestamp(now + self.writer.offset_ns)
+            self.writer.meta(msgspec.structs.replace(self._meta, ts=ts, mono_ns=now), self._out)
+
+    def end(self) -> None:
+        """The last lines. A reader who is slow (a pager) is waited for, unless we were told to stop; a daemon, or
+        anybody after that, has two seconds from the last sign of life. What is left then is counted.
+        """
+        transport = self.transport
+        with suppress(BrokenPipeError):
+            if self._skipped:
+                self._open()
+            self._hand_over()
+            sent, since = transport.sent, time.monotonic()
+            while left := transport.drain(0.05):
+                if transport.sent != sent or (self._patient and not self._stopped.now and transport.stuck is None):
+                    sent, since = transport.sent, time.monotonic()
+                elif time.monotonic() - since > _GRACE_S:
+                    self.dropped += left
+                    break
+        self.dropped += self._skipped
+        self._skipped = 0
+        transport.close()
+
+    def abandon(self) -> None:
+        """Nobody reads any more: let go."""
+        self._out.clear()
+        self.transport.close()
+
+    def summary(self) -> str | None:
+        """What went wrong; None for nothing."""
+        lost = self.dropped + int(getattr(self.transport, "lost", 0))
+        return f"{lost} lines did not reach {self.name}" if lost else None
+
+    def statistics(self) -> str:
+        """For SIGUSR1."""
+        text = f"{self.name}: {self.lines} lines, {self.transport.sent} bytes, {self.queued} bytes queued"
+        lost = self.dropped + self._skipped + int(getattr(self.transport, "lost", 0))
+        return text + (f", {lost} lines dropped" if lost else "")
+
+
+def outlets(own: Own, names: Names, offset_ns: int, stopped: Stopped, *, header: bool) -> list[Outlet]:
+    """Every way out that a command line names; stdout where it names none. Raises SstraceError."""
+    drop = own.on_full == "drop"
+    made: list[Outlet] = []
+
+    def writer() -> Writer:
+        if not own.json:
+            return TextWriter(offset_ns, header=header)
+        return _writer(own, names, offset_ns)
+
+    if own.output is not None:
+        stream = Stream(open_output(own.output), owned=True)
+        made.append(Outlet(own.output, writer(), stream, stopped, drop=drop, path=own.output))
+    for sink in own.sink or (() if made else ("stdout",)):
+        kind, _, where = sink.partition(":")
+        if kind == "stdout" and not where:
+            made.append(Outlet("stdout", writer(), Stream(1), stopped, drop=drop))
+        elif kind == "journald" and not where:
+            from sstrace.sources.datagrams import JOURNAL, Datagrams
+
+            journal = Datagrams(JOURNAL, "journal", memory_files=True)
+            lines = JournalWriter(offset_ns, cgroup_text(names), names.ifname)
+            made.append(Outlet("journald", lines, journal, stopped, drop=drop, separate=True))
+        elif kind == "syslog":
+            from sstrace.sources.datagrams import SYSLOG, Datagrams
+
+            daemon = Datagrams(where or SYSLOG, "syslog daemon")
+            inner = writer() if own.json else TextWriter(offset_ns, header=False)
+            messages = SyslogWriter(inner, os.uname().nodename, os.getpid())
+            made.append(Outlet("syslog", messages, daemon, stopped, drop=drop, separate=True))
+        elif kind == "otlp":
+            from sstrace.render.otel import OtelWriter
+            from sstrace.sources.otlp import Otlp
+
+            records = OtelWriter(offset_ns, cgroup_text(names), names.ifname)
+            made.append(Outlet("otlp", records, Otlp(where or None, __version__), stopped, drop=drop))
+        else:
+            raise UsageError(f"sstrace: --sink {sink}: it is one of {', '.join(SINKS)}")
+    return made
+
+
+def _writer(own: Own, names: Names, offset_ns: int) -> EventWriter:
+    cgroup = cgroup_text(names)
+    if own.schema == "ecs":
+        from sstrace.render.ecs import EcsWriter
+
+        return EcsWriter(offset_ns, cgroup, names.ifname)
+    if own.schema == "otel":
+        from sstrace.render.otel import OtelWriter
+
+        return OtelWriter(offset_ns, cgroup, names.ifname)
+    return EventWriter(offset_ns, cgroup, names.ifname)
+
+
+def cgroup_text(names: Names) -> Callable[[int], str | None]:
+    """Cgroup id → path, None if unknown."""
+
+    def path(cgroup_id: int) -> str | None:
+        found = names.cgroup_path(cgroup_id)
+        return None if found is None else found.decode(errors="replace")
+
+    return path
+
+
+def _say(sentence: str) -> None:
+    with suppress(OSError):
+        os.write(2, f"sstrace: {sentence}\n".encode(errors="surrogateescape"))

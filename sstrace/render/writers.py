@@ -1,0 +1,293 @@
+"""What every outlet of event lines is written by: one interface, for NDJSON, text, and the log daemons' formats.
+
+``EventWriter`` and its children (NDJSON) have this interface already. A line goes into ``out`` whole; what a format has
+no line for leaves ``out`` as it is.
+"""
+
+import errno as _errno
+from collections.abc import Callable, Collection
+from typing import Protocol
+
+from sstrace.render.events import (
+    DroppedLine,
+    EventLine,
+    EventWriter,
+    GapLine,
+    MetaLine,
+    OwnerLine,
+    ResyncLine,
+    RowView,
+    StateLine,
+    TransitionView,
+    timestamp,
+)
+from sstrace.render.outcome import outcome
+from sstrace.render.trace import HEADER, TraceText
+
+__all__ = ["JournalWriter", "SyslogWriter", "TextWriter", "Writer", "brief"]
+
+_WARNING, _INFO = 4, 6
+"""Severities of syslog(3)."""
+_DAEMON = 3 << 3
+"""Facility of syslog(3)."""
+
+
+class Writer(Protocol):
+    """Appends lines to a buffer."""
+
+    seq: int
+    offset_ns: int
+    """CLOCK_REALTIME minus CLOCK_MONOTONIC; may be set when the clocks have moved against each other."""
+
+    def meta(self, line: MetaLine, out: bytearray) -> None:
+        """The first line."""
+        ...
+
+    def state(self, change: TransitionView, out: bytearray) -> None:
+        """A transition."""
+        ...
+
+    def seen(self, row: RowView, at_ns: int, out: bytearray) -> None:
+        """A row of the baseline or of a repair."""
+        ...
+
+    def gone(self, row_id: int, state: int, at_ns: int, out: bytearray) -> None:
+        """The end of a row whose end was lost."""
+        ...
+
+    def gap(self, cpu: int, count: int, after_ns: int, before_ns: int, out: bytearray) -> None:
+        """A loss."""
+        ...
+
+    def resync(self, at_ns: int, counts: tuple[int, int, int], out: bytearray) -> None:
+        """A repair: rows added, removed, changed."""
+        ...
+
+    def dropped(self, at_ns: int, count: int, reason: str, out: bytearray) -> None:
+        """Lines that are missing here."""
+        ...
+
+    def checkpoint(self, rows: Collection[RowView], at_ns: int, unwritten: int, out: bytearray) -> None:
+        """The table behind lines that could not be written."""
+        ...
+
+    def skip(self, count: int = 1) -> None:
+        """Pass over the numbers of lines that will not be written."""
+        ...
+
+
+class TextWriter:
+    """Lines for people (render.trace). ``header``: column titles first."""
+
+    def __init__(self, offset_ns: int, *, header: bool) -> None:
+        self._lines = TraceText(offset_ns)
+        self._header = header
+        self.seq = 0
+
+    @property
+    def offset_ns(self) -> int:
+        """As in Writer."""
+        return self._lines.offset_ns
+
+    @offset_ns.setter
+    def offset_ns(self, offset_ns: int) -> None:
+        self._lines.offset_ns = offset_ns
+
+    def begin(self, out: bytearray) -> None:
+        """Column titles, once."""
+        if self._header:
+            self._put(HEADER, out)
+            self._header = False
+
+    def meta(self, line: MetaLine, out: bytearray) -> None:
+        """Of text: the titles."""
+        self.begin(out)
+
+    def state(self, change: TransitionView, out: bytearray) -> None:
+        """A transition."""
+        self._put(self._lines.state(change), out)
+
+    def seen(self, row: RowView, at_ns: int, out: bytearray) -> None:
+        """No line."""
+
+    def gone(self, row_id: int, state: int, at_ns: int, out: bytearray) -> None:
+        """No line."""
+
+    def gap(self, cpu: int, count: int, after_ns: int, before_ns: int, out: bytearray) -> None:
+        """A loss."""
+        self._put(self._lines.gap(cpu, count, after_ns, before_ns), out)
+
+    def resync(self, at_ns: int, counts: tuple[int, int, int], out: bytearray) -> None:
+        """A repair."""
+        self._put(self._lines.resync(at_ns, counts), out)
+
+    def dropped(self, at_ns: int, count: int, reason: str, out: bytearray) -> None:
+        """Lines that are missing here."""
+        self._put(f"{self._lines.time(at_ns)} {count} lines are missing here: {_REASONS.get(reason, reason)}", out)
+
+    def checkpoint(self, rows: Collection[RowView], at_ns: int, unwritten: int, out: bytearray) -> None:
+        """Of the hole alone."""
+        self._put(self._lines.hole(at_ns, unwritten), out)
+
+    def skip(self, count: int = 1) -> None:
+        """Text has no numbers."""
+
+    @staticmethod
+    def _put(text: str, out: bytearray) -> None:
+        out += text.encode(errors="backslashreplace")
+        out += b"\n"
+
+
+_REASONS = {"slow-reader": "the reader was slower than the events", "disk-full": "the disk was full"}
+
+
+def brief(line: StateLine | GapLine | ResyncLine | DroppedLine) -> str:
+    """A line of the native schema in a few words, for logs that keep time and fields apart from the message."""
+    if isinstance(line, GapLine):
+        return f"{line.count} events of CPU {line.cpu} were lost"
+    if isinstance(line, ResyncLine):
+        return f"table compared with the kernel: {line.added} added, {line.removed} removed, {line.changed} corrected"
+    if isinstance(line, DroppedLine):
+        return f"{line.count} lines are missing here: {_REASONS.get(line.reason, line.reason)}"
+    text = f"{_endpoint(line.family, line.src, line.sport)} {line.old} -> {line.new}"
+    if line.dport:
+        text += f" {_endpoint(line.family, line.dst, line.dport)}"
+    if line.owners:
+        text += f" {','.join(_owner(owner) for owner in line.owners)}"
+    if line.cause is not None:
+        text += f" [{line.cause}{f' {_errno.errorcode.get(line.err, line.err)}' if line.err else ''}]"
+    return text
+
+
+def _endpoint(family: str, address: str, port: int) -> str:
+    return f"[{address}]:{port or '*'}" if family == "inet6" else f"{address}:{port or '*'}"
+
+
+def _owner(owner: OwnerLine) -> str:
+    return f"{owner.comm}/{owner.pid}" + (f"/{owner.fd}" if owner.fd is not None else "")
+
+
+def _severity(change: TransitionView) -> int:
+    return _WARNING if outcome(change.old, change.new, change.cause) == "failure" else _INFO
+
+
+class JournalWriter(EventWriter):
+    """Messages for systemd's journal in its native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL): MESSAGE, PRIORITY,
+    and every key of the native schema as SSTRACE_KEY. Transitions, losses and repairs; no baseline.
+    """
+
+    def state(self, change: TransitionView, out: bytearray) -> None:
+        """A transition."""
+        self._message(self.state_line(change), _severity(change), out)
+
+    def seen(self, row: RowView, at_ns: int, out: bytearray) -> None:
+        """No message."""
+        self.seq += 1
+
+    def gone(self, row_id: int, state: int, at_ns: int, out: bytearray) -> None:
+        """No message."""
+        self.seq += 1
+
+    def checkpoint(self, rows: Collection[RowView], at_ns: int, unwritten: int, out: bytearray) -> None:
+        """No message."""
+
+    def _put(self, line: EventLine, out: bytearray) -> None:
+        if isinstance(line, GapLine | ResyncLine | DroppedLine):
+            self._message(line, _INFO if isinstance(line, ResyncLine) else _WARNING, out)
+
+    @staticmethod
+    def _message(line: StateLine | GapLine | ResyncLine | DroppedLine, severity: int, out: bytearray) -> None:
+        _field("MESSAGE", brief(line), out)
+        out += f"PRIORITY={severity}\nSYSLOG_IDENTIFIER=sstrace\nSSTRACE_TYPE={line.__struct_config__.tag}\n".encode()
+        for name, key in zip(line.__struct_fields__, line.__struct_encode_fields__, strict=True):
+            value = getattr(line, name)
+            if value is None or value is False:
+                continue
+            key = f"SSTRACE_{key.upper()}"  # noqa: PLW2901
+            if isinstance(value, list):
+                for owner in value:
+                    _field("SSTRACE_OWNER", _owner(owner), out)
+            else:
+                _field(key, "1" if value is True else str(value), out)
+
+
+def _field(key: str, value: str, out: bytearray) -> None:
+    data = value.encode(errors="replace")
+    if b"\n" in data:
+        out += key.encode() + b"\n" + len(data).to_bytes(8, "little") + data + b"\n"
+    else:
+        out += key.encode() + b"=" + data + b"\n"
+
+
+class SyslogWriter:
+    """Messages of RFC 5424 around the lines of another writer, facility daemon: the line is the MSG, its type the
+    MSGID. No structured data: who wants fields takes NDJSON as the MSG.
+    """
+
+    def __init__(self, inner: Writer, host: str, pid: int) -> None:
+        self._inner = inner
+        name = "".join(letter for letter in host if "!" <= letter <= "~")[:255] or "-"
+        self._head = f" {name} sstrace {pid} "
+
+    @property
+    def seq(self) -> int:
+        """As in Writer."""
+        return self._inner.seq
+
+    @seq.setter
+    def seq(self, seq: int) -> None:
+        self._inner.seq = seq
+
+    @property
+    def offset_ns(self) -> int:
+        """As in Writer."""
+        return self._inner.offset_ns
+
+    @offset_ns.setter
+    def offset_ns(self, offset_ns: int) -> None:
+        self._inner.offset_ns = offset_ns
+
+    def meta(self, line: MetaLine, out: bytearray) -> None:
+        """The first line."""
+        if not isinstance(self._inner, TextWriter):
+            self._wrap(_INFO, "meta", line.mono_ns, out, lambda body: self._inner.meta(line, body))
+
+    def state(self, change: TransitionView, out: bytearray) -> None:
+        """A transition."""
+        self._wrap(_severity(change), "state", change.at_ns, out, lambda body: self._inner.state(change, body))
+
+    def seen(self, row: RowView, at_ns: int, out: bytearray) -> None:
+        """A row."""
+        self._wrap(_INFO, "seen", at_ns, out, lambda body: self._inner.seen(row, at_ns, body))
+
+    def gone(self, row_id: int, state: int, at_ns: int, out: bytearray) -> None:
+        """The end of a row."""
+        self._wrap(_INFO, "gone", at_ns, out, lambda body: self._inner.gone(row_id, state, at_ns, body))
+
+    def gap(self, cpu: int, count: int, after_ns: int, before_ns: int, out: bytearray) -> None:
+        """A loss."""
+        self._wrap(_WARNING, "gap", before_ns, out, lambda body: self._inner.gap(cpu, count, after_ns, before_ns, body))
+
+    def resync(self, at_ns: int, counts: tuple[int, int, int], out: bytearray) -> None:
+        """A repair."""
+        self._wrap(_INFO, "resync", at_ns, out, lambda body: self._inner.resync(at_ns, counts, body))
+
+    def dropped(self, at_ns: int, count: int, reason: str, out: bytearray) -> None:
+        """Lines that are missing here."""
+        self._wrap(_WARNING, "dropped", at_ns, out, lambda body: self._inner.dropped(at_ns, count, reason, body))
+
+    def checkpoint(self, rows: Collection[RowView], at_ns: int, unwritten: int, out: bytearray) -> None:
+        """No message: it is several lines, and of recordings alone."""
+
+    def skip(self, count: int = 1) -> None:
+        """As in Writer."""
+        self._inner.skip(count)
+
+    def _wrap(self, severity: int, name: str, at_ns: int, out: bytearray, write: Callable[[bytearray], None]) -> None:
+        body = bytearray()
+        write(body)
+        if body:
+            # RFC 5424 has microseconds at most.
+            when = timestamp(at_ns + self._inner.offset_ns)[:-4] + "Z"
+            out += f"<{_DAEMON | severity}>1 {when}{self._head}{name} - ".encode()
+            out += body.rstrip(b"\n")
