@@ -1,0 +1,846 @@
+"""The trace of real sockets in a namespace of their own: every life as documented, once, in order, with its cause."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Netns, Program, unmet
+from tracing import (
+    CLIENT_OPEN,
+    SERVER_OPEN,
+    STRANGER,
+    Line,
+    Trace,
+    close_all,
+    connect,
+    connected,
+    disconnect,
+    keep,
+    listener,
+    lives,
+    path,
+    ports,
+    reach,
+    reset,
+    route_stranger,
+    send_syn,
+    sysctl,
+    wait,
+)
+
+from sstrace.model import State
+
+pytestmark = [pytest.mark.root, pytest.mark.bpf]
+
+Start = Callable[..., Trace]
+CLOSED_BY_US = ["FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT"]
+CLOSED_BY_PEER = ["CLOSE-WAIT", "LAST-ACK", "UNCONN:fin-by-peer"]
+
+
+@pytest.fixture
+def trace(sstrace: Program, netns: Netns, tmp_path: Path) -> Iterator[Start]:
+    """Start a trace in the namespace; whatever still runs at the end is stopped."""
+    started: list[Trace] = []
+
+    def start(*arguments: str, json_lines: bool = True) -> Trace:
+        directory = tmp_path / str(len(started))
+        directory.mkdir()
+        started.append(Trace(sstrace, netns, directory, *arguments, json_lines=json_lines))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.wait()
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """No socket outlives its test."""
+    yield
+    close_all()
+
+
+def told(of: Trace) -> dict[tuple[int, int], list[Line]]:
+    """Stop a trace and give the lives it told of; nothing may be lost, late, or seen by a second sweep."""
+    assert of.stop() == 0
+    assert ", 0 lost, 0 late" in of.stderr
+    assert {line["type"] for line in of.lines} <= {"meta", "seen", "state"}
+    return lives(of.states)
+
+
+def assert_owned(lines: list[Line], fd: int, source: str) -> None:
+    """Every line names this process and descriptor."""
+    comm = Path("/proc/thread-self/comm").read_text().strip()
+    for line in lines:
+        (owner,) = line["owners"]
+        assert (owner["pid"], owner["fd"], line["owner_source"]) == (os.getpid(), fd, source), line
+    assert comm
+
+
+# -------------------------------------------------------------------------------------------------- orderly closes
+
+
+@pytest.mark.parametrize(("host", "to"), [("127.0.0.1", None), ("::1", None), ("::", "127.0.0.1")])
+def test_the_client_closes_first(trace: Start, netns: Netns, host: str, to: str | None) -> None:
+    def live() -> tuple[tuple[int, int], int, int]:
+        listens, client, server = connected(host, to)
+        names = ports(client), client.fileno(), listens.fileno()
+        client.shutdown(socket.SHUT_WR)
+        reach(server, State.CLOSE_WAIT)
+        server.close()
+        reach(client, State.CLOSE)
+        client.close()
+        listens.close()
+        return names
+
+    with trace() as running:
+        (sport, dport), client_fd, listener_fd = netns.call(live)
+        running.wait_for(sport=dport, dport=sport, new="UNCONN")
+        found = told(running)
+    assert found.keys() == {(sport, dport), (dport, sport), (dport, 0)}
+    assert path(found[sport, dport]) == [*CLIENT_OPEN, *CLOSED_BY_US]
+    assert path(found[dport, sport]) == [*SERVER_OPEN, *CLOSED_BY_PEER]
+    assert path(found[dport, 0]) == ["UNCONN", "LISTEN", "UNCONN:closed"]
+    assert_owned(found[sport, dport], client_fd, "connect")
+    assert_owned(found[dport, 0], listener_fd, "listen")
+    assert all(line["netns"] == netns.inode for line in found[sport, dport])
+    assert {line["role"] for line in found[sport, dport]} == {"client"}
+    assert {line["role"] for line in found[dport, sport]} == {"server"}
+
+
+def test_addresses_and_families(trace: Start, netns: Netns) -> None:
+    def live(host: str, to: str | None) -> tuple[int, int]:
+        _, client, server = connected(host, to)
+        names = ports(client)
+        reset(client)
+        reach(server, State.CLOSE)
+        return names
+
+    with trace() as running:
+        v4 = netns.call(live, "127.0.0.1", None)
+        v6 = netns.call(live, "::1", None)
+        mapped = netns.call(live, "::", "127.0.0.1")
+        running.wait_for(sport=mapped[1], dport=mapped[0], new="UNCONN")
+        found = told(running)
+
+    def ends(names: tuple[int, int]) -> set[tuple[str, str, str]]:
+        return {(line["family"], line["src"], line["dst"]) for line in found[names]}
+
+    assert ends(v4) == {("inet", "127.0.0.1", "127.0.0.1")}
+    assert ends(v6) == ends(v6[::-1]) == {("inet6", "::1", "::1")}
+    assert ends(mapped) == {("inet", "127.0.0.1", "127.0.0.1")}
+    # The accepted socket is the listener's kind; what was half open may still be called by the packet's family.
+    assert {line["family"] for line in found[mapped[::-1]][1:]} == {"inet6"}
+    assert {line["src"] for line in found[mapped[::-1]][1:]} == {"::ffff:127.0.0.1"}
+
+
+def test_the_server_closes_first(trace: Start, netns: Netns) -> None:
+    def live() -> tuple[int, int]:
+        _, client, server = connected()
+        names = ports(client)
+        server.shutdown(socket.SHUT_WR)
+        reach(client, State.CLOSE_WAIT)
+        client.close()
+        reach(server, State.CLOSE)
+        return names
+
+    with trace() as running:
+        sport, dport = netns.call(live)
+        running.wait_for(sport=sport, dport=dport, new="UNCONN")
+        found = told(running)
+    assert path(found[dport, sport]) == [*SERVER_OPEN, *CLOSED_BY_US]
+    assert path(found[sport, dport]) == [*CLIENT_OPEN, *CLOSED_BY_PEER]
+    assert_owned(found[sport, dport][:3], found[sport, dport][0]["owners"][0]["fd"], "connect")
+
+
+def test_an_orphan_in_fin_wait_2_becomes_time_wait(trace: Start, netns: Netns) -> None:
+    def live() -> tuple[socket.socket, tuple[int, int]]:
+        _, client, server = connected()
+        names = ports(client)
+        client.close()
+        reach(server, State.CLOSE_WAIT)
+        return server, names
+
+    with trace() as running:
+        server, (sport, dport) = netns.call(live)
+        running.wait_for(sport=sport, dport=dport, new="FIN-WAIT-2")
+        server.close()
+        end = running.wait_for(sport=sport, dport=dport, new="TIME-WAIT")
+        found = told(running)
+    assert path(found[sport, dport]) == [*CLIENT_OPEN, *CLOSED_BY_US]
+    assert "ino" not in end
+    assert end["owners"][0]["pid"] == os.getpid()
+
+
+def test_an_orphan_in_fin_wait_2_that_is_written_to(trace: Start, netns: Netns) -> None:
+    def live() -> tuple[socket.socket, tuple[int, int]]:
+        _, client, server = connected()
+        names = ports(client)
+        client.close()
+        reach(server, State.CLOSE_WAIT)
+        return server, names
+
+    with trace() as running:
+        server, (sport, dport) = netns.call(live)
+        running.wait_for(sport=sport, dport=dport, new="FIN-WAIT-2")
+        server.send(b"too late")
+        reach(server, State.CLOSE)
+        server.close()
+        running.wait_for(sport=dport, dport=sport, new="UNCONN")
+        found = told(running)
+    assert path(found[sport, dport]) == [*CLIENT_OPEN, "FIN-WAIT-1", "FIN-WAIT-2", "UNCONN:reset-sent"]
+    assert path(found[dport, sport]) == [*SERVER_OPEN, "CLOSE-WAIT", "UNCONN:reset-received"]
+
+
+# ---------------------------------------------------------------------------------------------------------- resets
+
+
+def test_linger_of_nought(trace: Start, netns: Netns) -> None:
+    def live() -> tuple[int, int]:
+        _, client, server = connected()
+        names = ports(client)
+        reset(client)
+        reach(server, State.CLOSE)
+        return names
+
+    with trace() as running:
+        sport, dport = netns.call(live)
+        running.wait_for(sport=dport, dport=sport, new="UNCONN")
+        found = told(running)
+    assert path(found[sport, dport]) == [*CLIENT_OPEN, "UNCONN:linger"]
+    assert path(found[dport, sport]) == [*SERVER_OPEN, "UNCONN:reset-received"]
+    assert found[dport, sport][-1]["err"] == 104
+    assert "err" not in found[sport, dport][-1]
+    assert all("lifetime_us" in life[-1] for life in (found[sport, dport], found[dport, sport]))
+
+
+def test_close_with_unread_data(trace: Start, netns: Netns) -> None:
+    def live() -> tuple[int, int]:
+        _, client, server = connected()
+        names = ports(client)
+        server.send(b"unread")
+        client.recv(1, socket.MSG_PEEK)
+        client.close()
+        reach(server, State.CLOSE)
+        return names
+
+    with trace() as running:
+        sport, dport = netns.call(live)
+        running.wait_for(sport=dport, dport=sport, new="UNCONN")
+        found = told(running)
+    assert path(found[sport, dport]) == [*CLIENT_OPEN, "UNCONN:reset-sent"]
+    assert path(found[dport, sport]) == [*SERVER_OPEN, "UNCONN:reset-received"]
+
+
+def test_refused(trace: Start, netns: Netns) -> None:
+    def live() -> tuple[int, int]:
+        with listener() as gone:
+            port = gone.getsockname()[1]
+        with socket.socket() as client:
+            client.bind(("127.0.0.1", 0))
+            assert client.connect_ex(("127.0.0.1", port)) == 111
+            return client.getsockname()[1], port
+
+    with trace() as running:
+        sport, dport = netns.call(live)
+        running.wait_for(sport=sport, dport=dport, new="UNCONN")
+        found = told(running)
+    assert path(found[sport, dport]) == ["UNCONN", "SYN-SENT", "UNCONN:refused"]
+    assert found[sport, dport][-1]["err"] == 111
+    assert (dport, sport) not in found
+
+
+def test_a_connection_nobody_accepted(trace: Start, netns: Netns) -> None:
+    def live() -> tuple[int, int]:
+        listens = listener()
+        client = connect(listens.getsockname())
+        names = ports(client)
+        listens.close()
+        reach(client, State.CLOSE)
+        return names
+
+    with trace() as running:
+        sport, dport = netns.call(live)
+        running.wait_for(sport=sport, dport=dport, new="UNCONN")
+        found = told(running)
+    assert path(found[sport, dport]) == [*CLIENT_OPEN, "UNCONN:reset-received"]
+    assert path(found[dport, sport]) == [*SERVER_OPEN, "UNCONN:listener-closed"]
+
+
+def test_a_disconnect_and_another_connect_of_the_same_socket(trace: Start, netns: Netns) -> None:
+    def live() -> tuple[tuple[int, int], tuple[int, int]]:
+        listens, client, server = connected()
+        first = ports(client)
+        disconnect(client)
+        reach(server, State.CLOSE)
+        client.connect(listens.getsockname())
+        second = ports(client)
+        reset(client)
+        return first, second
+
+    with trace() as running:
+        first, second = netns.call(live)
+        running.wait_for(sport=second[1], dport=second[0], new="UNCONN")
+        found = told(running)
+    assert first != second
+    assert path(found[first]) == [*CLIENT_OPEN, "UNCONN:disconnected"]
+    assert path(found[second]) == [*CLIENT_OPEN, "UNCONN:linger"]
+    assert found[first][0]["id"] != found[second][0]["id"]
+
+
+@pytest.mark.ss
+def test_killed(trace: Start, netns: Netns, ss: Program) -> None:
+    def live() -> tuple[socket.socket, socket.socket]:
+        _, client, server = connected()
+        return client, server
+
+    with trace() as running:
+        client, server = netns.call(live)
+        sport, dport = ports(client)
+        ss("-K", "dport", "=", f":{dport}", netns=netns)
+        reach(server, State.CLOSE)
+        running.wait_for(sport=dport, dport=sport, new="UNCONN")
+        found = told(running)
+    assert path(found[sport, dport]) == [*CLIENT_OPEN, "UNCONN:killed"]
+    assert path(found[dport, sport]) == [*SERVER_OPEN, "UNCONN:reset-received"]
+    assert found[sport, dport][-1]["err"] == 103
+
+
+@pytest.mark.ss
+def test_killed_in_time_wait(trace: Start, netns: Netns, ss: Program) -> None:
+    def live() -> tuple[int, int]:
+        _, client, server = connected()
+        names = ports(client)
+        client.shutdown(socket.SHUT_WR)
+        reach(server, State.CLOSE_WAIT)
+        server.close()
+        reach(client, State.CLOSE)
+        return names
+
+    with trace() as running:
+        sport, dport = netns.call(live)
+        ss("-K", "state", "time-wait", netns=netns)
+        running.wait_for(sport=sport, dport=dport, new="UNCONN")
+        found = told(running)
+    assert path(found[sport, dport]) == [*CLIENT_OPEN, *CLOSED_BY_US, "UNCONN:killed"]
+
+
+def test_time_wait_is_used_again(trace: Start, netns: Netns) -> None:
+    def live() -> tuple[int, int]:
+        listens = listener()
+        for _ in range(2):
+            client = keep(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            client.bind(("127.0.0.1", 5555))
+            client.connect(listens.getsockname())
+            server = keep(listens.accept()[0])
+            names = ports(client)
+            client.shutdown(socket.SHUT_WR)
+            reach(server, State.CLOSE_WAIT)
+            server.close()
+            reach(client, State.CLOSE)
+            client.close()
+        return names
+
+    with trace() as running:
+        sport, dport = netns.call(live)
+        wait("both are in TIME-WAIT", lambda: [line["to"] for line in running.states].count("TIME-WAIT") == 2)
+        assert running.stop() == 0
+    by_id: dict[int, list[Line]] = {}
+    for line in running.states:
+        if (line["sport"], line["dport"]) == (sport, dport):
+            by_id.setdefault(line["id"], []).append(line)
+    first, second = by_id.values()
+    assert path(first) == [*CLIENT_OPEN, *CLOSED_BY_US, "UNCONN:reused"]
+    assert path(second) == [*CLIENT_OPEN, *CLOSED_BY_US]
+
+
+# ------------------------------------------------------------------------------------------------ half open, no answer
+
+
+def test_half_open_when_the_listener_closes(trace: Start, netns: Netns) -> None:
+    route_stranger(netns)
+    listens = netns.call(listener)
+    port = listens.getsockname()[1]
+    with trace() as running:
+        netns.call(send_syn, 1006, port)
+        running.wait_for(sport=port, dport=1006, new="SYN-RECV")
+        listens.close()
+        running.wait_for(sport=port, dport=1006, new="UNCONN")
+        found = told(running)
+    assert path(found[port, 1006]) == ["LISTEN", "SYN-RECV", "UNCONN:listener-closed"]
+    assert found[port, 1006][0]["dst"] == STRANGER
+    assert path(found[port, 0]) == ["LISTEN", "UNCONN:closed"]
+
+
+def test_half_open_that_nobody_acknowledges(trace: Start, netns: Netns) -> None:
+    route_stranger(netns)
+    sysctl(netns, "tcp_synack_retries", 1)
+    listens = netns.call(listener)
+    port = listens.getsockname()[1]
+    with trace() as running:
+        netns.call(send_syn, 1007, port)
+        end = running.wait_for(sport=port, dport=1007, new="UNCONN")
+        found = told(running)
+    assert path(found[port, 1007]) == ["LISTEN", "SYN-RECV", "UNCONN:timeout-synack"]
+    assert end["retransmits"] == 1
+    listens.close()
+
+
+def test_a_syn_that_nobody_answers(trace: Start, netns: Netns) -> None:
+    route_stranger(netns)
+    sysctl(netns, "tcp_syn_retries", 1)
+    sysctl(netns, "tcp_syn_linear_timeouts", 0)
+
+    def live() -> tuple[int, int]:
+        with socket.socket() as client:
+            client.bind(("127.0.0.1", 0))
+            assert client.connect_ex((STRANGER, 9)) == 110
+            return client.getsockname()[1], 9
+
+    with trace() as running:
+        sport, dport = netns.call(live)
+        end = running.wait_for(sport=sport, dport=dport, new="UNCONN")
+        found = told(running)
+    assert path(found[sport, dport]) == ["UNCONN", "SYN-SENT", "UNCONN:timeout-connect"]
+    assert (end["err"], end["retransmits"]) == (110, 1)
+    assert end["held_us"] > 1_000_000
+
+
+def test_a_connect_that_is_given_up(trace: Start, netns: Netns) -> None:
+    route_stranger(netns)
+
+    def live() -> int:
+        client = keep(socket.socket())
+        client.setblocking(False)
+        client.bind(("127.0.0.1", 0))
+        client.connect_ex((STRANGER, 9))
+        port: int = client.getsockname()[1]
+        client.close()
+        return port
+
+    with trace() as running:
+        sport = netns.call(live)
+        running.wait_for(sport=sport, dport=9, new="UNCONN")
+        found = told(running)
+    assert path(found[sport, 9]) == ["UNCONN", "SYN-SENT", "UNCONN:abandoned"]
+
+
+def test_data_that_nobody_acknowledges(trace: Start, netns: Netns) -> None:
+    def live() -> tuple[int, int]:
+        _, client, _ = connected()
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 500)
+        names = ports(client)
+        subprocess.run(["ip", "link", "set", "lo", "down"], check=True, timeout=30)
+        client.send(b"into the void")
+        reach(client, State.CLOSE)
+        client.close()
+        return names
+
+    with trace() as running:
+        sport, dport = netns.call(live)
+        end = running.wait_for(sport=sport, dport=dport, new="UNCONN")
+        found = told(running)
+    assert path(found[sport, dport]) == [*CLIENT_OPEN, "UNCONN:timeout-retransmit"]
+    assert end["err"] == 110
+    assert path(found[dport, sport]) == SERVER_OPEN
+
+
+def test_keepalive_that_nobody_answers(trace: Start, netns: Netns) -> None:
+    def live() -> tuple[int, int]:
+        _, client, _ = connected()
+        for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT):
+            client.setsockopt(socket.IPPROTO_TCP, option, 1)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        names = ports(client)
+        subprocess.run(["ip", "link", "set", "lo", "down"], check=True, timeout=30)
+        reach(client, State.CLOSE)
+        return names
+
+    with trace() as running:
+        sport, dport = netns.call(live)
+        running.wait_for(sport=sport, dport=dport, new="UNCONN")
+        found = told(running)
+    assert path(found[sport, dport]) == [*CLIENT_OPEN, "UNCONN:timeout-keepalive"]
+
+
+@pytest.mark.parametrize("kind", ["blackhole", "unreachable", "prohibit", None])
+def test_without_a_route_no_connection_begins(trace: Start, netns: Netns, kind: str | None) -> None:
+    """connect(2) fails before the socket leaves CLOSE: the kernel reports nothing, so nothing is told."""
+    if kind is not None:
+        netns.run("ip", "route", "add", kind, "10.7.7.7")
+
+    def live() -> int:
+        with socket.socket() as client:
+            client.bind(("127.0.0.1", 0))
+            assert client.connect_ex(("10.7.7.7", 9)) != 0
+        _, client, _ = connected()
+        port: int = client.getsockname()[1]
+        return port
+
+    with trace() as running:
+        port = netns.call(live)
+        running.wait_for(sport=port, new="ESTAB")
+        found = told(running)
+    assert not [names for names in found if 9 in names]
+
+
+def test_unreachable(trace: Start, netns: Netns) -> None:
+    """A router on the way says so."""
+    router = Netns()
+    try:
+        netns.run("ip", "link", "add", "to-router", "type", "veth", "peer", "name", "to-host", "netns", router.path)
+        netns.run("ip", "address", "add", "10.1.1.1/24", "dev", "to-router")
+        netns.run("ip", "link", "set", "to-router", "up")
+        netns.run("ip", "route", "add", "default", "via", "10.1.1.2")
+        router.run("ip", "address", "add", "10.1.1.2/24", "dev", "to-host")
+        router.run("ip", "link", "set", "to-host", "up")
+        router.run("ip", "route", "add", "unreachable", "10.8.8.8")
+        sysctl(router, "ip_forward", 1)
+
+        def live() -> int:
+            with socket.socket() as client:
+                client.bind(("10.1.1.1", 0))
+                assert client.connect_ex(("10.8.8.8", 9)) == 113
+                port: int = client.getsockname()[1]
+                return port
+
+        with trace() as running:
+            sport = netns.call(live)
+            running.wait_for(sport=sport, dport=9, new="UNCONN")
+            found = told(running)
+    finally:
+        router.close()
+    assert path(found[sport, 9]) == ["UNCONN", "SYN-SENT", "UNCONN:unreachable"]
+    assert found[sport, 9][-1]["err"] == 113
+
+
+def test_no_port_left(trace: Start, netns: Netns) -> None:
+    """connect(2) leaves CLOSE before it looks for a port; only its failure is told."""
+    (first, last) = (40000, 40001)
+    sysctl_range = f"{first} {last}"
+
+    def live() -> int:
+        Path("/proc/sys/net/ipv4/ip_local_port_range").write_text(sysctl_range)
+        listens = listener(port=7777)
+        for _ in range(first, last + 1):
+            connect(listens.getsockname())
+        with socket.socket() as client:
+            return client.connect_ex(listens.getsockname())
+
+    with trace() as running:
+        assert netns.call(live) == 99
+        end = running.wait_for(dport=7777, new="UNCONN")
+        assert running.stop() == 0
+    assert (end["from"], end["cause"]) == ("SYN-SENT", "connect-failed")
+    assert end["held_us"] > 0
+
+
+# -------------------------------------------------------------------------------------------------------- baseline
+
+
+def test_the_baseline_is_told_first_and_lived_on_from(trace: Start, netns: Netns) -> None:
+    listens, client, server = netns.call(connected)
+    sport, dport = ports(client)
+    with trace() as running:
+        seen = {(line["sport"], line["dport"]): line for line in running.lines if line["type"] == "seen"}
+        assert {names: line["state"] for names, line in seen.items()} == {
+            (sport, dport): "ESTAB",
+            (dport, sport): "ESTAB",
+            (dport, 0): "LISTEN",
+        }
+        client.shutdown(socket.SHUT_WR)
+        reach(server, State.CLOSE_WAIT)
+        server.close()
+        running.wait_for(sport=dport, dport=sport, new="UNCONN")
+        reach(client, State.CLOSE)
+        listens.close()
+        running.wait_for(sport=dport, dport=0, new="UNCONN")
+        found = told(running)
+    assert path(found[sport, dport]) == ["ESTAB", *CLOSED_BY_US]
+    assert path(found[dport, sport]) == ["ESTAB", *CLOSED_BY_PEER]
+    for names, lines in found.items():
+        assert {line["id"] for line in lines} == {seen[names]["id"]}
+        assert "held_us" not in lines[0]
+        (owner,) = seen[names]["owners"]
+        assert owner["pid"] == os.getpid()
+
+
+# ---------------------------------------------------------------------------------------------------------- numbers
+
+
+def churn(count: int, closes: Callable[[socket.socket], None]) -> list[tuple[int, int]]:
+    listens = listener(backlog=4096)
+    names = []
+    for _ in range(count):
+        client = connect(listens.getsockname())
+        server = keep(listens.accept()[0])
+        names.append(ports(client))
+        closes(client)
+        server.close()
+    listens.close()
+    return names
+
+
+def test_23_connections_are_23(trace: Start, netns: Netns) -> None:
+    with trace() as running:
+        names = netns.call(churn, 23, socket.socket.close)
+        running.wait_for(new="UNCONN", dport=0)
+        wait("every client is in TIME-WAIT", lambda: [line["to"] for line in running.states].count("TIME-WAIT") == 23)
+        told(running)
+    counts = Counter((line["from"], line["to"]) for line in running.states)
+    assert len(set(names)) == 23
+    assert counts == {
+        ("UNCONN", "LISTEN"): 1,
+        ("LISTEN", "UNCONN"): 1,
+        **dict.fromkeys(
+            [
+                ("UNCONN", "SYN-SENT"),
+                ("SYN-SENT", "ESTAB"),
+                ("LISTEN", "SYN-RECV"),
+                ("SYN-RECV", "ESTAB"),
+                ("ESTAB", "FIN-WAIT-1"),
+                ("FIN-WAIT-1", "FIN-WAIT-2"),
+                ("FIN-WAIT-2", "TIME-WAIT"),
+                ("ESTAB", "CLOSE-WAIT"),
+                ("CLOSE-WAIT", "LAST-ACK"),
+                ("LAST-ACK", "UNCONN"),
+            ],
+            23,
+        ),
+    }
+
+
+def test_2000_connections_lose_nothing(trace: Start, netns: Netns) -> None:
+    with trace() as running:
+        names = netns.call(churn, 2000, reset)
+        running.wait_for(new="UNCONN", dport=0)
+        found = told(running)
+    assert len(set(names)) == 2000
+    for sport, dport in names:
+        assert path(found[sport, dport]) == [*CLIENT_OPEN, "UNCONN:linger"]
+        assert path(found[dport, sport]) == [*SERVER_OPEN, "UNCONN:reset-received"]
+    assert len(found) == 4001
+
+
+# -------------------------------------------------------------------------------------------------------- selection
+
+
+def test_from_and_to(trace: Start, netns: Netns) -> None:
+    with trace("from", "syn-sent", "to", "established") as running:
+        names = netns.call(churn, 3, reset)
+        wait("three lines", lambda: len(running.states) == 3)
+        assert running.stop() == 0
+    assert [(line["from"], line["to"], line["sport"]) for line in running.states] == [
+        ("SYN-SENT", "ESTAB", sport) for sport, _ in names
+    ]
+
+
+def test_a_state_selects_what_enters_and_leaves_it(trace: Start, netns: Netns) -> None:
+    with trace("state", "syn-recv") as running:
+        netns.call(churn, 2, reset)
+        wait("four lines", lambda: len(running.states) == 4)
+        assert running.stop() == 0
+    assert [(line["from"], line["to"]) for line in running.states] == [
+        ("LISTEN", "SYN-RECV"),
+        ("SYN-RECV", "ESTAB"),
+    ] * 2
+
+
+def test_a_filter(trace: Start, netns: Netns) -> None:
+    with trace("dport", "=", ":7001", "and", "src", "127.0.0.1") as running:
+
+        def live() -> None:
+            for port in (7001, 7002):
+                listens = listener(port=port)
+                client = connect(listens.getsockname())
+                reset(client)
+                listens.close()
+
+        netns.call(live)
+        running.wait_for(dport=7001, new="UNCONN")
+        assert running.stop() == 0
+    assert [(line["dport"], line["to"]) for line in running.states] == [
+        (7001, "SYN-SENT"),
+        (7001, "ESTAB"),
+        (7001, "UNCONN"),
+    ]
+
+
+@pytest.mark.parametrize(("option", "family"), [("-4", "inet"), ("-6", "inet6")])
+def test_families(trace: Start, netns: Netns, option: str, family: str) -> None:
+    def live() -> None:
+        for host in ("127.0.0.1", "::1"):
+            _, client, server = connected(host)
+            reset(client)
+            reach(server, State.CLOSE)
+
+    with trace() as every, trace(option) as running:
+        netns.call(live)
+        wait("all has been told", lambda: [line["to"] for line in every.states].count("UNCONN") == 4)
+        assert (running.stop(), every.stop()) == (0, 0)
+    assert {line["family"] for line in every.states} == {"inet", "inet6"}
+    chosen = [line for line in every.states if line["family"] == family]
+    assert [(line["from"], line["to"], line["sport"]) for line in running.states] == [
+        (line["from"], line["to"], line["sport"]) for line in chosen
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------- how it ends
+
+
+def test_count(trace: Start, netns: Netns) -> None:
+    with trace("--count", "5") as running:
+        netns.call(churn, 3, reset)
+        assert running.process.wait(30) == 0
+    assert len(running.states) == 5
+
+
+def test_duration(trace: Start) -> None:
+    running = trace("--duration", "0.2s")
+    assert running.process.wait(30) == 0
+    assert running.ready.exists()
+    assert "0 events, 0 lost, 0 late" in running.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals(trace: Start, netns: Netns, number: int) -> None:
+    with trace() as running:
+        netns.call(churn, 1, reset)
+        assert running.stop(number) == 0
+    # What had happened before the signal has been told.
+    assert [line["to"] for line in running.states].count("UNCONN") == 3
+    assert running.stderr.startswith("sstrace: ")
+    assert running.stderr.count("\n") == 1
+
+
+@contextlib.contextmanager
+def piped(sstrace: Program, netns: Netns, ready: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A trace that writes into a pipe of ours, which nobody reads yet."""
+    with sstrace.start("--ready-file", str(ready), *arguments, netns=netns) as process:
+        try:
+            wait("it is ready", ready.exists)
+            yield process
+        finally:
+            process.kill()
+
+
+def assert_it_ends(process: subprocess.Popen[bytes]) -> None:
+    assert process.wait(30) == 0
+    assert process.stderr is not None
+    assert b"Traceback" not in process.stderr.read()
+
+
+def test_a_reader_that_leaves_ends_it_at_once(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    """Even when no further event comes."""
+    with piped(sstrace, netns, tmp_path / "ready", "--json") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b'{"type":"meta"')
+        process.stdout.close()
+        assert_it_ends(process)
+
+
+def test_a_reader_that_leaves_in_the_middle(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def traffic() -> None:
+        while not stop.is_set():
+            netns.call(churn, 20, reset)
+
+    worker = threading.Thread(target=traffic)
+    with piped(sstrace, netns, tmp_path / "ready") as process:
+        worker.start()
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.stdout.close()
+            assert_it_ends(process)
+        finally:
+            stop.set()
+            worker.join()
+
+
+def test_text(trace: Start, netns: Netns) -> None:
+    with trace(json_lines=False) as running:
+        ((sport, dport),) = netns.call(churn, 1, reset)
+        wait("all has been told", lambda: sum("UNCONN " in line for line in running.text) >= 3)
+        assert running.stop() == 0
+    header, *lines = running.text
+    assert header.split() == ["Time", "From", "To", "Held", "Local", "Address:Port", "Peer", "Address:Port", "Process"]
+    client = [line.split() for line in lines if f" 127.0.0.1:{sport} " in line[: header.index("Peer")]]
+    assert [(words[1], words[3]) for words in client] == [
+        ("UNCONN", "SYN-SENT"),
+        ("SYN-SENT", "ESTAB"),
+        ("ESTAB", "UNCONN"),
+    ]
+    assert client[-1][-1] == "[linger]"
+    assert {words[6] for words in client} == {f"127.0.0.1:{dport}"}
+    assert all(str(os.getpid()) in words[7] for words in client)
+
+
+def test_without_a_header(trace: Start, netns: Netns) -> None:
+    with trace("-H", "--count", "1", json_lines=False) as running:
+        netns.call(churn, 1, reset)
+        assert running.process.wait(30) == 0
+    assert len(running.text) == 1
+    assert "UNCONN -> LISTEN" in running.text[0]
+
+
+# --------------------------------------------------------------------------------------------------------- refusals
+
+
+def test_without_root(sstrace: Program) -> None:
+    if shutil.which("setpriv") is None:
+        unmet("needs setpriv (package util-linux)")
+    words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *sstrace.head, "--duration", "1s"]
+    outcome = Program(*words)(env={"HOME": "/nonexistent"})
+    assert outcome.returncode == 3
+    assert outcome.stdout == b""
+    sentence = outcome.stderr.decode()
+    assert sentence.startswith("sstrace: ")
+    assert sentence.count("\n") == 1
+    assert "root" in sentence
+
+
+@pytest.fixture
+def without_bcc(sstrace: Program, tmp_path: Path) -> Program:
+    """A machine where ``import bcc`` fails and nothing has been compiled before."""
+    (tmp_path / "bcc").mkdir()
+    (tmp_path / "bcc" / "__init__.py").write_text("raise ImportError('no bcc here')\n")
+    Path("/var/cache/sstrace").mkdir(mode=0o700, parents=True, exist_ok=True)
+    script = f'mount -t tmpfs none /var/cache/sstrace && PYTHONPATH={tmp_path} exec "$@"'
+    return Program("unshare", "--mount", "sh", "-c", script, "sh", *sstrace.head)
+
+
+def test_without_bcc_no_trace(without_bcc: Program) -> None:
+    outcome = without_bcc("--duration", "1s")
+    assert outcome.returncode == 4
+    assert outcome.stdout == b""
+    sentence = outcome.stderr.decode()
+    assert sentence.startswith("sstrace: bcc ")
+    assert sentence.count("\n") == 1
+    assert "python3-bpfcc" in sentence
+
+
+@pytest.mark.ss
+def test_without_bcc_snapshots_go_on(without_bcc: Program, netns: Netns, ss: Program) -> None:
+    sockets = netns.call(connected)
+    assert without_bcc("--snapshot", "-tan", netns=netns).stdout == ss("-tan", netns=netns).stdout
+    assert sockets
+
+
+def test_a_ready_file_that_cannot_be_made(sstrace: Program, netns: Netns) -> None:
+    outcome = sstrace("--ready-file", "/nonexistent/ready", "--duration", "1s", netns=netns)
+    assert outcome.returncode != 0
+    assert b"Traceback" not in outcome.stderr
+    assert b"/nonexistent/ready" in outcome.stderr

@@ -1,0 +1,231 @@
+"""Runs the real ``sstrace`` in a network namespace, lets sockets live there, and reads what was told of them."""
+
+import ctypes
+import json
+import signal
+import socket
+import struct
+import subprocess
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from conftest import Netns, Program
+
+from sstrace.model import State
+
+Line = dict[str, Any]
+LINGER_0 = struct.pack("ii", 1, 0)
+STRANGER = "10.9.9.9"
+"""Routed to lo, where it is nobody's address: what is sent there comes in again and is dropped."""
+
+
+def wait(what: str, met: Callable[[], Any], seconds: float = 20) -> Any:
+    """Until a fact holds, asked again every 2 ms; gives what ``met`` gave."""
+    end = time.monotonic() + seconds
+    while not (found := met()):
+        if time.monotonic() > end:
+            raise AssertionError(f"waited in vain: {what}")
+        time.sleep(0.002)
+    return found
+
+
+class Trace:
+    """A running trace; a context manager, whose end is Ctrl-C and an orderly exit."""
+
+    def __init__(
+        self, sstrace: Program, netns: Netns, directory: Path, *arguments: str, json_lines: bool = True
+    ) -> None:
+        self.ready = directory / "ready"
+        self._out = directory / "out"
+        self._err = directory / "err"
+        self.ready.unlink(missing_ok=True)
+        words = [*(["--json"] if json_lines else []), "--ready-file", str(self.ready), *arguments]
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process = sstrace.start(*words, netns=netns, stdout=out, stderr=err)
+
+    def __enter__(self) -> "Trace":
+        wait("the trace is ready", lambda: self.ready.exists() or self.process.poll() is not None)
+        assert self.process.poll() is None, self.stderr
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self, number: int = signal.SIGINT) -> int:
+        """Ctrl-C, unless it has ended by itself; the exit code. What happened before is in ``lines`` afterwards."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+    @property
+    def text(self) -> list[str]:
+        """Whole lines so far."""
+        whole, _, _ = self._out.read_bytes().decode().rpartition("\n")
+        return whole.splitlines()
+
+    @property
+    def stderr(self) -> str:
+        """What it said on standard error."""
+        return self._err.read_text()
+
+    @property
+    def lines(self) -> list[Line]:
+        """Every line so far."""
+        return [json.loads(text) for text in self.text]
+
+    @property
+    def states(self) -> list[Line]:
+        """Transitions so far."""
+        return [line for line in self.lines if line["type"] == "state"]
+
+    def wait_for(self, **wanted: Any) -> Line:
+        """A transition with these values (``old`` and ``new`` for from and to), when it has come."""
+        keys = {"old": "from", "new": "to"}
+        wanted = {keys.get(key, key): value for key, value in wanted.items()}
+
+        def met() -> Line | None:
+            return next((line for line in self.states if wanted.items() <= line.items()), None)
+
+        found: Line = wait(f"a line with {wanted}", met)
+        return found
+
+
+def lives(lines: list[Line]) -> dict[tuple[int, int], list[Line]]:
+    """Transitions by (local port, peer port). Each row's must follow from one another and be told in order."""
+    by_ports: dict[tuple[int, int], list[Line]] = defaultdict(list)
+    last: dict[int, Line] = {}
+    at = 0
+    for line in lines:
+        assert line["mono_ns"] >= at, "out of order"
+        at = line["mono_ns"]
+        before = last.get(line["id"])
+        if before is not None:
+            assert line["from"] == before["to"], (before, line)
+            assert line["held_us"] == (line["mono_ns"] - before["mono_ns"]) / 1000
+        last[line["id"]] = line
+        by_ports[line["sport"], line["dport"]].append(line)
+    return dict(by_ports)
+
+
+def path(lines: list[Line]) -> list[str]:
+    """The states gone through, and the cause of each end: ``ESTAB UNCONN:linger``."""
+    states = [lines[0]["from"]] if lines else []
+    for line in lines:
+        assert ("cause" in line) == (line["to"] == "UNCONN"), line
+        states.append(line["to"] + (f":{line['cause']}" if "cause" in line else ""))
+    return states
+
+
+CLIENT_OPEN = ["UNCONN", "SYN-SENT", "ESTAB"]
+SERVER_OPEN = ["LISTEN", "SYN-RECV", "ESTAB"]
+
+
+# ------------------------------------------------------------------------------- what sockets do; call in the namespace
+
+
+_made: list[socket.socket] = []
+
+
+def keep(made: socket.socket) -> socket.socket:
+    """Have ``close_all`` close a socket, so that a test need not (and none closes by chance, as garbage)."""
+    _made.append(made)
+    return made
+
+
+def close_all() -> None:
+    """At the end of a test."""
+    while _made:
+        _made.pop().close()
+
+
+def listener(host: str = "127.0.0.1", port: int = 0, backlog: int = 64) -> socket.socket:
+    """A listening socket; IPv6 by its address."""
+    made = keep(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET))
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind((host, port))
+    made.listen(backlog)
+    return made
+
+
+def connect(to: tuple[str, int]) -> socket.socket:
+    """A connected client."""
+    return keep(socket.create_connection(to, timeout=20))
+
+
+def connected(host: str = "127.0.0.1", to: str | None = None) -> tuple[socket.socket, socket.socket, socket.socket]:
+    """A listener, a client, and what was accepted."""
+    listens = listener(host)
+    client = connect((to or host, listens.getsockname()[1]))
+    accepted = keep(listens.accept()[0])
+    reach(accepted, State.ESTABLISHED)
+    return listens, client, accepted
+
+
+def ports(of: socket.socket) -> tuple[int, int]:
+    """Local and peer port."""
+    return of.getsockname()[1], of.getpeername()[1]
+
+
+def state_of(of: socket.socket) -> int:
+    """The state, by TCP_INFO."""
+    return of.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+
+
+def reach(of: socket.socket, state: State) -> None:
+    """Wait until a socket is in a state."""
+    wait(f"{of} is in {state.name}", lambda: state_of(of) == state)
+
+
+def reset(of: socket.socket) -> None:
+    """Close with SO_LINGER of 0 seconds."""
+    of.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0)
+    of.close()
+
+
+def disconnect(of: socket.socket) -> None:
+    """connect(2) to AF_UNSPEC, which Python's sockets cannot say."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.connect(of.fileno(), bytes(16), 16) == 0
+
+
+def send_syn(sport: int, dport: int) -> None:
+    """A bare SYN from STRANGER to 127.0.0.1, whose answer goes nowhere. Needs ``route_stranger``."""
+    addresses = socket.inet_aton(STRANGER) + socket.inet_aton("127.0.0.1")
+    segment = struct.pack("!HHIIBBHHH", sport, dport, 0x1234567, 0, 5 << 4, 2, 1024, 0, 0)
+    check = _checksum(addresses + struct.pack("!BBH", 0, 6, len(segment)) + segment)
+    segment = segment[:16] + struct.pack("!H", check) + segment[18:]
+    header = struct.pack("!BBHHHBBH8s", 0x45, 0, 40, 0, 0, 64, 6, 0, addresses)
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
+        raw.sendto(header + segment, ("127.0.0.1", 0))
+
+
+def _checksum(data: bytes) -> int:
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total & 0xFFFF) + (total >> 16)
+    return ~(total + (total >> 16)) & 0xFFFF
+
+
+def route_stranger(netns: Netns) -> None:
+    """Make STRANGER an address that swallows everything."""
+    netns.run("ip", "route", "add", STRANGER, "dev", "lo")
+
+
+def sysctl(netns: Netns, name: str, value: int) -> bool:
+    """Set net.ipv4.NAME inside; False where this kernel has none."""
+
+    def write() -> bool:
+        file = Path("/proc/sys/net/ipv4") / name
+        if not file.exists():
+            return False
+        file.write_text(str(value))
+        return True
+
+    return netns.call(write)
