@@ -364,7 +364,7 @@ class _Snapshot:
         """
         try:
             diag.send(request)
-            for datagram in diag:
+            for datagram in diag.ahead():
                 batch = decode(datagram)
                 if batch.rows:
                     yield batch.rows
