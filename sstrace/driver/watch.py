@@ -44,8 +44,9 @@ _FADE_NS = 2_000_000_000
 _RATE_NS = 1_000_000_000
 """Rates are taken over the last interval, but no less than this."""
 _UNOWNED_MOST = 2000
-_UNOWNED_NS = 30_000_000_000
-"""So many rows without a known holder are looked up for each picture, for so long each."""
+"""So many rows that came without a holder wait to be looked up; beyond, in a storm, the oldest stay unknown."""
+_OWNERS_DUTY = 50
+"""A look at the process table that took t is not repeated before 50 t have passed: 2 % of a CPU at most."""
 
 _LISTEN = int(State.LISTEN)
 _ORDER_WORDS = {
@@ -158,7 +159,8 @@ class _Watch:
         self._journal: dict[int, Row] = {}
         tracer.table.journal = self._journal
         self._view.reset(tracer.table, time.monotonic_ns())
-        self._unowned: dict[int, tuple[Row, int]] = {}
+        self._unowned: dict[int, Row] = {}
+        self._owners_due_ns = 0
         self._history: deque[tuple[int, int, int, int, int]] = deque()
         self._rates = render.Rates()
         self._frozen: _Frozen | None = None
@@ -252,25 +254,33 @@ class _Watch:
             row = change.row
             self._view.note(change)
             if row.ino and not row.owners and (self._show.processes or self._view.sort == "owner"):
-                self._unowned[row.id] = row, change.at_ns
+                self._unowned[row.id] = row
+                if len(self._unowned) > _UNOWNED_MOST:
+                    del self._unowned[next(iter(self._unowned))]
         elif type(change) is Resync:
             self._view.rekey(row for row, _ in change.changed)
 
     def _fold(self, now_ns: int) -> None:
-        if self._unowned:
-            self._own(now_ns)
         self._view.fold(self._journal, self._tracer.table.__contains__, now_ns)
 
-    def _own(self, now_ns: int) -> None:
-        """Look up the holders of rows that came without one; the process table is read no more often than is cheap."""
-        for number in list(self._unowned)[:_UNOWNED_MOST]:
-            row, at_ns = self._unowned[number]
-            if row.ino and not row.owners:
-                self._tracer.refresh_owners(row, at_ns)
-            if row.owners or number not in self._tracer.table or now_ns - at_ns > _UNOWNED_NS:
-                del self._unowned[number]
-                if row.owners and self._view.sort == "owner" and number in self._tracer.table:
-                    self._view.rekey([row])
+    def _own(self, visible: Sequence[Row], now_ns: int) -> None:
+        """Learn who holds the rows on the screen, and those that came without a holder, when a look is due: no event
+        tells of accept, dup, fork, exec and SCM_RIGHTS.
+        """
+        rows = [*self._unowned.values(), *(visible if self._show.processes else ())]
+        wanted = {row.ino for row in rows if row.ino}
+        if not wanted or now_ns < self._owners_due_ns:
+            return
+        holders, table = self._tracer.holders, self._tracer.table
+        held = holders.look(wanted)
+        now = time.monotonic_ns()
+        self._owners_due_ns = now + _OWNERS_DUTY * (now - now_ns)
+        for row in rows:
+            if row.ino:
+                row.owners, row.owner_source = tuple(held.get(row.ino, ())), holders.source
+        if self._view.sort == "owner":
+            self._view.rekey(row for row in rows if row.id in table)
+        self._unowned.clear()
 
     def _sample(self, now_ns: int) -> None:
         """Take the rates of the last interval."""
@@ -346,9 +356,7 @@ class _Watch:
             now_ns, sockets = frozen.at_ns, frozen.sockets
         else:
             sockets = self._ask(rows)
-            if self._show.processes:
-                for row in rows:
-                    self._tracer.refresh_owners(row, now_ns)
+            self._own(rows, now_ns)
         self._context.owners = {row.ino: row.owners for row in rows if row.ino and row.owners}
         return [self._line(entry, sockets, now_ns) for entry in entries]
 
