@@ -90,9 +90,17 @@ class LiveRows:
 
     def held_ns(self, row: Socket) -> int | None:
         """How long the row has been in its state; for one that is older than the trace, for how long that is known."""
-        assert isinstance(row, InetSocket)
-        known = self._listeners.get(row.ino) if row.state == _LISTEN else self._known.get(_key(row))
+        known = self._of(row)
         return self._now_ns - known.since_ns if known is not None else None
+
+    def at_least(self, row: Socket) -> bool:
+        """Whether the row was in its state already when the server met it."""
+        known = self._of(row)
+        return known is not None and not known.exact
+
+    def _of(self, row: Socket) -> Row | None:
+        assert isinstance(row, InetSocket)
+        return self._listeners.get(row.ino) if row.state == _LISTEN else self._known.get(_key(row))
 
     def _dumped(self, diag: Diag, family: int, states: int, ext: int, attributes: bool) -> Iterator[list[InetSocket]]:
         diag.send(inet_diag.dump_request(Table.TCP, family, states, ext=ext))

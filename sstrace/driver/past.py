@@ -33,6 +33,9 @@ __all__ = ["Past", "PastRows", "run"]
 _SLACK_NS = 1_000_000_000
 """Lines are nearly in the order of time; none is later than this behind its place."""
 
+_LOOK_NS = 10_000_000_000
+_LOOKS = 100_000
+"""A listener without a port has got one in the recording by then, or has ended."""
 _ABOVE = 1 << 17
 
 _LISTEN = int(State.LISTEN)
@@ -79,10 +82,12 @@ class Past:
             lines = item.lines
             if clock.offset_ns is None and clock.learn(lines[0]):
                 limit = until.limit(clock)
-            if not due and until.beyond(lines[0], limit):
+            if not due and until.beyond(lines[0], limit, self._nameless()):
                 return
             for line in lines:
                 if line.mono_ns > limit or (until.seq is not None and line.seq > until.seq):
+                    if type(line) is Seen:
+                        self._hindsight(line)
                     continue
                 kind = type(line)
                 if due and (kind is not Seen or line.seq != checked):
@@ -121,6 +126,18 @@ class Past:
         if due:
             self.rows.update(fresh or {})
 
+    def _nameless(self) -> bool:
+        """Whether a listener's port is not known: the kernel chose it in listen(2), and the recorder looked later."""
+        return any(line.sport == 0 and line.state == "LISTEN" for line in self.rows.values())
+
+    def _hindsight(self, line: recording.Seen) -> None:
+        """What a later look found had been so since listen(2)."""
+        row = self.rows.get(line.id)
+        if row is not None and row.state == line.state == "LISTEN" and row.sport in (0, line.sport):
+            row.sport = line.sport
+            if row.v6only is None:
+                row.v6only = line.v6only
+
     def _reach(self, mono_ns: int, clock: Clock) -> None:
         if clock.offset_ns is not None:
             self.mono_ns = max(self.mono_ns, mono_ns)
@@ -140,9 +157,11 @@ class Until:
             return 1 << 63
         return self.at_ns - clock.offset_ns if clock.offset_ns is not None else -1
 
-    def beyond(self, line: recording.Fact, limit: int) -> bool:
+    def beyond(self, line: recording.Fact, limit: int, nameless: bool) -> bool:
         """Whether nothing of interest can follow."""
-        return line.seq > self.seq if self.seq is not None else line.mono_ns > limit + _SLACK_NS
+        if self.seq is not None:
+            return line.seq > self.seq + (_LOOKS if nameless else 0)
+        return line.mono_ns > limit + (_LOOK_NS if nameless else _SLACK_NS)
 
 
 class PastRows:
@@ -152,6 +171,7 @@ class PastRows:
         self._mono_ns = past.mono_ns
         self._rows: list[InetSocket] = []
         self._since: dict[int, int] = {}
+        self._bounds: set[int] = set()
         self.bad = 0
         self.holders: dict[int, Sequence[Owner]] = {}
         for line in past.rows.values():
@@ -165,6 +185,8 @@ class PastRows:
             found = socket_of(row, Table.TCP)
             self._rows.append(found)
             self._since[id(found)] = row.since_ns
+            if not row.exact:
+                self._bounds.add(id(found))
             if line.ino and line.owners:
                 self.holders[line.ino] = owners_of(line.owners)
 
@@ -183,6 +205,10 @@ class PastRows:
         """How long the row had been in its state; for one that is older than the recording, how long that is known."""
         since = self._since.get(id(row))
         return self._mono_ns - since if since is not None else None
+
+    def at_least(self, row: Socket) -> bool:
+        """Whether the row was in its state already when the recording began."""
+        return id(row) in self._bounds
 
 
 _OTHERS = tuple(family for family in range(1, 64) if family not in (AF_INET, AF_INET6))

@@ -44,6 +44,7 @@ from sstrace.wire import inet_columns, inet_diag
 from sstrace.wire.netlink import Batch
 
 if TYPE_CHECKING:
+    from sstrace.query.filter import Expr
     from sstrace.sources.sk_storage import StorageMaps
 
 __all__ = ["Elsewhere", "Sink", "TcpSource", "run", "screen_width"]
@@ -85,6 +86,10 @@ class TcpSource(Protocol):
 
     def held_ns(self, row: Socket) -> int | None:
         """How long one of these rows has been in its state; None when nobody knows."""
+        ...
+
+    def at_least(self, row: Socket) -> bool:
+        """Whether that is a lower bound: the row is older than the trace."""
         ...
 
 
@@ -193,6 +198,19 @@ def run(command: Command, env: Mapping[str, str], elsewhere: Elsewhere | None = 
             output.flush()
 
 
+def _asks_held(expression: "Expr | None") -> bool:
+    """Whether a filter selects by the time in a state."""
+    if expression is None:
+        return False
+    from sstrace.query.filter import Chain, Held, Not
+
+    if isinstance(expression, Chain):
+        return _asks_held(expression.first) or any(_asks_held(test) for _, test in expression.rest)
+    if isinstance(expression, Not):
+        return _asks_held(expression.inner)
+    return isinstance(expression, Held)
+
+
 class _Refused(Exception):  # noqa: N818 - an outcome, not an error: another way is tried
     """A table cannot be read this way; standard error has been told why, where ss tells it."""
 
@@ -255,6 +273,7 @@ class _Snapshot:
             aside=self._output.write,
             warn=_warn,
             storage_text=self._storage_text,
+            held=self._held_text if _asks_held(self._selection.filter) else None,
         )
         self._sink = self._make_sink()
         if self._selection.events:
@@ -299,6 +318,16 @@ class _Snapshot:
 
         self._match = predicate(expression, self._names, self._tcp.held_ns if self._tcp is not None else None)
         self._bytecode = compile_bytecode(expression) or b""
+
+    def _held_text(self, row: Socket) -> str:
+        """How long a row has been in its state, for whoever selects by it; ``≥`` before a lower bound."""
+        held = self._tcp.held_ns(row) if self._tcp is not None else None
+        if self._tcp is None or held is None:
+            return ""
+        from sstrace.render.trace import span_text
+
+        bound = "≥" if self._tcp.at_least(row) else ""
+        return f" held:{bound}{span_text(held)}".encode().decode("latin-1")
 
     def _learn_rpc(self) -> None:
         asked = (*_UNIX, Table.TCP, Table.MPTCP, Table.UDP, Table.DCCP, Table.SCTP)

@@ -267,6 +267,7 @@ class Context:
         aside: Callable[[bytes], object] = lambda _: None,
         warn: Callable[[str], object] = lambda _: None,
         storage_text: Callable[[int, bytes], str | None] = lambda _, __: None,
+        held: Callable[[Any], str] | None = None,
     ) -> None:
         self.show = show
         self.dialect = dialect
@@ -278,6 +279,8 @@ class Context:
         self.warn = warn
         self.storage_text = storage_text
         """Map id and value of BPF socket storage → its text; ``None`` when nothing can be said."""
+        self.held = held
+        """A row → how long it has been in its state, as the last of its details; None where nobody asked."""
         self.addresses = Addresses(names.host if show.resolve else None)
         self.protocol: str | None = None
         """ss's service protocol: set by the raw, udp and tcp tables, inherited by those that follow."""

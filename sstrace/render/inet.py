@@ -123,6 +123,8 @@ class InetCells:
             parts.append(self._block)
         if show.bpf_maps:
             parts.append(self._storage)
+        if context.held is not None:
+            parts.append(context.held)
         self._parts = parts
         self._users = context.users if show.processes or show.threads or show.contexts else None
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from sstrace.model import AF_INET, STATE_TEXT, Owner
 from sstrace.render.events import TransitionView, address
 
-__all__ = ["HEADER", "TraceText"]
+__all__ = ["HEADER", "TraceText", "span_text"]
 
 _ADDRESS = 24
 HEADER = (
@@ -95,9 +95,11 @@ class TraceText:
 
 
 def _held(nanoseconds: int | None) -> str:
-    """A duration in the unit that suits it; ``-`` when unknown."""
-    if nanoseconds is None:
-        return "-"
+    return "-" if nanoseconds is None else span_text(nanoseconds)
+
+
+def span_text(nanoseconds: int) -> str:
+    """A duration in the unit that suits it: ``52us``, ``303.204ms``, ``12.5s``, ``5m03s``, ``2h07m``."""
     if nanoseconds < 1_000_000:
         return f"{nanoseconds / 1e3:.0f}us"
     if nanoseconds < 10_000_000_000:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -160,6 +161,13 @@ def test_a_new_socket_is_in_the_very_next_answer(service: Service) -> None:
 def test_held_selects_by_the_time_in_the_state(service: Service) -> None:
     assert service.ask("-Htan", "held < 1h").stdout
     assert service.ask("-Htan", "held > 1h").stdout == b""
+    # Whoever selects by it sees it; all of these are older than the server.
+    for line in service.ask("-Htan", "held < 1h").stdout.decode().splitlines():
+        assert re.search(r" held:≥[\d.]+(us|ms|s|m)", line), line
+    made = service.netns.call(lambda: socket.create_server(("127.0.0.1", 0)))
+    (line,) = service.ask("-Htln", f"sport = :{made.getsockname()[1]} and held < 1h").stdout.decode().splitlines()
+    assert re.search(r" held:[\d.]+(us|ms|s)", line), line
+    made.close()
 
 
 def test_the_screen_is_the_clients(service: Service) -> None:
