@@ -9,6 +9,8 @@ When a queue is full, --on-full decides:
 * ``drop``: go on. Lines are not made until the reader has caught up by half; then a ``dropped`` line says how many
   are missing. The table and the metrics stay whole.
 
+The queue holds 32 MiB, or what SSTRACE_QUEUE says (``500k``, ``1G``).
+
 A file on a full disk is another matter: waiting would end nothing, so lines are dropped, whatever --on-full says,
 until writing works again.
 """
@@ -26,6 +28,7 @@ from sstrace.driver.stop import Stopped
 from sstrace.errors import SstraceError, UsageError
 from sstrace.model import Names
 from sstrace.query.command import Own
+from sstrace.query.own import parse_size
 from sstrace.render.events import EventWriter, MetaLine, timestamp
 from sstrace.render.writers import JournalWriter, SyslogWriter, TextWriter, Writer
 from sstrace.sources.stream import Stream, open_output
@@ -36,7 +39,7 @@ __all__ = ["SINKS", "Outlet", "Transport", "cgroup_text", "outlets"]
 SINKS = ("stdout", "journald", "syslog[:PATH]", "otlp[:URL]")
 """What --sink takes."""
 
-_MOST_QUEUED = 32 << 20
+_QUEUE = 32 << 20
 """Bytes that a queue may hold: ten seconds of 7,000 events a second."""
 _CHUNK = 1 << 18
 _GRACE_S = 2.0
@@ -86,15 +89,19 @@ class Outlet:
         stopped: Stopped,
         *,
         drop: bool,
+        most: int = _QUEUE,
         separate: bool = False,
         path: str | None = None,
     ) -> None:
-        """``separate``: the transport takes lines one by one. ``path``: the file to open anew on SIGHUP."""
+        """``most``: bytes that may wait. ``separate``: the transport takes lines one by one. ``path``: the file to open
+        anew on SIGHUP.
+        """
         self.name = name
         self.writer = writer
         self.transport = transport
         self._stopped = stopped
         self._drop = drop
+        self._most = most
         self._separate = separate
         self._patient = isinstance(transport, Stream)
         self._path = path
@@ -189,7 +196,7 @@ class Outlet:
 
     def _opens(self, at_ns: int) -> bool:
         """Count a line that is not made; False, unless the queue has room again."""
-        if self.transport.queued * 2 <= _MOST_QUEUED and self.transport.stuck is None:
+        if self.transport.queued * 2 <= self._most and self.transport.stuck is None:
             self._open()
             return True
         self._skipped += 1
@@ -210,7 +217,7 @@ class Outlet:
         """A line has been made."""
         if self._separate:
             self._hand_over()
-            if self.transport.queued > _MOST_QUEUED:
+            if self.transport.queued > self._most:
                 self._limit()
         elif len(self._out) > _CHUNK:
             self.flush()
@@ -227,9 +234,9 @@ class Outlet:
         transport = self.transport
         if transport.queued or transport.stuck is not None:
             transport.pump()
-            if transport.queued > _MOST_QUEUED:
+            if transport.queued > self._most:
                 self._limit()
-        if self._closed and transport.queued * 2 <= _MOST_QUEUED and transport.stuck is None:
+        if self._closed and transport.queued * 2 <= self._most and transport.stuck is None:
             self._open()
         if transport.stuck != self._was_stuck:
             self._tell()
@@ -237,12 +244,12 @@ class Outlet:
     def _limit(self) -> None:
         """The queue is full."""
         transport = self.transport
-        while not self._drop and transport.stuck is None and transport.queued > _MOST_QUEUED and not self._stopped.now:
+        while not self._drop and transport.stuck is None and transport.queued > self._most and not self._stopped.now:
             transport.wait(0.05)
             if self.idle is not None:
                 self.idle()
             transport.pump()
-        if transport.queued > _MOST_QUEUED:
+        if transport.queued > self._most:
             self._closed = True
             self._reason = "slow-reader" if transport.stuck is None else "disk-full"
 
@@ -313,6 +320,7 @@ class Outlet:
 def outlets(own: Own, names: Names, offset_ns: int, stopped: Stopped, *, header: bool) -> list[Outlet]:
     """Every way out that a command line names; stdout where it names none. Raises SstraceError."""
     drop = own.on_full == "drop"
+    most = parse_size(os.environ.get("SSTRACE_QUEUE", "")) or _QUEUE
     made: list[Outlet] = []
 
     def writer() -> Writer:
@@ -322,30 +330,30 @@ def outlets(own: Own, names: Names, offset_ns: int, stopped: Stopped, *, header:
 
     if own.output is not None:
         stream = Stream(open_output(own.output), owned=True)
-        made.append(Outlet(own.output, writer(), stream, stopped, drop=drop, path=own.output))
+        made.append(Outlet(own.output, writer(), stream, stopped, drop=drop, most=most, path=own.output))
     for sink in own.sink or (() if made else ("stdout",)):
         kind, _, where = sink.partition(":")
         if kind == "stdout" and not where:
-            made.append(Outlet("stdout", writer(), Stream(1), stopped, drop=drop))
+            made.append(Outlet("stdout", writer(), Stream(1), stopped, drop=drop, most=most))
         elif kind == "journald" and not where:
             from sstrace.sources.datagrams import JOURNAL, Datagrams
 
             journal = Datagrams(JOURNAL, "journal", memory_files=True)
             lines = JournalWriter(offset_ns, cgroup_text(names), names.ifname)
-            made.append(Outlet("journald", lines, journal, stopped, drop=drop, separate=True))
+            made.append(Outlet("journald", lines, journal, stopped, drop=drop, most=most, separate=True))
         elif kind == "syslog":
             from sstrace.sources.datagrams import SYSLOG, Datagrams
 
             daemon = Datagrams(where or SYSLOG, "syslog daemon")
             inner = writer() if own.json else TextWriter(offset_ns, header=False)
             messages = SyslogWriter(inner, os.uname().nodename, os.getpid())
-            made.append(Outlet("syslog", messages, daemon, stopped, drop=drop, separate=True))
+            made.append(Outlet("syslog", messages, daemon, stopped, drop=drop, most=most, separate=True))
         elif kind == "otlp":
             from sstrace.render.otel import OtelWriter
             from sstrace.sources.otlp import Otlp
 
             records = OtelWriter(offset_ns, cgroup_text(names), names.ifname)
-            made.append(Outlet("otlp", records, Otlp(where or None, __version__), stopped, drop=drop))
+            made.append(Outlet("otlp", records, Otlp(where or None, __version__), stopped, drop=drop, most=most))
         else:
             raise UsageError(f"sstrace: --sink {sink}: it is one of {', '.join(SINKS)}")
     return made
