@@ -21,7 +21,7 @@ from sstrace.driver.terminal import Terminal, colors_of
 from sstrace.driver.tracer import Change, Tracer
 from sstrace.driver.watched import SORTS, Entry, Verdict, Watched, socket_of
 from sstrace.errors import KernelError, SstraceError, UsageError
-from sstrace.model import ALL_STATES, STATE_TEXT, InetSocket, State, Table
+from sstrace.model import ALL_STATES, STATE_TEXT, InetSocket, Kind, State, Table
 from sstrace.query import options
 from sstrace.query.command import Command, Early
 from sstrace.query.match import predicate
@@ -356,6 +356,7 @@ class _Watch:
             now_ns, sockets = frozen.at_ns, frozen.sockets
         else:
             sockets = self._ask(rows)
+            _learn_inodes(rows, sockets)
             self._own(rows, now_ns)
         self._context.owners = {row.ino: row.owners for row in rows if row.ino and row.owners}
         return [self._line(entry, sockets, now_ns) for entry in entries]
@@ -465,6 +466,9 @@ class _Watch:
     def _sort(self, view: Watched, name: str) -> None:
         view.sort = name
         if name == "owner" and self._frozen is None:
+            nameless = [row for row in self._tracer.table if not row.ino and row.kind is Kind.SOCKET]
+            if nameless:
+                _learn_inodes(nameless, self._ask(nameless))
             held = self._tracer.holders.look()
             for row in self._tracer.table:
                 owners = held.get(row.ino) if row.ino else None
@@ -541,6 +545,15 @@ class _Watch:
         self._journal.clear()
         self._widths = None
         self._top = 0
+
+
+def _learn_inodes(rows: Iterable[Row], sockets: Mapping[SocketKey, InetSocket]) -> None:
+    """A connection's last event may come before accept(2) gives it an inode; whoever asks the kernel learns it."""
+    for row in rows:
+        if not row.ino:
+            found = sockets.get(_key(row))
+            if found is not None:
+                row.ino = found.ino
 
 
 def _filter_text(command: Command) -> str:

@@ -431,7 +431,7 @@ class Watched:
         """A row has died: it lingers, marked, unless nobody could have seen it or nothing tells how it ended."""
         number, now_ns = row.id, moves.now_ns
         end = self._ends.get(number)
-        state = entry.state if entry is not None else end.old if end is not None else _CLOSE
+        state = end.old if end is not None else _CLOSE
         if end is None or not self.states >> state & 1 or (entry is None and not self.verdict(row)):
             self._drop(number, moves.gone)
             return
@@ -442,9 +442,12 @@ class Watched:
         else:
             if entry.mark == "-":
                 return
-            self._counts[state] -= 1
-            entry.mark, entry.mark_ns = "-", now_ns
-            if key != entry.key:
+            self._counts[entry.state] -= 1
+            entry.state, entry.mark, entry.mark_ns = state, "-", now_ns
+            if not entry.shown:
+                entry.shown = True
+                moves.come[number] = entry.key = key
+            elif key != entry.key:
                 moves.gone.add((entry.key, number))
                 moves.come[number] = entry.key = key
         entry.cause, entry.held_ns = end.cause, end.held_ns

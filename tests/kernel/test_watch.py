@@ -146,6 +146,10 @@ def test_failures_are_seen(watch: Watch, netns: Netns) -> None:
 def test_owners(watch: Watch, peers: Peers, netns: Netns) -> None:
     pane = watch("-np", columns=200, lines=50)
     pane.until_text(f"pid={os.getpid()},fd={peers.pairs[0][0].fileno()})")
+    # Both ends of a connection made meanwhile: accept(2) gives the server's end its inode after its last event.
+    netns.call(peers.connect)
+    ends = [f"pid={os.getpid()},fd={end.fileno()})" for end in peers.pairs[-1]]
+    pane.until(lambda lines: all(any(end in line for line in lines) for end in ends))
     pane.type("p")
     pane.until(lambda lines: not any("pid=" in line for line in lines))
 

@@ -192,6 +192,18 @@ def test_a_life_in_marks() -> None:
     assert world.shown() == []
 
 
+def test_a_closed_row_names_the_state_it_closed_from() -> None:
+    """Not the one of the last picture: what Held and the cause say is of its very end."""
+    world = World()
+    row = world.born(State.ESTABLISHED)
+    world.fold()
+    world.moved(row, State.LAST_ACK)
+    world.died(row, "fin-by-peer")
+    world.fold()
+    (entry,) = world.view.rows(0, 5)
+    assert (entry.mark, entry.state, entry.held_ns) == ("-", State.LAST_ACK, 0)
+
+
 def test_born_and_dead_between_two_pictures_is_seen_once() -> None:
     world = World()
     row = world.born(State.SYN_SENT)
