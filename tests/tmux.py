@@ -94,5 +94,8 @@ class Tmux:
         return before == after and flags == "0 1 1" and self.screen()[0] == "the screen before"
 
     def close(self) -> None:
-        """End the server and all that runs in it."""
+        """End the server and all that runs in it; tmux itself leaves its socket behind."""
+        path = self("display-message", "-p", "#{socket_path}").strip()
         self("kill-server")
+        if path:
+            Path(path).unlink(missing_ok=True)
