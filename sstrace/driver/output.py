@@ -107,8 +107,10 @@ class Outlet:
         self._path = path
         self._meta: MetaLine | None = None
         self._out = bytearray()
+        self.broken = False
+        """Nobody reads any more: lines are not made from here on."""
         self._closed = False
-        """Lines are not made now: the queue is full."""
+        """Lines are not made now: the queue is full, or nobody reads any more."""
         self._skipped = 0
         self._skipped_ns = 0
         self._reason = "slow-reader"
@@ -188,6 +190,8 @@ class Outlet:
 
     def whole(self, lines: bytes) -> None:
         """Lines that are written already."""
+        if self.broken:
+            return
         self._out += lines
         if len(self._out) > _CHUNK:
             self.flush()
@@ -196,6 +200,8 @@ class Outlet:
 
     def _opens(self, at_ns: int) -> bool:
         """Count a line that is not made; False, unless the queue has room again."""
+        if self.broken:
+            return False
         if self.transport.queued * 2 <= self._most and self.transport.stuck is None:
             self._open()
             return True
@@ -218,24 +224,38 @@ class Outlet:
         if self._separate:
             self._hand_over()
             if self.transport.queued > self._most:
-                self._limit()
+                self.flush()
         elif len(self._out) > _CHUNK:
             self.flush()
 
     def _hand_over(self) -> None:
-        if self._out:
+        if self._out and not self.broken:
             self.lines += 1 if self._separate else self._out.count(b"\n")
-            self.transport.put(self._out)
-            self._out.clear()
+            try:
+                self.transport.put(self._out)
+            except BrokenPipeError:
+                self._break()
+        self._out.clear()
+
+    def _break(self) -> None:
+        self.broken = self._closed = True
+        self._skipped = 0
+        self.transport.close()
 
     def flush(self) -> None:
-        """Hand over what there is, and see how the queue stands. Raises BrokenPipeError when nobody reads any more."""
+        """Hand over what there is, and see how the queue stands."""
         self._hand_over()
+        if self.broken:
+            return
         transport = self.transport
-        if transport.queued or transport.stuck is not None:
-            transport.pump()
-            if transport.queued > self._most:
-                self._limit()
+        try:
+            if transport.queued or transport.stuck is not None:
+                transport.pump()
+                if transport.queued > self._most:
+                    self._limit()
+        except BrokenPipeError:
+            self._break()
+            return
         if self._closed and transport.queued * 2 <= self._most and transport.stuck is None:
             self._open()
         if transport.stuck != self._was_stuck:
@@ -265,10 +285,9 @@ class Outlet:
 
     def reopen(self) -> None:
         """SIGHUP: go on in a new file of the same name; in NDJSON it begins as the first one did."""
-        if self._path is None or not isinstance(self.transport, Stream):
+        if self._path is None or self.broken or not isinstance(self.transport, Stream):
             return
-        self._hand_over()
-        self.transport.pump()
+        self.flush()
         try:
             fd = open_output(self._path)
         except SstraceError as error:
@@ -285,6 +304,8 @@ class Outlet:
         anybody after that, has two seconds from the last sign of life. What is left then is counted.
         """
         transport = self.transport
+        if self.broken:
+            return
         with suppress(BrokenPipeError):
             if self._skipped:
                 self._open()
@@ -299,11 +320,6 @@ class Outlet:
         self.dropped += self._skipped
         self._skipped = 0
         transport.close()
-
-    def abandon(self) -> None:
-        """Nobody reads any more: let go."""
-        self._out.clear()
-        self.transport.close()
 
     def summary(self) -> str | None:
         """What went wrong; None for nothing."""

@@ -39,7 +39,7 @@ class Printer:
         self.outlets: list[Outlet] = outlets(
             command.own, names, offset_ns, stopped or Stopped(), header=command.show.header
         )
-        """Where lines go. One whose reader has gone leaves the list; the last one raises BrokenPipeError instead."""
+        """Where lines go. When the reader of one has gone, the others get on."""
         self.json = any(not isinstance(outlet.writer, TextWriter) for outlet in self.outlets)
         self._most = command.own.count
         self._shown = 0
@@ -60,7 +60,7 @@ class Printer:
     @property
     def unread(self) -> bool:
         """Whether nobody reads any more, anywhere."""
-        return all(outlet.transport.gone() for outlet in self.outlets)
+        return all(outlet.broken or outlet.transport.gone() for outlet in self.outlets)
 
     def move(self, offset_ns: int) -> None:
         """The clocks stand otherwise to each other from here on."""
@@ -173,14 +173,10 @@ class Printer:
 
     def flush(self) -> None:
         """Hand whole lines over. Raises BrokenPipeError when nobody reads any more, anywhere."""
-        for outlet in list(self.outlets):
-            try:
-                outlet.flush()
-            except BrokenPipeError:
-                outlet.abandon()
-                if len(self.outlets) == 1:
-                    raise
-                self.outlets.remove(outlet)
+        for outlet in self.outlets:
+            outlet.flush()
+        if all(outlet.broken for outlet in self.outlets):
+            raise BrokenPipeError
 
     def reopen(self) -> None:
         """Begin the files anew (SIGHUP)."""

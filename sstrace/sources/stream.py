@@ -104,11 +104,10 @@ class Stream:
             self._keep(memoryview(bytes(data)))
             self.pump()
             return
-        view = memoryview(data)
-        done = self._write(view)
-        if done < len(view):
-            self._keep(memoryview(bytes(view[done:])))
-        view.release()
+        with memoryview(data) as view:
+            done = self._write(view)
+            if done < len(view):
+                self._keep(memoryview(bytes(view[done:])))
 
     def _keep(self, rest: memoryview) -> None:
         self._queue.append(rest)
