@@ -12,6 +12,7 @@ import hashlib
 import json
 import lzma
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -32,10 +33,15 @@ __all__ = [
     "Kernel",
     "Outcome",
     "boot",
+    "fetch_wheels",
+    "image",
     "kernel",
+    "mirrors",
     "need",
+    "once",
     "run",
     "say",
+    "size_mb",
     "state_directory",
     "userland",
 ]
@@ -71,6 +77,8 @@ class Arch(NamedTuple):
     console: str
     kernel_flavour: str
     wheel: str
+    foreign: tuple[tuple[str, str], ...] = ()
+    """What else is needed where this is not the machine's own architecture: program → package."""
 
 
 ARCHES = {
@@ -85,6 +93,7 @@ ARCHES = {
         "ttyAMA0",
         "cloud-arm64",
         "aarch64",
+        (("qemu-aarch64-static", "qemu-user-static binfmt-support arch-test"),),
     ),
 }
 
@@ -156,6 +165,8 @@ def run(*command: str | Path, **options: object) -> str:
 def need(arch: str) -> None:
     """Raise FailedError when a program is missing, or the right to run it."""
     programs = PROGRAMS | {ARCHES[arch].program: ARCHES[arch].package}
+    if ARCHES[arch].wheel != platform.machine():
+        programs |= dict(ARCHES[arch].foreign)
     missing = sorted({package for program, package in programs.items() if shutil.which(program) is None})
     if missing:
         raise FailedError(f"apt-get install --no-install-recommends {' '.join(missing)}")
@@ -325,15 +336,12 @@ def _make_userland(directory: Path, suite: str, arch: str, more: Sequence[str]) 
     say(f"making a root filesystem of {suite} for {arch}")
     tree, wheels = directory / "tree", directory / "wheels"
     wheels.mkdir(parents=True)
-    wheel = ARCHES[arch].wheel
-    platforms = [f"--platform={name}_{wheel}" for name in ("manylinux_2_28", "manylinux_2_17", "manylinux2014")]
-    pip = [_python_with_pip(), "-m", "pip", "-q", "--disable-pip-version-check"]
-    run(*pip, "download", "--only-binary=:all:", *platforms, f"--python-version={_PYTHONS[suite]}", "-d", wheels,
-        *python_requirements())  # fmt: skip
+    fetch_wheels(wheels, suite, arch, python_requirements())
     hooks = (
         f"cp -r {wheels} $1/wheels",
-        "chroot $1 sh -c 'python3 -m pip -q install --no-index --break-system-packages --root-user-action=ignore"
-        " /wheels/*'",
+        # Beside what the distribution has of the same name: pip could not remove that.
+        "chroot $1 sh -c 'python3 -m pip -q install --no-index --ignore-installed --break-system-packages"
+        " --root-user-action=ignore /wheels/*'",
         "rm -r $1/wheels",
         "mkdir -p $1/project $1/usr/lib/modules",
     )
@@ -357,6 +365,21 @@ def _make_userland(directory: Path, suite: str, arch: str, more: Sequence[str]) 
         shutil.rmtree(gone)
 
 
+def fetch_wheels(directory: Path, suite: str, arch: str, requirements: Sequence[str]) -> None:
+    """Wheels of ``requirements`` and of what these need, for a suite's python3, by way of this machine's pip."""
+    wheel = ARCHES[arch].wheel
+    platforms = [f"--platform={name}_{wheel}" for name in ("manylinux_2_28", "manylinux_2_17", "manylinux2014")]
+    words: list[str | Path] = [
+        "--only-binary=:all:",
+        *platforms,
+        f"--python-version={_PYTHONS[suite]}",
+        "-d",
+        directory,
+        *requirements,
+    ]
+    run(_python_with_pip(), "-m", "pip", "-q", "--disable-pip-version-check", "download", *words)
+
+
 def _python_with_pip() -> str:
     for python in filter(shutil.which, (str(ROOT / ".venv/bin/python3"), sys.executable, "/usr/bin/python3")):
         if subprocess.run([python, "-c", "import pip"], capture_output=True, check=False).returncode == 0:
@@ -368,9 +391,20 @@ def _python_with_pip() -> str:
 
 
 def boot(
-    guest: Guest, project: Path, job: str, out: Path, *, timeout: float, memory_mb: int = 2048, cpus: int = 2
+    guest: Guest,
+    project: Path,
+    job: str,
+    out: Path,
+    *,
+    timeout: float,
+    memory_mb: int = 2048,
+    cpus: int = 2,
+    disk_to_change: Path | None = None,
 ) -> Outcome:
-    """Boot, run ``job`` (sh, as root, in /project, a copy of ``project``), fetch what it leaves in $OUT to ``out``."""
+    """Boot, run ``job`` (sh, as root, in /project, a copy of ``project``), fetch what it leaves in $OUT to ``out``.
+
+    ``disk_to_change``: a raw disk image that the job finds as /dev/vdd and may write to.
+    """
     system, arch = guest.kernel, ARCHES[guest.kernel.arch]
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
@@ -390,6 +424,7 @@ def boot(
             ("root", guest.root / "root.ext4", "snapshot=on"),
             ("modules", system.directory / "modules.ext4", "readonly=on"),
             ("project", disk, "cache=unsafe"),
+            *([("other", disk_to_change, "cache=unsafe")] if disk_to_change else ()),
         ):
             disks += ["-drive", f"file={file},format=raw,if=none,id={serial},{how}"]
             disks += ["-device", f"virtio-blk-pci,drive={serial},serial={serial}"]

@@ -1,7 +1,7 @@
 """What sstrace promises on every kernel: a short list, which scripts/vm/matrix runs in guests from Linux 5.10 on.
 
 Real connections on loopback in a network namespace of the test's own, and what the trace told of them. The names of the
-tests say which column of the matrix they belong to: trace, minisockets, owners, verify.
+tests say which column of the matrix they belong to: snapshot, trace, minisockets, owners, verify.
 """
 
 import contextlib
@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import parity
+import parity_cases
 import pytest
 from conftest import ROOT, Netns, Program
 
@@ -119,6 +121,32 @@ def connect(space: Netns, to: socket.socket) -> socket.socket:
 def port(sock: socket.socket) -> int:
     number: int = sock.getsockname()[1]
     return number
+
+
+# ------------------------------------------------------------------------------------------------------------ snapshot
+
+
+@pytest.fixture(scope="module")
+def keeper(module_netns: Netns) -> Iterator[parity.ZooKeeper]:
+    made = parity.ZooKeeper(module_netns.prefix)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def bench(module_netns: Netns, keeper: parity.ZooKeeper, ss: Program) -> Iterator[parity.Bench]:
+    made = parity.Bench(module_netns.prefix, ss.head[-1])
+    yield made
+    made.close()
+
+
+@pytest.mark.ss
+@pytest.mark.parametrize("words", parity_cases.command_lines()[::12], ids=" ".join)
+def test_snapshot_is_what_ss_prints(bench: parity.Bench, keeper: parity.ZooKeeper, words: tuple[str, ...]) -> None:
+    """A twelfth of test_parity: an emulated machine needs a second for each."""
+    keeper.keep_fresh()
+    outcome = bench.compare(words)
+    assert outcome.same, f"{words}\n{outcome.why}"
 
 
 # ---------------------------------------------------------------------------------------------------------------- trace
