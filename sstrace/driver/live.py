@@ -84,9 +84,14 @@ class LiveRows:
                     self._known = {_key(row): row for row in others}
                     yield self._exact(diag, others, ext)
 
-    def inodes(self, selection: Selection) -> set[int]:
-        """Inodes of the rows that a selection will show, before its filter."""
-        return {row.ino for row in self._rows if selection.states >> row.state & 1 and row.ino}
+    def inodes(self, selection: Selection) -> set[int] | None:
+        """Inodes of the rows that a selection will show, before its filter; None when events cannot tell them all: a
+        connection gets its inode at accept(2), which is no event of the socket.
+        """
+        chosen = [row for row in self._rows if selection.states >> row.state & 1 and row.protocol == IPPROTO_TCP]
+        if any(row.state != _LISTEN for row in chosen):
+            return None
+        return {row.ino for row in chosen}
 
     def held_ns(self, row: Socket) -> int | None:
         """How long the row has been in its state; for one that is older than the trace, for how long that is known."""

@@ -158,6 +158,20 @@ def test_a_new_socket_is_in_the_very_next_answer(service: Service) -> None:
     assert f"127.0.0.1:{port}".encode() not in service.ask("-tln").stdout
 
 
+def test_a_connection_accepted_after_its_last_event_has_its_owner(service: Service, ss: Any) -> None:
+    def accept() -> list[socket.socket]:
+        server = socket.create_server(("127.0.0.1", 0))
+        client = socket.create_connection(server.getsockname())
+        service.ask("-tln")  # by now the server knows of the connection
+        return [server, client, server.accept()[0]]
+
+    made = service.netns.call(accept)
+    words = ["-Htnp", f"sport = :{made[0].getsockname()[1]}"]
+    assert service.ask(*words).stdout == ss(*words, netns=service.netns).stdout
+    for opened in made:
+        opened.close()
+
+
 def test_held_selects_by_the_time_in_the_state(service: Service) -> None:
     assert service.ask("-Htan", "held < 1h").stdout
     assert service.ask("-Htan", "held > 1h").stdout == b""
