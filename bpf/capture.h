@@ -29,17 +29,27 @@ static __always_inline u32 netns_of(struct common *common)
 	return inum;
 }
 
-/* The only way out. A record that does not fit its CPU's buffer is counted, so that Python knows of it at once. */
-static __always_inline int submit(void *ctx, struct sock_event *event)
+/*
+ * The only way out. A record that does not fit its CPU's buffer is counted, so that Python knows of it at once.
+ * Whether it fitted.
+ */
+static __always_inline int deliver(void *ctx, struct sock_event *event)
 {
 	int zero = 0;
 	u64 *dropped;
 
-	if (events.perf_submit(ctx, event, sizeof(*event))) {
-		dropped = drops.lookup(&zero);
-		if (dropped)
-			*dropped += 1;
-	}
+	if (!events.perf_submit(ctx, event, sizeof(*event)))
+		return 1;
+	dropped = drops.lookup(&zero);
+	if (dropped)
+		*dropped += 1;
+	return 0;
+}
+
+/* The same, at the end of a program. */
+static __always_inline int submit(void *ctx, struct sock_event *event)
+{
+	deliver(ctx, event);
 	return 0;
 }
 
@@ -83,6 +93,15 @@ static __always_inline int is_closing(u64 file)
 #else
 	return 0;
 #endif
+}
+
+/* Whether two events are of the same connection. */
+static __always_inline int same_addresses(struct sock_event *one, struct sock_event *other)
+{
+	u64 *a = (u64 *)one->saddr, *b = (u64 *)other->saddr; /* daddr follows saddr */
+
+	return one->sport == other->sport && one->dport == other->dport && a[0] == b[0] && a[1] == b[1] && a[2] == b[2] &&
+	       a[3] == b[3];
 }
 
 /* What only a full socket has. */

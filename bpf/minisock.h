@@ -71,26 +71,61 @@ static __always_inline int on_request_timer(struct bpf_raw_tracepoint_args *ctx,
 static __always_inline int on_timewait_timer(struct bpf_raw_tracepoint_args *ctx, struct config *config, u64 timer)
 {
 	struct sock_event event = {};
+	struct passing *passing;
 	u8 substate = 0;
+	int zero = 0;
 
 	if (!capture_minisock(&event, config, timer - OFF_tw_timer))
 		return 0;
 	event.kind = EVENT_TIMEWAIT;
 	READ(substate, event.sk, OFF_tw_substate);
 	event.new = substate;
-	return submit(ctx, &event);
+	passing = passings.lookup(&zero);
+	if (deliver(ctx, &event) && passing) {
+		passing->heir = event;
+		passing->ended = 1;
+	}
+	return 0;
+}
+
+/* Whether a full socket is between the addresses of a request socket. The child of an IPv6 listener may have an IPv4 request. */
+static __always_inline int is_child(u64 sk, struct sock_event *request)
+{
+	struct common common;
+
+	READ(common, sk, 0);
+	if (AT(u16, &common, OFF_skc_num) != request->sport ||
+	    __builtin_bswap16(AT(u16, &common, OFF_skc_dport)) != request->dport)
+		return 0;
+#ifdef OFF_skc_v6_rcv_saddr
+	if (request->family == 10) {
+		u64 *a = (u64 *)request->saddr, *b = (u64 *)((u8 *)&common + OFF_skc_v6_rcv_saddr);
+		u64 *c = (u64 *)request->daddr, *d = (u64 *)((u8 *)&common + OFF_skc_v6_daddr);
+
+		return a[0] == b[0] && a[1] == b[1] && c[0] == d[0] && c[1] == d[1];
+	}
+#endif
+	return *(u32 *)request->saddr == AT(u32, &common, OFF_skc_rcv_saddr) &&
+	       *(u32 *)request->daddr == AT(u32, &common, OFF_skc_daddr);
 }
 
 static __always_inline int on_request_cancel(struct bpf_raw_tracepoint_args *ctx, struct config *config, u64 timer)
 {
 	struct sock_event event = {};
+	struct passing *passing;
 	u64 pprev = 0;
+	int zero = 0;
 
 	READ(pprev, timer - OFF_rsk_timer, OFF_skc_pprev);
 	if (pprev)
-		return 0; /* still hashed: its timer expires, on_request_expire has it */
+		return 0; /* still hashed: its timer expires, on_timer_expire_entry has it */
 	if (!capture_minisock(&event, config, timer - OFF_rsk_timer))
 		return 0;
+	passing = passings.lookup(&zero);
+	if (passing && passing->child && is_child(passing->child, &event)) {
+		passing->child = 0;
+		return 0; /* completed: the next transition of its child says so */
+	}
 	event.kind = EVENT_REQUEST_GONE;
 	event.old = TCP_SYN_RECV;
 	event.new = TCP_CLOSE;

@@ -11,10 +11,12 @@ enum {
 	TCP_SYN_SENT = 2,
 	TCP_SYN_RECV = 3,
 	TCP_FIN_WAIT1 = 4,
+	TCP_FIN_WAIT2 = 5,
 	TCP_TIME_WAIT = 6,
 	TCP_CLOSE = 7,
 	TCP_LAST_ACK = 9,
 	TCP_LISTEN = 10,
+	TCP_CLOSING = 11,
 	IPPROTO_TCP = 6,
 	IPPROTO_MPTCP = 262,
 };
@@ -41,12 +43,37 @@ BPF_PERF_OUTPUT(events);
 /* Events that did not fit their CPU's buffer. Counted by submit(), read by sstrace/sources/perf.py, never reset. */
 BPF_PERCPU_ARRAY(drops, u64, 1);
 
+/*
+ * What passes from one kernel object to the next on a CPU, so that the passing itself needs no record. Both passings
+ * happen within one softirq or system call: each is set by its first step, used up by the next, and overwritten by the
+ * next of its kind where that never came.
+ */
+struct passing {
+	u64 child;        /* a listener's new child that has not told of itself; 0 = none */
+	u64 child_ns;     /* its birth */
+	u64 ended;        /* whether heir holds a connection */
+	struct sock_event heir; /* the timewait socket that was last born: the full socket before it closes next */
+};
+BPF_PERCPU_ARRAY(passings, struct passing, 1);
+
+/*
+ * The transitions that the first of the two programs on inet_sock_set_state has begun, for the second. Written by the first, a slot
+ * each; read, and emptied, by the second.
+ */
+#define MARKS 8
+struct marks {
+	u64 next;
+	u64 keys[MARKS];
+};
+BPF_PERCPU_ARRAY(marked, struct marks, 1);
+
 #include "capture.h"
 #include "cause.h"
 #include "tcp.h"
 #include "minisock.h"
 
-RAW_TRACEPOINT_PROBE(inet_sock_set_state) { return on_state(ctx); }
+RAW_TRACEPOINT_PROBE(inet_sock_set_state) { return on_state_first(ctx); }
+RAW_TRACEPOINT_PROBE(inet_sock_set_state__again) { return on_state_again(ctx); }
 RAW_TRACEPOINT_PROBE(timer_start) { return on_timer_start(ctx); }
 RAW_TRACEPOINT_PROBE(timer_cancel) { return on_timer_cancel(ctx); }
 RAW_TRACEPOINT_PROBE(timer_expire_entry) { return on_timer_expire_entry(ctx); }

@@ -38,6 +38,22 @@ static __always_inline int starts_late(u64 sk)
 	return pending || bits;
 }
 
+/*
+ * A listener's child tells of its birth late, and only where no request socket has told of the connection: a SYN cookie, Fast
+ * Open. Most children come from a request socket, which on_request_cancel finds completed a moment later.
+ */
+static __always_inline void tell_child(struct bpf_raw_tracepoint_args *ctx, struct sock_event *event, struct passing *passing)
+{
+	struct sock_event *birth = &passing->heir; /* nobody's now, and two do not fit on the stack */
+
+	__builtin_memcpy(birth, event, sizeof(*birth));
+	birth->ts_ns = passing->child_ns;
+	birth->old = TCP_LISTEN;
+	birth->new = TCP_SYN_RECV;
+	birth->flags &= EVENT_KTHREAD;
+	deliver(ctx, birth);
+}
+
 static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 sk = ctx->args[0];
@@ -46,7 +62,8 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx)
 	struct common common;
 	u16 protocol = 0, sport = 0;
 	struct connecting connect = {}, *waits;
-	u8 bits = 0;
+	struct passing *passing;
+	u8 bits = 0, unheard = 0;
 	int zero = 0;
 	struct config *config = configs.lookup(&zero);
 
@@ -59,11 +76,32 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx)
 	event.netns = netns_of(&common);
 	if (!in_namespace(config, event.netns))
 		return 0;
+	passing = passings.lookup(&zero);
+	if (!passing)
+		return 0;
+	if (old == TCP_LISTEN && new == TCP_SYN_RECV) {
+		passing->child = sk;
+		passing->child_ns = bpf_ktime_get_ns();
+		return 0;
+	}
+	if (old == TCP_SYN_RECV && passing->child == sk) {
+		passing->child = 0;
+		/* It never came into being: another took its request, or its port. The request socket lives on. */
+		if (new == TCP_CLOSE)
+			return 0;
+		unheard = 1;
+	}
 	capture_common(&event, &common, sk);
 	event.kind = EVENT_STATE;
 	event.protocol = protocol;
 	event.old = old;
 	event.new = new;
+	if (passing->ended) {
+		passing->ended = 0;
+		/* tcp_time_wait: its timewait socket has told already. */
+		if (new == TCP_CLOSE && (old == TCP_FIN_WAIT2 || old == TCP_CLOSING) && same_addresses(&event, &passing->heir))
+			return 0;
+	}
 	if (new == TCP_SYN_SENT && protocol == IPPROTO_TCP && config->fn_write_timer) {
 		connect.since_ns = event.ts_ns;
 		connect.told = starts_late(sk);
@@ -92,8 +130,10 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx)
 #endif
 	if (new == TCP_LISTEN || new == TCP_SYN_SENT)
 		capture_fd(&event);
-	if (new == TCP_LISTEN || new == TCP_SYN_SENT || old == TCP_LISTEN || event.since_ns)
+	if (new == TCP_LISTEN || new == TCP_SYN_SENT || old == TCP_SYN_RECV || event.since_ns)
 		capture_cgroup(&event, sk);
+	if (unheard)
+		tell_child(ctx, &event, passing);
 	if (new == TCP_CLOSE) {
 #ifdef OFF_inet_sport
 		/* The port is free for others by now (inet_put_port); the socket still knows which it was. */
@@ -112,32 +152,88 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx)
 	return submit(ctx, &event);
 }
 
-/* The retransmit timer of a socket starts: the first time in SYN-SENT, that is the connect(2) that was waiting. */
+/*
+ * Since 05b24ff9b2cf ("bpf: Prevent bpf program recursion for raw tracepoint probes", v6.1) a program that is interrupted is not run again by
+ * what interrupts it. A transition inside a system call can be interrupted by a softirq with transitions of its own, so the program
+ * is there twice: the second runs what the first was kept from. Softirqs do not nest, so two are enough. The timer tracepoints
+ * fire with interrupts off, or inside softirqs, and need no second.
+ */
+static __always_inline u64 transition_key(struct bpf_raw_tracepoint_args *ctx)
+{
+	return ctx->args[0] << 8 | (ctx->args[1] & 15) << 4 | (ctx->args[2] & 15);
+}
+
+static __always_inline int on_state_first(struct bpf_raw_tracepoint_args *ctx)
+{
+	int zero = 0;
+	struct marks *marks = marked.lookup(&zero);
+
+	if (marks)
+		marks->keys[marks->next++ & (MARKS - 1)] = transition_key(ctx);
+	return on_state(ctx);
+}
+
+static __always_inline int on_state_again(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 key = transition_key(ctx);
+	int zero = 0;
+	struct marks *marks = marked.lookup(&zero);
+
+	if (!marks)
+		return 0;
+#pragma unroll
+	for (int i = 0; i < MARKS; i++) {
+		if (marks->keys[i] == key) {
+			marks->keys[i] = 0;
+			return 0;
+		}
+	}
+	return on_state(ctx);
+}
+
+/*
+ * The retransmit timer of a socket starts: the first time in SYN-SENT, that is the connect(2) that was waiting; in SYN-RECV, a
+ * child by Fast Open, which has no request socket to tell of it.
+ */
 static __always_inline int on_write_timer(struct bpf_raw_tracepoint_args *ctx, struct config *config, u64 sk)
 {
 	struct sock_event event = {};
 	struct common common;
 	struct connecting *waits;
+	struct passing *passing;
 	u8 state = 0;
+	int zero = 0;
 
 	READ(state, sk, OFF_skc_state);
-	if (state != TCP_SYN_SENT)
+	if (state == TCP_SYN_RECV) {
+		passing = passings.lookup(&zero);
+		if (!passing || passing->child != sk)
+			return 0;
+		passing->child = 0;
+		READ(common, sk, 0);
+		capture_common(&event, &common, sk);
+		event.ts_ns = passing->child_ns;
+		event.old = TCP_LISTEN;
+		event.new = TCP_SYN_RECV;
+	} else if (state == TCP_SYN_SENT) {
+		waits = connecting.lookup(&sk);
+		if (!waits)
+			return 0; /* a retransmitted SYN */
+		READ(common, sk, 0);
+		capture_common(&event, &common, sk);
+		event.old = TCP_SYN_SENT;
+		event.new = TCP_SYN_SENT;
+		if (!waits->told) {
+			event.ts_ns = waits->since_ns;
+			event.old = TCP_CLOSE;
+		}
+		connecting.delete(&sk);
+	} else {
 		return 0;
-	waits = connecting.lookup(&sk);
-	if (!waits)
-		return 0; /* a retransmitted SYN */
-	READ(common, sk, 0);
-	capture_common(&event, &common, sk);
-	event.old = TCP_SYN_SENT;
-	if (!waits->told) {
-		event.ts_ns = waits->since_ns;
-		event.old = TCP_CLOSE;
 	}
-	connecting.delete(&sk);
 	event.netns = netns_of(&common);
 	event.kind = EVENT_STATE;
 	event.protocol = IPPROTO_TCP;
-	event.new = TCP_SYN_SENT;
 	capture_sock(&event, sk);
 	capture_task(&event, config);
 	capture_fd(&event);

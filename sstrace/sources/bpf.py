@@ -68,9 +68,16 @@ Offsets = dict[str, tuple[tuple[str, str], ...]]
 """Macro (without OFF_) → the struct and member that it is the offset of; where several stand, the first that the kernel
 has counts."""
 
-HOOKS = ("timer_start", "timer_cancel", "timer_expire_entry", "timer_expire_exit", "inet_sock_set_state")
-"""Raw tracepoints, in the order in which they are attached: on_state hands CLOSE→SYN-SENT to timer_start, so that
-comes first.
+HOOKS = (
+    "timer_start",
+    "timer_cancel",
+    "timer_expire_entry",
+    "timer_expire_exit",
+    "inet_sock_set_state",
+    "inet_sock_set_state__again",
+)
+"""Programs by their raw tracepoints, in the order in which they are attached: on_state hands CLOSE→SYN-SENT to
+timer_start, so that comes first. A second program on one tracepoint has ``__again`` behind its name.
 """
 
 _OFFSETS: Offsets = {
@@ -159,7 +166,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 TRACE = Source(
     file="sstrace.bpf.c",
     programs=HOOKS,
-    maps=("configs", "events", "drops", "connecting", "expirings"),
+    maps=("configs", "events", "drops", "connecting", "expirings", "passings", "marked"),
     offsets=_OFFSETS,
     optional=_OPTIONAL_OFFSETS,
     bits=_OPTIONAL_BITS,
@@ -481,7 +488,7 @@ class Loaded:
             if hook in without:
                 self.missing[hook] = "left out"
                 continue
-            name = ctypes.create_string_buffer(hook.encode())
+            name = ctypes.create_string_buffer(hook.removesuffix("__again").encode())
             attr = struct.pack("=QII", ctypes.addressof(name), self._programs[hook], 0)
             fd = _bpf(_RAW_TRACEPOINT_OPEN, attr)
             if fd >= 0:
