@@ -2,12 +2,12 @@
 end.
 """
 
-import os
 import resource
 import select
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from conftest import Netns
@@ -55,6 +55,11 @@ def ports(reader: Diag, *, ahead: bool) -> list[int]:
     return found
 
 
+def tasks() -> set[str]:
+    """The kernel's threads of this process."""
+    return {path.name for path in Path("/proc/self/task").iterdir()}
+
+
 def test_a_long_dump_is_the_same(crowd: Netns, monkeypatch: pytest.MonkeyPatch) -> None:
     with crowd.call(Diag) as reader:
         plain = ports(reader, ahead=False)
@@ -68,7 +73,7 @@ def test_a_long_dump_is_the_same(crowd: Netns, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_dump_that_is_left_takes_its_thread_along(crowd: Netns, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diag, "_ALONE", 1)
-    before = set(os.listdir("/proc/self/task"))
+    before = tasks()
     for reads in (1, 2, 5):
         with crowd.call(Diag) as reader:
             reader.send(inet_diag.dump_request(Table.UDP, AF_INET, ALL_STATES))
@@ -78,7 +83,7 @@ def test_a_dump_that_is_left_takes_its_thread_along(crowd: Netns, monkeypatch: p
             datagrams.close()
     # A thread's last breath comes after it let go of its lock.
     deadline = time.monotonic() + 10
-    while (left := set(os.listdir("/proc/self/task")) - before) and time.monotonic() < deadline:
+    while (left := tasks() - before) and time.monotonic() < deadline:
         select.select([], [], [], 0.01)
     assert not left
 
