@@ -321,16 +321,19 @@ class Outlet:
         self._skipped = 0
         transport.close()
 
+    @property
+    def missed(self) -> int:
+        """Lines that their reader has missed so far."""
+        return self.dropped + self._skipped + int(getattr(self.transport, "lost", 0))
+
     def summary(self) -> str | None:
         """What went wrong; None for nothing."""
-        lost = self.dropped + int(getattr(self.transport, "lost", 0))
-        return f"{lost} lines did not reach {self.name}" if lost else None
+        return f"{self.missed} lines did not reach {self.name}" if self.missed else None
 
     def statistics(self) -> str:
         """For SIGUSR1."""
         text = f"{self.name}: {self.lines} lines, {self.transport.sent} bytes, {self.queued} bytes queued"
-        lost = self.dropped + self._skipped + int(getattr(self.transport, "lost", 0))
-        return text + (f", {lost} lines dropped" if lost else "")
+        return text + (f", {self.missed} lines dropped" if self.missed else "")
 
 
 def outlets(own: Own, names: Names, offset_ns: int, stopped: Stopped, *, header: bool) -> list[Outlet]:

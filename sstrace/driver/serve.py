@@ -23,7 +23,8 @@ import stat
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -31,13 +32,16 @@ from sstrace.dialect import dialect, parse_version
 from sstrace.driver import snapshot
 from sstrace.driver.live import Answer, LiveRows, Request
 from sstrace.driver.stop import Stopped, touch
-from sstrace.driver.tracer import Tracer
+from sstrace.driver.tracer import Change, Tracer
 from sstrace.errors import LookupFailed, SstraceError, UsageError
 from sstrace.model import Owner, Table
 from sstrace.query.command import Command, Early
 from sstrace.query.options import parse
 from sstrace.query.usage import ss_usage
 from sstrace.sources import service
+
+if TYPE_CHECKING:  # only who asks for metrics pays for them
+    from sstrace.driver.metrics import Metrics
 
 __all__ = ["run"]
 
@@ -69,7 +73,12 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     gid = _group(command.own.group)
     stopped = Stopped()
     tracer = Tracer(env)
+    metrics: Metrics | None = None
     try:
+        if command.own.metrics is not None:
+            from sstrace.driver import metrics as measuring
+
+            metrics = measuring.Metrics(*command.own.metrics, tracer)
         listener = service.listen(path, gid)
         try:
             tracer.start()
@@ -80,7 +89,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             if command.own.ready_file is not None:
                 touch(command.own.ready_file)
             end = time.monotonic_ns() + command.own.duration_ns if command.own.duration_ns is not None else None
-            server = _Server(tracer, listener, gid, env)
+            server = _Server(tracer, listener, gid, env, metrics)
             while not stopped.now and (end is None or time.monotonic_ns() < end):
                 server.turn()
             server.close()
@@ -89,6 +98,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             service.remove(path)
     finally:
         tracer.close()
+        if metrics is not None:
+            metrics.close()
     print(
         f"sstrace: {server.answered} queries, {tracer.events} events, {tracer.lost} lost, {tracer.late} late",
         file=sys.stderr,
@@ -116,8 +127,16 @@ def _group(name: str | None) -> int | None:
 
 
 class _Server:
-    def __init__(self, tracer: Tracer, listener: socket.socket, gid: int | None, env: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        tracer: Tracer,
+        listener: socket.socket,
+        gid: int | None,
+        env: Mapping[str, str],
+        metrics: "Metrics | None",
+    ) -> None:
         self._tracer = tracer
+        self._metrics = metrics
         self._listener = listener
         self._gid = gid
         self._env = env
@@ -137,10 +156,17 @@ class _Server:
                 self._accept()
             elif fd in self._clients:
                 self._read(self._clients[fd])
-        for _ in self._tracer.poll(0):
-            pass
+        self._take(self._tracer.poll(0))
+        if self._metrics is not None and self._metrics.wanted:
+            self._take(self._tracer.settle())
+            self._metrics.tick()
         self._reap()
         self._answer()
+
+    def _take(self, changes: Iterable[Change]) -> None:
+        """Fold changes in."""
+        for _ in changes if self._metrics is None else self._metrics.through(changes):
+            pass
 
     def close(self) -> None:
         """Drop clients; children end by themselves."""
@@ -199,8 +225,7 @@ class _Server:
     def _answer(self) -> None:
         if not self._ready or len(self._children) >= _MOST_CHILDREN:
             return
-        for _ in self._tracer.settle():
-            pass
+        self._take(self._tracer.settle())
         while self._ready and len(self._children) < _MOST_CHILDREN:
             client = self._ready.pop(0)
             child = os.fork()

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from sstrace.driver.printer import Printer
 from sstrace.driver.record import Recorder, clock_offset, describe
@@ -18,6 +19,9 @@ from sstrace.driver.tracer import Change, Tracer
 from sstrace.query import options
 from sstrace.query.command import Command
 from sstrace.sources.names import SystemNames
+
+if TYPE_CHECKING:  # only who asks for metrics pays for them
+    from sstrace.driver.metrics import Metrics
 
 __all__ = ["run"]
 
@@ -35,9 +39,16 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         print(f"sstrace: {limit}", file=sys.stderr)
     recorder: Recorder | None = None
     trace: Printer | None = None
+    metrics: Metrics | None = None
     try:
         trace = Printer(command, names, clock_offset(), tracer.refresh_owners, stopped)
-        attend = _Attendance(stopped, tracer, trace)
+        if command.own.metrics is not None:
+            from sstrace.driver import metrics as measuring
+
+            metrics = measuring.Metrics(*command.own.metrics, tracer)
+            outlets = trace.outlets
+            metrics.outlets = lambda: outlets
+        attend = _Attendance(stopped, tracer, trace, metrics)
         for outlet in trace.outlets:
             outlet.idle = attend
         tracer.start()
@@ -52,7 +63,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         if command.own.ready_file is not None:
             touch(command.own.ready_file)
         trace.begin(meta, tracer.table, now)
-        tell = _telling(trace, tracer, recorder, now)
+        tell = _telling(trace, tracer, recorder, metrics, now)
         end = time.monotonic_ns() + command.own.duration_ns if command.own.duration_ns is not None else None
         while not stopped.now and not trace.full and not trace.unread:
             left = _TICK_S
@@ -61,6 +72,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
                 if left <= 0:
                     break
             trace.take(tell(tracer.poll(left)))
+            if metrics is not None and metrics.wanted:
+                trace.take(tell(tracer.settle()))
             trace.flush()
             attend()
         if not trace.full:
@@ -72,6 +85,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     finally:
         tracer.close()
+        if metrics is not None:
+            metrics.close()
         if recorder is not None:
             recorder.close()
     _summary(tracer, recorder, trace)
@@ -79,15 +94,18 @@ def run(command: Command, env: Mapping[str, str]) -> int:
 
 
 class _Attendance:
-    """Does between two batches what signals have asked for."""
+    """Does between two batches what signals, and scrapers of metrics, have asked for."""
 
-    def __init__(self, asked: Asked, tracer: Tracer, trace: Printer) -> None:
+    def __init__(self, asked: Asked, tracer: Tracer, trace: Printer, metrics: "Metrics | None") -> None:
         self._asked = asked
         self._tracer = tracer
         self._trace = trace
+        self._metrics = metrics
 
     def __call__(self) -> None:
         asked = self._asked
+        if self._metrics is not None:
+            self._metrics.tick()
         if asked.reopen:
             asked.reopen = False
             self._trace.reopen()
@@ -101,16 +119,20 @@ class _Attendance:
 
 
 def _telling(
-    trace: Printer, tracer: Tracer, recorder: Recorder | None, now_ns: int
+    trace: Printer, tracer: Tracer, recorder: Recorder | None, metrics: "Metrics | None", now_ns: int
 ) -> Callable[[Iterable[Change]], Iterable[Change | Told]]:
     """What changes go through on their way to the printer."""
+    through: Callable[[Iterable[Change]], Iterable[Change | Told]] = iter
     if recorder is not None:
-        return recorder.through
-    if not trace.json:
-        return iter
-    telling = Telling(tracer.table)
-    telling.begin(now_ns)
-    return telling.through
+        through = recorder.through
+    elif trace.json:
+        telling = Telling(tracer.table)
+        telling.begin(now_ns)
+        through = telling.through
+    if metrics is None:
+        return through
+    counted = metrics.through
+    return lambda changes: through(counted(changes))
 
 
 def _summary(tracer: Tracer, recorder: Recorder | None, trace: Printer | None) -> None:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -27,6 +28,9 @@ from sstrace.sources import proc
 from sstrace.sources.diag import Diag
 from sstrace.sources.names import SystemNames
 from sstrace.table import Resync, Row
+
+if TYPE_CHECKING:  # only who asks for metrics pays for them
+    from sstrace.driver.metrics import Metrics
 
 __all__ = ["DriftLine", "run"]
 
@@ -69,7 +73,13 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     command = options.resolve(command, names)
     tracer = Tracer(env, poll_ns=command.own.poll_ns)
     totals = _Totals()
+    metrics: Metrics | None = None
     try:
+        if command.own.metrics is not None:
+            from sstrace.driver import metrics as measuring
+
+            metrics = measuring.Metrics(*command.own.metrics, tracer)
+            metrics.drift = lambda: totals.kinds
         tracer.start()
         if command.own.ready_file is not None:
             touch(command.own.ready_file)
@@ -79,14 +89,21 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         interval = command.own.interval_ns or _INTERVAL_NS
         due = now + interval
         while not stopped.now and (end is None or time.monotonic_ns() < end):
-            for change in tracer.poll(0.05):
+            changes = tracer.poll(0.05)
+            for change in changes if metrics is None else metrics.through(changes):
                 check.note(change)
+            if metrics is not None and metrics.wanted:
+                for change in metrics.through(tracer.settle()):
+                    check.note(change)
+                metrics.tick()
             if time.monotonic_ns() >= due:
                 check.compare()
                 due = time.monotonic_ns() + interval
         check.compare()
     finally:
         tracer.close()
+        if metrics is not None:
+            metrics.close()
     found = ", ".join(f"{totals.kinds[kind]} {kind}" for kind in ("missed", "ghost", "wrong"))
     report = (
         f"{totals.checks} comparisons of {totals.rows} rows in all: {found}; "

@@ -1,0 +1,270 @@
+"""``--metrics``: what the tracer knows, as Prometheus and OpenMetrics read it, through ``prometheus_client`` (the
+optional extra ``sstrace[metrics]``).
+
+Everything is counted over the whole live table, whatever the trace selects. Transitions are counted as they are folded
+in. Gauges are read from the table when somebody asks, and by the tracer's own thread, between two batches: the HTTP
+server runs in a thread of its own and only waits for that; a scraper that waits in vain gets the numbers of the time
+before.
+"""
+
+import threading
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from sstrace import __version__
+from sstrace.driver.tracer import Tracer
+from sstrace.errors import FeatureError, SstraceError
+from sstrace.model import AF_INET, STATE_TEXT, Lost, State
+from sstrace.render.outcome import FAILURES
+from sstrace.table import Resync, Transition
+
+__all__ = ["HANDSHAKE_SECONDS", "LIFETIME_SECONDS", "Metrics", "state_word"]
+
+HANDSHAKE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 7.0)
+"""Upper bounds: from a connection on the same host to three SYNs (1, 3, 7 s: the kernel's own retransmissions)."""
+LIFETIME_SECONDS = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 300.0, 1800.0, 7200.0, 43200.0, 86400.0)
+"""Upper bounds: from a request to a day."""
+
+_ESTABLISHED, _CLOSE, _LISTEN = int(State.ESTABLISHED), int(State.CLOSE), int(State.LISTEN)
+_OPENING = (int(State.SYN_SENT), int(State.SYN_RECV))
+_WAIT_S = 1.0
+_T = TypeVar("_T")
+
+
+def state_word(state: int) -> str:
+    """A state as the label ``state`` has it: ss's words in small letters."""
+    return STATE_TEXT[state].lower()
+
+
+class _Histogram:
+    """Cumulates at reading, not at counting."""
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self._counts[bisect_left(self._bounds, seconds)] += 1
+        self._sum += seconds
+
+    def read(self) -> tuple[list[tuple[str, float]], float]:
+        """Buckets as (upper bound, how many up to it), and the sum."""
+        total = 0.0
+        buckets = []
+        for bound, count in zip((*self._bounds, float("inf")), self._counts, strict=True):
+            total += count
+            buckets.append(("+Inf" if bound == float("inf") else str(bound), total))
+        return buckets, self._sum
+
+
+class Metrics:
+    """Counts, and answers GET /metrics. Raises FeatureError without the library, SstraceError when the address is
+    taken.
+    """
+
+    def __init__(self, address: str, port: int, tracer: Tracer) -> None:
+        try:
+            from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+        except ImportError:
+            raise FeatureError(
+                "--metrics needs prometheus_client: pip install 'sstrace[metrics]', or apt-get install "
+                "python3-prometheus-client"
+            ) from None
+        self._tracer = tracer
+        self._transitions: Counter[tuple[int, int, int]] = Counter()
+        self._opens: Counter[tuple[int, str | None]] = Counter()
+        self._closes: Counter[tuple[int, str | None]] = Counter()
+        self._repaired: Counter[str] = Counter()
+        self._losses = 0
+        self._handshakes: dict[tuple[int, str | None], _Histogram] = {}
+        self._lifetimes: dict[tuple[int, str | None], _Histogram] = {}
+        self.drift: Callable[[], Mapping[str, int]] | None = None
+        """Of --verify: disagreements found so far, by kind."""
+        self.outlets: Callable[[], Iterable[Any]] | None = None
+        """Of a trace: its ways out (driver.output.Outlet)."""
+        self._wanted = threading.Event()
+        self._done = threading.Event()
+        self._families: list[Any] = []
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._read()
+        registry.register(self)
+        host = address or "::"
+        try:
+            self._server = start_http_server(port, addr=host, registry=registry)
+        except OSError as error:
+            raise SstraceError(f"cannot serve metrics at {address or '*'}:{port}: {error.strerror}") from None
+
+    def through(self, changes: Iterable[_T]) -> Iterator[_T]:
+        """The same changes, counted."""
+        for change in changes:
+            self._take(change)
+            yield change
+
+    def _take(self, change: object) -> None:
+        if type(change) is Transition:
+            self._count(change)
+        elif type(change) is Resync:
+            self._repaired["added"] += len(change.added)
+            self._repaired["removed"] += len(change.removed)
+            self._repaired["corrected"] += len(change.changed)
+        elif type(change) is Lost:
+            self._losses += 1
+
+    def _count(self, change: Transition) -> None:
+        row, old, new = change.row, change.old, change.new
+        family = row.family
+        self._transitions[family, old, new] += 1
+        if new == _ESTABLISHED and old in _OPENING:
+            self._opens[family, row.role] += 1
+            if change.held_ns is not None:
+                _observe(self._handshakes, (family, row.role), HANDSHAKE_SECONDS, change.held_ns)
+        elif new == _CLOSE and old != _LISTEN:
+            self._closes[family, change.cause] += 1
+            if row.born_ns is not None:
+                _observe(self._lifetimes, (family, row.role), LIFETIME_SECONDS, change.at_ns - row.born_ns)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for the numbers: then fold in what has happened, and ``tick``."""
+        return self._wanted.is_set()
+
+    def tick(self) -> None:
+        """Between two batches: read the numbers if somebody waits for them."""
+        if self._wanted.is_set():
+            self._wanted.clear()
+            self._read()
+            self._done.set()
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._server is not None:  # a tuple since prometheus_client 0.19
+            self._server[0].shutdown()
+            self._server[0].server_close()
+
+    def describe(self) -> list[Any]:
+        """Names are not asked for at registration."""
+        return []
+
+    def collect(self) -> list[Any]:
+        """The HTTP server's thread: have the numbers read, and give them."""
+        self._done.clear()
+        self._wanted.set()
+        self._done.wait(_WAIT_S)
+        return self._families
+
+    # Reading, by the tracer's thread.
+
+    def _read(self) -> None:
+        self._families = [*self._of_sockets(), *self._of_tracer(), *self._of_outlets()]
+
+    def _of_sockets(self) -> Iterator[Any]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+        states: Counter[tuple[int, int]] = Counter()
+        for row in self._tracer.table:
+            states[row.family, row.state] += 1
+        gauge = GaugeMetricFamily("sstrace_sockets", "TCP sockets now, by state.", labels=("family", "state"))
+        for family in (AF_INET, 10):
+            for state in range(1, 12):
+                if state != _CLOSE:
+                    gauge.add_metric((_family(family), state_word(state)), states[family, state])
+        yield gauge
+        counter = CounterMetricFamily("sstrace_transitions", "State transitions.", labels=("family", "from", "to"))
+        for (family, old, new), count in sorted(self._transitions.items()):
+            counter.add_metric((_family(family), state_word(old), state_word(new)), count)
+        yield counter
+        counter = CounterMetricFamily(
+            "sstrace_opens", "Connections that were established, by which end called.", labels=("family", "role")
+        )
+        for (family, role), count in _sorted(self._opens):
+            counter.add_metric((_family(family), role or "unknown"), count)
+        yield counter
+        closes = CounterMetricFamily("sstrace_closes", "Connections that ended, by cause.", labels=("family", "cause"))
+        failures = CounterMetricFamily(
+            "sstrace_failures",
+            "Connections that ended as nobody wanted: refused, reset, timed out, by cause.",
+            labels=("family", "cause"),
+        )
+        for (family, cause), count in _sorted(self._closes):
+            closes.add_metric((_family(family), cause or "unknown"), count)
+            if cause in FAILURES:
+                failures.add_metric((_family(family), cause), count)
+        yield closes
+        yield failures
+        for name, text, found in (
+            ("handshake", "Time from SYN to established.", self._handshakes),
+            ("lifetime", "Time from the beginning of a connection to its end.", self._lifetimes),
+        ):
+            histogram = HistogramMetricFamily(f"sstrace_{name}_seconds", text, labels=("family", "role"))
+            for (family, role), one in _sorted(found):
+                buckets, total = one.read()
+                histogram.add_metric((_family(family), role or "unknown"), buckets, total)
+            yield histogram
+
+    def _of_tracer(self) -> Iterator[Any]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+
+        tracer = self._tracer
+        yield InfoMetricFamily("sstrace", "This sstrace.", value={"version": __version__, "netns": str(tracer.netns)})
+        for name, text, value in (
+            ("events", "Kernel events folded into the table.", tracer.events),
+            ("lost_events", "Kernel events that never arrived.", tracer.lost),
+            ("losses", "Times that events were lost.", self._losses),
+            ("late_events", "Kernel events that came after younger ones.", tracer.late),
+            ("sweeps", "Comparisons of the table with a netlink dump.", tracer.sweeps),
+            ("unlisted_transitions", "Transitions that TCP does not know.", tracer.table.unlisted),
+        ):
+            yield CounterMetricFamily(f"sstrace_{name}", text, value=value)
+        repaired = CounterMetricFamily(
+            "sstrace_repaired_rows", "Rows of the table that a sweep repaired after a loss.", labels=("kind",)
+        )
+        for kind in ("added", "removed", "corrected"):
+            repaired.add_metric((kind,), self._repaired[kind])
+        yield repaired
+        if self.drift is not None:
+            drift = CounterMetricFamily(
+                "sstrace_drift_rows", "Rows on which table and kernel disagreed (--verify).", labels=("kind",)
+            )
+            found = self.drift()
+            for kind in ("missed", "ghost", "wrong"):
+                drift.add_metric((kind,), found.get(kind, 0))
+            yield drift
+        yield GaugeMetricFamily("sstrace_table_rows", "Rows of the live table.", value=len(tracer.table))
+
+    def _of_outlets(self) -> Iterator[Any]:
+        if self.outlets is None:
+            return
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        lines = CounterMetricFamily("sstrace_lines", "Lines written.", labels=("outlet",))
+        dropped = CounterMetricFamily("sstrace_dropped_lines", "Lines that their reader missed.", labels=("outlet",))
+        queued = GaugeMetricFamily("sstrace_queued_bytes", "Bytes that wait for their reader.", labels=("outlet",))
+        for outlet in self.outlets():
+            lines.add_metric((outlet.name,), outlet.lines)
+            dropped.add_metric((outlet.name,), outlet.missed)
+            queued.add_metric((outlet.name,), outlet.queued)
+        yield from (lines, dropped, queued)
+
+
+def _observe(
+    histograms: dict[tuple[int, str | None], _Histogram],
+    key: tuple[int, str | None],
+    bounds: tuple[float, ...],
+    nanoseconds: int,
+) -> None:
+    histogram = histograms.get(key)
+    if histogram is None:
+        histogram = histograms[key] = _Histogram(bounds)
+    histogram.observe(nanoseconds / 1e9)
+
+
+def _family(family: int) -> str:
+    return "inet" if family == AF_INET else "inet6"
+
+
+def _sorted(found: Mapping[tuple[int, str | None], _T]) -> list[tuple[tuple[int, str | None], _T]]:
+    return sorted(found.items(), key=lambda item: (item[0][0], item[0][1] or ""))

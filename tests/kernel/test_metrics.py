@@ -1,0 +1,173 @@
+"""--metrics: read by promtool and by the library's own parser, and true."""
+
+import signal
+import socket
+import subprocess
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Netns, Program
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as prometheus
+from test_sinks import program
+from tracing import LINGER_0, close_all, keep, listener, wait
+
+pytestmark = [pytest.mark.root, pytest.mark.bpf]
+
+PORT = 9436
+Sample = tuple[str, tuple[tuple[str, str], ...]]
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+
+
+@pytest.fixture(autouse=True)
+def no_sockets_left() -> Iterator[None]:
+    yield
+    close_all()
+
+
+def get(netns: Netns, path: str = "/metrics", accept: str = "text/plain") -> str:
+    """GET inside the namespace."""
+
+    def ask() -> str:
+        request = urllib.request.Request(f"http://127.0.0.1:{PORT}{path}", headers={"Accept": accept})
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=30) as answer:
+            return str(answer.read().decode())
+
+    return netns.call(ask)
+
+
+def values(text: str, parse: Callable[[str], Any] = prometheus) -> dict[Sample, float]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in parse(text)
+        for sample in family.samples
+    }
+
+
+def value(found: dict[Sample, float], name: str, **labels: str) -> float:
+    """0 where there is no such sample, as sum() over it would be."""
+    labels = {key.rstrip("_"): word for key, word in labels.items()}
+    return found.get((name, tuple(sorted(labels.items()))), 0)
+
+
+@pytest.fixture
+def running(sstrace: Program, netns: Netns, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    started = []
+
+    def start(*words: str) -> subprocess.Popen[bytes]:
+        ready = tmp_path / "ready"
+        with (tmp_path / "errors").open("wb") as errors:
+            process = sstrace.start(
+                f"--metrics=127.0.0.1:{PORT}", "--ready-file", str(ready), *words, netns=netns,
+                stdout=subprocess.DEVNULL, stderr=errors,
+            )  # fmt: skip
+        started.append(process)
+        wait("it is ready", lambda: ready.exists() or process.poll() is not None, 60)
+        assert process.poll() is None, (tmp_path / "errors").read_text()
+        return process
+
+    yield start
+    for process in started:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0, (tmp_path / "errors").read_text()
+
+
+def live(opened: int, refused: int, reset: int) -> list[socket.socket]:
+    """So many connections that stay open, that are refused, that are reset; the first of them."""
+    kept = []
+    listens = listener()
+    address = listens.getsockname()
+    for _ in range(opened):
+        kept += [keep(socket.create_connection(address, timeout=30)), keep(listens.accept()[0])]
+    for _ in range(reset):
+        with socket.create_connection(address, timeout=30) as client:
+            accepted, _ = listens.accept()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0)
+        accepted.close()
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        for _ in range(refused):
+            with socket.socket() as client:
+                assert client.connect_ex(closed.getsockname()) != 0
+    return kept
+
+
+@pytest.mark.parametrize("mode", [(), ("--serve",), ("--verify",)], ids=["trace", "serve", "verify"])
+def test_numbers_are_true(running: Callable[..., Any], netns: Netns, tmp_path: Path, mode: tuple[str, ...]) -> None:
+    running(*(f"{word}={tmp_path / 'sock'}" if word == "--serve" else word for word in mode))
+    before = values(get(netns))
+    assert value(before, "sstrace_opens_total", family="inet", role="client") <= 1, "the scraper's own"
+    netns.call(live, 11, 7, 5)
+    after = values(get(netns))
+
+    def rise(name: str, **labels: str) -> float:
+        return value(after, name, **labels) - value(before, name, **labels)
+
+    # Each scrape is a connection too: its two ends are up while it is answered, the one before may have ended.
+    assert rise("sstrace_opens_total", family="inet", role="client") == 11 + 5 + 1
+    assert rise("sstrace_opens_total", family="inet", role="server") == 11 + 5 + 1
+    assert rise("sstrace_failures_total", family="inet", cause="refused") == 7
+    assert rise("sstrace_failures_total", family="inet", cause="reset-received") == 5
+    assert rise("sstrace_closes_total", family="inet", cause="linger") == 5
+    assert rise("sstrace_failures_total", family="inet", cause="linger") == 0
+    assert rise("sstrace_sockets", family="inet", state="estab") in range(22, 25)
+    assert value(after, "sstrace_sockets", family="inet", state="listen") == 2
+    assert rise("sstrace_transitions_total", family="inet", from_="syn-sent", to="estab") == 17
+    assert rise("sstrace_handshake_seconds_count", family="inet", role="client") == 17
+    assert rise("sstrace_handshake_seconds_bucket", family="inet", role="client", le="+Inf") == 17
+    assert rise("sstrace_lifetime_seconds_count", family="inet", role="client") >= 12
+    assert 0 < rise("sstrace_handshake_seconds_sum", family="inet", role="client") < 60
+    rows = sum(number for (name, _), number in after.items() if name == "sstrace_sockets")
+    assert value(after, "sstrace_table_rows") == rows
+    assert value(after, "sstrace_lost_events_total") == 0
+    assert value(after, "sstrace_events_total") > value(before, "sstrace_events_total")
+    assert value(after, "process_resident_memory_bytes") > 1 << 20
+    if "--verify" in mode:
+        assert [value(after, "sstrace_drift_rows_total", kind=kind) for kind in ("missed", "ghost", "wrong")] == [0] * 3
+        assert ("sstrace_drift_rows_total", (("kind", "ghost"),)) in after
+    if not mode:
+        assert value(after, "sstrace_dropped_lines_total", outlet="stdout") == 0
+        assert value(after, "sstrace_lines_total", outlet="stdout") > 17
+
+
+def test_promtool_and_both_parsers_take_it(running: Callable[..., Any], netns: Netns) -> None:
+    promtool = program("promtool", "prometheus")
+    running()
+    netns.call(live, 3, 2, 2)
+    text = get(netns)
+    checked = subprocess.run([promtool, "check", "metrics"], input=text, text=True, capture_output=True, check=False)
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+    modern = get(netns, accept=OPENMETRICS)
+    assert modern.endswith("# EOF\n")
+    old, new = values(text), values(modern, openmetrics)
+    assert {name for name, _ in old} == {name for name, _ in new}
+
+
+def test_every_name_is_documented_and_in_order(running: Callable[..., Any], netns: Netns) -> None:
+    running()
+    netns.call(live, 1, 1, 1)
+    document = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text()
+    for family in prometheus(get(netns)):
+        if family.name.startswith("sstrace"):
+            assert f"`{family.name}" in document, family.name
+            assert family.documentation.endswith(".")
+
+
+def test_an_address_that_is_taken(sstrace: Program, netns: Netns) -> None:
+    listens = netns.call(listener, "127.0.0.1", PORT)
+    with listens:
+        done = sstrace(f"--metrics=127.0.0.1:{PORT}", "--duration", "1", netns=netns)
+    assert done.returncode == 1
+    assert done.stderr == f"sstrace: cannot serve metrics at 127.0.0.1:{PORT}: Address already in use\n".encode()
+
+
+def test_only_loopback_unless_told(running: Callable[..., Any], netns: Netns) -> None:
+    """Nobody is served by accident."""
+    running()
+    out = netns.run("ss", "-Htln", "sport", "=", f":{PORT}").stdout.decode()
+    assert f"127.0.0.1:{PORT}" in out
+    assert len(out.splitlines()) == 1

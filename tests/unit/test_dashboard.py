@@ -1,0 +1,34 @@
+"""The dashboard asks for metrics that there are, in panels that do not overlap."""
+
+import json
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BOARD = json.loads((ROOT / "dashboards" / "grafana.json").read_text())
+KNOWN = set(re.findall(r"^\| `(sstrace_\w+)`", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE))
+
+
+def test_it_asks_for_what_is_documented() -> None:
+    asked = set()
+    for panel in BOARD["panels"]:
+        for target in panel.get("targets", []):
+            asked |= set(re.findall(r"\bsstrace_\w+", target["expr"]))
+            assert target["expr"].count("(") == target["expr"].count(")")
+    assert {name.removesuffix("_bucket") for name in asked} <= KNOWN
+    assert len(asked) > 10
+
+
+def test_panels_have_places_of_their_own() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in BOARD["panels"]:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken
+        assert place["x"] + place["w"] <= 24
+        taken |= cells
+    assert len({panel["id"] for panel in BOARD["panels"]}) == len(BOARD["panels"])
