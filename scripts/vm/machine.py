@@ -62,8 +62,8 @@ PROGRAMS = {
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 PACKAGES = ("python3", "python3-pip", "python3-bpfcc", "iproute2", "procps", "kmod", "busybox-static", "jq", "strace")
 """What every guest has; python3 and bcc are the userland's own, since that is what users have."""
-NOT_IN_GUESTS = ("ruff", "mypy", "build", "hatchling")
-"""Of the extra ``test`` in pyproject.toml: what only looks at the source, and does that better outside."""
+TESTED_WITH = ("pytest", "hypothesis", "jsonschema")
+"""Of the extra ``test`` in pyproject.toml: what tests/kernel imports."""
 MODULES = ("virtio_pci", "virtio_blk", "ext4")
 """What it takes to find a disk; everything else is loaded by the guest when it is asked for."""
 
@@ -324,8 +324,10 @@ def userland(suite: str, arch: str, more: Sequence[str] = ()) -> Path:
 def python_requirements() -> list[str]:
     """What pyproject.toml says that sstrace and its tests need."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted: list[str] = [*project["dependencies"], *project["optional-dependencies"]["test"]]
-    return [line for line in wanted if re.split(r"[<>=~! \[]", line)[0] not in NOT_IN_GUESTS]
+    tests = [
+        line for line in project["optional-dependencies"]["test"] if re.split(r"[<>=~! \[]", line)[0] in TESTED_WITH
+    ]
+    return [*project["dependencies"], *tests]
 
 
 _PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
