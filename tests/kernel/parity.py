@@ -25,8 +25,10 @@ Which bytes may differ although both are right
 import contextlib
 import ctypes
 import fcntl
+import importlib
 import json
 import os
+import pkgutil
 import re
 import select
 import signal
@@ -40,7 +42,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["Bench", "Outcome", "Ran", "ZooKeeper", "masked"]
+__all__ = ["Bench", "Outcome", "Ran", "Warden", "ZooKeeper", "masked"]
 
 ROOT = Path(__file__).resolve().parents[2]
 ATTEMPTS = 8
@@ -121,8 +123,12 @@ def _serve(ss: str, mode: list[str]) -> None:
     """Read one JSON request a line from stdin, answer each with one JSON line on stdout; ``mode``: sstrace's words."""
     libc = ctypes.CDLL(None)
     libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    import sstrace.driver.snapshot  # noqa: F401 - here, so that no child has to
+    import sstrace
     from sstrace import cli
+
+    for module in pkgutil.walk_packages(sstrace.__path__, "sstrace."):  # here, so that no child has to
+        if not re.search(r"__main__|\.bpf|watch", module.name):
+            importlib.import_module(module.name)
 
     questions, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     for line in questions:
@@ -184,7 +190,7 @@ def masked(text: bytes, pid: int, netlink: bool, ticked: bool = False) -> bytes:
             lines[number] = line
         result = b"\n".join(lines)
     if result != text:
-        result = re.sub(rb" +$", b"", result, flags=re.M)
+        result = b"\n".join(line.rstrip(b" ") for line in result.split(b"\n"))
     return result
 
 
@@ -279,6 +285,31 @@ class Bench:
         self.identical += outcome.same
         self.exact += outcome.exact
         return outcome
+
+
+class Warden:
+    """A pid namespace with a /proc of its own, inside a network namespace: ``-p`` sees the zoo and nobody else.
+
+    Its first process waits for the end of its stdin; when it goes, the kernel ends everything in there.
+    """
+
+    def __init__(self, prefix: Sequence[str]) -> None:
+        words = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "--", "sh", "-c", "echo; exec cat")
+        self._process = subprocess.Popen([*prefix, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != b"\n":
+            raise RuntimeError("no pid namespace")
+        pid = self._process.pid
+        first = int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+        self.prefix = ("nsenter", f"--target={first}", "--net", "--pid", "--mount", "--")
+
+    def close(self) -> None:
+        """End everything inside."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(10)
+        self._process.stdout.close()
 
 
 class ZooKeeper:
