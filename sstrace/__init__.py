@@ -6,9 +6,10 @@ How a socket travels::
                                        ├→ wire.* → Fact → table → query → render ┼ render.ndjson
     snapshot  kernel →  sources.diag  ─┘                  (lifecycle)            └ render.watch
 
-``errors`` and ``model`` are the nouns and know nothing else. ``wire``, ``lifecycle``, ``query`` and ``render`` are pure: bytes or
-values in, values or text out. ``sources`` does the I/O and decodes nothing. ``driver`` is the only module that knows every
-room; ``cli`` turns argv into what ``driver`` takes, and exceptions into one sentence and an exit code.
+``errors`` and ``model`` are the nouns and know nothing else. ``wire``, ``lifecycle``, ``query`` and ``render`` are
+pure: bytes or values in, values or text out. ``sources`` does the I/O and decodes nothing. ``driver`` is the only
+package that knows every room; ``cli`` turns argv into what ``driver`` takes, and exceptions into one sentence and an
+exit code.
 """
 
 __version__ = "0.1.0"

@@ -32,7 +32,7 @@ class UsageError(SstraceError):
         self.usage = usage
 
 
-class LookupFailed(SstraceError):
+class LookupFailed(SstraceError):  # noqa: N818 - what happened, in words
     """A host, device, mark, cgroup or network namespace named by the caller does not exist."""
 
     exit_code = 1
