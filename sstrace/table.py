@@ -32,6 +32,8 @@ __all__ = ["IPPROTO_TCP", "Resync", "Row", "SocketTable", "Transition"]
 IPPROTO_TCP = 6
 
 _ANY6 = bytes(16)
+_TIMEWAIT_MS = 60_000
+"""TCP_TIMEWAIT_LEN, include/net/tcp.h."""
 _MAPPED = bytes(10) + b"\xff\xff"
 _CLOSE, _LISTEN, _SYN_RECV = int(State.CLOSE), int(State.LISTEN), int(State.SYN_RECV)
 _FIN_WAIT2, _TIME_WAIT, _SYN_SENT = int(State.FIN_WAIT2), int(State.TIME_WAIT), int(State.SYN_SENT)
@@ -241,6 +243,7 @@ class SocketTable:
             _own(row, fact.owner, _CLOSE)
         if fact.ino is not None:
             row.ino = fact.ino
+        row.sport = row.sport or fact.sport
         row.state = _CLOSE
         return self._transition(fact, row, fact.old, _CLOSE, held)
 
@@ -465,9 +468,9 @@ class SocketTable:
         self._added, self._replaced, self._changed = [], [], []
         return Resync(fact.at_ns, [row for row in added if row.id in self._rows], removed, changed)
 
-    def look(self, row: Row, found: InetSocket | None, at_ns: int) -> Transition | None:
-        """What somebody saw who looked at a vague row at ``at_ns``; None: the kernel did not show it (its end will be
-        an event).
+    def look(self, row: Row, found: InetSocket | None, at_ns: int, until_ns: int | None = None) -> Transition | None:
+        """What somebody saw who looked at a vague row at ``at_ns`` or later, but before ``until_ns``; None: the kernel
+        did not show it (its end will be an event).
         """
         if found is None or row.id not in self._rows or row.touched_ns > at_ns:
             return None
@@ -489,6 +492,9 @@ class SocketTable:
         if row.kind is not Kind.TIMEWAIT or row.state != _FIN_WAIT2 or found.state != _TIME_WAIT:
             return None
         self._vague.pop(row.id, None)
+        if 0 < found.expires_ms <= _TIMEWAIT_MS:
+            # Its timer was set when the FIN came, and tells how long ago that was.
+            at_ns = max((until_ns or at_ns) - (_TIMEWAIT_MS - found.expires_ms) * 1_000_000, row.since_ns)
         held = at_ns - row.since_ns if row.exact else None
         row.state, row.since_ns, row.exact = _TIME_WAIT, at_ns, True
         return Transition(at_ns, row, _FIN_WAIT2, _TIME_WAIT, held, None, None, 0, True, True)

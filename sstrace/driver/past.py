@@ -30,12 +30,12 @@ from sstrace.wire.recording import Checkpoint, Dropped, Gap, Gone, Meta, Resync,
 
 __all__ = ["Past", "PastRows", "run"]
 
-_SLACK_NS = 1_000_000_000
-"""Lines are nearly in the order of time; none is later than this behind its place."""
+_SLACK_NS = 6_000_000_000
+"""Lines are nearly in the order of time; none stands further behind its place. (What was found by looking may.)"""
 
 _LOOK_NS = 10_000_000_000
 _LOOKS = 100_000
-"""A listener without a port has got one in the recording by then, or has ended."""
+"""By then a socket without a port has got one in the recording, or has ended."""
 _ABOVE = 1 << 17
 
 _LISTEN = int(State.LISTEN)
@@ -86,7 +86,7 @@ class Past:
                 return
             for line in lines:
                 if line.mono_ns > limit or (until.seq is not None and line.seq > until.seq):
-                    if type(line) is Seen:
+                    if isinstance(line, Seen | recording.State):
                         self._hindsight(line)
                     continue
                 kind = type(line)
@@ -127,13 +127,15 @@ class Past:
             self.rows.update(fresh or {})
 
     def _nameless(self) -> bool:
-        """Whether a listener's port is not known: the kernel chose it in listen(2), and the recorder looked later."""
-        return any(line.sport == 0 and line.state == "LISTEN" for line in self.rows.values())
+        """Whether a port is not known that a later line may tell."""
+        return any(line.sport == 0 for line in self.rows.values())
 
-    def _hindsight(self, line: recording.Seen) -> None:
-        """What a later look found had been so since listen(2)."""
+    def _hindsight(self, line: recording.Seen | recording.State) -> None:
+        """A port that was chosen in listen(2) or connect(2), and that the recorder learnt only later."""
         row = self.rows.get(line.id)
-        if row is not None and row.state == line.state == "LISTEN" and row.sport in (0, line.sport):
+        if row is None or row.sport:
+            return
+        if row.state in ("LISTEN", "SYN-SENT") and row.state == (line.state if isinstance(line, Seen) else line.old):
             row.sport = line.sport
             if row.v6only is None:
                 row.v6only = line.v6only

@@ -316,6 +316,7 @@ class Tracer:
         with Diag() as diag:
             asked = time.monotonic_ns()
             found, _ = self.dump(diag, states)
+            answered = time.monotonic_ns()
         listeners = {socket.ino: socket for socket in found if socket.state == State.LISTEN}
         connecting = {(socket.ino, socket.dport): socket for socket in found if socket.state == State.SYN_SENT}
         others = {(socket.sport, socket.dport, socket.src, socket.dst): socket for socket in found}
@@ -325,7 +326,7 @@ class Tracer:
             elif row.state == State.SYN_SENT:
                 change = self.table.look(row, connecting.get((row.ino, row.dport)), asked)
             else:
-                change = self.table.look(row, others.get((row.sport, row.dport, row.src, row.dst)), asked)
+                change = self.table.look(row, others.get((row.sport, row.dport, row.src, row.dst)), asked, answered)
             if change is not None:
                 yield change
 
