@@ -500,7 +500,8 @@ class Changed(msgspec.Struct, frozen=True, gc=False):
     retransmits: int
     shutdown: int
     orphaned: bool = False
-    """The last descriptor was being closed: ``ino`` is what the socket leaves."""
+    """No process holds it (any more): it has not been accepted yet, its last descriptor is gone, or is just being
+    closed, and ``ino`` is what the socket leaves."""
     v6only: bool | None = None
     """Told at LISTEN, of IPv6."""
 

@@ -38,8 +38,9 @@ _MAPPED = bytes(10) + b"\xff\xff"
 _CLOSE, _LISTEN, _SYN_RECV = int(State.CLOSE), int(State.LISTEN), int(State.SYN_RECV)
 _FIN_WAIT2, _TIME_WAIT, _SYN_SENT = int(State.FIN_WAIT2), int(State.TIME_WAIT), int(State.SYN_SENT)
 
-Tuple4 = tuple[int, int, int, int, bytes, bytes]
-"""netns, protocol, local port, peer port, local address, peer address; v4-mapped addresses as IPv4."""
+Tuple4 = tuple[int, int, int, int, int, bytes, bytes]
+"""netns, protocol, bound device, local port, peer port, local address, peer address; v4-mapped addresses as IPv4. The
+device, because sockets that are bound to different ones may be between the same addresses."""
 
 
 class Row(msgspec.Struct):
@@ -186,7 +187,7 @@ class SocketTable:
             held = fact.at_ns - fact.since_ns if fact.since_ns else None
         else:
             held = self._held(row, fact) if row.state == old else None
-            if row.sport == 0 or row.dport == 0 or row.state in (_CLOSE, _SYN_SENT):
+            if row.sport == 0 or row.dport == 0 or row.state in (_CLOSE, _SYN_SENT) or row.ifindex != fact.ifindex:
                 self._readdress(row, fact)
             if fact.ino is not None:
                 row.ino = fact.ino
@@ -396,7 +397,8 @@ class SocketTable:
         assert isinstance(found, InetSocket)
         if found.cookie in self._dead:
             return
-        key = (self._netns, IPPROTO_TCP, found.sport, found.dport, _plain(found.src), _plain(found.dst))
+        ends = found.sport, found.dport, _plain(found.src), _plain(found.dst)
+        key = (self._netns, IPPROTO_TCP, found.ifindex, *ends)
         connected = found.state != _LISTEN
         row = self._by_cookie.get(found.cookie)
         if row is None and not connected:
@@ -434,6 +436,9 @@ class SocketTable:
             row.since_ns, row.exact = self._sweep_began, False
         row.cookie, row.ino, row.family = found.cookie, found.ino, found.family
         row.src, row.sport, row.dst, row.dport = found.src, found.sport, found.dst, found.dport
+        row.ifindex = found.ifindex
+        if kind is Kind.SOCKET:
+            row.uid = found.uid
         self._index(row)
         if kind is Kind.TIMEWAIT and found.state == _FIN_WAIT2:
             self._vague[row.id] = row
@@ -590,8 +595,10 @@ class SocketTable:
         self._index(row)
 
     def _readdress(self, row: Row, fact: Changed) -> None:
-        if (row.sport, row.dport, row.src, row.dst) != (fact.sport, fact.dport, fact.src, fact.dst):
+        old, new = (row.sport, row.dport, row.src, row.dst), (fact.sport, fact.dport, fact.src, fact.dst)
+        if old != new or row.ifindex != fact.ifindex:
             self._forget_keys(row)
+            row.ifindex = fact.ifindex
             row.family, row.sport, row.dport, row.src, row.dst = fact.family, fact.sport, fact.dport, fact.src, fact.dst
             self._index(row)
 
@@ -606,7 +613,7 @@ class SocketTable:
             if row.ino:
                 self._by_ino[_inode(row)] = row
         elif row.dport:
-            self._by_tuple[row.netns, row.protocol, row.sport, row.dport, _plain(row.src), _plain(row.dst)] = row
+            self._by_tuple[_tuple_of(row)] = row
 
     def _forget_keys(self, row: Row) -> None:
         if row.sk is not None and self._by_sk.get(row.sk) is row:
@@ -616,7 +623,7 @@ class SocketTable:
         if row.ino and self._by_ino.get(_inode(row)) is row:
             del self._by_ino[_inode(row)]
         if row.dport:
-            key = (row.netns, row.protocol, row.sport, row.dport, _plain(row.src), _plain(row.dst))
+            key = _tuple_of(row)
             if self._by_tuple.get(key) is row:
                 del self._by_tuple[key]
 
@@ -709,7 +716,7 @@ def _plain(address: bytes) -> bytes:
 
 def _tuple_of(of: Changed | Gone | Row) -> Tuple4:
     protocol = IPPROTO_TCP if isinstance(of, Gone) else of.protocol
-    return of.netns, protocol, of.sport, of.dport, _plain(of.src), _plain(of.dst)
+    return of.netns, protocol, of.ifindex, of.sport, of.dport, _plain(of.src), _plain(of.dst)
 
 
 def _kind_of(found: InetSocket) -> Kind:
