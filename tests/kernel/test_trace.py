@@ -553,6 +553,7 @@ def test_the_baseline_is_told_first_and_lived_on_from(trace: Start, netns: Netns
     listens, client, server = netns.call(connected)
     sport, dport = ports(client)
     with trace() as running:
+        wait("the baseline is told", lambda: [line["type"] for line in running.lines].count("seen") == 3)
         seen = {(line["sport"], line["dport"]): line for line in running.lines if line["type"] == "seen"}
         assert {names: line["state"] for names, line in seen.items()} == {
             (sport, dport): "ESTAB",
