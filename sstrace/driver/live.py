@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
+from sstrace.driver.rows import socket_of
 from sstrace.errors import DecodeError, SstraceError
 from sstrace.model import AF_INET, AF_INET6, InetSocket, Socket, State, Table
 from sstrace.query.command import Command, Selection
@@ -124,18 +125,7 @@ class LiveRows:
     def _exact(self, diag: Diag, rows: list[Row], ext: int) -> list[InetSocket]:
         found: list[InetSocket] = []
         for row in sorted(rows, key=_order):
-            question = InetSocket(
-                table=Table.TCP,
-                family=row.family,
-                state=row.state,
-                src=row.src,
-                sport=row.sport,
-                dst=row.dst,
-                dport=row.dport,
-                ifindex=row.ifindex,
-                cookie=row.cookie or 0,
-            )
-            diag.send(inet_diag.exact_request(question, ext=ext))
+            diag.send(inet_diag.exact_request(socket_of(row), ext=ext))
             batch = inet_diag.decode(diag.receive(), Table.TCP)
             # An error: it has gone since. Another state: so has this one.
             found += [socket for socket in batch.rows if socket.state == row.state]

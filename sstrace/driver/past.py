@@ -16,10 +16,10 @@ from sstrace.driver.recorded import (
     complain,
     owners_of,
     row_of,
-    socket_of,
     span,
     target,
 )
+from sstrace.driver.rows import socket_of
 from sstrace.errors import LookupFailed, SstraceError, UsageError
 from sstrace.model import AF_INET, AF_INET6, AF_UNSPEC, InetSocket, Owner, Socket, State, Table
 from sstrace.query.command import Command, Selection, When
@@ -184,7 +184,7 @@ class PastRows:
             except OSError:
                 self.bad += 1
                 continue
-            found = socket_of(row, Table.TCP)
+            found = socket_of(row, partial=True)
             self._rows.append(found)
             self._since[id(found)] = row.since_ns
             if not row.exact:

@@ -1,13 +1,13 @@
 """From changes to lines: what a trace and a replay share, so that both print the same."""
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from sstrace.driver.output import Outlet, cgroup_text, outlets
+from sstrace.driver.output import Outlet, outlets
+from sstrace.driver.rows import socket_of
 from sstrace.driver.stop import Stopped
 from sstrace.driver.telling import Told
-from sstrace.model import Extras, InetSocket, Lost, Names, Table
+from sstrace.model import Lost, Names
 from sstrace.query.command import Command, Selection, selects_transition
 from sstrace.query.match import predicate
 from sstrace.render.events import MetaLine
@@ -17,7 +17,7 @@ from sstrace.table import Resync, Row, Transition
 if TYPE_CHECKING:  # a replay needs no BPF
     from sstrace.driver.tracer import Change
 
-__all__ = ["Printer", "cgroup_text", "socket_of"]
+__all__ = ["Printer"]
 
 
 class Printer:
@@ -191,26 +191,3 @@ class Printer:
     def summary(self) -> list[str]:
         """What did not reach its reader, a sentence each."""
         return [text for outlet in self.outlets if (text := outlet.summary()) is not None]
-
-
-def socket_of(row: Row) -> InetSocket:
-    """A row as filters want it."""
-    return InetSocket(
-        table=Table.TCP,
-        family=row.family,
-        state=row.state,
-        ino=row.ino,
-        cookie=row.cookie or 0,
-        src=row.src,
-        sport=row.sport,
-        dst=row.dst,
-        dport=row.dport,
-        uid=row.uid,
-        ifindex=row.ifindex,
-        extras=_extras(row.cgroup, row.v6only),
-    )
-
-
-@lru_cache(4096)
-def _extras(cgroup: int | None, v6only: bool | None) -> Extras | None:
-    return None if cgroup is None and v6only is None else Extras(cgroup_id=cgroup, v6only=v6only)

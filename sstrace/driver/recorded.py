@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from sstrace.errors import DecodeError, LookupFailed, UsageError
-from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Extras, InetSocket, Kind, Owner, Table
+from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Kind, Owner
 from sstrace.query.command import When
 from sstrace.sources.names import SystemNames
 from sstrace.sources.replay import Recording
@@ -14,7 +14,7 @@ from sstrace.table import Row
 from sstrace.wire import recording
 from sstrace.wire.recording import LineReader, Meta, Run
 
-__all__ = ["Clock", "RecordedNames", "Reader", "Span", "complain", "row_of", "socket_of", "span", "target"]
+__all__ = ["Clock", "RecordedNames", "Reader", "Span", "complain", "row_of", "span", "target"]
 
 _NS = 1_000_000_000
 
@@ -252,29 +252,3 @@ def row_of(line: recording.Seen | recording.State, names: RecordedNames) -> Row:
     if type(line) is recording.State and line.lifetime_us is not None:
         row.born_ns = line.mono_ns - round(line.lifetime_us * 1000)
     return row
-
-
-_extras: dict[tuple[int | None, bool | None], Extras] = {}
-
-
-def socket_of(row: Row, table: Table = Table.TCP) -> InetSocket:
-    """A row of the past as ss's renderers take it: without what no recording holds."""
-    key = row.cgroup, row.v6only
-    extras = _extras.get(key)
-    if extras is None:
-        extras = _extras[key] = Extras(cgroup_id=row.cgroup, v6only=row.v6only)
-    return InetSocket(
-        table=table,
-        family=row.family,
-        state=row.state,
-        ino=row.ino,
-        cookie=row.cookie or 0,
-        src=row.src,
-        sport=row.sport,
-        dst=row.dst,
-        dport=row.dport,
-        uid=row.uid,
-        ifindex=row.ifindex,
-        extras=extras,
-        partial=True,
-    )

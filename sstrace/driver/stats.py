@@ -4,9 +4,9 @@ import os
 import time
 from collections.abc import Callable, Mapping
 
-from sstrace.driver.printer import socket_of
 from sstrace.driver.recorded import Clock, Reader, RecordedNames, complain, row_of, span, target
 from sstrace.driver.replay import files, learn_names
+from sstrace.driver.rows import socket_of
 from sstrace.driver.stop import Stopped, touch
 from sstrace.errors import DecodeError, SstraceError, UsageError
 from sstrace.model import AF_INET, STATE_TEXT, Lost, Socket

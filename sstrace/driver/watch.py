@@ -16,10 +16,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from sstrace.driver.live import LiveRows
+from sstrace.driver.rows import socket_of
 from sstrace.driver.stop import Stopped, touch
 from sstrace.driver.terminal import Terminal, colors_of
 from sstrace.driver.tracer import Change, Tracer
-from sstrace.driver.watched import SORTS, Entry, Verdict, Watched, socket_of
+from sstrace.driver.watched import SORTS, Entry, Verdict, Watched
 from sstrace.errors import KernelError, SstraceError, UsageError
 from sstrace.model import ALL_STATES, STATE_TEXT, InetSocket, Kind, State, Table
 from sstrace.query import options
@@ -364,7 +365,7 @@ class _Watch:
     def _line(self, entry: Entry, sockets: Mapping[SocketKey, InetSocket], now_ns: int) -> render.Line:
         row, closed = entry.row, entry.mark == "-"
         found = None if closed else sockets.get(_key(row))
-        cells = self._cells.cells(found if found is not None else socket_of(row, entry.state))
+        cells = self._cells.cells(found if found is not None else socket_of(row, state=entry.state))
         if closed:
             held = "" if entry.held_ns is None else render.duration(entry.held_ns)
             rest = ""

@@ -17,12 +17,13 @@ from typing import Literal
 
 import msgspec
 
-from sstrace.model import Extras, InetSocket, State, Table
+from sstrace.driver.rows import socket_of
+from sstrace.model import State
 from sstrace.query.filter import Chain, Expr, Held, Not
 from sstrace.query.match import Predicate
 from sstrace.table import IPPROTO_TCP, Row, Transition
 
-__all__ = ["SORTS", "Entry", "Mark", "Order", "Tally", "Verdict", "Watched", "socket_of", "thresholds"]
+__all__ = ["SORTS", "Entry", "Mark", "Order", "Tally", "Verdict", "Watched", "thresholds"]
 
 _CLOSE, _LISTEN, _TIME_WAIT = int(State.CLOSE), int(State.LISTEN), int(State.TIME_WAIT)
 _ESTABLISHED, _SYN_SENT, _SYN_RECV = int(State.ESTABLISHED), int(State.SYN_SENT), int(State.SYN_RECV)
@@ -212,24 +213,6 @@ class Order:
 
 
 # Filters.
-
-
-def socket_of(row: Row, state: int | None = None) -> InetSocket:
-    """A row as filters and cell makers read it; its queues and timers are not known, and so are 0 here."""
-    return InetSocket(
-        table=Table.TCP,
-        family=row.family,
-        state=row.state if state is None else state,
-        ino=row.ino,
-        cookie=row.cookie or 0,
-        src=row.src,
-        sport=row.sport,
-        dst=row.dst,
-        dport=row.dport,
-        uid=row.uid,
-        ifindex=row.ifindex,
-        extras=Extras(v6only=row.v6only, cgroup_id=row.cgroup),
-    )
 
 
 def thresholds(expression: Expr | None) -> tuple[int, ...]:

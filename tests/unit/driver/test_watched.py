@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sstrace.driver.watched import SORTS, Order, Verdict, Watched, socket_of, thresholds
+from sstrace.driver.rows import socket_of
+from sstrace.driver.watched import SORTS, Order, Verdict, Watched, thresholds
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, Kind, Owner, State
 from sstrace.query.filter import Chain, Compare, Expr, Held, Not
 from sstrace.query.match import Predicate, predicate
@@ -344,7 +345,7 @@ def test_socket_of_has_what_filters_ask_for() -> None:
     assert (socket.uid, socket.ifindex, socket.state, socket.ino) == (5, 3, State.ESTABLISHED, row.ino)
     assert socket.extras is not None
     assert (socket.extras.cgroup_id, socket.extras.v6only) == (77, True)
-    assert socket_of(row, State.LISTEN).state == State.LISTEN
+    assert socket_of(row, state=State.LISTEN).state == State.LISTEN
 
 
 # --------------------------------------------------------------------------------------------------------------- rates

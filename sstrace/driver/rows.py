@@ -1,0 +1,34 @@
+"""A row of the live table as an ``InetSocket``: what filters, cell makers and requests take."""
+
+from functools import lru_cache
+
+from sstrace.model import Extras, InetSocket, Table
+from sstrace.table import Row
+
+__all__ = ["socket_of"]
+
+
+def socket_of(row: Row, *, table: Table = Table.TCP, state: int | None = None, partial: bool = False) -> InetSocket:
+    """Queues and timers are not known of a row, and so are 0 here; ``partial`` has renderers say so. ``state``:
+    another than the row's own, of a moment ago.
+    """
+    return InetSocket(
+        table=table,
+        family=row.family,
+        state=row.state if state is None else state,
+        ino=row.ino,
+        cookie=row.cookie or 0,
+        src=row.src,
+        sport=row.sport,
+        dst=row.dst,
+        dport=row.dport,
+        uid=row.uid,
+        ifindex=row.ifindex,
+        extras=_extras(row.cgroup, row.v6only),
+        partial=partial,
+    )
+
+
+@lru_cache(4096)
+def _extras(cgroup: int | None, v6only: bool | None) -> Extras:
+    return Extras(cgroup_id=cgroup, v6only=v6only)
