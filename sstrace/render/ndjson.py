@@ -201,6 +201,13 @@ class UlpItem(msgspec.Struct, omit_defaults=True):
     mptcp: dict[str, int] | None = None
 
 
+class Storage(msgspec.Struct, omit_defaults=True):
+    """A value of BPF socket storage (--bpf-maps, --bpf-map-id), as C would write it down."""
+
+    map_id: int
+    value: str | None = None
+
+
 class InetLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
     """A socket of the tables tcp, mptcp, udp, raw, dccp, sctp."""
 
@@ -243,6 +250,7 @@ class InetLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True,
     congestion: Congestion | None = None
     md5: list[Md5Key] | None = None
     ulp: UlpItem | None = None
+    storage: list[Storage] | None = None
     locals: list[str] | None = None
     """SCTP: every local address."""
     peers: list[str] | None = None
@@ -625,6 +633,11 @@ class Lines:
                     line.meminfo = MemInfo(*(*extras.meminfo, 0, 0, 0, 0)[:4])
             if show.info:
                 self._info(line, extras)
+            if show.bpf_maps and extras.storage is not None:
+                line.storage = [
+                    Storage(number, context.storage_text(number, value))
+                    for number, value in context.decoders.storage(extras.storage)
+                ]
         return line
 
     def _host(self, family: int, address: bytes) -> str | None:

@@ -25,6 +25,7 @@ from sstrace.model import (
 )
 from sstrace.render.ndjson import Lines, schema, summary_line
 from sstrace.wire import inet_diag
+from sstrace.wire.netlink import attribute
 from sstrace.wire.proc_net import SockStat
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -136,6 +137,12 @@ def test_anything_the_kernel_may_say_fits_the_schema(seed: int) -> None:
     rows = inet_diag.decode(dumps.random_dump(random.Random(seed), 60, md5=True), Table.TCP).rows
     assert lines(rows, **EVERY)
     assert lines(rows)
+
+
+def test_socket_storage() -> None:
+    blob = attribute(1, attribute(2, (7).to_bytes(4, sys.byteorder)) + attribute(3, b"\1\2"))
+    assert lines([tcp(extras=Extras(storage=blob))], bpf_maps=True)[0]["storage"] == [{"map_id": 7}]
+    assert "storage" not in lines([tcp(extras=Extras(storage=blob))])[0]
 
 
 def test_every_table_fits_the_schema() -> None:
