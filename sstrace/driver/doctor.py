@@ -127,7 +127,8 @@ def _btf() -> Finding:
 def _symbols() -> Finding:
     try:
         with open("/proc/kallsyms", "rb") as file:
-            first = file.readline()
+            # On x86 before Linux 6.15 per-CPU variables come first, at 0 and up: only a function's address tells.
+            first = next((line for line in file if line.split(b" ", 2)[1] in b"tT"), b"")
     except OSError as error:
         return Finding("kernel symbols", "less", f"/proc/kallsyms: {error.strerror}")
     if not first.split(b" ", 1)[0].strip(b"0"):
