@@ -4,7 +4,12 @@
  */
 #pragma once
 
+/* This program and bpf_trace_runN, innermost on every stack: a raw tracepoint's. */
+#ifndef OWN_FRAMES
+#define OWN_FRAMES 2
+#endif
+
 static __always_inline void capture_cause(struct sock_event *event, void *ctx)
 {
-	bpf_get_stack(ctx, event->stack, sizeof(event->stack), 0);
+	bpf_get_stack(ctx, event->stack, sizeof(event->stack), OWN_FRAMES);
 }

@@ -26,7 +26,7 @@ static __always_inline int timer_lives_on(struct bpf_raw_tracepoint_args *ctx, s
 {
 	u64 stack[6] = {};
 
-	bpf_get_stack(ctx, stack, sizeof(stack), 0);
+	bpf_get_stack(ctx, stack, sizeof(stack), OWN_FRAMES);
 #pragma unroll
 	for (int i = 0; i < 6; i++) {
 #pragma unroll

@@ -21,6 +21,7 @@ BPF_PERF_OUTPUT(events);
 /* Events that did not fit their CPU's buffer, as in sstrace.bpf.c. */
 BPF_PERCPU_ARRAY(drops, u64, 1);
 
+#define OWN_FRAMES 0 /* a tracepoint program is given the stack of the tracepoint */
 #include "cause.h"
 
 int plain__inet_sock_set_state(void *ctx)

@@ -654,7 +654,8 @@ class SocketTable:
         return fact.at_ns - row.since_ns if row.exact else None
 
     def _transition(self, fact: Changed, row: Row, old: int, new: int, held: int | None) -> Transition:
-        listed = is_listed(old, new)
+        # MPTCP's own sockets have ways of theirs.
+        listed = is_listed(old, new) or row.protocol != IPPROTO_TCP
         if not listed:
             self.unlisted += 1
         return Transition(fact.at_ns, row, old, new, held, fact.cause, fact.err, fact.retransmits, listed)

@@ -39,6 +39,7 @@ CAUSES: dict[str, str] = {
     "overflow": "the listener's accept queue was full",
     "out-of-memory": "the kernel was short of memory for TCP, or had too many orphans",
     "netns-gone": "its network namespace was taken down",
+    "subflow": "the last subflow of an MPTCP socket closed; its own end says why",
     "unknown": "the kernel's stack matched no rule",
 }
 """Every cause with its meaning, as the documentation prints it."""
@@ -96,6 +97,12 @@ FUNCTIONS = (
     "mptcp_close",
     "__mptcp_close",
     "mptcp_disconnect",
+    "mptcp_connect",
+    "mptcp_listen",
+    "mptcp_worker",
+    "mptcp_check_data_fin",
+    "mptcp_subflow_reset",
+    "__mptcp_error_report",
     "__mptcp_close_ssk",
     "tcp_sk_exit",
     "tcp_sk_exit_batch",
@@ -191,6 +198,8 @@ def _judge_request(through: tuple[str, ...], expired: bool) -> str:
             return "reset-received"
         if name == "reqsk_timer_handler":
             return "timeout-synack"
+        if name in ("tcp_v4_rcv", "tcp_v6_rcv"):
+            return "listener-closed"  # an ACK came for it, and found its listener closed
     return "unknown"
 
 
@@ -264,4 +273,21 @@ def _judge_call(through: tuple[str, ...], within: set[str], old: int) -> str:
         return "overflow"
     if "mptcp_disconnect" in within:
         return "disconnected"
+    return _judge_mptcp(within, old)
+
+
+def _judge_mptcp(within: set[str], old: int) -> str:
+    """What only MPTCP's own sockets come by, and their subflows."""
+    if "mptcp_subflow_reset" in within:
+        return "reset-sent"
+    if "__mptcp_error_report" in within:
+        return "subflow"
+    if within & {"mptcp_check_data_fin", "mptcp_worker"}:
+        if old in _CLOSED_BY_US:
+            return "fin-by-us"
+        return "fin-by-peer" if old == State.LAST_ACK else "subflow"
+    if "mptcp_connect" in within:
+        return "connect-failed"
+    if "mptcp_listen" in within:
+        return "closed"
     return "unknown"

@@ -18,7 +18,9 @@ OTHERS = (
     "inet_csk_reqsk_queue_drop", "timer_delete", "call_timer_fn", "__run_timers", "inet_twsk_deschedule_put",
     "inet_twsk_kill", "release_sock", "__release_sock", "icmp_rcv", "icmp_unreach", "inet_diag_cmd_exact",
     "sock_diag_rcv", "__inet_stream_connect", "inet_stream_connect", "__sys_connect", "cleanup_net",
-    "tcp_sk_exit_batch_other", "inet_unhash",
+    "tcp_sk_exit_batch_other", "inet_unhash", "inet_sk_state_store", "mptcp_release_cb", "process_one_work",
+    "worker_thread", "subflow_finish_connect", "tcp_finish_connect", "__sys_listen", "inet_csk_reqsk_queue_drop_and_put",
+    "ip6_protocol_deliver_rcu",
 )  # fmt: skip
 """What stands in stacks between the functions that the rules know."""
 
@@ -100,6 +102,13 @@ SOCKETS = [
     (S.FIN_WAIT1, f"tcp_set_state tcp_done tcp_rcv_state_process {SEGMENT}", "reset-sent", False),
     (S.ESTABLISHED, f"tcp_set_state tcp_disconnect {CLOSE}", "linger", True),
     (S.ESTABLISHED, f"tcp_set_state tcp_disconnect {CONNECT}", "disconnected", False),
+    (S.SYN_SENT, "inet_sk_state_store __mptcp_error_report mptcp_release_cb release_sock", "subflow", False),
+    (S.CLOSE_WAIT, "inet_sk_state_store mptcp_worker process_one_work worker_thread", "subflow", False),
+    (S.FIN_WAIT2, "inet_sk_state_store mptcp_check_data_fin mptcp_worker process_one_work", "fin-by-us", False),
+    (S.LAST_ACK, "inet_sk_state_store mptcp_worker process_one_work worker_thread", "fin-by-peer", False),
+    (S.ESTABLISHED, "tcp_done mptcp_subflow_reset subflow_finish_connect tcp_finish_connect", "reset-sent", False),
+    (S.SYN_SENT, "inet_sk_state_store mptcp_connect __inet_stream_connect", "connect-failed", False),
+    (S.LISTEN, "inet_sk_state_store mptcp_listen __sys_listen", "closed", False),
     (S.SYN_SENT, f"tcp_set_state tcp_v4_connect {CONNECT}", "connect-failed", True),
     (S.SYN_SENT, f"tcp_set_state tcp_v6_connect {CONNECT}", "connect-failed", True),
     (
@@ -177,6 +186,12 @@ REQUESTS = [
     ("inet_csk_reqsk_queue_drop inet_csk_listen_stop __tcp_close tcp_close", False, "listener-closed"),
     ("inet_csk_reqsk_queue_drop reqsk_timer_handler call_timer_fn", False, "timeout-synack"),
     ("", True, "timeout-synack"),
+    (
+        "inet_csk_reqsk_queue_drop_and_put tcp_v4_rcv ip_protocol_deliver_rcu",
+        False,
+        "listener-closed",
+    ),
+    ("inet_csk_reqsk_queue_drop_and_put tcp_v6_rcv ip6_protocol_deliver_rcu", False, "listener-closed"),
 ]
 
 TIMEWAITS = [
