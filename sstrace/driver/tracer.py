@@ -36,7 +36,7 @@ from sstrace.sources.diag import Diag
 from sstrace.table import Resync, Row, SocketTable, Transition
 from sstrace.wire import inet_diag, netlink
 
-__all__ = ["Change", "Tracer"]
+__all__ = ["TABLE_STATES", "Change", "Tracer"]
 
 Change = Transition | Resync | Lost
 
@@ -54,8 +54,8 @@ _SWEEP_NS = 1_000_000_000
 _EXACT_MOST = 200
 """Up to so many rows are looked at one by one, 20 µs each; above, one dump costs less."""
 
-_STATES = ALL_STATES & ~(1 << State.BOUND_INACTIVE)
-"""Of sockets that are bound and idle no event tells, neither of their birth nor of their end."""
+TABLE_STATES = ALL_STATES & ~(1 << State.BOUND_INACTIVE)
+"""What the table holds. Of sockets that are bound and idle, which Linux 6.8 and newer dump as well, no event tells."""
 
 _AT = attrgetter("at_ns")
 
@@ -216,11 +216,11 @@ class Tracer:
         began = time.monotonic_ns()
         self.table.begin(SweepBegin(Table.TCP, 0, began))
         with Diag() as diag:
-            answer = self._answer(diag, _STATES)
+            answer = self._answer(diag, TABLE_STATES)
             yield from self._fold_until_now()
             complete = self._see(answer)
             if complete and self.table.unseen():
-                answer = self._answer(diag, _STATES)
+                answer = self._answer(diag, TABLE_STATES)
                 yield from self._fold_until_now()
                 complete = self._see(answer)
         self.sweeps += 1

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sstrace.driver.stop import Stopped, touch
-from sstrace.driver.tracer import Tracer
+from sstrace.driver.tracer import TABLE_STATES, Tracer
 from sstrace.errors import DriftError
-from sstrace.model import AF_INET, ALL_STATES, STATE_TEXT, InetSocket, Owner, State, Table
+from sstrace.model import AF_INET, STATE_TEXT, InetSocket, Owner, State, Table
 from sstrace.query import options
 from sstrace.query.command import Command
 from sstrace.query.match import Predicate, predicate
@@ -122,7 +122,7 @@ class _Check:
         self._totals = totals
         self._json = command.own.json
         self._families = selection.families
-        self._states = selection.touch & ~selection.avoid & ALL_STATES
+        self._states = selection.touch & ~selection.avoid & TABLE_STATES
         self._owners = command.show.processes
         self._matches: Predicate | None = predicate(selection.filter, names) if selection.filter is not None else None
         self._offset = time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
@@ -138,7 +138,7 @@ class _Check:
         tracer, totals = self._tracer, self._totals
         began = time.monotonic_ns()
         with Diag() as diag:
-            found, complete = tracer.dump(diag, ALL_STATES)
+            found, complete = tracer.dump(diag, TABLE_STATES)
             before = self._kernel(found)
             owners_before = proc.owners() if self._owners else {}
             lost = tracer.lost
@@ -146,7 +146,7 @@ class _Check:
                 self.note(change)
             table = self._table(tracer.table)
             holders = tracer.holders.look() if self._owners else {}
-            found, complete_too = tracer.dump(diag, ALL_STATES)
+            found, complete_too = tracer.dump(diag, TABLE_STATES)
             after = self._kernel(found)
             owners_after = proc.owners() if self._owners else {}
         if tracer.lost != lost or not (complete and complete_too):
