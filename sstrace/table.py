@@ -716,8 +716,11 @@ def _plain(address: bytes) -> bytes:
 
 
 def _tuple_of(of: Changed | Gone | Row) -> Tuple4:
-    protocol = IPPROTO_TCP if isinstance(of, Gone) else of.protocol
-    return of.netns, protocol, of.ifindex, of.sport, of.dport, _plain(of.src), _plain(of.dst)
+    protocol = IPPROTO_TCP if type(of) is Gone else of.protocol  # type: ignore[union-attr]
+    src, dst = of.src, of.dst
+    if len(src) == 16:
+        src, dst = _plain(src), _plain(dst)
+    return of.netns, protocol, of.ifindex, of.sport, of.dport, src, dst
 
 
 def _kind_of(found: InetSocket) -> Kind:

@@ -44,6 +44,8 @@ class Printer:
         self._most = command.own.count
         self._shown = 0
         self._held_ns: int | None = None
+        self._wanted = bytes(selects_transition(self._selection, pair >> 4, pair & 15) for pair in range(256))
+        """By old state * 16 + new state: whether the command line selects that transition."""
         expression = command.selection.filter
         self._matches = predicate(expression, names, lambda _: self._held_ns) if expression is not None else None
 
@@ -81,9 +83,20 @@ class Printer:
 
     def take(self, changes: "Iterable[Change | Told]") -> None:
         """Turn changes into lines, up to --count of them; all are taken, so that the table stays whole."""
+        # Nearly all are transitions, and nearly always everything is shown in one way: that road is kept short.
+        plain = len(self.outlets) == 1 and self._matches is None and self._most is None
+        show, refresh, wanted = self.outlets[0].state, self._refresh, self._wanted
+        families = self._selection.families
         for change in changes:
             if type(change) is Transition:
-                self.state(change)
+                if not plain:
+                    self.state(change)
+                    continue
+                row = change.row
+                if wanted[change.old << 4 | change.new] and families >> row.family & 1 and row.protocol == 6:
+                    if refresh is not None and row.ino:
+                        refresh(row, change.at_ns)
+                    self._shown += show(change)
             elif type(change) is Told:
                 (self.seen if change.alive else self.gone)(change.row, change.at_ns)
             elif type(change) is Lost:
@@ -158,7 +171,7 @@ class Printer:
         return (
             bool(selection.families >> row.family & 1)
             and row.protocol == 6
-            and selects_transition(selection, change.old, change.new)
+            and self._wanted[change.old << 4 | change.new] == 1
             and (self._matches is None or self._matches(socket_of(row)))
         )
 

@@ -57,13 +57,14 @@ class Telling:
         """The same changes; after the last of them, what they did not tell."""
         told = self._told
         for change in changes:
-            if type(change) is Transition:
-                self.last_ns = max(self.last_ns, change.at_ns)
-                row = change.row
-                if change.new == _CLOSE:
+            if type(change) is Transition:  # nearly all: written out flat
+                if change.at_ns > self.last_ns:
+                    self.last_ns = change.at_ns
+                row, new = change.row, change.new
+                if new == _CLOSE:
                     told.pop(row.id, None)
                 else:
-                    told[row.id] = _key(row)
+                    told[row.id] = row.state, row.sport, row.dport, row.v6only
             elif type(change) is Resync:
                 self.last_ns = max(self.last_ns, change.at_ns)
                 for row in change.removed:

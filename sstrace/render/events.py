@@ -405,10 +405,11 @@ class EventWriter:
         cgroup, born_ns = row.cgroup, row.born_ns
         place = _NOWHERE if cgroup is None else self._places.get(cgroup) or self._place(cgroup)
         work = place.work
-        addresses = self._addresses
+        addresses, owners = self._addresses, row.owners
         self.seq += 1
+        seconds, nanoseconds = divmod(at_ns + self._offset_ns, 1_000_000_000)
         return StateLine(
-            self._ts(at_ns),
+            f"{self._prefix}{nanoseconds:09d}Z" if seconds == self._second else self._ts(at_ns),
             at_ns,
             self.seq,
             row.id,
@@ -427,7 +428,7 @@ class EventWriter:
             row.uid,
             row.ifindex or None,
             place.path,
-            self._owner_lines(row.owners) if row.owners else None,
+            (self._owners.get(owners) or self._owner_lines(owners)) if owners else None,
             row.owner_source,
             change.cause,
             change.err,
