@@ -32,7 +32,7 @@ FAILURES: Final = frozenset(
 """Somebody wanted the connection, and did not get it or lost it."""
 
 ENDED_WELL: Final = frozenset(
-    {"fin-by-us", "fin-by-peer", "closed", "completed", "linger", "disconnected", "expired", "reused"}
+    {"fin-by-us", "fin-by-peer", "closed", "completed", "linger", "disconnected", "expired", "reused", "subflow"}
 )
 """It ended as one of its ends meant it to. ``abandoned`` and ``unknown`` are neither."""
 
