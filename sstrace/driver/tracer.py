@@ -8,6 +8,7 @@ timestamp. What comes later all the same is counted (``late``) and applied, neve
 Gap-free start: attach, let events gather, sweep, then fold what has gathered (see table for why that loses nothing).
 """
 
+import gc
 import select
 import time
 from bisect import bisect_right
@@ -49,6 +50,7 @@ _DRAIN_NS = 20_000_000
 """While a sweep reads netlink, the rings are emptied this often."""
 _RESYNC_PAUSE_NS = 250_000_000
 """Least time between two sweeps that heal a loss: a storm must not be answered with sweeps alone."""
+_GC_THRESHOLD = (50_000, 20, 50)
 _SWEEP_NS = 1_000_000_000
 """Where request and timewait sockets make no events, a sweep looks for them this often."""
 _EXACT_MOST = 200
@@ -106,6 +108,10 @@ class Tracer:
             owners = held.get(row.ino) if row.ino else None
             if owners:
                 row.owners, row.owner_source = tuple(owners), self.holders.source
+        # Rows live long and form no cycles: looking through them for garbage again and again would only stall events.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLD)
 
     def register(self, poll: select.poll) -> None:
         """Have a poll object wake up when there is much to ``poll``."""
