@@ -41,9 +41,11 @@ class Recording:
         self._regular = stat.S_ISREG(mode)
         magic = os.pread(fd, 4, 0) if self._regular else b""
         self._kind = ""
-        if magic[:2] == b"\x1f\x8b" or (not self._regular and name.endswith(".gz")):
+        # What it begins with says more than its name, as long as there is enough of it.
+        named = len(magic) < 4
+        if magic[:2] == b"\x1f\x8b" or (named and name.endswith(".gz")):
             self._kind = "gzip"
-        elif magic == b"\x28\xb5\x2f\xfd" or (not self._regular and name.endswith(".zst")):
+        elif magic == b"\x28\xb5\x2f\xfd" or (named and name.endswith(".zst")):
             self._kind = "zstd"
 
     def __enter__(self) -> Self:
