@@ -31,8 +31,10 @@ from sstrace.wire.recording import Checkpoint, Dropped, Gap, Gone, Meta, Resync,
 __all__ = ["Past", "PastRows", "run"]
 
 _SLACK_NS = 6_000_000_000
-"""Lines are nearly in the order of time; none stands further behind its place. (What was found by looking may.)"""
+"""Lines are nearly in the order of time; none stands further behind its place."""
 
+_LATE_NS = 250_000_000
+"""Nor behind its place by more than this, unless it was found by looking."""
 _LOOK_NS = 10_000_000_000
 _LOOKS = 100_000
 """By then a socket without a port has got one in the recording, or has ended."""
@@ -82,6 +84,8 @@ class Past:
             lines = item.lines
             if clock.offset_ns is None and clock.learn(lines[0]):
                 limit = until.limit(clock)
+            if not due and until.seq is None and lines[0].mono_ns > limit + _LATE_NS and not self._nameless():
+                reader.only(b'"approximate":true')
             if not due and until.beyond(lines[0], limit, self._nameless()):
                 return
             for line in lines:

@@ -120,6 +120,10 @@ class Reader:
     def __iter__(self) -> Iterator[Meta | Run]:
         return self.runs()
 
+    def only(self, needle: bytes) -> None:
+        """See ``LineReader.only``."""
+        self._lines.only(needle)
+
     def runs(self, offset: int = 0) -> Iterator[Meta | Run]:
         """The lines from a place on. May be left before its end."""
         for block in self.source.blocks(offset):
