@@ -27,7 +27,8 @@ class Report(enum.IntEnum):
     OPENS = 0
     """A full socket leaves CLOSE: connect(2) or listen(2)."""
     CHILD = 1
-    """A full socket comes out of a listener: LISTEN→SYN-RECV, on the child's own address."""
+    """A full socket comes out of a listener: LISTEN→SYN-RECV, on the child's own address. Where a request socket has
+    told of the connection, the child keeps silent until its next transition."""
     MOVES = 2
     """A full socket goes from one open state to another."""
     CLOSES = 3
@@ -58,6 +59,7 @@ STEPS: dict[tuple[Report, Kind | None], Step] = {
     (Report.CHILD, Kind.REQUEST): Step.TAKE_OVER,
     (Report.MOVES, None): Step.BIRTH,  # a socket that no sweep has met
     (Report.MOVES, Kind.SOCKET): Step.MOVE,
+    (Report.MOVES, Kind.REQUEST): Step.TAKE_OVER,  # the handshake completed: the child's first transition
     (Report.CLOSES, None): Step.DEATH,
     (Report.CLOSES, Kind.SOCKET): Step.DEATH,
     (Report.CLOSES, Kind.TIMEWAIT): Step.NOTHING,  # tcp_time_wait: the timewait socket came first

@@ -135,7 +135,8 @@ class EventDecoder:
                     Changed(
                         at, cpu, Kind.SOCKET, old, new, sk, cookie or None, ino or None, netns or self._netns,
                         family, protocol, src, sport, dst, dport, uid, ifindex, since or None, owner,
-                        cgroup or None, cause, err or None, retransmits, shutdown, flags & 8 != 0 or bool(netns and not ino),
+                        cgroup or None, cause, err or None, retransmits, shutdown,
+                        flags & 8 != 0 or bool(netns and not ino),
                         flags & 16 != 0 if new == _LISTEN and netns and family == AF_INET6 else None,
                     )
                 )  # fmt: skip
