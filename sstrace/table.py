@@ -58,7 +58,8 @@ class Row(msgspec.Struct):
     dst: bytes
     dport: int
     ino: int
-    uid: int
+    uid: int | None
+    """None for request and timewait sockets, of which the kernel does not know it."""
     ifindex: int
     cookie: int | None
     sk: int | None
@@ -122,8 +123,6 @@ class SocketTable:
         self._by_ino: dict[int, Row] = {}
         """By ``_inode``: an MPTCP socket and its subflows have one inode."""
         self._by_tuple: dict[Tuple4, Row] = {}
-        self._handed_over: dict[int, Row] = {}
-        self._orphan_child: dict[int, Row] = {}
         self._vague: dict[int, Row] = {}
         self._shared: dict[bytes | int, bytes | int] = {}
         self._next_id = 1
@@ -180,8 +179,6 @@ class SocketTable:
             row = self._find(fact)
         if new == _CLOSE:
             return self._close(fact, row)
-        if self._handed_over:
-            self._handed_over.pop(sk, None)
         if row is None:
             row = self._birth(fact, Kind.SOCKET, new)
             held = fact.at_ns - fact.since_ns if fact.since_ns else None
@@ -225,15 +222,12 @@ class SocketTable:
         return self._transition(fact, row, old, new, held)
 
     def _close(self, fact: Changed, row: Row | None) -> Transition | None:
-        heir = self._handed_over.pop(fact.sk, None)
-        if heir is not None and _inherits(heir, fact):
-            return None
         if row is None:
             if fact.old == _CLOSE:
                 return None  # closed more than once (tcp_abort), or never opened
             heir = self._by_tuple.get(_tuple_of(fact)) if fact.dport else None
             if heir is not None and _inherits(heir, fact):
-                return None  # handed over while the table did not know its address
+                return None  # its timewait socket has told
             # Never met: all that is known of it is in its last event.
             row = self._row_of(fact, Kind.SOCKET, fact.old)
             held = fact.at_ns - fact.since_ns if fact.since_ns else None
@@ -249,17 +243,13 @@ class SocketTable:
         return self._transition(fact, row, fact.old, _CLOSE, held)
 
     def _child(self, fact: Changed) -> Transition | None:
-        """LISTEN→SYN-RECV: the child of a listener takes over from its request socket, which has told of it already."""
-        if self._handed_over:
-            self._handed_over.pop(fact.sk, None)
+        """LISTEN→SYN-RECV: the child of a listener, which no request socket has told of (or, on the lower rungs, may)."""
         row = self._by_tuple.get(_tuple_of(fact)) if fact.dport else None
         if row is None or row.kind is not Kind.REQUEST:
             row = self._birth(fact, Kind.SOCKET, _SYN_RECV)
             row.cgroup = fact.cgroup
             if not fact.dport:
-                # Its request socket dies next on this CPU and has the addresses.
-                self._orphan_child[fact.cpu] = row
-                return None
+                return None  # its next transition names its peer
             return self._transition(fact, row, _LISTEN, _SYN_RECV, None)
         self._take_over(row, fact, Kind.SOCKET)
         row.uid = fact.uid
@@ -304,8 +294,6 @@ class SocketTable:
         old = row.state
         held = self._held(row, fact)
         if step is Step.TAKE_OVER:
-            if row.sk is not None:
-                self._handed_over[row.sk] = row
             self._take_over(row, fact, kind)
         if kind is Kind.TIMEWAIT and new == _FIN_WAIT2:
             self._vague[row.id] = row
@@ -328,7 +316,9 @@ class SocketTable:
         if row is None or row.kind is not fact.kind:
             if fact.kind is Kind.REQUEST:
                 if row is None or row.state != _SYN_RECV or fact.cause == "completed":
-                    return self._claim_child(fact)
+                    if self._sweeping and fact.cause != "completed":
+                        self._mourn(fact.cookie, fact)
+                    return None
             elif row is None:
                 if self._sweeping:
                     self._mourn(fact.cookie, fact)
@@ -336,23 +326,6 @@ class SocketTable:
             else:
                 row.state, row.exact = _TIME_WAIT, False  # the handover from its full socket was lost
             # By its cookie, it is the same connection.
-        if fact.kind is Kind.REQUEST and fact.cpu in self._orphan_child:
-            # It completed, and its child came without the peer's address: the request's row goes on, as the child's.
-            child = self._orphan_child.pop(fact.cpu)
-            if child.sport == fact.sport and child.id in self._rows:
-                sk = child.sk
-                self._bury(child)
-                self._forget_keys(row)
-                row.kind, row.sk, row.family, row.uid, row.cgroup = (
-                    Kind.SOCKET,
-                    sk,
-                    child.family,
-                    child.uid,
-                    child.cgroup,
-                )
-                row.touched_ns = fact.at_ns
-                self._index(row)
-                return None
         if fact.kind is Kind.REQUEST and fact.cause == "completed":
             self._forget_keys(row)
             if _tuple_of(fact) in self._by_tuple:
@@ -367,18 +340,6 @@ class SocketTable:
         old, row.state = row.state, _CLOSE
         listed = is_listed(old, _CLOSE)
         return Transition(fact.at_ns, row, old, _CLOSE, held, fact.cause, None, fact.retransmits, listed)
-
-    def _claim_child(self, fact: Gone) -> Transition | None:
-        """A request that was born before the trace completed: give its child the addresses that it came without."""
-        child = self._orphan_child.pop(fact.cpu, None)
-        if child is None or child.sport != fact.sport or child.id not in self._rows:
-            if self._sweeping and fact.cause != "completed":
-                self._mourn(fact.cookie, fact)
-            return None
-        self._forget_keys(child)
-        child.dst, child.dport = fact.dst, fact.dport
-        self._index(child)
-        return Transition(child.since_ns, child, _LISTEN, _SYN_RECV, None, None, None, 0, True)
 
     # Sweeps.
 
@@ -465,8 +426,6 @@ class SocketTable:
             self._bury(row)
         removed += self._replaced
         self._sweeping = False
-        if fact.complete:
-            self._handed_over.clear()  # of each, the close was lost, or will find its timewait socket's row
         self._dead.clear()
         self._dead_listeners.clear()
         added, changed = self._added, self._changed
@@ -528,7 +487,7 @@ class SocketTable:
     def _row_of(self, fact: Changed, kind: Kind, state: int) -> Row:
         row = Row(
             self._next_id, kind, state, fact.family, fact.protocol, fact.netns, fact.src, fact.sport, fact.dst,
-            fact.dport, fact.ino or 0, fact.uid, fact.ifindex, fact.cookie, fact.sk, fact.at_ns, True, fact.at_ns,
+            fact.dport, fact.ino or 0, fact.uid if kind is Kind.SOCKET else None, fact.ifindex, fact.cookie, fact.sk, fact.at_ns, True, fact.at_ns,
         )  # fmt: skip
         self._next_id += 1
         return row
@@ -567,7 +526,7 @@ class SocketTable:
         sport, dport = shared(found.sport, found.sport), shared(found.dport, found.dport)
         row = Row(
             self._next_id, kind, found.state, found.family, IPPROTO_TCP, self._netns, src, sport, dst, dport, found.ino,
-            found.uid, found.ifindex, found.cookie, None, self._sweep_began, False, 0,
+            found.uid if kind is Kind.SOCKET else None, found.ifindex, found.cookie, None, self._sweep_began, False, 0,
         )  # fmt: skip
         row.seen = self._sweep
         if found.state == _SYN_SENT:

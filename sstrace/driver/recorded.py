@@ -247,7 +247,7 @@ def row_of(line: recording.Seen | recording.State, names: RecordedNames) -> Row:
         exact = True
     row = Row(
         line.id, Kind.SOCKET, STATE_NUMBER[line.state], family, PROTOCOL.get(line.netid, 0), line.netns,
-        _address(family, line.src), line.sport, _address(family, line.dst), line.dport, line.ino or 0, line.uid or 0,
+        _address(family, line.src), line.sport, _address(family, line.dst), line.dport, line.ino or 0, line.uid,
         line.ifindex or 0, line.sk, None, since, exact, line.mono_ns,
         owners_of(line.owners) if line.owners else (), line.owner_source,
         names.intern_cgroup(line.cgroup) if line.cgroup is not None else None, line.v6only,

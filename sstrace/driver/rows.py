@@ -22,7 +22,7 @@ def socket_of(row: Row, *, table: Table = Table.TCP, state: int | None = None, p
         sport=row.sport,
         dst=row.dst,
         dport=row.dport,
-        uid=row.uid,
+        uid=row.uid or 0,
         ifindex=row.ifindex,
         extras=_extras(row.cgroup, row.v6only),
         partial=partial,

@@ -310,7 +310,7 @@ class EcsWriter(EventWriter):
                 here if role == "server" else there,
                 self._networks[family, role],
                 process,
-                self._users.get(row.uid) or self._user(row.uid),
+                (self._users.get(row.uid) or self._user(row.uid)) if row.uid is not None else None,
                 container,
                 pod,
                 unit,

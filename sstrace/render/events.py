@@ -274,7 +274,7 @@ class RowView(Protocol):
     dst: bytes
     dport: int
     ino: int
-    uid: int
+    uid: int | None
     ifindex: int
     cookie: int | None
     owners: tuple[Owner, ...]

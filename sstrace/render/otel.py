@@ -234,7 +234,7 @@ class OtelWriter(EventWriter):
             held / 1000 if held is not None else None,
             row.ino or None,
             row.cookie,
-            str(row.uid),
+            str(row.uid) if row.uid is not None else None,
         )
         if row.ifindex:
             line.ifindex = row.ifindex
