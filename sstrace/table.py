@@ -243,7 +243,9 @@ class SocketTable:
         return self._transition(fact, row, fact.old, _CLOSE, held)
 
     def _child(self, fact: Changed) -> Transition | None:
-        """LISTEN→SYN-RECV: the child of a listener, which no request socket has told of (or, on the lower rungs, may)."""
+        """LISTEN→SYN-RECV: a listener's child. Where a request socket has told of the connection, the programs keep
+        this back (bpf/tcp.h); the lower rungs tell it always.
+        """
         row = self._by_tuple.get(_tuple_of(fact)) if fact.dport else None
         if row is None or row.kind is not Kind.REQUEST:
             row = self._birth(fact, Kind.SOCKET, _SYN_RECV)
