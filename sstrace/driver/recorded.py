@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
-from sstrace.errors import DecodeError, LookupFailed, UsageError
+from sstrace.errors import DecodeError, UsageError
 from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Kind, Owner
 from sstrace.query.command import When
 from sstrace.sources.names import SystemNames
@@ -79,10 +79,12 @@ class RecordedNames(SystemNames):
         return None
 
     def cgroup_id(self, path: str) -> int:
-        """The number of a path."""
-        if not path.startswith("/"):
-            raise LookupFailed(f'sstrace: in a recording a cgroup is named by its path below the mount, like "/{path}"')
-        return self.intern_cgroup(path)
+        """The number of a path: as recorded, from the mount on, or with the usual place of the mount before it."""
+        for mount in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup"):
+            if path == mount or path.startswith(mount + "/"):
+                path = path.removeprefix(mount)
+                break
+        return self.intern_cgroup("/" + path.strip("/"))
 
 
 class Clock:

@@ -85,6 +85,8 @@ def _compile(expression: Expr, names: Names, held: HeldNs | None) -> _Test:
             [(operator == "or", _compile(test, names, held)) for operator, test in expression.rest],
         )
     if isinstance(expression, Not):
+        if isinstance(expression.inner, Held):
+            return _held(expression.inner, held, wanted=False)  # of a time that nobody knows neither is true
         inner = _compile(expression.inner, names, held)
         return lambda row: not inner(row)
     if isinstance(expression, Match):
@@ -208,14 +210,14 @@ def _autobound(names: Names) -> _Test:
     return test
 
 
-def _held(test: Held, held: HeldNs | None) -> _Test:
+def _held(test: Held, held: HeldNs | None, *, wanted: bool = True) -> _Test:
     if held is None:
         return lambda _row: False
     ns, at_least = test.ns, test.at_least
 
     def passes(row: _Row) -> bool:
         duration = held(row.row if isinstance(row, _View) else row)
-        return duration is not None and (duration >= ns if at_least else duration <= ns)
+        return duration is not None and (duration >= ns if at_least else duration <= ns) is wanted
 
     return passes
 

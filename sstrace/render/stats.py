@@ -89,7 +89,7 @@ class Digest:
         self.causes: Counter[str] = Counter()
         self.first_ns: int | None = None
         self.last_ns = 0
-        self._opened: dict[int, tuple[int, str]] = {}
+        self._opened: dict[int, tuple[int | None, str]] = {}
 
     def add(
         self,
@@ -114,7 +114,7 @@ class Digest:
             return
         known = self._opened.get(connection)
         if new == _SYN_SENT:
-            self._opened[connection] = 0, "out"
+            self._opened[connection] = None, "out"
             return
         if new == _ESTAB:
             way = "out" if old == _SYN_SENT or (known is not None and known[1] == "out") else "in"
@@ -135,8 +135,9 @@ class Digest:
             if new == _TIME_WAIT:
                 cause = cause or "fin-by-us"
             self.causes[cause or "unknown"] += 1
-            if known is not None and known[0]:
-                self.lifetime.add(at_ns - known[0])
+            if known is not None:
+                if known[0] is not None:
+                    self.lifetime.add(at_ns - known[0])
                 del self._opened[connection]
             what = "closed"
         else:

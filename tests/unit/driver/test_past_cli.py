@@ -1,0 +1,212 @@
+"""What a command line gets of a small recording that is written out here: tables, filters, dumps, digests."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from sstrace.cli import main
+from sstrace.model import AF_INET6, Table
+from sstrace.wire import inet_diag
+
+Captured = pytest.CaptureFixture[bytes]
+
+SECOND = 1_000_000_000
+META = {
+    "type": "meta", "schema": "sstrace/1", "version": "0", "ts": "2026-11-20T15:00:00.000000000Z", "mono_ns": SECOND,
+    "host": "h", "kernel": "6", "boot_id": "b", "netns": 1, "ephemeral": [40000, 50000],
+    "interfaces": {"lo": 1, "vpn9": 77},
+}  # fmt: skip
+
+
+class Story:
+    """Lines with times and numbers of their own."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = [META]
+        self.seq = 0
+
+    def add(self, kind: str, at_s: float, number: int, **fields: Any) -> None:
+        """A line of a connection."""
+        self.seq += 1
+        at_ns = round(at_s * SECOND)
+        values = {"family": "inet", "src": "10.0.0.1", "sport": 40000 + number, "dst": "10.0.0.2", "dport": 443}
+        seconds, nanoseconds = divmod(at_ns, SECOND)
+        self.lines.append({
+            "type": kind, "ts": f"2026-11-20T15:{seconds // 60:02d}:{seconds % 60:02d}.{nanoseconds:09d}Z",
+            "mono_ns": at_ns + SECOND, "seq": self.seq, "id": number, "netid": "tcp", **values, "netns": 1, **fields,
+        })  # fmt: skip
+
+    def move(self, at_s: float, number: int, old: str, new: str, **fields: Any) -> None:
+        """A transition."""
+        self.add("state", at_s, number, **{"from": old, "to": new}, **fields)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """Four minutes: a listener, a connection that is opened, used and reset, one that is refused, one bound to vpn9."""
+    story = Story()
+    listener = {"src": "::", "sport": 22, "dst": "::", "dport": 0, "family": "inet6"}
+    story.add("seen", 0, 1, state="LISTEN", v6only=False, ino=11, sk=1, uid=0, cgroup="/ssh",
+              owners=[{"comm": "sshd", "pid": 1, "fd": 3}], owner_source="proc", **listener)  # fmt: skip
+    curl = {"ino": 12, "uid": 1000, "owners": [{"comm": "curl", "pid": 7, "fd": 5}], "cgroup": "/user"}
+    story.move(10, 2, "UNCONN", "SYN-SENT", **curl)
+    story.move(10.002, 2, "SYN-SENT", "ESTAB", held_us=2000.0, **curl)
+    story.move(20, 3, "UNCONN", "SYN-SENT", ino=13)
+    story.move(20.001, 3, "SYN-SENT", "UNCONN", cause="refused", err=111, held_us=1000.0)
+    story.move(
+        60, 4, "SYN-RECV", "ESTAB", ifindex=77, ifname="vpn9", sport=8080, dport=40123, retransmits=2, held_us=5e6
+    )
+    story.move(120, 2, "ESTAB", "UNCONN", cause="reset-received", held_us=1.1e8, **curl)
+    story.add("seen", 180, 5, state="LISTEN", v6only=True, **{**listener, "sport": 80})
+    story.move(240, 4, "ESTAB", "CLOSE-WAIT", ifindex=77, ifname="vpn9", sport=8080, dport=40123, held_us=1.8e8)
+    file = tmp_path / "story.ndjson"
+    file.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in story.lines))
+    return str(file)
+
+
+def rows(capfdbinary: Captured, *words: str, code: int = 0) -> list[list[str]]:
+    """Words of the lines that a snapshot prints."""
+    assert main(["--snapshot", "-H", *words]) == code
+    return [line.split() for line in capfdbinary.readouterr().out.decode().splitlines()]
+
+
+def test_moments(path: str, capfdbinary: Captured) -> None:
+    def at(when: str) -> list[str]:
+        return [line[0] + " " + line[3] for line in rows(capfdbinary, "--from", path, "--at", when, "-tan")]
+
+    assert at("+0s") == ["LISTEN *:22"]
+    assert at("+10s") == ["SYN-SENT 10.0.0.1:40002", "LISTEN *:22"]
+    assert at("2026-11-20T15:00:15Z") == ["ESTAB 10.0.0.1:40002", "LISTEN *:22"]
+    assert at("@1795186815.5") == ["ESTAB 10.0.0.1:40002", "LISTEN *:22"]
+    assert at("#4") == ["ESTAB 10.0.0.1:40002", "SYN-SENT 10.0.0.1:40003", "LISTEN *:22"]
+    assert at("#5") == ["ESTAB 10.0.0.1:40002", "LISTEN *:22"]
+    assert at("-2m") == ["ESTAB 10.0.0.1%vpn9:8080", "LISTEN *:22"]
+    assert at("-0s") == ["CLOSE-WAIT 10.0.0.1%vpn9:8080", "LISTEN *:22", "LISTEN [::]:80"]
+
+
+def test_filters_and_columns(path: str, capfdbinary: Captured) -> None:
+    def at_15(*words: str) -> list[list[str]]:
+        return rows(capfdbinary, "--from", path, "--at", "+15s", *words)
+
+    assert at_15("-tn", "dport", "=", ":443", "-p") == [
+        ["ESTAB", "-", "-", "10.0.0.1:40002", "10.0.0.2:443", 'users:(("curl",pid=7,fd=5))']
+    ]
+    assert at_15("-tne") == [
+        ["ESTAB", "-", "-", "10.0.0.1:40002", "10.0.0.2:443", "timer:-", "uid:1000", "ino:12", "sk:-", "cgroup:/user"]
+    ]
+    for name in ("/ssh", "ssh/", "/sys/fs/cgroup/ssh", "/sys/fs/cgroup/unified/ssh"):
+        assert len(at_15("-tan", "cgroup", "=", name)) == 1
+    assert at_15("-tan", "dev", "=", "vpn9") == []
+    assert len(rows(capfdbinary, "--from", path, "-tan", "dev", "=", "vpn9")) == 1
+    assert len(at_15("-tan", "held", ">", "4s")) == 2
+    assert len(at_15("-tan", "held", ">", "10s")) == 1
+    # 40002 is in the recording's ephemeral range: no service's name, whatever this machine's range is.
+    assert at_15("-t")[0][3] == "10.0.0.1:40002"
+    assert len(at_15("-tan", "autobound")) == 1
+
+
+def test_unknown_is_absent_in_ndjson(path: str, capfdbinary: Captured) -> None:
+    assert main(["--snapshot", "--from", path, "--at", "+15s", "--json", "-tone"]) == 0
+    line = msgspec.json.decode(capfdbinary.readouterr().out.splitlines()[0])
+    assert line["ts"] == "2026-11-20T15:00:15.000000000Z"
+    assert (line["ino"], line["uid"], line["cgroup"]) == (12, 1000, "/user")
+    assert not line.keys() & {"recv_q", "send_q", "timer", "sk"}
+
+
+@pytest.mark.ss
+def test_dump_for_the_real_ss(path: str, tmp_path: Path, capfdbinary: Captured) -> None:
+    dump = tmp_path / "dump"
+    assert main(["--snapshot", "--from", path, "-ta", "-D", str(dump)]) == 0
+    batch = inet_diag.decode(dump.read_bytes(), Table.TCP)
+    assert batch.done
+    assert [(row.family == AF_INET6, row.sport, row.extras and row.extras.v6only) for row in batch.rows] == [
+        (False, 8080, None), (True, 22, False), (True, 80, True)
+    ]  # fmt: skip
+    shown = subprocess.run(["ss", "-Htan"], env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "TCPDIAG_FILE": str(dump)},
+                           capture_output=True, check=True).stdout.decode()  # fmt: skip
+    ends = [line.split()[3] for line in shown.splitlines()]
+    assert [end.replace("%if77", "%vpn9") for end in ends] == [
+        line[3] for line in rows(capfdbinary, "--from", path, "-tan")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["--at", "2026-11-20T14:59:59Z"], 1, "it knows nothing of that moment"),
+        (["--at", "2026-11-20T15:59:59Z"], 0, "this is the table then"),
+        (["-u"], 0, "a recording holds TCP only"),
+        (["-ti"], 0, "a recording does not hold what -i would show"),
+        (["-s"], 255, "-s counts the sockets of this machine"),
+        (["-K", "-t"], 255, "those of a recording are past"),
+        (["-E"], 255, "-E waits"),
+        (["--between", "+1s", "+2s"], 255, "--snapshot shows one moment"),
+        (["-t", "-D", "/nonexistent/dump"], 1, "cannot write /nonexistent/dump"),
+    ],
+)
+def test_sentences(path: str, capfdbinary: Captured, words: list[str], code: int, sentence: str) -> None:
+    assert main(["--snapshot", "--from", path, *words]) == code
+    said = capfdbinary.readouterr().err.decode()
+    assert sentence in said
+    assert said.count("\n") == 1
+
+
+def test_between(path: str, capfdbinary: Captured) -> None:
+    assert main(["--from", path, "--between", "+5s", "+30s", "-H"]) == 0
+    changes = [line.split()[1:4:2] for line in capfdbinary.readouterr().out.decode().splitlines()]
+    assert changes == [["UNCONN", "SYN-SENT"], ["SYN-SENT", "ESTAB"], ["UNCONN", "SYN-SENT"], ["SYN-SENT", "UNCONN"]]
+    assert main(["--replay", path, "--between", "-1m", "-2m", "--json"]) == 0
+    assert [msgspec.json.decode(line)["type"] for line in capfdbinary.readouterr().out.splitlines()] == [
+        "meta", "state", "seen"
+    ]  # fmt: skip
+
+
+def test_held_chooses_transitions(path: str, capfdbinary: Captured) -> None:
+    assert main(["--replay", path, "-H", "held", ">", "1s"]) == 0
+    assert [line.split()[1] for line in capfdbinary.readouterr().out.decode().splitlines()] == [
+        "SYN-RECV",
+        "ESTAB",
+        "ESTAB",
+    ]
+
+
+def test_speed_keeps_the_lines(path: str, capfdbinary: Captured) -> None:
+    assert main(["--replay", path, "--json"]) == 0
+    plain = capfdbinary.readouterr().out
+    assert main(["--replay", path, "--json", "--speed", "100000"]) == 0
+    slow = capfdbinary.readouterr().out
+    assert [msgspec.json.decode(line) for line in slow.splitlines()] == list(
+        map(msgspec.json.decode, plain.splitlines())
+    )
+
+
+def test_digest(path: str, capfdbinary: Captured) -> None:
+    assert main(["--stats", "--from", path, "--json"]) == 0
+    lines = [msgspec.json.decode(line) for line in capfdbinary.readouterr().out.splitlines()]
+    totals = lines[0]
+    assert (totals["from"], totals["to"]) == ("2026-11-20T15:00:10.000000000Z", "2026-11-20T15:04:00.000000000Z")
+    expected = {"transitions": 7, "opened_out": 1, "opened_in": 1, "failed_out": 1, "closed": 1, "retransmits": 2}
+    assert {key: totals[key] for key in expected} == expected
+    groups = {(line["by"], line["key"]): line for line in lines if line["type"] == "stats_group"}
+    assert (groups["peer", "10.0.0.2"]["opened"], groups["peer", "10.0.0.2"]["failed"]) == (2, 1)
+    assert groups["port", "443"]["closed"] == 1
+    assert groups["port", "8080"]["retransmits"] == 2
+    assert groups["owner", "curl"]["opened"] == 1
+    assert groups["cause", "refused"]["count"] == groups["cause", "reset-received"]["count"] == 1
+    spreads = {line["of"]: line for line in lines if line["type"] == "stats_spread"}
+    assert spreads["handshake_out"]["p50_us"] == 2000.0
+    assert spreads["handshake_in"]["max_us"] == 5e6
+    assert spreads["lifetime"]["count"] == 1
+    assert spreads["lifetime"]["max_us"] == pytest.approx(109_998_000)
+
+
+def test_digest_of_a_part(path: str, capfdbinary: Captured) -> None:
+    assert main(["--stats", "--from", path, "--json", "--between", "+15s", "+25s"]) == 0
+    totals = msgspec.json.decode(capfdbinary.readouterr().out.splitlines()[0])
+    assert (totals["transitions"], totals["opened_out"], totals["failed_out"]) == (2, 0, 1)
+    assert main(["--stats", "--from", path, "--json", "dport", "=", ":40123"]) == 0
+    totals = msgspec.json.decode(capfdbinary.readouterr().out.splitlines()[0])
+    assert (totals["transitions"], totals["opened_in"]) == (2, 1)
