@@ -12,8 +12,9 @@ Which bytes may differ although both are right
       rwnd_limited sndbuf_limited last_data_sent last_data_recv last_ack_recv;
     * the asker's own netlink socket: its port id, Recv-Q and skmem; and the order of netlink rows, which the kernel
       does not keep;
-    * unnamed, unconnected unix streams (``-r`` makes one to ask rpcbind, and leaves it); and those numbers of ``-s``
-      that the kernel counts for the whole machine: total, allocated, closed, orphaned.
+    * with ``-r``, unnamed and unconnected unix streams, and the width of columns: ss makes one to ask rpcbind, and
+      leaves it;
+    * those numbers of ``-s`` that the kernel counts for the whole machine: total, allocated, closed, orphaned.
 
     Only if the two runs of ss still differ, a retransmission timer ticked between them; then also: the timer's count,
     rto backoff cwnd retrans lost unacked segs_out bytes_sent bytes_retrans notsent.
@@ -170,13 +171,14 @@ _TOTAL = re.compile(rb"^Total: \d+\nTCP:   \d+ \(estab (\d+), closed \d+, orphan
 _RPC = re.compile(rb"^u_str +(?:UNCONN +)?0 +0 +\* \d+ +\* 0\b.*\n", re.M)
 
 
-def masked(text: bytes, pid: int, netlink: bool, ticked: bool = False) -> bytes:
+def masked(text: bytes, pid: int, *, netlink: bool = False, ticked: bool = False, resolved: bool = False) -> bytes:
     """The part of an output that two looks at the same sockets must agree on; ``netlink``: it may have netlink rows."""
     result = _AGES.sub(rb" \1:N", text)
     result = _BUSY.sub(b" busy:N", result)
     result = _TIMER.sub(rb"timer:(\1,N)" if ticked else rb"timer:(\1,N,\2)", result)
     result = _TOTAL.sub(rb"Total: N\nTCP:   N (estab \1, closed N, orphaned N,", result)
-    result = _RPC.sub(b"", result)
+    if resolved:
+        result = re.sub(rb" +", b" ", _RPC.sub(b"", result))
     if ticked:
         result = _TICKING.sub(rb" \1:N", result)
     if netlink:
@@ -253,9 +255,13 @@ class Bench:
             first, ours, second = self.ask(words, **how)
             if first[:3] == ours[:3] == second[:3]:
                 return self._count(Outcome(True, "", True))
+            resolved = any(re.match("-[^-]*r|--re", word) for word in words)
             netlink = any(_NETLINK.search(run.out) for run in (first, second))
             for ticked in (False, True):
-                a, b, c = (masked(run.out, run.pid, netlink, ticked) for run in (first, ours, second))
+                a, b, c = (
+                    masked(run.out, run.pid, netlink=netlink, ticked=ticked, resolved=resolved)
+                    for run in (first, ours, second)
+                )
                 if agreed := (a, first.code, first.err) == (c, second.code, second.err):
                     break
             if not agreed:

@@ -162,7 +162,7 @@ def test_same_bytes_as_a_process(
             sstrace("--snapshot", *line.split(), netns=space),
             ss(*line.split(), netns=space),
         ]
-        texts = [(run.returncode, parity.masked(run.stdout, 0, False, True)) for run in runs]
+        texts = [(run.returncode, parity.masked(run.stdout, 0, ticked=True)) for run in runs]
         if texts[0] == texts[2]:
             break
     assert texts[0] == texts[1] == texts[2]
