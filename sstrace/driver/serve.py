@@ -2,9 +2,13 @@
 
 The server itself only traces, accepts and reads requests, without ever waiting for a client. A complete request is
 answered by a fork: the child has the table as it was at that moment, and may take its time; a client that is slow,
-stuck or gone holds up nobody. The child works with its client's rights: for anybody but root it becomes that user, so
-the kernel shows it no more than it would show ``ss``. Holders of other users' processes are for root and the members
+stuck or gone holds up nobody. The child works with its client's rights, so it is shown no more than ``ss`` would be:
+for anybody but root it gives up every privilege first. Holders of other users' processes are for root and the members
 of --group only.
+
+Privileges. Once everything is loaded, a server that root started becomes the user ``sstrace``, or nobody, and keeps
+four capabilities (sources.privilege), unless --keep-privileges. It cannot become its clients then; so which processes'
+descriptors a client may see is judged by the kernel's rule (privilege.ProcessView) before the child sheds the rest.
 
 Limits, each against a client that would otherwise make the server grow: ``_MOST_CLIENTS`` connections,
 ``service.MOST_REQUEST`` bytes a request, ``_PATIENCE_S`` seconds to send it, ``_MOST_CHILDREN`` answers at once (more
@@ -38,7 +42,8 @@ from sstrace.model import Owner, Table
 from sstrace.query.command import Command, Early
 from sstrace.query.options import parse
 from sstrace.query.usage import ss_usage
-from sstrace.sources import service
+from sstrace.sources import privilege, proc, service
+from sstrace.sources.notify import Notify
 
 if TYPE_CHECKING:  # only who asks for metrics pays for them
     from sstrace.driver.metrics import Metrics
@@ -74,11 +79,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     stopped = Stopped()
     tracer = Tracer(env)
     metrics: Metrics | None = None
+    notify = Notify(env)
     try:
-        if command.own.metrics is not None:
-            from sstrace.driver import metrics as measuring
-
-            metrics = measuring.Metrics(*command.own.metrics, tracer)
         listener = service.listen(path, gid)
         try:
             tracer.start()
@@ -88,10 +90,24 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             gc.freeze()
             if command.own.ready_file is not None:
                 touch(command.own.ready_file)
+            shed = not command.own.keep_privileges
+            if shed:
+                user = privilege.service_user() if os.geteuid() == 0 else None
+                if user is not None:
+                    service.give_away(path, user[0])
+                privilege.shed(user)
+            if command.own.metrics is not None:
+                # Only now: capabilities are a thread's own, and this starts one.
+                from sstrace.driver import metrics as measuring
+
+                metrics = measuring.Metrics(*command.own.metrics, tracer)
+            notify.ready(f"serving {len(tracer.table)} sockets at {path}")
             end = time.monotonic_ns() + command.own.duration_ns if command.own.duration_ns is not None else None
-            server = _Server(tracer, listener, gid, env, metrics)
+            server = _Server(tracer, listener, gid, env, metrics, shed=shed)
             while not stopped.now and (end is None or time.monotonic_ns() < end):
                 server.turn()
+                notify.alive()
+            notify.stopping()
             server.close()
         finally:
             listener.close()
@@ -134,8 +150,11 @@ class _Server:
         gid: int | None,
         env: Mapping[str, str],
         metrics: "Metrics | None",
+        *,
+        shed: bool,
     ) -> None:
         self._tracer = tracer
+        self._shed = shed
         self._metrics = metrics
         self._listener = listener
         self._gid = gid
@@ -230,13 +249,13 @@ class _Server:
             client = self._ready.pop(0)
             child = os.fork()
             if child == 0:
-                _child(self._tracer, client, self._gid, self._env)
+                _child(self._tracer, client, self._gid, self._env, shed=self._shed)
             self._children.add(child)
             self.answered += 1
             client.close()
 
 
-def _child(tracer: Tracer, client: _Client, gid: int | None, env: Mapping[str, str]) -> None:
+def _child(tracer: Tracer, client: _Client, gid: int | None, env: Mapping[str, str], *, shed: bool) -> None:
     """Answer one request and exit; never returns."""
     code = 1
     try:
@@ -250,7 +269,7 @@ def _child(tracer: Tracer, client: _Client, gid: int | None, env: Mapping[str, s
             if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
                 os._exit(1)
             os.dup2(fd, stream)
-        code = _respond(tracer, client, gid, env)
+        code = _respond(tracer, client, gid, env, shed=shed)
         client.connection.setblocking(True)
         client.connection.sendall(msgspec.json.encode(Answer(code=code)) + b"\n")
     except BrokenPipeError:
@@ -261,7 +280,7 @@ def _child(tracer: Tracer, client: _Client, gid: int | None, env: Mapping[str, s
         os._exit(0)
 
 
-def _respond(tracer: Tracer, client: _Client, gid: int | None, env: Mapping[str, str]) -> int:
+def _respond(tracer: Tracer, client: _Client, gid: int | None, env: Mapping[str, str], *, shed: bool) -> int:
     try:
         request = msgspec.json.decode(client.data, type=Request)
     except msgspec.MsgspecError as error:
@@ -278,8 +297,10 @@ def _respond(tracer: Tracer, client: _Client, gid: int | None, env: Mapping[str,
             raise UsageError("sstrace: -E and -D ask the kernel, not a live table: leave --from live away")
         live = LiveRows(tracer.table)
         holders = _holders(tracer, client.peer, gid, command, live)
+        if holders is None and shed and client.peer.uid != 0:
+            holders = _own_holders(client.peer, command)
         if client.peer.uid != 0:
-            _become(client.peer)
+            _become(client.peer, shed=shed)
         environment = {"COLUMNS": str(request.width)} if request.width is not None else {}
         elsewhere = snapshot.Elsewhere(tcp=live, holders=holders, width=request.width)
         return snapshot.run(command, environment, elsewhere)
@@ -314,10 +335,26 @@ def _sees_all(peer: service.Peer, gid: int | None) -> bool:
     return gid in os.getgrouplist(user.pw_name, peer.gid)
 
 
-def _become(peer: service.Peer) -> None:
-    os.setgroups([])
-    os.setresgid(peer.gid, peer.gid, peer.gid)
-    os.setresuid(peer.uid, peer.uid, peer.uid)
+def _own_holders(peer: service.Peer, command: Command) -> Mapping[int, list[Owner]] | None:
+    """Who holds what, of the processes that this client may look into."""
+    show = command.show
+    if not (show.processes or show.threads or show.contexts):
+        return None
+    view = privilege.ProcessView(peer.uid, peer.gid)
+    found = {}
+    for ino, owners in proc.owners(threads=show.threads, contexts=show.contexts).items():
+        seen = [owner for owner in owners if view.sees(owner.pid)]
+        if seen:
+            found[ino] = seen
+    return found
+
+
+def _become(peer: service.Peer, *, shed: bool) -> None:
+    """Have no more rights than the client: be that user, or, without the privilege to become anybody, have none."""
+    if shed:
+        privilege.shed(None, keep=())
+    else:
+        privilege.shed((peer.uid, peer.gid), keep=())
 
 
 class _Effects:

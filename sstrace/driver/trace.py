@@ -19,6 +19,7 @@ from sstrace.driver.tracer import Change, Tracer
 from sstrace.query import options
 from sstrace.query.command import Command
 from sstrace.sources.names import SystemNames
+from sstrace.sources.notify import Notify
 
 if TYPE_CHECKING:  # only who asks for metrics pays for them
     from sstrace.driver.metrics import Metrics
@@ -63,6 +64,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         if command.own.ready_file is not None:
             touch(command.own.ready_file)
         trace.begin(meta, tracer.table, now)
+        notify = Notify(env)
+        notify.ready(f"tracing {len(tracer.table)} sockets")
         tell = _telling(trace, tracer, recorder, metrics, now)
         end = time.monotonic_ns() + command.own.duration_ns if command.own.duration_ns is not None else None
         while not stopped.now and not trace.full and not trace.unread:
@@ -76,6 +79,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
                 trace.take(tell(tracer.settle()))
             trace.flush()
             attend()
+            notify.alive()
+        notify.stopping()
         if not trace.full:
             trace.take(tell(tracer.settle()))
             trace.flush()

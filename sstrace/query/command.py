@@ -137,6 +137,8 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
     """--speed X: of a replay, 1.0 is life; 0.0 (``max``) as fast as it goes."""
     color: Literal["auto", "always", "never"] = "auto"
     self_usage: bool = False
+    keep_privileges: bool = False
+    """--serve as root stays root."""
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):

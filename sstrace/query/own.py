@@ -52,7 +52,7 @@ _ONE: Final = (
     "speed",
     "color",
 )
-_NONE: Final = ("snapshot", "watch", "verify", "doctor", "stats", "json", "self-usage")
+_NONE: Final = ("snapshot", "watch", "verify", "doctor", "stats", "json", "self-usage", "keep-privileges")
 
 OPTIONS: Final = tuple(
     Option(name, f"--{name}", arguments, name in ("serve", "metrics"), True)

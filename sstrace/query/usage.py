@@ -161,6 +161,7 @@ HOW LONG
    --poll TIME         how often the kernel is asked for what events do not tell
    --on-full WHAT      {block|drop} when the reader is slower than the events
    --stats             who connected to whom, how it ended, how long it took: of a recording, or from now on
+   --keep-privileges   a --serve that root started stays root, instead of becoming user sstrace or nobody
    --self-usage        at the end: CPU and memory that sstrace itself took
 
 ss OPTIONS (the same in every mode)

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 from sstrace.errors import FeatureError, LookupFailed, SstraceError
 
-__all__ = ["DEFAULT_PATH", "MOST_REQUEST", "Peer", "ask", "listen", "peer", "receive", "remove"]
+__all__ = ["DEFAULT_PATH", "MOST_REQUEST", "Peer", "ask", "give_away", "listen", "peer", "receive", "remove"]
 
-DEFAULT_PATH = "/run/sstrace.sock"
+DEFAULT_PATH = "/run/sstrace/live.sock"
 MOST_REQUEST = 64 << 10
 """The longest request taken, against clients that send without end: ss's longest command lines are far shorter."""
 
@@ -46,6 +46,10 @@ def listen(path: str, gid: int | None) -> socket.socket:
         if _answers(path):
             raise SstraceError(f"another sstrace serves at {path} already")
         os.unlink(path)  # noqa: PTH108
+    if path == DEFAULT_PATH:
+        # A directory of our own: who has given up root in the meantime can still take the socket away.
+        with contextlib.suppress(OSError):
+            os.mkdir(os.path.dirname(path), 0o755)  # noqa: PTH102, PTH120
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)
     try:
@@ -63,8 +67,15 @@ def listen(path: str, gid: int | None) -> socket.socket:
     return server
 
 
+def give_away(path: str, uid: int) -> None:
+    """Let another user take the socket file away, where its directory is ours."""
+    if path == DEFAULT_PATH:
+        with contextlib.suppress(OSError):
+            os.chown(os.path.dirname(path), uid, -1)  # noqa: PTH120
+
+
 def remove(path: str) -> None:
-    """Take the socket file away."""
+    """Take the socket file away, as far as we may; one that stays is replaced by the next server."""
     with contextlib.suppress(OSError):
         os.unlink(path)  # noqa: PTH108
 

@@ -1,0 +1,253 @@
+"""Giving up root: what a process that serves others keeps of it, and a child that serves somebody else does not.
+
+Linux capabilities, capabilities(7): by capset(2) and prctl(2), of the calling thread, so before any other thread
+starts. What is gone is gone: the bounding set is empty, no program that is executed gains anything (no_new_privs), and
+without CAP_SETUID there is no way back to uid 0.
+
+The capabilities that stay are worth more than what they are kept for: whoever may look into every process may trace it,
+and is root in the end. So a seccomp(2) filter takes the system calls away that nothing here needs: tracing, executing,
+mounting, namespaces, loading BPF programs, netlink protocols other than sock_diag. Reading stays: CAP_DAC_READ_SEARCH
+opens every file, which only a mount namespace can forbid (packaging/sstrace.service has one).
+"""
+
+import ctypes
+import errno
+import os
+import pwd
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+from sstrace.errors import SstraceError
+
+__all__ = ["NEEDED", "ProcessView", "effective", "service_user", "shed"]
+
+_NUMBERS = {
+    "CAP_DAC_READ_SEARCH": 2,
+    "CAP_NET_ADMIN": 12,
+    "CAP_SYS_PTRACE": 19,
+    "CAP_SYS_ADMIN": 21,
+    "CAP_BPF": 39,
+}
+NEEDED = ("CAP_NET_ADMIN", "CAP_BPF", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH")
+"""After the start: what netlink shows to administrators alone; to run the owner walk, which is loaded by then; to see
+whose /proc/PID/fd may be read. Before Linux 5.8 CAP_SYS_ADMIN stands for CAP_BPF.
+"""
+
+_VERSION_3 = 0x20080522
+_HEADER = struct.Struct("=Ii")
+_SETS = struct.Struct("=IIIIII")
+_PR_SET_KEEPCAPS = 8
+_PR_CAPBSET_DROP = 24
+_PR_GET_SECCOMP = 21
+_PR_SET_SECCOMP = 22
+_SECCOMP_MODE_FILTER = 2
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_SERVICE_USER = "sstrace"
+_NOBODY = 65534
+
+
+def service_user() -> tuple[int, int]:
+    """Uid and gid of the user ``sstrace`` where there is one, else of nobody."""
+    try:
+        user = pwd.getpwnam(_SERVICE_USER)
+    except KeyError:
+        return _NOBODY, _NOBODY
+    return user.pw_uid, user.pw_gid
+
+
+def shed(user: tuple[int, int] | None, keep: Iterable[str] = NEEDED) -> None:
+    """Become ``user`` (uid, gid; None: stay who we are), keep these capabilities as far as we have them, and nothing
+    else. Raises SstraceError.
+    """
+    last = _last_capability()
+    names = ["CAP_SYS_ADMIN" if name == "CAP_BPF" and last < _NUMBERS[name] else name for name in keep]
+    bits = sum(1 << _NUMBERS[name] for name in names) & _permitted()
+    try:
+        already = _prctl(_PR_GET_SECCOMP, 0)
+        for number in range(last + 1):
+            # Without CAP_SETPCAP the set stays; no_new_privs then does what matters.
+            _prctl(_PR_CAPBSET_DROP, number, refusable=True)
+        if user is not None:
+            uid, gid = user
+            _prctl(_PR_SET_KEEPCAPS, 1)
+            os.setgroups([])
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
+            _prctl(_PR_SET_KEEPCAPS, 0)
+        _capset(bits)
+        _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, refusable=True)
+        _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+        if not already:
+            _forbid()
+    except OSError as error:
+        raise SstraceError(f"cannot give up privileges: {error.strerror}") from None
+
+
+def effective() -> int:
+    """The effective capabilities of this thread, a bit each."""
+    return _sets()[0]
+
+
+class ProcessView:
+    """Whose descriptors a user may read: the kernel's rule for /proc/PID/fd (ptrace(2), PTRACE_MODE_READ_FSCREDS),
+    applied for somebody else who has no capabilities.
+    """
+
+    def __init__(self, uid: int, gid: int) -> None:
+        self._uid = uid
+        self._gid = gid
+        self._known: dict[int, bool] = {}
+
+    def sees(self, pid: int) -> bool:
+        """Whether they may read this process's descriptors."""
+        seen = self._known.get(pid)
+        if seen is None:
+            seen = self._known[pid] = self._look(pid)
+        return seen
+
+    def _look(self, pid: int) -> bool:
+        try:
+            # What stands in /proc/PID, but for that directory itself, is root's when the process is not dumpable: it
+            # has changed its user, say.
+            if Path(f"/proc/{pid}/fd").stat().st_uid != self._uid:
+                return False
+            status = Path(f"/proc/{pid}/status").read_text(errors="replace")
+        except OSError:
+            return False
+        fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        try:
+            uids, gids = (set(map(int, fields[name].split()[:3])) for name in ("Uid", "Gid"))
+            return uids == {self._uid} and gids == {self._gid} and int(fields["CapPrm"], 16) == 0
+        except (KeyError, ValueError):
+            return False
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _last_capability() -> int:
+    try:
+        return int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+    except (OSError, ValueError):
+        return 40
+
+
+def _sets() -> tuple[int, int]:
+    """Effective, permitted."""
+    data = ctypes.create_string_buffer(_SETS.size)
+    if _libc.capget(_HEADER.pack(_VERSION_3, 0), data):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    low_effective, low_permitted, _, high_effective, high_permitted, _ = _SETS.unpack(data.raw)
+    return low_effective | high_effective << 32, low_permitted | high_permitted << 32
+
+
+def _permitted() -> int:
+    return _sets()[1]
+
+
+def _capset(bits: int) -> None:
+    low, high = bits & 0xFFFFFFFF, bits >> 32
+    if _libc.capset(_HEADER.pack(_VERSION_3, 0), _SETS.pack(low, low, 0, high, high, 0)):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def _prctl(option: int, argument: int, *, refusable: bool = False) -> int:
+    unused = ctypes.c_ulong(0)
+    result: int = _libc.prctl(option, ctypes.c_ulong(argument), unused, unused, unused)
+    if result < 0 and not refusable:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
+
+# System calls by number, x86-64 and arm64 (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h).
+_FORBIDDEN = {
+    "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "process_madvise": (440, 440),
+    "pidfd_getfd": (438, 438),
+    "kcmp": (312, 272),
+    "execve": (59, 221),
+    "execveat": (322, 281),
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "pivot_root": (155, 41),
+    "open_tree": (428, 428),
+    "move_mount": (429, 429),
+    "fsopen": (430, 430),
+    "fsmount": (432, 432),
+    "mount_setattr": (442, 442),
+    "chroot": (161, 51),
+    "setns": (308, 268),
+    "unshare": (272, 97),
+    "init_module": (175, 105),
+    "finit_module": (313, 273),
+    "delete_module": (176, 106),
+    "kexec_load": (246, 104),
+    "kexec_file_load": (320, 294),
+    "reboot": (169, 142),
+    "sethostname": (170, 161),
+    "setdomainname": (171, 162),
+    "open_by_handle_at": (304, 265),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "keyctl": (250, 219),
+    "perf_event_open": (298, 241),
+    "userfaultfd": (323, 282),
+}
+_BPF = (321, 280)
+_BPF_COMMANDS = (1, 2, 3, 4, 10, 12, 14, 15)
+"""Maps (look up, update, delete, next key), run a loaded program, and what --bpf-maps asks: next map id, map by id,
+info. include/uapi/linux/bpf.h."""
+_SOCKET = (41, 198)
+_AF_NETLINK, _NETLINK_SOCK_DIAG = 16, 4
+_ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+
+_LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
+_ALLOW, _EPERM = 0x7FFF0000, 0x00050001
+_NUMBER_AT, _ARCHITECTURE_AT, _FIRST_AT, _THIRD_AT = 0, 4, 16, 32
+_STEP = struct.Struct("=HBBI")
+
+
+def _forbid() -> None:
+    """The filter, for this thread and all that it starts. Other machines than those above go without."""
+    machine = _ARCHITECTURES.get(os.uname().machine)
+    if machine is None or struct.calcsize("P") != 8:
+        return
+    column, architecture = machine
+    forbid, allow = (_RETURN, 0, 0, _EPERM), (_RETURN, 0, 0, _ALLOW)
+    steps = [
+        (_LOAD, 0, 0, _ARCHITECTURE_AT),
+        (_EQUAL, 1, 0, architecture),
+        forbid,
+        (_LOAD, 0, 0, _NUMBER_AT),
+        (_AT_LEAST, 0, 1, 0x40000000),  # the x32 numbers of x86-64
+        forbid,
+    ]
+    for numbers in _FORBIDDEN.values():
+        steps += [(_EQUAL, 0, 1, numbers[column]), forbid]
+    commands = len(_BPF_COMMANDS)
+    steps += [
+        (_EQUAL, 0, commands + 3, _BPF[column]),
+        (_LOAD, 0, 0, _FIRST_AT),
+        *((_EQUAL, commands - place, 0, command) for place, command in enumerate(_BPF_COMMANDS)),
+        forbid,
+        allow,
+        (_EQUAL, 0, 5, _SOCKET[column]),
+        (_LOAD, 0, 0, _FIRST_AT),
+        (_EQUAL, 0, 3, _AF_NETLINK),
+        (_LOAD, 0, 0, _THIRD_AT),
+        (_EQUAL, 1, 0, _NETLINK_SOCK_DIAG),
+        forbid,
+        allow,
+    ]
+    program = ctypes.create_string_buffer(b"".join(_STEP.pack(*step) for step in steps))
+    header = ctypes.create_string_buffer(struct.pack("@HP", len(steps), ctypes.addressof(program)))
+    unused = ctypes.c_ulong(0)
+    if _libc.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), header, unused, unused):
+        if ctypes.get_errno() == errno.EINVAL:
+            return  # a kernel without seccomp
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -1,0 +1,299 @@
+"""A server that has given up root: answers as before, and can do nothing else."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, Netns, Program
+from tracing import close_all, connected, listener, wait
+
+from sstrace.sources.privilege import NEEDED
+
+pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.ss]
+
+NOBODY = 65534
+KEPT = {12, 39, 19, 2}
+"""CAP_NET_ADMIN, CAP_BPF, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH: include/uapi/linux/capability.h."""
+
+
+@pytest.fixture(autouse=True)
+def no_sockets_left() -> Iterator[None]:
+    yield
+    close_all()
+
+
+def status(process: int | str) -> dict[str, str]:
+    text = Path(f"/proc/{process}/status").read_text()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+
+
+def bits(text: str) -> set[int]:
+    return {bit for bit in range(64) if int(text, 16) >> bit & 1}
+
+
+class Server:
+    def __init__(self, sstrace: Program, netns: Netns, directory: Path, *words: str, **options: Any) -> None:
+        self.sstrace, self.netns = sstrace, netns
+        self.path = directory / "live.sock"
+        ready = directory / "ready"
+        self.errors = directory / "errors"
+        with self.errors.open("wb") as errors:
+            self.process = sstrace.start(
+                f"--serve={self.path}", "--ready-file", str(ready), *words, netns=netns, stderr=errors,
+                stdout=subprocess.DEVNULL, **options,
+            )  # fmt: skip
+        wait("it serves", lambda: ready.exists() or self.process.poll() is not None, 60)
+        assert self.process.poll() is None, self.errors.read_text()
+
+    def ask(self, *words: str, **options: Any) -> bytes:
+        done = self.sstrace("--snapshot", "--from", f"live:{self.path}", *words, netns=self.netns, **options)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == b""
+        return bytes(done.stdout)
+
+    def stop(self) -> str:
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(30) == 0, self.errors.read_text()
+        return self.errors.read_text()
+
+
+@pytest.fixture
+def server(sstrace: Program, netns: Netns, tmp_path: Path) -> Iterator[Server]:
+    made = Server(sstrace, netns, tmp_path)
+    wait("it has given up root", lambda: status(made.process.pid)["NoNewPrivs"] == "1")
+    yield made
+    made.stop()
+
+
+def test_it_is_nobody_with_four_capabilities(server: Server) -> None:
+    for task in Path(f"/proc/{server.process.pid}/task").iterdir():
+        said = status(f"{server.process.pid}/task/{task.name}")
+        assert said["Uid"].split() == [str(NOBODY)] * 4
+        assert said["Gid"].split() == [str(NOBODY)] * 4
+        assert said["Groups"] == ""
+        assert bits(said["CapEff"]) == bits(said["CapPrm"]) == KEPT
+        assert bits(said["CapInh"]) == bits(said["CapBnd"]) == bits(said["CapAmb"]) == set()
+        assert said["NoNewPrivs"] == "1"
+    assert len(NEEDED) == len(KEPT)
+
+
+@pytest.mark.parametrize(
+    "words", ["-tlp", "-tanp", "-tanpe", "-tanpi", "-tanpT", "-xap", "-uanp", "-s", "-tane --cgroup"]
+)
+def test_it_answers_as_ss_does(server: Server, netns: Netns, ss: Program, words: str) -> None:
+    netns.call(connected)
+    netns.call(listener, "::1")
+    other = subprocess.Popen(
+        [*netns.prefix, "setpriv", "--reuid=1234", "--regid=1234", "--clear-groups", sys.executable, "-c",
+         "import socket; s = socket.create_server(('127.0.0.1', 0)); print(flush=True); input()"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert other.stdout is not None
+    other.stdout.readline()
+    try:
+        expected = ss(*words.split(), netns=netns).stdout
+        answer = server.ask(*words.split())
+    finally:
+        other.communicate(b"\n")
+    if words == "-s":
+        assert answer.splitlines()[2:] == expected.splitlines()[2:]
+        return
+    if words == "-tlp":
+        assert f'"{Path(sys.executable).resolve().name[:15]}",pid={other.pid},'.encode() in answer or (
+            f"pid={other.pid},".encode() in answer
+        )
+    hide = re.compile(rb"(lastsnd|lastrcv|lastack|rcv_space|segs_\w+|app_limited|busy|delivery_rate)\S*| +")
+    ours, theirs = (sorted(hide.sub(b" ", line) for line in text.splitlines()) for text in (answer, expected))
+    ours, theirs = ([line for line in lines if b"live.sock" not in line] for lines in (ours, theirs))
+    if words == "-xap":  # the question itself is a unix socket, and other processes have theirs
+        stable = [line for line in theirs if b"127.0.0.1:" in line or b"[::1]:" in line]
+        assert set(stable) <= set(ours)
+    else:
+        assert ours == theirs
+
+
+def test_it_goes_on_following_the_kernel(server: Server, netns: Netns, ss: Program) -> None:
+    for _ in range(3):
+        listens = netns.call(listener)
+        port = listens.getsockname()[1]
+        assert f"127.0.0.1:{port}".encode() in server.ask("-tlnp")
+        assert f"pid={os.getpid()},".encode() in server.ask("-tlnp", "sport", "=", f":{port}")
+        assert server.ask("-Htlnp") .split() == ss("-Htlnp", netns=netns).stdout.split()  # fmt: skip
+        listens.close()
+        assert f"127.0.0.1:{port}".encode() not in server.ask("-tlnp")
+    assert " 0 lost" in server.stop()
+
+
+def test_its_metrics_too(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    server = Server(sstrace, netns, tmp_path, "--metrics=127.0.0.1:9437")
+    wait("it listens", lambda: b":9437" in netns.run("ss", "-Htln").stdout)
+    tasks = [task.name for task in Path(f"/proc/{server.process.pid}/task").iterdir()]
+    assert len(tasks) > 1
+    for task in tasks:
+        said = status(f"{server.process.pid}/task/{task}")
+        assert said["Uid"].split() == [str(NOBODY)] * 4
+        assert bits(said["CapPrm"]) <= KEPT
+        assert said["NoNewPrivs"] == "1"
+    server.stop()
+
+
+WAYS_OUT: dict[str, str] = {
+    "write to /etc": "open('/etc/passwd', 'a')",
+    "make a file in /etc": "open('/etc/sstrace-was-here', 'w')",
+    "be root again": "os.setuid(0)",
+    "be root again, really": "os.setresuid(0, 0, 0)",
+    "be another user": "os.setresuid(1234, 1234, 1234)",
+    "be in another group": "os.setgroups([0])",
+    "own a file": "os.chown('/etc/passwd', 65534, 65534)",
+    "kill": "os.kill(victim.pid, 9)",
+    "bind a low port": "socket.create_server(('127.0.0.1', 80))",
+    "enter a namespace": "setns(parent)",
+    "mount": "mount()",
+    "trace a process": "ptrace(victim.pid)",
+    "read a process's memory": "read_memory(victim.pid)",
+    "run a program": "os.execv('/bin/true', ['true'])",
+    "load a BPF program": "bpf(5)",
+    "change the firewall": "socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)",
+    "change routes": "socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)",
+    "have more capabilities": "privilege._capset(1 << 21 | 1 << 7)",
+    "change the host's name": "socket.sethostname('other')",
+    "leave the root": "os.chroot('/tmp')",
+    "a raw socket": "socket.socket(socket.AF_INET, socket.SOCK_RAW, 6)",
+}
+TRY = f"""
+import ctypes, os, socket, subprocess, sys
+sys.path.insert(0, {str(ROOT)!r})
+from sstrace.sources import privilege
+parent = os.getppid()
+victim = subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL)
+libc = ctypes.CDLL(None, use_errno=True)
+def check(result):
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+def setns(pid):
+    check(libc.setns(os.open(f"/proc/{{pid}}/ns/mnt", os.O_RDONLY), 0))
+def mount():
+    check(libc.mount(b"none", b"/mnt", b"tmpfs", 0, None))
+def ptrace(pid):
+    check(libc.ptrace(0x4206, pid, 0, 0))  # PTRACE_SEIZE: stops nobody
+def read_memory(pid):
+    check(libc.process_vm_readv(pid, None, 0, None, 0, 0))
+def bpf(command):
+    check(libc.syscall({{"x86_64": 321, "aarch64": 280}}[os.uname().machine], command, bytes(128), 128))
+privilege.shed(privilege.service_user())
+for name, attempt in {WAYS_OUT!r}.items():
+    try:
+        eval(attempt)
+    except OSError as error:
+        print(name, error.errno, sep=":")
+    else:
+        print(name, "worked", sep=":")
+victim.returncode = 0
+"""
+
+
+def test_there_is_no_way_out(tmp_path: Path) -> None:
+    """Every attempt, from within a process that has shed its privileges as the server does."""
+    process = subprocess.Popen([sys.executable, "-c", TRY], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    out, _ = process.communicate(timeout=60)
+    os.killpg(process.pid, signal.SIGKILL)  # the victim, who was not harmed
+    assert process.returncode == 0
+    found = dict(line.split(":") for line in out.splitlines())
+    assert found.keys() == WAYS_OUT.keys()
+    assert {name: outcome for name, outcome in found.items() if outcome not in ("1", "13")} == {}
+    assert not Path("/etc/sstrace-was-here").exists()
+
+
+def test_a_client_without_privileges_sees_what_ss_shows_it(
+    sstrace: Program, netns: Netns, ss: Program, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o755)
+    for directory in tmp_path.parents:
+        if directory.stat().st_uid == os.getuid() and directory != Path("/"):
+            directory.chmod(directory.stat().st_mode | 0o055)
+    server = Server(sstrace, netns, tmp_path)
+    server.path.chmod(0o666)
+    user = ("setpriv", "--reuid=1234", "--regid=1234", "--clear-groups")
+    netns.call(connected)  # root's
+    theirs = subprocess.Popen(
+        [*netns.prefix, *user, sys.executable, "-c",
+         "import socket; s = socket.create_server(('127.0.0.1', 0)); print(flush=True); input()"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert theirs.stdout is not None
+    theirs.stdout.readline()
+    try:
+        for words in (["-Htlnp"], ["-Htanp"], ["-HtlnpT"], ["-HtlnpeO"], ["-Htlnm"]):
+            expected = Program(*user, *ss.head)(*words, netns=netns)
+            answer = Program(*user, *sstrace.head)(
+                "--snapshot", "--from", f"live:{server.path}", *words, netns=netns, env={"HOME": "/"}
+            )
+            assert answer.stderr == b""
+            assert sorted(answer.stdout.splitlines()) == sorted(expected.stdout.splitlines())
+            if "p" in words[0]:
+                assert answer.stdout.count(f"pid={theirs.pid},".encode()) == 1
+                assert f"pid={os.getpid()},".encode() not in answer.stdout
+    finally:
+        theirs.communicate(b"\n")
+        server.stop()
+
+
+def test_root_may_stay_root(sstrace: Program, netns: Netns, tmp_path: Path, ss: Program) -> None:
+    server = Server(sstrace, netns, tmp_path, "--keep-privileges")
+    netns.call(listener)
+    assert status(server.process.pid)["Uid"].split() == ["0"] * 4
+    assert server.ask("-Htlnp").split() == ss("-Htlnp", netns=netns).stdout.split()
+    server.stop()
+    assert not server.path.exists()
+
+
+def test_started_by_somebody_else_with_capabilities(
+    sstrace: Program, netns: Netns, tmp_path: Path, ss: Program
+) -> None:
+    """As the systemd unit starts it: an ordinary user, ambient capabilities."""
+    names = ["bpf", "perfmon", "net_admin", "sys_ptrace", "dac_read_search", "syslog", "ipc_lock"]
+    caps = ",".join(["-all", *(f"+{name}" for name in names)])
+    place = tmp_path / "place"
+    place.mkdir()
+    os.chown(place, 4321, 4321)
+    for directory in [tmp_path, *tmp_path.parents]:
+        if directory != Path("/") and directory.stat().st_uid == os.getuid():
+            directory.chmod(directory.stat().st_mode | 0o055)
+    user = ("setpriv", "--reuid=4321", "--regid=4321", "--clear-groups", f"--inh-caps={caps}",
+            f"--ambient-caps={caps}", f"--bounding-set={caps}")  # fmt: skip
+    started = Program(*user, *sstrace.head)
+    server = Server(started, netns, place, env={"HOME": str(place)})
+    server.sstrace = sstrace
+    wait("it has given up the rest", lambda: bits(status(server.process.pid)["CapPrm"]) == KEPT)
+    assert status(server.process.pid)["Uid"].split() == ["4321"] * 4
+    netns.call(listener)
+    assert server.ask("-Htlnp").split() == ss("-Htlnp", netns=netns).stdout.split()
+    assert " 0 lost" in server.stop()
+    assert not server.path.exists()
+
+
+def test_systemd_is_told(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        (tmp_path / "notify").chmod(0o777)
+        for directory in [tmp_path, *tmp_path.parents]:
+            if directory != Path("/") and directory.stat().st_uid == os.getuid():
+                directory.chmod(directory.stat().st_mode | 0o055)
+        manager.settimeout(60)
+        env = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
+        server = Server(sstrace, netns, tmp_path, env=env)
+        assert re.fullmatch(rb"READY=1\nSTATUS=serving \d+ sockets at \S+", manager.recv(1000))
+        assert manager.recv(1000) == b"WATCHDOG=1"
+        assert manager.recv(1000) == b"WATCHDOG=1"
+        server.stop()
+        last = [manager.recv(1000)]
+        while last[-1] != b"STOPPING=1":
+            last.append(manager.recv(1000))
+        assert set(last) <= {b"WATCHDOG=1", b"STOPPING=1"}
