@@ -39,6 +39,11 @@ _CHECKPOINT_EVENTS = 50_000
 _CHECKPOINT_NS = 60_000_000_000
 """Of a slow stream: after so long, if at least as many lines were written as a checkpoint has."""
 
+_MARK_NS = 10_000_000_000
+"""Of a silent stream: after so long a line says that nothing has happened."""
+
+_SETTLED_NS = 5_000_000
+
 _CLOCK_STEP_NS = 50_000_000
 """Clocks that have moved against each other by less are left as they are: lines must stay in order."""
 
@@ -97,6 +102,7 @@ class Recorder:
         self._since = 0
         self._checkpoint_ns = 0
         self._flushed_ns = 0
+        self._marked_ns = 0
         self._broken: str | None = None
         self._retry_ns = 0
         self._hole = 0
@@ -109,7 +115,7 @@ class Recorder:
         """The first lines: the table as it is now."""
         self._meta = meta
         self._writer.offset_ns = offset_ns
-        self._checkpoint_ns = self._flushed_ns = meta.mono_ns
+        self._checkpoint_ns = self._flushed_ns = self._marked_ns = meta.mono_ns
         self._telling.begin(meta.mono_ns)
         self._writer.meta(meta, self._out)
         for row in self._table:
@@ -146,6 +152,7 @@ class Recorder:
         """Write what is left and end the file."""
         self._telling.close()
         if self._broken is None:
+            self._mark()
             self._flush()
         self._file.close()
 
@@ -189,11 +196,20 @@ class Recorder:
             now - self._checkpoint_ns >= _CHECKPOINT_NS and self._since >= rows and self._since
         ):
             self._checkpoint()
+        if self._out:
+            self._marked_ns = now
+        elif now - self._marked_ns >= _MARK_NS:
+            self._mark()
         if now - self._flushed_ns >= _FLUSH_NS or len(self._out) > _FLUSH_BYTES:
             self._flush()
             self._flushed_ns = now
         if self._rotate is not None and self._file.size >= self._rotate:
             self._next_file()
+
+    def _mark(self) -> None:
+        self._marked_ns = time.monotonic_ns()
+        # What happened just now may not have been folded in yet.
+        self._writer.mark(max(self._marked_ns - _SETTLED_NS, self._telling.last_ns), self._out)
 
     def _checkpoint(self) -> None:
         offset = clock_offset()

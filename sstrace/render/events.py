@@ -23,6 +23,7 @@ __all__ = [
     "EventWriter",
     "GapLine",
     "GoneLine",
+    "MarkLine",
     "MetaLine",
     "OwnerLine",
     "Place",
@@ -248,7 +249,15 @@ class DroppedLine(msgspec.Struct, tag="dropped", tag_field="type", omit_defaults
     """slow-reader, disk-full."""
 
 
-EventLine = MetaLine | SeenLine | StateLine | GoneLine | GapLine | ResyncLine | CheckpointLine | DroppedLine
+class MarkLine(msgspec.Struct, tag="mark", tag_field="type", omit_defaults=True, kw_only=True):
+    """Only in recordings: nothing more has happened until now. It repeats the ``seq`` of the line before."""
+
+    ts: str
+    mono_ns: int
+    seq: int
+
+
+EventLine = MetaLine | SeenLine | StateLine | GoneLine | GapLine | ResyncLine | CheckpointLine | MarkLine | DroppedLine
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -490,6 +499,10 @@ class EventWriter:
         self._put(line, out)
         for row in rows:
             self._put(self._seen(row, at_ns), out)
+
+    def mark(self, at_ns: int, out: bytearray) -> None:
+        """Append that nothing more has happened."""
+        self._put(MarkLine(ts=self._ts(at_ns), mono_ns=at_ns, seq=self.seq), out)
 
     def gone(self, row_id: int, state: int, at_ns: int, out: bytearray) -> None:
         """Append the end of a row whose end was lost."""

@@ -210,10 +210,18 @@ class Checkpoint(msgspec.Struct, tag="checkpoint", tag_field="type", kw_only=Tru
     unwritten: Count = 0
 
 
+class Mark(msgspec.Struct, tag="mark", tag_field="type", kw_only=True, gc=False):
+    """Nothing has happened until then."""
+
+    ts: str
+    mono_ns: Count
+    seq: Count
+
+
 Fact = Seen | State | Gone | Gap | Dropped | Resync | Checkpoint
 Line = Meta | Fact
 
-_decoder = msgspec.json.Decoder(Line)
+_decoder = msgspec.json.Decoder(Line | Mark)
 _any = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -327,7 +335,7 @@ class LineReader:
         if self._needle:
             data = _thinned(data, self._needle)
         try:
-            lines: list[Line] = _decoder.decode_lines(data)
+            lines: list[Line | Mark] = _decoder.decode_lines(data)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             yield from self._special(*self._one_by_one(data))
             return
@@ -339,9 +347,9 @@ class LineReader:
         else:
             yield from self._ordered(lines, data)  # type: ignore[arg-type]  # facts, all of them
 
-    def _one_by_one(self, data: bytes) -> tuple[list[Line], list[bytes]]:
+    def _one_by_one(self, data: bytes) -> tuple[list[Line | Mark], list[bytes]]:
         """The good lines of a block, decoded and as they are."""
-        lines: list[Line] = []
+        lines: list[Line | Mark] = []
         texts: list[bytes] = []
         for text in data.split(b"\n"):
             if not text.strip():
@@ -356,8 +364,11 @@ class LineReader:
                     self.faults.bad += 1
         return lines, texts
 
-    def _special(self, lines: list[Line], texts: list[bytes]) -> Iterator[Meta | Run]:
-        """Lines with first lines or checkpoints among them, or around bad ones."""
+    def _special(self, found: list[Line | Mark], texts: list[bytes]) -> Iterator[Meta | Run]:
+        """Lines with first lines, marks or checkpoints among them, or around bad ones."""
+        lines = [line for line in found if not isinstance(line, Mark)]
+        if len(lines) < len(found):
+            texts = [text for line, text in zip(found, texts, strict=True) if not isinstance(line, Mark)]
         facts = [line for line in lines if not isinstance(line, Meta)]
         keys = list(map(_order, facts))
         if len(facts) < len(lines) or keys == sorted(keys):
@@ -464,7 +475,7 @@ def _thinned(data: bytes, needle: bytes) -> bytes:
     return b"".join(kept)
 
 
-_SPECIAL = {Meta, Checkpoint}
+_SPECIAL = {Meta, Checkpoint, Mark}
 
 
 def _is_unknown(text: bytes) -> bool:
@@ -473,7 +484,7 @@ def _is_unknown(text: bytes) -> bool:
         kind = msgspec.json.decode(_any.decode(text)["type"], type=str)
     except (msgspec.MsgspecError, UnicodeDecodeError, KeyError):
         return False
-    return kind not in ("meta", "seen", "state", "gone", "gap", "dropped", "resync", "checkpoint")
+    return kind not in ("meta", "seen", "state", "gone", "gap", "dropped", "resync", "checkpoint", "mark")
 
 
 _SECONDS: dict[str, int] = {}
