@@ -495,7 +495,8 @@ class _Snapshot:
     def _inet_netlink(self, table: Table) -> None:
         """The kernel's table; a request of the old kind where the new one is refused. Raises _Refused."""
         attributes = self._wants_attributes(table)
-
+        # ss never warned that a kernel lacks mptcp; since 7.0 it does not for the others either.
+        silent = self._dialect.netlink_errors_silent or table is Table.MPTCP
         families = self._selection.families
         text = self._sink if isinstance(self._sink, Text) else None
         plain = (
@@ -523,7 +524,7 @@ class _Snapshot:
         with diag:
             try:
                 for request in self._requests(table):
-                    for rows in self._ask(diag, request, decode, silent=self._dialect.netlink_errors_silent):
+                    for rows in self._ask(diag, request, decode, silent=silent):
                         self._inet_rows(rows)
             except _Refused:
                 if table not in (Table.TCP, Table.DCCP):
@@ -531,7 +532,7 @@ class _Snapshot:
                 request = inet_diag.legacy_request(
                     table, self._selection.states, ext=self._extension(), bytecode=self._bytecode
                 )
-                for rows in self._ask(diag, request, decode, silent=self._dialect.netlink_errors_silent):
+                for rows in self._ask(diag, request, decode, silent=silent):
                     self._inet_rows(rows)
 
     def _inet_rows(self, rows: Sequence[InetSocket]) -> None:

@@ -255,6 +255,9 @@ class Bench:
             first, ours, second = self.ask(words, **how)
             if first[:3] == ours[:3] == second[:3]:
                 return self._count(Outcome(True, "", True))
+            if first.code < 0 and second.code < 0:  # ss itself crashed: nothing to compare with, and nothing to imitate
+                why = ours.err.decode("latin-1")
+                return Outcome(ours.code in range(6) and "Traceback" not in why, why, False)
             resolved = any(re.match("-[^-]*r|--re", word) for word in words)
             netlink = any(_NETLINK.search(run.out) for run in (first, second))
             for ticked in (False, True):

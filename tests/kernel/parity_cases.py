@@ -688,6 +688,8 @@ FAMILY_FILTERS = """
 -Ma sport = 9443
 -Ma src 10.99.0.1
 -Ma dport = :9443
+-Ma '( ! src netlink:rtnl src = inet6:[::1] )'
+-a '( ! src netlink:rtnl src = inet6:[::1] )'
 -s sport = :22
 -4ta src 127.0.0.1
 -6ta src 127.0.0.1
