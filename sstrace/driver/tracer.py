@@ -48,9 +48,11 @@ _SLACK_NS = 1_000_000
 _LOOK_FIRST_NS = 50_000_000
 _LOOK_LAST_NS = 5_000_000_000
 _DRAIN_NS = 20_000_000
-"""While a sweep reads netlink, the rings are emptied this often."""
+"""While a sweep reads netlink and compares, the rings are emptied this often."""
 _RESYNC_PAUSE_NS = 250_000_000
 """Least time between two sweeps that heal a loss: a storm must not be answered with sweeps alone."""
+_SWEEP_DUTY = 4
+"""And it is so many times longer than the sweep took: what lost events was short of time already."""
 _LOOK_DUTY = 20
 """A look that took t is not repeated before 20 t have passed: 5 % of a CPU at most."""
 _GC_THRESHOLD = (50_000, 20, 50)
@@ -151,8 +153,10 @@ class Tracer:
         yield from self._fold(self._drain() - _SLACK_NS)
         if self._doubtful and time.monotonic_ns() >= self._resync_after:
             self._doubtful = False
+            began = time.monotonic_ns()
             yield from self.sweep()
-            self._resync_after = time.monotonic_ns() + _RESYNC_PAUSE_NS
+            now = time.monotonic_ns()
+            self._resync_after = now + max(_RESYNC_PAUSE_NS, _SWEEP_DUTY * (now - began))
         if self._sweep_every_ns is not None and time.monotonic_ns() >= self._next_sweep_ns:
             yield from self._polled_sweep()
         yield from self._look()
@@ -288,7 +292,12 @@ class Tracer:
         """Hand what a dump found to the table; whether the dump was complete."""
         complete = True
         seen = self.table.seen
+        drained = time.monotonic_ns()
         for datagram in datagrams:
+            now = time.monotonic_ns()
+            if now - drained > _DRAIN_NS:
+                self._drain()
+                drained = now
             batch = inet_diag.decode(datagram, Table.TCP)
             complete = complete and not batch.interrupted and batch.error == 0
             for socket in batch.rows:
