@@ -18,7 +18,7 @@ import enum
 
 from sstrace.model import Kind, State
 
-__all__ = ["STEPS", "TRANSITIONS", "Report", "Step", "is_listed"]
+__all__ = ["LISTED", "STEPS", "TRANSITIONS", "Report", "Step", "is_listed"]
 
 
 class Report(enum.IntEnum):
@@ -125,9 +125,10 @@ TRANSITIONS: dict[State, dict[State, str]] = {
 }
 """Old state → new state → what brings it about. RFC 9293 figure 5, with Linux's ways out of every state to CLOSE."""
 
-_LISTED = frozenset((int(old), int(new)) for old, to in TRANSITIONS.items() for new in to)
+LISTED = frozenset((int(old), int(new)) for old, to in TRANSITIONS.items() for new in to)
+"""The transitions by their numbers."""
 
 
 def is_listed(old: int, new: int) -> bool:
     """Whether users may expect to see this transition."""
-    return (old, new) in _LISTED
+    return (old, new) in LISTED

@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from sstrace.lifecycle import STEPS, Report, Step, is_listed
+from sstrace.lifecycle import LISTED, STEPS, Report, Step, is_listed
 from sstrace.model import Changed, Gone, InetSocket, Kind, Owner, Seen, State, SweepBegin, SweepEnd
 
 __all__ = ["IPPROTO_TCP", "Resync", "Row", "SocketTable", "Transition"]
@@ -35,6 +35,7 @@ _ANY6 = bytes(16)
 _TIMEWAIT_MS = 60_000
 """TCP_TIMEWAIT_LEN, include/net/tcp.h."""
 _MAPPED = bytes(10) + b"\xff\xff"
+_SOCKET = Kind.SOCKET
 _CLOSE, _LISTEN, _SYN_RECV = int(State.CLOSE), int(State.LISTEN), int(State.SYN_RECV)
 _FIN_WAIT2, _TIME_WAIT, _SYN_SENT = int(State.FIN_WAIT2), int(State.TIME_WAIT), int(State.SYN_SENT)
 
@@ -158,19 +159,29 @@ class SocketTable:
 
     def apply(self, fact: Changed | Gone) -> Transition | None:
         """Fold one event in. The transition that users see, None when there is none."""
-        if isinstance(fact, Gone):
-            return self._gone(fact)
-        kind = fact.kind
-        if kind is Kind.SOCKET:
-            return self._socket(fact)
-        return self._timer(fact)
+        if type(fact) is Changed:
+            return self._socket(fact) if fact.kind is _SOCKET else self._timer(fact)
+        assert isinstance(fact, Gone)
+        return self._gone(fact)
 
     # Full sockets.
 
     def _socket(self, fact: Changed) -> Transition | None:
         old, new, sk = fact.old, fact.new, fact.sk
         row = self._by_sk.get(sk)
-        if row is not None and (_is_stale(row, fact) or self._by_cookie.get(fact.cookie or 0, row) is not row):
+        # As a rule it is the row; only what looks odd is looked at more closely.
+        if (
+            row is not None
+            and (
+                row.state != old
+                or old == _LISTEN
+                or row.kind is not _SOCKET
+                or row.cookie != fact.cookie
+                or row.dport != fact.dport
+                or row.dst != fact.dst
+            )
+            and (_is_stale(row, fact) or self._by_cookie.get(fact.cookie or 0, row) is not row)
+        ):
             self._bury(row)
             row = None
         if row is None:
@@ -233,7 +244,14 @@ class SocketTable:
             held = fact.at_ns - fact.since_ns if fact.since_ns else None
         else:
             held = self._held(row, fact) if row.state == fact.old else None
-        self._die(row, fact)
+        if fact.since_ns:
+            # connect(2) failed before it sent anything, perhaps because another connection is between these addresses:
+            # that one is not dead.
+            if self._sweeping and fact.cookie is not None:
+                self._dead.add(fact.cookie)
+            self._bury(row)
+        else:
+            self._die(row, fact)
         if fact.owner is not None:
             _own(row, fact.owner, _CLOSE)
         if fact.ino is not None:
@@ -489,7 +507,8 @@ class SocketTable:
     def _row_of(self, fact: Changed, kind: Kind, state: int) -> Row:
         row = Row(
             self._next_id, kind, state, fact.family, fact.protocol, fact.netns, fact.src, fact.sport, fact.dst,
-            fact.dport, fact.ino or 0, fact.uid if kind is Kind.SOCKET else None, fact.ifindex, fact.cookie, fact.sk, fact.at_ns, True, fact.at_ns,
+            fact.dport, fact.ino or 0, fact.uid if kind is Kind.SOCKET else None, fact.ifindex, fact.cookie, fact.sk,
+            fact.at_ns, True, fact.at_ns,
         )  # fmt: skip
         self._next_id += 1
         return row
@@ -616,7 +635,7 @@ class SocketTable:
 
     def _transition(self, fact: Changed, row: Row, old: int, new: int, held: int | None) -> Transition:
         # MPTCP's own sockets have ways of theirs.
-        listed = is_listed(old, new) or row.protocol != IPPROTO_TCP
+        listed = (old, new) in LISTED or row.protocol != IPPROTO_TCP
         if not listed:
             self.unlisted += 1
         return Transition(fact.at_ns, row, old, new, held, fact.cause, fact.err, fact.retransmits, listed)
