@@ -342,9 +342,9 @@ def outlets(own: Own, names: Names, offset_ns: int, stopped: Stopped, *, header:
     most = parse_size(os.environ.get("SSTRACE_QUEUE", "")) or _QUEUE
     made: list[Outlet] = []
 
-    def writer() -> Writer:
+    def writer(*, screen: bool = False) -> Writer:
         if not own.json:
-            return TextWriter(offset_ns, header=header)
+            return TextWriter(offset_ns, header=header, colors=_colors(own, screen=screen))
         return _writer(own, names, offset_ns)
 
     if own.output is not None:
@@ -353,7 +353,7 @@ def outlets(own: Own, names: Names, offset_ns: int, stopped: Stopped, *, header:
     for sink in own.sink or (() if made else ("stdout",)):
         kind, _, where = sink.partition(":")
         if kind == "stdout" and not where:
-            made.append(Outlet("stdout", writer(), Stream(1), stopped, drop=drop, most=most))
+            made.append(Outlet("stdout", writer(screen=os.isatty(1)), Stream(1), stopped, drop=drop, most=most))
         elif kind == "journald" and not where:
             from sstrace.sources.datagrams import JOURNAL, Datagrams
 
@@ -376,6 +376,13 @@ def outlets(own: Own, names: Names, offset_ns: int, stopped: Stopped, *, header:
         else:
             raise UsageError(f"sstrace: --sink {sink}: it is one of {', '.join(SINKS)}")
     return made
+
+
+def _colors(own: Own, *, screen: bool) -> bool:
+    """--color; ``auto``: on a terminal that can, unless NO_COLOR is set (https://no-color.org)."""
+    if own.color != "auto":
+        return own.color == "always"
+    return screen and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") not in ("", "dumb")
 
 
 def _writer(own: Own, names: Names, offset_ns: int) -> EventWriter:

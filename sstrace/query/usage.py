@@ -148,10 +148,11 @@ WHERE TO
    --schema NAME       {native|ecs|otel}: the names of the JSON keys
    --record FILE       write the whole stream, for --replay and --from
    --rotate SIZE       start a new file at that size;  --keep N  keep that many
-   --output FILE       instead of standard output
-   --sink NAME         send lines to a named sink (may be given again)
+   --output FILE       append there instead of writing on standard output; SIGHUP begins a new file of that name
+   --sink SINK         SINK := {stdout|journald|syslog[:PATH]|otlp[:URL]}: send events there (may be given again)
+   --on-full WHAT      {block|drop} when the reader is slower than the events: wait (default), or leave lines out
    --metrics[=[ADDR:]PORT]  serve counters over HTTP (default 127.0.0.1:9435)
-   --color WHEN        {auto|always|never}
+   --color WHEN        {auto|always|never}; auto heeds NO_COLOR
 
 HOW LONG
    --duration TIME     stop after 5, 1.5s, 5m, 2h
@@ -159,8 +160,8 @@ HOW LONG
    --ready-file PATH   make PATH once every hook is attached and the first table is in
    --interval TIME     between pictures of --watch and rounds of --verify
    --poll TIME         how often the kernel is asked for what events do not tell
-   --on-full WHAT      {block|drop} when the reader is slower than the events
    --stats             who connected to whom, how it ended, how long it took: of a recording, or from now on
+   --group NAME        of --serve: who may ask besides root
    --keep-privileges   a --serve that root started stays root, instead of becoming user sstrace or nobody
    --self-usage        at the end: CPU and memory that sstrace itself took
 
@@ -174,7 +175,6 @@ ss OPTIONS (the same in every mode)
    -F FILE                                         more filter, from a file
    -s  -E  -K  -D                                  of --snapshot: summary, destroyed sockets, kill, dump
    --ss-version X.Y    which ss to be identical to (default: the one installed, else the newest known)
-   --group NAME        group what is shown by NAME
    The whole list, as ss gives it: sstrace --snapshot --help
 
 FILTER := [ state STATE | exclude STATE | from STATE | to STATE ]... [ EXPRESSION ]

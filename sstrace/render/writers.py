@@ -77,11 +77,14 @@ class Writer(Protocol):
 
 
 class TextWriter:
-    """Lines for people (render.trace). ``header``: column titles first."""
+    """Lines for people (render.trace). ``header``: column titles first. ``colors``: for a terminal, with the state that
+    was entered and the cause in colour.
+    """
 
-    def __init__(self, offset_ns: int, *, header: bool) -> None:
+    def __init__(self, offset_ns: int, *, header: bool, colors: bool = False) -> None:
         self._lines = TraceText(offset_ns)
         self._header = header
+        self._colors = colors
         self.seq = 0
 
     @property
@@ -105,7 +108,8 @@ class TextWriter:
 
     def state(self, change: TransitionView, out: bytearray) -> None:
         """A transition."""
-        self._put(self._lines.state(change), out)
+        text = self._lines.state(change)
+        self._put(_colored(text, change) if self._colors else text, out)
 
     def seen(self, row: RowView, at_ns: int, out: bytearray) -> None:
         """No line."""
@@ -136,6 +140,27 @@ class TextWriter:
     def _put(text: str, out: bytearray) -> None:
         out += text.encode(errors="backslashreplace")
         out += b"\n"
+
+
+_TO = slice(30, 40)
+"""Where the state that was entered stands in a line of render.trace."""
+_RED, _GREEN, _YELLOW, _DIM, _PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[2m", "\x1b[0m"
+_ESTABLISHED, _CLOSE, _CLOSE_WAIT = 1, 7, 8
+
+
+def _colored(text: str, change: TransitionView) -> str:
+    """Green for what came about, red for what failed, yellow for a peer that has hung up, dim for an ordinary end."""
+    if outcome(change.old, change.new, change.cause) == "failure":
+        color = _RED
+    else:
+        color = {_ESTABLISHED: _GREEN, _CLOSE: _DIM, _CLOSE_WAIT: _YELLOW}.get(change.new, "")
+    if not color:
+        return text
+    head, word, tail = text[: _TO.start], text[_TO], text[_TO.stop :]
+    if change.cause is not None and color == _RED:
+        tail, bracket, cause = tail.rpartition("[")
+        tail += f"{_RED}{bracket}{cause}{_PLAIN}"
+    return f"{head}{color}{word}{_PLAIN}{tail}"
 
 
 _REASONS = {"slow-reader": "the reader was slower than the events", "disk-full": "the disk was full"}
