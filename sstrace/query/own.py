@@ -259,6 +259,8 @@ class Collector:
             raise UsageError("sstrace: --rotate is of a recording: name it with --record FILE")
         if own.schema is not None and not own.json:
             raise UsageError("sstrace: --schema names the keys of --json: give both")
+        if own.schema in ("ecs", "otel") and mode is not Mode.TRACE:
+            raise UsageError(f"sstrace: --schema {own.schema} is of events; --{mode.value} knows the native schema alone")
         return mode, own
 
 
