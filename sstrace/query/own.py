@@ -260,7 +260,7 @@ class Collector:
         if own.schema is not None and not own.json:
             raise UsageError("sstrace: --schema names the keys of --json: give both")
         if own.schema in ("ecs", "otel") and mode is not Mode.TRACE:
-            raise UsageError(f"sstrace: --schema {own.schema} is of events; --{mode.value} knows the native schema alone")
+            raise UsageError(f"sstrace: --schema {own.schema} is of events: --{mode.value} has the native one alone")
         return mode, own
 
 
