@@ -58,7 +58,7 @@ class Telling:
         told = self._told
         for change in changes:
             if type(change) is Transition:  # nearly all: written out flat
-                if change.at_ns > self.last_ns:
+                if change.at_ns > self.last_ns:  # noqa: PLR1730 - half of max()'s price
                     self.last_ns = change.at_ns
                 row, new = change.row, change.new
                 if new == _CLOSE:

@@ -1,4 +1,6 @@
-"""The live table against ss under churn: scripts/verify-churn, short. The long run is scripts/verify-churn --rounds 200."""
+"""The live table against ss under churn: scripts/verify-churn, short. The long run is scripts/verify-churn --rounds
+200.
+"""
 
 import re
 import subprocess

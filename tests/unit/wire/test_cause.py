@@ -19,8 +19,8 @@ OTHERS = (
     "inet_twsk_kill", "release_sock", "__release_sock", "icmp_rcv", "icmp_unreach", "inet_diag_cmd_exact",
     "sock_diag_rcv", "__inet_stream_connect", "inet_stream_connect", "__sys_connect", "cleanup_net",
     "tcp_sk_exit_batch_other", "inet_unhash", "inet_sk_state_store", "mptcp_release_cb", "process_one_work",
-    "worker_thread", "subflow_finish_connect", "tcp_finish_connect", "__sys_listen", "inet_csk_reqsk_queue_drop_and_put",
-    "ip6_protocol_deliver_rcu",
+    "worker_thread", "subflow_finish_connect", "tcp_finish_connect", "__sys_listen", "ip6_protocol_deliver_rcu",
+    "inet_csk_reqsk_queue_drop_and_put",
 )  # fmt: skip
 """What stands in stacks between the functions that the rules know."""
 
