@@ -12,6 +12,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     """Do what the command line says; the exit code. Each mode is imported only when it is the one: start-up is a
     feature.
     """
+    if command.own.record is not None and command.mode is not Mode.TRACE:
+        raise UsageError(f"--record goes with a trace, not with --{command.mode.value}: record beside it")
     if command.mode is Mode.SNAPSHOT:
         from sstrace.driver import snapshot
 

@@ -102,3 +102,11 @@ def _one_connection() -> None:
         child.close()
         assert client.recv(1) == b""
         client.close()
+
+
+@pytest.mark.parametrize("mode", ["--snapshot", "--watch", "--serve", "--verify", "--doctor"])
+def test_record_is_not_ignored_where_it_does_nothing(sstrace: Any, tmp_path: Path, mode: str) -> None:
+    refused = sstrace(mode, "--record", str(tmp_path / "file"))
+    assert refused.returncode == 255
+    assert b"--record" in refused.stderr.splitlines()[0]
+    assert not (tmp_path / "file").exists()
