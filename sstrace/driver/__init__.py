@@ -12,6 +12,11 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     """Do what the command line says; the exit code. Each mode is imported only when it is the one: start-up is a
     feature.
     """
+    if command.own.output is not None and (command.mode is not Mode.TRACE or command.own.stats):
+        # A trace writes its file itself, to rotate it and to survive a full disk.
+        _redirect(command.own.output)
+    if command.own.sink and (command.mode is not Mode.TRACE or command.own.stats):
+        raise UsageError("sstrace: --sink takes the events of a trace; tables go to standard output, or --output FILE")
     if command.own.record is not None and command.mode is not Mode.TRACE:
         raise UsageError(f"--record goes with a trace, not with --{command.mode.value}: record beside it")
     if command.mode is Mode.SNAPSHOT:
@@ -57,6 +62,16 @@ def run(command: Command, env: Mapping[str, str]) -> int:
 
         return watch.run(command, env)
     raise UsageError(f"--{command.mode.value} is not there yet")
+
+
+def _redirect(path: str) -> None:
+    import os
+
+    from sstrace.sources.stream import open_output
+
+    fd = open_output(path)
+    os.set_blocking(fd, True)
+    os.dup2(fd, 1)
 
 
 def _is_recorded(command: Command) -> bool:

@@ -1,8 +1,11 @@
 """Whoever reads the lines: gone, slow, stopped, on a full disk, or a file that is rotated. The tracer goes on."""
 
+import errno
 import json
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -11,9 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import jsonschema
 import pytest
 from conftest import Netns, Program
-from tracing import Trace, close_all, listener, wait
+from tracing import Trace, close_all, connected, listener, wait
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
@@ -36,9 +40,6 @@ def no_sockets_left() -> Iterator[None]:
 
 def exchange(count: int, port: int = 0) -> int:
     """So many connections, one after the other, each closed by its client with a reset; the listener's port."""
-    import socket
-    import struct
-
     listens = listener(port=port)
     address = listens.getsockname()
     with listens:
@@ -332,6 +333,39 @@ def test_text_goes_to_files_too(sstrace: Program, netns: Netns, tmp_path: Path) 
     assert len(lines) == 14
     assert piped.process.stdout is not None
     assert piped.process.stdout.read() == b""
+
+
+@pytest.mark.parametrize("schema", ["native", "ecs", "otel"])
+def test_real_lines_obey_their_schema(sstrace: Program, netns: Netns, tmp_path: Path, schema: str) -> None:
+    """Both families, both ends, listeners, refusals, resets, the baseline: every line, by JSON Schema."""
+    root = Path(__file__).resolve().parents[2]
+    validator = jsonschema.Draft202012Validator(
+        json.loads((root / "sstrace" / "schemas" / f"{schema}.json").read_text())
+    )
+    netns.call(connected)
+    netns.call(connected, "::1")
+    with Trace(sstrace, netns, tmp_path, "--schema", schema) as trace:
+        netns.call(exchange, 3)
+        netns.call(connected, "::1")
+        netns.call(connected, "::", "127.0.0.1")
+
+        def refused() -> None:
+            with socket.socket() as closed, socket.socket() as client:
+                closed.bind(("127.0.0.1", 0))
+                assert client.connect_ex(closed.getsockname()) == errno.ECONNREFUSED
+
+        netns.call(refused)
+        wait("they are told", lambda: "ECONNREFUSED" in (text := "".join(trace.text)) or '"err":111' in text)
+    lines = trace.lines
+    for line in lines:
+        validator.validate(line)
+    assert len(lines) > 30
+    families = {
+        "native": lambda line: line.get("family"),
+        "ecs": lambda line: line.get("network", {}).get("type"),
+        "otel": lambda line: line.get("network.type"),
+    }
+    assert len({families[schema](line) for line in lines} - {None}) == 2
 
 
 def test_statistics(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
