@@ -54,7 +54,7 @@ complete -c sstrace -l ready-file -r -F -d 'make PATH once every hook is attache
 complete -c sstrace -l record -r -F -d 'write the whole stream, for --replay and --from'
 complete -c sstrace -l replay -r -F -d 'run a recording again (may be given again, for the files of a rotation)'
 complete -c sstrace -l resolve -d 'resolve host names'
-complete -c sstrace -l rotate -x -d 'start a new file at that size;'
+complete -c sstrace -l rotate -x -d 'start a new file at that size, or age (100M, 1h);'
 complete -c sstrace -l schema -x -a 'native ecs otel' -d '{native|ecs|otel}: the names of the JSON keys'
 complete -c sstrace -l sctp -d 'display only SCTP sockets'
 complete -c sstrace -l self-usage -d 'at the end: CPU and memory that sstrace itself took'

@@ -82,17 +82,26 @@ class Recorder:
     """Writes what ``through`` is given. Close it to have the last lines on disk."""
 
     def __init__(
-        self, path: str, tracer: Tracer, names: Names, *, rotate: int | None = None, keep: int | None = None
+        self,
+        path: str,
+        tracer: Tracer,
+        names: Names,
+        *,
+        rotate: int | None = None,
+        rotate_ns: int | None = None,
+        keep: int | None = None,
     ) -> None:
-        """Make the file. ``rotate``: bytes after which the next file begins; ``keep``: how many files there may be.
-        Raises SstraceError.
+        """Make the file. ``rotate``, ``rotate_ns``: bytes, and time, after which the next file begins; ``keep``: how
+        many files there may be. Raises SstraceError.
         """
         self._path = path
         self._tracer = tracer
         self._table = tracer.table
         self._rotate = rotate
+        self._rotate_ns = rotate_ns
+        self._began_ns = time.monotonic_ns()
         self._keep = keep
-        if rotate is not None:
+        if rotate is not None or rotate_ns is not None:
             self._shift()
         self._file = RecordFile(path)
         self._writer = EventWriter(0, cgroup_text(names), names.ifname)
@@ -203,7 +212,9 @@ class Recorder:
         if now - self._flushed_ns >= _FLUSH_NS or len(self._out) > _FLUSH_BYTES:
             self._flush()
             self._flushed_ns = now
-        if self._rotate is not None and self._file.size >= self._rotate:
+        if (self._rotate is not None and self._file.size >= self._rotate) or (
+            self._rotate_ns is not None and now - self._began_ns >= self._rotate_ns
+        ):
             self._next_file()
 
     def _mark(self) -> None:
@@ -265,10 +276,11 @@ class Recorder:
             following = RecordFile(self._path)
         except SstraceError as error:
             _say(f"{error}: the recording goes on in the file that was renamed")
-            self._rotate = None
+            self._rotate = self._rotate_ns = None
             return
         self._file.close()
         self._file = following
+        self._began_ns = time.monotonic_ns()
         if self._meta is not None:
             self._meta = msgspec.structs.replace(self._meta, part=(self._meta.part or 0) + 1)
         self._write_meta()

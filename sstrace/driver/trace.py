@@ -58,7 +58,12 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         meta = describe(tracer.netns, names, now, offset)
         if command.own.record is not None:
             recorder = Recorder(
-                command.own.record, tracer, names, rotate=command.own.rotate_bytes, keep=command.own.keep
+                command.own.record,
+                tracer,
+                names,
+                rotate=command.own.rotate_bytes,
+                rotate_ns=command.own.rotate_ns,
+                keep=command.own.keep,
             )
             recorder.begin(meta, offset)
         if command.own.ready_file is not None:

@@ -115,6 +115,7 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
     serve_path: str | None = None
     """--serve=PATH; None with mode SERVE: the default path."""
     rotate_bytes: int | None = None
+    rotate_ns: int | None = None
     keep: int | None = None
     stats: bool = False
     json: bool = False

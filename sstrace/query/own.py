@@ -225,10 +225,16 @@ class Collector:
         elif name == "between":
             fields["between"] = (_when(key, value), _when(key, values[1]))
         elif name == "rotate":
-            size = parse_size(value)
-            if not size:
-                raise UsageError(f'sstrace: {key} "{value}" is not a size: write 500k, 100M or 2G')
-            fields["rotate_bytes"] = size
+            for part in value.split(","):
+                size, ns = parse_size(part), parse_duration(part)
+                if size:  # 5m: five megabytes, as a size always was; minutes are 300s
+                    fields["rotate_bytes"] = size
+                elif ns:
+                    fields["rotate_ns"] = ns
+                else:
+                    raise UsageError(
+                        f'sstrace: {key} "{part}" is neither a size (500k, 100M, 2G) nor a time (90s, 1h, 1d)'
+                    )
         elif name == "speed":
             fields["speed"] = _speed(value)
         elif name == "metrics":
@@ -253,9 +259,10 @@ class Collector:
                 raise UsageError(f"sstrace: {option} looks into a recording: name it with --from FILE or --replay FILE")
         if own.speed is not None and not own.replay:
             raise UsageError("sstrace: --speed is of a replay: name the recording with --replay FILE")
-        if own.keep is not None and own.rotate_bytes is None:
-            raise UsageError("sstrace: --keep counts rotated files: say when to rotate with --rotate SIZE")
-        if own.rotate_bytes is not None and own.record is None:
+        rotates = own.rotate_bytes is not None or own.rotate_ns is not None
+        if own.keep is not None and not rotates:
+            raise UsageError("sstrace: --keep counts rotated files: say when to rotate with --rotate SIZE or TIME")
+        if rotates and own.record is None:
             raise UsageError("sstrace: --rotate is of a recording: name it with --record FILE")
         if own.schema is not None and not own.json:
             raise UsageError("sstrace: --schema names the keys of --json: give both")

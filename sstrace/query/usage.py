@@ -147,7 +147,7 @@ WHERE TO
    --json              NDJSON instead of text, in every mode
    --schema NAME       {native|ecs|otel}: the names of the JSON keys
    --record FILE       write the whole stream, for --replay and --from
-   --rotate SIZE       start a new file at that size;  --keep N  keep that many
+   --rotate SIZE,TIME  start a new file at that size, or age (100M, 1h);  --keep N  keep that many
    --output FILE       append there instead of writing on standard output; SIGHUP begins a new file of that name
    --sink SINK         SINK := {stdout|journald|syslog[:PATH]|otlp[:URL]}: send events there (may be given again)
    --on-full WHAT      {block|drop} when the reader is slower than the events: wait (default), or leave lines out

@@ -366,3 +366,13 @@ def test_live_digest(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
     assert digest[0]["opened_out"] == digest[0]["opened_in"] == 3
     assert digest[0]["closed"] == 6
     assert {line["key"] for line in digest if line.get("by") == "port"} == {str(port) for port in ports}
+
+
+def test_files_are_begun_anew_when_they_are_old(sstrace: Any, netns: Any, tmp_path: Path) -> None:
+    path = tmp_path / "rec.ndjson"
+    traced = sstrace("--record", str(path), "--rotate", "300ms", "--keep", "3", "--duration", "2500ms", netns=netns)
+    assert traced.returncode == 0, traced.stderr
+    files = sorted(tmp_path.iterdir())
+    assert len(files) == 3
+    for file in files:
+        assert file.read_text().startswith('{"type":"meta"'), "each can be replayed alone"

@@ -198,8 +198,25 @@ def test_paths_are_given_back_as_the_system_takes_them() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "size", "seconds"),
+    [
+        ("100M", 100 << 20, None),
+        ("1h", None, 3600),
+        ("90s", None, 90),
+        ("2G,1d", 2 << 30, 86400),
+        ("5m", 5 << 20, None),
+    ],
+)
+def test_rotation_is_by_size_by_time_or_both(text: str, size: int | None, seconds: int | None) -> None:
+    given = own("--record", "r", "--rotate", text)
+    assert given.rotate_bytes == size
+    assert given.rotate_ns == (None if seconds is None else seconds * 10**9)
+
+
+@pytest.mark.parametrize(
     "words",
     [
+        ["--record", "r", "--rotate", "1M,soon"],
         ["--duration", "soon"],
         ["--duration", "0"],
         ["--interval="],
