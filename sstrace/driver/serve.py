@@ -35,7 +35,7 @@ import msgspec
 from sstrace.dialect import dialect, parse_version
 from sstrace.driver import snapshot
 from sstrace.driver.live import Answer, LiveRows, Request
-from sstrace.driver.stop import Stopped, touch
+from sstrace.driver.stop import Stopped, touch_later
 from sstrace.driver.tracer import Change, Tracer
 from sstrace.errors import LookupFailed, SstraceError, UsageError
 from sstrace.model import Owner, Table
@@ -88,8 +88,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             # Rows are long-lived and form no cycles: collecting them again and again would only stall the event path.
             gc.collect()
             gc.freeze()
-            if command.own.ready_file is not None:
-                touch(command.own.ready_file)
+            ready = touch_later(command.own.ready_file) if command.own.ready_file is not None else None
             shed = not command.own.keep_privileges
             if shed:
                 user = privilege.service_user() if os.geteuid() == 0 else None
@@ -101,6 +100,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
                 from sstrace.driver import metrics as measuring
 
                 metrics = measuring.Metrics(*command.own.metrics, tracer)
+            if ready is not None:
+                ready()
             notify.ready(f"serving {len(tracer.table)} sockets at {path}")
             end = time.monotonic_ns() + command.own.duration_ns if command.own.duration_ns is not None else None
             server = _Server(tracer, listener, gid, env, metrics, shed=shed)
