@@ -60,17 +60,20 @@ def touch_later(path: str) -> Callable[[], None]:
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
+        status = 1
         try:
             os.close(write)
             if os.read(read, 1):
                 Path(path).touch()
+            status = 0
         finally:
-            os._exit(0)
+            os._exit(status)
     os.close(read)
 
     def make() -> None:
         os.write(write, b"x")
         os.close(write)
-        os.waitpid(child, 0)
+        if os.waitpid(child, 0)[1]:
+            raise SstraceError(f"cannot make the ready file {path}")
 
     return make
