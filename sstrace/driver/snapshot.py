@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -430,10 +431,11 @@ class _Snapshot:
             self._from_file(file)
             return
         if table is Table.TCP and self._tcp is not None:
-            for rows in self._tcp.rows(
-                self._selection, ext=self._extension(), attributes=self._wants_attributes(table)
-            ):
-                self._inet_rows(rows)
+            with suppress(_Refused):  # -K, by somebody who may not
+                for rows in self._tcp.rows(
+                    self._selection, ext=self._extension(), attributes=self._wants_attributes(table)
+                ):
+                    self._inet_rows(rows)
             return
         name = f"net/{table.name.lower()}"
         if not self._files.replaced(name):
