@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -271,14 +273,11 @@ def test_only_root_may_connect(service: Service) -> None:
     assert service.path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_group_may_connect_and_others_see_their_own_processes_only(
-    sstrace: Any, netns: Any, tmp_path: Path, ss: Any
-) -> None:
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents:
-        if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o011)
-    served = Service(sstrace, netns, tmp_path, "--group", "nogroup")
+def test_a_group_may_connect_and_others_see_their_own_processes_only(sstrace: Any, netns: Any, ss: Any) -> None:
+    # Not below pytest's own directory, which is root's alone.
+    directory = Path(tempfile.mkdtemp(prefix="sstrace-test-"))
+    directory.chmod(0o755)
+    served = Service(sstrace, netns, directory, "--group", "nogroup")
     try:
         assert served.path.stat().st_mode & 0o777 == 0o660
         everything = served.ask("-tlnp").stdout
@@ -296,6 +295,7 @@ def test_a_group_may_connect_and_others_see_their_own_processes_only(
         assert sorted(ss("-Htan", netns=netns).stdout.splitlines()) == sorted(kept.splitlines())
     finally:
         served.stop()
+        shutil.rmtree(directory)
 
 
 def _as_nobody(served: Service, gid: int, *arguments: str) -> bytes:
