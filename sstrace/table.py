@@ -150,6 +150,10 @@ class SocketTable:
     def __iter__(self) -> Iterator[Row]:
         return iter(self._rows.values())
 
+    def listeners(self) -> list[Row]:
+        """Rows in LISTEN, without a look at all the others."""
+        return [row for row in self._by_ino.values() if row.state == _LISTEN]
+
     def vague(self) -> list[Row]:
         """Rows of which events cannot tell all, so somebody has to look: FIN-WAIT-2 in a timewait socket, which may
         turn TIME-WAIT without an event, listeners whose port was chosen after listen(2) had reported them, and

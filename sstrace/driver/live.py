@@ -21,7 +21,7 @@ from sstrace.model import AF_INET, AF_INET6, InetSocket, Socket, State, Table
 from sstrace.query.command import Command, Selection
 from sstrace.sources import service
 from sstrace.sources.diag import Diag
-from sstrace.table import IPPROTO_TCP, Row
+from sstrace.table import IPPROTO_TCP, Row, SocketTable
 from sstrace.wire import inet_diag
 
 __all__ = ["Answer", "LiveRows", "Request", "snapshot"]
@@ -30,6 +30,8 @@ _EXACT_MOST = 256
 """One exact request costs 20 µs; a dump of a full hash table a millisecond and 3 µs a socket."""
 
 _LISTEN = int(State.LISTEN)
+_LISTENING = 1 << State.LISTEN | 1 << State.CLOSE
+"""ss's -l; no row of the table is in CLOSE."""
 
 Key = tuple[int, bytes, int, bytes, int]
 
@@ -71,7 +73,7 @@ class LiveRows:
                 continue
             listeners: list[Row] = []
             others: list[Row] = []
-            for row in self._rows:
+            for row in self._candidates(states):
                 if states >> row.state & 1 and row.family == family and row.protocol == IPPROTO_TCP:
                     (listeners if row.state == _LISTEN else others).append(row)
             with Diag() as diag:
@@ -89,10 +91,19 @@ class LiveRows:
         """Inodes of the rows that a selection will show, before its filter; None when events cannot tell them all: a
         connection gets its inode at accept(2), which is no event of the socket.
         """
-        chosen = [row for row in self._rows if selection.states >> row.state & 1 and row.protocol == IPPROTO_TCP]
+        chosen = [
+            row
+            for row in self._candidates(selection.states)
+            if selection.states >> row.state & 1 and row.protocol == IPPROTO_TCP
+        ]
         if any(row.state != _LISTEN for row in chosen):
             return None
         return {row.ino for row in chosen}
+
+    def _candidates(self, states: int) -> Iterable[Row]:
+        # A child that looks at every row of a large table copies every page of it.
+        rows = self._rows
+        return rows.listeners() if states & ~_LISTENING == 0 and isinstance(rows, SocketTable) else rows
 
     def held_ns(self, row: Socket) -> int | None:
         """How long the row has been in its state; for one that is older than the trace, for how long that is known."""

@@ -119,6 +119,11 @@ class Tracer:
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLD)
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether events were lost that no sweep has healed yet."""
+        return self._doubtful
+
     def register(self, poll: select.poll) -> None:
         """Have a poll object wake up when there is much to ``poll``."""
         if self._hooks is not None:
