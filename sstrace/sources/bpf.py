@@ -141,7 +141,14 @@ _COMMON |= {"skc_rcv_saddr": 4, "skc_daddr": 4, "skc_v6_rcv_saddr": 16, "skc_v6_
 
 # The functions that detach a timer which lives on. What a kernel has not got is left out; at most TIMER_RANGES are
 # used.
-_TIMER_LIVES = ("__mod_timer", "mod_timer_pending", "expire_timers", "__run_timers", "mod_timer", "run_timer_base")
+_TIMER_LIVES = (
+    "__mod_timer",
+    "expire_timers",
+    "__run_timers",
+    "__run_timers.part.0",  # Debian's Linux 5.10
+    "mod_timer",
+    "mod_timer_pending",
+)
 _TIMER_RANGES = 4
 
 
