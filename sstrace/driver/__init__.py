@@ -20,18 +20,19 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     if command.own.record is not None and command.mode is not Mode.TRACE:
         raise UsageError(f"--record goes with a trace, not with --{command.mode.value}: record beside it")
     if command.mode is Mode.SNAPSHOT:
-        from sstrace.driver import snapshot
-
         source = command.own.source
-        if source is not None and source.kind == "live":
-            from sstrace.driver import live
+        counts_alone = command.selection.summary and not command.selection.listing
+        if source is not None and source.kind == "live" and not counts_alone:  # -s reads counters, not sockets
+            from sstrace.driver import ask
+            from sstrace.driver.screen import screen_width
 
-            width = snapshot.screen_width(env, columns_env=command.dialect.columns_env)
-            return live.snapshot(command, env, width)
+            return ask.snapshot(command, screen_width(env, columns_env=command.dialect.columns_env))
         if source is not None and source.kind == "file":
             from sstrace.driver import past
 
             return past.run(command, env)
+        from sstrace.driver import snapshot
+
         return snapshot.run(command, env)
     if command.mode is Mode.TRACE and command.own.stats:
         from sstrace.driver import stats

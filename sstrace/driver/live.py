@@ -1,4 +1,4 @@
-"""Asking a live table: the rows of a server, and the client's side of the question.
+"""The rows of a live table, as a question to it is answered.
 
 State, addresses, lifetimes and holders come from the live table. Queues, timers, memory and tcp_info change without
 events, so they are read at the moment of the question, for the selected rows only: listeners by one dump of listeners
@@ -8,23 +8,17 @@ Order: IPv4 before IPv6, listeners before the rest, as the kernel dumps them. Wh
 order; it stands by local port, local address, peer address, peer port.
 """
 
-import os
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-import msgspec
+from collections.abc import Iterable, Iterator, Sequence
 
 from sstrace.driver.rows import socket_of
-from sstrace.errors import DecodeError, SstraceError
 from sstrace.model import AF_INET, AF_INET6, InetSocket, Socket, State, Table
-from sstrace.query.command import Command, Selection
-from sstrace.sources import service
+from sstrace.query.command import Selection
 from sstrace.sources.diag import Diag
 from sstrace.table import IPPROTO_TCP, Row, SocketTable
 from sstrace.wire import inet_diag
 
-__all__ = ["Answer", "LiveRows", "Request", "snapshot"]
+__all__ = ["LiveRows"]
 
 _EXACT_MOST = 256
 """One exact request costs 20 µs; a dump of a full hash table a millisecond and 3 µs a socket."""
@@ -34,26 +28,6 @@ _LISTENING = 1 << State.LISTEN | 1 << State.CLOSE
 """ss's -l; no row of the table is in CLOSE."""
 
 Key = tuple[int, bytes, int, bytes, int]
-
-
-class Request(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """The question: one line of JSON."""
-
-    argv: list[str]
-    """Words after the program's name, one character a byte."""
-    width: int | None = None
-    """The screen that the answer is laid out for; absent: none."""
-    ss: str | None = None
-    """The ss to be identical to, where argv does not say."""
-    filter: str | None = None
-    """Content of the file that -F names: the server opens no file for a client."""
-
-
-class Answer(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """The end of the answer: one line of JSON."""
-
-    code: int
-    """The exit code."""
 
 
 class LiveRows:
@@ -152,56 +126,3 @@ def _key(row: Row | InetSocket) -> Key:
 
 def _order(row: Row) -> tuple[int, bytes, bytes, int]:
     return row.sport, row.src, row.dst, row.dport
-
-
-def snapshot(command: Command, env: Mapping[str, str], width: int | None) -> int:
-    """Have a serving sstrace answer this command line; the exit code."""
-    source = command.own.source
-    path = source.path if source is not None and source.path is not None else service.DEFAULT_PATH
-    request = Request(
-        argv=list(command.words),
-        width=width,
-        ss=".".join(map(str, command.dialect.version)),
-        filter=command.filter_file().decode("latin-1") if command.filter_file is not None else None,
-    )
-    pumps = [_Pump(1), _Pump(2)]
-    try:
-        line = service.ask(path, msgspec.json.encode(request) + b"\n", [pump.write_end for pump in pumps])
-    finally:
-        for pump in pumps:
-            pump.finish()
-    if pumps[0].broken:
-        raise BrokenPipeError
-    try:
-        return msgspec.json.decode(line, type=Answer).code
-    except msgspec.MsgspecError:
-        if line:
-            raise DecodeError(f"{path} answered what no sstrace answers: {line[:60]!r}") from None
-        raise SstraceError(f"the sstrace that serves at {path} broke off its answer") from None
-
-
-class _Pump:
-    """A pipe to the server whose other end flows into one of our streams."""
-
-    def __init__(self, stream: int) -> None:
-        self._stream = stream
-        self._read_end, self.write_end = os.pipe()
-        self.broken = False
-        self._thread = threading.Thread(target=self._flow, daemon=True)
-        self._thread.start()
-
-    def _flow(self) -> None:
-        try:
-            while data := os.read(self._read_end, 1 << 18):
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(self._stream, view) :]
-        except BrokenPipeError:
-            self.broken = True
-        finally:
-            os.close(self._read_end)
-
-    def finish(self) -> None:
-        """Close our copy of the write end and wait until all has flowed."""
-        os.close(self.write_end)
-        self._thread.join()

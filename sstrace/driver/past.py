@@ -20,6 +20,7 @@ from sstrace.driver.recorded import (
     target,
 )
 from sstrace.driver.rows import socket_of
+from sstrace.driver.screen import screen_width
 from sstrace.errors import LookupFailed, SstraceError, UsageError
 from sstrace.model import AF_INET, AF_INET6, AF_UNSPEC, InetSocket, Owner, Socket, State, Table
 from sstrace.query.command import Command, Selection, When
@@ -304,7 +305,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     elsewhere = snapshot.Elsewhere(
         tcp=rows,
         holders=rows.holders,
-        width=snapshot.screen_width(env, columns_env=command.dialect.columns_env),
+        width=screen_width(env, columns_env=command.dialect.columns_env),
         names=names,
         at_ns=past.at_ns,
         only_tcp=True,

@@ -34,7 +34,8 @@ import msgspec
 
 from sstrace.dialect import dialect, parse_version
 from sstrace.driver import snapshot
-from sstrace.driver.live import Answer, LiveRows, Request
+from sstrace.driver.ask import Answer, Request
+from sstrace.driver.live import LiveRows
 from sstrace.driver.stop import Stopped, touch_later
 from sstrace.driver.tracer import Change, Tracer
 from sstrace.errors import LookupFailed, SstraceError, UsageError

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from sstrace.driver.screen import screen_width
 from sstrace.errors import DecodeError, FeatureError, KernelError, PrivilegeError
 from sstrace.model import (
     AF_INET,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from sstrace.query.filter import Expr
     from sstrace.sources.sk_storage import StorageMaps
 
-__all__ = ["Elsewhere", "Sink", "TcpSource", "run", "screen_width"]
+__all__ = ["Elsewhere", "Sink", "TcpSource", "run"]
 
 _ENOENT = 2
 _EOPNOTSUPP = 95
@@ -139,32 +140,6 @@ def _warn(line: str) -> None:
     data = f"{line}\n".encode("latin-1", "replace")
     while data:
         data = data[os.write(2, data) :]
-
-
-def screen_width(env: Mapping[str, str], *, columns_env: bool) -> int | None:
-    """The width that ss lays its table out for: the terminal's, else (6.11 and later) that of COLUMNS, else none."""
-    try:
-        width = os.get_terminal_size(1).columns
-    except (OSError, ValueError):
-        width = 0
-    if width > 0:
-        return width
-    if columns_env:
-        width = _atoi(env.get("COLUMNS", ""))
-        if width > 0:
-            return width
-    return None
-
-
-def _atoi(text: str) -> int:
-    """C's atoi: leading blanks, a sign, digits; 0 when there are none."""
-    text = text.lstrip(" \t\n\v\f\r")
-    sign = -1 if text[:1] == "-" else 1
-    digits = text[1:] if text[:1] in ("-", "+") else text
-    end = 0
-    while end < len(digits) and digits[end] in "0123456789":
-        end += 1
-    return sign * int(digits[:end]) if end else 0
 
 
 def _decoders() -> Decoders:
