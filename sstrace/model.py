@@ -328,7 +328,7 @@ class TipcSocket(Socket, kw_only=True):
     drops: int = 0
 
 
-class Owner(msgspec.Struct, frozen=True):
+class Owner(msgspec.Struct, frozen=True, gc=False):
     """One holder of a socket: a file descriptor of a process (of a thread of it, where threads were asked for)."""
 
     comm: bytes

@@ -44,7 +44,7 @@ Tuple4 = tuple[int, int, int, int, int, bytes, bytes]
 device, because sockets that are bound to different ones may be between the same addresses."""
 
 
-class Row(msgspec.Struct):
+class Row(msgspec.Struct, gc=False):
     """One connection or listener, whichever kernel object holds it now."""
 
     id: int
