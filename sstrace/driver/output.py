@@ -264,11 +264,17 @@ class Outlet:
     def _limit(self) -> None:
         """The queue is full."""
         transport = self.transport
-        while not self._drop and transport.stuck is None and transport.queued > self._most and not self._stopped.now:
+        sent, since = transport.sent, time.monotonic()
+        while not self._drop and transport.stuck is None and transport.queued > self._most:
             transport.wait(0.05)
             if self.idle is not None:
                 self.idle()
             transport.pump()
+            # Told to stop: a reader who still reads gets what there is, one who does not is waited for no longer.
+            if transport.sent != sent:
+                sent, since = transport.sent, time.monotonic()
+            elif self._stopped.now and time.monotonic() - since > _GRACE_S:
+                break
         if transport.queued > self._most:
             self._closed = True
             self._reason = "slow-reader" if transport.stuck is None else "disk-full"
