@@ -8,7 +8,6 @@ sweep.
 """
 
 import struct
-from collections.abc import Iterator
 
 from sstrace.errors import DecodeError
 from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Changed, Gone, Kind, Owner, State
@@ -67,6 +66,8 @@ _RECORD_SAMPLE = 9
 _STRIDE = (_HEADER.size + _RAW_SIZE.size + SIZE + 7) // 8 * 8
 _SAMPLE = struct.Struct(f"={_HEADER.size + _RAW_SIZE.size}x{_CODES}{_STRIDE - _HEADER.size - _RAW_SIZE.size - SIZE}x")
 _STRIDE_LOW = _STRIDE & 0xFF
+_GOOD_BYTES = ((0, bytes((_RECORD_SAMPLE,))), (6, bytes((_STRIDE_LOW,))), (8, bytes(range(SIZE, SIZE + 8))), (9, b"\0"))
+"""Offset in a record of ours, and what the byte there may be: the low bytes of type, size, and the sample's own size."""
 
 _LISTEN, _SYN_SENT, _SYN_RECV, _FIN_WAIT1 = State.LISTEN, State.SYN_SENT, State.SYN_RECV, State.FIN_WAIT1
 _LAST_ACK, _CLOSE = State.LAST_ACK, State.CLOSE
@@ -96,7 +97,19 @@ class EventDecoder:
         ):
             return self._samples(cpu, data)
         facts: list[Changed | Gone] = []
-        for kind, at, size in _records(data):
+        at = 0
+        while at < len(data):
+            # A stretch of our records, by the same induction; then one record that is looked at by itself.
+            stretch = (len(data) - at) // _STRIDE
+            for offset, good in _GOOD_BYTES:
+                column = data[at + offset :: _STRIDE]
+                stretch = min(stretch, len(column) - len(column.lstrip(good)))
+            if stretch:
+                end = at + stretch * _STRIDE
+                facts += self._samples(cpu, data[at:end])
+                at = end
+                continue
+            kind, size = _record(data, at)
             if kind == _RECORD_SAMPLE:
                 (length,) = _RAW_SIZE.unpack_from(data, at + _HEADER.size)
                 if not SIZE <= length < SIZE + 8 or size != _STRIDE:
@@ -104,6 +117,7 @@ class EventDecoder:
                         f"BPF event of {length} bytes where {SIZE} are due: bpf/ and sstrace/ are from different builds"
                     )
                 facts += self._samples(cpu, data[at : at + size])
+            at += size
         return facts
 
     def _samples(self, cpu: int, data: bytes) -> list[Changed | Gone]:
@@ -190,16 +204,13 @@ class EventDecoder:
         return owner
 
 
-def _records(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """(type, offset, size) of each perf record."""
-    at = 0
-    while at < len(data):
-        if at + _HEADER.size > len(data):
-            raise DecodeError(f"perf record at byte {at}: {len(data) - at} bytes left, its header needs {_HEADER.size}")
-        kind, _, size = _HEADER.unpack_from(data, at)
-        if size < _HEADER.size or at + size > len(data):
-            raise DecodeError(f"perf record at byte {at} says {size} bytes, {len(data) - at} are left")
-        if kind == _RECORD_SAMPLE and size < _HEADER.size + _RAW_SIZE.size:
-            raise DecodeError(f"perf sample at byte {at} of {size} bytes has no room for its own size")
-        yield kind, at, size
-        at += size
+def _record(data: bytes, at: int) -> tuple[int, int]:
+    """(type, size) of the perf record at an offset."""
+    if at + _HEADER.size > len(data):
+        raise DecodeError(f"perf record at byte {at}: {len(data) - at} bytes left, its header needs {_HEADER.size}")
+    kind, _, size = _HEADER.unpack_from(data, at)
+    if size < _HEADER.size or at + size > len(data):
+        raise DecodeError(f"perf record at byte {at} says {size} bytes, {len(data) - at} are left")
+    if kind == _RECORD_SAMPLE and size < _HEADER.size + _RAW_SIZE.size:
+        raise DecodeError(f"perf sample at byte {at} of {size} bytes has no room for its own size")
+    return kind, size
