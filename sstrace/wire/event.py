@@ -66,8 +66,13 @@ _RECORD_SAMPLE = 9
 _STRIDE = (_HEADER.size + _RAW_SIZE.size + SIZE + 7) // 8 * 8
 _SAMPLE = struct.Struct(f"={_HEADER.size + _RAW_SIZE.size}x{_CODES}{_STRIDE - _HEADER.size - _RAW_SIZE.size - SIZE}x")
 _STRIDE_LOW = _STRIDE & 0xFF
-_GOOD_BYTES = ((0, bytes((_RECORD_SAMPLE,))), (6, bytes((_STRIDE_LOW,))), (8, bytes(range(SIZE, SIZE + 8))), (9, b"\0"))
-"""Offset in a record of ours, and what the byte there may be: the low bytes of type, size, and the sample's own size."""
+_GOOD_BYTES = (
+    (0, bytes((_RECORD_SAMPLE,))),
+    (6, bytes((_STRIDE_LOW,))),
+    (8, bytes(range(SIZE, SIZE + 8))),
+    (9, b"\0"),
+)
+"""Offset in a record of ours, and what the byte there may be: the low bytes of type, size and the sample's size."""
 
 _LISTEN, _SYN_SENT, _SYN_RECV, _FIN_WAIT1 = State.LISTEN, State.SYN_SENT, State.SYN_RECV, State.FIN_WAIT1
 _LAST_ACK, _CLOSE = State.LAST_ACK, State.CLOSE
