@@ -16,8 +16,8 @@ __all__ = ["CAUSES", "FUNCTIONS", "CauseReader"]
 CAUSES: dict[str, str] = {
     "fin-by-us": "orderly close that this side began",
     "fin-by-peer": "orderly close that the peer began",
-    "closed": "close() of a socket that had no connection: a listener, or one that never connected",
-    "abandoned": "close() while the connection was still being opened",
+    "closed": "close() or shutdown() of a socket that had no connection: a listener, or one that never connected",
+    "abandoned": "close() or shutdown() while the connection was still being opened",
     "reset-received": "the peer sent RST",
     "reset-sent": "close() with unread data, or data came after close(): this side sent RST",
     "completed": "of a request socket alone: the handshake completed, its child has taken over",
@@ -91,6 +91,7 @@ FUNCTIONS = (
     "reqsk_timer_handler",
     "inet_listen",
     "inet_csk_listen_start",
+    "inet_shutdown",
     "tcp_ack",
     "tcp_check_oom",
     "tcp_fastopen_active_disable_ofo_check",
@@ -100,6 +101,7 @@ FUNCTIONS = (
     "mptcp_connect",
     "mptcp_listen",
     "mptcp_worker",
+    "mptcp_stream_accept",
     "mptcp_check_data_fin",
     "mptcp_subflow_reset",
     "__mptcp_error_report",
@@ -113,8 +115,11 @@ FUNCTIONS = (
 
 # Only a process that holds the socket gets here, or the last one that did.
 _CALLS = frozenset(
-    ("tcp_close", "__tcp_close", "tcp_v4_connect", "tcp_v6_connect", "inet_listen", "mptcp_close", "__mptcp_close")
-)
+    (
+        "tcp_close", "__tcp_close", "tcp_v4_connect", "tcp_v6_connect", "inet_listen", "inet_shutdown", "mptcp_close",
+        "__mptcp_close",
+    )
+)  # fmt: skip
 _CLOSED_BY_US = (State.FIN_WAIT1, State.FIN_WAIT2, State.CLOSING, State.TIME_WAIT)
 
 
@@ -242,6 +247,9 @@ def _judge_timer(within: set[str], old: int) -> str:
 def _judge_call(through: tuple[str, ...], within: set[str], old: int) -> str:
     """What is left: system calls, and segments that end an orderly close."""
     by_segment = within & {"tcp_rcv_state_process", "tcp_fin", "tcp_time_wait", "tcp_rcv_established", "tcp_data_queue"}
+    if "inet_shutdown" in within and not by_segment:
+        # Of what is open, shutdown(2) only takes a listener down, and a connect(2) that is under way.
+        return "closed" if old in (State.LISTEN, State.CLOSE) else "abandoned"
     if "tcp_disconnect" in within:
         if not within & {"__tcp_close", "tcp_close"}:
             return "disconnected"
@@ -282,6 +290,8 @@ def _judge_mptcp(within: set[str], old: int) -> str:
         return "reset-sent"
     if "__mptcp_error_report" in within:
         return "subflow"
+    if "mptcp_stream_accept" in within:
+        return "subflow"  # it had closed before anybody accepted the connection
     if within & {"mptcp_check_data_fin", "mptcp_worker"}:
         if old in _CLOSED_BY_US:
             return "fin-by-us"

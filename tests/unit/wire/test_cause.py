@@ -20,7 +20,7 @@ OTHERS = (
     "sock_diag_rcv", "__inet_stream_connect", "inet_stream_connect", "__sys_connect", "cleanup_net",
     "tcp_sk_exit_batch_other", "inet_unhash", "inet_sk_state_store", "mptcp_release_cb", "process_one_work",
     "worker_thread", "subflow_finish_connect", "tcp_finish_connect", "__sys_listen", "ip6_protocol_deliver_rcu",
-    "inet_csk_reqsk_queue_drop_and_put",
+    "inet_csk_reqsk_queue_drop_and_put", "__sys_shutdown", "do_accept",
 )  # fmt: skip
 """What stands in stacks between the functions that the rules know."""
 
@@ -40,6 +40,7 @@ def through(names: str) -> bytes:
 
 
 CLOSE = "__tcp_close tcp_close inet_release __sock_release sock_close __fput"
+SHUTDOWN = "inet_shutdown __sys_shutdown"
 SEGMENT = "tcp_v4_do_rcv tcp_v4_rcv ip_protocol_deliver_rcu"
 CONNECT = "__inet_stream_connect inet_stream_connect __sys_connect"
 RESEND = "tcp_retransmit_timer tcp_write_timer_handler tcp_write_timer"
@@ -63,6 +64,21 @@ SOCKETS = [
         True,
     ),
     (S.LISTEN, f"tcp_set_state {CLOSE}", "closed", True),
+    (
+        S.ESTABLISHED,
+        f"tcp_set_state tcp_disconnect inet_csk_listen_stop tcp_disconnect {SHUTDOWN}",
+        "listener-closed",
+        True,
+    ),
+    (S.LISTEN, f"tcp_set_state tcp_disconnect {SHUTDOWN}", "closed", True),
+    (S.SYN_SENT, f"tcp_set_state tcp_disconnect {SHUTDOWN}", "abandoned", True),
+    (
+        S.LAST_ACK,
+        f"tcp_set_state tcp_done tcp_rcv_state_process tcp_v4_do_rcv __release_sock release_sock {SHUTDOWN}",
+        "fin-by-peer",
+        True,
+    ),
+    (S.ESTABLISHED, "inet_sk_state_store mptcp_stream_accept do_accept", "subflow", False),
     (S.SYN_SENT, f"tcp_set_state tcp_disconnect {CLOSE}", "abandoned", True),
     (S.SYN_SENT, f"tcp_set_state {CLOSE}", "abandoned", True),
     (
