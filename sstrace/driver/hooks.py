@@ -8,12 +8,13 @@ sock:inet_sock_set_state alone.
 
 Without BPF there is no event source; ``--poll`` then lives on sweeps alone (driver.tracer).
 SSTRACE_WITHOUT names what to do without, for tests and for trying a rung: any of btf, kallsyms, timers, with commas.
+SSTRACE_PAGES is the size of each CPU's perf buffer in pages, a power of two; for tests of loss.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from sstrace.errors import FeatureError
+from sstrace.errors import FeatureError, UsageError
 from sstrace.sources import bpf
 from sstrace.sources.cache import cache_directory
 from sstrace.sources.perf import PerfBuffers
@@ -41,6 +42,8 @@ class Hooks:
         self.minisockets = True
         """Whether request and timewait sockets make events."""
         without = frozenset(env.get("SSTRACE_WITHOUT", "").split(","))
+        if pages is None and "SSTRACE_PAGES" in env:
+            pages = _pages(env["SSTRACE_PAGES"])
         symbols = _symbols(without)
         try:
             if "btf" in without:
@@ -101,6 +104,13 @@ class Hooks:
         """Detach; harmless when done twice."""
         self.perf.close()
         self._loaded.close()
+
+
+def _pages(text: str) -> int:
+    pages = int(text) if text.isascii() and text.isdigit() else 0
+    if pages == 0 or pages & (pages - 1):
+        raise UsageError(f"SSTRACE_PAGES={text} is not a number of pages: give a power of two")
+    return pages
 
 
 def _symbols(without: frozenset[str]) -> Symbols:
