@@ -19,6 +19,7 @@ socket that died since then stays dead, and whatever neither the sweep nor an ev
 complete end.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,6 +38,7 @@ _TIMEWAIT_MS = 60_000
 _MAPPED = bytes(10) + b"\xff\xff"
 _SOCKET = Kind.SOCKET
 _CLOSE, _LISTEN, _SYN_RECV = int(State.CLOSE), int(State.LISTEN), int(State.SYN_RECV)
+_ESTABLISHED = int(State.ESTABLISHED)
 _FIN_WAIT2, _TIME_WAIT, _SYN_SENT = int(State.FIN_WAIT2), int(State.TIME_WAIT), int(State.SYN_SENT)
 
 Tuple4 = tuple[int, int, int, int, int, bytes, bytes]
@@ -124,6 +126,8 @@ class SocketTable:
         self._by_ino: dict[int, Row] = {}
         """By ``_inode``: an MPTCP socket and its subflows have one inode."""
         self._by_tuple: dict[Tuple4, Row] = {}
+        self._by_state: defaultdict[int, dict[int, Row]] = defaultdict(dict)
+        """Rows by state and id, but for ESTABLISHED, which nearly all are."""
         self._vague: dict[int, Row] = {}
         self._shared: dict[bytes | int, bytes | int] = {}
         self._next_id = 1
@@ -150,9 +154,25 @@ class SocketTable:
     def __iter__(self) -> Iterator[Row]:
         return iter(self._rows.values())
 
-    def listeners(self) -> list[Row]:
-        """Rows in LISTEN, without a look at all the others."""
-        return [row for row in self._by_ino.values() if row.state == _LISTEN]
+    def in_states(self, states: int) -> list[Row] | None:
+        """The rows in these states (bit n for state n), found without a look at any other; None where ESTABLISHED is
+        among them, so that they are no fewer than most.
+        """
+        if states >> _ESTABLISHED & 1:
+            return None
+        return [row for state, rows in self._by_state.items() if states >> state & 1 for row in rows.values()]
+
+    def known(self, found: InetSocket) -> Row | None:
+        """The row of a socket that the kernel has just shown, by the same keys as a sweep's; None when it is news."""
+        row = self._by_cookie.get(found.cookie)
+        if row is not None:
+            return row
+        if found.state == _LISTEN:
+            return self._by_ino.get(_inode(found))
+        ends = found.sport, found.dport, _plain(found.src), _plain(found.dst)
+        row = self._by_tuple.get((self._netns, IPPROTO_TCP, found.ifindex, *ends))
+        # The cookie that the row has, if any, is not this one.
+        return row if row is not None and row.cookie is None else None
 
     def vague(self) -> list[Row]:
         """Rows of which events cannot tell all, so somebody has to look: FIN-WAIT-2 in a timewait socket, which may
@@ -206,7 +226,7 @@ class SocketTable:
             row.uid = fact.uid
             row.touched_ns = fact.at_ns
             if row.state != new:
-                row.state = new
+                self._restate(row, new)
                 row.since_ns = fact.at_ns
                 row.exact = True
             if fact.cookie is not None and row.cookie is None:
@@ -325,7 +345,7 @@ class SocketTable:
             self._vague.pop(row.id, None)
         if old == new:
             return None
-        row.state = new
+        self._restate(row, new)
         row.since_ns = fact.at_ns
         row.exact = True
         return self._transition(fact, row, old, new, held)
@@ -348,7 +368,8 @@ class SocketTable:
                     self._mourn(fact.cookie, fact)
                 return None
             else:
-                row.state, row.exact = _TIME_WAIT, False  # the handover from its full socket was lost
+                self._restate(row, _TIME_WAIT)  # the handover from its full socket was lost
+                row.exact = False
             # By its cookie, it is the same connection.
         if fact.kind is Kind.REQUEST and fact.cause == "completed":
             self._forget_keys(row)
@@ -417,7 +438,7 @@ class SocketTable:
             row.kind, row.sk = kind, None  # one object took over from another, unheard
         if row.state != found.state:
             self._changed.append((row, row.state))
-            row.state = found.state
+            self._restate(row, found.state)
             row.since_ns, row.exact = self._sweep_began, False
         row.cookie, row.ino, row.family = found.cookie, found.ino, found.family
         row.src, row.sport, row.dst, row.dport = found.src, found.sport, found.dst, found.dport
@@ -484,7 +505,8 @@ class SocketTable:
             # Its timer was set when the FIN came, and tells how long ago that was.
             at_ns = max((until_ns or at_ns) - (_TIMEWAIT_MS - found.expires_ms) * 1_000_000, row.since_ns)
         held = at_ns - row.since_ns if row.exact else None
-        row.state, row.since_ns, row.exact = _TIME_WAIT, at_ns, True
+        self._restate(row, _TIME_WAIT)
+        row.since_ns, row.exact = at_ns, True
         return Transition(at_ns, row, _FIN_WAIT2, _TIME_WAIT, held, None, None, 0, True, True)
 
     # Rows and their keys.
@@ -535,6 +557,8 @@ class SocketTable:
             if before is not None and before.kind is Kind.TIMEWAIT:
                 self._bury(before)
         self._rows[row.id] = row
+        if row.state != _ESTABLISHED:
+            self._by_state[row.state][row.id] = row
         self._index(row)
         if kind is Kind.TIMEWAIT and state == _FIN_WAIT2:
             self._vague[row.id] = row
@@ -563,6 +587,8 @@ class SocketTable:
             row.cgroup = found.extras.cgroup_id
         self._next_id += 1
         self._rows[row.id] = row
+        if row.state != _ESTABLISHED:
+            self._by_state[row.state][row.id] = row
         self._index(row)
         if kind is Kind.TIMEWAIT and found.state == _FIN_WAIT2:
             self._vague[row.id] = row
@@ -616,7 +642,16 @@ class SocketTable:
             self.journal[row.id] = row
         self._forget_keys(row)
         self._rows.pop(row.id, None)
+        self._by_state[row.state].pop(row.id, None)
         self._vague.pop(row.id, None)
+
+    def _restate(self, row: Row, new: int) -> None:
+        """Every change of a living row's state comes by here."""
+        if row.state != _ESTABLISHED:
+            self._by_state[row.state].pop(row.id, None)
+        row.state = new
+        if new != _ESTABLISHED:
+            self._by_state[new][row.id] = row
 
     def _die(self, row: Row, fact: Changed | Gone) -> None:
         """Its end was reported."""

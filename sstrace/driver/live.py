@@ -24,8 +24,6 @@ _EXACT_MOST = 256
 """One exact request costs 20 µs; a dump of a full hash table a millisecond and 3 µs a socket."""
 
 _LISTEN = int(State.LISTEN)
-_LISTENING = 1 << State.LISTEN | 1 << State.CLOSE
-"""ss's -l; no row of the table is in CLOSE."""
 
 Key = tuple[int, bytes, int, bytes, int]
 
@@ -77,7 +75,8 @@ class LiveRows:
     def _candidates(self, states: int) -> Iterable[Row]:
         # A child that looks at every row of a large table copies every page of it.
         rows = self._rows
-        return rows.listeners() if states & ~_LISTENING == 0 and isinstance(rows, SocketTable) else rows
+        found = rows.in_states(states) if isinstance(rows, SocketTable) else None
+        return found if found is not None else rows
 
     def held_ns(self, row: Socket) -> int | None:
         """How long the row has been in its state; for one that is older than the trace, for how long that is known."""

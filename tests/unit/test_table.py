@@ -61,6 +61,21 @@ def assert_empty(of: SocketTable) -> None:
     """Nothing is kept of what has died."""
     for name in ("_rows", "_by_sk", "_by_cookie", "_by_ino", "_by_tuple", "_vague", "_dead", "_dead_listeners"):
         assert not getattr(of, name), name
+    assert of.in_states(_NOT_ESTABLISHED) == []
+
+
+_NOT_ESTABLISHED = -1 & ~(1 << S.ESTABLISHED)
+
+
+def assert_indexed(of: SocketTable) -> None:
+    """The index by state holds what the rows say."""
+    rare = [row for row in of if row.state != S.ESTABLISHED]
+    found = of.in_states(_NOT_ESTABLISHED)
+    assert found is not None
+    assert sorted(row.id for row in found) == sorted(row.id for row in rare)
+    for state in {row.state for row in rare}:
+        assert {row.id for row in of.in_states(1 << state) or ()} == {row.id for row in rare if row.state == state}
+    assert of.in_states(-1) is None
 
 
 CONNECT = (
@@ -889,6 +904,7 @@ class Follower:
     def check(self) -> None:
         """Whether the table is true. To whoever missed its birth, a full socket in SYN-RECV looks like a request."""
         self.look()
+        assert_indexed(self.table)
         assert blurred(lives(self.table)) == blurred(self.kernel.alive())
 
 
@@ -1020,6 +1036,7 @@ def test_no_history_with_losses_makes_it_stumble_or_grow(seed: int, loss: float)
     for _ in range(300):
         kernel.step()
     follower.fold()
+    assert_indexed(follower.table)
     # Every row that is not alive costs memory until the next sweep: no more than what was lost.
     assert len(follower.table) <= len(kernel.things) + kernel.lost
     begin(follower.table, kernel.now + 1)
