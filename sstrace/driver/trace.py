@@ -66,9 +66,9 @@ def run(command: Command, env: Mapping[str, str]) -> int:
                 keep=command.own.keep,
             )
             recorder.begin(meta, offset)
+        trace.begin(meta, tracer.rows(), now)
         if command.own.ready_file is not None:
             touch(command.own.ready_file)
-        trace.begin(meta, tracer.table, now)
         notify = Notify(env)
         notify.ready(f"tracing {len(tracer.table)} sockets")
         tell = _telling(trace, tracer, recorder, metrics, now)

@@ -12,7 +12,7 @@ import gc
 import select
 import time
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 
@@ -118,6 +118,18 @@ class Tracer:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLD)
+
+    def rows(self) -> Iterator[Row]:
+        """Every row of the table, for one who tells of them all; the rings are emptied meanwhile, and nothing is folded
+        in.
+        """
+        drained = time.monotonic_ns()
+        for row in self.table:
+            yield row
+            now = time.monotonic_ns()
+            if now - drained > _DRAIN_NS:
+                self._drain()
+                drained = now
 
     @property
     def doubtful(self) -> bool:
@@ -235,11 +247,11 @@ class Tracer:
         began = time.monotonic_ns()
         self.table.begin(SweepBegin(Table.TCP, 0, began))
         with Diag() as diag:
-            answer = self._answer(diag, TABLE_STATES)
+            answer = list(self._answer(diag, TABLE_STATES))
             yield from self._fold_until_now()
             complete = self._see(answer)
             if complete and self.table.unseen():
-                answer = self._answer(diag, TABLE_STATES)
+                answer = list(self._answer(diag, TABLE_STATES))
                 yield from self._fold_until_now()
                 complete = self._see(answer)
         self.sweeps += 1
@@ -267,31 +279,33 @@ class Tracer:
             time.sleep(_SLACK_NS / 1e9)
         yield from self._fold(now)
 
-    def dump(self, diag: Diag, states: int) -> tuple[list[InetSocket], bool]:
-        """Every TCP socket of these states that the kernel shows, and whether it showed all without interruption."""
+    def dump(
+        self, diag: Diag, states: int, wanted: Callable[[InetSocket], bool] | None = None
+    ) -> tuple[list[InetSocket], bool]:
+        """Every (``wanted``) TCP socket of these states that the kernel shows, and whether it showed all without
+        interruption.
+        """
         found: list[InetSocket] = []
         complete = True
         for datagram in self._answer(diag, states):
             batch = inet_diag.decode(datagram, Table.TCP)
-            found += batch.rows
+            found += batch.rows if wanted is None else filter(wanted, batch.rows)
             complete = complete and not batch.interrupted and batch.error == 0
         return found, complete
 
-    def _answer(self, diag: Diag, states: int) -> list[bytes]:
-        """The datagrams of a dump as they come: a third of the memory that its rows would take."""
-        datagrams: list[bytes] = []
+    def _answer(self, diag: Diag, states: int) -> Iterator[bytes]:
+        """The datagrams of a dump as they come; a third of the memory that its rows would take."""
         drained = time.monotonic_ns()
         for family in (AF_INET, AF_INET6):
             diag.send(inet_diag.dump_request(Table.TCP, family, states))
             for datagram in diag:
-                datagrams.append(bytes(datagram))
+                yield bytes(datagram)
                 if netlink.ends(datagram):
                     break
                 now = time.monotonic_ns()
                 if now - drained > _DRAIN_NS:
                     self._drain()
                     drained = now
-        return datagrams
 
     def _see(self, datagrams: list[bytes]) -> bool:
         """Hand what a dump found to the table; whether the dump was complete."""
@@ -335,32 +349,44 @@ class Tracer:
             self._next_look_ns = now + _LOOK_DUTY * (time.monotonic_ns() - now)
 
     def _look_at(self, rows: list[Row]) -> Iterator[Transition]:
-        states = 1 << State.LISTEN if any(row.state == State.LISTEN for row in rows) else 0
-        if any(row.state == State.SYN_SENT for row in rows):
-            states |= 1 << State.SYN_SENT
-        timewaits = [row for row in rows if row.kind is Kind.TIMEWAIT]
-        if len(timewaits) > _EXACT_MOST:
-            states |= 1 << State.TIME_WAIT | 1 << State.FIN_WAIT2
+        half_closed = {_ends(row): row for row in rows if row.kind is Kind.TIMEWAIT}
+        others = [row for row in rows if row.kind is not Kind.TIMEWAIT]
         with Diag() as diag:
             asked = time.monotonic_ns()
+            states = 0
+            for row in others:
+                states |= 1 << row.state
             found = self.dump(diag, states)[0] if states else []
-            if len(timewaits) <= _EXACT_MOST:
-                for row in timewaits:
+            turned: list[InetSocket] = []
+            if len(half_closed) > _EXACT_MOST:
+                # Most are FIN-WAIT-2 still; TIME-WAITs may be a hundred times as many.
+                for socket in self.dump(diag, 1 << State.FIN_WAIT2)[0]:
+                    half_closed.pop(_ends(socket), None)
+            if len(half_closed) > _EXACT_MOST:
+                turned = self.dump(diag, 1 << State.TIME_WAIT, lambda socket: _ends(socket) in half_closed)[0]
+            else:
+                for row in half_closed.values():
                     diag.send(inet_diag.exact_request(socket_of(row)))
-                    found += inet_diag.decode(diag.receive(), Table.TCP).rows
+                    turned += inet_diag.decode(diag.receive(), Table.TCP).rows
             answered = time.monotonic_ns()
         listeners = {socket.ino: socket for socket in found if socket.state == State.LISTEN}
         connecting = {(socket.ino, socket.dport): socket for socket in found if socket.state == State.SYN_SENT}
-        others = {(socket.sport, socket.dport, socket.src, socket.dst): socket for socket in found}
-        for row in rows:
+        for row in others:
             if row.state == State.LISTEN:
                 change = self.table.look(row, listeners.get(row.ino), asked)
-            elif row.state == State.SYN_SENT:
-                change = self.table.look(row, connecting.get((row.ino, row.dport)), asked)
             else:
-                change = self.table.look(row, others.get((row.sport, row.dport, row.src, row.dst)), asked, answered)
+                change = self.table.look(row, connecting.get((row.ino, row.dport)), asked)
             if change is not None:
                 yield change
+        for socket in turned:
+            timewait = half_closed.get(_ends(socket))
+            change = self.table.look(timewait, socket, asked, answered) if timewait is not None else None
+            if change is not None:
+                yield change
+
+
+def _ends(of: Row | InetSocket) -> tuple[int, int, bytes, bytes]:
+    return of.sport, of.dport, of.src, of.dst
 
 
 def _polled(at_ns: int, row: Row, old: int, new: int) -> Transition:
