@@ -17,8 +17,10 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         _redirect(command.own.output)
     if command.own.sink and (command.mode is not Mode.TRACE or command.own.stats):
         raise UsageError("sstrace: --sink takes the events of a trace; tables go to standard output, or --output FILE")
-    if command.own.record is not None and command.mode is not Mode.TRACE:
-        raise UsageError(f"--record goes with a trace, not with --{command.mode.value}: record beside it")
+    if command.own.record is not None and command.mode in (Mode.SNAPSHOT, Mode.DOCTOR):
+        raise UsageError(f"sstrace: --record writes what happens, and --{command.mode.value} does not wait for it")
+    if command.own.stats and command.mode not in (Mode.TRACE, Mode.SERVE):
+        raise UsageError(f"sstrace: --stats and --{command.mode.value} are two things: choose one")
     if command.mode is Mode.SNAPSHOT:
         source = command.own.source
         counts_alone = command.selection.summary and not command.selection.listing

@@ -12,7 +12,7 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,13 +22,14 @@ from sstrace import __version__
 from sstrace.driver.output import cgroup_text
 from sstrace.driver.telling import Telling, Told
 from sstrace.driver.tracer import Change, Tracer
-from sstrace.errors import SstraceError
+from sstrace.errors import PrivilegeError, SstraceError
 from sstrace.model import Lost, Names
+from sstrace.query.command import Command
 from sstrace.render.events import SCHEMA, EventWriter, MetaLine, timestamp
 from sstrace.sources.record import RecordFile, numbered, older_parts
 from sstrace.table import Resync, Transition
 
-__all__ = ["Recorder", "clock_offset", "describe"]
+__all__ = ["Recorder", "clock_offset", "describe", "recording_of"]
 
 _FLUSH_NS = 500_000_000
 _FLUSH_BYTES = 1 << 18
@@ -90,10 +91,13 @@ class Recorder:
         rotate: int | None = None,
         rotate_ns: int | None = None,
         keep: int | None = None,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         """Make the file. ``rotate``, ``rotate_ns``: bytes, and time, after which the next file begins; ``keep``: how
-        many files there may be. Raises SstraceError.
+        many files there may be; ``say`` takes sentences about trouble, standard error unless given. Raises
+        SstraceError.
         """
+        self._say = say or _say
         self._path = path
         self._tracer = tracer
         self._table = tracer.table
@@ -101,8 +105,8 @@ class Recorder:
         self._rotate_ns = rotate_ns
         self._began_ns = time.monotonic_ns()
         self._keep = keep
-        if rotate is not None or rotate_ns is not None:
-            self._shift()
+        if (rotate is not None or rotate_ns is not None) and (reason := self._shift()) is not None:
+            raise SstraceError(f"cannot rename {path}: {reason}: record to another file, or move this one away")
         self._file = RecordFile(path)
         self._writer = EventWriter(0, cgroup_text(names), names.ifname)
         self._meta: MetaLine | None = None
@@ -240,7 +244,8 @@ class Recorder:
             self.unwritten += lines
             self._hole += lines
             if self._broken is None:
-                _say(f"cannot write {self._path}: {error.strerror}: tracing goes on, the recording has a hole here")
+                sentence = f"cannot write {self._path}: {error.strerror}"
+                self._say(f"{sentence}: tracing goes on, the recording has a hole here")
             self._broken = error.strerror or "error"
             self._retry_ns = time.monotonic_ns() + _RETRY_NS
         else:
@@ -255,7 +260,7 @@ class Recorder:
         self._checkpoint()
         self._flush()
         if self._broken is None:
-            _say(f"{self._path} is written again: {hole} lines are missing")
+            self._say(f"{self._path} is written again: {hole} lines are missing")
             self._hole = 0
             self._flushed_ns = now_ns
         else:
@@ -271,11 +276,14 @@ class Recorder:
     # Rotation.
 
     def _next_file(self) -> None:
-        self._shift()
+        if (reason := self._shift()) is not None:
+            self._say(f"cannot rename {self._path}: {reason}: the recording goes on in the same file")
+            self._rotate = self._rotate_ns = None
+            return
         try:
             following = RecordFile(self._path)
         except SstraceError as error:
-            _say(f"{error}: the recording goes on in the file that was renamed")
+            self._say(f"{error}: the recording goes on in the file that was renamed")
             self._rotate = self._rotate_ns = None
             return
         self._file.close()
@@ -287,8 +295,8 @@ class Recorder:
         self._checkpoint()
         self._flush()
 
-    def _shift(self) -> None:
-        """Give the file that bears the name a number, and drop what is too old."""
+    def _shift(self) -> str | None:
+        """Give the file that bears the name a number, and drop what is too old; why that cannot be, or None."""
         parts = older_parts(self._path)
         number = parts[-1][0] + 1 if parts else 1
         path = Path(self._path)
@@ -297,11 +305,47 @@ class Recorder:
                 path.rename(numbered(self._path, number))
                 parts.append((number, numbered(self._path, number)))
         except OSError as error:
-            _say(f"cannot rename {self._path}: {error.strerror}: it is written anew")
+            return error.strerror or "error"
         if self._keep is not None:
             for _, old in parts[: max(len(parts) + 1 - self._keep, 0)]:
                 with suppress(OSError):
                     Path(old).unlink()
+        return None
+
+    def give_away(self, uid: int, gid: int) -> None:
+        """Let another user, whom this process is about to become, write the file, and the next ones. Raises
+        PrivilegeError where that user could not make the next ones.
+        """
+        folder = Path(self._path).absolute().parent
+        with suppress(OSError):
+            os.chown(self._path, uid, gid)
+        if self._rotate is None and self._rotate_ns is None:
+            return
+        mode = folder.stat()
+        bits = mode.st_mode >> 6 if mode.st_uid == uid else mode.st_mode >> 3 if mode.st_gid == gid else mode.st_mode
+        if bits & 3 != 3:
+            raise PrivilegeError(
+                f"--rotate makes files in {folder}, which a server that gives up root cannot: record to a directory of "
+                "its user's (chown sstrace, or nobody where there is no such user), or add --keep-privileges"
+            )
+
+
+def recording_of(
+    command: Command, tracer: Tracer, names: Names, say: Callable[[str], None] | None = None
+) -> Recorder | None:
+    """What a command line wants recorded, with the table as it is now in it; None when it wants nothing. For modes that
+    need nothing of the recorder but that it is beside them: have it see every change (``through``), and close it.
+    Raises SstraceError.
+    """
+    own = command.own
+    if own.record is None:
+        return None
+    recorder = Recorder(
+        own.record, tracer, names, rotate=own.rotate_bytes, rotate_ns=own.rotate_ns, keep=own.keep, say=say
+    )
+    now, offset = time.monotonic_ns(), clock_offset()
+    recorder.begin(describe(tracer.netns, names, now, offset), offset)
+    return recorder
 
 
 def _say(sentence: str) -> None:

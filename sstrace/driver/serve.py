@@ -38,7 +38,7 @@ from sstrace.driver.ask import Answer, Request
 from sstrace.driver.live import LiveRows
 from sstrace.driver.stop import Stopped, touch_later
 from sstrace.driver.tracer import Change, Tracer
-from sstrace.errors import LookupFailed, SstraceError, UsageError
+from sstrace.errors import FeatureError, LookupFailed, SstraceError, UsageError
 from sstrace.model import Owner, Table
 from sstrace.query.command import Command, Early
 from sstrace.query.options import parse
@@ -46,8 +46,10 @@ from sstrace.query.usage import ss_usage
 from sstrace.sources import privilege, proc, service
 from sstrace.sources.notify import Notify
 
-if TYPE_CHECKING:  # only who asks for metrics pays for them
+if TYPE_CHECKING:  # only who asks for them pays for them
     from sstrace.driver.metrics import Metrics
+    from sstrace.driver.record import Recorder
+    from sstrace.driver.stats import Counting
 
 __all__ = ["run"]
 
@@ -55,6 +57,8 @@ _MOST_CLIENTS = 256
 _MOST_CHILDREN = 8
 _PATIENCE_S = 10
 _ANSWER_S = 120
+_MOST_KEYS = 20_000
+"""Peers, ports and owners that --stats keeps, each: 5 MB."""
 _TICK_S = 0.05
 
 
@@ -79,7 +83,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     gid = _group(command.own.group)
     stopped = Stopped()
     tracer = Tracer(env)
-    metrics: Metrics | None = None
+    beside: _Beside | None = None
     notify = Notify(env)
     try:
         listener = service.listen(path, gid)
@@ -91,38 +95,82 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             gc.freeze()
             ready = touch_later(command.own.ready_file) if command.own.ready_file is not None else None
             shed = not command.own.keep_privileges
+            user = privilege.service_user() if shed and os.geteuid() == 0 else None
+            beside = _Beside(command, tracer, env)
             if shed:
-                user = privilege.service_user() if os.geteuid() == 0 else None
                 if user is not None:
                     service.give_away(path, user[0])
+                    beside.give_away(*user)
                 privilege.shed(user)
             if command.own.metrics is not None:
                 # Only now: capabilities are a thread's own, and this starts one.
                 from sstrace.driver import metrics as measuring
 
-                metrics = measuring.Metrics(*command.own.metrics, tracer)
+                beside.metrics = measuring.Metrics(*command.own.metrics, tracer)
             if ready is not None:
                 ready()
             notify.ready(f"serving {len(tracer.table)} sockets at {path}")
             end = time.monotonic_ns() + command.own.duration_ns if command.own.duration_ns is not None else None
-            server = _Server(tracer, listener, gid, env, metrics, shed=shed)
+            server = _Server(tracer, listener, gid, env, beside, shed=shed)
             while not stopped.now and (end is None or time.monotonic_ns() < end):
                 server.turn()
                 notify.alive()
             notify.stopping()
             server.close()
+            server.settle()
         finally:
             listener.close()
             service.remove(path)
     finally:
         tracer.close()
-        if metrics is not None:
-            metrics.close()
-    print(
-        f"sstrace: {server.answered} queries, {tracer.events} events, {tracer.lost} lost, {tracer.late} late",
-        file=sys.stderr,
-    )
+        if beside is not None:
+            beside.close()
+    text = f"sstrace: {server.answered} queries, {tracer.events} events, {tracer.lost} lost, {tracer.late} late"
+    if beside.recorder is not None:
+        text += f"; {beside.recorder.summary()}"
+    print(text, file=sys.stderr)
     return 0
+
+
+class _Beside:
+    """What sees every change beside the live table: --record, --stats, --metrics."""
+
+    def __init__(self, command: Command, tracer: Tracer, env: Mapping[str, str]) -> None:
+        self.recorder: Recorder | None = None
+        self.counting: Counting | None = None
+        self.metrics: Metrics | None = None
+        if command.own.record is not None:
+            from sstrace.driver.record import recording_of
+            from sstrace.sources.names import SystemNames
+
+            self.recorder = recording_of(command, tracer, SystemNames(env))
+        if command.own.stats:
+            from sstrace.driver import stats
+
+            self.counting = stats.Counting(tracer, most_keys=_MOST_KEYS)
+
+    def give_away(self, uid: int, gid: int) -> None:
+        """Be prepared to become this user."""
+        if self.recorder is not None:
+            self.recorder.give_away(uid, gid)
+
+    def take(self, changes: Iterable[Change]) -> None:
+        """Have everything see these."""
+        through: Iterable[object] = changes if self.metrics is None else self.metrics.through(changes)
+        if self.recorder is not None:
+            through = self.recorder.through(through)  # type: ignore[arg-type]  # what metrics hands on is what it got
+        if self.counting is not None:
+            self.counting.take(through)
+        else:
+            for _ in through:
+                pass
+
+    def close(self) -> None:
+        """End what runs."""
+        if self.metrics is not None:
+            self.metrics.close()
+        if self.recorder is not None:
+            self.recorder.close()
 
 
 def _warm() -> None:
@@ -151,13 +199,13 @@ class _Server:
         listener: socket.socket,
         gid: int | None,
         env: Mapping[str, str],
-        metrics: "Metrics | None",
+        beside: _Beside,
         *,
         shed: bool,
     ) -> None:
         self._tracer = tracer
         self._shed = shed
-        self._metrics = metrics
+        self._beside = beside
         self._listener = listener
         self._gid = gid
         self._env = env
@@ -177,17 +225,17 @@ class _Server:
                 self._accept()
             elif fd in self._clients:
                 self._read(self._clients[fd])
-        self._take(self._tracer.poll(0))
-        if self._metrics is not None and self._metrics.wanted:
-            self._take(self._tracer.settle())
-            self._metrics.tick()
+        self._beside.take(self._tracer.poll(0))
+        metrics = self._beside.metrics
+        if metrics is not None and metrics.wanted:
+            self.settle()
+            metrics.tick()
         self._reap()
         self._answer()
 
-    def _take(self, changes: Iterable[Change]) -> None:
-        """Fold changes in."""
-        for _ in changes if self._metrics is None else self._metrics.through(changes):
-            pass
+    def settle(self) -> None:
+        """Fold in everything that has happened."""
+        self._beside.take(self._tracer.settle())
 
     def close(self) -> None:
         """Drop clients; children end by themselves."""
@@ -246,18 +294,26 @@ class _Server:
     def _answer(self) -> None:
         if not self._ready or len(self._children) >= _MOST_CHILDREN:
             return
-        self._take(self._tracer.settle())
+        self.settle()
         while self._ready and len(self._children) < _MOST_CHILDREN:
             client = self._ready.pop(0)
             child = os.fork()
             if child == 0:
-                _child(self._tracer, client, self._gid, self._env, shed=self._shed)
+                _child(self._tracer, client, self._gid, self._env, self._beside.counting, shed=self._shed)
             self._children.add(child)
             self.answered += 1
             client.close()
 
 
-def _child(tracer: Tracer, client: _Client, gid: int | None, env: Mapping[str, str], *, shed: bool) -> None:
+def _child(
+    tracer: Tracer,
+    client: _Client,
+    gid: int | None,
+    env: Mapping[str, str],
+    counting: "Counting | None",
+    *,
+    shed: bool,
+) -> None:
     """Answer one request and exit; never returns."""
     code = 1
     try:
@@ -271,7 +327,7 @@ def _child(tracer: Tracer, client: _Client, gid: int | None, env: Mapping[str, s
             if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
                 os._exit(1)
             os.dup2(fd, stream)
-        code = _respond(tracer, client, gid, env, shed=shed)
+        code = _respond(tracer, client, gid, env, counting, shed=shed)
         client.connection.setblocking(True)
         client.connection.sendall(msgspec.json.encode(Answer(code=code)) + b"\n")
     except BrokenPipeError:
@@ -282,7 +338,15 @@ def _child(tracer: Tracer, client: _Client, gid: int | None, env: Mapping[str, s
         os._exit(0)
 
 
-def _respond(tracer: Tracer, client: _Client, gid: int | None, env: Mapping[str, str], *, shed: bool) -> int:
+def _respond(
+    tracer: Tracer,
+    client: _Client,
+    gid: int | None,
+    env: Mapping[str, str],
+    counting: "Counting | None",
+    *,
+    shed: bool,
+) -> int:
     try:
         request = msgspec.json.decode(client.data, type=Request)
     except msgspec.MsgspecError as error:
@@ -295,6 +359,10 @@ def _respond(tracer: Tracer, client: _Client, gid: int | None, env: Mapping[str,
             os.write(1, command.stdout.encode("latin-1"))
             os.write(2, command.stderr.encode("latin-1"))
             return command.code
+        if command.own.stats:
+            if counting is None:
+                raise FeatureError("sstrace: this server does not count: start it with sstrace --serve --stats")
+            return counting.tell(command, owners=_sees_all(client.peer, gid))
         if command.selection.events or command.selection.diag_file is not None:
             raise UsageError("sstrace: -E and -D ask the kernel, not a live table: leave --from live away")
         live = LiveRows(tracer.table)

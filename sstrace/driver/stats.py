@@ -1,26 +1,32 @@
-"""``--stats``: a digest of a recording, or of what happens from now to Ctrl-C."""
+"""``--stats``: a digest of a recording, of what happens from now to Ctrl-C, or of what a serving sstrace has seen."""
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
 
 from sstrace.driver.recorded import Clock, Reader, RecordedNames, complain, row_of, span, target
 from sstrace.driver.replay import files, learn_names
 from sstrace.driver.rows import socket_of
 from sstrace.driver.stop import Stopped, touch
 from sstrace.errors import DecodeError, SstraceError, UsageError
-from sstrace.model import AF_INET, STATE_TEXT, Lost, Socket
+from sstrace.model import AF_INET, AF_INET6, ALL_STATES, Lost, Socket
 from sstrace.query import options
 from sstrace.query.command import Command
 from sstrace.query.match import predicate
-from sstrace.render.events import address, timestamp
-from sstrace.render.stats import Digest, ndjson, text
+from sstrace.render.events import timestamp
+from sstrace.render.stats import STEP_OF, STEPS, Digest, ndjson, text
 from sstrace.sources.names import SystemNames
 from sstrace.sources.replay import Recording
-from sstrace.table import Transition
+from sstrace.table import IPPROTO_TCP, Resync, Transition
 from sstrace.wire.recording import Gap, Meta, Run, State
 
-__all__ = ["run"]
+if TYPE_CHECKING:  # a recording needs no BPF
+    from sstrace.driver.record import Recorder
+    from sstrace.driver.tracer import Tracer
+
+__all__ = ["Counting", "run"]
 
 _MOST = 10
 _TICK_S = 0.05
@@ -28,13 +34,35 @@ _TICK_S = 0.05
 
 def run(command: Command, env: Mapping[str, str]) -> int:
     """Digest; the exit code. --count says how many lines a grouping may have."""
-    source = command.own.source
-    if command.own.replay or (source is not None and source.kind == "file"):
+    own, selection = command.own, command.selection
+    source = own.source
+    masks = selection.touch, ALL_STATES & ~selection.avoid, selection.from_states, selection.to_states
+    if any(mask != ALL_STATES for mask in masks):
+        raise UsageError("sstrace: --stats counts whole connections: leave states away, an expression selects")
+    recorded = bool(own.replay) or (source is not None and source.kind == "file")
+    live = source is not None and source.kind == "live"
+    if own.record is not None and (recorded or live):
+        raise UsageError("sstrace: --record writes what happens now: use it with --stats without --from")
+    if live:
+        if command.operands or command.filter_file is not None:
+            raise UsageError(
+                "sstrace: a serving sstrace has counted already, and a filter comes too late: --stats FILTER counts "
+                "from now on, --stats --from FILE FILTER counts what was recorded"
+            )
+        from sstrace.driver import ask
+
+        return ask.snapshot(command, None)
+    if recorded:
         digest, offset = _of_files(command, env)
     else:
         digest, offset = _of_now(command, env)
     began = timestamp((digest.first_ns or 0) + offset) if digest.transitions else "-"
     ended = timestamp(digest.last_ns + offset) if digest.transitions else "-"
+    _print(command, digest, began, ended)
+    return 0
+
+
+def _print(command: Command, digest: Digest, began: str, ended: str) -> None:
     most = command.own.count or _MOST
     if command.own.json:
         data = ndjson(digest, began, ended, most)
@@ -43,59 +71,108 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     view = memoryview(data)
     while view:
         view = view[os.write(1, view) :]
-    return 0
+
+
+class Counting:
+    """Digests what a tracer folds in, a family for itself. ``matches``: connections that are not let pass are left
+    out. ``most_keys``: see ``Digest``.
+    """
+
+    def __init__(
+        self, tracer: "Tracer", matches: Callable[[Socket], bool] | None = None, most_keys: int | None = None
+    ) -> None:
+        self._table = tracer.table
+        self._matches = matches
+        make = partial(Digest, most_keys) if most_keys is not None else Digest
+        self._digests = {AF_INET: make(), AF_INET6: make()}
+        self._lost = 0
+        self._began_ns = time.monotonic_ns()
+
+    def take(self, changes: Iterable[object]) -> None:
+        """Count changes."""
+        digests, matches = self._digests, self._matches
+        for change in changes:
+            if type(change) is Transition:
+                row, retransmits = change.row, change.retransmits
+                digest = digests.get(row.family)
+                if digest is None or row.protocol != IPPROTO_TCP or (matches and not matches(socket_of(row))):
+                    continue
+                step = STEPS[change.old << 4 | change.new]
+                if not step and not retransmits:  # half of all
+                    digest.pass_over(change.at_ns)
+                    continue
+                owners = row.owners
+                digest.add(
+                    change.at_ns,
+                    row.id,
+                    step,
+                    held_ns=change.held_ns,
+                    peer=row.dst,
+                    ports=(row.sport, row.dport),
+                    owner=owners[0].comm if owners else b"",
+                    cause=change.cause,
+                    retransmits=retransmits,
+                )
+            elif type(change) is Lost:
+                self._lost += change.count
+            elif type(change) is Resync:
+                alive = self._table.__contains__
+                for digest in digests.values():
+                    digest.keep(alive)
+
+    def digest(self, families: int) -> Digest:
+        """All of these families (bit n for family n) so far."""
+        found = Digest()
+        for family, digest in self._digests.items():
+            if families >> family & 1:
+                found.merge(digest)
+        found.lost = self._lost
+        return found
+
+    def tell(self, command: Command, *, owners: bool) -> int:
+        """Answer ``--stats --from live``: print what was counted since the beginning, whose sockets they were only to
+        those who may know; the exit code.
+        """
+        offset = time.time_ns() - time.monotonic_ns()
+        now = timestamp(time.time_ns())
+        digest = self.digest(command.selection.families)
+        if not owners:
+            digest.groups["owner"].clear()
+        _print(command, digest, timestamp(self._began_ns + offset), now)
+        return 0
 
 
 def _of_now(command: Command, env: Mapping[str, str]) -> tuple[Digest, int]:
+    from sstrace.driver.record import recording_of
     from sstrace.driver.tracer import Tracer
 
-    if command.own.source is not None and command.own.source.path is not None:
-        raise UsageError("sstrace: a serving sstrace keeps no history: --stats without --from counts from now on")
     stopped = Stopped()
     names = SystemNames(env)
     command = options.resolve(command, names)
     selection = command.selection
     matches = predicate(selection.filter, names) if selection.filter is not None else None
-    digest = Digest()
     offset = time.time_ns() - time.monotonic_ns()
     tracer = Tracer(env, poll_ns=command.own.poll_ns)
+    recorder: Recorder | None = None
     try:
         for limit in tracer.limits:
             complain(limit)
         tracer.start()
+        recorder = recording_of(command, tracer, names)
+        counting = Counting(tracer, matches)
+        through = recorder.through if recorder is not None else iter
         if command.own.ready_file is not None:
             touch(command.own.ready_file)
         end = time.monotonic_ns() + command.own.duration_ns if command.own.duration_ns is not None else None
         while not stopped.now and (end is None or time.monotonic_ns() < end):
-            for change in tracer.poll(_TICK_S):
-                _live(digest, change, selection.families, matches)
-        for change in tracer.settle():
-            _live(digest, change, selection.families, matches)
+            counting.take(through(tracer.poll(_TICK_S)))
+        counting.take(through(tracer.settle()))
     finally:
         tracer.close()
-    return digest, offset
-
-
-def _live(digest: Digest, change: object, families: int, matches: Callable[[Socket], bool] | None) -> None:
-    if type(change) is Lost:
-        digest.lost += change.count
-    if type(change) is not Transition:
-        return
-    row = change.row
-    if row.protocol != 6 or not families >> row.family & 1 or (matches is not None and not matches(socket_of(row))):
-        return
-    digest.add(
-        change.at_ns,
-        row.id,
-        old=STATE_TEXT[change.old],
-        new=STATE_TEXT[change.new],
-        held_ns=change.held_ns,
-        peer=address(row.family, row.dst),
-        ports=(row.sport, row.dport),
-        owner=row.owners[0].comm.decode(errors="replace") if row.owners else "",
-        cause=change.cause,
-        retransmits=change.retransmits,
-    )
+        if recorder is not None:
+            recorder.close()
+            complain(recorder.summary())
+    return counting.digest(selection.families), offset
 
 
 def _of_files(command: Command, env: Mapping[str, str]) -> tuple[Digest, int]:
@@ -187,12 +264,15 @@ def _digest(
                         continue
                 except OSError:
                     continue
+            step = STEP_OF[line.old, line.state]
+            if not step and not line.retransmits:
+                digest.pass_over(line.mono_ns)
+                continue
             held = line.held_us
             digest.add(
                 line.mono_ns,
                 base + line.id,
-                old=line.old,
-                new=line.state,
+                step,
                 held_ns=round(held * 1000) if held is not None else None,
                 peer=line.dst,
                 ports=(line.sport, line.dport),

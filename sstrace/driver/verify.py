@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sstrace.driver.stop import Stopped, touch
-from sstrace.driver.tracer import TABLE_STATES, Tracer
+from sstrace.driver.tracer import TABLE_STATES, Change, Tracer
 from sstrace.errors import DriftError
 from sstrace.model import AF_INET, STATE_TEXT, InetSocket, Owner, State, Table
 from sstrace.query import options
@@ -29,8 +29,9 @@ from sstrace.sources.diag import Diag
 from sstrace.sources.names import SystemNames
 from sstrace.table import Resync, Row
 
-if TYPE_CHECKING:  # only who asks for metrics pays for them
+if TYPE_CHECKING:  # only who asks for them pays for them
     from sstrace.driver.metrics import Metrics
+    from sstrace.driver.record import Recorder
 
 __all__ = ["DriftLine", "run"]
 
@@ -74,6 +75,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     tracer = Tracer(env, poll_ns=command.own.poll_ns)
     totals = _Totals()
     metrics: Metrics | None = None
+    recorder: Recorder | None = None
     try:
         if command.own.metrics is not None:
             from sstrace.driver import metrics as measuring
@@ -81,20 +83,22 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             metrics = measuring.Metrics(*command.own.metrics, tracer)
             metrics.drift = lambda: totals.kinds
         tracer.start()
+        if command.own.record is not None:
+            from sstrace.driver.record import recording_of
+
+            recorder = recording_of(command, tracer, names)
         if command.own.ready_file is not None:
             touch(command.own.ready_file)
-        check = _Check(command, names, tracer, totals)
+        check = _Check(command, names, tracer, totals, recorder)
         now = time.monotonic_ns()
         end = now + command.own.duration_ns if command.own.duration_ns is not None else None
         interval = command.own.interval_ns or _INTERVAL_NS
         due = now + interval
         while not stopped.now and (end is None or time.monotonic_ns() < end):
             changes = tracer.poll(0.05)
-            for change in changes if metrics is None else metrics.through(changes):
-                check.note(change)
+            check.take(changes if metrics is None else metrics.through(changes))
             if metrics is not None and metrics.wanted:
-                for change in metrics.through(tracer.settle()):
-                    check.note(change)
+                check.take(metrics.through(tracer.settle()))
                 metrics.tick()
             if time.monotonic_ns() >= due:
                 check.compare()
@@ -104,11 +108,15 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         tracer.close()
         if metrics is not None:
             metrics.close()
+        if recorder is not None:
+            recorder.close()
     found = ", ".join(f"{totals.kinds[kind]} {kind}" for kind in ("missed", "ghost", "wrong"))
     report = (
         f"{totals.checks} comparisons of {totals.rows} rows in all: {found}; "
         f"{tracer.events} events, {tracer.lost} lost, {tracer.late} late, {totals.resynced} rows repaired after losses"
     )
+    if recorder is not None:
+        report += f"; {recorder.summary()}"
     if totals.kinds.total():
         raise DriftError(report)
     print(f"sstrace: {report}", file=sys.stderr)
@@ -116,8 +124,16 @@ def run(command: Command, env: Mapping[str, str]) -> int:
 
 
 class _Check:
-    def __init__(self, command: Command, names: SystemNames, tracer: Tracer, totals: _Totals) -> None:
+    def __init__(
+        self,
+        command: Command,
+        names: SystemNames,
+        tracer: Tracer,
+        totals: _Totals,
+        recorder: "Recorder | None",
+    ) -> None:
         selection = command.selection
+        self._recorder = recorder
         self._tracer = tracer
         self._totals = totals
         self._json = command.own.json
@@ -128,10 +144,11 @@ class _Check:
         self._offset = time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         self._encoder = msgspec.json.Encoder()
 
-    def note(self, change: object) -> None:
-        """Repairs after a loss are not drift: they were announced."""
-        if type(change) is Resync:
-            self._totals.resynced += len(change.added) + len(change.removed) + len(change.changed)
+    def take(self, changes: Iterable[Change]) -> None:
+        """Fold changes in, and record them. Repairs after a loss are not drift: they were announced."""
+        for change in changes if self._recorder is None else self._recorder.through(changes):
+            if type(change) is Resync:
+                self._totals.resynced += len(change.added) + len(change.removed) + len(change.changed)
 
     def compare(self) -> None:
         """One comparison; a line for each disagreement."""
@@ -142,8 +159,7 @@ class _Check:
             before = self._kernel(found)
             owners_before = proc.owners() if self._owners else {}
             lost = tracer.lost
-            for change in tracer.settle():
-                self.note(change)
+            self.take(tracer.settle())
             table = self._table(tracer.table)
             holders = tracer.holders.look() if self._owners else {}
             found, complete_too = tracer.dump(diag, TABLE_STATES)

@@ -9,9 +9,11 @@ import gc
 import platform
 import select
 import shlex
+import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -32,6 +34,10 @@ from sstrace.render.inet import InetCells
 from sstrace.sources.names import SystemNames
 from sstrace.table import Resync, Row, Transition
 from sstrace.wire import inet_diag, tcp_info
+
+if TYPE_CHECKING:  # only who records pays for it
+    from sstrace.driver.record import Recorder
+    from sstrace.driver.telling import Told
 
 __all__ = ["run"]
 
@@ -67,6 +73,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     names = SystemNames(env)
     command = options.resolve(command, names)
     tracer = Tracer(env)
+    watch: _Watch | None = None
     try:
         tracer.start()
         watch = _Watch(command, env, names, tracer, terminal)
@@ -83,6 +90,9 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             terminal.close()
     finally:
         tracer.close()
+        if watch is not None and watch.recorder is not None:
+            watch.recorder.close()
+            print(f"sstrace: {watch.recorder.summary()}", file=sys.stderr)
     return 0
 
 
@@ -175,6 +185,18 @@ class _Watch:
         self._page = 1
         self._widths: render.Widths | None = None
         self._sample(time.monotonic_ns())
+        self.recorder: Recorder | None = None
+        """Of --record: it sees every change before the picture does."""
+        self._through: Callable[[Iterable[Change]], Iterable[Change | Told]] = iter
+        if command.own.record is not None:
+            from sstrace.driver.record import recording_of
+
+            self.recorder = recording_of(command, tracer, names, self._say)
+        if self.recorder is not None:
+            self._through = self.recorder.through
+
+    def _say(self, sentence: str) -> None:
+        self._message = sentence
 
     def _verdict(self, families: int, command: Command) -> Verdict:
         return Verdict(
@@ -205,7 +227,7 @@ class _Watch:
             wait = min(_TICK_S, max(0, due - now) / 1e9)
             ready = self._wait(poll, min(wait, _ESCAPE_S) if terminal.half else wait)
             terminal.flush()
-            for change in tracer.poll(0):
+            for change in self._through(tracer.poll(0)):
                 self._take(change)
             drawn = self._system()
             for key in terminal.keys(ready=ready):
@@ -250,7 +272,7 @@ class _Watch:
             return True
         return False
 
-    def _take(self, change: Change) -> None:
+    def _take(self, change: "Change | Told") -> None:
         if type(change) is Transition:
             row = change.row
             self._view.note(change)

@@ -4,18 +4,23 @@ Enters: transitions as plain values, one ``add`` each. Leaves: text lines, or on
 a connection that has ended, and durations go into buckets 2 % wide, so any number of transitions can be digested.
 """
 
+import enum
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 import msgspec
 
-__all__ = ["Digest", "GroupLine", "SpreadLine", "StatsLine", "ndjson", "text"]
+from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, State
+from sstrace.render.events import address
 
-_BUCKETS = 50
-"""A factor of e: each bucket is 2 % wider than the one below."""
+__all__ = ["STEPS", "STEP_OF", "Digest", "GroupLine", "SpreadLine", "StatsLine", "Step", "ndjson", "text"]
+
+_DIGITS = 6
+"""Durations are counted by their first so many binary digits: each bucket is 3 % wide, its middle right to 2 %."""
 _MOST_KEYS = 200_000
-"""Of a grouping: against a scan over all addresses, keys met once are dropped when there are more."""
+"""Of a grouping."""
 _BAR = 30
 
 _FULL, _PARTS = "█", " ▏▎▍▌▋▊▉"
@@ -25,18 +30,32 @@ class Spread:
     """Durations: how many, least and greatest, and percentiles right to 2 %."""
 
     def __init__(self) -> None:
-        self._buckets: Counter[int] = Counter()
+        self._buckets: dict[int, int] = {}
         self.count = 0
         self.least = 0
         self.greatest = 0
 
     def add(self, ns: int) -> None:
         """One duration."""
-        self._buckets[round(math.log(ns) * _BUCKETS) if ns > 0 else -1] += 1
+        shift = ns.bit_length() - _DIGITS
+        bucket = (shift << _DIGITS) + (ns >> shift) if shift > 0 else ns
+        buckets = self._buckets
+        buckets[bucket] = buckets.get(bucket, 0) + 1
         if not self.count or ns < self.least:
             self.least = ns
-        self.greatest = max(self.greatest, ns)
+        if ns > self.greatest:  # noqa: PLR1730 - half of max()'s price
+            self.greatest = ns
         self.count += 1
+
+    def merge(self, other: "Spread") -> None:
+        """Count all of another's, too."""
+        if not other.count:
+            return
+        for bucket, count in other._buckets.items():
+            self._buckets[bucket] = self._buckets.get(bucket, 0) + count
+        self.least = min(self.least, other.least) if self.count else other.least
+        self.greatest = max(self.greatest, other.greatest)
+        self.count += other.count
 
     def percentile(self, share: float) -> int:
         """Duration, ns, that this share of all does not exceed; 0 when there are none."""
@@ -44,12 +63,13 @@ class Spread:
         for bucket in sorted(self._buckets):
             due -= self._buckets[bucket]
             if due <= 0:
-                ns = round(math.exp(bucket / _BUCKETS)) if bucket >= 0 else 0
-                return min(max(ns, self.least), self.greatest)
+                shift, digits = divmod(bucket, 1 << _DIGITS)
+                middle = (digits << shift) + (1 << shift >> 1)
+                return min(max(middle, self.least), self.greatest)
         return 0
 
 
-class Tally(msgspec.Struct):
+class Tally(msgspec.Struct, gc=False):
     """Of one peer, port or owner."""
 
     opened: int = 0
@@ -63,20 +83,65 @@ class Tally(msgspec.Struct):
         return self.opened + self.failed
 
 
-_SYN_SENT, _SYN_RECV, _ESTAB, _CLOSE, _LISTEN, _TIME_WAIT = (
-    "SYN-SENT",
-    "SYN-RECV",
-    "ESTAB",
-    "UNCONN",
-    "LISTEN",
-    "TIME-WAIT",
-)
+class Step(enum.IntEnum):
+    """What a transition means for a connection."""
+
+    NOTHING = 0
+    CALLED = 1
+    """It begins here: the SYN goes out."""
+    OPENED_OUT = 2
+    OPENED = 3
+    """Established, by a peer's call unless this end was seen to call."""
+    FAILED_OUT = 4
+    FAILED_IN = 5
+    CLOSED = 6
+    FINISHED = 7
+    """It ends in TIME-WAIT; what comes behind that is nothing."""
+
+
+def _step(old: int, new: int) -> Step:
+    if State.LISTEN in (old, new) or old == new:
+        return Step.NOTHING
+    if new == State.SYN_SENT:
+        return Step.CALLED
+    if new == State.ESTABLISHED:
+        return Step.OPENED_OUT if old == State.SYN_SENT else Step.OPENED
+    if new == State.CLOSE and old in (State.SYN_SENT, State.SYN_RECV):
+        return Step.FAILED_OUT if old == State.SYN_SENT else Step.FAILED_IN
+    if new == State.TIME_WAIT:
+        return Step.FINISHED
+    return Step.CLOSED if new == State.CLOSE and old != State.TIME_WAIT else Step.NOTHING
+
+
+STEPS: Final = bytes(_step(pair >> 4, pair & 15) for pair in range(256))
+"""``Step`` by old state * 16 + new state, the kernel's numbers."""
+STEP_OF: Final = {
+    (old, new): STEPS[STATE_TEXT.index(old) << 4 | STATE_TEXT.index(new)] for old in STATE_TEXT for new in STATE_TEXT
+}
+"""``Step`` by ss's words."""
+
+_CALLED, _OPENED_OUT, _OPENED, _FAILED_OUT, _FAILED_IN, _CLOSED, _FINISHED = map(int, list(Step)[1:])
+
+
+class _Open(msgspec.Struct, gc=False):
+    """A connection that is there."""
+
+    at_ns: int | None
+    """When it was established."""
+    way: str
+    """out, in."""
+    owned: bool = False
+    """Whether its owner's tally has counted it."""
 
 
 class Digest:
-    """Counts. States are in ss's words."""
+    """Counts. Memory is bounded by the connections that are there, and ``most_keys`` of each grouping: when there are
+    more, against a scan over all addresses, the lighter half is dropped.
 
-    def __init__(self) -> None:
+    Peers may be text or raw addresses, owners text or bytes, each alike in one digest.
+    """
+
+    def __init__(self, most_keys: int = _MOST_KEYS) -> None:
         self.transitions = 0
         self.lost = 0
         self.opened = {"out": 0, "in": 0}
@@ -85,86 +150,159 @@ class Digest:
         self.retransmits = 0
         self.handshake = {"out": Spread(), "in": Spread()}
         self.lifetime = Spread()
-        self.groups: dict[str, dict[str, Tally]] = {"peer": {}, "port": {}, "owner": {}}
+        self.groups: dict[str, dict[Key, Tally]] = {"peer": {}, "port": {}, "owner": {}}
+        self.dropped: set[str] = set()
+        """Groupings that keys were dropped of."""
         self.causes: Counter[str] = Counter()
         self.first_ns: int | None = None
         self.last_ns = 0
-        self._opened: dict[int, tuple[int | None, str]] = {}
+        self._most_keys = most_keys
+        self._there: dict[int, _Open] = {}
+
+    def pass_over(self, at_ns: int) -> None:
+        """A transition that means nothing (``STEPS``), without retransmits: it is counted."""
+        self.transitions += 1
+        if self.first_ns is None or at_ns < self.first_ns:
+            self.first_ns = at_ns
+        if at_ns > self.last_ns:  # noqa: PLR1730 - half of max()'s price
+            self.last_ns = at_ns
 
     def add(
         self,
         at_ns: int,
         connection: int,
+        step: int,
         *,
-        old: str,
-        new: str,
         held_ns: int | None,
-        peer: str,
+        peer: "str | bytes",
         ports: tuple[int, int],
-        owner: str,
+        owner: "str | bytes",
         cause: str | None,
         retransmits: int,
     ) -> None:
-        """One transition. ``ports``: local, remote. ``owner``: a process's name; "" when unknown."""
+        """One transition. ``step``: by ``STEPS``; ``held_ns``: time in the old state; ``ports``: local, remote;
+        ``owner``: a process's name, empty when unknown.
+        """
         self.transitions += 1
         if self.first_ns is None or at_ns < self.first_ns:
             self.first_ns = at_ns
-        self.last_ns = max(self.last_ns, at_ns)
-        if _LISTEN in (old, new):
+        if at_ns > self.last_ns:  # noqa: PLR1730 - half of max()'s price
+            self.last_ns = at_ns
+        there = self._there
+        known = there.get(connection)
+        if step == _CALLED:
+            there[connection] = _Open(None, "out")
             return
-        known = self._opened.get(connection)
-        if new == _SYN_SENT:
-            self._opened[connection] = None, "out"
-            return
-        if new == _ESTAB:
-            way = "out" if old == _SYN_SENT or (known is not None and known[1] == "out") else "in"
-            self._opened[connection] = at_ns, way
+        way = known.way if known is not None else ""
+        late = False  # an owner who was not known when the connection was opened
+        if step in (_OPENED, _OPENED_OUT):
+            way = "out" if step == _OPENED_OUT or way == "out" else "in"
+            there[connection] = _Open(at_ns, way, bool(owner))
             self.opened[way] += 1
             if held_ns is not None:
                 self.handshake[way].add(held_ns)
-            what = "opened"
-        elif new == _CLOSE and old in (_SYN_SENT, _SYN_RECV):
-            way = "out" if old == _SYN_SENT else "in"
+        elif step >= _CLOSED:
+            self.closed += 1
+            self.causes[cause or ("fin-by-us" if step == _FINISHED else "unknown")] += 1
+            if known is not None:
+                if known.at_ns is not None:
+                    self.lifetime.add(at_ns - known.at_ns)
+                    late = not known.owned
+                del there[connection]
+        elif step:
+            way = "out" if step == _FAILED_OUT else "in"
             self.failed[way] += 1
             self.causes[cause or "unknown"] += 1
-            self._opened.pop(connection, None)
-            what = "failed"
-        elif new == _TIME_WAIT or (new == _CLOSE and old != _TIME_WAIT):
-            way = known[1] if known is not None else ""
-            self.closed += 1
-            if new == _TIME_WAIT:
-                cause = cause or "fin-by-us"
-            self.causes[cause or "unknown"] += 1
-            if known is not None:
-                if known[0] is not None:
-                    self.lifetime.add(at_ns - known[0])
-                del self._opened[connection]
-            what = "closed"
-        else:
-            if not retransmits:
-                return
-            way, what = known[1] if known is not None else "", ""
+            there.pop(connection, None)
+        elif not retransmits:
+            return
         local, remote = ports
         # A connection is of the port that was called: the lower one where nobody saw who called.
         port = remote if way == "out" else local if way == "in" else min(local, remote)
         self.retransmits += retransmits
-        for by, key in (("peer", peer), ("port", str(port)), ("owner", owner)):
-            if not key:
-                continue
-            tallies = self.groups[by]
-            tally = tallies.get(key)
+        groups = self.groups
+        tallies = (
+            groups["peer"].get(peer) or self._tally("peer", peer),
+            groups["port"].get(port) or self._tally("port", port),
+            (groups["owner"].get(owner) or self._tally("owner", owner)) if owner else None,
+        )
+        for tally in tallies:
             if tally is None:
-                if len(tallies) >= _MOST_KEYS:
-                    self.groups[by] = tallies = {k: t for k, t in tallies.items() if t.weight > 1 or t.retransmits}
-                tally = tallies[key] = Tally()
-            if what:
-                setattr(tally, what, getattr(tally, what) + 1)
+                continue
+            if step >= _CLOSED:
+                tally.closed += 1
+            elif step in (_OPENED, _OPENED_OUT):
+                tally.opened += 1
+            elif step:
+                tally.failed += 1
             tally.retransmits += retransmits
+        if late and tallies[2] is not None:
+            tallies[2].opened += 1
+
+    def _tally(self, by: str, key: "Key") -> Tally | None:
+        if key in ("", b""):
+            return None
+        tallies = self.groups[by]
+        if len(tallies) >= self._most_keys:
+            self.dropped.add(by)
+            kept = sorted(tallies.items(), key=_heaviest)[: self._most_keys // 2]
+            self.groups[by] = tallies = dict(kept)
+        tally = tallies[key] = Tally()
+        return tally
+
+    def keep(self, alive: Callable[[int], bool]) -> None:
+        """Forget the connections whose end was lost: all but those that are ``alive``."""
+        self._there = {number: known for number, known in self._there.items() if alive(number)}
+
+    def merge(self, other: "Digest") -> None:
+        """Count all of another digest's, too."""
+        self.transitions += other.transitions
+        self.lost += other.lost
+        self.closed += other.closed
+        self.retransmits += other.retransmits
+        for way in ("out", "in"):
+            self.opened[way] += other.opened[way]
+            self.failed[way] += other.failed[way]
+            self.handshake[way].merge(other.handshake[way])
+        self.lifetime.merge(other.lifetime)
+        self.causes.update(other.causes)
+        self.dropped |= other.dropped
+        for by, tallies in other.groups.items():
+            mine = self.groups[by]
+            for key, tally in tallies.items():
+                into = mine.setdefault(key, Tally())
+                into.opened += tally.opened
+                into.failed += tally.failed
+                into.closed += tally.closed
+                into.retransmits += tally.retransmits
+        if other.first_ns is not None:
+            self.first_ns = other.first_ns if self.first_ns is None else min(self.first_ns, other.first_ns)
+        self.last_ns = max(self.last_ns, other.last_ns)
 
     def top(self, by: str, most: int) -> list[tuple[str, Tally]]:
         """The keys of a grouping with most connections begun, then most closed."""
-        tallies = self.groups[by].items()
-        return sorted(tallies, key=lambda item: (-item[1].weight, -item[1].closed, item[0]))[:most]
+        found = sorted(self.groups[by].items(), key=_heaviest)[:most]
+        return [(_text(by, key), tally) for key, tally in found]
+
+    def ends(self, most: int) -> list[tuple[str, int]]:
+        """The most frequent causes of an end."""
+        return sorted(self.causes.items(), key=lambda item: (-item[1], item[0]))[:most]
+
+
+Key = str | bytes | int
+
+
+def _heaviest(item: tuple[Key, Tally]) -> tuple[int, int, Key]:
+    key, tally = item
+    return -tally.weight, -tally.closed, key
+
+
+def _text(by: str, key: Key) -> str:
+    if not isinstance(key, bytes):
+        return str(key)
+    if by == "owner":
+        return key.decode(errors="replace")
+    return address(AF_INET if len(key) == 4 else AF_INET6, key)
 
 
 class StatsLine(msgspec.Struct, tag="stats", tag_field="type", kw_only=True):
@@ -256,7 +394,7 @@ def ndjson(digest: Digest, began: str, ended: str, most: int) -> bytes:
                     retransmits=tally.retransmits,
                 )
             )
-    lines += [GroupLine(by="cause", key=cause, count=count) for cause, count in digest.causes.most_common(most)]
+    lines += [GroupLine(by="cause", key=cause, count=count) for cause, count in digest.ends(most)]
     return msgspec.json.Encoder().encode_lines(lines)
 
 
@@ -285,17 +423,18 @@ def text(digest: Digest, began: str, ended: str, most: int) -> str:
         if top:
             rows = [(_safe(key), *map(str, (t.opened, t.failed, t.closed, t.retransmits))) for key, t in top]
             head = (by, "opened", "failed", "closed", "retransmits")
-            lines += ["", *_table(head, rows, [t.weight for _, t in top]), *_more(len(digest.groups[by]), most)]
+            lines += ["", *_table(head, rows, [t.weight for _, t in top])]
+            lines += _more(len(digest.groups[by]), most, at_least=by in digest.dropped)
     if digest.causes:
-        causes = digest.causes.most_common(most)
+        causes = digest.ends(most)
         rows = [(cause, str(count)) for cause, count in causes]
         lines += ["", *_table(("cause of the end", "count"), rows, [count for _, count in causes])]
         lines += _more(len(digest.causes), most)
     return "\n".join(lines) + "\n"
 
 
-def _more(count: int, most: int) -> list[str]:
-    return [f"({count - most} more)"] if count > most else []
+def _more(count: int, most: int, *, at_least: bool = False) -> list[str]:
+    return [f"({'at least ' if at_least else ''}{count - most} more)"] if count > most else []
 
 
 def _safe(key: str) -> str:

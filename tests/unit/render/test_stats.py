@@ -7,8 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sstrace.render import stats
-from sstrace.render.stats import Digest, Spread, text
+from sstrace.render.stats import STEP_OF, Digest, Spread, text
 
 
 @given(st.lists(st.integers(0, 10**13), min_size=1, max_size=300), st.sampled_from([0.01, 0.5, 0.9, 0.99, 1.0]))
@@ -21,10 +20,10 @@ def test_percentiles_are_right_to_two_percent(values: list[int], share: float) -
     assert (spread.least, spread.greatest, spread.count) == (min(values), max(values), len(values))
 
 
-def add(digest: Digest, number: int, **fields: Any) -> None:
+def add(digest: Digest, number: int, *, old: str, new: str, **fields: Any) -> None:
     """A transition of connection ``number``."""
     values = {"held_ns": 5, "peer": "p", "ports": (1, 2), "owner": "", "cause": None, "retransmits": 0, **fields}
-    digest.add(number, number, **values)
+    digest.add(number, number, STEP_OF[old, new], **values)
 
 
 def test_nothing_is_kept_of_what_has_ended() -> None:
@@ -33,19 +32,68 @@ def test_nothing_is_kept_of_what_has_ended() -> None:
         for old, new in pairwise(("UNCONN", "SYN-SENT", "ESTAB", "FIN-WAIT-1", "TIME-WAIT", "UNCONN")):
             add(digest, number, old=old, new=new)
     assert digest.opened["out"] == digest.closed == 1000
-    assert not digest._opened
+    assert not digest._there
 
 
-def test_a_scan_does_not_fill_the_memory(monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(stats, "_MOST_KEYS", 100)
+def test_nor_of_what_ended_unheard() -> None:
     digest = Digest()
+    for number in range(1000):
+        add(digest, number, old="SYN-SENT", new="ESTAB")
+    digest.keep({3, 4}.__contains__)
+    for number in range(1000):
+        add(digest, number, old="ESTAB", new="UNCONN")
+    assert digest.closed == 1000
+    assert digest.lifetime.count == 2
+
+
+def test_a_scan_does_not_fill_the_memory() -> None:
+    digest = Digest(most_keys=100)
     draw = random.Random(1)
     for number in range(5000):
-        peer = "regular" if draw.random() < 0.1 else f"p{number}"
+        peer = "regular" if draw.random() < 0.1 else f"p{number % 2500}"
         add(digest, number, old="SYN-SENT", new="UNCONN", peer=peer, cause="refused")
-    assert len(digest.groups["peer"]) <= 100
+        assert len(digest.groups["peer"]) <= 100
     assert digest.top("peer", 1)[0][0] == "regular"
     assert digest.top("peer", 1)[0][1].failed > 400
+    assert "(at least " in text(digest, "-", "-", 10)
+
+
+def test_an_owner_who_was_not_known_yet_has_opened_what_he_closes() -> None:
+    digest = Digest()
+    for number, owner in ((1, ""), (2, b"early")):
+        add(digest, number, old="SYN-RECV", new="ESTAB", owner=owner)
+    for number, owner in ((1, b"late"), (2, b"early"), (3, b"before")):
+        add(digest, number, old="LAST-ACK", new="UNCONN", owner=owner)
+    found = {name: (tally.opened, tally.closed) for name, tally in digest.top("owner", 9)}
+    assert found == {"early": (1, 1), "late": (1, 1), "before": (0, 1)}
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(sorted(STEP_OF)), st.integers(0, 3)), max_size=60))
+def test_two_digests_together_are_one(steps: list[tuple[int, tuple[str, str], int]]) -> None:
+    """What no connection shares can be counted apart."""
+    halves, whole = (Digest(), Digest()), Digest()
+    for at, (number, (old, new), retransmits) in enumerate(steps):
+        for digest in (halves[number % 2], whole):
+            digest.add(
+                at, number, STEP_OF[old, new], held_ns=at * 10, peer=bytes((10, 0, 0, number % 3)), ports=(1, number),
+                owner=b"x" * (number % 3), cause=None, retransmits=retransmits,
+            )  # fmt: skip
+    halves[0].merge(halves[1])
+    assert text(halves[0], "a", "b", 3) == text(whole, "a", "b", 3)
+    assert halves[0].first_ns == whole.first_ns
+    assert halves[0].last_ns == whole.last_ns
+
+
+def test_raw_addresses_and_names_become_text_at_the_end() -> None:
+    digest = Digest()
+    for number, peer in enumerate((b"\x7f\0\0\1", bytes(15) + b"\1")):
+        digest.add(
+            0, number, STEP_OF["SYN-SENT", "ESTAB"], held_ns=None, peer=peer, ports=(1, 2), owner=b"a\xff", cause=None,
+            retransmits=0,
+        )  # fmt: skip
+    assert {key for key, _ in digest.top("peer", 9)} == {"127.0.0.1", "::1"}
+    assert [key for key, _ in digest.top("owner", 9)] == ["a\ufffd"]
+    assert [key for key, _ in digest.top("port", 9)] == ["2"]
 
 
 def test_tables() -> None:
