@@ -12,6 +12,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from sstrace.dialect import Dialect, dialect, parse_version
 from sstrace.errors import LookupFailed, SstraceError, UsageError
@@ -24,6 +25,7 @@ __all__ = ["SystemEffects", "installed_dialect", "main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (without the program's name; default: this process's own); give the exit code."""
+    _open_standard()
     typed = sys.argv if argv is None else ["sstrace", *argv]
     words = [os.fsencode(word).decode("latin-1") for word in typed]
     mode = mode_of(words)
@@ -33,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         effects = SystemEffects(mode)
         command = parse(words, release=release, effects=effects, posix="POSIXLY_CORRECT" in os.environ)
         if isinstance(command, Early):
-            return _early(command)
+            return _early(command, mode)
         from sstrace.driver import run
 
         return run(command, os.environ)
@@ -46,6 +48,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has gone. What is buffered must not be tried again at exit, with a complaint.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141 if mode is Mode.SNAPSHOT else 0
+    except OSError as error:
+        # A full disk, a limit of the process: the system's refusal where nobody had a better sentence for it.
+        what = error.filename if error.filename is not None else "cannot write" if error.errno in _FULL else ""
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        _write(2, f"sstrace: {what}{': ' if what else ''}{reason}\n")
+        return 1
+
+
+_FULL = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
+
+
+def _open_standard() -> None:
+    """Occupy the standard streams that were closed, so that no socket or map takes their numbers and gets the output.
+
+    Opened the wrong way round: whoever uses one gets the error that a closed stream gives.
+    """
+    for fd, how in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_RDONLY)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            with suppress(OSError):  # without /dev there is nothing to put there
+                os.open(os.devnull, how)
 
 
 def installed_dialect(words: Sequence[str], env: Mapping[str, str]) -> Dialect:
@@ -111,8 +135,13 @@ def _native(text: str) -> str:
     return os.fsdecode(text.encode("latin-1"))
 
 
-def _early(early: Early) -> int:
-    _write(1, early.stdout)
+def _early(early: Early, mode: Mode) -> int:
+    try:
+        _write(1, early.stdout)
+    except OSError as error:
+        # ss does not look whether its output got anywhere.
+        if mode is not Mode.SNAPSHOT or isinstance(error, BrokenPipeError):
+            raise
     _write(2, early.stderr)
     return early.code
 
@@ -135,5 +164,9 @@ def _write(fd: int, text: str) -> None:
         data = text.encode("latin-1")
     except UnicodeEncodeError:
         data = text.encode("utf-8", "surrogateescape")
-    while data:
-        data = data[os.write(fd, data) :]
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    except OSError:
+        if fd != 2:  # where complaints go there is nowhere to complain
+            raise

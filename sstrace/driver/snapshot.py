@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from sstrace.driver.screen import screen_width
-from sstrace.errors import DecodeError, FeatureError, KernelError, PrivilegeError
+from sstrace.errors import DecodeError, FeatureError, KernelError, PrivilegeError, SstraceError
 from sstrace.model import (
     AF_INET,
     AF_INET6,
@@ -27,6 +27,9 @@ from sstrace.model import (
     AF_UNIX,
     AF_VSOCK,
     AF_XDP,
+    SOCK_DGRAM,
+    SOCK_SEQPACKET,
+    SOCK_STREAM,
     InetSocket,
     Owners,
     Socket,
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
 __all__ = ["Elsewhere", "Sink", "TcpSource", "run"]
 
 _ENOENT = 2
+_EISDIR = 21
 _EOPNOTSUPP = 95
 _QUIET = (_ENOENT, _EOPNOTSUPP)
 """What a kernel answers that lacks a table: nothing to tell the user."""
@@ -112,9 +116,14 @@ class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Output:
-    """Standard output as a run of large writes. A reader that went away raises BrokenPipeError."""
+    """Standard output as a run of large writes. A reader that went away raises BrokenPipeError.
 
-    def __init__(self) -> None:
+    ``careless``: other failures (a full disk) pass in silence, as ss lets them, who does not look; else they raise
+    SstraceError.
+    """
+
+    def __init__(self, *, careless: bool) -> None:
+        self._careless = careless
         self._chunks: list[bytes] = []
         self._size = 0
 
@@ -131,15 +140,22 @@ class _Output:
         data = memoryview(b"".join(self._chunks))
         self._chunks.clear()
         self._size = 0
-        while data:
-            data = data[os.write(1, data) :]
+        try:
+            while data:
+                data = data[os.write(1, data) :]
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if not self._careless:
+                raise SstraceError(f"sstrace: cannot write: {error.strerror}") from None
 
 
 def _warn(line: str) -> None:
     """A line on standard error, now."""
     data = f"{line}\n".encode("latin-1", "replace")
-    while data:
-        data = data[os.write(2, data) :]
+    with suppress(OSError):
+        while data:
+            data = data[os.write(2, data) :]
 
 
 def _decoders() -> Decoders:
@@ -159,7 +175,7 @@ def run(command: Command, env: Mapping[str, str], elsewhere: Elsewhere | None = 
     """Print the tables that ``command`` selects; the exit code. Raises SstraceError where ss would exit with an
     error.
     """
-    output = _Output()
+    output = _Output(careless=not command.own.json)
     # A snapshot makes hundreds of thousands of small objects, no cycles, and soon ends: collecting costs a fifth of
     # its time.
     collecting = gc.isenabled()
@@ -545,15 +561,20 @@ class _Snapshot:
             if not selection.families >> family & 1:
                 continue
             rows: list[InetSocket] = []
+            whole = True
             try:
-                for row in proc_net.decode_inet(self._files.read(path), table, family):
+                text = self._files.read(path)
+                whole = text[-1:] in (b"\n", b"")
+                for row in proc_net.decode_inet(text, table, family):
                     if selection.states >> row.state & 1:
                         rows.append(row)
             except KernelError:
                 return  # ss gives up on the table, and says nothing
             except DecodeError:
-                pass  # a line that it cannot read ends the file for ss, not the table
+                whole = True  # a line that it cannot read ends the file for ss, not the table
             self._feed(rows)
+            if not whole:
+                return  # but a last line without an end ends both
 
     def _from_file(self, path: str) -> None:
         """TCPDIAG_FILE: the tcp table from a recorded dump, up to its first DONE; no mask applies, only the filter
@@ -575,7 +596,8 @@ class _Snapshot:
         if batch.refused:
             _warn(f"TCPDIAG answered: {os.strerror(batch.error)}")
         elif not batch.done:
-            os.write(2, b"Unexpected EOF reading $TCPDIAG_FILE")
+            with suppress(OSError):
+                os.write(2, b"Unexpected EOF reading $TCPDIAG_FILE")
 
     def _dump_raw(self, path: str) -> int:
         """-D: the kernel's datagrams as they came."""
@@ -628,8 +650,12 @@ class _Snapshot:
         match = self._match
 
         def keep(row: UnixSocket) -> bool:
-            selected = selection.states >> row.state & 1 and selection.tables >> row.table & 1
-            return bool(selected) and (match is None or match(row))
+            if not selection.states >> row.state & 1:
+                return False
+            # A bogus row, of a name with a newline in it, has no type; ss leaves out only those that it knows.
+            if row.type in (SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET) and not selection.tables >> row.table & 1:
+                return False
+            return match is None or match(row)
 
         try:
             rows = proc_net.decode_unix(self._files.read("net/unix"), keep)
@@ -741,15 +767,24 @@ class _Snapshot:
 
     # --------------------------------------------------------------------------------------------------------- summary
 
+    def _counters(self, name: str) -> bytes:
+        """A file of counters; nothing in it when it opens but does not read: a directory, to ss an empty file."""
+        try:
+            return self._files.read(name)
+        except KernelError as error:
+            if error.errno == _EISDIR:
+                return b""
+            raise
+
     def _summary(self) -> None:
         from sstrace.render.summary import summary
         from sstrace.wire import proc_net
 
         count, established = proc_net.SockStat(), 0
         try:
-            sockstat = self._files.read("net/sockstat")
+            sockstat = self._counters("net/sockstat")
             try:
-                sockstat6 = self._files.read("net/sockstat6")
+                sockstat6 = self._counters("net/sockstat6")
             except KernelError:
                 sockstat6 = b""  # a kernel without IPv6
             count = proc_net.decode_sockstat(sockstat, sockstat6)
@@ -758,7 +793,7 @@ class _Snapshot:
         except DecodeError as error:
             _warn(f"ss: get_sockstat: {error}")
         try:
-            established = proc_net.tcp_established(self._files.read("net/snmp"))
+            established = proc_net.tcp_established(self._counters("net/snmp"))
         except KernelError as error:
             _warn(f"ss: get_snmpstat: {os.strerror(error.errno)}")
         except DecodeError:

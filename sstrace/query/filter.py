@@ -629,11 +629,19 @@ def _mark(word: str) -> Mark:
 
 
 def scan_unsigned(text: str, at: int) -> int:
-    """Read decimal digits at an index, modulo 2**32; 0 when there are none."""
-    end = at
-    while end < len(text) and text[end] in "0123456789":
+    """Read a decimal number at an index as ``%u`` does: blanks and a sign before it, modulo 2**32; 0 when there is
+    none.
+    """
+    digits = text[at:].lstrip(" \t\n\v\f\r")
+    sign = digits[:1]
+    if sign in ("+", "-"):
+        digits = digits[1:]
+    end = 0
+    while end < len(digits) and digits[end] in "0123456789":
         end += 1
-    return int(text[at : min(end, at + 20)] or "0") & 0xFFFFFFFF
+    # Too large a number sticks at the end of unsigned long; beyond 20 digits its value does not matter.
+    number = min(int(digits[: min(end, 25)] or "0"), (1 << 64) - 1)
+    return (-number if sign == "-" and number < (1 << 64) - 1 else number) & 0xFFFFFFFF
 
 
 def _prefix(text: str, family: int) -> tuple[int, bytes, int] | None:

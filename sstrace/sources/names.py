@@ -49,10 +49,13 @@ _DEFAULT_EPHEMERAL = (1024, 4999)
 
 
 class SystemNames:
-    """See ``model.Names``. ``environ`` gives PROC_ROOT and PROC_IP_LOCAL_PORT_RANGE, as ss reads them."""
+    """See ``model.Names``. ``environ`` gives PROC_ROOT and PROC_IP_LOCAL_PORT_RANGE, as ss reads them; ``mounts`` is
+    looked into for the cgroup2 mount, whatever PROC_ROOT says.
+    """
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._proc = environ.get("PROC_ROOT") or "/proc"
+    def __init__(self, environ: Mapping[str, str], *, mounts: str = "/proc/mounts") -> None:
+        self._mounts = mounts
+        self._proc = environ.get("PROC_ROOT", "/proc")
         self._range_file = environ.get("PROC_IP_LOCAL_PORT_RANGE")
         if self._range_file is None:
             self._range_file = f"{self._proc}/sys/net/ipv4/ip_local_port_range"
@@ -85,15 +88,11 @@ class SystemNames:
         return name
 
     def ifindex(self, name: str) -> int | None:
-        """Index of a network interface by its name or alternative name; ``if7`` stands for 7 where no interface has
-        that name.
-        """
+        """Index of a network interface by its name or alternative name."""
         try:
             return socket.if_nametoindex(name)
         except (OSError, ValueError):
-            digits = name[2:]
-            numbered = name[:2] == "if" and len(digits) <= 10 and digits.isascii() and digits.isdecimal()
-            return int(digits) if numbered else None
+            return None
 
     def service(self, port: int, protocol: str | None) -> str | None:
         """Service of a port; ``protocol`` None matches any, then the first entry of the database wins."""
@@ -185,7 +184,8 @@ class SystemNames:
             with suppress(OSError, ValueError, TypeError):  # TypeError: a NUL in the name
                 # Not getaddrinfo: that sorts by RFC 6724, and ss shows the order of the hosts file.
                 found += [(AF_INET, socket.inet_aton(text)) for text in socket.gethostbyname_ex(name)[2]]
-        if family in (AF_UNSPEC, AF_INET6):
+        # getaddrinfo takes an address with a scope (fe80::1%eth0), which is no name to ss.
+        if family in (AF_UNSPEC, AF_INET6) and not (":" in name and "%" in name):
             with suppress(OSError, ValueError, TypeError):  # TypeError: a NUL in the name
                 answers = socket.getaddrinfo(name, None, AF_INET6, socket.SOCK_STREAM)
                 found += [(AF_INET6, socket.inet_pton(AF_INET6, str(a[4][0]).partition("%")[0])) for a in answers]
@@ -245,7 +245,7 @@ class SystemNames:
 
     def cgroup_mount(self) -> str | None:
         """Where the first cgroup2 filesystem is mounted; ``None`` when none is."""
-        for line in _read(f"{self._proc}/mounts").splitlines():
+        for line in _read(self._mounts).splitlines():
             words = line.split(b" ")
             if len(words) > 2 and words[2] == b"cgroup2":
                 # mounts(5): blanks, tabs, newlines and backslashes of a path are written as octal escapes.

@@ -41,7 +41,7 @@ class ProcFiles:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
-        self.root = environ.get("PROC_ROOT") or "/proc"
+        self.root = environ.get("PROC_ROOT", "/proc")
 
     def path(self, name: str) -> str:
         """Where ``net/tcp`` (a path below /proc) is to be read from.
@@ -80,7 +80,7 @@ def owners(root: str = "/proc", *, threads: bool = False, contexts: int = 0) -> 
     """
     found: dict[int, list[Owner]] = {}
     try:
-        names = os.listdir(root)
+        names = os.listdir(f"{root}/")
     except OSError:
         return found
     for name in names:

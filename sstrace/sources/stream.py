@@ -193,7 +193,7 @@ class Stream:
                     raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
                 if error.errno == errno.EIO:
                     raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None  # a terminal hung up
-                raise
+                raise SstraceError(f"cannot write: {error.strerror}") from None
             done += taken
             self.sent += taken
         return done

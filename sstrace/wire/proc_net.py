@@ -146,7 +146,7 @@ def decode_unix(text: bytes, keep: Callable[[UnixSocket], bool], *, batch: int =
     finished: list[UnixSocket] = []
     rows: list[UnixSocket] = []
     flags = 0
-    for _, line in _lines(text):
+    for _, line in _lines(text, ragged=True):
         match = pattern.match(line)
         words = match.groups() if match else (None,) * 8
         first, queue_1, queue_2, flag_word, kind, state, ino, name = words
@@ -222,7 +222,7 @@ def decode_packet(text: bytes) -> Iterator[PacketSocket]:
 
 def decode_netlink(text: bytes) -> Iterator[NetlinkSocket]:
     """Rows of /proc/net/netlink: sk Eth Pid Groups Rmem Wmem Dump Locks Drops Inode."""
-    for number, line in _lines(text):
+    for number, line in _lines(text, ragged=True):
         words = line.split()
         try:
             sk, cb, groups = int(words[0], 16), int(words[6], 16), int(words[3], 16) & 0xFFFFFFFF
@@ -283,8 +283,10 @@ def decode_sockstat(sockstat: bytes, sockstat6: bytes = b"") -> SockStat:
 
 def tcp_established(snmp: bytes) -> int:
     """CurrEstab of /proc/net/snmp: TCP sockets in ESTABLISHED or CLOSE-WAIT. DecodeError when the file has none."""
-    lines = [line.split() for line in snmp.splitlines() if line.startswith(b"Tcp:")]
-    for names, values in pairwise(lines):
+    for names_line, values_line in pairwise(snmp.splitlines()):
+        if not names_line.startswith(b"Tcp:") or not values_line.startswith(b"Tcp:"):
+            continue
+        names, values = names_line.split(), values_line.split()
         if b"CurrEstab" in names:
             at = names.index(b"CurrEstab")
             try:
@@ -294,10 +296,13 @@ def tcp_established(snmp: bytes) -> int:
     raise DecodeError("snmp: no number under Tcp: CurrEstab")
 
 
-def _lines(text: bytes) -> Iterator[tuple[int, bytes]]:
-    """The lines below the header, numbered from 2; what follows the last newline is no line, as to ss."""
+def _lines(text: bytes, *, ragged: bool = False) -> Iterator[tuple[int, bytes]]:
+    """The lines below the header, numbered from 2. What follows the last newline is no line to ss, except in those
+    tables where it does not look (``ragged``).
+    """
     lines = text.split(b"\n")
-    del lines[-1]
+    if not ragged or not lines[-1]:
+        del lines[-1]
     return enumerate(lines[1:], 2)
 
 
