@@ -6,6 +6,8 @@ under a link named ``ss`` they begin with that name as typed, as ss's do, and --
 other mode, and for mistakes that ss cannot know, sentences begin with ``sstrace:``.
 
 Arguments travel as latin-1 text, one character a byte: ss compares and prints bytes.
+
+Start-up is a feature: modules are imported where they are needed, because a question to a live table needs hardly any.
 """
 
 import errno
@@ -13,12 +15,13 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from sstrace.dialect import Dialect, dialect, parse_version
 from sstrace.errors import LookupFailed, SstraceError, UsageError
-from sstrace.query.command import Early, Mode
-from sstrace.query.options import mode_of, parse, version_of
-from sstrace.query.usage import ss_usage
+
+if TYPE_CHECKING:
+    from sstrace.dialect import Dialect
+    from sstrace.query.command import Early, Mode
 
 __all__ = ["SystemEffects", "installed_dialect", "main"]
 
@@ -28,9 +31,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_standard()
     typed = sys.argv if argv is None else ["sstrace", *argv]
     words = [os.fsencode(word).decode("latin-1") for word in typed]
-    mode = mode_of(words)
     release: Dialect | None = None
     try:
+        if any(word.startswith("--from") for word in words):
+            from sstrace.driver import quick
+
+            code = quick.snapshot(words, os.environ)
+            if code is not None:
+                return code
+        from sstrace.query.command import Early
+        from sstrace.query.options import parse
+
+        mode = _mode(words)
         release = installed_dialect(words, os.environ)
         effects = SystemEffects(mode)
         command = parse(words, release=release, effects=effects, posix="POSIXLY_CORRECT" in os.environ)
@@ -40,14 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return run(command, os.environ)
     except SstraceError as error:
-        _write(2, _report(error, mode, release))
+        _write(2, _report(error, _mode(words), release))
         return error.exit_code
     except KeyboardInterrupt:
         return 0
     except BrokenPipeError:
         # The reader has gone. What is buffered must not be tried again at exit, with a complaint.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 141 if mode is Mode.SNAPSHOT else 0
+        return 141 if _is_snapshot(_mode(words)) else 0
     except OSError as error:
         # A full disk, a limit of the process: the system's refusal where nobody had a better sentence for it.
         what = error.filename if error.filename is not None else "cannot write" if error.errno in _FULL else ""
@@ -72,8 +84,21 @@ def _open_standard() -> None:
                 os.open(os.devnull, how)
 
 
-def installed_dialect(words: Sequence[str], env: Mapping[str, str]) -> Dialect:
+def _mode(words: Sequence[str]) -> "Mode":
+    from sstrace.query.options import mode_of
+
+    return mode_of(words)
+
+
+def _is_snapshot(mode: "Mode") -> bool:
+    return mode.value == "snapshot"
+
+
+def installed_dialect(words: Sequence[str], env: Mapping[str, str]) -> "Dialect":
     """Give the release to be identical to: --ss-version, else that of the ss on PATH, else the newest known."""
+    from sstrace.dialect import dialect, parse_version
+    from sstrace.query.options import version_of
+
     version = version_of(words)
     if version is not None:
         return dialect(version)
@@ -91,14 +116,14 @@ def installed_dialect(words: Sequence[str], env: Mapping[str, str]) -> Dialect:
 class SystemEffects:
     """What options do to the system where they stand: see ``query.options.Effects``."""
 
-    def __init__(self, mode: Mode) -> None:
+    def __init__(self, mode: "Mode") -> None:
         self._mode = mode
 
     def enter_netns(self, name: str) -> None:
         """-N."""
         from sstrace.sources.netns import enter_netns
 
-        enter_netns(_native(name), mounts=self._mode is Mode.SNAPSHOT)
+        enter_netns(_native(name), mounts=_is_snapshot(self._mode))
 
     def require_selinux(self) -> None:
         """-Z, -z."""
@@ -135,22 +160,25 @@ def _native(text: str) -> str:
     return os.fsdecode(text.encode("latin-1"))
 
 
-def _early(early: Early, mode: Mode) -> int:
+def _early(early: "Early", mode: "Mode") -> int:
     try:
         _write(1, early.stdout)
     except OSError as error:
         # ss does not look whether its output got anywhere.
-        if mode is not Mode.SNAPSHOT or isinstance(error, BrokenPipeError):
+        if not _is_snapshot(mode) or isinstance(error, BrokenPipeError):
             raise
     _write(2, early.stderr)
     return early.code
 
 
-def _report(error: SstraceError, mode: Mode, release: Dialect | None) -> str:
+def _report(error: SstraceError, mode: "Mode", release: "Dialect | None") -> str:
     """Give what goes to standard error for an error."""
+    from sstrace.dialect import dialect
+    from sstrace.query.usage import ss_usage
+
     text = str(error)
     usage = isinstance(error, UsageError) and error.usage
-    if mode is Mode.SNAPSHOT:
+    if _is_snapshot(mode):
         if not isinstance(error, UsageError | LookupFailed) and not text.startswith(("ss: ", "sstrace: ")):
             text = f"sstrace: {text}"
         return f"{text}\n{ss_usage(release or dialect())}" if usage else f"{text}\n"

@@ -1,17 +1,22 @@
 """The loops. The only package that knows every room; ``run`` is where a parsed command line goes."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from sstrace.errors import UsageError
-from sstrace.query.command import Command, Mode
+
+if TYPE_CHECKING:  # not for driver.quick
+    from sstrace.query.command import Command
 
 __all__ = ["run"]
 
 
-def run(command: Command, env: Mapping[str, str]) -> int:
+def run(command: "Command", env: Mapping[str, str]) -> int:
     """Do what the command line says; the exit code. Each mode is imported only when it is the one: start-up is a
     feature.
     """
+    from sstrace.query.command import Mode
+
     if command.own.output is not None and (command.mode is not Mode.TRACE or command.own.stats):
         # A trace writes its file itself, to rotate it and to survive a full disk.
         _redirect(command.own.output)
@@ -77,6 +82,6 @@ def _redirect(path: str) -> None:
     os.dup2(fd, 1)
 
 
-def _is_recorded(command: Command) -> bool:
+def _is_recorded(command: "Command") -> bool:
     source = command.own.source
     return bool(command.own.replay) or (source is not None and source.kind == "file")

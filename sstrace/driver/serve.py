@@ -34,7 +34,7 @@ import msgspec
 
 from sstrace.dialect import dialect, parse_version
 from sstrace.driver import snapshot
-from sstrace.driver.ask import Answer, Request
+from sstrace.driver.ask import Request
 from sstrace.driver.live import LiveRows
 from sstrace.driver.stop import Stopped, touch_later
 from sstrace.driver.tracer import Change, Tracer
@@ -43,7 +43,7 @@ from sstrace.model import Owner, Table
 from sstrace.query.command import Command, Early
 from sstrace.query.options import parse
 from sstrace.query.usage import ss_usage
-from sstrace.sources import privilege, proc, service
+from sstrace.sources import asking, privilege, proc, service
 from sstrace.sources.notify import Notify
 
 if TYPE_CHECKING:  # only who asks for them pays for them
@@ -89,6 +89,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         listener = service.listen(path, gid)
         try:
             tracer.start()
+            tracer.table.in_states(0)  # from here on the table keeps that index
             _warm()
             # Rows are long-lived and form no cycles: collecting them again and again would only stall the event path.
             gc.collect()
@@ -328,13 +329,14 @@ def _child(
                 os._exit(1)
             os.dup2(fd, stream)
         code = _respond(tracer, client, gid, env, counting, shed=shed)
-        client.connection.setblocking(True)
-        client.connection.sendall(msgspec.json.encode(Answer(code=code)) + b"\n")
     except BrokenPipeError:
-        pass
+        code = asking.BROKEN_PIPE
     except BaseException:
         traceback.print_exc()
     finally:
+        with contextlib.suppress(OSError):  # the client has gone
+            client.connection.setblocking(True)
+            client.connection.sendall(asking.answer(code))
         os._exit(0)
 
 

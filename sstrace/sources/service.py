@@ -1,4 +1,5 @@
-"""The unix socket between a serving sstrace and its clients. Bytes and file descriptors; nothing is decoded here.
+"""The unix socket between a serving sstrace and its clients, the server's end (the other is ``asking``). Bytes and file
+descriptors; nothing is decoded here.
 
 A client connects, sends one line (see driver.serve) together with two pipes (SCM_RIGHTS), and reads one line back
 when all is written: what the answer prints goes straight through the pipes, so a terminal, a file or ``head`` at
@@ -10,13 +11,12 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Sequence
 
-from sstrace.errors import FeatureError, LookupFailed, SstraceError
+from sstrace.errors import SstraceError
+from sstrace.sources.asking import DEFAULT_PATH
 
-__all__ = ["DEFAULT_PATH", "MOST_REQUEST", "Peer", "ask", "give_away", "listen", "peer", "receive", "remove"]
+__all__ = ["DEFAULT_PATH", "MOST_REQUEST", "Peer", "give_away", "listen", "peer", "receive", "remove"]
 
-DEFAULT_PATH = "/run/sstrace/live.sock"
 MOST_REQUEST = 64 << 10
 """The longest request taken, against clients that send without end: ss's longest command lines are far shorter."""
 
@@ -104,29 +104,3 @@ def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
     """
     data, fds, _, _ = socket.recv_fds(connection, MOST_REQUEST + 1, 4, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
     return data, list(fds)
-
-
-def ask(path: str, request: bytes, fds: Sequence[int]) -> bytes:
-    """Send a request with descriptors; the answer's line, without its end. Raises FeatureError when nobody serves
-    there.
-    """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        try:
-            connection.connect(path)
-        except (FileNotFoundError, ConnectionRefusedError):
-            raise FeatureError(f"no sstrace serves at {path}: start one with sstrace --serve") from None
-        except PermissionError:
-            raise LookupFailed(f"{path} is not open to you: it is root's, or its --group's") from None
-        except OSError as error:
-            raise SstraceError(f"{path}: {error.strerror}") from None
-        try:
-            socket.send_fds(connection, [request], fds)
-            answer = b""
-            while not answer.endswith(b"\n"):
-                part = connection.recv(4096)
-                if not part:
-                    break
-                answer += part
-        except OSError as error:
-            raise SstraceError(f"{path}: {error.strerror}") from None
-    return answer.rstrip(b"\n")

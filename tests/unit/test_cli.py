@@ -97,5 +97,18 @@ def test_start_up_imports_little() -> None:
     assert not imported & heavy
 
 
+def test_a_question_to_a_live_table_imports_hardly_anything(tmp_path: Path) -> None:
+    """The serving sstrace reads the command line, so the client has no need of what reads it."""
+    env = {**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}
+    bare = subprocess.run([sys.executable, "-c", "pass"], capture_output=True, env=env, check=True)
+    asked = run("--snapshot", "--from", f"live:{tmp_path}/none", "-t", "state", "close-wait", env=env)
+    assert asked.returncode == 4
+    ours = {name for name in _imported(asked.stderr) - _imported(bare.stderr) if name.startswith("sstrace.")}
+    before_the_error = {"cli", "errors", "driver", "driver.quick", "sources", "sources.asking", "sources.installed"}
+    for_its_sentence = {"dialect", "model", "query", "query.usage", "query.options", "query.command", "query.own"}
+    for_its_sentence |= {"query.getopt", "query.states"}
+    assert ours <= {f"sstrace.{name}" for name in before_the_error | for_its_sentence}
+
+
 def _imported(report: bytes) -> set[str]:
     return {line.rpartition(b"|")[2].strip().decode() for line in report.splitlines()}

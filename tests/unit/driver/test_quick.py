@@ -1,0 +1,152 @@
+"""What a client sends unread to a serving sstrace, and what it reads itself."""
+
+import json
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from sstrace.driver import quick
+from sstrace.errors import DecodeError, FeatureError, SstraceError
+from sstrace.sources import asking
+
+ENV = {"PATH": os.environ.get("PATH", "")}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "sstrace -tan",
+        "sstrace --snapshot -tan",
+        "sstrace --from live -tan",  # a trace
+        "sstrace --watch --from live",
+        "sstrace --snapshot --from netlink -tan",
+        "sstrace --snapshot --from recording -tan",
+        "sstrace --snapshot --from live:",
+        "sstrace --snapshot --from",
+        "sstrace --snapshot --from live --from live",
+        "sstrace --snapshot -tan -- --from live",
+        "sstrace --snapshot --from live -s",
+        "sstrace --snapshot --from live -tas",
+        "sstrace --snapshot --from live -h",
+        "sstrace --snapshot --from live -V",
+        "sstrace --snapshot --from live -F file",
+        "sstrace --snapshot --from live -N elsewhere",
+        "sstrace --snapshot --from live -D file",
+        "sstrace --snapshot --from live -tE",
+        "sstrace --snapshot --from live -K",
+        "sstrace --snapshot --from live -Z",
+        "sstrace --snapshot --from live -f inet",
+        "sstrace --snapshot --from live -A tcp",
+        "sstrace --snapshot --from live --tcp",
+        "sstrace --snapshot --from live --ss-version 6.1",
+        "sstrace --snapshot --from live --output file",
+        "sstrace --snapshot --from live -",
+        'sstrace --snapshot --from live -t src "x"',
+        "sstrace --snapshot --from live -t src \\",
+        "sstrace --snapshot --from live -t src \xe4",
+        "sstrace --snapshot --from live -t src \x1b",
+        "ss -tan",
+    ],
+)
+def test_what_is_not_plain_is_left_to_be_read(line: str) -> None:
+    assert quick.snapshot(line.split(" "), ENV) is None
+
+
+@pytest.mark.parametrize("name", ["POSIXLY_CORRECT", "COLUMNS"])
+def test_surroundings_that_change_the_reading_are_left_too(name: str) -> None:
+    assert quick.snapshot(["sstrace", "--snapshot", "--from", "live:/nowhere"], {**ENV, name: "1"}) is None
+
+
+class _Server:
+    """Takes one question and gives one answer."""
+
+    def __init__(self, path: Path, answer: bytes, out: bytes = b"", err: bytes = b"") -> None:
+        self.path = path
+        self.question = b""
+        self.given: list[int] = []
+        self._answer, self._out, self._err = answer, out, err
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection:
+            self.question, fds, _, _ = socket.recv_fds(connection, 65536, 4)
+            for fd, text in zip(fds, (self._out, self._err), strict=True):
+                for start in range(0, len(text), 30_000):
+                    os.write(fd, text[start : start + 30_000])
+                os.close(fd)
+            connection.sendall(self._answer)
+
+    def close(self) -> None:
+        self._thread.join(30)
+        self._listener.close()
+
+
+def test_the_words_arrive_and_the_answer_flows(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sstrace.sources.installed.ss_release", lambda _: "6.1.0")
+    path = tmp_path / "socket"
+    large = "".join(f"line {number}\n" for number in range(100_000))
+    server = _Server(path, asking.answer(7), large.encode(), b"a complaint\n")
+    words = ["/usr/bin/ss", "-tan", f"--from=live:{path}", "state", "close-wait", "( sport = :22 )"]
+    assert quick.snapshot(words, ENV) == 7
+    server.close()
+    assert json.loads(server.question) == {"argv": words[1:], "ss": "6.1.0"}
+    seen = capfd.readouterr()
+    assert (seen.out, seen.err) == (large, "a complaint\n")
+
+
+def test_a_pipe_is_handed_over_as_it_is(tmp_path: Path) -> None:
+    """Nothing is copied where the server may write itself."""
+    path = tmp_path / "socket"
+    server = _Server(path, asking.answer(0), b"from afar\n")
+    read, write = os.pipe()
+    kept = os.dup(1)
+    os.dup2(write, 1)
+    try:
+        assert asking.feed(str(path), b"question\n") == 0
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(write)
+    server.close()
+    assert os.read(read, 100) == b"from afar\n"
+    os.close(read)
+
+
+def test_a_reader_that_has_gone(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    server = _Server(path, asking.answer(asking.BROKEN_PIPE))
+    with pytest.raises(BrokenPipeError):
+        asking.feed(str(path), b"question\n")
+    server.close()
+
+
+@pytest.mark.parametrize("answer", [b"hello\n", b'{"code":}\n', b'{"code":-1}\n', b'{"code":12345}\n', b"{}\n"])
+def test_an_answer_that_is_none(tmp_path: Path, answer: bytes) -> None:
+    path = tmp_path / "socket"
+    server = _Server(path, answer)
+    with pytest.raises(DecodeError, match="answered what no sstrace answers"):
+        asking.feed(str(path), b"question\n")
+    server.close()
+
+
+def test_an_answer_that_breaks_off(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    server = _Server(path, b"", b"part of it")
+    with pytest.raises(SstraceError, match="broke off"):
+        asking.feed(str(path), b"question\n")
+    server.close()
+
+
+def test_nobody_serves(tmp_path: Path) -> None:
+    with pytest.raises(FeatureError, match="--serve"):
+        asking.feed(str(tmp_path / "none"), b"question\n")
