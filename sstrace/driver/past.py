@@ -24,6 +24,7 @@ from sstrace.driver.screen import screen_width
 from sstrace.errors import LookupFailed, SstraceError, UsageError
 from sstrace.model import AF_INET, AF_INET6, AF_UNSPEC, InetSocket, Owner, Socket, State, Table
 from sstrace.query.command import Command, Selection, When
+from sstrace.query.match import Predicate
 from sstrace.render.events import timestamp
 from sstrace.sources.replay import Recording
 from sstrace.wire import inet_answer, recording
@@ -177,6 +178,7 @@ class PastRows:
     def __init__(self, past: Past, names: RecordedNames) -> None:
         self._mono_ns = past.mono_ns
         self._rows: list[InetSocket] = []
+        self._numbers: dict[int, int] = {}
         self._since: dict[int, int] = {}
         self._bounds: set[int] = set()
         self.bad = 0
@@ -191,6 +193,7 @@ class PastRows:
                 continue
             found = socket_of(row, partial=True)
             self._rows.append(found)
+            self._numbers[id(found)] = line.id
             self._since[id(found)] = row.since_ns
             if not row.exact:
                 self._bounds.add(id(found))
@@ -207,6 +210,13 @@ class PastRows:
                 rows = [row for row in self._rows if row.family == family and selection.states >> row.state & 1]
                 yield [row for row in rows if row.state == _LISTEN]
                 yield [row for row in rows if row.state != _LISTEN]
+
+    def numbered(self, selection: Selection, matches: Predicate | None) -> Iterator[tuple[int, InetSocket]]:
+        """The selected rows that match, in the same order, with the recording's numbers of them."""
+        for rows in self.rows(selection, ext=0, attributes=False):
+            for row in rows:
+                if matches is None or matches(row):
+                    yield self._numbers[id(row)], row
 
     def held_ns(self, row: Socket) -> int | None:
         """How long the row had been in its state; for one that is older than the recording, how long that is known."""
@@ -287,19 +297,26 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         (selection.summary, "-s counts the sockets of this machine, now"),
         (selection.events, "-E waits for this machine's sockets; --replay runs a recording again"),
         (selection.kill, "-K closes sockets, and those of a recording are past"),
-        (own.between is not None, "--snapshot shows one moment (--at TIME); --replay FILE --between A B shows a time"),
+        (own.between is not None and own.at is not None, "--at shows one moment, --between two: choose one"),
+        (
+            own.between is not None and selection.diag_file is not None,
+            "-D writes one table: say of which moment (--at TIME)",
+        ),
         (bool(own.replay), "--replay runs a recording again; with --snapshot name it by --from FILE"),
     ):
         if wrong:
             raise UsageError(f"sstrace: {sentence}")
     assert own.source is not None
     assert own.source.path is not None
+    if own.between is not None:
+        return _between(command, env, own.source.path, own.between)
     names = RecordedNames(env)
     with Recording(own.source.path) as source:
         past, reader = look_back(source, own.at, names)
         reader.finish()
     rows = PastRows(past, names)
-    _caveats(command, past, rows)
+    for sentence in _caveats(command, past, rows):
+        complain(sentence)
     if selection.diag_file is not None:
         return _dump(selection, rows)
     elsewhere = snapshot.Elsewhere(
@@ -313,22 +330,41 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     return snapshot.run(command, env, elsewhere)
 
 
-def _caveats(command: Command, past: Past, rows: PastRows) -> None:
+def _between(command: Command, env: Mapping[str, str], path: str, moments: tuple[When, When]) -> int:
+    from sstrace.driver import between
+
+    names = between.names(env)
+    found: list[tuple[Past, PastRows]] = []
+    with Recording(path) as source:
+        if not source.regular:
+            raise UsageError(f"sstrace: --between looks twice into the recording, and {source.name} is a pipe")
+        for when in moments:
+            past, reader = look_back(source, when, names)
+            reader.finish(told=not found)
+            found.append((past, PastRows(past, names)))
+    found.sort(key=lambda one: one[0].at_ns)
+    for sentence in dict.fromkeys(sentence for one in found for sentence in _caveats(command, *one)):
+        complain(sentence)
+    (_, before), (last, after) = found
+    return between.run(command, env, names, (before, after), last.at_ns)
+
+
+def _caveats(command: Command, past: Past, rows: PastRows) -> Iterator[str]:
     """What a reader must know to read the table right, on standard error."""
     show, selection = command.show, command.selection
     if not past.whole:
-        complain("the recording has no baseline before that moment: sockets that did not change since are missing")
+        yield "the recording has no baseline before that moment: sockets that did not change since are missing"
     if past.lost:
-        complain(f"{past.lost} events had been lost just before that moment: the table may be wrong")
+        yield f"{past.lost} events had been lost just before that moment: the table may be wrong"
     if past.missing:
-        complain(f"{past.missing} lines before that moment were not written: the table may be wrong")
+        yield f"{past.missing} lines before that moment were not written: the table may be wrong"
     if rows.bad:
-        complain(f"{rows.bad} rows have addresses that are none, and are left out")
+        yield f"{rows.bad} rows have addresses that are none, and are left out"
     if not selection.tables >> Table.TCP & 1:
-        complain("a recording holds TCP only")
+        yield "a recording holds TCP only"
     asked = [option for option, wanted in (("-m", show.memory), ("-i", show.info), ("--tos", show.tos)) if wanted]
     if asked and not command.own.json:
-        complain(f"a recording does not hold what {', '.join(asked)} would show")
+        yield f"a recording does not hold what {', '.join(asked)} would show"
 
 
 def _dump(selection: Selection, rows: PastRows) -> int:

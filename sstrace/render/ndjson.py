@@ -254,6 +254,8 @@ class InetLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True,
     locals: list[str] | None = None
     """SCTP: every local address."""
     peers: list[str] | None = None
+    change: str | None = None
+    """Of --between A B: removed, as it was at A; added, as it is at B. One that changed has both lines."""
 
 
 class DestroyedLine(InetLine, tag="destroyed", tag_field="type", omit_defaults=True, kw_only=True):

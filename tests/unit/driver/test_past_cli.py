@@ -87,6 +87,47 @@ def test_moments(path: str, capfdbinary: Captured) -> None:
     assert at("-0s") == ["CLOSE-WAIT 10.0.0.1%vpn9:8080", "LISTEN *:22", "LISTEN [::]:80"]
 
 
+def test_what_changed(path: str, capfdbinary: Captured) -> None:
+    """Two tables, without what is alike in both."""
+
+    def between(one: str, two: str, *words: str) -> list[str]:
+        found = rows(capfdbinary, "--from", path, "--between", one, two, "-tan", *words)
+        return [" ".join((line[0], line[1], line[4])) for line in found]
+
+    assert between("+0s", "+15s") == ["+ ESTAB 10.0.0.1:40002"]
+    assert between("+15s", "-0s") == [
+        "- ESTAB 10.0.0.1:40002",
+        "+ CLOSE-WAIT 10.0.0.1%vpn9:8080",
+        "+ LISTEN [::]:80",
+    ]
+    # One that changed its state stands there twice; the order of the moments does not matter.
+    changed = ["- ESTAB 10.0.0.1%vpn9:8080", "+ CLOSE-WAIT 10.0.0.1%vpn9:8080"]
+    assert between("+200s", "+240s") == between("+240s", "+200s") == changed
+    assert between("#6", "#9", "dev", "=", "vpn9") == changed
+    assert between("+200s", "+240s", "exclude", "established") == changed[1:]
+    assert between("+5s", "+6s") == []
+    assert main(["--snapshot", "--from", path, "--between", "+0s", "+15s", "-tnp"]) == 0
+    head, line = capfdbinary.readouterr().out.decode().splitlines()
+    assert head.startswith("  State ")
+    assert line.index("ESTAB") == head.index("State")
+    assert 'users:(("curl",pid=7,fd=5))' in line
+    assert main(["--snapshot", "--from", path, "--between", "+200s", "+240s", "-tan", "--json"]) == 0
+    found = [msgspec.json.decode(line) for line in capfdbinary.readouterr().out.splitlines()]
+    assert [(line["change"], line["state"]) for line in found] == [("removed", "ESTAB"), ("added", "CLOSE-WAIT")]
+    for wrong in (["--at", "+1s"], ["-D", "-"]):
+        assert main(["--snapshot", "--from", path, "--between", "+0s", "+1s", "-ta", *wrong]) == 255
+        capfdbinary.readouterr()
+
+
+def test_a_name_with_a_newline_forges_no_change(tmp_path: Path, capfdbinary: Captured) -> None:
+    story = Story()
+    owner = {"comm": "x\n+ LISTEN", "pid": 1, "fd": 3}
+    story.move(1, 2, "UNCONN", "SYN-SENT", ino=5, owners=[owner], cgroup="/a\n- ESTAB")
+    file = tmp_path / "story.ndjson"
+    file.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in story.lines))
+    assert len(rows(capfdbinary, "--from", str(file), "--between", "+0s", "-0s", "-tanpe")) == 1
+
+
 def test_filters_and_columns(path: str, capfdbinary: Captured) -> None:
     def at_15(*words: str) -> list[list[str]]:
         return rows(capfdbinary, "--from", path, "--at", "+15s", *words)
@@ -143,7 +184,7 @@ def test_dump_for_the_real_ss(path: str, tmp_path: Path, capfdbinary: Captured) 
         (["-s"], 255, "-s counts the sockets of this machine"),
         (["-K", "-t"], 255, "those of a recording are past"),
         (["-E"], 255, "-E waits"),
-        (["--between", "+1s", "+2s"], 255, "--snapshot shows one moment"),
+        (["--between", "+1s", "+2s", "-ti"], 0, "a recording does not hold what -i would show"),
         (["-t", "-D", "/nonexistent/dump"], 1, "cannot write /nonexistent/dump"),
     ],
 )

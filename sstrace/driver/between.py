@@ -1,0 +1,141 @@
+"""``--snapshot --from FILE --between A B``: what is different between two moments of a recording.
+
+The rows are those that ``--at A`` and ``--at B`` would print, without those that both would print alike: ``-`` stands
+before a row of A, ``+`` before one of B, and a row that is in another state by then stands there twice, one below the
+other. What came and went in between is in neither table: ``--replay FILE --between A B`` tells it.
+"""
+
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NoReturn
+
+from sstrace.driver.past import PastRows
+from sstrace.driver.recorded import RecordedNames
+from sstrace.driver.screen import screen_width
+from sstrace.driver.watched import thresholds
+from sstrace.model import InetSocket, Owner, Socket, Table
+from sstrace.query import options
+from sstrace.query.command import Command, Selection
+from sstrace.query.match import Predicate, predicate
+from sstrace.render.common import Context
+from sstrace.render.ndjson import Lines
+from sstrace.render.ss import Text
+from sstrace.render.trace import span_text
+
+__all__ = ["Change", "changes", "names", "run"]
+
+Change = tuple[str, InetSocket]
+"""``-`` and a row as it was, or ``+`` and a row as it is."""
+
+_REMOVED, _ADDED = "-", "+"
+
+
+class _Names(RecordedNames):
+    """What stands in a row must not begin another line: only marks do."""
+
+    def cgroup_path(self, cgroup_id: int) -> bytes | None:
+        path = super().cgroup_path(cgroup_id)
+        return None if path is None else path.replace(b"\n", b"?")
+
+
+def names(env: Mapping[str, str]) -> RecordedNames:
+    """Names for rows that are to be printed by ``run``."""
+    return _Names(env)
+
+
+def changes(before: PastRows, after: PastRows, selection: Selection, matches: Predicate | None) -> list[Change]:
+    """The difference of what is selected of two moments, in the order of ``PastRows.rows``."""
+    old = dict(before.numbered(selection, matches))
+    new = dict(after.numbered(selection, matches))
+    found: list[Change] = []
+    for number, row in old.items():
+        now = new.get(number)
+        if now is None or _differ(row, now):
+            found.append((_REMOVED, row))
+            if now is not None:
+                found.append((_ADDED, now))
+    found += [(_ADDED, row) for number, row in new.items() if number not in old]
+    found.sort(key=lambda change: change[1].family)
+    return found
+
+
+def _differ(row: InetSocket, now: InetSocket) -> bool:
+    return (row.state, row.src, row.sport, row.dst, row.dport, row.ifindex) != (
+        now.state, now.src, now.sport, now.dst, now.dport, now.ifindex,
+    )  # fmt: skip
+
+
+def run(
+    command: Command, env: Mapping[str, str], known: RecordedNames, moments: tuple[PastRows, PastRows], at_ns: int
+) -> int:
+    """Print the difference; the exit code. ``known``: of ``names``; ``at_ns``: the second moment, ns since 1970 UTC."""
+    command = options.resolve(command, known)
+    selection, show = command.selection, command.show
+    before, after = moments
+
+    def held_ns(row: Socket) -> int | None:
+        held = after.held_ns(row)
+        return before.held_ns(row) if held is None else held
+
+    def held_text(row: Socket) -> str:
+        held = held_ns(row)
+        bound = "≥" if before.at_least(row) or after.at_least(row) else ""
+        return "" if held is None else f" held:{bound}{span_text(held)}".encode().decode("latin-1")
+
+    matches = predicate(selection.filter, known, held_ns) if selection.filter is not None else None
+    found = changes(before, after, selection, matches) if selection.tables >> Table.TCP & 1 else []
+    context = Context(
+        show,
+        command.dialect,
+        known,
+        _no_decoders,
+        owners=_holders(before, after),
+        held=held_text if thresholds(selection.filter) else None,
+    )
+    if command.own.json:
+        _write(_json(context, found, at_ns))
+    else:
+        width = screen_width(env, columns_env=command.dialect.columns_env)
+        _write(_text(context, found, width - 2 if width is not None else None, header=show.header))
+    return 0
+
+
+def _no_decoders() -> NoReturn:
+    raise AssertionError("no row of a recording holds what would have to be decoded")
+
+
+def _holders(before: PastRows, after: PastRows) -> dict[int, Sequence[Owner]]:
+    return {
+        ino: [Owner(one.comm.replace(b"\n", b"?"), one.pid, one.fd, one.tid) for one in owners]
+        for ino, owners in {**before.holders, **after.holders}.items()
+    }
+
+
+def _text(context: Context, found: Sequence[Change], width: int | None, *, header: bool) -> Iterator[bytes]:
+    pieces: list[bytes] = []
+    sink = Text(context, pieces.append, screen=width)
+    sink.begin(Table.TCP)
+    sink.feed([row for _, row in found])
+    sink.flush()
+    marks = iter([*(" " if header else ""), *(mark for mark, _ in found)])
+    for line in io.BytesIO(b"".join(pieces)):
+        # -i and the like go on in a line of their own, which begins with a tab.
+        mark = " " if line.startswith(b"\t") else next(marks, " ")
+        yield mark.encode() + b" " + line
+
+
+def _json(context: Context, found: Sequence[Change], at_ns: int) -> Iterator[bytes]:
+    pieces: list[bytes] = []
+    sink = Lines(context, pieces.append, at_ns)
+    for mark, row in found:
+        sink.feed([row])
+        line = b"".join(pieces).removesuffix(b"}\n")
+        pieces.clear()
+        yield line + (b',"change":"added"}\n' if mark == _ADDED else b',"change":"removed"}\n')
+
+
+def _write(lines: Iterator[bytes]) -> None:
+    data = memoryview(b"".join(lines))
+    while data:
+        data = data[os.write(1, data) :]
