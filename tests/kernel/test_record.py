@@ -3,8 +3,11 @@
 ``SSTRACE_MOMENTS`` says how many moments of the churn are compared (100 for a thorough run).
 """
 
+import fcntl
 import json
 import os
+import pty
+import pwd
 import random
 import re
 import signal
@@ -12,6 +15,8 @@ import socket
 import struct
 import subprocess
 import sys
+import termios
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -366,6 +371,99 @@ def test_live_digest(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
     assert digest[0]["opened_out"] == digest[0]["opened_in"] == 3
     assert digest[0]["closed"] == 6
     assert {line["key"] for line in digest if line.get("by") == "port"} == {str(port) for port in ports}
+
+
+def totals(output: bytes) -> list[dict[str, Any]]:
+    """The lines of ``--stats --json``, without the two times of the first."""
+    found = [json.loads(line) for line in output.splitlines()]
+    for key in ("from", "to"):
+        found[0].pop(key)
+    return sorted(found, key=json.dumps)
+
+
+@pytest.mark.parametrize("mode", ["serve", "watch", "verify", "stats"])
+def test_recording_beside_every_other_mode(sstrace: Program, netns: Netns, tmp_path: Path, mode: str) -> None:
+    """The recording of each mode tells the same connections, and the table at its end is the kernel's."""
+    path, ready, live = tmp_path / "rec.ndjson", tmp_path / "ready", tmp_path / "live.sock"
+    words = {"serve": [f"--serve={live}", "--stats"], "verify": ["--verify", "--interval", "200ms"]}
+    command = [*words.get(mode, [f"--{mode}"]), "--record", str(path), "--ready-file", str(ready)]
+    terminal, far = pty.openpty()
+    fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    drawn = threading.Thread(target=drain, args=(terminal,), daemon=True)
+    drawn.start()
+    streams: dict[str, Any] = {"stdin": far, "stdout": far} if mode == "watch" else {}
+    process = sstrace.start(*command, netns=netns, env={"TERM": "xterm"}, **streams)
+    listener = None
+    try:
+        eventually(lambda: ready.exists() or process.poll() is not None, "ready")
+        assert process.poll() is None, process.communicate()[1]
+        ports = [connect_once(netns) for _ in range(3)]
+        listener = netns.call(lambda: socket.create_server(("127.0.0.1", 0)))
+        listens = listener.getsockname()[1]
+        eventually(lambda: f'"sport":{listens},'.encode() in path.read_bytes(), "the listener's line")
+        asked = sstrace("--stats", "--json", "--from", f"live:{live}") if mode == "serve" else None
+    finally:
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        os.close(far)
+        if listener is not None:
+            listener.close()
+    assert process.returncode == 0, err
+    assert f"lines recorded to {path}".encode() in err
+    digest = sstrace("--stats", "--json", "--from", str(path))
+    assert (digest.returncode, digest.stderr) == (0, b"")
+    found = [json.loads(line) for line in digest.stdout.splitlines()]
+    assert (found[0]["opened_out"], found[0]["opened_in"], found[0]["closed"]) == (3, 3, 6)
+    assert {line["key"] for line in found if line.get("by") == "port"} == {str(port) for port in ports}
+    shown = lines(sstrace("--snapshot", "--from", str(path), "-tlnH").stdout)
+    assert [line[1] for line in shown] == [f"127.0.0.1:{listens}"]
+    if asked is not None:
+        assert (asked.returncode, asked.stderr) == (0, b"")
+        assert totals(asked.stdout) == totals(digest.stdout)
+    elif mode == "stats":
+        assert b"opened 6 (3 out, 3 in), failed 0" in out
+
+
+def drain(descriptor: int) -> None:
+    """Read what a terminal is drawn, until it is closed."""
+    with suppress(OSError):
+        while os.read(descriptor, 1 << 16):
+            pass
+
+
+def test_a_server_that_does_not_count_says_so(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    live, ready = tmp_path / "live.sock", tmp_path / "ready"
+    process = sstrace.start(f"--serve={live}", "--ready-file", str(ready), netns=netns)
+    try:
+        eventually(ready.exists, "ready")
+        asked = sstrace("--stats", "--from", f"live:{live}")
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert (asked.returncode, asked.stdout) == (4, b"")
+    assert b"start it with sstrace --serve --stats" in asked.stderr
+
+
+def test_a_server_without_root_rotates_where_it_may(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    """Root opens the first file; the user that the server becomes makes the others."""
+    user = next((entry for entry in pwd.getpwall() if entry.pw_name == "sstrace"), pwd.getpwuid(65534))
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents[:2]:
+        parent.chmod(parent.stat().st_mode | 0o011)
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    words = (f"--serve={tmp_path / 'live.sock'}", "--record", str(folder / "rec.ndjson"), "--rotate", "300ms")
+    refused = sstrace(*words, "--duration", "1s", netns=netns)
+    assert refused.returncode == 3
+    assert f"makes files in {folder}" in refused.stderr.decode()
+    os.chown(folder, user.pw_uid, user.pw_gid)
+    served = sstrace(*words, "--keep", "3", "--duration", "2500ms", netns=netns)
+    assert (served.returncode, b"cannot" in served.stderr) == (0, False), served.stderr
+    files = sorted(folder.iterdir())
+    assert len(files) == 3
+    for file in files:
+        assert file.stat().st_uid == user.pw_uid
+        assert sstrace("--replay", str(file)).returncode == 0
 
 
 def test_files_are_begun_anew_when_they_are_old(sstrace: Any, netns: Any, tmp_path: Path) -> None:
