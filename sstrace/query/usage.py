@@ -137,7 +137,7 @@ MODE
 WHERE FROM
    --from SOURCE       SOURCE := {netlink|live[:PATH]|FILE}: the kernel (default), a serving sstrace, a recording
    --at TIME           with a recording: the table as it was then
-   --between A B       with a recording: only this part of it
+   --between A B       with a recording: only this part of it; with --snapshot, what changed
    --replay FILE       run a recording again (may be given again, for the files of a rotation)
    --speed X           of a replay: 1 is life, 10 ten times, max as fast as it goes
        TIME := {2026-01-31T13:55:00Z|2026-01-31 13:55:00|13:55:00.5|@SECONDS|+DURATION|-DURATION|#SEQ}
@@ -146,7 +146,7 @@ WHERE FROM
 WHERE TO
    --json              NDJSON instead of text, in every mode
    --schema NAME       {native|ecs|otel}: the names of the JSON keys
-   --record FILE       write the whole stream, for --replay and --from
+   --record FILE       write the whole stream, for --replay and --from, beside whatever else sstrace does
    --rotate SIZE,TIME  start a new file at that size, or age (100M, 1h);  --keep N  keep that many
    --output FILE       append there instead of writing on standard output; SIGHUP begins a new file of that name
    --sink SINK         SINK := {stdout|journald|syslog[:PATH]|otlp[:URL]}: send events there (may be given again)
@@ -160,7 +160,8 @@ HOW LONG
    --ready-file PATH   make PATH once every hook is attached and the first table is in
    --interval TIME     between pictures of --watch and rounds of --verify
    --poll TIME         how often the kernel is asked for what events do not tell
-   --stats             who connected to whom, how it ended, how long it took: of a recording, or from now on
+   --stats             who connected to whom, how it ended, how long it took: of a recording, or from now on;
+                       --serve --stats counts, and --stats --from live asks for it
    --group NAME        of --serve: who may ask besides root
    --keep-privileges   a --serve that root started stays root, instead of becoming user sstrace or nobody
    --self-usage        at the end: CPU and memory that sstrace itself took
