@@ -20,7 +20,7 @@ complete end.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -36,14 +36,16 @@ _ANY6 = bytes(16)
 _TIMEWAIT_MS = 60_000
 """TCP_TIMEWAIT_LEN, include/net/tcp.h."""
 _MAPPED = bytes(10) + b"\xff\xff"
-_SOCKET = Kind.SOCKET
+_SOCKET, _REQUEST, _TIMEWAIT = Kind.SOCKET, Kind.REQUEST, Kind.TIMEWAIT
+_REQUEST_TIMER, _TIMEWAIT_TIMER = Report.REQUEST_TIMER, Report.TIMEWAIT_TIMER
 _CLOSE, _LISTEN, _SYN_RECV = int(State.CLOSE), int(State.LISTEN), int(State.SYN_RECV)
 _ESTABLISHED = int(State.ESTABLISHED)
 _FIN_WAIT2, _TIME_WAIT, _SYN_SENT = int(State.FIN_WAIT2), int(State.TIME_WAIT), int(State.SYN_SENT)
 
-Tuple4 = tuple[int, int, int, int, int, bytes, bytes]
-"""netns, protocol, bound device, local port, peer port, local address, peer address; v4-mapped addresses as IPv4. The
-device, because sockets that are bound to different ones may be between the same addresses."""
+Ends = tuple[int, int, bytes, bytes] | tuple[int, int, bytes, bytes, int, int, int]
+"""The key of a connection: local port, peer port, local address, peer address; v4-mapped addresses as IPv4. Behind them
+bound device, protocol and network namespace where they are not 0, TCP and the table's own: sockets that are bound to
+different devices may be between the same addresses."""
 
 
 class Row(msgspec.Struct, gc=False):
@@ -83,6 +85,10 @@ class Row(msgspec.Struct, gc=False):
     """When the connection, or the listening, began; None when that was not seen."""
     role: str | None = None
     """client: this end sent the SYN; server: it came from the peer; None where that was not seen, and for listeners."""
+    ends: Ends | None = None
+    """The key under which the table finds it; None for listeners."""
+    told: bool = False
+    """Whether those who follow the table have heard of it (driver.telling's)."""
 
 
 class Transition(msgspec.Struct, frozen=True, gc=False):
@@ -125,16 +131,16 @@ class SocketTable:
         self._by_cookie: dict[int, Row] = {}
         self._by_ino: dict[int, Row] = {}
         """By ``_inode``: an MPTCP socket and its subflows have one inode."""
-        self._by_tuple: dict[Tuple4, Row] = {}
-        self._by_state: defaultdict[int, dict[int, Row]] = defaultdict(dict)
-        """Rows by state and id, but for ESTABLISHED, which nearly all are."""
+        self._by_tuple: dict[Ends, Row] = {}
+        self._by_state: defaultdict[int, dict[int, Row]] | None = None
+        """Rows by state and id, but for ESTABLISHED, which nearly all are; None until somebody wants that."""
         self._vague: dict[int, Row] = {}
         self._shared: dict[bytes | int, bytes | int] = {}
         self._next_id = 1
         self._sweep = 0
         self._sweep_began = 0
         self._sweeping = False
-        self._dead: set[int | Tuple4] = set()
+        self._dead: set[int | Ends] = set()
         self._dead_listeners: set[int] = set()
         self._added: list[Row] = []
         self._replaced: list[Row] = []
@@ -144,6 +150,9 @@ class SocketTable:
         self.journal: dict[int, Row] | None = None
         """Where somebody keeps a view of the rows: every row that came, went or changed its addresses, by id, with or
         without a transition to tell of it. Whoever sets it empties it."""
+        self.silent: dict[int, Row] | None = None
+        """Where somebody tells of every change: the rows, by id, that came, went or changed their ports or v6only
+        without a transition or a Resync to tell of it. Whoever sets it empties it."""
 
     def __contains__(self, row_id: int) -> bool:
         return row_id in self._rows
@@ -155,11 +164,16 @@ class SocketTable:
         return iter(self._rows.values())
 
     def in_states(self, states: int) -> list[Row] | None:
-        """The rows in these states (bit n for state n), found without a look at any other; None where ESTABLISHED is
-        among them, so that they are no fewer than most.
+        """The rows in these states (bit n for state n), from the second time on found without a look at any other; None
+        where ESTABLISHED is among them, so that they are no fewer than most.
         """
         if states >> _ESTABLISHED & 1:
             return None
+        if self._by_state is None:
+            self._by_state = defaultdict(dict)
+            for row in self._rows.values():
+                if row.state != _ESTABLISHED:
+                    self._by_state[row.state][row.id] = row
         return [row for state, rows in self._by_state.items() if states >> state & 1 for row in rows.values()]
 
     def known(self, found: InetSocket) -> Row | None:
@@ -169,10 +183,15 @@ class SocketTable:
             return row
         if found.state == _LISTEN:
             return self._by_ino.get(_inode(found))
-        ends = found.sport, found.dport, _plain(found.src), _plain(found.dst)
-        row = self._by_tuple.get((self._netns, IPPROTO_TCP, found.ifindex, *ends))
+        row = self._by_tuple.get(self._ends_of_found(found))
         # The cookie that the row has, if any, is not this one.
         return row if row is not None and row.cookie is None else None
+
+    def between(self, ends: Iterable[tuple[int, int, bytes, bytes]]) -> list[Row | None]:
+        """The rows of TCP connections between these ends: local port, peer port, local address, peer address, mapped
+        ones as IPv4; bound to no device. None where there is no row.
+        """
+        return list(map(self._by_tuple.get, ends))
 
     def vague(self) -> list[Row]:
         """Rows of which events cannot tell all, so somebody has to look: FIN-WAIT-2 in a timewait socket, which may
@@ -191,8 +210,8 @@ class SocketTable:
     # Full sockets.
 
     def _socket(self, fact: Changed) -> Transition | None:
-        old, new, sk = fact.old, fact.new, fact.sk
-        row = self._by_sk.get(sk)
+        old, new, at_ns = fact.old, fact.new, fact.at_ns
+        row = self._by_sk.get(fact.sk)
         # As a rule it is the row; only what looks odd is looked at more closely.
         if (
             row is not None
@@ -206,7 +225,7 @@ class SocketTable:
             )
             and (_is_stale(row, fact) or self._by_cookie.get(fact.cookie or 0, row) is not row)
         ):
-            self._bury(row)
+            self._bury_unheard(row)
             row = None
         if row is None:
             if old == _LISTEN and new == _SYN_RECV:
@@ -214,20 +233,24 @@ class SocketTable:
             row = self._find(fact)
         if new == _CLOSE:
             return self._close(fact, row)
+        ends = row.ends if row is not None else None
         if row is None:
-            row = self._birth(fact, Kind.SOCKET, new)
-            held = fact.at_ns - fact.since_ns if fact.since_ns else None
+            row = self._birth(fact, _SOCKET, new)
+            held = at_ns - fact.since_ns if fact.since_ns else None
         else:
-            held = self._held(row, fact) if row.state == old else None
+            held = at_ns - row.since_ns if row.exact and row.state == old else None
             if row.sport == 0 or row.dport == 0 or row.state in (_CLOSE, _SYN_SENT) or row.ifindex != fact.ifindex:
                 self._readdress(row, fact)
             if fact.ino is not None:
                 row.ino = fact.ino
             row.uid = fact.uid
-            row.touched_ns = fact.at_ns
+            row.touched_ns = at_ns
             if row.state != new:
-                self._restate(row, new)
-                row.since_ns = fact.at_ns
+                if self._by_state is None:
+                    row.state = new
+                else:
+                    self._restate(row, new)
+                row.since_ns = at_ns
                 row.exact = True
             if fact.cookie is not None and row.cookie is None:
                 row.cookie = fact.cookie
@@ -253,6 +276,8 @@ class SocketTable:
         elif old == _SYN_SENT:
             self._vague.pop(row.id, None)
         if old == new:
+            if not row.told or ends is not row.ends:
+                self._note(row)
             return None  # close(2) of a socket that is closing already, or news of a known one
         return self._transition(fact, row, old, new, held)
 
@@ -260,14 +285,14 @@ class SocketTable:
         if row is None:
             if fact.old == _CLOSE:
                 return None  # closed more than once (tcp_abort), or never opened
-            heir = self._by_tuple.get(_tuple_of(fact)) if fact.dport else None
+            heir = self._by_tuple.get(self._ends_of(fact)) if fact.dport else None
             if heir is not None and _inherits(heir, fact):
                 return None  # its timewait socket has told
             # Never met: all that is known of it is in its last event.
-            row = self._row_of(fact, Kind.SOCKET, fact.old)
+            row = self._row_of(fact, _SOCKET, fact.old)
             held = fact.at_ns - fact.since_ns if fact.since_ns else None
         else:
-            held = self._held(row, fact) if row.state == fact.old else None
+            held = fact.at_ns - row.since_ns if row.exact and row.state == fact.old else None
         if fact.since_ns:
             # connect(2) failed before it sent anything, perhaps because another connection is between these addresses:
             # that one is not dead.
@@ -288,14 +313,15 @@ class SocketTable:
         """LISTEN→SYN-RECV: a listener's child. Where a request socket has told of the connection, the programs keep
         this back (bpf/tcp.h); the lower rungs tell it always.
         """
-        row = self._by_tuple.get(_tuple_of(fact)) if fact.dport else None
-        if row is None or row.kind is not Kind.REQUEST:
-            row = self._birth(fact, Kind.SOCKET, _SYN_RECV)
+        row = self._by_tuple.get(self._ends_of(fact)) if fact.dport else None
+        if row is None or row.kind is not _REQUEST:
+            row = self._birth(fact, _SOCKET, _SYN_RECV)
             row.cgroup = fact.cgroup
             if not fact.dport:
+                self._note(row)
                 return None  # its next transition names its peer
             return self._transition(fact, row, _LISTEN, _SYN_RECV, None)
-        self._take_over(row, fact, Kind.SOCKET)
+        self._take_over(row, fact, _SOCKET)
         row.uid = fact.uid
         row.cgroup = fact.cgroup
         return None
@@ -311,35 +337,36 @@ class SocketTable:
             or row.cookie not in (None, fact.cookie)
             or _differ(row, fact)
         ):
-            self._bury(row)  # the address outlived a death that was lost
+            self._bury_unheard(row)  # the address outlived a death that was lost
             row = None
         if row is None and fact.cookie is not None:
             row = self._by_cookie.get(fact.cookie)
             if row is not None and row.kind is kind:
                 row.sk = fact.sk
                 self._by_sk[fact.sk] = row
-        report = Report.REQUEST_TIMER if kind is Kind.REQUEST else Report.TIMEWAIT_TIMER
-        if row is None and kind is Kind.TIMEWAIT:
-            row = self._by_tuple.get(_tuple_of(fact))
+        report = _REQUEST_TIMER if kind is _REQUEST else _TIMEWAIT_TIMER
+        if row is None and kind is _TIMEWAIT:
+            row = self._by_tuple.get(self._ends_of(fact))
         elif row is None:
-            child = self._by_tuple.get(_tuple_of(fact))
-            if child is not None and child.kind is Kind.SOCKET:
+            child = self._by_tuple.get(self._ends_of(fact))
+            if child is not None and child.kind is _SOCKET:
                 # Its handler ran while another processor completed it. Its end comes next.
                 return None
         step = STEPS.get((report, row.kind if row is not None else None))
         if row is None or step is None:
             row = self._birth(fact, kind, new)
-            if kind is Kind.REQUEST:
+            if kind is _REQUEST:
                 return self._transition(fact, row, _LISTEN, new, None)
+            self._note(row)
             return None  # a timewait socket from nowhere: no transition is known
         row.touched_ns = fact.at_ns
         if step is Step.REPEAT:
             return None
         old = row.state
-        held = self._held(row, fact)
+        held = fact.at_ns - row.since_ns if row.exact else None
         if step is Step.TAKE_OVER:
             self._take_over(row, fact, kind)
-        if kind is Kind.TIMEWAIT and new == _FIN_WAIT2:
+        if kind is _TIMEWAIT and new == _FIN_WAIT2:
             self._vague[row.id] = row
         else:
             self._vague.pop(row.id, None)
@@ -353,12 +380,12 @@ class SocketTable:
     def _gone(self, fact: Gone) -> Transition | None:
         row = self._by_sk.get(fact.sk)
         if row is not None and (row.kind is not fact.kind or _differ(row, fact)):
-            self._bury(row)  # the address outlived a death that was lost
+            self._bury_unheard(row)  # the address outlived a death that was lost
             row = None
         if row is None and fact.cookie is not None:
             row = self._by_cookie.get(fact.cookie)
         if row is None or row.kind is not fact.kind:
-            if fact.kind is Kind.REQUEST:
+            if fact.kind is _REQUEST:
                 if row is None or row.state != _SYN_RECV or fact.cause == "completed":
                     if self._sweeping and fact.cause != "completed":
                         self._mourn(fact.cookie, fact)
@@ -371,20 +398,21 @@ class SocketTable:
                 self._restate(row, _TIME_WAIT)  # the handover from its full socket was lost
                 row.exact = False
             # By its cookie, it is the same connection.
-        if fact.kind is Kind.REQUEST and fact.cause == "completed":
+        if fact.kind is _REQUEST and fact.cause == "completed":
             self._forget_keys(row)
-            if _tuple_of(fact) in self._by_tuple:
-                self._bury(row)  # one of two for the same SYN; the child holds the other's row
+            if self._ends_of(fact) in self._by_tuple:
+                self._bury_unheard(row)  # one of two for the same SYN; the child holds the other's row
                 return None
             # Its child's birth was lost: the row goes on as the child's, whose next event will name its address.
-            row.kind, row.sk = Kind.SOCKET, None
+            row.kind, row.sk = _SOCKET, None
             self._index(row)
             return None
         held = fact.at_ns - row.since_ns if row.exact else None
         self._die(row, fact)
         old, row.state = row.state, _CLOSE
-        listed = is_listed(old, _CLOSE)
-        return Transition(fact.at_ns, row, old, _CLOSE, held, fact.cause, None, fact.retransmits, listed)
+        return Transition(
+            fact.at_ns, row, old, _CLOSE, held, fact.cause, None, fact.retransmits, is_listed(old, _CLOSE)
+        )
 
     # Sweeps.
 
@@ -403,8 +431,7 @@ class SocketTable:
         assert isinstance(found, InetSocket)
         if found.cookie in self._dead:
             return
-        ends = found.sport, found.dport, _plain(found.src), _plain(found.dst)
-        key = (self._netns, IPPROTO_TCP, found.ifindex, *ends)
+        key = self._ends_of_found(found)
         connected = found.state != _LISTEN
         row = self._by_cookie.get(found.cookie)
         if row is None and not connected:
@@ -431,6 +458,7 @@ class SocketTable:
             self._added.append(self._adopt(found))
             return
         row.seen = self._sweep
+        before = row.sport, row.dport, row.v6only
         if found.extras is not None and found.extras.v6only is not None:
             row.v6only = found.extras.v6only
         self._forget_keys(row)
@@ -443,10 +471,12 @@ class SocketTable:
         row.cookie, row.ino, row.family = found.cookie, found.ino, found.family
         row.src, row.sport, row.dst, row.dport = found.src, found.sport, found.dst, found.dport
         row.ifindex = found.ifindex
-        if kind is Kind.SOCKET:
+        if kind is _SOCKET:
             row.uid = found.uid
         self._index(row)
-        if kind is Kind.TIMEWAIT and found.state == _FIN_WAIT2:
+        if before != (row.sport, row.dport, row.v6only):
+            self._note(row)
+        if kind is _TIMEWAIT and found.state == _FIN_WAIT2:
             self._vague[row.id] = row
         elif found.state != _LISTEN or found.sport:
             self._vague.pop(row.id, None)
@@ -489,16 +519,18 @@ class SocketTable:
             if found.extras is not None:
                 row.v6only = found.extras.v6only
             self._index(row)
+            self._note(row)
             self._vague.pop(row.id, None)
             return None
         if row.state == _SYN_SENT:
             self._forget_keys(row)
             row.sport, row.src = found.sport, found.src
             self._index(row)
+            self._note(row)
             if row.sport:
                 self._vague.pop(row.id, None)
             return None
-        if row.kind is not Kind.TIMEWAIT or row.state != _FIN_WAIT2 or found.state != _TIME_WAIT:
+        if row.kind is not _TIMEWAIT or row.state != _FIN_WAIT2 or found.state != _TIME_WAIT:
             return None
         self._vague.pop(row.id, None)
         if 0 < found.expires_ms <= _TIMEWAIT_MS:
@@ -519,21 +551,25 @@ class SocketTable:
         # A connect(2) that failed before it sent anything may have been refused because of the very connection that is
         # between these addresses.
         if row is None and fact.dport and fact.sport and fact.old not in (_CLOSE, _LISTEN) and not fact.since_ns:
-            row = self._by_tuple.get(_tuple_of(fact))
-            if row is not None and row.kind is Kind.SOCKET and row.sk is not None:
+            row = self._by_tuple.get(self._ends_of(fact))
+            if row is not None and row.kind is _SOCKET and row.sk is not None:
                 return None  # another socket, whose death was lost, or which lost the race for these addresses
-        if row is None or row.kind is Kind.TIMEWAIT:
+        if row is None or row.kind is _TIMEWAIT:
             return None
-        # A request's row: both the child's birth and the request's end were lost.
-        self._forget_keys(row)
-        row.kind, row.sk = Kind.SOCKET, fact.sk
-        self._index(row)
+        # A request's row: its child, which kept silent so far, takes over. Or a sweep's: now its address is known.
+        by_sk = self._by_sk
+        if row.sk is not None and by_sk.get(row.sk) is row:
+            del by_sk[row.sk]
+        row.kind, row.sk = _SOCKET, fact.sk
+        by_sk[fact.sk] = row
+        if self.journal is not None:
+            self.journal[row.id] = row
         return row
 
     def _row_of(self, fact: Changed, kind: Kind, state: int) -> Row:
         row = Row(
             self._next_id, kind, state, fact.family, fact.protocol, fact.netns, fact.src, fact.sport, fact.dst,
-            fact.dport, fact.ino or 0, fact.uid if kind is Kind.SOCKET else None, fact.ifindex, fact.cookie, fact.sk,
+            fact.dport, fact.ino or 0, fact.uid if kind is _SOCKET else None, fact.ifindex, fact.cookie, fact.sk,
             fact.at_ns, True, fact.at_ns,
         )  # fmt: skip
         self._next_id += 1
@@ -541,26 +577,36 @@ class SocketTable:
 
     def _birth(self, fact: Changed, kind: Kind, state: int) -> Row:
         row = self._row_of(fact, kind, state)
-        if kind is Kind.REQUEST or fact.old == _LISTEN:
+        if kind is _REQUEST or fact.old == _LISTEN:
             row.born_ns, row.role = fact.at_ns, "server"
-        elif kind is Kind.SOCKET and state == _SYN_SENT:
+        elif kind is _SOCKET and state == _SYN_SENT:
             row.born_ns, row.role = fact.at_ns, "client"
         elif fact.old == _SYN_SENT:
             row.role = "client"
         elif fact.old == _CLOSE:
             row.born_ns = fact.at_ns
-        if kind is not Kind.TIMEWAIT and state != _SYN_SENT and fact.dport:
-            before = self._by_tuple.get(_tuple_of(fact))
-            # A timewait socket makes way for a new connection, and that is reported first (but for connect(2), whose
-            # event is dated back): so its end was lost. Others may be between the same addresses for a moment, when
-            # two processors answer one segment.
-            if before is not None and before.kind is Kind.TIMEWAIT:
-                self._bury(before)
+        if self._by_state is not None and state != _ESTABLISHED:
+            self._by_state[state][row.id] = row
         self._rows[row.id] = row
-        if row.state != _ESTABLISHED:
-            self._by_state[row.state][row.id] = row
-        self._index(row)
-        if kind is Kind.TIMEWAIT and state == _FIN_WAIT2:
+        if self.journal is not None:
+            self.journal[row.id] = row
+        self._by_sk[fact.sk] = row
+        if fact.cookie is not None:
+            self._by_cookie[fact.cookie] = row
+        if state == _LISTEN:
+            if row.ino:
+                self._by_ino[_inode(row)] = row
+        elif fact.dport:
+            ends = row.ends = self._ends_of(fact)
+            if kind is not _TIMEWAIT and state != _SYN_SENT:
+                before = self._by_tuple.get(ends)
+                # A timewait socket makes way for a new connection, and that is reported first (but for connect(2),
+                # whose event is dated back): so its end was lost. Others may be between the same addresses for a
+                # moment, when two processors answer one segment.
+                if before is not None and before.kind is _TIMEWAIT:
+                    self._bury_unheard(before)
+            self._by_tuple[ends] = row
+        if kind is _TIMEWAIT and state == _FIN_WAIT2:
             self._vague[row.id] = row
         return row
 
@@ -575,22 +621,22 @@ class SocketTable:
         sport, dport = shared(found.sport, found.sport), shared(found.dport, found.dport)
         row = Row(
             self._next_id, kind, found.state, found.family, IPPROTO_TCP, self._netns, src, sport, dst, dport, found.ino,
-            found.uid if kind is Kind.SOCKET else None, found.ifindex, found.cookie, None, self._sweep_began, False, 0,
+            found.uid if kind is _SOCKET else None, found.ifindex, found.cookie, None, self._sweep_began, False, 0,
         )  # fmt: skip
         row.seen = self._sweep
         if found.state == _SYN_SENT:
             row.role = "client"
-        elif kind is Kind.REQUEST:
+        elif kind is _REQUEST:
             row.role = "server"
         if found.extras is not None:
             row.v6only = found.extras.v6only
             row.cgroup = found.extras.cgroup_id
         self._next_id += 1
         self._rows[row.id] = row
-        if row.state != _ESTABLISHED:
+        if self._by_state is not None and row.state != _ESTABLISHED:
             self._by_state[row.state][row.id] = row
         self._index(row)
-        if kind is Kind.TIMEWAIT and found.state == _FIN_WAIT2:
+        if kind is _TIMEWAIT and found.state == _FIN_WAIT2:
             self._vague[row.id] = row
         return row
 
@@ -623,35 +669,66 @@ class SocketTable:
             if row.ino:
                 self._by_ino[_inode(row)] = row
         elif row.dport:
-            self._by_tuple[_tuple_of(row)] = row
+            row.ends = self._ends_of(row)
+            self._by_tuple[row.ends] = row
 
     def _forget_keys(self, row: Row) -> None:
-        if row.sk is not None and self._by_sk.get(row.sk) is row:
-            del self._by_sk[row.sk]
-        if row.cookie is not None and self._by_cookie.get(row.cookie) is row:
-            del self._by_cookie[row.cookie]
-        if row.ino and self._by_ino.get(_inode(row)) is row:
+        # Two rows may have one key for a moment: the later one keeps it.
+        sk, cookie, ends = row.sk, row.cookie, row.ends
+        if sk is not None and self._by_sk.get(sk) is row:
+            del self._by_sk[sk]
+        if cookie is not None and self._by_cookie.get(cookie) is row:
+            del self._by_cookie[cookie]
+        if ends is not None:
+            if self._by_tuple.get(ends) is row:
+                del self._by_tuple[ends]
+            row.ends = None
+        elif row.ino and self._by_ino.get(_inode(row)) is row:
             del self._by_ino[_inode(row)]
-        if row.dport:
-            key = _tuple_of(row)
-            if self._by_tuple.get(key) is row:
-                del self._by_tuple[key]
+
+    def _ends_of(self, of: Changed | Gone | Row) -> Ends:
+        src, dst = of.src, of.dst
+        if len(src) == 16:
+            src, dst = _plain(src), _plain(dst)
+        protocol = IPPROTO_TCP if type(of) is Gone else of.protocol  # type: ignore[union-attr]
+        if of.ifindex == 0 and protocol == IPPROTO_TCP and of.netns == self._netns:
+            return of.sport, of.dport, src, dst
+        return of.sport, of.dport, src, dst, of.ifindex, protocol, of.netns
+
+    def _ends_of_found(self, found: InetSocket) -> Ends:
+        src, dst = _plain(found.src), _plain(found.dst)
+        if found.ifindex == 0:
+            return found.sport, found.dport, src, dst
+        return found.sport, found.dport, src, dst, found.ifindex, IPPROTO_TCP, self._netns
+
+    def _note(self, row: Row) -> None:
+        """It changed, and no transition tells of it."""
+        if self.silent is not None:
+            self.silent[row.id] = row
 
     def _bury(self, row: Row) -> None:
         if self.journal is not None:
             self.journal[row.id] = row
         self._forget_keys(row)
         self._rows.pop(row.id, None)
-        self._by_state[row.state].pop(row.id, None)
-        self._vague.pop(row.id, None)
+        if self._by_state is not None:
+            self._by_state[row.state].pop(row.id, None)
+        if self._vague:
+            self._vague.pop(row.id, None)
+
+    def _bury_unheard(self, row: Row) -> None:
+        """Its end was not reported."""
+        self._bury(row)
+        self._note(row)
 
     def _restate(self, row: Row, new: int) -> None:
         """Every change of a living row's state comes by here."""
-        if row.state != _ESTABLISHED:
-            self._by_state[row.state].pop(row.id, None)
+        if self._by_state is not None:
+            if row.state != _ESTABLISHED:
+                self._by_state[row.state].pop(row.id, None)
+            if new != _ESTABLISHED:
+                self._by_state[new][row.id] = row
         row.state = new
-        if new != _ESTABLISHED:
-            self._by_state[new][row.id] = row
 
     def _die(self, row: Row, fact: Changed | Gone) -> None:
         """Its end was reported."""
@@ -665,16 +742,13 @@ class SocketTable:
         if cookie is not None:
             self._dead.add(cookie)
         if of.dport:
-            self._dead.add(_tuple_of(of))
+            self._dead.add(self._ends_of(of))
         elif not isinstance(of, Gone) and of.ino:
             self._dead_listeners.add(of.ino)
 
-    def _held(self, row: Row, fact: Changed) -> int | None:
-        return fact.at_ns - row.since_ns if row.exact else None
-
     def _transition(self, fact: Changed, row: Row, old: int, new: int, held: int | None) -> Transition:
         # MPTCP's own sockets have ways of theirs.
-        listed = (old, new) in LISTED or row.protocol != IPPROTO_TCP
+        listed = LISTED[old << 4 | new] == 1 or row.protocol != IPPROTO_TCP
         if not listed:
             self.unlisted += 1
         return Transition(fact.at_ns, row, old, new, held, fact.cause, fact.err, fact.retransmits, listed)
@@ -695,7 +769,7 @@ def _own(row: Row, owner: Owner, new: int) -> None:
 def _is_stale(row: Row, fact: Changed) -> bool:
     """Whether the row at this kernel address is of a socket that has died there before, unheard."""
     return (
-        row.kind is not Kind.SOCKET
+        row.kind is not _SOCKET
         or (row.cookie is not None and fact.cookie is not None and row.cookie != fact.cookie)
         or (fact.old == _CLOSE and row.state != _CLOSE)
         or (fact.old == _LISTEN and fact.new == _SYN_RECV)
@@ -708,7 +782,7 @@ def _is_stale(row: Row, fact: Changed) -> bool:
 def _inherits(heir: Row, fact: Changed) -> bool:
     """Whether a full socket that closes has handed over to the timewait socket that holds this row."""
     return (
-        heir.kind is Kind.TIMEWAIT
+        heir.kind is _TIMEWAIT
         and fact.old in (State.FIN_WAIT1, _FIN_WAIT2, State.CLOSING)
         and (heir.cookie is None or fact.cookie is None or heir.cookie == fact.cookie)
         and not _differ(heir, fact)
@@ -734,18 +808,10 @@ def _plain(address: bytes) -> bytes:
     return address[12:] if len(address) == 16 and address.startswith(_MAPPED) else address
 
 
-def _tuple_of(of: Changed | Gone | Row) -> Tuple4:
-    protocol = IPPROTO_TCP if type(of) is Gone else of.protocol  # type: ignore[union-attr]
-    src, dst = of.src, of.dst
-    if len(src) == 16:
-        src, dst = _plain(src), _plain(dst)
-    return of.netns, protocol, of.ifindex, of.sport, of.dport, src, dst
-
-
 def _kind_of(found: InetSocket) -> Kind:
     """Which kernel object a row of sock_diag is."""
     if found.state == _TIME_WAIT or (found.state == _FIN_WAIT2 and found.timer == 3):
-        return Kind.TIMEWAIT
+        return _TIMEWAIT
     if found.state == _SYN_RECV and found.ino == 0 and found.uid == 0:
-        return Kind.REQUEST
-    return Kind.SOCKET
+        return _REQUEST
+    return _SOCKET

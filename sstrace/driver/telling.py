@@ -20,8 +20,6 @@ __all__ = ["Telling", "Told"]
 
 _CLOSE = int(State.CLOSE)
 
-Key = tuple[int, int, int, bool | None]
-
 
 class Told(msgspec.Struct, frozen=True, gc=False):
     """A row as it is now (``alive``), or its end."""
@@ -33,70 +31,54 @@ class Told(msgspec.Struct, frozen=True, gc=False):
 
 
 class Telling:
-    """Adds ``Told`` to a run of changes. Takes the table's journal, unless another keeps it: then it reads along,
-    and must be asked before the other empties it.
-    """
+    """Adds ``Told`` to a run of changes. One table takes one of them at a time."""
 
     def __init__(self, table: SocketTable) -> None:
         self._table = table
-        self._told: dict[int, Key] = {}
-        self._journal: dict[int, Row] = {}
-        if table.journal is None:
-            table.journal = self._journal
+        self._silent: dict[int, Row] = {}
+        table.silent = self._silent
         self.last_ns = 0
         """Time of the latest change."""
 
     def begin(self, at_ns: int) -> None:
         """Everything in the table has been told."""
-        self._told = {row.id: _key(row) for row in self._table}
+        for row in self._table:
+            row.told = True
+        self._silent.clear()
         self.last_ns = at_ns
-        if self._table.journal is self._journal:
-            self._journal.clear()
 
     def through(self, changes: "Iterable[Change]") -> "Iterator[Change | Told]":
         """The same changes; after the last of them, what they did not tell."""
-        told = self._told
+        silent = self._silent
+        last_ns = self.last_ns
         for change in changes:
-            if type(change) is Transition:  # nearly all: written out flat
-                if change.at_ns > self.last_ns:  # noqa: PLR1730 - half of max()'s price
-                    self.last_ns = change.at_ns
-                row, new = change.row, change.new
-                if new == _CLOSE:
-                    told.pop(row.id, None)
-                else:
-                    told[row.id] = row.state, row.sport, row.dport, row.v6only
+            if type(change) is Transition:  # nearly all
+                if change.at_ns > last_ns:  # noqa: PLR1730 - half of max()'s price
+                    last_ns = change.at_ns
+                change.row.told = True
+                if silent:
+                    silent.pop(change.row.id, None)
             elif type(change) is Resync:
-                self.last_ns = max(self.last_ns, change.at_ns)
-                for row in change.removed:
-                    told.pop(row.id, None)
-                for row in (*change.added, *(row for row, _ in change.changed)):
-                    told[row.id] = _key(row)
+                last_ns = max(last_ns, change.at_ns)
+                for row in (*change.removed, *change.added, *(row for row, _ in change.changed)):
+                    row.told = True
+                    silent.pop(row.id, None)
             elif type(change) is Lost:
-                self.last_ns = max(self.last_ns, change.before_ns)
+                last_ns = max(last_ns, change.before_ns)
             yield change
-        yield from self._silent()
+        self.last_ns = last_ns
+        if silent:
+            yield from self._untold()
 
     def close(self) -> None:
-        """Give the journal back."""
-        if self._table.journal is self._journal:
-            self._table.journal = None
+        """Nobody tells any more."""
+        if self._table.silent is self._silent:
+            self._table.silent = None
 
-    def _silent(self) -> Iterator[Told]:
-        table, told = self._table, self._told
-        journal = table.journal
-        if not journal:
-            return
-        for row_id, row in journal.items():
-            if row_id in table:
-                now = _key(row)
-                if told.get(row_id) != now:
-                    told[row_id] = now
-                    yield Told(self.last_ns, row, True)
-            elif told.pop(row_id, None) is not None:
-                yield Told(self.last_ns, row, False)
-        if journal is self._journal:
-            journal.clear()
-
-
-def _key(row: Row) -> Key:
-    return row.state, row.sport, row.dport, row.v6only
+    def _untold(self) -> Iterator[Told]:
+        for row in self._silent.values():
+            alive = row.id in self._table
+            if alive or row.told:  # who never heard of it need not hear of its end
+                row.told = True
+                yield Told(self.last_ns, row, alive)
+        self._silent.clear()

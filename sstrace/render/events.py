@@ -264,10 +264,11 @@ class Place(msgspec.Struct, frozen=True):
     """A cgroup: its path, and what runs in it."""
 
     path: str | None = None
-    work: Workload = Workload()
+    work: Workload = workload("")
 
 
 _NOWHERE = Place()
+_NO_WORK = _NOWHERE.work
 
 
 class RowView(Protocol):
@@ -344,8 +345,7 @@ class EventWriter:
         self._cgroup = cgroup
         self._ifname = ifname
         self._encoder = msgspec.json.Encoder()
-        self._second = -1
-        self._prefix = ""
+        self._begin_second(0)
         self._addresses: dict[bytes, str] = {}
         self._owners: dict[tuple[Owner, ...], list[OwnerLine]] = {}
         self._places: dict[int, Place] = {}
@@ -359,13 +359,19 @@ class EventWriter:
     @offset_ns.setter
     def offset_ns(self, offset_ns: int) -> None:
         self._offset_ns = offset_ns
-        self._second = -1
+        self._begin_second(0)
+
+    def _begin_second(self, at_ns: int) -> None:
+        """The texts of timestamps of one second differ in their nanoseconds alone."""
+        seconds = (at_ns + self._offset_ns) // 1_000_000_000
+        self._second_ns = seconds * 1_000_000_000 - self._offset_ns
+        self._prefix = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}."
 
     def _ts(self, at_ns: int) -> str:
-        seconds, nanoseconds = divmod(at_ns + self._offset_ns, 1_000_000_000)
-        if seconds != self._second:
-            self._second = seconds
-            self._prefix = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}."
+        nanoseconds = at_ns - self._second_ns
+        if not 0 <= nanoseconds < 1_000_000_000:
+            self._begin_second(at_ns)
+            nanoseconds = at_ns - self._second_ns
         return f"{self._prefix}{nanoseconds:09d}Z"
 
     def _address(self, family: int, raw: bytes) -> str:
@@ -409,33 +415,33 @@ class EventWriter:
 
     def state_line(self, change: TransitionView) -> StateLine:
         """The next line: a transition."""
+        # The busiest lines of all: every value is read once, and what few sockets have is filled in afterwards.
         row = change.row
         at_ns, held, family, new = change.at_ns, change.held_ns, row.family, change.new
-        cgroup, born_ns = row.cgroup, row.born_ns
+        cgroup, owners, src, dst, ifindex = row.cgroup, row.owners, row.src, row.dst, row.ifindex
+        addresses = self._addresses
         place = _NOWHERE if cgroup is None else self._places.get(cgroup) or self._place(cgroup)
-        work = place.work
-        addresses, owners = self._addresses, row.owners
-        self.seq += 1
-        seconds, nanoseconds = divmod(at_ns + self._offset_ns, 1_000_000_000)
-        return StateLine(
-            f"{self._prefix}{nanoseconds:09d}Z" if seconds == self._second else self._ts(at_ns),
+        self.seq = seq = self.seq + 1
+        nanoseconds = at_ns - self._second_ns
+        line = StateLine(
+            f"{self._prefix}{nanoseconds:09d}Z" if 0 <= nanoseconds < 1_000_000_000 else self._ts(at_ns),
             at_ns,
-            self.seq,
+            seq,
             row.id,
             "tcp" if row.protocol == 6 else "mptcp",
             "inet" if family == AF_INET else "inet6",
             STATE_TEXT[change.old],
             STATE_TEXT[new],
-            addresses.get(row.src) or self._address(family, row.src),
+            addresses.get(src) or self._address(family, src),
             row.sport,
-            addresses.get(row.dst) or self._address(family, row.dst),
+            addresses.get(dst) or self._address(family, dst),
             row.dport,
             row.netns,
             held / 1000 if held is not None else None,
             row.ino or None,
             row.cookie,
             row.uid,
-            row.ifindex or None,
+            ifindex or None,
             place.path,
             (self._owners.get(owners) or self._owner_lines(owners)) if owners else None,
             row.owner_source,
@@ -444,15 +450,17 @@ class EventWriter:
             change.retransmits or None,
             change.approximate,
             row.v6only,
-            self._ifname(row.ifindex) if row.ifindex and self._ifname is not None else None,
+            self._ifname(ifindex) if ifindex and self._ifname is not None else None,
             change.source,
             row.role,
-            (at_ns - born_ns) / 1000 if new == _CLOSE and born_ns is not None else None,
-            work.container_id,
-            work.container_runtime,
-            work.unit,
-            work.pod_uid,
         )
+        if new == _CLOSE and row.born_ns is not None:
+            line.lifetime_us = (at_ns - row.born_ns) / 1000
+        if place.work is not _NO_WORK:
+            work = place.work
+            line.container_id, line.container_runtime = work.container_id, work.container_runtime
+            line.unit, line.pod_uid = work.unit, work.pod_uid
+        return line
 
     def seen(self, row: RowView, at_ns: int, out: bytearray) -> None:
         """Append a row of the baseline."""
