@@ -314,15 +314,19 @@ class Context:
 
     def cgroup(self, cgroup_id: int) -> str:
         """The ``cgroup:…`` item's path; says on stderr what ss says when the cgroup is gone."""
-        if cgroup_id not in self._cgroups:
-            path = self.names.cgroup_path(cgroup_id)
-            self._cgroups[cgroup_id] = None if path is None else text(path)
-        path_text = self._cgroups[cgroup_id]
+        path_text = self.cgroup_path(cgroup_id)
         if path_text is not None:
             return path_text
         if not self.dialect.cgroup_estale_silent:
             self.warn("Failed to open cgroup2 by ID")
         return f"unreachable:{cgroup_id:x}"
+
+    def cgroup_path(self, cgroup_id: int) -> str | None:
+        """A cgroup's path as a cell; None when it is gone."""
+        if cgroup_id not in self._cgroups:
+            path = self.names.cgroup_path(cgroup_id)
+            self._cgroups[cgroup_id] = None if path is None else text(path)
+        return self._cgroups[cgroup_id]
 
     def users(self, inode: int) -> str:
         """The ``users:`` item of a socket, or nothing."""

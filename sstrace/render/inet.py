@@ -11,6 +11,7 @@ from typing import Any
 from sstrace.dialect import Dialect
 from sstrace.model import AF_INET6, STATE_TEXT, InetSocket, Table
 from sstrace.render.columns import (
+    EXTRA,
     LOCAL_ADDRESS,
     LOCAL_PORT,
     NETID,
@@ -23,7 +24,7 @@ from sstrace.render.columns import (
 )
 from sstrace.render.common import SCTP_STATES, Context, Ports, duration, general, queue, signed
 
-__all__ = ["SOCKOPT", "InetCells", "netid", "timer", "timer_name"]
+__all__ = ["SOCKOPT", "InetCells", "netid", "tcp_timer", "timer", "timer_item", "timer_name"]
 
 Row = tuple[str, ...]
 
@@ -68,9 +69,12 @@ def timer_name(socket: InetSocket, dialect: Dialect) -> str:
     """What ss calls the timer that runs."""
     if _protocol(socket) == 132:
         return "T3_RTX"
-    if socket.timer == 5 and dialect.timer_delack:
-        return "delack"
-    return _TIMERS[min(socket.timer, 5)]
+    return tcp_timer(socket.timer, dialect)
+
+
+def tcp_timer(number: int, dialect: Dialect) -> str:
+    """What ss calls a timer, unless it is SCTP's."""
+    return "delack" if number == 5 and dialect.timer_delack else _TIMERS[min(number, 5)]
 
 
 def timer(socket: InetSocket, dialect: Dialect) -> str:
@@ -79,8 +83,12 @@ def timer(socket: InetSocket, dialect: Dialect) -> str:
         return " timer:-"
     if not socket.timer:
         return ""
-    left = duration(socket.expires_ms, sec_bug=dialect.timer_sec_bug)
-    return f" timer:({timer_name(socket, dialect)},{left},{signed(socket.retrans)})"
+    return timer_item(timer_name(socket, dialect), socket.expires_ms, socket.retrans, dialect)
+
+
+def timer_item(name: str, expires_ms: int, retrans: int, dialect: Dialect) -> str:
+    """The item of a timer that runs."""
+    return f" timer:({name},{duration(expires_ms, sec_bug=dialect.timer_sec_bug)},{signed(retrans)})"
 
 
 class _WirePorts(dict[bytes, str]):
@@ -112,13 +120,15 @@ class InetCells:
         if show.timers:
             parts.append(self._timer)
         if show.extended:
-            parts.append(self._details)
+            parts += (_identity, self._attributes)
+        own = len(parts) - show.extended
         if show.tos:
             parts.append(_tos)
         if show.cgroup:
             parts.append(self._cgroup)
         if show.inet_sockopt:
             parts.append(self._sockopt)
+        self._told_by_attributes = tuple(parts[own:])
         if show.memory or show.info:
             parts.append(self._block)
         if show.bpf_maps:
@@ -126,6 +136,7 @@ class InetCells:
         if context.held is not None:
             parts.append(context.held)
         self._parts = parts
+        self._details: Any = None
         self._users = context.users if show.processes or show.threads or show.contexts else None
 
     def begin(self, table: Table) -> None:
@@ -190,15 +201,17 @@ class InetCells:
         table: Table,
         fields: Sequence[Sequence[Any]],
         wanted: Sequence[int],
+        rest: Sequence[str] | None = None,
     ) -> list[Sequence[str]]:
         """Cells column by column, for many plain rows at once; ``wanted`` names the columns.
 
         ``fields``: states, source ports, destination ports (two bytes each, network order), source and destination
-        addresses, recv_q, send_q, inodes. Not for rows with an interface, nor for IPv6 wildcards.
+        addresses, recv_q, send_q, inodes. Not for rows with an interface, nor for IPv6 wildcards. ``rest``: what comes
+        behind the peer's port; with the users in it, where all that is one column.
         """
         states, sports, dports, sources, destinations, recv_qs, send_qs, inodes = fields
         addresses, ports = self._context.addresses.__getitem__, self._wire_ports.__getitem__
-        users: Sequence[str] = ("",) * len(states)
+        empty: Sequence[str] = ("",) * len(states)
         made: list[Sequence[str]] = []
         for index in wanted:
             if index == NETID:
@@ -217,26 +230,46 @@ class InetCells:
                 made.append(list(map(addresses, destinations)))
             elif index == PEER_PORT:
                 made.append(list(map(ports, dports)))
+            elif rest is not None and (index == EXTRA or self._context.one_column):
+                made.append(rest)
             elif index == PROCESS and self._users is not None:
                 made.append(list(map(self._users, inodes)))
             else:
-                made.append(users)
+                made.append(empty)
         return made
+
+    def grouped(self) -> bool:
+        """Whether ``group`` will do: details are wanted, and only such as it knows."""
+        context = self._context
+        return bool(self._parts) and not context.show.bpf_maps and context.held is None
+
+    def group(self, table: Table, group: Any, wanted: Sequence[int]) -> list[Sequence[str]] | None:
+        """Cells column by column of rows with details, all of one shape: see ``wire.inet_groups.Group``; ``wanted``
+        names the columns. None where the rows must be made one by one.
+        """
+        if self._details is None:
+            from sstrace.render.details import Details  # only now: most snapshots have no use for it
+
+            users = self._users if self._context.one_column else None
+            self._details = Details(self._context, users, self._told_by_attributes)
+        rest = self._details.texts(group)
+        if rest is None:
+            return None
+        fields = (
+            group.states, group.sports, group.dports, group.sources, group.destinations, group.recv_qs, group.send_qs,
+            group.inodes,
+        )  # fmt: skip
+        return self.columns(table, fields, wanted, rest)
 
     def _timer(self, socket: InetSocket) -> str:
         return timer(socket, self._context.dialect)
 
-    def _details(self, socket: InetSocket) -> str:
+    def _attributes(self, socket: InetSocket) -> str:
+        """What -e tells of a row's attributes."""
         extras = socket.extras
-        out = f" uid:{socket.uid}" if socket.uid else ""
-        if socket.partial:
-            out += f" ino:{socket.ino or '-'} sk:{f'{socket.cookie:x}' if socket.cookie else '-'}"
-        else:
-            out += f" ino:{socket.ino} sk:{socket.cookie:x}"
         if extras is None:
-            return out
-        if extras.mark:
-            out += f" fwmark:0x{extras.mark:x}"
+            return ""
+        out = f" fwmark:0x{extras.mark:x}" if extras.mark else ""
         if extras.cgroup_id:
             out += f" cgroup:{self._context.cgroup(extras.cgroup_id)}"
         if socket.family == AF_INET6 and extras.v6only is not None:
@@ -289,7 +322,7 @@ class InetCells:
             return ""
         out = self._timer(socket) if show.timers else ""
         if show.extended:
-            out += self._details(socket)
+            out += _identity(socket) + self._attributes(socket)
             if proc.opt:
                 out += f' opt:"{proc.opt}"'
         if show.info:
@@ -309,6 +342,14 @@ class InetCells:
                 out += f" retrans:{socket.retrans}/0"
             out += " reordering:0"
         return out
+
+
+def _identity(socket: InetSocket) -> str:
+    """What -e tells of a row's fixed part."""
+    out = f" uid:{socket.uid}" if socket.uid else ""
+    if socket.partial:
+        return f"{out} ino:{socket.ino or '-'} sk:{f'{socket.cookie:x}' if socket.cookie else '-'}"
+    return f"{out} ino:{socket.ino} sk:{socket.cookie:x}"
 
 
 def _tos(socket: InetSocket) -> str:

@@ -10,10 +10,11 @@ include/uapi/linux/tcp.h (6.18).
 from collections.abc import Sequence
 from typing import Any
 
+from sstrace.dialect import Dialect
 from sstrace.model import AF_INET, Extras, InetSocket, State
 from sstrace.render.common import SCTP_STATES, Context, general, memory, millis, signed
 
-__all__ = ["block", "tcp_items"]
+__all__ = ["block", "limited", "memory_item", "option_words", "own_words", "tcp_items", "ulp_items"]
 
 _MPTCP = 262
 _SCTP = 132
@@ -26,13 +27,7 @@ _TIMESTAMPS, _SACK, _WSCALE, _ECN, _ECN_SEEN, _SYN_DATA, _USEC_TS = 1, 2, 4, 8, 
 
 def block(socket: InetSocket, extras: Extras, protocol: int, context: Context) -> str:
     """The items of the block, each with its leading blank; what opens the block is the caller's."""
-    if extras.skmem is not None:
-        out = memory(extras.skmem)
-    elif extras.meminfo is not None and protocol not in (_SCTP, _MPTCP):
-        r, w, f, t = (*extras.meminfo, 0, 0, 0, 0)[:4]
-        out = f" mem:(r{r},w{w},f{f},t{t})"
-    else:
-        out = ""
+    out = memory_item(extras, protocol)
     if protocol == _SCTP:
         return out + _sctp(extras, context)
     if protocol == _MPTCP:
@@ -41,9 +36,17 @@ def block(socket: InetSocket, extras: Extras, protocol: int, context: Context) -
         out += tcp_items(socket, extras, context.decoders.tcp_fields(extras.info), context)
     if extras.md5 is not None:
         out += _md5(extras.md5, context)
-    if extras.ulp is not None:
-        out += _ulp(extras.ulp, context)
-    return out
+    return out + ulp_items(extras, context)
+
+
+def memory_item(extras: Extras, protocol: int) -> str:
+    """What -m brings, its leading blank included."""
+    if extras.skmem is not None:
+        return memory(extras.skmem)
+    if extras.meminfo is not None and protocol not in (_SCTP, _MPTCP):
+        r, w, f, t = (*extras.meminfo, 0, 0, 0, 0)[:4]
+        return f" mem:(r{r},w{w},f{f},t{t})"
+    return ""
 
 
 def tcp_items(socket: InetSocket, extras: Extras, fields: Sequence[int], context: Context) -> str:
@@ -64,18 +67,7 @@ def tcp_items(socket: InetSocket, extras: Extras, fields: Sequence[int], context
     bits = context.rate
     out = ""
     if show.timers:
-        if options & _TIMESTAMPS:
-            out += " ts"
-        if options & _USEC_TS and dialect.usec_ts:
-            out += " usec_ts"
-        if options & _SACK:
-            out += " sack"
-        if options & _ECN:
-            out += " ecn"
-        if options & _ECN_SEEN:
-            out += " ecnseen"
-        if options & _SYN_DATA:
-            out += " fastopen"
+        out += option_words(options, dialect)
     if extras.congestion:
         out += f" {extras.congestion}"
     if options & _WSCALE:
@@ -116,20 +108,8 @@ def tcp_items(socket: InetSocket, extras: Extras, fields: Sequence[int], context
         out += f" data_segs_out:{data_segs_out}"
     if data_segs_in:
         out += f" data_segs_in:{data_segs_in}"
-    if extras.dctcp is not None:
-        enabled, ce_state, alpha, ab_ecn, ab_tot = extras.dctcp
-        if enabled:
-            out += f" dctcp:(ce_state:{ce_state},alpha:{alpha},ab_ecn:{ab_ecn},ab_tot:{ab_tot})"
-        else:
-            out += " dctcp:fallback_mode"
-    if extras.bbr is not None:
-        bandwidth, bbr_rtt, pacing_gain, cwnd_gain = extras.bbr
-        out += f" bbr:(bw:{bits(bandwidth * 8.0)}bps,mrtt:{millis(bbr_rtt)}"
-        if pacing_gain:
-            out += f",pacing_gain:{general(pacing_gain / 256)}"
-        if cwnd_gain:
-            out += f",cwnd_gain:{general(cwnd_gain / 256)}"
-        out += ")"
+    if extras.dctcp is not None or extras.bbr is not None:
+        out += own_words(extras, context)
     if extras.vegas is not None:
         enabled, _, vegas_rtt, _ = extras.vegas
         if enabled and vegas_rtt not in (0, 0x7FFFFFFF):
@@ -156,11 +136,7 @@ def tcp_items(socket: InetSocket, extras: Extras, fields: Sequence[int], context
     if flags & 1:
         out += " app_limited"
     if busy:
-        out += f" busy:{busy // 1000}ms"
-        if rwnd_limited:
-            out += f" rwnd_limited:{rwnd_limited // 1000}ms({100.0 * rwnd_limited / busy:.1f}%)"
-        if sndbuf_limited:
-            out += f" sndbuf_limited:{sndbuf_limited // 1000}ms({100.0 * sndbuf_limited / busy:.1f}%)"
+        out += limited(busy, rwnd_limited, sndbuf_limited)
     if unacked:
         out += f" unacked:{unacked}"
     if retrans or total_retrans:
@@ -197,6 +173,56 @@ def tcp_items(socket: InetSocket, extras: Extras, fields: Sequence[int], context
             out += f" rcv_wnd:{rcv_wnd}"
         if rehash:
             out += f" rehash:{rehash}"
+    return out
+
+
+def option_words(options: int, dialect: Dialect) -> str:
+    """What was agreed on at the handshake; -o brings it."""
+    out = ""
+    if options & _TIMESTAMPS:
+        out += " ts"
+    if options & _USEC_TS and dialect.usec_ts:
+        out += " usec_ts"
+    if options & _SACK:
+        out += " sack"
+    if options & _ECN:
+        out += " ecn"
+    if options & _ECN_SEEN:
+        out += " ecnseen"
+    if options & _SYN_DATA:
+        out += " fastopen"
+    return out
+
+
+def own_words(extras: Extras, context: Context) -> str:
+    """What dctcp and bbr tell of themselves."""
+    out = ""
+    if extras.dctcp is not None:
+        enabled, ce_state, alpha, ab_ecn, ab_tot = extras.dctcp
+        if enabled:
+            out += f" dctcp:(ce_state:{ce_state},alpha:{alpha},ab_ecn:{ab_ecn},ab_tot:{ab_tot})"
+        else:
+            out += " dctcp:fallback_mode"
+    if extras.bbr is not None:
+        bandwidth, bbr_rtt, pacing_gain, cwnd_gain = extras.bbr
+        out += f" bbr:(bw:{context.rate(bandwidth * 8.0)}bps,mrtt:{millis(bbr_rtt)}"
+        if pacing_gain:
+            out += f",pacing_gain:{general(pacing_gain / 256)}"
+        if cwnd_gain:
+            out += f",cwnd_gain:{general(cwnd_gain / 256)}"
+        out += ")"
+    return out
+
+
+def limited(busy: int, rwnd_limited: int, sndbuf_limited: int) -> str:
+    """Time spent sending, and what share of it a window or a buffer held up; microseconds."""
+    if not busy:
+        return ""
+    out = f" busy:{busy // 1000}ms"
+    if rwnd_limited:
+        out += f" rwnd_limited:{rwnd_limited // 1000}ms({100.0 * rwnd_limited / busy:.1f}%)"
+    if sndbuf_limited:
+        out += f" sndbuf_limited:{sndbuf_limited // 1000}ms({100.0 * sndbuf_limited / busy:.1f}%)"
     return out
 
 
@@ -315,9 +341,11 @@ _TLS_CONF = {1: "none", 2: "sw", 3: "hw", 4: "hw-record"}
 _SUBFLOW_FLAGS = "MmJjBbecv"
 
 
-def _ulp(blob: bytes, context: Context) -> str:
-    """The upper-layer protocol: its name, then what TLS or an MPTCP subflow tells."""
-    ulp = context.decoders.ulp(blob)
+def ulp_items(extras: Extras, context: Context) -> str:
+    """The upper-layer protocol: its name, then what TLS or an MPTCP subflow tells; nothing where there is none."""
+    if extras.ulp is None:
+        return ""
+    ulp = context.decoders.ulp(extras.ulp)
     out = f" tcp-ulp-{ulp.name}" if ulp.name is not None else ""
     if ulp.tls is not None:
         out += _tls(ulp.tls, context)

@@ -5,6 +5,7 @@ table opened by ``begin``, and calls ``flush`` at the end (and after each event 
 """
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -114,6 +115,25 @@ class Text:
         """Plain inet rows by column, as ``InetCells.columns`` takes them: three times as fast as ``feed``."""
         layout = self.layout
         layout.feed_columns(self._inet.columns(self._table, fields, layout.columns), len(fields[0]), self._end)
+
+    def grouped(self) -> bool:
+        """Whether the rows of the begun table may come as ``feed_groups`` takes them."""
+        return self._inet is not None and self._table is Table.TCP and self._inet.grouped()
+
+    def feed_groups(self, groups: Sequence[Any], order: Sequence[int] | None) -> bool:
+        """Rows with details by column: see ``wire.inet_groups.decode``. Whether they were taken; if not, they must come
+        one by one.
+        """
+        layout = self.layout
+        parts = [self._inet.group(self._table, group, layout.columns) for group in groups]
+        if None in parts:
+            return False
+        cells = parts[0]
+        if order is not None:
+            arrange = itemgetter(*order)
+            cells = [arrange([*chain.from_iterable(pieces)]) for pieces in zip(*parts, strict=True)]
+        layout.feed_columns(cells, len(cells[0]), self._end)
+        return True
 
     def flush(self) -> None:
         """Write what is held back."""

@@ -29,6 +29,7 @@ __all__ = [
     "exact_request",
     "extensions",
     "legacy_request",
+    "side",
 ]
 
 PROTOCOL_OF = {Table.TCP: 6, Table.MPTCP: 262, Table.DCCP: 33, Table.UDP: 17, Table.RAW: 255, Table.SCTP: 132}
@@ -241,7 +242,7 @@ def _around_info(blob: bytes) -> Extras:
     header, at, stop, end = _info_place[0]
     if blob[at : at + 4] == header and len(blob) >= end:
         try:
-            before, behind = _side(blob[:at]), _side(blob[end:])
+            before, behind = side(blob[:at]), side(blob[end:])
         except DecodeError:
             return decode_extras(blob)
         # Where an attribute is there twice the first one stands.
@@ -261,7 +262,8 @@ _info_place = [_NO_PLACE]
 _sides: dict[bytes, dict[str, Any]] = {}
 
 
-def _side(blob: bytes) -> dict[str, Any]:
+def side(blob: bytes) -> dict[str, Any]:
+    """Some attributes of an answer as fields of ``Extras``; a dict that others share. Raises DecodeError."""
     fields = _sides.get(blob)
     if fields is None:
         fields = _fields(blob)

@@ -10,6 +10,7 @@ Layouts: include/uapi/linux/tcp.h, mptcp.h and sctp.h (Linux 6.18); checked agai
 
 import struct
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ import msgspec
 from sstrace.wire.netlink import attributes, need
 
 __all__ = [
+    "InfoColumns",
     "MptcpInfo",
     "SctpInfo",
     "Subflow",
@@ -27,6 +29,7 @@ __all__ = [
     "decode_sctp_info",
     "decode_tcp_info",
     "decode_ulp",
+    "info_columns",
     "unpack_tcp_info",
 ]
 
@@ -139,6 +142,93 @@ def unpack_tcp_info(blob: bytes) -> tuple[int, ...]:
         return fields
     scales, flags = fields[6], fields[7]
     return (*fields[:6], (scales & 15) << 4 | scales >> 4, flags >> 7 | (flags >> 5 & 3) << 1, *fields[8:])
+
+
+class InfoColumns(msgspec.Struct):
+    """tcp_info of many rows by column, in the order of ``unpack_tcp_info``."""
+
+    constants: tuple[int | None, ...]
+    """Each field's value where all rows have the same; None where they (may) differ: then it has a column."""
+    columns: Sequence[Sequence[int]]
+    """The columns of the other fields, in order."""
+
+
+def info_columns(blobs: Sequence[bytes]) -> InfoColumns:
+    """Structs of one length, at least one. A hundred thousand sockets differ in a dozen fields; only these are made
+    into numbers.
+
+    Which fields differ is learnt from call to call, and not forgotten: whoever keeps something for each set of
+    ``constants`` keeps a few dozen of them at most.
+    """
+    size = len(blobs[0])
+    shape = _shapes.get(size)
+    if shape is None:
+        shape = _shapes[size] = _Shape(size, blobs[0])
+    return shape.columns(blobs)
+
+
+_CODES = "BBBBBBBBIIIIIIIIIIIIIIIIIIIIIIIIQQQQIIIIIIQQQQIIQQIIIIIIHHIIIIIIIIHH"
+"""``_TCP_INFO`` field by field."""
+_WIDTHS = {"B": 1, "H": 2, "I": 4, "Q": 8}
+
+
+class _Shape:
+    """What has been learnt of the structs of one length: ``constants``, and a struct that unpacks the other fields as
+    numbers and the runs of constant ones between them as bytes, to be compared with what they were.
+    """
+
+    def __init__(self, size: int, first: bytes) -> None:
+        self._padded = size < _TCP_INFO.size
+        """A field may be cut in the middle, so zeros follow."""
+        self._tail = max(0, size - _TCP_INFO.size)
+        self._whole = struct.Struct(f"{_TCP_INFO.format}{self._tail}x")
+        fields = unpack_tcp_info(first)
+        self._learn(fields, frozenset())
+
+    def _learn(self, constants: Sequence[int | None], differ: frozenset[int]) -> None:
+        self._differ = differ
+        self._constants = tuple(None if index in differ else value for index, value in enumerate(constants))
+        codes = ["="]
+        self._runs: list[tuple[int, bytes]] = []
+        """Constant runs: place among what the struct unpacks, and their bytes."""
+        self._places: list[int] = []
+        """Places of the numbers."""
+        place = 0
+        run = b""
+        for index, code in enumerate(_CODES):
+            value = self._constants[index]
+            if value is not None:
+                run += struct.pack(f"={code}", value)
+                continue
+            if run:
+                codes.append(f"{len(run)}s")
+                self._runs.append((place, run))
+                place, run = place + 1, b""
+            codes.append(code)
+            self._places.append(place)
+            place += 1
+        if run:
+            codes.append(f"{len(run)}s")
+            self._runs.append((place, run))
+        self._struct = struct.Struct("".join(codes) + f"{self._tail}x")
+
+    def columns(self, blobs: Sequence[bytes]) -> InfoColumns:
+        count = len(blobs)
+        data = b"".join([blob.ljust(_TCP_INFO.size, b"\0") for blob in blobs] if self._padded else blobs)
+        if _LITTLE:
+            fields = list(zip(*self._struct.iter_unpack(data), strict=True))
+            if all(fields[place].count(run) == count for place, run in self._runs):
+                return InfoColumns(self._constants, [fields[place] for place in self._places])
+            fields = list(zip(*self._whole.iter_unpack(data), strict=True))
+        else:
+            fields = list(zip(*map(unpack_tcp_info, blobs), strict=True))
+        known = self._constants
+        news = {index for index, value in enumerate(known) if value is not None and fields[index].count(value) != count}
+        self._learn(known, self._differ | news)
+        return InfoColumns(self._constants, [fields[index] for index in sorted(self._differ)])
+
+
+_shapes: dict[int, _Shape] = {}
 
 
 class MptcpInfo(msgspec.Struct, gc=False):

@@ -1,0 +1,267 @@
+"""Rows with details by column print what the same rows print one by one, whatever is in them."""
+
+import random
+import struct
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sstrace.dialect import dialect
+from sstrace.errors import DecodeError
+from sstrace.model import AF_INET, AF_INET6, InetSocket, Owner, Show, Table
+from sstrace.render.common import Context, Decoders
+from sstrace.render.info import tcp_items
+from sstrace.render.info_columns import TcpItems
+from sstrace.render.ss import Text
+from sstrace.wire import inet_diag, inet_groups, tcp_info
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import dumps
+
+VERSIONS = ((6, 1), (6, 5), (6, 15), (7, 3))
+FLAGS = ("timers", "extended", "memory", "info", "oneline", "numeric", "tos", "cgroup", "inet_sockopt", "processes")
+
+
+class Names:
+    """The few names that these rows ask for."""
+
+    def ifname(self, index: int) -> str:
+        return f"if{index}"
+
+    def ephemeral(self) -> tuple[int, int]:
+        return 32768, 60999
+
+    def service(self, port: int, protocol: str | None) -> str | None:
+        return "ssh" if port == 22 else None
+
+    def cgroup_path(self, cgroup_id: int) -> bytes | None:
+        return None if cgroup_id == 13 else b"/%d%%s" % cgroup_id
+
+
+def decoders() -> Decoders:
+    return Decoders(
+        tcp_info.decode_tcp_info,
+        tcp_info.unpack_tcp_info,
+        tcp_info.decode_mptcp_info,
+        tcp_info.decode_sctp_info,
+        tcp_info.decode_ulp,
+        inet_diag.decode_storage,
+    )
+
+
+class Printed:
+    """One table: what it wrote, beside it, and on standard error."""
+
+    def __init__(self, datagrams: Sequence[bytes], version: tuple[int, int], *, columns: bool, **show: Any) -> None:
+        self.out: list[bytes] = []
+        self.warned: list[str] = []
+        self.by_column = 0
+        context = Context(
+            Show(**show),
+            dialect(version),
+            Names(),  # type: ignore[arg-type]
+            decoders,
+            owners={7: [Owner(b"a%sb", 1, 2)]},
+            aside=self.out.append,
+            warn=self.warned.append,
+        )
+        text = Text(context, self.out.append, screen=None)
+        text.begin(Table.TCP)
+        for datagram in datagrams:
+            if columns and text.grouped():
+                found = inet_groups.decode(datagram)
+                if found is not None and text.feed_groups(*found):
+                    self.by_column += 1
+                    continue
+            text.feed(inet_diag.decode(datagram, Table.TCP).rows)
+        text.flush()
+
+    def all(self) -> tuple[bytes, list[str]]:
+        return b"".join(self.out), self.warned
+
+
+def same(datagrams: Sequence[bytes], version: tuple[int, int], **show: Any) -> int:
+    """Print both ways, compare; how many datagrams went by column."""
+    rows, columns = (Printed(datagrams, version, columns=way, **show) for way in (False, True))
+    assert columns.all() == rows.all()
+    return columns.by_column
+
+
+def info(rng: random.Random, base: bytes, differing: int) -> bytes:
+    """A tcp_info like another, but for some bytes."""
+    blob = bytearray(base)
+    for _ in range(differing):
+        if blob:
+            at = rng.randrange(len(blob))
+            blob[at] = rng.choice([0, 1, 255, rng.randrange(256)])
+    return bytes(blob)
+
+
+def before(rng: random.Random) -> bytes:
+    """Attributes that come before tcp_info."""
+    found = b""
+    for kind, payload in (
+        (8, bytes([rng.choice([0, 1, 3])])),
+        (5, bytes([rng.choice([0, 16])])),
+        (15, struct.pack("=I", rng.choice([0, 7]))),
+        (21, struct.pack("=Q", rng.choice([1, 1, 2, 13]))),
+        (11, bytes([rng.choice([0, 1])])),
+        (7, struct.pack("=9I", *(rng.choice([0, 4096]) for _ in range(9)))),
+        (1, struct.pack("=4I", 1, 2, 3, 4)),
+        (22, struct.pack("=H", rng.choice([0, 0x57]))),
+        (10, b"\6"),
+    ):
+        if rng.random() < (0.5 if kind != 10 else 0.02):
+            found += dumps.attribute(kind, payload)
+    return found
+
+
+def behind(rng: random.Random) -> bytes:
+    """Attributes that come behind it."""
+    found = dumps.attribute(4, rng.choice([b"cubic\0", b"bbr\0", b"100%\0", b"\0"]))
+    if rng.random() < 0.3:
+        found += dumps.attribute(16, struct.pack("=5I", rng.randrange(9), 0, rng.choice([0, 400]), 256, 0))
+    if rng.random() < 0.2:
+        found += dumps.attribute(9, struct.pack("=HHIII", rng.choice([0, 1]), 0, 1, 2, 3))
+    if rng.random() < 0.05:
+        found += dumps.attribute(3, struct.pack("=4I", 1, 0, 5000, 0))
+    if rng.random() < 0.1:
+        found += dumps.attribute(19, dumps.ulp(rng))
+    if rng.random() < 0.03:
+        found += dumps.attribute(18, struct.pack("=BBH16s80s", AF_INET, 24, 3, b"\x0a\0\0\1", b"key"))
+    return found
+
+
+def datagram(rng: random.Random) -> bytes:
+    """Rows as the kernel sends them together: alike, but for some."""
+    family = rng.choice([AF_INET, AF_INET6])
+    size = 4 if family == AF_INET else 16
+    shapes = []
+    for _ in range(rng.choice([1, 1, 2, 3, 12])):
+        blob = dumps.tcp_info(rng)
+        shapes.append((blob, [before(rng)] * rng.choice([1, 3]) + [before(rng)], [behind(rng), behind(rng)]))
+    calm, quiet = rng.random() < 0.9, rng.random() < 0.5
+    out = []
+    for _ in range(rng.randrange(1, 30)):
+        blob, heads, tails = rng.choice(shapes)
+        bare = rng.random() < 0.1
+        attributes = rng.choice(heads)
+        if not bare:
+            attributes += dumps.attribute(2, info(rng, blob, rng.choice([0, 0, 3, 40]))) + rng.choice(tails)
+        busy = not quiet and rng.random() < 0.3
+        row = dumps.message(
+            family=family,
+            state=rng.choice([1, 1, 6, 8, 12] if calm else [1, 3, 10, 13, 14, 200]),
+            timer=rng.randrange(7) if busy else 0,
+            retrans=rng.choice([0, 3, 255]),
+            sport=rng.choice([22, 0, 40000]),
+            dport=rng.randrange(65536),
+            src=bytes([10] * size) if calm or rng.random() < 0.9 else bytes(size),
+            dst=rng.randbytes(size),
+            ifindex=0 if calm else rng.choice([0, 0, 0, 2]),
+            cookie=rng.randrange(1 << 64),
+            expires=rng.choice([0, 999, 70_000]),
+            rqueue=rng.choice([0, 1 << 31]),
+            wqueue=rng.randrange(1 << 20),
+            uid=rng.choice([0, 1000]),
+            inode=rng.choice([0, 7, 8]),
+            attributes=attributes,
+        )
+        out.append(row + bytes(-len(row) % 4))
+    return b"".join(out)
+
+
+@given(
+    seed=st.integers(0, 1 << 32),
+    version=st.sampled_from(VERSIONS),
+    flags=st.sets(st.sampled_from(FLAGS)),
+)
+def test_columns_print_what_rows_print(seed: int, version: tuple[int, int], flags: set[str]) -> None:
+    rng = random.Random(seed)
+    same([datagram(rng) for _ in range(rng.randrange(1, 5))], version, **dict.fromkeys(flags, True))
+
+
+def test_most_of_a_common_table_goes_by_column() -> None:
+    """The test above would also hold if nothing went by column."""
+    rng = random.Random(5)
+    blob = struct.pack("=8B", 1, 0, 0, 0, 0, 7, 0x77, 1) + struct.pack("=24I", *range(24)) + bytes(176)
+    tails = [dumps.attribute(4, b"cubic\0"), dumps.attribute(4, b"dctcp\0") + b""]
+    datagrams = []
+    for _ in range(20):
+        rows = [
+            dumps.message(
+                src=b"\x0a\0\0\1",
+                dst=rng.randbytes(4),
+                state=rng.choice([1, 8]),
+                attributes=b"" if rng.random() < 0.3 else dumps.attribute(2, info(rng, blob, 9)) + rng.choice(tails),
+            )
+            for _ in range(50)
+        ]
+        datagrams.append(b"".join(rows))
+    for version in VERSIONS:
+        assert same(datagrams, version, info=True, timers=True, extended=True) == 20
+
+
+def test_what_is_cut_off_is_an_error_both_ways() -> None:
+    """An attribute that ends too soon is found by the long way, to which the short way leaves it."""
+    good = dumps.message(attributes=dumps.attribute(2, bytes(280)), src=b"\x0a\0\0\1", dst=b"\x0a\0\0\1")
+    bad = dumps.message(attributes=struct.pack("=HH", 40, 8) + bytes(8) + dumps.attribute(2, bytes(268)))
+    assert len(bad) == len(good)
+    assert inet_groups.decode(good + good) is not None
+    assert inet_groups.decode(good + bad) is None
+    assert inet_groups.decode(bad + good) is None
+    with pytest.raises(DecodeError):
+        inet_diag.decode(good + bad, Table.TCP)
+
+
+@given(data=st.binary(max_size=900), cut=st.integers(1, 371))
+def test_any_bytes_are_columns_or_none(data: bytes, cut: int) -> None:
+    """Noise behind a good message, and a message that ends anywhere."""
+    good = dumps.message(attributes=dumps.attribute(2, bytes(280)), src=b"\x0a\0\0\1", dst=b"\x0a\0\0\1")
+    inet_groups.decode(data)
+    inet_groups.decode(good + data)
+    assert inet_groups.decode(good + good[:cut]) is None
+
+
+@given(st.integers(0, 1 << 32))
+def test_columns_of_tcp_info_are_its_fields(seed: int) -> None:
+    rng = random.Random(seed)
+    for _ in range(4):
+        blob = dumps.tcp_info(rng) + rng.choice([b"", bytes(100)])
+        if not blob:
+            continue
+        blobs = [info(rng, blob, rng.choice([0, 1, 60])) for _ in range(rng.randrange(1, 9))]
+        found = tcp_info.info_columns(blobs)
+        columns = iter(found.columns)
+        fields = [(v,) * len(blobs) if v is not None else next(columns) for v in found.constants]
+        assert list(zip(*fields, strict=True)) == [tcp_info.unpack_tcp_info(each) for each in blobs]
+
+
+@given(
+    values=st.lists(
+        st.lists(st.sampled_from([0, 1, 3, 65535, 3_000_000, 0x80000000, 0xFFFFFFFF]), min_size=68, max_size=68),
+        min_size=2,
+        max_size=5,
+    ),
+    numeric=st.booleans(),
+)
+def test_slots_are_the_items_of_the_long_way(values: list[list[int]], numeric: bool) -> None:
+    """Every item, alone: also those that a random struct never has together."""
+    context = Context(Show(info=True, timers=True, numeric=numeric), dialect((7, 3)), Names(), decoders)  # type: ignore[arg-type]
+    items = TcpItems(context)
+    extras = inet_diag.decode_extras(b"")
+    row = InetSocket(Table.TCP, AF_INET, 1)
+    constants: list[int | None] = [column[0] if len(set(column)) == 1 else None for column in zip(*values, strict=True)]
+    columns = [column for column in zip(*values, strict=True) if len(set(column)) > 1]
+    texts = [""] * len(values)
+    for template, makers in items.plan(tuple(constants)):
+        made = [list(make(columns)) for make in makers]
+        for number in range(len(values)):
+            texts[number] += template % tuple(column[number] for column in made)
+    assert texts == [tcp_items(row, extras, fields, context) for fields in values]
