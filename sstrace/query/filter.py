@@ -202,19 +202,19 @@ def _words(operands: Sequence[str], file: bytes | None) -> Iterator[str]:
         yield from _cut(operand)
     if not file:
         return
-    lines = file.split(b"\n")
-    for number, line in enumerate(lines):
-        ended = number + 1 < len(lines)
-        if not line and not ended:
-            return
-        text = line.partition(b"\0")[0]
-        if not text and line:
-            raise UsageError("Invalid line")
-        if len(text) + (ended and text == line) > _LONGEST_LINE:
-            raise UsageError("Too long line in filter")
-        # "0" besides "#": a slip in ss's source that became its behaviour.
-        if text[:1] not in (b"#", b"0"):
-            yield from _cut(text.decode("latin-1"))
+    lines = [line + b"\n" for line in file.split(b"\n")]
+    lines[-1] = lines[-1][:-1]
+    for line in lines:
+        # As fgets hands it out: what does not fit is the next line. As C reads it: up to a NUL.
+        for at in range(0, len(line), _LONGEST_LINE + 1):
+            text = line[at : at + _LONGEST_LINE + 1].partition(b"\0")[0]
+            if not text:
+                raise UsageError("Invalid line")
+            if len(text) > _LONGEST_LINE:
+                raise UsageError("Too long line in filter")
+            # "0" besides "#": a slip in ss's source that became its behaviour.
+            if text[:1] not in (b"#", b"0"):
+                yield from _cut(text.removesuffix(b"\n").decode("latin-1"))
 
 
 def _cut(text: str) -> Iterator[str]:

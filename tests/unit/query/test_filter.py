@@ -78,12 +78,19 @@ def test_files_follow_the_operands() -> None:
     assert parsed(file=b"\n \n#") is None
 
 
-@pytest.mark.parametrize("line", [b"#" * 1022, b"#" * 1021 + b"\n", b"#" * 3 + b"\0" + b"x" * 2000 + b"\n"])
+@pytest.mark.parametrize("line", [b"#" * 1022, b"#" * 1021 + b"\n", b"#" * 3 + b"\0" + b"x" * 1018 + b"\n"])
 def test_lines_that_just_fit(line: bytes) -> None:
     assert parsed(file=line) is None
 
 
-@pytest.mark.parametrize("line", [b"#" * 1023, b"#" * 1022 + b"\n"])
+def test_what_does_not_fit_is_the_next_line() -> None:
+    """Behind a NUL, where fgets has filled its 1,023 bytes and strlen saw few of them."""
+    assert parsed(file=b"###\0" + b"x" * 1019 + b"sport 5\n") == P5
+    with pytest.raises(UsageError, match="Invalid line"):
+        parsed(file=b"###\0" + b"x" * 1019 + b"\0sport 5\n")
+
+
+@pytest.mark.parametrize("line", [b"#" * 1023, b"#" * 1022 + b"\n", b"###\0" + b"x" * 2000 + b"\n"])
 def test_lines_that_do_not_fit(line: bytes) -> None:
     with pytest.raises(UsageError, match="Too long line in filter"):
         parsed(file=line)
