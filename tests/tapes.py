@@ -37,9 +37,14 @@ class StillTracer:
     def __init__(self, table: SocketTable) -> None:
         self.table = table
         self.netns = NETNS
+        self.holders = StillHolders()
 
-    def refresh_owners(self, row: Row, at_ns: int) -> None:
-        """Owners stay as they are."""
+
+class StillHolders:
+    """Owners stay as they are."""
+
+    def refresh(self, row: Row, at_ns: int) -> None:
+        """Nothing new."""
 
 
 def meta(mono_ns: int = 1000, **fields: Any) -> MetaLine:

@@ -8,6 +8,7 @@ from sstrace.model import Owner
 from sstrace.sources import proc
 from sstrace.sources.cache import cache_directory
 from sstrace.sources.owners import OwnerWalk
+from sstrace.table import Row
 
 __all__ = ["Holders"]
 
@@ -23,8 +24,12 @@ class Holders:
         self._walk: OwnerWalk | None = None
         self._tried = False
         self._known: dict[int, list[Owner]] = {}
-        self._known_ns = 0
-        self._next_ns = 0
+        self.known_ns = 0
+        """When the last look for the sake of an event was made."""
+        self.next_ns = 0
+        """When the next may be made. Of events between the two ``refresh`` knows nothing, so callers in a hurry spare
+        themselves the call.
+        """
         self.source = "proc"
         """walk or proc: how the last look was made."""
 
@@ -47,17 +52,22 @@ class Holders:
         self.source = "proc"
         return proc.owners()
 
-    def of(self, ino: int, since_ns: int) -> tuple[Owner, ...] | None:
-        """Holders of one socket as of ``since_ns`` or later; None when a look is not due yet or found none."""
-        if self._known_ns < since_ns:
+    def refresh(self, row: Row, at_ns: int) -> None:
+        """Bring a row's owners up to date, as of ``at_ns`` or later, when a look is due: dup, fork, exec and SCM_RIGHTS
+        make no event of the socket.
+        """
+        if not row.ino:
+            return
+        if self.known_ns < at_ns:
             now = time.monotonic_ns()
-            if now < self._next_ns:
-                return None
+            if now < self.next_ns:
+                return
             self._known = self.look()
-            self._known_ns = now
-            self._next_ns = now + _DUTY * (time.monotonic_ns() - now)
-        found = self._known.get(ino)
-        return tuple(found) if found else None
+            self.known_ns = now
+            self.next_ns = now + _DUTY * (time.monotonic_ns() - now)
+        found = self._known.get(row.ino)
+        if found:
+            row.owners, row.owner_source = tuple(found), self.source
 
     def close(self) -> None:
         """Unload the walk."""

@@ -1,6 +1,6 @@
 """From changes to lines: what a trace and a replay share, so that both print the same."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from sstrace.driver.output import Outlet, outlets
@@ -15,6 +15,7 @@ from sstrace.render.writers import TextWriter, Writer
 from sstrace.table import Resync, Row, Transition
 
 if TYPE_CHECKING:  # a replay needs no BPF
+    from sstrace.driver.holders import Holders
     from sstrace.driver.tracer import Change
 
 __all__ = ["Printer"]
@@ -22,7 +23,7 @@ __all__ = ["Printer"]
 
 class Printer:
     """Selects and writes. ``command`` must have been resolved; ``offset_ns``: CLOCK_REALTIME minus CLOCK_MONOTONIC;
-    ``refresh`` is called for each row about to be shown, to bring its owners up to date. A full queue is waited for
+    ``holders``: who brings the owners of a row up to date that is about to be shown. A full queue is waited for
     until ``stopped``.
     """
 
@@ -31,11 +32,11 @@ class Printer:
         command: Command,
         names: Names,
         offset_ns: int,
-        refresh: Callable[[Row, int], None] | None = None,
+        holders: "Holders | None" = None,
         stopped: Stopped | None = None,
     ) -> None:
         self._selection: Selection = command.selection
-        self._refresh = refresh
+        self._holders = holders
         self.outlets: list[Outlet] = outlets(
             command.own, names, offset_ns, stopped or Stopped(), header=command.show.header
         )
@@ -85,8 +86,7 @@ class Printer:
         """Turn changes into lines, up to --count of them; all are taken, so that the table stays whole."""
         # Nearly all are transitions, and nearly always everything is shown in one way: that road is kept short.
         plain = len(self.outlets) == 1 and self._matches is None and self._most is None
-        show, refresh, wanted = self.outlets[0].state, self._refresh, self._wanted
-        families = self._selection.families
+        show, holders, wanted, families = self.outlets[0].state, self._holders, self._wanted, self._selection.families
         for change in changes:
             if type(change) is Transition:
                 if not plain:
@@ -94,9 +94,9 @@ class Printer:
                     continue
                 row = change.row
                 if wanted[change.old << 4 | change.new] and families >> row.family & 1 and row.protocol == 6:
-                    if refresh is not None and row.ino:
-                        refresh(row, change.at_ns)
-                    self._shown += show(change)
+                    if row.ino and holders is not None and not holders.known_ns < change.at_ns < holders.next_ns:
+                        holders.refresh(row, change.at_ns)
+                    show(change)
             elif type(change) is Told:
                 (self.seen if change.alive else self.gone)(change.row, change.at_ns)
             elif type(change) is Lost:
@@ -112,8 +112,8 @@ class Printer:
         """A transition, if it is selected."""
         if self.full or not self._selects(change):
             return
-        if self._refresh is not None:
-            self._refresh(change.row, change.at_ns)
+        if self._holders is not None:
+            self._holders.refresh(change.row, change.at_ns)
         taken = False
         for outlet in self.outlets:
             taken = outlet.state(change) or taken

@@ -140,7 +140,7 @@ class Recorder:
         writer, out = self._writer, self._out
         for change in self._telling.through(changes):
             if type(change) is Transition:
-                self._tracer.refresh_owners(change.row, change.at_ns)
+                self._tracer.holders.refresh(change.row, change.at_ns)
                 self._since += 1
             if self._broken is not None:
                 self._skip(change)

@@ -42,7 +42,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     trace: Printer | None = None
     metrics: Metrics | None = None
     try:
-        trace = Printer(command, names, clock_offset(), tracer.refresh_owners, stopped)
+        trace = Printer(command, names, clock_offset(), tracer.holders, stopped)
         if command.own.metrics is not None:
             from sstrace.driver import metrics as measuring
 

@@ -136,19 +136,19 @@ class Tracer:
         """Whether events were lost that no sweep has healed yet."""
         return self._doubtful
 
+    def news(self) -> Callable[[], bool]:
+        """For a forked child: what tells whether anything may have happened that its copy of the table lacks."""
+        if self._hooks is None or self._sweep_every_ns is not None or self._pending or self._doubtful:
+            return lambda: True
+        try:
+            return self._hooks.perf.beside()
+        except OSError:
+            return lambda: True
+
     def register(self, poll: select.poll) -> None:
         """Have a poll object wake up when there is much to ``poll``."""
         if self._hooks is not None:
             self._hooks.perf.register(poll)
-
-    def refresh_owners(self, row: Row, at_ns: int) -> None:
-        """Bring a row's owners up to date, when a look at the process table is due: dup, fork, exec and SCM_RIGHTS
-        make no event of the socket.
-        """
-        if row.ino:
-            owners = self.holders.of(row.ino, at_ns)
-            if owners is not None:
-                row.owners, row.owner_source = owners, self.holders.source
 
     def close(self) -> None:
         """Detach every hook; harmless when done twice."""
