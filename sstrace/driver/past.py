@@ -200,11 +200,10 @@ class PastRows:
             if line.ino and line.owners:
                 self.holders[line.ino] = owners_of(line.owners)
 
-    def rows(self, selection: Selection, *, ext: int, attributes: bool) -> Iterator[Sequence[InetSocket]]:
+    def rows(self, selection: Selection, **_: object) -> Iterator[Sequence[InetSocket]]:
         """The selected rows: IPv4 before IPv6, listeners before the rest, as the kernel dumps them; else the oldest
         connection first.
         """
-        del ext, attributes
         for family in (AF_INET, AF_INET6):
             if selection.families >> family & 1 and selection.preferred in (AF_UNSPEC, family, *_OTHERS):
                 rows = [row for row in self._rows if row.family == family and selection.states >> row.state & 1]
@@ -213,7 +212,7 @@ class PastRows:
 
     def numbered(self, selection: Selection, matches: Predicate | None) -> Iterator[tuple[int, InetSocket]]:
         """The selected rows that match, in the same order, with the recording's numbers of them."""
-        for rows in self.rows(selection, ext=0, attributes=False):
+        for rows in self.rows(selection):
             for row in rows:
                 if matches is None or matches(row):
                     yield self._numbers[id(row)], row

@@ -367,7 +367,7 @@ def _respond(
             return counting.tell(command, owners=_sees_all(client.peer, gid))
         if command.selection.events or command.selection.diag_file is not None:
             raise UsageError("sstrace: -E and -D ask the kernel, not a live table: leave --from live away")
-        live = LiveRows(tracer.table)
+        live = LiveRows(tracer.table, tracer.news())
         holders = _holders(tracer, client.peer, gid, command, live)
         if holders is None and shed and client.peer.uid != 0:
             holders = _own_holders(client.peer, command)

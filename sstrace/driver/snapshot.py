@@ -86,8 +86,19 @@ class Sink(Protocol):
 class TcpSource(Protocol):
     """Where the tcp table comes from when not from the kernel: a live table, a recording."""
 
-    def rows(self, selection: Selection, *, ext: int, attributes: bool) -> Iterator[Sequence[InetSocket]]:
-        """The selected rows, in order. ``ext``, ``attributes``: what of each will be looked at (see wire.inet_diag)."""
+    def rows(
+        self,
+        selection: Selection,
+        *,
+        ext: int,
+        attributes: bool,
+        bytecode: bytes,
+        take: Callable[[memoryview], bool] | None,
+    ) -> Iterator[Sequence[InetSocket]]:
+        """The selected rows, in order. ``ext``, ``attributes``: what of each will be looked at (see wire.inet_diag);
+        ``bytecode``: the filter, for whoever can have the kernel apply it; ``take``: takes a datagram of the kernel's
+        whole, where all of its rows are wanted as they are, and says whether it has.
+        """
         ...
 
     def held_ns(self, row: Socket) -> int | None:
@@ -424,7 +435,11 @@ class _Snapshot:
         if table is Table.TCP and self._tcp is not None:
             with suppress(_Refused):  # -K, by somebody who may not
                 for rows in self._tcp.rows(
-                    self._selection, ext=self._extension(), attributes=self._wants_attributes(table)
+                    self._selection,
+                    ext=self._extension(),
+                    attributes=self._wants_attributes(table),
+                    bytecode=self._bytecode,
+                    take=self._columns(),
                 ):
                     self._inet_rows(rows)
             return
@@ -490,23 +505,11 @@ class _Snapshot:
         attributes = self._wants_attributes(table)
         # ss never warned that a kernel lacks mptcp; since 7.0 it does not for the others either.
         silent = self._dialect.netlink_errors_silent or table is Table.MPTCP
-        families = self._selection.families
-        text = self._sink if isinstance(self._sink, Text) else None
-        plain = (
-            text is not None
-            and text.raw()
-            and self._match is None
-            and not self._selection.kill
-            and families >> AF_INET & 1
-            and families >> AF_INET6 & 1
-        )
+        columns = self._columns()
 
         def decode(datagram: memoryview) -> Batch[InetSocket]:
-            if plain and text is not None:
-                fields = inet_columns.decode(datagram)
-                if fields is not None:
-                    text.feed_raw(fields)
-                    return Batch([])
+            if columns is not None and columns(datagram):
+                return Batch([])
             return inet_diag.decode(datagram, table, extras=attributes)
 
         try:
@@ -527,6 +530,36 @@ class _Snapshot:
                 )
                 for rows in self._ask(diag, request, decode, silent=silent):
                     self._inet_rows(rows)
+
+    def _columns(self) -> Callable[[memoryview], bool] | None:
+        """What prints a datagram of the begun table without an object a row, where nothing of a row must be judged."""
+        families = self._selection.families
+        if self._match is not None or self._selection.kill or not families >> AF_INET & families >> AF_INET6 & 1:
+            return None
+        return self._by_column(self._sink) if isinstance(self._sink, Text) else None
+
+    @staticmethod
+    def _by_column(text: Text) -> Callable[[memoryview], bool] | None:
+        """What prints a datagram of the begun table without an object a row, and whether it has; None: nothing can."""
+        if text.raw():
+
+            def plain(datagram: memoryview) -> bool:
+                fields = inet_columns.decode(datagram)
+                if fields is None:
+                    return False
+                text.feed_raw(fields)
+                return True
+
+            return plain
+        if text.grouped():
+            from sstrace.wire import inet_groups
+
+            def grouped(datagram: memoryview) -> bool:
+                found = inet_groups.decode(datagram)
+                return found is not None and text.feed_groups(*found)
+
+            return grouped
+        return None
 
     def _inet_rows(self, rows: Sequence[InetSocket]) -> None:
         families = self._selection.families

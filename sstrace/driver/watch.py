@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sstrace.driver.live import LiveRows
+from sstrace.driver.live import look_at
 from sstrace.driver.rows import socket_of
 from sstrace.driver.stop import Stopped, touch
 from sstrace.driver.terminal import Terminal, colors_of
@@ -412,14 +412,10 @@ class _Watch:
         """What the kernel says now of these rows; those that it no longer has in this state are left out."""
         show = self._show
         ext = inet_diag.extensions(memory=show.memory, info=show.info, tos=show.tos)
-        selection = msgspec.structs.replace(self._command.selection, states=ALL_STATES)
-        found: dict[SocketKey, InetSocket] = {}
         try:
-            for sockets in LiveRows(rows).rows(selection, ext=ext, attributes=True):
-                found.update((_key(socket), socket) for socket in sockets)
+            return {_key(socket): socket for socket in look_at(list(rows), ext)}
         except KernelError:
-            return found  # out of memory, for a moment: the columns say that they do not know
-        return found
+            return {}  # out of memory, for a moment: the columns say that they do not know
 
     # ----------------------------------------------------------------------------------------------------------- keys
 

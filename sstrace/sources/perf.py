@@ -14,6 +14,7 @@ import select
 import struct
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -97,6 +98,15 @@ class PerfBuffers:
         heads = [ring.head() for ring in self._rings]
         runs = [ring.take(head) for ring, head in zip(self._rings, heads, strict=True) if head != ring.tail]
         return Runs(until_ns=until, runs=runs, unread=self._loaded.lookup_per_cpu("drops", self._cpus))
+
+    def beside(self) -> Callable[[], bool]:
+        """For a forked child, which has no part in the rings: what tells whether any of them holds a record that its
+        parent had not taken when it forked. Raises OSError where they cannot be mapped once more.
+        """
+        # The kernel leaves the map of a perf buffer out of a child's memory (VM_DONTCOPY), but not its descriptor.
+        maps = [mmap.mmap(ring.fd, ring.size + mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ) for ring in self._rings]
+        rings = [(memoryview(map).cast("Q"), ring.tail) for map, ring in zip(maps, self._rings, strict=True)]
+        return lambda: any(control[_DATA_HEAD] != tail for control, tail in rings)
 
     def close(self) -> None:
         """Unmap; harmless when done twice."""
