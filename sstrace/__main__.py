@@ -1,6 +1,6 @@
 """``python -m sstrace``."""
 
-from sstrace.cli import main
+from sstrace.cli import program
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(program())

@@ -8,8 +8,8 @@ Conventions that hold for every field here:
 * text that the kernel does not promise to be UTF-8 (unix names, comm, cgroup paths) stays ``bytes``.
 """
 
+import _socket  # what socket is made of; socket itself takes a millisecond to import
 import enum
-import socket as _socket
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -64,11 +64,11 @@ AF_TIPC = 30
 AF_VSOCK = 40
 AF_XDP = 44
 
-SOCK_STREAM = int(_socket.SOCK_STREAM)
-SOCK_DGRAM = int(_socket.SOCK_DGRAM)
-SOCK_RAW = int(_socket.SOCK_RAW)
-SOCK_RDM = int(_socket.SOCK_RDM)
-SOCK_SEQPACKET = int(_socket.SOCK_SEQPACKET)
+SOCK_STREAM: int = _socket.SOCK_STREAM
+SOCK_DGRAM: int = _socket.SOCK_DGRAM
+SOCK_RAW: int = _socket.SOCK_RAW
+SOCK_RDM: int = _socket.SOCK_RDM
+SOCK_SEQPACKET: int = _socket.SOCK_SEQPACKET
 
 
 class State(enum.IntEnum):

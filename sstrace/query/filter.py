@@ -12,8 +12,8 @@ sstrace adds one test, ``held OP DURATION``. ``held`` is a keyword only where a 
 operand, so nothing that ss accepts changes its meaning (``src held`` is still a host).
 """
 
+from _socket import inet_pton  # socket takes a millisecond to import
 from collections.abc import Iterator, Sequence
-from socket import inet_pton
 from typing import Final, Literal, NoReturn
 
 import msgspec

@@ -4,7 +4,7 @@ Cells are ``str`` whose characters are bytes (latin-1), as the layout engine wan
 (comm, unix names, cgroup paths) goes through ``text``, what enters as ``str`` from the system through ``cell``.
 """
 
-import socket as _socket
+from _socket import inet_ntop  # socket takes a millisecond to import
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -204,7 +204,7 @@ class Addresses(dict[bytes, str]):
                 return cell(name)
         if family not in (AF_INET, AF_INET6):
             return "???"
-        return _socket.inet_ntop(family, address)
+        return inet_ntop(family, address)
 
     def bracketed(self, address: bytes) -> str:
         """An address as it stands before a port."""

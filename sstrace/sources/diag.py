@@ -14,9 +14,9 @@ An answer that was not read to its end leaves its rest in the socket: close a Di
 it.
 """
 
+import _socket as socket  # all that is needed of it; socket itself takes a millisecond to import
 import errno
 import os
-import socket
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 

@@ -5,8 +5,8 @@ Sources: the resolver libraries behind getservbyport(3) and gethostbyaddr(3), /e
 nl_protos, /proc, and the cgroup2 mount. A long-running caller drops what may have changed with ``refresh``.
 """
 
+import _socket as socket  # all that is needed of it; socket itself takes a millisecond to import
 import os
-import socket
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
