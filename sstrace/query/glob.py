@@ -128,6 +128,12 @@ def _bracket(pattern: str, at: int) -> tuple[Callable[[str], bool], int] | None:
                 tests.append(test)
                 at = end + 2
                 continue
+        if character == "[" and pattern[at + 1 : at + 2] == "=" and pattern[at + 3 : at + 5] == "=]":
+            # An equivalence class: of one character, in its own case, and never the start of a range.
+            tests.append(pattern[at + 2].__eq__)
+            at += 5
+            continue
+        start = at
         low, at = _member(pattern, at)
         if low is None:
             return None
@@ -135,7 +141,9 @@ def _bracket(pattern: str, at: int) -> tuple[Callable[[str], bool], int] | None:
             high, at = _member(pattern, at + 1)
             if high is None:
                 return None
-            tests.append(_between(_fold(low), _fold(high)))
+            tests.append(_between(low, high))
+        elif pattern.startswith("[.", start) and at > start + 1:
+            tests.append(low.__eq__)  # a collating symbol is not folded either
         else:
             tests.append(_literal(low))
     return (lambda c: not any(test(c) for test in tests)) if negated else (lambda c: any(test(c) for test in tests)), at
@@ -147,15 +155,13 @@ def _behind(pattern: str, at: int) -> int:
 
 
 def _member(pattern: str, at: int) -> tuple[str | None, int]:
-    """Read one character of a bracket: plain, escaped, ``[.x.]`` or ``[=x=]``."""
+    """Read one character of a bracket: plain or escaped (then folded), or ``[.x.]``, as it stands."""
     character = pattern[at]
     if character == "\\":
-        return (pattern[at + 1], at + 2) if at + 1 < len(pattern) else (None, at)
-    if character == "[" and pattern[at + 1 : at + 2] in (".", "="):
-        mark = pattern[at + 1]
-        if pattern[at + 3 : at + 5] == mark + "]":
-            return pattern[at + 2], at + 5
-    return character, at + 1
+        return (_fold(pattern[at + 1]), at + 2) if at + 1 < len(pattern) else (None, at)
+    if character == "[" and pattern[at + 1 : at + 2] == "." and pattern[at + 3 : at + 5] == ".]":
+        return pattern[at + 2], at + 5
+    return _fold(character), at + 1
 
 
 def _between(low: str, high: str) -> Callable[[str], bool]:
