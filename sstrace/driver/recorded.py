@@ -1,5 +1,6 @@
 """What replay, past and stats share: opening a recording, its clocks, its names, and its lines as rows."""
 
+import errno
 import socket
 import sys
 from collections.abc import Iterator, Mapping
@@ -77,6 +78,10 @@ class RecordedNames(SystemNames):
         if 0 < cgroup_id <= len(self._cgroup_paths):
             return self._cgroup_paths[cgroup_id - 1].encode(errors="surrogateescape")
         return None
+
+    def cgroup_trouble(self, cgroup_id: int) -> int:
+        """Not this machine's to say: it is gone."""
+        return errno.ESTALE
 
     def cgroup_id(self, path: str) -> int:
         """The number of a path: as recorded, from the mount on, or with the usual place of the mount before it."""

@@ -44,6 +44,7 @@ SCTP_STATES = (
 )
 """enum sctp_state, include/net/sctp/constants.h, in ss's words."""
 
+_ENOENT, _ESTALE = 2, 116
 _ANY6 = bytes(16)
 _MAPPED = bytes(10) + b"\xff\xff"
 _ESCAPES = {n: "." if n < 0x80 else "?" for n in (*range(1, 0x20), *range(0x7F, 0x100))}
@@ -287,6 +288,7 @@ class Context:
         self._ports: dict[str | None, Ports] = {}
         self._interfaces: dict[int, str] = {}
         self._cgroups: dict[int, str | None] = {}
+        self._cgroup_mount_missed = False
         self.rate: Callable[[float], str] = partial(rate, numeric=show.numeric)
         """``rate`` as -n wants it."""
         self.one_column = not dialect.process_column_only_with_p
@@ -313,11 +315,18 @@ class Context:
         return name
 
     def cgroup(self, cgroup_id: int) -> str:
-        """The ``cgroup:…`` item's path; says on stderr what ss says when the cgroup is gone."""
+        """The ``cgroup:…`` item's path; says on stderr what ss says when it cannot be found, each time."""
         path_text = self.cgroup_path(cgroup_id)
         if path_text is not None:
             return path_text
-        if not self.dialect.cgroup_estale_silent:
+        trouble = self.names.cgroup_trouble(cgroup_id)
+        if trouble == _ENOENT:
+            # ss looks for the mount when the first cgroup is to be shown, and again for each.
+            if not self._cgroup_mount_missed:
+                self._cgroup_mount_missed = True
+                self.warn("Failed to find cgroup2 mount")
+            self.warn("Failed to find cgroup2 mount")
+        elif trouble != _ESTALE or not self.dialect.cgroup_estale_silent:
             self.warn("Failed to open cgroup2 by ID")
         return f"unreachable:{cgroup_id:x}"
 

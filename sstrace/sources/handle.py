@@ -1,12 +1,16 @@
-"""name_to_handle_at(2): the kernel's own name for a file. Apart from ``names`` because it needs ctypes."""
+"""name_to_handle_at(2) and open_by_handle_at(2): the kernel's own name for a file. Apart from ``names`` because it
+needs ctypes.
+"""
 
 import ctypes
 import errno
 import os
+import sys
 
-__all__ = ["handle_of"]
+__all__ = ["handle_of", "open_trouble"]
 
 _AT_FDCWD = -100
+_FILEID_KERNFS = 0xFE  # include/linux/exportfs.h: the handle of a cgroup is its 64-bit id
 
 
 class _FileHandle(ctypes.Structure):
@@ -27,3 +31,24 @@ def handle_of(path: str) -> bytes | int:
     if result < 0:
         return ctypes.get_errno()
     return bytes(handle.f_handle[: handle.handle_bytes])
+
+
+def open_trouble(mount: str, cgroup_id: int) -> int:
+    """Try to open a cgroup by its id below a cgroup2 mount: 0 when that works, else the positive errno."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    handle = _FileHandle(handle_bytes=8, handle_type=_FILEID_KERNFS)
+    handle.f_handle[:] = (cgroup_id & 0xFFFFFFFFFFFFFFFF).to_bytes(8, sys.byteorder)
+    try:
+        top = os.open(mount, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        return error.errno or errno.EIO
+    try:
+        opened = libc.open_by_handle_at(top, ctypes.byref(handle), 0)
+    except AttributeError:
+        return errno.ENOSYS
+    finally:
+        os.close(top)
+    if opened < 0:
+        return ctypes.get_errno()
+    os.close(opened)
+    return 0

@@ -6,6 +6,7 @@ nl_protos, /proc, and the cgroup2 mount. A long-running caller drops what may ha
 """
 
 import _socket as socket  # all that is needed of it; socket itself takes a millisecond to import
+import errno
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -68,6 +69,7 @@ class SystemNames:
         self._netlink: dict[int, str] | None = None
         self._cgroups: dict[int, bytes] | None = None
         self._lost_cgroups: set[int] = set()
+        self._cgroup_troubles: dict[int, int] = {}
 
     def refresh(self) -> None:
         """Forget what can change while one watches: interfaces, hosts, the port range, cgroups that were not found."""
@@ -75,6 +77,7 @@ class SystemNames:
         self._hosts.clear()
         self._ephemeral = None
         self._lost_cgroups.clear()
+        self._cgroup_troubles.clear()
 
     def ifname(self, index: int) -> str:
         """Name of a network interface of this network namespace; ``if<index>`` when there is none."""
@@ -271,6 +274,22 @@ class SystemNames:
             if path is None:
                 self._lost_cgroups.add(cgroup_id)
         return path
+
+    def cgroup_trouble(self, cgroup_id: int) -> int:
+        """Why ``cgroup_path`` found nothing, as errno: ENOENT without a cgroup2 mount, else what the kernel answers to
+        who opens the cgroup by its id: ESTALE when it is gone, EPERM without CAP_DAC_READ_SEARCH.
+        """
+        trouble = self._cgroup_troubles.get(cgroup_id)
+        if trouble is None:
+            mount = self.cgroup_mount()
+            if mount is None:
+                trouble = errno.ENOENT
+            else:
+                from sstrace.sources.handle import open_trouble
+
+                trouble = open_trouble(mount, cgroup_id) or errno.ESTALE
+            self._cgroup_troubles[cgroup_id] = trouble
+        return trouble
 
     def _scan_cgroups(self) -> dict[int, bytes]:
         mount = self.cgroup_mount()

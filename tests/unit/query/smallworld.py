@@ -68,6 +68,9 @@ class SmallWorld:
     def cgroup_path(self, cgroup_id: int) -> bytes | None:
         return None
 
+    def cgroup_trouble(self, cgroup_id: int) -> int:
+        return 116
+
     def cgroup_id(self, path: str) -> int:
         if path not in CGROUPS:
             raise LookupFailed("Failed to get cgroup2 ID: No such file or directory")

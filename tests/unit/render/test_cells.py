@@ -1,5 +1,6 @@
 """The small texts of a row, and the rules about them that a dump through ss does not reach."""
 
+import errno
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -77,6 +78,9 @@ class Names:
 
     def cgroup_path(self, cgroup_id: int) -> bytes | None:
         return b"/a/b" if cgroup_id == 9 else None
+
+    def cgroup_trouble(self, cgroup_id: int) -> int:
+        return {0xABC: errno.ESTALE, 0xDEF: errno.EPERM}.get(cgroup_id, errno.ENOENT)
 
 
 def context(
@@ -292,6 +296,20 @@ def test_a_cgroup_that_is_gone_makes_noise_each_time_until_6_14() -> None:
         found = maker.cells(tcp(extras=Extras(cgroup_id=0xABC)))
         assert "".join(found[8:]).count(" cgroup:unreachable:abc") == 2
         assert shared.said == ["Failed to open cgroup2 by ID"] * lines  # type: ignore[attr-defined]
+
+
+def test_a_cgroup_that_may_not_be_looked_up_makes_noise_each_time() -> None:
+    for version in ((6, 1), (7, 3)):
+        shared = context(version, extended=True, cgroup=True)
+        assert [shared.cgroup(0xDEF) for _ in range(2)] == ["unreachable:def"] * 2
+        assert shared.said == ["Failed to open cgroup2 by ID"] * 2  # type: ignore[attr-defined]
+
+
+def test_without_a_cgroup2_mount_the_first_look_makes_noise_too() -> None:
+    for version in ((6, 1), (7, 3)):
+        shared = context(version, extended=True, cgroup=True)
+        assert [shared.cgroup(7) for _ in range(2)] == ["unreachable:7"] * 2
+        assert shared.said == ["Failed to find cgroup2 mount"] * 3  # type: ignore[attr-defined]
 
 
 def test_the_info_block_opens_even_for_nothing_but_not_for_udp() -> None:
