@@ -104,6 +104,16 @@ venv_usable() {
         "$SSTRACE_VENV/bin/python3" -c 'import pip, sys; sys.exit(not pip.__file__.startswith(sys.prefix))'
 } 2>/dev/null
 
+# Compiled modules halve the time of a short snapshot. pip compiles what it copies, which an editable package is not; and
+# compileall writes where PYTHONDONTWRITEBYTECODE says that an import must not. For speed only: it may fail.
+compile_modules() {
+    (
+        [ "$SSTRACE_VENV" != "$spare/.venv" ] || export PYTHONPYCACHEPREFIX="$spare/pycache"
+        msgspec=$("$SSTRACE_VENV/bin/python3" -c 'import msgspec; print(*msgspec.__path__)')
+        "$SSTRACE_VENV/bin/python3" -m compileall -q "$SSTRACE_ROOT/sstrace" "$msgspec"
+    ) </dev/null >/dev/null 2>&1 9>&- || :
+}
+
 # setup_venv EXTRA STAMP: EXTRA is empty or "[test]".
 setup_venv() {
     if ! venv_usable; then
@@ -119,6 +129,7 @@ setup_venv() {
         say "pip could not install sstrace$1: it needs PyPI, or a mirror that pip is configured for"
         exit 1
     fi
+    compile_modules
     # Last, and in one step: an interrupted set-up leaves no stamp.
     bcc=no
     ! has_bcc || bcc=yes

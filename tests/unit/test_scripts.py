@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,21 @@ def test_the_spare_venv_serves_where_the_checkout_has_none(checkout: Path, tmp_p
     done = start(checkout / "scripts/sstrace", XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == str(spare.parent / "pycache")
+
+
+def test_modules_are_compiled_whatever_the_environment_says(checkout: Path) -> None:
+    package = checkout / "sstrace"
+    package.mkdir()
+    (package / "cli.py").write_text("pass\n")
+    (checkout / ".venv/bin/python3").symlink_to(sys.executable)
+    script = (
+        f". '{checkout}/scripts/setup.sh'; SSTRACE_ROOT='{checkout}' SSTRACE_VENV='{checkout}/.venv'; compile_modules"
+    )
+    done = start("/bin/sh", "-euc", script, spare=str(checkout / "spare"), PYTHONDONTWRITEBYTECODE="1")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert [path.name.split(".")[0] for path in (package / "__pycache__").iterdir()] == ["cli"]
+    (checkout / ".venv/bin/sstrace").write_text('#!/bin/sh\necho "${PYTHONDONTWRITEBYTECODE-unset}"\n')
+    assert start(checkout / "scripts/sstrace", PYTHONDONTWRITEBYTECODE="1").stdout == "unset\n"
 
 
 @pytest.mark.parametrize("name", ["sstrace", "setup.sh"])
