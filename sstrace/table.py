@@ -299,8 +299,10 @@ class SocketTable:
             if self._sweeping and fact.cookie is not None:
                 self._dead.add(fact.cookie)
             self._bury(row)
-        else:
+        elif self._sweeping:
             self._die(row, fact)
+        else:
+            self._bury(row)
         if fact.owner is not None:
             _own(row, fact.owner, _CLOSE)
         if fact.ino is not None:
@@ -691,7 +693,7 @@ class SocketTable:
         if len(src) == 16:
             src, dst = _plain(src), _plain(dst)
         protocol = IPPROTO_TCP if type(of) is Gone else of.protocol  # type: ignore[union-attr]
-        if of.ifindex == 0 and protocol == IPPROTO_TCP and of.netns == self._netns:
+        if protocol == IPPROTO_TCP and of.ifindex == 0 and of.netns == self._netns:
             return of.sport, of.dport, src, dst
         return of.sport, of.dport, src, dst, of.ifindex, protocol, of.netns
 
@@ -709,7 +711,17 @@ class SocketTable:
     def _bury(self, row: Row) -> None:
         if self.journal is not None:
             self.journal[row.id] = row
-        self._forget_keys(row)
+        # As _forget_keys does; every connection comes by here once.
+        sk, cookie, ends = row.sk, row.cookie, row.ends
+        if sk is not None and self._by_sk.get(sk) is row:
+            del self._by_sk[sk]
+        if cookie is not None and self._by_cookie.get(cookie) is row:
+            del self._by_cookie[cookie]
+        if ends is not None:
+            if self._by_tuple.get(ends) is row:
+                del self._by_tuple[ends]
+        elif row.ino and self._by_ino.get(_inode(row)) is row:
+            del self._by_ino[_inode(row)]
         self._rows.pop(row.id, None)
         if self._by_state is not None:
             self._by_state[row.state].pop(row.id, None)
