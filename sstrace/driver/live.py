@@ -60,22 +60,18 @@ class LiveRows:
                 if states >> _LISTEN & 1 and self._table.in_states(1 << _LISTEN):
                     request = inet_diag.dump_request(Table.TCP, family, 1 << _LISTEN, ext=ext, bytecode=bytecode)
                     yield from self._dumped(diag, request, states, attributes, None)
-                few = self.few(states & _OTHERS) if not bytecode else None
+                few = self._few(states & _OTHERS) if not bytecode else None
                 if few is not None:
                     yield _exact(diag, [row for row in few if row.family == family], ext)
                 elif self._any(states & _OTHERS):
                     request = inet_diag.dump_request(Table.TCP, family, states & _OTHERS, ext=ext, bytecode=bytecode)
                     yield from self._dumped(diag, request, states, attributes, take)
 
-    def few(self, states: int) -> list[Row] | None:
-        """The rows in these states, where they are few enough to ask for each."""
-        found: Sequence[Row] | SocketTable | None = self._table.in_states(states)
-        if found is None:
-            if len(self._table) > _EXACT_MOST:
-                return None
-            found = self._table
-        few = [row for row in found if states >> row.state & 1 and row.protocol == IPPROTO_TCP]
-        return few if len(few) <= _EXACT_MOST else None
+    def count(self, states: int) -> tuple[int, int]:
+        """How many listeners, and how many other rows at most, are in these states."""
+        listeners = self._table.in_states(states & 1 << _LISTEN) or ()
+        others = self._table.in_states(states & _OTHERS)
+        return len(listeners), len(others) if others is not None else len(self._table)
 
     def inodes(self, selection: Selection) -> set[int] | None:
         """Inodes of the rows that a selection will show, before its filter; None when events cannot tell them all: a
@@ -94,6 +90,16 @@ class LiveRows:
         """Whether the row was in its state already when the server met it."""
         known = self._of(row)
         return known is not None and not known.exact
+
+    def _few(self, states: int) -> list[Row] | None:
+        # The rows in these states, where they are few enough to ask for each.
+        found: Sequence[Row] | SocketTable | None = self._table.in_states(states)
+        if found is None:
+            if len(self._table) > _EXACT_MOST:
+                return None
+            found = self._table
+        few = [row for row in found if states >> row.state & 1 and row.protocol == IPPROTO_TCP]
+        return few if len(few) <= _EXACT_MOST else None
 
     def _any(self, states: int) -> bool:
         found = self._table.in_states(states)

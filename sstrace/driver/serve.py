@@ -1,10 +1,13 @@
 """``--serve``: keep the live table of this network namespace and answer ``--snapshot --from live`` on a unix socket.
 
-The server itself only traces, accepts and reads requests, without ever waiting for a client. A complete request is
-answered by a fork: the child has the table as it was at that moment, and may take its time; a client that is slow,
-stuck or gone holds up nobody. The child works with its client's rights, so it is shown no more than ``ss`` would be:
-for anybody but root it gives up every privilege first. Holders of other users' processes are for root and the members
-of --group only.
+The server itself traces, accepts and reads requests, and answers small questions of root's (driver.answers), without
+ever waiting for a client. Any other request is answered by a fork: the child has the table as it was at that moment,
+and may take its time; a client that is slow, stuck or gone holds up nobody. The child works with its client's rights,
+so it is shown no more than ``ss`` would be: for anybody but root it gives up every privilege first. Holders of other
+users' processes are for root and the members of --group only.
+
+Fairness. Questions are answered in the order in which they came, but a small one does not wait for a child to be free.
+After ``_SMALL_NS`` of small ones it is the turn of the events again.
 
 Privileges. Once everything is loaded, a server that root started becomes the user ``sstrace``, or nobody, and keeps
 four capabilities (sources.privilege), unless --keep-privileges. It cannot become its clients then; so which processes'
@@ -19,31 +22,21 @@ import contextlib
 import gc
 import grp
 import os
-import pwd
 import select
 import signal
 import socket
-import stat
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from sstrace.dialect import dialect, parse_version
-from sstrace.driver import snapshot
-from sstrace.driver.ask import Request
-from sstrace.driver.live import LiveRows
+from sstrace.driver import answers
 from sstrace.driver.stop import Stopped, touch_later
 from sstrace.driver.tracer import Change, Tracer
-from sstrace.errors import FeatureError, LookupFailed, SstraceError, UsageError
-from sstrace.model import Owner, Table
-from sstrace.query.command import Command, Early
-from sstrace.query.options import parse
-from sstrace.query.usage import ss_usage
-from sstrace.sources import asking, privilege, proc, service
+from sstrace.errors import LookupFailed
+from sstrace.query.command import Command
+from sstrace.sources import asking, privilege, service
 from sstrace.sources.notify import Notify
 
 if TYPE_CHECKING:  # only who asks for them pays for them
@@ -59,6 +52,7 @@ _PATIENCE_S = 10
 _ANSWER_S = 120
 _MOST_KEYS = 20_000
 """Peers, ports and owners that --stats keeps, each: 5 MB."""
+_SMALL_NS = 25_000_000
 _TICK_S = 0.05
 
 
@@ -68,6 +62,7 @@ class _Client:
         self.peer = peer
         self.data = b""
         self.pipes: list[int] = []
+        self.may_be_small = True
         self.deadline_ns = time.monotonic_ns() + _PATIENCE_S * 1_000_000_000
 
     def close(self) -> None:
@@ -212,6 +207,7 @@ class _Server:
         self._env = env
         self._clients: dict[int, _Client] = {}
         self._ready: list[_Client] = []
+        self._asking: list[_Client] = []
         self._children: set[int] = set()
         self._poll = select.poll()
         self._poll.register(listener, select.POLLIN)
@@ -247,14 +243,15 @@ class _Server:
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
-            connection, _ = self._listener.accept()
-            if len(self._clients) + len(self._ready) >= _MOST_CLIENTS:
-                connection.close()
-                return
-            connection.setblocking(False)
-            client = self._clients[connection.fileno()] = _Client(connection, service.peer(connection))
-            self._poll.register(connection, select.POLLIN)
-            self._read(client)  # most send their question at once
+            for _ in range(_MOST_CLIENTS):
+                connection, _ = self._listener.accept()
+                if len(self._clients) + len(self._ready) >= _MOST_CLIENTS:
+                    connection.close()
+                    return
+                connection.setblocking(False)
+                client = self._clients[connection.fileno()] = _Client(connection, service.peer(connection))
+                self._poll.register(connection, select.POLLIN)
+                self._read(client)  # most send their question at once
 
     def _read(self, client: _Client) -> None:
         try:
@@ -293,162 +290,99 @@ class _Server:
                     self._children.discard(child)
 
     def _answer(self) -> None:
-        if not self._ready or len(self._children) >= _MOST_CHILDREN:
+        if not self._ready:
             return
         self.settle()
-        while self._ready and len(self._children) < _MOST_CHILDREN:
-            client = self._ready.pop(0)
-            child = os.fork()
-            if child == 0:
-                _child(self._tracer, client, self._gid, self._env, self._beside.counting, shed=self._shed)
-            self._children.add(child)
-            self.answered += 1
-            client.close()
+        began = time.monotonic_ns()
+        self._asking, self._ready = self._ready, []
+        for client in self._asking:
+            if time.monotonic_ns() - began > _SMALL_NS:
+                self._ready.append(client)
+            elif not all(map(service.may_take, client.pipes)):
+                client.close()
+            elif self._answer_here(client):
+                self.answered += 1
+                client.close()
+            elif len(self._children) < _MOST_CHILDREN:
+                self.answered += 1
+                self._fork(client, lambda client=client: self._respond(client))  # type: ignore[misc]
+            else:
+                self._ready.append(client)
+        self._asking = []
 
-
-def _child(
-    tracer: Tracer,
-    client: _Client,
-    gid: int | None,
-    env: Mapping[str, str],
-    counting: "Counting | None",
-    *,
-    shed: bool,
-) -> None:
-    """Answer one request and exit; never returns."""
-    code = 1
-    try:
-        gc.disable()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_DFL)
-        signal.alarm(_ANSWER_S)
-        # Only pipes and sockets: writing anywhere else with the server's rights could do what its client may not.
-        for stream, fd in zip((1, 2), client.pipes, strict=True):
-            mode = os.fstat(fd).st_mode
-            if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
-                os._exit(1)
-            os.dup2(fd, stream)
-        code = _respond(tracer, client, gid, env, counting, shed=shed)
-    except BrokenPipeError:
-        code = asking.BROKEN_PIPE
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        with contextlib.suppress(OSError):  # the client has gone
-            client.connection.setblocking(True)
-            client.connection.sendall(asking.answer(code))
-        os._exit(0)
-
-
-def _respond(
-    tracer: Tracer,
-    client: _Client,
-    gid: int | None,
-    env: Mapping[str, str],
-    counting: "Counting | None",
-    *,
-    shed: bool,
-) -> int:
-    try:
-        request = msgspec.json.decode(client.data, type=Request)
-    except msgspec.MsgspecError as error:
-        os.write(2, f"sstrace: not a request: {error}\n".encode())
-        return UsageError.exit_code
-    try:
-        release = dialect(parse_version(request.ss)) if request.ss is not None else dialect()
-        command = parse(["ss", *request.argv], release=release, effects=_Effects(request))
-        if isinstance(command, Early):
-            os.write(1, command.stdout.encode("latin-1"))
-            os.write(2, command.stderr.encode("latin-1"))
-            return command.code
-        if command.own.stats:
-            if counting is None:
-                raise FeatureError("sstrace: this server does not count: start it with sstrace --serve --stats")
-            return counting.tell(command, owners=_sees_all(client.peer, gid))
-        if command.selection.events or command.selection.diag_file is not None:
-            raise UsageError("sstrace: -E and -D ask the kernel, not a live table: leave --from live away")
-        live = LiveRows(tracer.table, tracer.news())
-        holders = _holders(tracer, client.peer, gid, command, live)
-        if holders is None and shed and client.peer.uid != 0:
-            holders = _own_holders(client.peer, command)
-        if client.peer.uid != 0:
-            _become(client.peer, shed=shed)
-        environment = {"COLUMNS": str(request.width)} if request.width is not None else {}
-        elsewhere = snapshot.Elsewhere(tcp=live, holders=holders, width=request.width)
-        return snapshot.run(command, environment, elsewhere)
-    except SstraceError as error:
-        text = f"{error}\n"
-        if isinstance(error, UsageError) and error.usage:
-            text += ss_usage(release)
-        os.write(2, text.encode("latin-1", "replace"))
-        return error.exit_code
-
-
-def _holders(
-    tracer: Tracer, peer: service.Peer, gid: int | None, command: Command, live: LiveRows
-) -> Mapping[int, list[Owner]] | None:
-    """Who holds what, as far as this client may know."""
-    show = command.show
-    if not show.processes or show.threads or show.contexts or not _sees_all(peer, gid):
-        return None  # the snapshot scans /proc itself, after it has become its client
-    only_tcp = command.selection.tables == 1 << Table.TCP
-    return tracer.holders.look(live.inodes(command.selection) if only_tcp else None)
-
-
-def _sees_all(peer: service.Peer, gid: int | None) -> bool:
-    if peer.uid == 0:
+    def _answer_here(self, client: _Client) -> bool:
+        """Answer a small question; False when it is none."""
+        if not client.may_be_small:
+            return False
+        try:
+            answer = answers.small(self._tracer, client.peer, client.data)
+        except Exception:
+            answer = None  # a child meets the same, and tells its client
+        if answer is None:
+            client.may_be_small = False
+            return False
+        try:
+            texts = list(zip((answer.out, answer.err), client.pipes, strict=True))
+            if all(service.pour(file, pipe) for file, pipe in texts):
+                with contextlib.suppress(OSError):  # the client has gone
+                    client.connection.send(asking.answer(answer.code))
+            else:
+                self._fork(client, lambda: _pour_slowly(texts, answer.code))
+        except BrokenPipeError:
+            with contextlib.suppress(OSError):
+                client.connection.send(asking.answer(asking.BROKEN_PIPE))
+        finally:
+            os.close(answer.out)
+            os.close(answer.err)
         return True
-    if gid is None:
-        return False
-    try:
-        user = pwd.getpwuid(peer.uid)
-    except KeyError:
-        return peer.gid == gid
-    return gid in os.getgrouplist(user.pw_name, peer.gid)
+
+    def _respond(self, client: _Client) -> int:
+        for stream, pipe in enumerate(client.pipes, 1):
+            os.dup2(pipe, stream)
+        try:
+            return answers.respond(
+                self._tracer, client.peer, client.data, self._gid, self._beside.counting, shed=self._shed
+            )
+        except BrokenPipeError:
+            raise
+        except BaseException:
+            traceback.print_exc()
+            return 1
+
+    def _fork(self, client: _Client, body: Callable[[], int]) -> None:
+        """Have a child do the rest for a client: its result is the answer's code."""
+        child = os.fork()
+        if child:
+            self._children.add(child)
+            client.close()
+            return
+        code = 1
+        try:
+            gc.disable()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_DFL)
+            signal.alarm(_ANSWER_S)
+            # Whoever reads another client's pipe must not wait for this child to end.
+            self._listener.close()
+            for other in {*self._clients.values(), *self._ready, *self._asking} - {client}:
+                other.close()
+            code = body()
+        except BrokenPipeError:
+            code = asking.BROKEN_PIPE
+        finally:
+            with contextlib.suppress(OSError):  # the client has gone
+                # Its reader is not kept waiting until this process has taken down its memory.
+                for fd in (1, 2, *client.pipes):
+                    os.close(fd)
+                client.connection.setblocking(True)
+                client.connection.sendall(asking.answer(code))
+            os._exit(0)
 
 
-def _own_holders(peer: service.Peer, command: Command) -> Mapping[int, list[Owner]] | None:
-    """Who holds what, of the processes that this client may look into."""
-    show = command.show
-    if not (show.processes or show.threads or show.contexts):
-        return None
-    view = privilege.ProcessView(peer.uid, peer.gid)
-    found = {}
-    for ino, owners in proc.owners(threads=show.threads, contexts=show.contexts).items():
-        seen = [owner for owner in owners if view.sees(owner.pid)]
-        if seen:
-            found[ino] = seen
-    return found
-
-
-def _become(peer: service.Peer, *, shed: bool) -> None:
-    """Have no more rights than the client: be that user, or, without the privilege to become anybody, have none."""
-    if shed:
-        privilege.shed(None, keep=())
-    else:
-        privilege.shed((peer.uid, peer.gid), keep=())
-
-
-class _Effects:
-    """What options may do on behalf of a client: nothing to this process."""
-
-    def __init__(self, request: Request) -> None:
-        self._filter = request.filter
-
-    def enter_netns(self, name: str) -> None:
-        """-N: another namespace's table is another server's."""
-        raise LookupFailed(
-            f"this live table is not that of network namespace {name}: ask the sstrace that serves there"
-        )
-
-    def require_selinux(self) -> None:
-        """-Z, -z: as on this machine."""
-        from sstrace.sources.selinux import selinux_enabled
-
-        if not selinux_enabled():
-            raise LookupFailed("ss: SELinux is not enabled.")
-
-    def open_filter(self, path: str) -> Callable[[], bytes]:
-        """-F: the client has read it."""
-        content = (self._filter or "").encode("latin-1")
-        return lambda: content
+def _pour_slowly(texts: list[tuple[int, int]], code: int) -> int:
+    for file, pipe in texts:
+        while data := os.read(file, 1 << 16):
+            view = memoryview(data)
+            while view:
+                view = view[os.write(pipe, view) :]
+    return code

@@ -1,8 +1,8 @@
 """The client's end of the socket of a serving sstrace (see ``service``): the question goes there, our streams are fed
 from there.
 
-A stream that is a pipe or a socket goes to the server as it is. Anything else (a terminal, a file) the server would
-not write to, so it gets a pipe whose other end flows from here.
+A stream that is a pipe, a socket or the null device goes to the server as it is. Anything else (a terminal, a file)
+the server would not write to, so it gets a pipe whose other end flows from here.
 
 Small, because every ``--from live`` pays for what it imports: ``_socket`` is what ``socket`` is made of.
 """
@@ -12,6 +12,8 @@ import stat
 import sys
 from _socket import AF_UNIX, SCM_RIGHTS, SOCK_STREAM, SOL_SOCKET, socket
 from collections.abc import Sequence
+from contextlib import suppress
+from fcntl import F_SETPIPE_SZ, fcntl
 from select import POLLIN, POLLOUT, poll
 
 from sstrace.errors import DecodeError, FeatureError, LookupFailed, SstraceError
@@ -72,6 +74,8 @@ def feed(path: str, request: bytes) -> int:
             given.append(stream)
             continue
         source, sink = os.pipe()
+        with suppress(OSError):  # more pipe, fewer turns
+            fcntl(sink, F_SETPIPE_SZ, _PIECE)
         flows[source] = stream
         ours.append(sink)
         given.append(sink)
@@ -96,8 +100,10 @@ def feed(path: str, request: bytes) -> int:
 def _may_be_given(fd: int) -> bool:
     """Whether the server will write to it, and can: it does not wait for a pipe that does not block."""
     try:
-        mode = os.fstat(fd).st_mode
-        return (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)) and os.get_blocking(fd)
+        status = os.fstat(fd)
+        mode = status.st_mode
+        null = stat.S_ISCHR(mode) and status.st_rdev == os.makedev(1, 3)
+        return null or ((stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)) and os.get_blocking(fd))
     except OSError:
         return False  # closed: what flows there is lost, as it is for ss
 

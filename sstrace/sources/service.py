@@ -15,7 +15,18 @@ import struct
 from sstrace.errors import SstraceError
 from sstrace.sources.asking import DEFAULT_PATH
 
-__all__ = ["DEFAULT_PATH", "MOST_REQUEST", "Peer", "give_away", "listen", "peer", "receive", "remove"]
+__all__ = [
+    "DEFAULT_PATH",
+    "MOST_REQUEST",
+    "Peer",
+    "give_away",
+    "listen",
+    "may_take",
+    "peer",
+    "pour",
+    "receive",
+    "remove",
+]
 
 MOST_REQUEST = 64 << 10
 """The longest request taken, against clients that send without end: ss's longest command lines are far shorter."""
@@ -104,3 +115,38 @@ def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
     """
     data, fds, _, _ = socket.recv_fds(connection, MOST_REQUEST + 1, 4, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
     return data, list(fds)
+
+
+def may_take(fd: int) -> bool:
+    """Whether a server may write to a client's descriptor: a pipe, a socket, or the null device. Written to with the
+    server's rights, anything else could do what its client may not.
+    """
+    status = os.fstat(fd)
+    mode = status.st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or (stat.S_ISCHR(mode) and status.st_rdev == _NULL)
+
+
+def pour(file: int, fd: int) -> bool:
+    """Write a file out to a client's descriptor (see ``may_take``) as far as that goes without waiting; whether it is
+    all out. The file's position says how far it went. Raises BrokenPipeError when nobody reads any more.
+    """
+    size, done = os.fstat(file).st_size, 0
+    piped = stat.S_ISFIFO(os.fstat(fd).st_mode)
+    try:
+        while done < size:
+            if piped:
+                # Unlike write(2), this does not wait whatever the client has made of its pipe.
+                done += os.splice(file, fd, size - done, offset_src=done, flags=os.SPLICE_F_NONBLOCK)
+            elif stat.S_ISCHR(os.fstat(fd).st_mode):
+                done = size
+            else:
+                data = os.pread(file, size - done, done)
+                with socket.socket(fileno=os.dup(fd)) as peer:
+                    done += peer.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+    except BlockingIOError:
+        pass
+    os.lseek(file, done, os.SEEK_SET)
+    return done == size
+
+
+_NULL = os.makedev(1, 3)

@@ -1,0 +1,246 @@
+"""How a serving sstrace answers one question: whose it is, what they may see, and what is printed.
+
+A small question is answered by the server itself (``small``): some listeners, or the few rows of a rare state, asked
+by root, in numbers. Those cost a millisecond, a fork of a large process several. Everything that may take long, may
+wait for somebody (name servers, the client's pipe), needs the client's rights or writes much is answered by a child
+(``respond``), which prints on its own standard streams.
+"""
+
+import os
+import pwd
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from sstrace.dialect import Dialect, dialect, parse_version
+from sstrace.driver import snapshot
+from sstrace.driver.ask import Request
+from sstrace.driver.live import LiveRows
+from sstrace.driver.tracer import Tracer
+from sstrace.errors import FeatureError, LookupFailed, SstraceError, UsageError
+from sstrace.model import Owner, Table
+from sstrace.query.command import Command, Early
+from sstrace.query.options import parse
+from sstrace.query.usage import ss_usage
+from sstrace.sources import privilege, proc, service
+
+if TYPE_CHECKING:
+    from sstrace.driver.stats import Counting
+
+__all__ = ["Small", "respond", "small"]
+
+_MOST_LISTENERS = 1000
+_MOST_ROWS = 64
+"""Of a question that the server answers itself: two milliseconds each."""
+
+_PLAIN_WORDS = frozenset(("sport", "dport", "src", "dst", "and", "or", "not", "eq", "ne", "ge", "le", "gt", "lt"))
+_PLAIN_SIGNS = frozenset("0123456789.:/[]()=!<>&|*")
+"""What a filter consists of that asks nobody for a name."""
+
+
+class Small(msgspec.Struct, frozen=True):
+    """The answer to a small question. What was printed is in two files without a name; close them."""
+
+    code: int
+    out: int
+    err: int
+
+
+def small(tracer: Tracer, peer: service.Peer, data: bytes) -> Small | None:
+    """Answer a question here, when it is small; None when a child has to."""
+    if peer.uid != 0:
+        return None
+    try:
+        request = msgspec.json.decode(data, type=Request)
+        command = _command(request)
+    except (msgspec.MsgspecError, SstraceError):
+        return None  # a child says what is wrong
+    if not isinstance(command, Command) or not _is_small(command):
+        return None
+    live = LiveRows(tracer.table)
+    listeners, others = live.count(command.selection.states)
+    # The kernel filters dumps: of listeners, which it keeps apart, or of all that there is.
+    if listeners > _MOST_LISTENERS or others > (0 if command.operands else _MOST_ROWS):
+        return None
+    out, err = (os.memfd_create(name, os.MFD_CLOEXEC) for name in ("out", "err"))
+    try:
+        with _printing_into(out, err):
+            code = _printed(command, request, live, None)
+    except BaseException:
+        os.close(out)
+        os.close(err)
+        raise
+    return Small(code, out, err)
+
+
+def _is_small(command: Command) -> bool:
+    selection, show = command.selection, command.show
+    return not (
+        selection.tables != 1 << Table.TCP
+        or selection.summary
+        or selection.diag_file is not None
+        or selection.events
+        or selection.kill
+        or command.own.stats
+        or command.filter_file is not None
+        or show.processes
+        or show.threads
+        or show.contexts
+        or show.bpf_maps
+        or show.cgroup
+        or show.extended
+        or show.resolve
+        or not show.numeric
+    ) and all(
+        word in _PLAIN_WORDS or _PLAIN_SIGNS.issuperset(word) for text in command.operands for word in text.split()
+    )
+
+
+@contextmanager
+def _printing_into(out: int, err: int) -> Iterator[None]:
+    """Have the standard streams be these for a moment. Nothing else of a server prints meanwhile."""
+    kept = [os.dup(1), os.dup(2)]
+    try:
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        yield
+    finally:
+        for stream, fd in zip((1, 2), kept, strict=True):
+            os.dup2(fd, stream)
+            os.close(fd)
+
+
+def respond(
+    tracer: Tracer,
+    peer: service.Peer,
+    data: bytes,
+    gid: int | None,
+    counting: "Counting | None",
+    *,
+    shed: bool,
+) -> int:
+    """Answer a question on our standard streams, with the rights of ``peer``; the exit code."""
+    try:
+        request = msgspec.json.decode(data, type=Request)
+    except msgspec.MsgspecError as error:
+        os.write(2, f"sstrace: not a request: {error}\n".encode())
+        return UsageError.exit_code
+    try:
+        command = _command(request)
+        if isinstance(command, Early):
+            os.write(1, command.stdout.encode("latin-1"))
+            os.write(2, command.stderr.encode("latin-1"))
+            return command.code
+        if command.own.stats:
+            if counting is None:
+                raise FeatureError("sstrace: this server does not count: start it with sstrace --serve --stats")
+            return counting.tell(command, owners=_sees_all(peer, gid))
+        if command.selection.events or command.selection.diag_file is not None:
+            raise UsageError("sstrace: -E and -D ask the kernel, not a live table: leave --from live away")
+    except SstraceError as error:
+        return _refused(error, request)
+    live = LiveRows(tracer.table, tracer.news())
+    holders = _holders(tracer, peer, gid, command, live)
+    if holders is None and shed and peer.uid != 0:
+        holders = _own_holders(peer, command)
+    if peer.uid != 0:
+        _become(peer, shed=shed)
+    return _printed(command, request, live, holders)
+
+
+def _command(request: Request) -> Command | Early:
+    return parse(["ss", *request.argv], release=_release(request), effects=_Effects(request))
+
+
+def _release(request: Request) -> Dialect:
+    return dialect(parse_version(request.ss)) if request.ss is not None else dialect()
+
+
+def _printed(command: Command, request: Request, live: LiveRows, holders: Mapping[int, list[Owner]] | None) -> int:
+    """Print the tables on our standard streams; the exit code."""
+    environment = {"COLUMNS": str(request.width)} if request.width is not None else {}
+    elsewhere = snapshot.Elsewhere(tcp=live, holders=holders, width=request.width)
+    try:
+        return snapshot.run(command, environment, elsewhere)
+    except SstraceError as error:
+        return _refused(error, request)
+
+
+def _refused(error: SstraceError, request: Request) -> int:
+    text = f"{error}\n"
+    if isinstance(error, UsageError) and error.usage:
+        text += ss_usage(_release(request))
+    os.write(2, text.encode("latin-1", "replace"))
+    return error.exit_code
+
+
+def _holders(
+    tracer: Tracer, peer: service.Peer, gid: int | None, command: Command, live: LiveRows
+) -> Mapping[int, list[Owner]] | None:
+    """Who holds what, as far as this client may know."""
+    show = command.show
+    if not show.processes or show.threads or show.contexts or not _sees_all(peer, gid):
+        return None  # the snapshot scans /proc itself, after it has become its client
+    only_tcp = command.selection.tables == 1 << Table.TCP
+    return tracer.holders.look(live.inodes(command.selection) if only_tcp else None)
+
+
+def _sees_all(peer: service.Peer, gid: int | None) -> bool:
+    if peer.uid == 0:
+        return True
+    if gid is None:
+        return False
+    try:
+        user = pwd.getpwuid(peer.uid)
+    except KeyError:
+        return peer.gid == gid
+    return gid in os.getgrouplist(user.pw_name, peer.gid)
+
+
+def _own_holders(peer: service.Peer, command: Command) -> Mapping[int, list[Owner]] | None:
+    """Who holds what, of the processes that this client may look into."""
+    show = command.show
+    if not (show.processes or show.threads or show.contexts):
+        return None
+    view = privilege.ProcessView(peer.uid, peer.gid)
+    found = {}
+    for ino, owners in proc.owners(threads=show.threads, contexts=show.contexts).items():
+        seen = [owner for owner in owners if view.sees(owner.pid)]
+        if seen:
+            found[ino] = seen
+    return found
+
+
+def _become(peer: service.Peer, *, shed: bool) -> None:
+    """Have no more rights than the client: be that user, or, without the privilege to become anybody, have none."""
+    if shed:
+        privilege.shed(None, keep=())
+    else:
+        privilege.shed((peer.uid, peer.gid), keep=())
+
+
+class _Effects:
+    """What options may do on behalf of a client: nothing to this process."""
+
+    def __init__(self, request: Request) -> None:
+        self._filter = request.filter
+
+    def enter_netns(self, name: str) -> None:
+        """-N: another namespace's table is another server's."""
+        raise LookupFailed(
+            f"this live table is not that of network namespace {name}: ask the sstrace that serves there"
+        )
+
+    def require_selinux(self) -> None:
+        """-Z, -z: as on this machine."""
+        from sstrace.sources.selinux import selinux_enabled
+
+        if not selinux_enabled():
+            raise LookupFailed("ss: SELinux is not enabled.")
+
+    def open_filter(self, path: str) -> Callable[[], bytes]:
+        """-F: the client has read it."""
+        content = (self._filter or "").encode("latin-1")
+        return lambda: content
