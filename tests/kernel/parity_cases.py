@@ -3,11 +3,13 @@
 A line is written as in a shell, so that it can be pasted there after ``ss``.
 """
 
+import re
 import shlex
+from pathlib import Path
 
 from hypothesis import strategies as st
 
-__all__ = ["STATES", "command_lines", "random_lines"]
+__all__ = ["STATES", "command_lines", "promised_lines", "random_lines"]
 
 STATES = [
     "established",
@@ -702,9 +704,19 @@ FAMILY_FILTERS = """
 """
 
 
+def promised_lines() -> list[tuple[str, ...]]:
+    """What README's two tables say that may be typed: the words after ``ss``."""
+    text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    rows = [row for row in text.split("What the tutorials of ss type", 1)[1].splitlines() if row.startswith("| ")]
+    commands = [shlex.split(found) for row in rows for found in re.findall(r"`ss\b([^`]*)`", row.split(" | ")[1])]
+    states = [["state", found] for row in rows for found in re.findall(r"`([a-z0-9-]+)`", row.split(" | ")[0])]
+    return [tuple(words) for words in (*commands, *states)]
+
+
 def command_lines() -> list[tuple[str, ...]]:
     """Every fixed case: the words after ``ss``; no duplicates."""
-    lines = [tuple(shlex.split(line)) for block in (TUTORIALS, SHAPES, ERRORS) for line in block.split("\n")]
+    lines = promised_lines()
+    lines += [tuple(shlex.split(line)) for block in (TUTORIALS, SHAPES, ERRORS) for line in block.split("\n")]
     lines += [("-tan", *_words(line)) for line in _lines(FILTERS)]
     lines += [("-Han", *_words(line)) for line in _lines(FILTERS)[::4]]
     lines += [tuple(shlex.split(line)) for line in FAMILY_FILTERS.strip().split("\n")]
