@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -255,6 +256,92 @@ def test_clients_that_stall_or_vanish_hold_up_nobody(service: Service) -> None:
         os.close(write)
         client.close()
     assert service.ask("-tln").returncode == 0
+
+
+@pytest.mark.parametrize("words", ["-xa", "-tln"], ids=["answered by a child", "answered by the server"])
+def test_a_client_that_stalls_keeps_no_other_waiting_for_the_end_of_its_pipe(service: Service, words: str) -> None:
+    """A child has whatever was open when it was forked, unless it lets go."""
+    request = json.dumps({"argv": ["-H", words], "ss": "6.1"}).encode() + b"\n"
+    early = _connected(service, request[:1])  # its pipe is at the server when the other's child is made
+    assert service.ask("-tln").returncode == 0
+    late = _connected(service, json.dumps({"argv": ["-tan"], "ss": "6.1"}).encode() + b"\n", full=True)
+    os.close(late.write)
+    wait(lambda: _children(service.process.pid))
+    early.client.sendall(request[1:])
+    os.close(early.write)
+    assert early.client.recv(100) == b'{"code":0}\n'
+    while select.select([early.read], [], [], 20)[0]:
+        if not os.read(early.read, 65536):
+            break
+    else:
+        pytest.fail("the pipe did not end")
+    early.close()
+    late.close()
+    wait(lambda: not _children(service.process.pid))
+
+
+def test_a_small_answer_into_a_full_pipe_waits_in_a_child(service: Service) -> None:
+    full = _connected(service, json.dumps({"argv": ["-tln"], "ss": "6.1"}).encode() + b"\n", full=True)
+    os.close(full.write)
+    assert service.ask("-tln").returncode == 0
+    answer = b""
+    while data := os.read(full.read, 65536):
+        answer += data
+    assert answer.lstrip(b"x") == service.ask("-tln").stdout
+    assert full.client.recv(100) == b'{"code":0}\n'
+    full.close()
+
+
+def test_a_small_answer_goes_into_a_socket(service: Service) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(service.path))
+        request = json.dumps({"argv": ["-tln"], "ss": "6.1"}).encode() + b"\n"
+        socket.send_fds(client, [request], [theirs.fileno(), theirs.fileno()])
+        assert client.recv(100) == b'{"code":0}\n'
+        assert ours.recv(65536) == service.ask("-tln").stdout
+
+
+@pytest.mark.parametrize("words", ["-tln", "-xa"])
+def test_a_reader_that_has_gone_is_told_apart(service: Service, words: str) -> None:
+    asked = _connected(service, b"")
+    os.close(asked.read)
+    request = json.dumps({"argv": [words], "ss": "6.1"}).encode() + b"\n"
+    socket.send_fds(asked.client, [request], [asked.write, asked.write])
+    assert asked.client.recv(100) == b'{"code":141}\n'
+    os.close(asked.write)
+    asked.client.close()
+
+
+class _Asking:
+    """A client of our own: a connection and a pipe."""
+
+    def __init__(self, client: socket.socket, read: int, write: int) -> None:
+        self.client, self.read, self.write = client, read, write
+
+    def close(self) -> None:
+        self.client.close()
+        os.close(self.read)
+
+
+def _connected(service: Service, request: bytes, *, full: bool = False) -> _Asking:
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(30)
+    client.connect(str(service.path))
+    read, write = os.pipe()
+    if full:
+        os.set_blocking(write, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(write, b"x" * 4096)
+        os.set_blocking(write, True)
+    if request:
+        socket.send_fds(client, [request], [write, write])
+    return _Asking(client, read, write)
+
+
+def _children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 def test_many_at_once(service: Service) -> None:
