@@ -34,8 +34,9 @@ def program() -> int:
     code = main()
     if _is_snapshot(_mode(sys.argv)):
         # All is written and closed. Taking the interpreter down in good order costs as much as a short table does.
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, AttributeError):  # full; closed, then there is none
+                stream.flush()
         os._exit(code)
     return code
 

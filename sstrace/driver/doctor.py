@@ -7,7 +7,6 @@ Exit code 0: live tracing works in full. 3: only privilege is missing. 4: someth
 import contextlib
 import os
 import platform
-import sys
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -78,11 +77,9 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         code, verdict = 3, "Only privilege is missing: run it with sudo."
     else:
         code, verdict = 4, "Something is missing: see the lines above."
-    if command.own.json:
-        sys.stdout.buffer.write(ndjson(findings))
-    else:
-        print("\n".join(lines(findings, verdict)))
-    sys.stdout.flush()
+    data = ndjson(findings) if command.own.json else "".join(f"{x}\n" for x in lines(findings, verdict)).encode()
+    while data:
+        data = data[os.write(1, data) :]
     return code
 
 

@@ -557,6 +557,7 @@ src fe80::/10
 src '[fe80::99]'
 src '[fe80::99/64]'
 src '[fd99::1]'
+src '[fe80::99%v0]'
 src fd99::/16
 src '[::ffff:127.0.0.1]'
 src ::ffff:127.0.0.0/104
@@ -591,6 +592,12 @@ dev 0
 dev lo or dev v0
 dev v0 and sport = :5432
 ! dev v0
+dev if1
+dev if+1
+dev 'if\ 1'
+dev if-1
+dev if4294967297
+dev if18446744073709551617
 fwmark = 7
 fwmark = 0
 fwmark 0x2a

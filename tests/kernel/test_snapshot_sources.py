@@ -80,6 +80,17 @@ FROM_PROC = [
     ({"PROC_ROOT": "/proc"}, "-s"),
     ({"PROC_ROOT": "/nonexistent"}, "-ap"),
     ({"PROC_ROOT": "/nonexistent"}, "-s"),
+    ({"PROC_ROOT": ""}, "-anp"),
+    ({"PROC_ROOT": ""}, "-s"),
+    ({"PROC_ROOT": "/nonexistent"}, "-tan cgroup /nonexistent"),
+    ({"PROC_ROOT": "/proc"}, "-a sport = :0"),
+    ({"PROC_ROOT": "/proc"}, "-a not ( sport >= 1024 )"),
+    ({"PROC_ROOT": "/proc"}, "-A unix_seqpacket -a"),
+    ({"PROC_NET_SOCKSTAT": "/"}, "-s"),
+    ({"PROC_NET_SOCKSTAT6": "/"}, "-s"),
+    ({"PROC_NET_SNMP": "/"}, "-s"),
+    ({"PROC_NET_TCP": "/"}, "-tan"),
+    ({"PROC_NET_TCP": "/dev/null"}, "-tan"),
     ({"PROC_NET_TCP": "/proc/net/tcp"}, "-tan"),
     ({"PROC_NET_TCP6": "/proc/net/tcp6"}, "-tan"),
     ({"PROC_NET_TCP": "/proc/net/tcp", "PROC_NET_TCP6": "/dev/null"}, "-tan"),
@@ -108,6 +119,20 @@ FROM_PROC = [
 def test_files_of_proc(bench: parity.Bench, keeper: parity.ZooKeeper, env: dict[str, str], words: str) -> None:
     keeper.keep_fresh()
     outcome = bench.compare(shlex.split(words), env=env)
+    assert outcome.same, outcome.why
+
+
+@pytest.mark.parametrize("name", ["tcp", "udp", "raw", "unix", "packet", "netlink", "snmp", "sockstat"])
+@pytest.mark.parametrize("cut", [0, 1, 2, 20])
+def test_files_that_end_early(
+    bench: parity.Bench, keeper: parity.ZooKeeper, space: Netns, tmp_path: Path, name: str, cut: int
+) -> None:
+    """A last line without an end is a row to some tables, and the end of both families to others."""
+    keeper.keep_fresh()
+    text = space.run("cat", f"/proc/net/{name}").stdout
+    path = tmp_path / name
+    path.write_bytes(text[: len(text) - cut])
+    outcome = bench.compare(["-s"] if name[0] == "s" else ["-an"], env={f"PROC_NET_{name.upper()}": str(path)})
     assert outcome.same, outcome.why
 
 
