@@ -594,7 +594,7 @@ dev v0 and sport = :5432
 ! dev v0
 dev if1
 dev if+1
-dev 'if\ 1'
+dev 'if\\ 1'
 dev if-1
 dev if4294967297
 dev if18446744073709551617
