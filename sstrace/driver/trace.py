@@ -147,8 +147,10 @@ def _telling(
 
 def _summary(tracer: Tracer, recorder: Recorder | None, trace: Printer | None) -> None:
     text = f"{tracer.events} events, {tracer.lost} lost, {tracer.late} late"
-    if tracer.sweeps > 1:
-        text += f", {tracer.sweeps - 1} resyncs"
+    if tracer.resyncs:
+        text += f", {tracer.resyncs} resyncs"
+    if tracer.repaired:
+        text += f", {tracer.repaired} rows repaired that no event told of"
     if recorder is not None:
         text += f"; {recorder.summary()}"
     _say("; ".join([text, *(trace.summary() if trace is not None else ())]))

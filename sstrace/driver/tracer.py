@@ -6,6 +6,10 @@ time, less the moment that a program needs between its timestamp and its record,
 timestamp. What comes later all the same is counted (``late``) and applied, never fatal.
 
 Gap-free start: attach, let events gather, sweep, then fold what has gathered (see table for why that loses nothing).
+
+Audit. A kernel may run a program less often than it should and not count that: some sandboxes run none while a task
+of theirs is interrupted. So now and then the table is compared with a sweep though nothing is known to be lost. What it
+finds is told as a Resync, and the row of a socket whose end nobody heard does not stay for ever.
 """
 
 import gc
@@ -55,6 +59,9 @@ _SWEEP_DUTY = 4
 """And it is so many times longer than the sweep took: what lost events was short of time already."""
 _LOOK_DUTY = 20
 """A look that took t is not repeated before 20 t have passed: 5 % of a CPU at most."""
+_AUDIT_NS = 10_000_000_000
+_AUDIT_DUTY = 200
+"""An audit is not sooner than that, and one that took t not before 200 t have passed: half a percent of a CPU."""
 _GC_THRESHOLD = (50_000, 20, 50)
 _SWEEP_NS = 1_000_000_000
 """Where request and timewait sockets make no events, a sweep looks for them this often."""
@@ -70,10 +77,13 @@ _AT = attrgetter("at_ns")
 class Tracer:
     """A running trace of TCP in this process's network namespace. Close it to detach."""
 
-    def __init__(self, env: Mapping[str, str], *, pages: int | None = None, poll_ns: int | None = None) -> None:
+    def __init__(
+        self, env: Mapping[str, str], *, pages: int | None = None, poll_ns: int | None = None, audit: bool = True
+    ) -> None:
         """Compile (or take from the cache), load and attach; no sweep yet. Raises PrivilegeError or FeatureError.
 
         ``pages``: size of each perf buffer, for tests of loss. ``poll_ns``: no BPF at all, a sweep so often instead.
+        ``audit``: False for one who compares the table with the kernel himself.
         """
         self.netns = Path("/proc/self/ns/net").stat().st_ino
         self.table = SocketTable(self.netns)
@@ -81,6 +91,11 @@ class Tracer:
         self.lost = 0
         self.late = 0
         self.sweeps = 0
+        """All of them: the baseline, those that healed a loss, audits."""
+        self.resyncs = 0
+        """Those that healed a loss."""
+        self.repaired = 0
+        """Rows that audits found wrong."""
         self.holders = Holders(env)
         self._pending: list[Changed | Gone] = []
         self._last_ns = 0
@@ -97,6 +112,8 @@ class Tracer:
             if not self._hooks.minisockets:
                 self._sweep_every_ns = _SWEEP_NS
         self._next_sweep_ns = 0
+        self._audits = audit and self._sweep_every_ns is None
+        self._next_audit_ns = 0
 
     @property
     def limits(self) -> Sequence[str]:
@@ -170,12 +187,15 @@ class Tracer:
         yield from self._fold(self._drain() - _SLACK_NS)
         if self._doubtful and time.monotonic_ns() >= self._resync_after:
             self._doubtful = False
+            self.resyncs += 1
             began = time.monotonic_ns()
             yield from self.sweep()
             now = time.monotonic_ns()
             self._resync_after = now + max(_RESYNC_PAUSE_NS, _SWEEP_DUTY * (now - began))
         if self._sweep_every_ns is not None and time.monotonic_ns() >= self._next_sweep_ns:
             yield from self._polled_sweep()
+        elif self._audits and time.monotonic_ns() >= self._next_audit_ns:
+            yield from self._audit()
         yield from self._look()
 
     def settle(self) -> Iterator[Change]:
@@ -256,6 +276,19 @@ class Tracer:
                 complete = self._see(answer)
         self.sweeps += 1
         yield self.table.end(SweepEnd(Table.TCP, 0, time.monotonic_ns(), complete))
+        self._audit_after(time.monotonic_ns() - began)
+
+    def _audit(self) -> Iterator[Change]:
+        for change in self.sweep():
+            if isinstance(change, Resync):
+                wrong = len(change.added) + len(change.removed) + len(change.changed)
+                if not wrong:
+                    continue
+                self.repaired += wrong
+            yield change
+
+    def _audit_after(self, took_ns: int) -> None:
+        self._next_audit_ns = time.monotonic_ns() + max(_AUDIT_NS, _AUDIT_DUTY * took_ns)
 
     def _polled_sweep(self) -> Iterator[Change]:
         """A sweep that stands in for events: what it finds are transitions, seen late."""

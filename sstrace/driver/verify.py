@@ -72,7 +72,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     stopped = Stopped()
     names = SystemNames(env)
     command = options.resolve(command, names)
-    tracer = Tracer(env, poll_ns=command.own.poll_ns)
+    tracer = Tracer(env, poll_ns=command.own.poll_ns, audit=False)
     totals = _Totals()
     metrics: Metrics | None = None
     recorder: Recorder | None = None

@@ -209,8 +209,8 @@ class GapLine(msgspec.Struct, tag="gap", tag_field="type", omit_defaults=True, k
 
 
 class ResyncLine(msgspec.Struct, tag="resync", tag_field="type", omit_defaults=True, kw_only=True):
-    """The table was compared with the kernel after a gap. The rows follow: ``seen`` for added and changed ones,
-    ``gone`` for removed.
+    """The table was compared with the kernel, after a gap or in an audit, and this is what was wrong. The rows follow:
+    ``seen`` for added and changed ones, ``gone`` for removed. An audit that finds nothing says nothing.
     """
 
     ts: str
