@@ -109,6 +109,48 @@ static __always_inline int is_child(u64 sk, struct sock_event *request)
 	       *(u32 *)request->daddr == AT(u32, &common, OFF_skc_daddr);
 }
 
+/* sk_acceptq_is_full() of a request socket's listener. */
+static __always_inline int queue_is_full(u64 request)
+{
+#if defined(OFF_skc_listener) && defined(OFF_ack_backlog) && defined(OFF_max_ack_backlog)
+	u64 listener = 0;
+	u32 waiting = 0, most = 0;
+
+	READ(listener, request, OFF_skc_listener);
+	READ(waiting, listener, OFF_ack_backlog);
+	READ(most, listener, OFF_max_ack_backlog);
+	return waiting > most;
+#else
+	return 0;
+#endif
+}
+
+/* tcp_check_req drops a request for a RST, and, by this sysctl, when its ACK finds the accept queue full. */
+static __always_inline int overflow_aborts(u64 request)
+{
+	u8 aborts = 0;
+
+#ifdef OFF_abort_on_overflow
+	u64 net = 0;
+
+	READ(net, request, OFF_skc_net);
+	READ(aborts, net, OFF_abort_on_overflow);
+#endif
+	return aborts;
+}
+
+/* Whether the ACK of the handshake has come and found no room in the accept queue, or no data (TCP_DEFER_ACCEPT). */
+static __always_inline int is_acknowledged(u64 request)
+{
+	u8 bits = 0;
+
+#ifdef BYTE_acked
+	READ(bits, request, BYTE_acked);
+	bits &= MASK_acked;
+#endif
+	return bits;
+}
+
 static __always_inline int on_request_cancel(struct bpf_raw_tracepoint_args *ctx, struct config *config, u64 timer)
 {
 	struct sock_event event = {};
@@ -129,6 +171,8 @@ static __always_inline int on_request_cancel(struct bpf_raw_tracepoint_args *ctx
 	event.kind = EVENT_REQUEST_GONE;
 	event.old = TCP_SYN_RECV;
 	event.new = TCP_CLOSE;
+	if (overflow_aborts(event.sk) && queue_is_full(event.sk))
+		event.flags |= EVENT_FULL;
 	capture_cause(&event, ctx);
 	return submit(ctx, &event);
 }
@@ -209,6 +253,8 @@ static __always_inline int on_timer_expire_entry(struct bpf_raw_tracepoint_args 
 		return 0;
 	READ(expiring->event.retransmits, expiring->event.sk, OFF_num_retrans);
 	expiring->event.flags = EVENT_EXPIRED;
+	if (is_acknowledged(expiring->event.sk) && queue_is_full(expiring->event.sk))
+		expiring->event.flags |= EVENT_FULL;
 #ifdef OFF_skc_listener
 	/* A listener leaves its half-open connections to their timers; the handler drops them when it finds it closed. */
 	READ(listener, expiring->event.sk, OFF_skc_listener);

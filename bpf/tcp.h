@@ -54,6 +54,26 @@ static __always_inline void tell_child(struct bpf_raw_tracepoint_args *ctx, stru
 	deliver(ctx, birth);
 }
 
+/* Whether inet_twsk_alloc() would have found room for one more timewait socket. */
+static __always_inline int timewait_has_room(struct common *common)
+{
+#if defined(OFF_tw_most) && (defined(OFF_tw_refcount) || defined(OFF_tw_count))
+	u64 net = AT(u64, common, OFF_skc_net);
+	u32 most = 0, count = 0;
+
+	READ(most, net, OFF_tw_most);
+#ifdef OFF_tw_refcount
+	READ(count, net, OFF_tw_refcount);
+	return count - 1 < most;
+#else
+	READ(count, net, OFF_tw_count);
+	return count < most;
+#endif
+#else
+	return 0;
+#endif
+}
+
 static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 sk = ctx->args[0];
@@ -96,6 +116,13 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx)
 	event.protocol = protocol;
 	event.old = old;
 	event.new = new;
+#ifdef OFF_inet_sport
+	/* The port is free for others by now (inet_put_port); the socket still knows which it was. */
+	if (new == TCP_CLOSE && !event.sport) {
+		READ(sport, sk, OFF_inet_sport);
+		event.sport = __builtin_bswap16(sport);
+	}
+#endif
 	if (passing->ended) {
 		passing->ended = 0;
 		/* tcp_time_wait: its timewait socket has told already. */
@@ -135,18 +162,15 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx)
 	if (unheard)
 		tell_child(ctx, &event, passing);
 	if (new == TCP_CLOSE) {
-#ifdef OFF_inet_sport
-		/* The port is free for others by now (inet_put_port); the socket still knows which it was. */
-		if (!event.sport) {
-			READ(sport, sk, OFF_inet_sport);
-			event.sport = __builtin_bswap16(sport);
-		}
-#endif
 		READ(event.err, sk, OFF_sk_err);
 #ifdef OFF_icsk_retransmits
 		READ(event.retransmits, sk, OFF_icsk_retransmits);
 #endif
 		READ(event.shutdown, sk, OFF_sk_shutdown);
+		if (!event.file)
+			event.flags |= EVENT_ORPHANED;
+		if (old == TCP_FIN_WAIT2 && config->fn_timewait && timewait_has_room(&common))
+			event.flags |= EVENT_ROOM;
 		capture_cause(&event, ctx);
 	}
 	return submit(ctx, &event);

@@ -124,6 +124,14 @@ _OPTIONAL_OFFSETS: Offsets = {
     "icsk_retransmits": (("inet_connection_sock", "icsk_retransmits"),),
     "inet_sport": (("inet_sock", "inet_sport"),),
     "skc_listener": (("sock_common", "skc_listener"),),
+    "ack_backlog": (("sock", "sk_ack_backlog"),),
+    "max_ack_backlog": (("sock", "sk_max_ack_backlog"),),
+    "abort_on_overflow": (("net", "ipv4.sysctl_tcp_abort_on_overflow"),),
+    # Counts one more since fbb8295248e1 ("tcp: allocate tcp_death_row outside of struct netns_ipv4", v5.18), behind a
+    # pointer until e9bd0cca09d1 ("tcp: Don't allocate tcp_death_row outside of struct netns_ipv4", v6.1).
+    "tw_refcount": (("net", "ipv4.tcp_death_row.tw_refcount"),),
+    "tw_count": (("net", "ipv4.tcp_death_row.tw_count"),),
+    "tw_most": (("net", "ipv4.tcp_death_row.sysctl_max_tw_buckets"),),
     # A pointer since 8520e224f547 ("bpf, cgroups: Fix cgroup v2 fallback on v1/v2 mixed mode", v5.15), packed before.
     "sk_cgroup": (("sock", "sk_cgrp_data.cgroup"), ("sock", "sk_cgrp_data.val")),
     "cgroup_kn": (("cgroup", "kn"),),
@@ -132,6 +140,7 @@ _OPTIONAL_OFFSETS: Offsets = {
 _OPTIONAL_BITS: Offsets = {
     "skc_ipv6only": (("sock_common", "skc_ipv6only"),),
     "fastopen_connect": (("tcp_sock", "fastopen_connect"),),
+    "acked": (("inet_request_sock", "acked"),),
 }
 _CACHE_MOST = 8
 _FORMAT = 3

@@ -11,7 +11,11 @@ from collections.abc import Callable
 
 from sstrace.model import Kind, State
 
-__all__ = ["CAUSES", "FUNCTIONS", "CauseReader"]
+__all__ = ["CAUSES", "EXPIRED", "FULL", "FUNCTIONS", "ORPHANED", "ROOM", "TELLING", "CauseReader"]
+
+EXPIRED, ORPHANED, FULL, ROOM = 2, 8, 32, 64
+"""EVENT_EXPIRED and so on, bpf/event.h: what the programs add to a stack."""
+TELLING = EXPIRED | ORPHANED | FULL | ROOM
 
 CAUSES: dict[str, str] = {
     "fin-by-us": "orderly close that this side began",
@@ -19,7 +23,7 @@ CAUSES: dict[str, str] = {
     "closed": "close() or shutdown() of a socket that had no connection: a listener, or one that never connected",
     "abandoned": "close() or shutdown() while the connection was still being opened",
     "reset-received": "the peer sent RST",
-    "reset-sent": "close() with unread data, or data came after close(): this side sent RST",
+    "reset-sent": "close() with unread data, data came after close(), or TCP_LINGER2 below 0: this side sent RST",
     "completed": "of a request socket alone: the handshake completed, its child has taken over",
     "linger": "close() with SO_LINGER of 0 seconds: this side sent RST",
     "disconnected": "connect() to AF_UNSPEC took the connection down",
@@ -27,7 +31,7 @@ CAUSES: dict[str, str] = {
     "unreachable": "ICMP said that the peer, or its port, cannot be reached",
     "connect-failed": "connect() failed before a SYN was sent: no route, no free port, a filter",
     "timeout-connect": "our SYN was never answered",
-    "timeout-synack": "our SYN-ACK was never answered",
+    "timeout-synack": "our SYN-ACK was never answered, or not by the data that TCP_DEFER_ACCEPT waits for",
     "timeout-retransmit": "data or FIN was never acknowledged",
     "timeout-keepalive": "keepalive probes were never answered, or TCP_USER_TIMEOUT passed",
     "timeout-probe": "the peer kept its window closed and stopped answering probes",
@@ -51,6 +55,7 @@ FUNCTIONS = (
     "__tcp_close",
     "tcp_close",
     "tcp_reset",
+    "tcp_done_with_error",
     "tcp_validate_incoming",
     "tcp_rcv_synsent_state_process",
     "tcp_rcv_state_process",
@@ -120,6 +125,8 @@ _CALLS = frozenset(
         "__mptcp_close",
     )
 )  # fmt: skip
+_WRITE_TIMER = frozenset(("tcp_write_timer", "tcp_write_timer_handler"))
+_CLOSING = frozenset(("tcp_close", "__tcp_close", "mptcp_close", "__mptcp_close", "__mptcp_close_ssk"))
 _CLOSED_BY_US = (State.FIN_WAIT1, State.FIN_WAIT2, State.CLOSING, State.TIME_WAIT)
 
 
@@ -131,14 +138,19 @@ class CauseReader:
     def __init__(self, spans: Callable[[str], list[tuple[int, int]]]) -> None:
         found = [(address, address + size, name) for name in FUNCTIONS for address, size in spans(name)]
         self._spans = sorted(found)
-        self._known: dict[tuple[bytes, int, int, bool], tuple[str, bool]] = {}
+        self._known: dict[tuple[bytes, int, int, int], tuple[str, bool]] = {}
+        there = {name for _, _, name in found}
+        # Where the compiler has put it inside its callers, a RST that came cannot be told from one that is due.
+        self._validates = "tcp_validate_incoming" in there
+        self._resends = "tcp_retransmit_timer" in there
 
-    def cause(self, stack: bytes, old: int, kind: Kind, expired: bool) -> tuple[str, bool]:
+    def cause(self, stack: bytes, old: int, kind: Kind, flags: int) -> tuple[str, bool]:
         """The cause, and whether the task that ran was a process working on its own socket (close, connect, …).
 
-        ``stack``: 8 native-order 64-bit return addresses, innermost first; ``old``: the state it closed from.
+        ``stack``: 8 native-order 64-bit return addresses, innermost first; ``old``: the state it closed from;
+        ``flags``: those of TELLING that the event has.
         """
-        key = (stack, old, kind, expired)
+        key = (stack, old, kind, flags)
         known = self._known.get(key)
         if known is None:
             # Stacks differ in little but the rules' own functions; bounded all the same, against a hostile interrupt
@@ -146,7 +158,14 @@ class CauseReader:
             if len(self._known) > 4096:
                 self._known.clear()
             through = self.functions(stack)
-            known = self._known[key] = _judge(through, old, kind, expired), not _CALLS.isdisjoint(through)
+            if self._resends and "tcp_retransmit_timer" not in through and not _WRITE_TIMER.isdisjoint(through):
+                # The timer has two ends; this one most compilers put inside tcp_write_timer_handler.
+                through = (*through, "tcp_probe_timer")
+            if kind is Kind.SOCKET and self._validates and _aborts_on_data(through, old):
+                cause = "reset-sent"
+            else:
+                cause = _judge(through, old, kind, flags)
+            known = self._known[key] = cause, not _CALLS.isdisjoint(through)
         return known
 
     def functions(self, stack: bytes) -> tuple[str, ...]:
@@ -160,12 +179,24 @@ class CauseReader:
         return tuple(names)
 
 
-def _judge(through: tuple[str, ...], old: int, kind: Kind, expired: bool) -> str:
+def _judge(through: tuple[str, ...], old: int, kind: Kind, flags: int) -> str:
     if kind is Kind.TIMEWAIT:
-        return _judge_timewait(through, old, expired)
+        return _judge_timewait(through, old, flags & EXPIRED != 0)
     if kind is Kind.REQUEST:
-        return _judge_request(through, expired)
-    return _judge_socket(through, old)
+        return _judge_request(through, flags)
+    return _judge_socket(through, old, flags)
+
+
+def _aborts_on_data(through: tuple[str, ...], old: int) -> bool:
+    """Whether data came when nobody could read it any more: tcp_rcv_state_process resets without a RST from the peer.
+    tcp_reset leaves the stack where it ends in a jump to tcp_done_with_error (Linux 6.10).
+    """
+    return (
+        old in (State.FIN_WAIT1, State.FIN_WAIT2)
+        and "tcp_rcv_state_process" in through
+        and "tcp_validate_incoming" not in through
+        and ("tcp_reset" in through or "tcp_done_with_error" in through)
+    )
 
 
 def _judge_timewait(through: tuple[str, ...], old: int, expired: bool) -> str:
@@ -187,9 +218,9 @@ def _judge_timewait(through: tuple[str, ...], old: int, expired: bool) -> str:
     return "unknown"
 
 
-def _judge_request(through: tuple[str, ...], expired: bool) -> str:
-    if expired:
-        return "timeout-synack"
+def _judge_request(through: tuple[str, ...], flags: int) -> str:
+    if flags & EXPIRED:
+        return "overflow" if flags & FULL else "timeout-synack"
     for name in through:
         if name == "tcp_abort":
             return "killed"
@@ -200,7 +231,7 @@ def _judge_request(through: tuple[str, ...], expired: bool) -> str:
         if name in ("tcp_v4_syn_recv_sock", "tcp_v6_syn_recv_sock", "inet_csk_complete_hashdance"):
             return "completed"
         if name == "tcp_check_req":
-            return "reset-received"
+            return "overflow" if flags & FULL else "reset-received"
         if name == "reqsk_timer_handler":
             return "timeout-synack"
         if name in ("tcp_v4_rcv", "tcp_v6_rcv"):
@@ -208,7 +239,7 @@ def _judge_request(through: tuple[str, ...], expired: bool) -> str:
     return "unknown"
 
 
-def _judge_socket(through: tuple[str, ...], old: int) -> str:
+def _judge_socket(through: tuple[str, ...], old: int, flags: int) -> str:
     within = set(through)
     if "inet_csk_listen_stop" in within:
         return "listener-closed"
@@ -229,7 +260,24 @@ def _judge_socket(through: tuple[str, ...], old: int) -> str:
         return "refused" if old == State.SYN_SENT else "reset-received"
     if "tcp_rcv_synsent_state_process" in within:
         return "refused"
+    if flags & ROOM and "tcp_rcv_state_process" in within and not within & {"tcp_fin", "tcp_time_wait"}:
+        # An orderly end would have left a timewait socket behind. (tcp_time_wait leaves the stack by a jump to
+        # tcp_done: without room for one the stacks are the same.)
+        return "reset-sent"
+    if within & {"__tcp_close", "tcp_close"} and within <= _CLOSING and old in (*_CLOSED_BY_US, State.LAST_ACK):
+        return _judge_late_close(within, old, flags)
     return _judge_call(through, within, old)
+
+
+def _judge_late_close(within: set[str], old: int, flags: int) -> str:
+    """close(2) itself takes down what has sent its FIN: while it still holds the socket, because of unread data; then
+    because of TCP_LINGER2 below 0, or because there is no room for a timewait socket; or there are too many orphans.
+    """
+    if old == State.FIN_WAIT2 and flags & ORPHANED and not flags & ROOM:
+        return "fin-by-us"
+    if old == State.FIN_WAIT2 or not flags & ORPHANED or "__mptcp_close_ssk" in within:
+        return "reset-sent"
+    return "out-of-memory"
 
 
 def _judge_timer(within: set[str], old: int) -> str:

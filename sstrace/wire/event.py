@@ -11,7 +11,7 @@ import struct
 
 from sstrace.errors import DecodeError
 from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Changed, Gone, Kind, Owner, State
-from sstrace.wire.cause import CauseReader
+from sstrace.wire.cause import TELLING, CauseReader
 
 __all__ = ["EVENT_FLAGS", "EVENT_KINDS", "FIELDS", "SIZE", "EventDecoder"]
 
@@ -55,6 +55,7 @@ EVENT_KINDS = {
     "EVENT_TIMEWAIT_GONE": 4,
 }
 EVENT_FLAGS = {"EVENT_KTHREAD": 1, "EVENT_EXPIRED": 2, "EVENT_UNHEARD": 4, "EVENT_ORPHANED": 8, "EVENT_V6ONLY": 16}
+EVENT_FLAGS |= {"EVENT_FULL": 32, "EVENT_ROOM": 64}
 
 _CODES = "".join(code for _, code in FIELDS)
 SIZE = struct.calcsize("=" + _CODES)
@@ -74,8 +75,10 @@ _GOOD_BYTES = (
 )
 """Offset in a record of ours, and what the byte there may be: the low bytes of type, size and the sample's size."""
 
-_LISTEN, _SYN_SENT, _SYN_RECV, _FIN_WAIT1 = State.LISTEN, State.SYN_SENT, State.SYN_RECV, State.FIN_WAIT1
-_LAST_ACK, _CLOSE = State.LAST_ACK, State.CLOSE
+_CLOSE, _LISTEN = int(State.CLOSE), int(State.LISTEN)
+_BY_CALL = frozenset(map(int, (State.SYN_SENT, State.LISTEN, State.FIN_WAIT1, State.LAST_ACK)))
+"""States into which a socket goes by a system call of its owner: connect, listen, shutdown or close."""
+_SOCKET, _REQUEST, _TIMEWAIT = Kind.SOCKET, Kind.REQUEST, Kind.TIMEWAIT
 _STATES = len(STATE_TEXT)
 
 
@@ -128,7 +131,7 @@ class EventDecoder:
     def _samples(self, cpu: int, data: bytes) -> list[Changed | Gone]:
         facts: list[Changed | Gone] = []
         append = facts.append
-        addresses = self._addresses
+        addresses, owners, read_cause = self._addresses, self._owners, self._causes.cause
         if len(addresses) > 100_000:  # against a port scan over all of IPv6; entries are rebuilt at once
             addresses.clear()
         cause: str | None
@@ -145,22 +148,22 @@ class EventDecoder:
             if kind == 0:
                 owner = cause = None
                 if new == _CLOSE:
-                    cause, by_call = self._causes.cause(stack, old, Kind.SOCKET, False)
+                    cause, by_call = read_cause(stack, old, _SOCKET, flags & TELLING)
                 else:
-                    by_call = new in (_SYN_SENT, _LISTEN, _FIN_WAIT1, _LAST_ACK)
+                    by_call = new in _BY_CALL
                 if by_call and tgid and not flags & 1:
-                    owner = self._owners.get((comm, tgid, fd)) or self._owner(comm, tgid, fd)
+                    owner = owners.get((comm, tgid, fd)) or self._owner(comm, tgid, fd)
                 append(
                     Changed(
-                        at, cpu, Kind.SOCKET, old, new, sk, cookie or None, ino or None, netns or self._netns,
+                        at, cpu, _SOCKET, old, new, sk, cookie or None, ino or None, netns or self._netns,
                         family, protocol, src, sport, dst, dport, uid, ifindex, since or None, owner,
                         cgroup or None, cause, err or None, retransmits, shutdown,
-                        flags & 8 != 0 or bool(netns and not ino),
+                        flags & 8 != 0 or (ino == 0 and netns != 0),
                         flags & 16 != 0 if new == _LISTEN and netns and family == AF_INET6 else None,
                     )
                 )  # fmt: skip
             elif kind in (1, 3):
-                which = Kind.REQUEST if kind == 1 else Kind.TIMEWAIT
+                which = _REQUEST if kind == 1 else _TIMEWAIT
                 append(
                     Changed(
                         at, cpu, which, old, new, sk, cookie or None, None, netns, family, protocol,
@@ -168,11 +171,11 @@ class EventDecoder:
                     )
                 )  # fmt: skip
             elif kind in (2, 4):
-                which = Kind.REQUEST if kind == 2 else Kind.TIMEWAIT
+                which = _REQUEST if kind == 2 else _TIMEWAIT
                 if flags & 4:
                     reason = "listener-closed"
                 else:
-                    reason, _ = self._causes.cause(stack, old, which, bool(flags & 2))
+                    reason, _ = read_cause(stack, old, which, flags & TELLING)
                 append(
                     Gone(
                         at,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sstrace.model import Kind, State
-from sstrace.wire.cause import CAUSES, FUNCTIONS, CauseReader
+from sstrace.wire.cause import CAUSES, EXPIRED, FULL, FUNCTIONS, ORPHANED, ROOM, CauseReader
 from sstrace.wire.kallsyms import Symbols
 
 S = State
@@ -158,7 +158,8 @@ SOCKETS = [
         "timeout-retransmit",
         False,
     ),
-    (S.LAST_ACK, "tcp_set_state tcp_done tcp_write_err tcp_write_timer", "timeout-retransmit", False),
+    (S.LAST_ACK, "tcp_set_state tcp_done tcp_write_err tcp_retransmit_timer", "timeout-retransmit", False),
+    (S.ESTABLISHED, "tcp_set_state tcp_done tcp_write_timer_handler tcp_write_timer", "timeout-probe", False),
     (
         S.ESTABLISHED,
         "tcp_set_state tcp_done tcp_write_err tcp_keepalive_timer call_timer_fn",
@@ -239,17 +240,68 @@ TIMEWAITS = [
 
 @pytest.mark.parametrize(("old", "names", "cause", "by_call"), SOCKETS)
 def test_full_sockets(old: State, names: str, cause: str, by_call: bool) -> None:
-    assert reader().cause(through(names), old, Kind.SOCKET, False) == (cause, by_call)
+    assert reader().cause(through(names), old, Kind.SOCKET, 0) == (cause, by_call)
 
 
 @pytest.mark.parametrize(("names", "expired", "cause"), REQUESTS)
 def test_request_sockets(names: str, expired: bool, cause: str) -> None:
-    assert reader().cause(through(names), S.SYN_RECV, Kind.REQUEST, expired)[0] == cause
+    assert reader().cause(through(names), S.SYN_RECV, Kind.REQUEST, EXPIRED * expired)[0] == cause
 
 
 @pytest.mark.parametrize(("old", "names", "expired", "cause"), TIMEWAITS)
 def test_timewait_sockets(old: State, names: str, expired: bool, cause: str) -> None:
-    assert reader().cause(through(names), old, Kind.TIMEWAIT, expired)[0] == cause
+    assert reader().cause(through(names), old, Kind.TIMEWAIT, EXPIRED * expired)[0] == cause
+
+
+RECEIVE = f"tcp_rcv_state_process {SEGMENT}"
+BACKLOG = "tcp_v4_do_rcv __release_sock"
+TOLD = [
+    # What the stack alone does not tell: (kind, state it closes from, stack, flags, cause)
+    # Data comes after close() or shutdown(): tcp_reset without a RST. It may be left by a jump (Linux 6.10 and newer).
+    (Kind.SOCKET, S.FIN_WAIT1, f"tcp_set_state tcp_done tcp_done_with_error {RECEIVE}", 0, "reset-sent"),
+    (Kind.SOCKET, S.FIN_WAIT2, f"tcp_set_state tcp_done tcp_done_with_error {RECEIVE}", ROOM, "reset-sent"),
+    (Kind.SOCKET, S.FIN_WAIT2, f"tcp_set_state tcp_done tcp_reset {RECEIVE}", ROOM, "reset-sent"),
+    (
+        Kind.SOCKET,
+        S.FIN_WAIT2,
+        f"tcp_set_state tcp_done_with_error tcp_validate_incoming {RECEIVE}",
+        ROOM,
+        "reset-received",
+    ),
+    # With the FIN's acknowledgement; then tcp_time_wait has been left by a jump as well.
+    (Kind.SOCKET, S.FIN_WAIT2, f"tcp_set_state tcp_done {RECEIVE}", ROOM | ORPHANED, "reset-sent"),
+    (Kind.SOCKET, S.FIN_WAIT2, f"tcp_set_state tcp_done {RECEIVE}", ORPHANED, "fin-by-us"),
+    (Kind.SOCKET, S.FIN_WAIT2, f"tcp_set_state tcp_done tcp_fin tcp_data_queue {RECEIVE}", ROOM, "fin-by-us"),
+    (Kind.SOCKET, S.FIN_WAIT2, f"tcp_set_state tcp_done tcp_rcv_state_process {BACKLOG} {CLOSE}", ROOM, "reset-sent"),
+    # close() itself: TCP_LINGER2 below 0, no room for TIME-WAIT, unread data after shutdown(), too many orphans.
+    (Kind.SOCKET, S.FIN_WAIT2, f"tcp_set_state {CLOSE}", ROOM | ORPHANED, "reset-sent"),
+    (Kind.SOCKET, S.FIN_WAIT2, f"tcp_set_state tcp_done {CLOSE}", ORPHANED, "fin-by-us"),
+    (Kind.SOCKET, S.FIN_WAIT2, f"tcp_set_state {CLOSE}", ROOM, "reset-sent"),
+    (Kind.SOCKET, S.FIN_WAIT1, f"tcp_set_state {CLOSE}", 0, "reset-sent"),
+    (Kind.SOCKET, S.FIN_WAIT1, f"tcp_set_state {CLOSE}", ORPHANED, "out-of-memory"),
+    (Kind.SOCKET, S.LAST_ACK, f"tcp_set_state {CLOSE}", ORPHANED, "out-of-memory"),
+    (Kind.SOCKET, S.FIN_WAIT1, "tcp_set_state __tcp_close __mptcp_close_ssk", ORPHANED, "reset-sent"),
+    # The accept queue is full.
+    (Kind.REQUEST, S.SYN_RECV, "inet_csk_reqsk_queue_drop tcp_check_req tcp_v4_rcv", FULL, "overflow"),
+    (Kind.REQUEST, S.SYN_RECV, "", EXPIRED | FULL, "overflow"),
+]
+
+
+@pytest.mark.parametrize(("kind", "old", "names", "flags", "cause"), TOLD)
+def test_flags_tell_what_stacks_do_not(kind: Kind, old: State, names: str, flags: int, cause: str) -> None:
+    assert reader().cause(through(names), old, kind, flags)[0] == cause
+
+
+def test_what_resends_may_be_inside_its_caller() -> None:
+    inlined = KALLSYMS.replace(" t tcp_retransmit_timer\n", " t nothing\n")
+    names = "tcp_set_state tcp_done tcp_write_timer_handler tcp_write_timer"
+    assert reader(inlined).cause(through(names), S.ESTABLISHED, Kind.SOCKET, 0)[0] == "timeout-retransmit"
+
+
+def test_a_received_reset_is_not_told_apart_where_the_compiler_inlined_its_check() -> None:
+    inlined = KALLSYMS.replace(" t tcp_validate_incoming\n", " t nothing\n")
+    names = f"tcp_set_state tcp_done tcp_reset {RECEIVE}"
+    assert reader(inlined).cause(through(names), S.FIN_WAIT2, Kind.SOCKET, 0)[0] == "reset-received"
 
 
 def test_every_cause_has_a_stack_here() -> None:
@@ -283,14 +335,14 @@ def test_what_the_compiler_inlined_does_not_matter(old: State, names: str, cause
     """Only functions that the rules know count, wherever in them the call stands."""
     known = [name for name in names.split()[:8] if name in FUNCTIONS]
     for within in (1, 0x42, 0x800):  # the return address of a last call that never returns is the function's end
-        assert reader().cause(stack(*(ADDRESS[name] + within for name in known)), old, Kind.SOCKET, False)[0] == cause
+        assert reader().cause(stack(*(ADDRESS[name] + within for name in known)), old, Kind.SOCKET, 0)[0] == cause
 
 
 @pytest.mark.parametrize(("old", "names", "cause", "_by_call"), SOCKETS)
 def test_order_does_not_matter_for_full_sockets(old: State, names: str, cause: str, _by_call: bool) -> None:
     shuffled = names.split()[:8]
     random.Random(7).shuffle(shuffled)
-    assert reader().cause(through(" ".join(shuffled)), old, Kind.SOCKET, False)[0] == cause
+    assert reader().cause(through(" ".join(shuffled)), old, Kind.SOCKET, 0)[0] == cause
 
 
 def test_renamed_functions_count() -> None:
@@ -298,7 +350,7 @@ def test_renamed_functions_count() -> None:
         " t tcp_time_wait\n", " t tcp_time_wait.part.0\n"
     )
     for old, names, cause, _ in SOCKETS:
-        assert reader(renamed).cause(through(names), old, Kind.SOCKET, False)[0] == cause
+        assert reader(renamed).cause(through(names), old, Kind.SOCKET, 0)[0] == cause
 
 
 def test_the_first_byte_of_a_function_is_no_return_address() -> None:
@@ -319,13 +371,13 @@ def test_functions_come_innermost_first() -> None:
 @pytest.mark.parametrize("old", range(14))
 def test_an_unknown_stack_stays_unknown(kind: Kind, old: int) -> None:
     for addresses in ((), (0xFFFFFFFFC0001234,) * 8, (1, 2, 3), tuple(ADDRESS[name] + 1 for name in OTHERS[:8])):
-        assert reader().cause(stack(*addresses), old, kind, False) == ("unknown", False)
+        assert reader().cause(stack(*addresses), old, kind, 0) == ("unknown", False)
 
 
 @pytest.mark.parametrize(("old", "names", "_cause", "_by_call"), SOCKETS)
 def test_without_symbols_everything_is_unknown(old: State, names: str, _cause: str, _by_call: bool) -> None:
     for hidden in ("", "0000000000000000 t tcp_reset\n0000000000000000 t tcp_close\n"):
-        assert reader(hidden).cause(through(names), old, Kind.SOCKET, False) == ("unknown", False)
+        assert reader(hidden).cause(through(names), old, Kind.SOCKET, 0) == ("unknown", False)
 
 
 INSIDE = [address + 8 for address in ADDRESS.values()]
@@ -335,17 +387,17 @@ INSIDE = [address + 8 for address in ADDRESS.values()]
     st.lists(st.one_of(st.integers(0, 2**64 - 1), st.sampled_from(sorted(INSIDE))), max_size=8),
     st.integers(0, 13),
     st.sampled_from(Kind),
-    st.booleans(),
+    st.integers(0, 255),
 )
-def test_any_stack_has_a_documented_cause(addresses: list[int], old: int, kind: Kind, expired: bool) -> None:
+def test_any_stack_has_a_documented_cause(addresses: list[int], old: int, kind: Kind, flags: int) -> None:
     causes = reader()
-    first = causes.cause(stack(*addresses), old, kind, expired)
+    first = causes.cause(stack(*addresses), old, kind, flags)
     assert first[0] in CAUSES
-    assert causes.cause(stack(*addresses), old, kind, expired) == first
+    assert causes.cause(stack(*addresses), old, kind, flags) == first
 
 
 def test_what_is_remembered_is_bounded() -> None:
     causes = reader()
     for number in range(10_000):
-        causes.cause(stack(number), S.ESTABLISHED, Kind.SOCKET, False)
+        causes.cause(stack(number), S.ESTABLISHED, Kind.SOCKET, 0)
     assert len(causes._known) <= 4097
