@@ -197,15 +197,25 @@ def disconnect(of: socket.socket) -> None:
     assert libc.connect(of.fileno(), bytes(16), 16) == 0
 
 
+SYN, RST = 2, 4
+SEQUENCE = 0x1234567
+"""Of the SYN that ``send_syn`` sends."""
+
+
 def send_syn(sport: int, dport: int) -> None:
     """A bare SYN from STRANGER to 127.0.0.1, whose answer goes nowhere. Needs ``route_stranger``."""
-    addresses = socket.inet_aton(STRANGER) + socket.inet_aton("127.0.0.1")
-    segment = struct.pack("!HHIIBBHHH", sport, dport, 0x1234567, 0, 5 << 4, 2, 1024, 0, 0)
+    send_segment((STRANGER, sport), ("127.0.0.1", dport), SYN, SEQUENCE)
+
+
+def send_segment(source: tuple[str, int], target: tuple[str, int], flags: int, sequence: int) -> None:
+    """A forged segment without data."""
+    addresses = socket.inet_aton(source[0]) + socket.inet_aton(target[0])
+    segment = struct.pack("!HHIIBBHHH", source[1], target[1], sequence, 0, 5 << 4, flags, 1024, 0, 0)
     check = _checksum(addresses + struct.pack("!BBH", 0, 6, len(segment)) + segment)
     segment = segment[:16] + struct.pack("!H", check) + segment[18:]
     header = struct.pack("!BBHHHBBH8s", 0x45, 0, 40, 0, 0, 64, 6, 0, addresses)
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
-        raw.sendto(header + segment, ("127.0.0.1", 0))
+        raw.sendto(header + segment, (target[0], 0))
 
 
 def _checksum(data: bytes) -> int:
@@ -214,12 +224,28 @@ def _checksum(data: bytes) -> int:
     return ~(total + (total >> 16)) & 0xFFFF
 
 
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27  # include/uapi/asm-generic/socket.h
+_DROP_ALL = ctypes.create_string_buffer(struct.pack("=HBBI", 6, 0, 0, 0))
+_DROP_PROGRAM = struct.pack("@HP", 1, ctypes.addressof(_DROP_ALL))
+"""struct sock_fprog of one instruction, ``return 0``."""
+
+
+def deafen(of: socket.socket) -> None:
+    """From now on it receives nothing, as behind a cut line."""
+    of.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, _DROP_PROGRAM)
+
+
+def mend(of: socket.socket) -> None:
+    """It hears again."""
+    of.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+
+
 def route_stranger(netns: Netns) -> None:
     """Make STRANGER an address that swallows everything."""
     netns.run("ip", "route", "add", STRANGER, "dev", "lo")
 
 
-def sysctl(netns: Netns, name: str, value: int) -> bool:
+def sysctl(netns: Netns, name: str, value: int | str) -> bool:
     """Set net.ipv4.NAME inside; False where this kernel has none."""
 
     def write() -> bool:
