@@ -11,8 +11,9 @@ Order: IPv4 before IPv6, listeners before the rest, as the kernel dumps them. Wh
 order; it stands by local port, local address, peer address, peer port.
 """
 
+import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from operator import attrgetter
 
 from sstrace.driver.rows import socket_of
@@ -50,22 +51,33 @@ class LiveRows:
         attributes: bool,
         bytecode: bytes = b"",
         take: Callable[[memoryview], bool] | None = None,
+        complain: Callable[[int], None] = lambda _: None,
     ) -> Iterator[Sequence[InetSocket]]:
         """The selected rows with what changes without events read now."""
         states, families = selection.states, selection.families
+
+        def dump(
+            diag: Diag, family: int, part: int, take: Callable[[memoryview], bool] | None = None
+        ) -> Iterator[Sequence[InetSocket]]:
+            asked = functools.partial(inet_diag.dump_request, Table.TCP, family, part, ext=ext)
+            error = yield from self._dumped(diag, asked(bytecode=bytecode), states, attributes, take)
+            if error and bytecode:  # a filter that the kernel does not take: whoever prints the rows applies it again
+                complain(error)
+                error = yield from self._dumped(diag, asked(), states, attributes, take)
+            if error:
+                complain(error)
+
         for family in (AF_INET, AF_INET6):
             if not families >> family & 1 or selection.preferred not in (family, *_NOT_INET):
                 continue
             with Diag() as diag:
                 if states >> _LISTEN & 1 and self._table.in_states(1 << _LISTEN):
-                    request = inet_diag.dump_request(Table.TCP, family, 1 << _LISTEN, ext=ext, bytecode=bytecode)
-                    yield from self._dumped(diag, request, states, attributes, None)
+                    yield from dump(diag, family, 1 << _LISTEN)
                 few = self._few(states & _OTHERS) if not bytecode else None
                 if few is not None:
                     yield _exact(diag, [row for row in few if row.family == family], ext)
                 elif self._any(states & _OTHERS):
-                    request = inet_diag.dump_request(Table.TCP, family, states & _OTHERS, ext=ext, bytecode=bytecode)
-                    yield from self._dumped(diag, request, states, attributes, take)
+                    yield from dump(diag, family, states & _OTHERS, take)
 
     def count(self, states: int) -> tuple[int, int]:
         """How many listeners, and how many other rows at most, are in these states."""
@@ -112,7 +124,7 @@ class LiveRows:
 
     def _dumped(
         self, diag: Diag, request: bytes, states: int, attributes: bool, take: Callable[[memoryview], bool] | None
-    ) -> Iterator[list[InetSocket]]:
+    ) -> Generator[list[InetSocket], None, int]:
         diag.send(request)
         for datagram in diag.ahead():
             if take is not None and (not self._news() or self._agrees(datagram)) and take(datagram):
@@ -127,7 +139,8 @@ class LiveRows:
             if rows:
                 yield rows
             if batch.done:
-                return
+                return batch.error
+        return 0
 
     def _agrees(self, datagram: memoryview) -> bool:
         """Whether the table holds every row of a datagram, and in the same state."""

@@ -94,10 +94,11 @@ class TcpSource(Protocol):
         attributes: bool,
         bytecode: bytes,
         take: Callable[[memoryview], bool] | None,
+        complain: Callable[[int], None],
     ) -> Iterator[Sequence[InetSocket]]:
         """The selected rows, in order. ``ext``, ``attributes``: what of each will be looked at (see wire.inet_diag);
         ``bytecode``: the filter, for whoever can have the kernel apply it; ``take``: takes a datagram of the kernel's
-        whole, where all of its rows are wanted as they are, and says whether it has.
+        whole, where all of its rows are wanted as they are, and says whether it has; ``complain`` of an errno.
         """
         ...
 
@@ -440,6 +441,7 @@ class _Snapshot:
                     attributes=self._wants_attributes(table),
                     bytecode=self._bytecode,
                     take=self._columns(),
+                    complain=self._complain,
                 ):
                     self._inet_rows(rows)
             return
