@@ -15,6 +15,7 @@ def run(command: "Command", env: Mapping[str, str]) -> int:
     """Do what the command line says; the exit code. Each mode is imported only when it is the one: start-up is a
     feature.
     """
+    from sstrace.model import Table
     from sstrace.query.command import Mode
 
     if command.own.output is not None and (command.mode is not Mode.TRACE or command.own.stats):
@@ -26,6 +27,10 @@ def run(command: "Command", env: Mapping[str, str]) -> int:
         raise UsageError(f"sstrace: --record writes what happens, and --{command.mode.value} does not wait for it")
     if command.own.stats and command.mode not in (Mode.TRACE, Mode.SERVE):
         raise UsageError(f"sstrace: --stats and --{command.mode.value} are two things: choose one")
+    if command.mode in (Mode.TRACE, Mode.VERIFY) and not command.selection.tables >> Table.TCP & 1:
+        raise UsageError(
+            "sstrace: only TCP tells what happens to it: add -t, or look at other tables with --snapshot or --watch"
+        )
     if command.mode is Mode.SNAPSHOT:
         source = command.own.source
         counts_alone = command.selection.summary and not command.selection.listing
