@@ -49,7 +49,9 @@ def test_mistakes_name_the_program_that_was_meant() -> None:
     assert run("--watch", "--verify").stderr == b"sstrace: --watch and --verify are two modes: choose one\n"
 
 
-@pytest.mark.parametrize("words", [["-u"], ["-M"], ["-x", "-a"], ["--verify", "-M"], ["--record", "f", "-A", "udp,raw"]])
+@pytest.mark.parametrize(
+    "words", [["-u"], ["-M"], ["-x", "-a"], ["--verify", "-M"], ["--record", "f", "-A", "udp,raw"]]
+)
 def test_what_makes_no_events_is_not_waited_for(words: list[str]) -> None:
     result = run(*words)
     assert (result.returncode, result.stdout) == (255, b"")
