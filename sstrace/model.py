@@ -407,10 +407,8 @@ class Names(Protocol):
         """Path of a cgroup below the cgroup2 mount (``/`` for its root); ``None`` when it cannot be found."""
         ...
 
-    def cgroup_trouble(self, cgroup_id: int) -> int:
-        """Why a path was not found, as errno: ENOENT: there is no cgroup2 mount; ESTALE: the cgroup is gone; else the
-        kernel's refusal to open it by its number.
-        """
+    def cgroup_trouble(self, cgroup_id: int) -> str | None:
+        """Why a path was not found, in ss's words; None: the cgroup is gone."""
         ...
 
     def cgroup_id(self, path: str) -> int:

@@ -39,12 +39,12 @@ class Holders:
             self._tried = True
             try:
                 self._walk = OwnerWalk(cache_directory(self._env))
-            except SstraceError:
+            except (SstraceError, OSError):  # OSError: a limit of this process, say on descriptors
                 self._walk = None
         if self._walk is not None:
             try:
                 found = self._walk.owners(wanted)
-            except SstraceError:
+            except (SstraceError, OSError):
                 pass
             else:
                 self.source = "walk"

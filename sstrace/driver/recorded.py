@@ -1,6 +1,5 @@
 """What replay, past and stats share: opening a recording, its clocks, its names, and its lines as rows."""
 
-import errno
 import socket
 import sys
 from collections.abc import Iterator, Mapping
@@ -79,9 +78,9 @@ class RecordedNames(SystemNames):
             return self._cgroup_paths[cgroup_id - 1].encode(errors="surrogateescape")
         return None
 
-    def cgroup_trouble(self, cgroup_id: int) -> int:
+    def cgroup_trouble(self, cgroup_id: int) -> str | None:
         """Not this machine's to say: it is gone."""
-        return errno.ESTALE
+        return None
 
     def cgroup_id(self, path: str) -> int:
         """The number of a path: as recorded, from the mount on, or with the usual place of the mount before it."""

@@ -44,7 +44,6 @@ SCTP_STATES = (
 )
 """enum sctp_state, include/net/sctp/constants.h, in ss's words."""
 
-_ENOENT, _ESTALE = 2, 116
 _ANY6 = bytes(16)
 _MAPPED = bytes(10) + b"\xff\xff"
 _ESCAPES = {n: "." if n < 0x80 else "?" for n in (*range(1, 0x20), *range(0x7F, 0x100))}
@@ -320,14 +319,15 @@ class Context:
         if path_text is not None:
             return path_text
         trouble = self.names.cgroup_trouble(cgroup_id)
-        if trouble == _ENOENT:
+        if trouble is None:
+            if not self.dialect.cgroup_estale_silent:
+                self.warn("Failed to open cgroup2 by ID")
+        else:
             # ss looks for the mount when the first cgroup is to be shown, and again for each.
-            if not self._cgroup_mount_missed:
+            if not self._cgroup_mount_missed and trouble.endswith("Failed to find cgroup2 mount"):
                 self._cgroup_mount_missed = True
-                self.warn("Failed to find cgroup2 mount")
-            self.warn("Failed to find cgroup2 mount")
-        elif trouble != _ESTALE or not self.dialect.cgroup_estale_silent:
-            self.warn("Failed to open cgroup2 by ID")
+                self.warn(trouble)
+            self.warn(trouble)
         return f"unreachable:{cgroup_id:x}"
 
     def cgroup_path(self, cgroup_id: int) -> str | None:

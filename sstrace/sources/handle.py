@@ -33,21 +33,17 @@ def handle_of(path: str) -> bytes | int:
     return bytes(handle.f_handle[: handle.handle_bytes])
 
 
-def open_trouble(mount: str, cgroup_id: int) -> int:
-    """Try to open a cgroup by its id below a cgroup2 mount: 0 when that works, else the positive errno."""
+def open_trouble(mount: int, cgroup_id: int) -> int:
+    """Try to open a cgroup by its id; ``mount`` is a descriptor of the cgroup2 mount: 0 when that works, else the
+    positive errno.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
     handle = _FileHandle(handle_bytes=8, handle_type=_FILEID_KERNFS)
     handle.f_handle[:] = (cgroup_id & 0xFFFFFFFFFFFFFFFF).to_bytes(8, sys.byteorder)
     try:
-        top = os.open(mount, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        return error.errno or errno.EIO
-    try:
-        opened = libc.open_by_handle_at(top, ctypes.byref(handle), 0)
+        opened = libc.open_by_handle_at(mount, ctypes.byref(handle), 0)
     except AttributeError:
         return errno.ENOSYS
-    finally:
-        os.close(top)
     if opened < 0:
         return ctypes.get_errno()
     os.close(opened)

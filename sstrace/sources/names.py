@@ -69,7 +69,7 @@ class SystemNames:
         self._netlink: dict[int, str] | None = None
         self._cgroups: dict[int, bytes] | None = None
         self._lost_cgroups: set[int] = set()
-        self._cgroup_troubles: dict[int, int] = {}
+        self._cgroup_troubles: dict[int, str | None] = {}
 
     def refresh(self) -> None:
         """Forget what can change while one watches: interfaces, hosts, the port range, cgroups that were not found."""
@@ -275,21 +275,39 @@ class SystemNames:
                 self._lost_cgroups.add(cgroup_id)
         return path
 
-    def cgroup_trouble(self, cgroup_id: int) -> int:
-        """Why ``cgroup_path`` found nothing, as errno: ENOENT without a cgroup2 mount, else what the kernel answers to
-        who opens the cgroup by its id: ESTALE when it is gone, EPERM without CAP_DAC_READ_SEARCH.
+    def cgroup_trouble(self, cgroup_id: int) -> str | None:
+        """Why ``cgroup_path`` found nothing, in ss's words: there is no mount, or the kernel refuses to open the cgroup
+        by its id (which takes CAP_DAC_READ_SEARCH). None: the cgroup is gone.
         """
-        trouble = self._cgroup_troubles.get(cgroup_id)
-        if trouble is None:
-            mount = self.cgroup_mount()
-            if mount is None:
-                trouble = errno.ENOENT
-            else:
-                from sstrace.sources.handle import open_trouble
+        try:
+            return self._cgroup_troubles[cgroup_id]
+        except KeyError:
+            trouble = self._cgroup_troubles[cgroup_id] = self._ask_cgroup(cgroup_id)
+            return trouble
 
-                trouble = open_trouble(mount, cgroup_id) or errno.ESTALE
-            self._cgroup_troubles[cgroup_id] = trouble
-        return trouble
+    def _ask_cgroup(self, cgroup_id: int) -> str | None:
+        mount = self.cgroup_mount()
+        if mount is None:
+            return self._no_mount()
+        from sstrace.sources.handle import open_trouble
+
+        try:
+            top = os.open(mount, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return "Failed to open cgroup2 mount"
+        try:
+            trouble = open_trouble(top, cgroup_id)
+        finally:
+            os.close(top)
+        return "Failed to open cgroup2 by ID" if trouble not in (0, errno.ESTALE) else None
+
+    def _no_mount(self) -> str:
+        missing = "Failed to find cgroup2 mount"
+        try:
+            os.close(os.open(self._mounts, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            return f"Failed to open mounts file: {error.strerror}\n{missing}"
+        return missing
 
     def _scan_cgroups(self) -> dict[int, bytes]:
         mount = self.cgroup_mount()
@@ -330,7 +348,11 @@ class SystemNames:
                 raise LookupFailed("Invalid cgroup2 path")
             mount = self.cgroup_mount()
             if mount is None:
-                raise LookupFailed("Failed to find cgroup2 mount")
+                raise LookupFailed(self._no_mount())
+            try:
+                os.close(os.open(mount, os.O_RDONLY | os.O_CLOEXEC))
+            except OSError:
+                raise LookupFailed("Failed to open cgroup2 mount") from None
             handle = handle_of(f"{mount}/{below}")
             if isinstance(handle, int):
                 raise LookupFailed(f"Failed to get cgroup2 ID: {os.strerror(handle)}")

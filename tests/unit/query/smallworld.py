@@ -68,8 +68,8 @@ class SmallWorld:
     def cgroup_path(self, cgroup_id: int) -> bytes | None:
         return None
 
-    def cgroup_trouble(self, cgroup_id: int) -> int:
-        return 116
+    def cgroup_trouble(self, cgroup_id: int) -> str | None:
+        return None
 
     def cgroup_id(self, path: str) -> int:
         if path not in CGROUPS:

@@ -1,6 +1,5 @@
 """The small texts of a row, and the rules about them that a dump through ss does not reach."""
 
-import errno
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -79,8 +78,8 @@ class Names:
     def cgroup_path(self, cgroup_id: int) -> bytes | None:
         return b"/a/b" if cgroup_id == 9 else None
 
-    def cgroup_trouble(self, cgroup_id: int) -> int:
-        return {0xABC: errno.ESTALE, 0xDEF: errno.EPERM}.get(cgroup_id, errno.ENOENT)
+    def cgroup_trouble(self, cgroup_id: int) -> str | None:
+        return {0xABC: None, 0xDEF: "Failed to open cgroup2 by ID"}.get(cgroup_id, "Failed to find cgroup2 mount")
 
 
 def context(

@@ -43,8 +43,8 @@ class Names:
     def cgroup_path(self, cgroup_id: int) -> bytes | None:
         return None if cgroup_id == 13 else b"/%d%%s" % cgroup_id
 
-    def cgroup_trouble(self, cgroup_id: int) -> int:
-        return 116
+    def cgroup_trouble(self, cgroup_id: int) -> str | None:
+        return None
 
 
 def decoders() -> Decoders:

@@ -1,5 +1,6 @@
 """Names that need no particular machine: files in a temporary place, loopback, and what every system has."""
 
+import os
 import socket
 import threading
 from pathlib import Path
@@ -127,6 +128,19 @@ def test_a_new_cgroup_is_found_and_a_lost_one_is_looked_for_once(tmp_path: Path)
     assert names.cgroup_path(unknown) is None
     assert names.cgroup_path(unknown) is None
     assert system(tmp_path / "nowhere").cgroup_path(1) is None
+
+
+def test_why_a_cgroup_has_no_path(tmp_path: Path) -> None:
+    nowhere = "Failed to find cgroup2 mount"
+    unread = f"Failed to open mounts file: No such file or directory\n{nowhere}"
+    assert system(tmp_path / "nowhere").cgroup_trouble(1) == unread
+    (tmp_path / "mounts").write_text("proc /proc proc rw 0 0\n")
+    assert system(tmp_path).cgroup_trouble(1) == nowhere
+    (tmp_path / "mounts").write_text(f"none {tmp_path}/gone cgroup2 rw 0 0\n")
+    assert system(tmp_path).cgroup_trouble(1) == "Failed to open cgroup2 mount"
+    (tmp_path / "mounts").write_text(f"none {tmp_path} cgroup2 rw 0 0\n")
+    if os.geteuid():
+        assert system(tmp_path).cgroup_trouble(1) == "Failed to open cgroup2 by ID"
 
 
 def test_cgroup_ids_of_paths_that_are_not_there(tmp_path: Path) -> None:
