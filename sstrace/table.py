@@ -507,7 +507,9 @@ class SocketTable:
         self._dead_listeners.clear()
         added, changed = self._added, self._changed
         self._added, self._replaced, self._changed = [], [], []
-        return Resync(fact.at_ns, [row for row in added if row.id in self._rows], removed, changed)
+        alive = self._rows  # what has died since it was seen has told of it already
+        added = [row for row in added if row.id in alive]
+        return Resync(fact.at_ns, added, removed, [(row, old) for row, old in changed if row.id in alive])
 
     def look(self, row: Row, found: InetSocket | None, at_ns: int, until_ns: int | None = None) -> Transition | None:
         """What somebody saw who looked at a vague row at ``at_ns`` or later, but before ``until_ns``; None: the kernel

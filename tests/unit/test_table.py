@@ -719,6 +719,19 @@ def test_events_during_a_sweep_win() -> None:
     assert (repair.changed, states(live), only(live).cookie) == ([], [S.FIN_WAIT1], 5)
 
 
+def test_what_a_sweep_corrects_and_an_event_ends_is_not_told_of_again() -> None:
+    # A reader who takes up the rows of a repair would keep it for ever.
+    live = table()
+    sweep(live, 100, found(S.ESTABLISHED, 7))
+    begin(live, 200)
+    live.seen(Seen(found(S.CLOSE_WAIT, 7)))
+    end_of_it = changed(250, S.CLOSE_WAIT, S.CLOSE, A, cookie=7, cause="killed")
+    assert fold(live, end_of_it) == [(S.CLOSE_WAIT, S.CLOSE, None)]
+    repair = end(live, 300)
+    assert (repair.added, repair.removed, repair.changed) == ([], [], [])
+    assert_empty(live)
+
+
 def test_a_sweep_corrects_a_state() -> None:
     live = table()
     fold(live, *CONNECT)
