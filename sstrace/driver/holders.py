@@ -44,8 +44,10 @@ class Holders:
         if self._walk is not None:
             try:
                 found = self._walk.owners(wanted)
-            except (SstraceError, OSError):
+            except SstraceError:
                 pass
+            except OSError:
+                self.close()  # its descriptors may be those that /proc is to be read with
             else:
                 self.source = "walk"
                 return found
