@@ -21,14 +21,19 @@ HEADER = (
 """Column titles; the cause of a close follows the process."""
 
 
+_PAIRS = [f"{old:>10} -> {new:<10}" for old in STATE_TEXT for new in STATE_TEXT]
+"""By old state * number of states + new state."""
+_STATES = len(STATE_TEXT)
+
+
 class TraceText:
     """Formats lines. ``offset_ns``: CLOCK_REALTIME minus CLOCK_MONOTONIC; times are local."""
 
     def __init__(self, offset_ns: int) -> None:
         self._offset_ns = offset_ns
-        self._second = -1
-        self._clock = ""
+        self._begin_second(0)
         self._addresses: dict[tuple[bytes, int, int], str] = {}
+        self._owners: dict[tuple[Owner, ...], str] = {(): "-"}
 
     @property
     def offset_ns(self) -> int:
@@ -38,24 +43,35 @@ class TraceText:
     @offset_ns.setter
     def offset_ns(self, offset_ns: int) -> None:
         self._offset_ns = offset_ns
-        self._second = -1
+        self._begin_second(0)
+
+    def _begin_second(self, at_ns: int) -> None:
+        seconds = (at_ns + self._offset_ns) // 1_000_000_000
+        self._second_ns = seconds * 1_000_000_000 - self._offset_ns
+        self._clock = f"{datetime.fromtimestamp(seconds):%H:%M:%S}."
 
     def time(self, at_ns: int) -> str:
         """Local time of day with microseconds."""
-        seconds, nanoseconds = divmod(at_ns + self._offset_ns, 1_000_000_000)
-        if seconds != self._second:
-            self._second = seconds
-            self._clock = f"{datetime.fromtimestamp(seconds):%H:%M:%S}."
+        nanoseconds = at_ns - self._second_ns
+        if not 0 <= nanoseconds < 1_000_000_000:
+            self._begin_second(at_ns)
+            nanoseconds = at_ns - self._second_ns
         return f"{self._clock}{nanoseconds // 1000:06d}"
 
     def state(self, change: TransitionView) -> str:
         """A transition."""
-        row = change.row
-        approximate = "~" if change.approximate else ""
+        # What the lines of many sockets share is made once.
+        row, held, addresses = change.row, change.held_ns, self._addresses
+        family, src, sport, dst, dport = row.family, row.src, row.sport, row.dst, row.dport
+        if held is not None and held < 1_000_000 and not change.approximate:
+            span = f"{held / 1e3:>8.0f}us"
+        else:
+            span = f"{'~' * change.approximate + _held(held):>10}"
         line = (
-            f"{self.time(change.at_ns)} {STATE_TEXT[change.old]:>10} -> {STATE_TEXT[change.new]:<10} "
-            f"{approximate + _held(change.held_ns):>10} {self._endpoint(row.family, row.src, row.sport):<{_ADDRESS}} "
-            f"{self._endpoint(row.family, row.dst, row.dport):<{_ADDRESS}} {_owners(row.owners)}"
+            f"{self.time(change.at_ns)} {_PAIRS[change.old * _STATES + change.new]} {span} "
+            f"{addresses.get((src, family, sport)) or self._endpoint(family, src, sport)} "
+            f"{addresses.get((dst, family, dport)) or self._endpoint(family, dst, dport)} "
+            f"{self._owners.get(row.owners) or self._holders(row.owners)}"
         )
         if change.cause is not None:
             line += f" [{change.cause}"
@@ -66,7 +82,7 @@ class TraceText:
             line += "]"
         elif change.retransmits:
             line += f" [{change.retransmits} retransmits]"
-        return line.rstrip()
+        return line
 
     def gap(self, cpu: int, count: int, after_ns: int, before_ns: int) -> str:
         """A loss."""
@@ -84,13 +100,17 @@ class TraceText:
         return f"{self.time(at_ns)} {unwritten} lines could not be recorded before this moment"
 
     def _endpoint(self, family: int, raw: bytes, port: int) -> str:
-        text = self._addresses.get((raw, family, port))
-        if text is None:
-            if len(self._addresses) > 100_000:  # against a scan over all ports and addresses
-                self._addresses.clear()
-            host = address(family, raw)
-            text = f"{host if family == AF_INET else f'[{host}]'}:{port or '*'}"
-            self._addresses[raw, family, port] = text
+        if len(self._addresses) > 100_000:  # against a scan over all ports and addresses
+            self._addresses.clear()
+        host = address(family, raw)
+        end = f"{host if family == AF_INET else f'[{host}]'}:{port or '*'}"
+        text = self._addresses[raw, family, port] = f"{end:<{_ADDRESS}}"
+        return text
+
+    def _holders(self, owners: tuple[Owner, ...]) -> str:
+        if len(self._owners) > 100_000:  # against a host that forks without end
+            self._owners.clear()
+        text = self._owners[owners] = _owners(owners)
         return text
 
 
