@@ -7,6 +7,7 @@ backslashes.
 """
 
 import socket as _socket
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -472,7 +473,7 @@ def _ends(layout: str) -> dict[str, int]:
     return ends
 
 
-_TCP_ENDS = _ends(
+_TCP_NAMES = _ends(
     "state:1 ca_state:1 retransmits:1 probes:1 backoff:1 options:1 snd_wscale:1 rcv_wscale:0 "
     "delivery_rate_app_limited:1 fastopen_client_fail:0 rto:4 ato:4 snd_mss:4 rcv_mss:4 unacked:4 sacked:4 lost:4 "
     "retrans:4 fackets:4 last_data_sent:4 last_ack_sent:4 last_data_recv:4 last_ack_recv:4 pmtu:4 rcv_ssthresh:4 "
@@ -482,6 +483,8 @@ _TCP_ENDS = _ends(
     "delivered:4 delivered_ce:4 bytes_sent:8 bytes_retrans:8 dsack_dups:4 reord_seen:4 rcv_ooopack:4 snd_wnd:4 "
     "rcv_wnd:4 rehash:4 total_rto:2 total_rto_recoveries:2 total_rto_time:4"
 )
+assert tuple(_TCP_NAMES) == TcpInfoItem.__struct_fields__
+_TCP_ENDS = tuple(_TCP_NAMES.values())
 _MPTCP_ENDS = _ends(
     "subflows:1 add_addr_signal:1 add_addr_accepted:1 subflows_max:1 add_addr_signal_max:1 "
     "add_addr_accepted_max:1 :2 flags:4 token:4 write_seq:8 snd_una:8 rcv_nxt:8 local_addr_used:1 "
@@ -547,6 +550,7 @@ class Lines:
         self._encoder = msgspec.json.Encoder()
         self._inet_type: type[InetLine] = DestroyedLine if destroyed else InetLine
         self._addresses: dict[bytes, str] = {}
+        self._options: dict[int, list[str]] = {}
 
     def begin(self, table: Table) -> None:
         """Lines tell their table themselves."""
@@ -657,7 +661,7 @@ class Lines:
             elif line.netid == "sctp":
                 line.sctp_info = _numbers(decoders.sctp_info(extras.info))
             else:
-                line.tcp_info = self._tcp(decoders.tcp_info(extras.info), len(extras.info))
+                line.tcp_info = self._tcp(extras.info)
         if extras.locals is not None:
             line.locals = [self._address(address) for _, address in extras.locals]
         if extras.peers is not None:
@@ -675,12 +679,15 @@ class Lines:
             ulp = decoders.ulp(extras.ulp)
             line.ulp = UlpItem(ulp.name, _numbers(ulp.tls), _numbers(ulp.mptcp))
 
-    @staticmethod
-    def _tcp(tcp: Any, size: int) -> TcpInfoItem:
-        fields: dict[str, Any] = {name: getattr(tcp, name) for name, end in _TCP_ENDS.items() if end <= size}
-        if "options" in fields:
-            fields["options"] = [word for bit, word in enumerate(_OPTIONS) if tcp.options >> bit & 1]
-        return TcpInfoItem(**fields)
+    def _tcp(self, blob: bytes) -> TcpInfoItem:
+        """What the kernel sent whole of struct tcp_info; by position, for there are often very many."""
+        fields = self._context.decoders.tcp_fields(blob)
+        options, scales, flags = fields[5:8]
+        words = self._options.get(options)
+        if words is None:
+            words = self._options[options] = [word for bit, word in enumerate(_OPTIONS) if options >> bit & 1]
+        values: tuple[Any, ...] = (*fields[:5], words, scales & 15, scales >> 4, flags & 1, flags >> 1 & 3, *fields[8:])
+        return TcpInfoItem(*values[: bisect_right(_TCP_ENDS, len(blob))])
 
     def _unix(self, row: UnixSocket) -> UnixLine:
         show = self._context.show
