@@ -534,22 +534,20 @@ class _Snapshot:
                     self._inet_rows(rows)
 
     def _columns(self) -> Callable[[memoryview], bool] | None:
-        """What prints a datagram of the begun table without an object a row, where nothing of a row must be judged."""
-        families = self._selection.families
-        if self._match is not None or self._selection.kill or not families >> AF_INET & families >> AF_INET6 & 1:
+        """What prints what is selected of a datagram of the begun table without an object a row, and says whether it
+        has; None where nothing can.
+        """
+        text, match, families = self._sink, self._match, self._selection.families
+        if not isinstance(text, Text) or self._selection.kill:
             return None
-        return self._by_column(self._sink) if isinstance(self._sink, Text) else None
-
-    @staticmethod
-    def _by_column(text: Text) -> Callable[[memoryview], bool] | None:
-        """What prints a datagram of the begun table without an object a row, and whether it has; None: nothing can."""
-        if text.raw():
+        if text.raw() and match is None:
 
             def plain(datagram: memoryview) -> bool:
                 fields = inet_columns.decode(datagram)
                 if fields is None:
                     return False
-                text.feed_raw(fields)
+                if families >> inet_columns.family_of(datagram) & 1:
+                    text.feed_raw(fields)
                 return True
 
             return plain
@@ -558,7 +556,13 @@ class _Snapshot:
 
             def grouped(datagram: memoryview) -> bool:
                 found = inet_groups.decode(datagram)
-                return found is not None and text.feed_groups(*found)
+                if found is None:
+                    return False
+                if not families >> found[0][0].family & 1:
+                    return True
+                if match is not None:
+                    found = inet_groups.select(*found, match)
+                return text.feed_groups(*found)
 
             return grouped
         return None

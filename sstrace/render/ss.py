@@ -125,6 +125,8 @@ class Text:
         one by one.
         """
         layout = self.layout
+        if not groups:
+            return True
         parts = [self._inet.group(self._table, group, layout.columns) for group in groups]
         if None in parts:
             return False

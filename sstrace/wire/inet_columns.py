@@ -14,7 +14,7 @@ from typing import Any
 from sstrace.model import AF_INET, AF_INET6
 from sstrace.wire.netlink import NLM_F_DUMP_INTR, SOCK_DIAG_BY_FAMILY, Data
 
-__all__ = ["Columns", "decode"]
+__all__ = ["Columns", "decode", "family_of"]
 
 Columns = tuple[Sequence[Any], ...]
 """states, source ports, destination ports (two bytes each, network order), source and destination addresses, recv_q,
@@ -32,7 +32,13 @@ _UNPACK = {AF_INET: struct.Struct(_V4).unpack_from, AF_INET6: struct.Struct(_V6)
 _FORMAT = {AF_INET: _V4, AF_INET6: _V6}
 _STRIDES: dict[tuple[int, int], struct.Struct] = {}
 
+_FAMILY = 16  # its place, behind struct nlmsghdr
 _ANY6 = bytes(16)
+
+
+def family_of(datagram: Data) -> int:
+    """The family of the rows of a datagram that ``decode`` has taken."""
+    return datagram[_FAMILY]
 
 
 def decode(datagram: Data) -> Columns | None:
@@ -44,7 +50,7 @@ def decode(datagram: Data) -> Columns | None:
     size = len(datagram)
     if size < _FIXED:
         return None
-    family = datagram[16]
+    family = family_of(datagram)
     if family not in _UNPACK:
         return None
     rows: list[tuple[Any, ...]]

@@ -9,19 +9,19 @@ Layout: struct inet_diag_msg, include/uapi/linux/inet_diag.h; see ``inet_diag``.
 """
 
 import struct
-from collections.abc import Sequence
-from itertools import repeat
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, chain, compress, repeat
 from typing import Any
 
 import msgspec
 
 from sstrace.errors import DecodeError
-from sstrace.model import AF_INET, AF_INET6, Extras
+from sstrace.model import AF_INET, AF_INET6, Extras, InetSocket, Table
 from sstrace.wire import inet_diag
 from sstrace.wire.netlink import NLM_F_DUMP_INTR, SOCK_DIAG_BY_FAMILY, Data
 from sstrace.wire.tcp_info import InfoColumns, info_columns
 
-__all__ = ["Attributes", "Group", "decode"]
+__all__ = ["Attributes", "Group", "decode", "select"]
 
 
 class Attributes(msgspec.Struct):
@@ -107,6 +107,46 @@ def decode(datagram: Data) -> tuple[list[Group], Sequence[int] | None] | None:
         if group is not None:
             return [group], None
     return _mixed(datagram, family)
+
+
+def select(
+    groups: list[Group], order: Sequence[int] | None, match: Callable[[InetSocket], bool]
+) -> tuple[list[Group], Sequence[int] | None]:
+    """Of what ``decode`` gave only the rows that ``match`` wants. It sees each without tcp_info."""
+    kept = [[bool(match(row)) for row in _rows(group)] for group in groups]
+    if all(map(all, kept)):
+        return groups, order
+    if order is not None:
+        flags = [*chain.from_iterable(kept)]
+        places = [*accumulate(flags, initial=0)]
+        order = [places[place] for place in order if flags[place]]
+    chosen = [_compressed(group, flags) for group, flags in zip(groups, kept, strict=True) if any(flags)]
+    return chosen, order if len(chosen) > 1 else None
+
+
+def _rows(group: Group) -> Iterator[InetSocket]:
+    known, family = group.attributes.known, group.family
+    for state, inode, source, sport, destination, dport, uid, which in zip(
+        group.states, group.inodes, group.sources, group.sports, group.destinations, group.dports, group.uids,
+        group.which, strict=True,
+    ):  # fmt: skip
+        yield InetSocket(
+            Table.TCP, family, state, 0, 0, inode, 0, source, sport[0] << 8 | sport[1], destination,
+            dport[0] << 8 | dport[1], uid, 0, 0, 0, 0, known[which][1],
+        )  # fmt: skip
+
+
+def _compressed(group: Group, flags: Sequence[bool]) -> Group:
+    """The rows of a group whose flag is set."""
+    info = group.info
+    if info is not None:
+        info = InfoColumns(info.constants, [tuple(compress(column, flags)) for column in info.columns])
+    columns = {
+        name: tuple(compress(getattr(group, name), flags))
+        for name in Group.__struct_fields__
+        if name not in ("family", "attributes", "info")
+    }
+    return Group(family=group.family, attributes=group.attributes, info=info, **columns)
 
 
 def _mixed(datagram: Data, family: int) -> tuple[list[Group], Sequence[int] | None] | None:

@@ -3,7 +3,7 @@
 import random
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ import dumps
 
 VERSIONS = ((6, 1), (6, 5), (6, 15), (7, 3))
 FLAGS = ("timers", "extended", "memory", "info", "oneline", "numeric", "tos", "cgroup", "inet_sockopt", "processes")
+
+
+Match = Callable[[InetSocket], object]
 
 
 class Names:
@@ -61,7 +64,9 @@ def decoders() -> Decoders:
 class Printed:
     """One table: what it wrote, beside it, and on standard error."""
 
-    def __init__(self, datagrams: Sequence[bytes], version: tuple[int, int], *, columns: bool, **show: Any) -> None:
+    def __init__(
+        self, datagrams: Sequence[bytes], version: tuple[int, int], *, columns: bool, match: Match | None, **show: Any
+    ) -> None:
         self.out: list[bytes] = []
         self.warned: list[str] = []
         self.by_column = 0
@@ -79,19 +84,21 @@ class Printed:
         for datagram in datagrams:
             if columns and text.grouped():
                 found = inet_groups.decode(datagram)
+                if found is not None and match is not None:
+                    found = inet_groups.select(*found, match)
                 if found is not None and text.feed_groups(*found):
                     self.by_column += 1
                     continue
-            text.feed(inet_diag.decode(datagram, Table.TCP).rows)
+            text.feed([row for row in inet_diag.decode(datagram, Table.TCP).rows if match is None or match(row)])
         text.flush()
 
     def all(self) -> tuple[bytes, list[str]]:
         return b"".join(self.out), self.warned
 
 
-def same(datagrams: Sequence[bytes], version: tuple[int, int], **show: Any) -> int:
+def same(datagrams: Sequence[bytes], version: tuple[int, int], match: Match | None = None, **show: Any) -> int:
     """Print both ways, compare; how many datagrams went by column."""
-    rows, columns = (Printed(datagrams, version, columns=way, **show) for way in (False, True))
+    rows, columns = (Printed(datagrams, version, columns=way, match=match, **show) for way in (False, True))
     assert columns.all() == rows.all()
     return columns.by_column
 
@@ -188,6 +195,19 @@ def datagram(rng: random.Random) -> bytes:
 def test_columns_print_what_rows_print(seed: int, version: tuple[int, int], flags: set[str]) -> None:
     rng = random.Random(seed)
     same([datagram(rng) for _ in range(rng.randrange(1, 5))], version, **dict.fromkeys(flags, True))
+
+
+@given(seed=st.integers(0, 1 << 32), share=st.sampled_from([2, 3, 40]))
+def test_columns_can_be_filtered(seed: int, share: int) -> None:
+    """By whatever stands in the fixed part or in an attribute."""
+    rng = random.Random(seed)
+
+    def match(row: InetSocket) -> int:
+        mark = row.extras.mark if row.extras is not None and row.extras.mark is not None else 0
+        told = (row.family, row.state, row.ino, row.src, row.sport, row.dst, row.dport, row.uid, mark)
+        return hash(told) % share
+
+    same([datagram(rng) for _ in range(3)], (6, 1), match, info=True, extended=True)
 
 
 def test_most_of_a_common_table_goes_by_column() -> None:
