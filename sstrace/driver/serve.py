@@ -53,6 +53,7 @@ _ANSWER_S = 120
 _MOST_KEYS = 20_000
 """Peers, ports and owners that --stats keeps, each: 5 MB."""
 _SMALL_NS = 25_000_000
+_COLLECT_EVERY = 25
 _TICK_S = 0.05
 
 
@@ -212,6 +213,7 @@ class _Server:
         self._poll = select.poll()
         self._poll.register(listener, select.POLLIN)
         tracer.register(self._poll)
+        self._small = 0
         self.answered = 0
 
     def turn(self) -> None:
@@ -318,6 +320,10 @@ class _Server:
             answer = answers.small(self._tracer, client.peer, client.data)
         except Exception:
             answer = None  # a child meets the same, and tells its client
+        self._small += 1
+        if self._small % _COLLECT_EVERY == 0:
+            # What printed an answer is young garbage with cycles: a little of it is gone in a millisecond.
+            gc.collect(0)
         if answer is None:
             client.may_be_small = False
             return False
