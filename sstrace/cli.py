@@ -30,9 +30,9 @@ __all__ = ["SystemEffects", "installed_dialect", "main", "program"]
 def program() -> int:
     """Run this process's command line: ``main``, and what only a process of its own may do to start and end sooner."""
     gc.disable()  # what is imported stays: nothing to collect until there is something to do
-    _import_msgspec()
     code = main()
-    if _is_snapshot(_mode(sys.argv)):
+    # As query.options.mode_of has it; a question to a live table does not need that module.
+    if "--snapshot" in sys.argv[1:] or sys.argv[0].rpartition("/")[2] == "ss":
         # All is written and closed. Taking the interpreter down in good order costs as much as a short table does.
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, AttributeError):  # full; closed, then there is none
@@ -66,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = quick.snapshot(words, os.environ)
             if code is not None:
                 return code
+        _import_msgspec()
         from sstrace.query.command import Early
         from sstrace.query.options import parse
 
