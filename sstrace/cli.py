@@ -10,6 +10,7 @@ Arguments travel as latin-1 text, one character a byte: ss compares and prints b
 Start-up is a feature: modules are imported where they are needed, because a question to a live table needs hardly any.
 """
 
+import _signal as signal  # type: ignore[import-not-found] # signal takes a millisecond to make enums of it
 import errno
 import gc
 import os
@@ -30,9 +31,15 @@ __all__ = ["SystemEffects", "installed_dialect", "main", "program"]
 def program() -> int:
     """Run this process's command line: ``main``, and what only a process of its own may do to start and end sooner."""
     gc.disable()  # what is imported stays: nothing to collect until there is something to do
-    code = main()
-    # As query.options.mode_of has it; a question to a live table does not need that module.
-    if "--snapshot" in sys.argv[1:] or sys.argv[0].rpartition("/")[2] == "ss":
+    try:
+        # As query.options.mode_of has it; a question to a live table does not need that module.
+        snapshot = "--snapshot" in sys.argv[1:] or sys.argv[0].rpartition("/")[2] == "ss"
+        if snapshot and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it as it ends ss
+        code = main()
+    except KeyboardInterrupt:  # before a mode could see to it
+        return 0
+    if snapshot:
         # All is written and closed. Taking the interpreter down in good order costs as much as a short table does.
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, AttributeError):  # full; closed, then there is none
