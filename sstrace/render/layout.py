@@ -15,7 +15,8 @@ Three habits of ss shape the code, because they decide the padding of every line
 * **Lines are not broken.** If the columns do not fit the screen, each group of columns that fits is stretched to
   exactly the screen's width and the terminal wraps the rest; no newline is written.
 
-Rows arrive column-wise or row-wise; measuring and formatting then run at C speed, one template for each flush.
+Rows arrive column-wise or row-wise; measuring and formatting then run at C speed, one template for each flush. A
+column whose cells are all the same (``Same``) is measured once and becomes part of the template.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -23,7 +24,7 @@ from itertools import chain
 
 from sstrace.render.columns import COLUMNS, EXTRA, PROCESS
 
-__all__ = ["Layout"]
+__all__ = ["Column", "Layout", "Same"]
 
 _CHUNK = 1024 * 1024 - 16
 """Usable bytes of one of ss's buffer chunks: 1 MiB less its header."""
@@ -31,23 +32,40 @@ _HEAD = 2
 """What every cell costs besides its bytes: its length, 16 bits."""
 _CHUNKS_MAX = 5
 """ss prints what it holds when it leaves a row with this many chunks in use."""
-_ODD = bytes(n & 1 for n in range(256))
+_is_odd = (1).__and__
 _SLICE = 512
 """Rows formatted by one use of the template: enough to hide its cost, few enough to keep the argument tuple small."""
 
-Cells = Sequence[str]
+
+class Same:
+    """A column that says the same in every row."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
 
 
-def _measure(column: Cells) -> tuple[int, int, int]:
+Column = Sequence[str] | Same
+"""A cell for each row, or one for all."""
+
+
+def _measure(column: Column, count: int) -> tuple[int, int, int]:
     """Longest cell, cost of all cells in ss's buffer, length of the last cell."""
-    lengths: Sequence[int]
+    if isinstance(column, Same):
+        length = len(column.text)
+        return length, (length + (length & 1) + _HEAD) * count, length
     try:
         lengths = bytes(map(len, column))
-        odd = lengths.translate(_ODD).count(1)
     except ValueError:  # a cell of 256 bytes or more
-        lengths = list(map(len, column))
-        odd = sum(n & 1 for n in lengths)
-    return max(lengths), sum(lengths) + odd + _HEAD * len(lengths), lengths[-1]
+        sizes = list(map(len, column))
+        return max(sizes), sum(sizes) + sum(map(_is_odd, sizes)) + _HEAD * len(sizes), sizes[-1]
+    cost = longest = 0
+    for length in set(lengths):  # mostly one or two
+        cost += lengths.count(length) * (length + (length & 1) + _HEAD)
+        if length > longest:
+            longest = length
+    return longest, cost, lengths[-1]
 
 
 class Layout:
@@ -78,7 +96,7 @@ class Layout:
         """Indices of the columns whose cells a row carries, in order."""
         self._process = self.columns.index(PROCESS) if PROCESS in self.columns else None
         self._max = [0] * len(self.columns)
-        self._pending: list[tuple[Sequence[Cells], int]] = []
+        self._pending: list[tuple[Sequence[Column], int]] = []
         self._chunks = 1
         self._room = _CHUNK - _HEAD
         # The cell on which the cursor rests: its length (None: nothing written yet) and the column, EXTRA or PROCESS.
@@ -94,22 +112,22 @@ class Layout:
         if rows:
             self.feed_columns(list(zip(*rows, strict=True)), len(rows), end)
 
-    def feed_columns(self, cells: Sequence[Cells], count: int, end: int = EXTRA) -> None:
+    def feed_columns(self, cells: Sequence[Column], count: int, end: int = EXTRA) -> None:
         """Like ``feed``, column-wise: for each of ``columns`` the cells of ``count`` rows."""
         if not count:
             return
         self.begin_row()
         if end == PROCESS and self._process is None:
             end = EXTRA  # a hidden column holds no cell: the cursor's cell is the next one's
-        measures = list(map(_measure, cells))
+        measures = [_measure(column, count) for column in cells]
         cost = sum(measure[1] for measure in measures)
         if not self._extra:
             cost += _HEAD * count  # the empty cell of the unused last column
         # Leaving the last row may itself have opened the chunk after which ss prints: then at the end of the next row.
         if count > 1 and (cost > self._room or self._chunks >= _CHUNKS_MAX):
             half = count // 2
-            self.feed_columns([column[:half] for column in cells], half, end)
-            self.feed_columns([column[half:] for column in cells], count - half, end)
+            self.feed_columns(_part(cells, 0, half), half, end)
+            self.feed_columns(_part(cells, half, count), count - half, end)
             return
         resting = self._process if end == PROCESS else len(cells) - 1 if self._extra else None
         self._open = 0 if resting is None else measures[resting][2]
@@ -127,7 +145,8 @@ class Layout:
             if index != resting or longest > last:
                 widest[index] = max(widest[index], longest)
             elif count > 1:  # the resting cell is the longest: the others count, it does not
-                widest[index] = max(widest[index], *map(len, cells[index][:-1]))
+                column = cells[index]
+                widest[index] = max(widest[index], *((longest,) if isinstance(column, Same) else map(len, column[:-1])))
         self._pending.append((cells, count))
 
     def flush(self) -> None:
@@ -183,35 +202,41 @@ class Layout:
             _spread(widths, screen)
         return widths
 
-    def _template(self, widths: Sequence[int]) -> str:
-        """One printf template for a row."""
+    def _template(self, widths: Sequence[int], same: Sequence[str | None]) -> str:
+        """One printf template for a row; ``same`` has the text of columns that are the same in every row."""
         parts: list[str] = []
-        for index, width in zip(self.columns, widths, strict=True):
+        for index, width, text in zip(self.columns, widths, same, strict=True):
             column = COLUMNS[index]
             delimiter = column.delimiter if parts else ""
             room = width - len(delimiter)
             if room <= 0 or (index == self._trimmed and self._screen is None):
-                parts.append(f"{delimiter}%s")
+                part = "%s"
             else:
-                parts.append(f"{delimiter}%{'' if column.right else '-'}{room}s")
+                part = f"%{'' if column.right else '-'}{room}s"
+            parts.append(delimiter + (part if text is None else (part % text).replace("%", "%%")))
         return "".join(parts) + "\n"
 
     def _render(self) -> None:
         """Write what is held and start afresh; only the widths stay."""
         widths = self._widths()
-        template = self._template(widths)
-        many = template * _SLICE
+        forms: dict[Sequence[str | None], tuple[str, str]] = {}
         write = self._write
         # ss ends a table's last row where its cursor rests: a last column behind that is not even padded.
         cut = widths[-1] if self._extra and self._open is not None and self._end == PROCESS else 0
         pending, self._pending = self._pending, []
         final = len(pending) - 1
         for number, (cells, count) in enumerate(pending):
+            same = tuple([column.text if isinstance(column, Same) else None for column in cells])
+            form = forms.get(same)
+            if form is None:
+                template = self._template(widths, same)
+                form = forms[same] = template, template * _SLICE
+            template, many = form
+            varied = [column for column in cells if not isinstance(column, Same)]
             texts = []
             for start in range(0, count, _SLICE):
-                stop = min(start + _SLICE, count)
-                part = cells if count <= _SLICE else [column[start:stop] for column in cells]
-                rows = stop - start
+                rows = min(_SLICE, count - start)
+                part = varied if count <= _SLICE else [column[start : start + rows] for column in varied]
                 values = tuple(chain.from_iterable(zip(*part, strict=True)))
                 texts.append((many if rows == _SLICE else template * rows) % values)
             text = "".join(texts)
@@ -221,6 +246,10 @@ class Layout:
         self._open = None
         self._chunks = 0
         self._chunk()
+
+
+def _part(cells: Sequence[Column], start: int, stop: int) -> list[Column]:
+    return [column if isinstance(column, Same) else column[start:stop] for column in cells]
 
 
 def _spread(widths: list[int], screen: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from sstrace.model import InetSocket, Socket, Table
 from sstrace.render.columns import EXTRA, NETID, PROCESS, RECV_Q, SEND_Q, STATE
 from sstrace.render.common import Context
-from sstrace.render.layout import Layout
+from sstrace.render.layout import Column, Layout, Same
 
 __all__ = ["Text"]
 
@@ -131,15 +131,29 @@ class Text:
         if None in parts:
             return False
         cells = parts[0]
+        counts = [len(group.states) for group in groups]
         if order is not None:
             arrange = itemgetter(*order)
-            cells = [arrange([*chain.from_iterable(pieces)]) for pieces in zip(*parts, strict=True)]
-        layout.feed_columns(cells, len(cells[0]), self._end)
+            cells = [_joined(pieces, counts, arrange) for pieces in zip(*parts, strict=True)]
+        layout.feed_columns(cells, sum(counts), self._end)
         return True
 
     def flush(self) -> None:
         """Write what is held back."""
         self.layout.flush()
+
+
+def _joined(
+    pieces: Sequence[Column], counts: Sequence[int], arrange: Callable[[Sequence[str]], Sequence[str]]
+) -> Column:
+    """One column of the pieces that several groups of rows have of it, in the order of the rows."""
+    first = pieces[0]
+    if isinstance(first, Same) and all(isinstance(piece, Same) and piece.text == first.text for piece in pieces):
+        return first
+    whole = [
+        (piece.text,) * count if isinstance(piece, Same) else piece for piece, count in zip(pieces, counts, strict=True)
+    ]
+    return arrange([*chain.from_iterable(whole)])
 
 
 def _has_keys(socket: Socket) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from sstrace.render.columns import COLUMNS, EXTRA, PROCESS
-from sstrace.render.layout import Layout
+from sstrace.render.layout import Column, Layout, Same
 
 WIDTHS = [None, 1, 5, 17, 40, 60, 79, 80, 81, 120, 200, 300]
 
@@ -142,25 +142,37 @@ def compare(
     each: Callable[[Layout, Model], None] | None = None,
     batch: int = 7,
 ) -> bytes:
-    """Feed both the same rows; what both wrote."""
+    """Feed both the same rows, and a second layout by column; what all wrote."""
     written: list[bytes] = []
     layout = Layout(written.append, hidden=hidden, screen=screen, header=header, extra=extra, trim=trim)
+    by_column: list[bytes] = []
+    other = Layout(by_column.append, hidden=hidden, screen=screen, header=header, extra=extra, trim=trim)
     model = Model(hidden, screen, header=header, extra=extra, trim=trim)
     at = 0
     while at < len(rows):
         stop = at + 1
         while stop < len(rows) and stop - at < batch and rows[stop][1] == rows[at][1]:
             stop += 1
-        layout.feed([tuple(cells[index] for index in layout.columns) for cells, _ in rows[at:stop]], rows[at][1])
+        shown = [tuple(cells[index] for index in layout.columns) for cells, _ in rows[at:stop]]
+        layout.feed(shown, rows[at][1])
+        other.feed_columns([column(texts) for texts in zip(*shown, strict=True)], len(shown), rows[at][1])
         for cells, end in rows[at:stop]:
             model.row(cells, end)
         if each:
             each(layout, model)
+            other.flush()
         at = stop
     layout.flush()
+    other.flush()
     model.render()
     assert b"".join(written) == model.out
+    assert b"".join(by_column) == model.out
     return model.out
+
+
+def column(texts: tuple[str, ...]) -> Column:
+    """What is the same in every row is said once."""
+    return Same(texts[0]) if len(set(texts)) == 1 else texts
 
 
 def cells(rng: random.Random, *, extra: bool, end: int) -> dict[int, str]:
@@ -188,10 +200,12 @@ def test_random_tables_equal_the_model(screen: int | None, extra: bool, trim: bo
             end = PROCESS if rng.random() < 0.2 else EXTRA
         else:
             end = PROCESS
-        rows = []
+        rows: list[tuple[dict[int, str], int]] = []
+        same = rng.sample(range(10), rng.choice([0, 0, 4, 9]))
         for at in range(rng.choice([0, 1, 2, 5, 20])):
             stop = end if at < 10 or not extra else EXTRA
             rows.append((cells(rng, extra=extra, end=stop), stop))
+            rows[-1][0].update((index, rows[0][0][index]) for index in same if index != EXTRA)
         compare(hidden, screen, rows, header=rng.random() < 0.7, extra=extra, trim=trim, batch=rng.choice([1, 3, 100]))
 
 
