@@ -229,6 +229,13 @@ class Ports(dict[int, str]):
         out = self[port] = self._name(port)
         return out
 
+    def nameless(self) -> range:
+        """Ports that are numbers whatever the databases say: those of the ephemeral range."""
+        if self._resolve or self._protocol == "raw":
+            return range(0)
+        first, last = self._names.ephemeral()
+        return range(max(first, 1), min(last, 65535) + 1)
+
     def _name(self, port: int) -> str:
         if port == 0:
             return "*"

@@ -5,7 +5,9 @@ and -i (its text: ``render.info``). Through /proc the tables know less, and ss p
 ``_from_proc``.
 """
 
+from _socket import ntohs
 from collections.abc import Callable, Sequence
+from struct import pack, unpack
 from typing import Any
 
 from sstrace.dialect import Dialect
@@ -46,6 +48,7 @@ SOCKOPT = (
 )
 """Flags of struct inet_diag_sockopt, in declaration order."""
 
+_MANY_PORTS = 2048
 _UNKNOWN_QUEUE = "-     "
 
 _USER_HZ = 100
@@ -91,15 +94,20 @@ def timer_item(name: str, expires_ms: int, retrans: int, dialect: Dialect) -> st
     return f" timer:({name},{duration(expires_ms, sec_bug=dialect.timer_sec_bug)},{signed(retrans)})"
 
 
-class _WirePorts(dict[bytes, str]):
-    """Port texts by the port's two bytes as they came, network order."""
+class _WirePorts(dict[int, str]):
+    """Port texts by the port as it came: network order, as the host reads it."""
 
     def __init__(self, ports: Ports) -> None:
         super().__init__()
         self._ports = ports
 
-    def __missing__(self, port: bytes) -> str:
-        out = self[port] = self._ports[int.from_bytes(port, "big")]
+    def __missing__(self, port: int) -> str:
+        out = self[port] = self._ports[ntohs(port)]
+        if len(self) == _MANY_PORTS:
+            # There will be tens of thousands: those that have no names are cheaper made all at once.
+            numbers = self._ports.nameless()
+            count = len(numbers)
+            self.update(zip(unpack(f"={count}H", pack(f">{count}H", *numbers)), map(str, numbers), strict=True))
         return out
 
 
@@ -205,9 +213,9 @@ class InetCells:
     ) -> list[Sequence[str]]:
         """Cells column by column, for many plain rows at once; ``wanted`` names the columns.
 
-        ``fields``: states, source ports, destination ports (two bytes each, network order), source and destination
-        addresses, recv_q, send_q, inodes. Not for rows with an interface, nor for IPv6 wildcards. ``rest``: what comes
-        behind the peer's port; with the users in it, where all that is one column.
+        ``fields``: states, source ports, destination ports (network order, as the host reads it), source and
+        destination addresses, recv_q, send_q, inodes. Not for rows with an interface, nor for IPv6 wildcards.
+        ``rest``: what comes behind the peer's port; with the users in it, where all that is one column.
         """
         states, sports, dports, sources, destinations, recv_qs, send_qs, inodes = fields
         addresses, ports = self._context.addresses.__getitem__, self._wire_ports.__getitem__

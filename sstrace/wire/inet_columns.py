@@ -17,12 +17,12 @@ from sstrace.wire.netlink import NLM_F_DUMP_INTR, SOCK_DIAG_BY_FAMILY, Data
 __all__ = ["Columns", "decode", "family_of"]
 
 Columns = tuple[Sequence[Any], ...]
-"""states, source ports, destination ports (two bytes each, network order), source and destination addresses, recv_q,
-send_q, inodes.
+"""states, source ports, destination ports (network order, as the host reads it: ``ntohs`` gives the number), source and
+destination addresses, recv_q, send_q, inodes.
 """
 
 # nlmsg_len, type, flags; state; ports; src, dst; interface; rqueue, wqueue; uid skipped, inode.
-_HEAD = "=IHH8xcB2x2s2s"
+_HEAD = "=IHH8xcB2xHH"
 _TAIL = "I8x4xII4xI"
 _V4 = _HEAD + "4s12x4s12x" + _TAIL
 _V6 = _HEAD + "16s16s" + _TAIL

@@ -9,6 +9,7 @@ Layout: struct inet_diag_msg, include/uapi/linux/inet_diag.h; see ``inet_diag``.
 """
 
 import struct
+from _socket import ntohs
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, chain, compress, repeat
 from typing import Any
@@ -34,14 +35,16 @@ class Attributes(msgspec.Struct):
 
 
 class Group(msgspec.Struct):
-    """Rows of one shape. Columns are in the order of the datagram; ports are two bytes each, network order."""
+    """Rows of one shape. Columns are in the order of the datagram; ports are in network order, as the host reads it:
+    ``ntohs`` gives the number.
+    """
 
     family: int
     states: Sequence[int]
     timers: Sequence[int]
     retrans: Sequence[int]
-    sports: Sequence[bytes]
-    dports: Sequence[bytes]
+    sports: Sequence[int]
+    dports: Sequence[int]
     sources: Sequence[bytes]
     destinations: Sequence[bytes]
     cookies: Sequence[int]
@@ -60,7 +63,7 @@ class Group(msgspec.Struct):
 
 # nlmsg_len, type, flags; family, state, timer, retrans; ports; src, dst; interface, cookie; expires, rqueue, wqueue,
 # uid, inode; then attributes.
-_HEAD = "=IHH8xcBBB2s2s"
+_HEAD = "=IHH8xcBBBHH"
 _TAIL = "IQIIIII"
 _FIXED_V4 = _HEAD + "4s12x4s12x" + _TAIL
 _FIXED_V6 = _HEAD + "16s16s" + _TAIL
@@ -131,8 +134,8 @@ def _rows(group: Group) -> Iterator[InetSocket]:
         group.which, strict=True,
     ):  # fmt: skip
         yield InetSocket(
-            Table.TCP, family, state, 0, 0, inode, 0, source, sport[0] << 8 | sport[1], destination,
-            dport[0] << 8 | dport[1], uid, 0, 0, 0, 0, known[which][1],
+            Table.TCP, family, state, 0, 0, inode, 0, source, ntohs(sport), destination, ntohs(dport),
+            uid, 0, 0, 0, 0, known[which][1],
         )  # fmt: skip
 
 

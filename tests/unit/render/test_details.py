@@ -18,7 +18,7 @@ from sstrace.render.common import Context, Decoders
 from sstrace.render.info import tcp_items
 from sstrace.render.info_columns import TcpItems
 from sstrace.render.ss import Text
-from sstrace.wire import inet_diag, inet_groups, tcp_info
+from sstrace.wire import inet_columns, inet_diag, inet_groups, tcp_info
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -39,6 +39,12 @@ class Names:
 
     def ephemeral(self) -> tuple[int, int]:
         return 32768, 60999
+
+    def rpc(self, port: int, protocol: str) -> str | None:
+        return "rpc.x" if port == 40_000 else None
+
+    def host(self, family: int, address: bytes) -> str | None:
+        return None
 
     def service(self, port: int, protocol: str | None) -> str | None:
         return "ssh" if port == 22 else None
@@ -229,6 +235,31 @@ def test_most_of_a_common_table_goes_by_column() -> None:
         datagrams.append(b"".join(rows))
     for version in VERSIONS:
         assert same(datagrams, version, info=True, timers=True, extended=True) == 20
+
+
+@pytest.mark.parametrize("show", [{}, {"numeric": True}, {"resolve": True}])
+@pytest.mark.parametrize("details", [{}, {"extended": True}])
+def test_many_ports(show: dict[str, bool], details: dict[str, bool]) -> None:
+    """From some number of ports on those without names are made in one go; they stay the same."""
+    datagrams = [
+        b"".join(
+            dumps.message(sport=port, dport=port ^ 1, src=b"\x0a\0\0\1", dst=b"\x0a\0\0\2", state=1)
+            for port in range(start, start + 512)
+        )
+        for start in (0, 5000, *range(30000, 36000, 512), 39936, 60800, 65024)
+    ]
+    by_column = same(datagrams, (6, 1), **show, **details)
+    assert by_column == (len(datagrams) if details else 0)
+    printed = Printed(datagrams, (6, 1), columns=False, match=None, **show).all()[0]
+    raw: list[bytes] = []
+    text = Text(Context(Show(**show), dialect((6, 1)), Names(), decoders), raw.append, screen=None)  # type: ignore[arg-type]
+    text.begin(Table.TCP)
+    for each in datagrams:
+        fields = inet_columns.decode(each)
+        assert fields is not None
+        text.feed_raw(fields)
+    text.flush()
+    assert b"".join(raw) == printed
 
 
 def test_what_is_cut_off_is_an_error_both_ways() -> None:
