@@ -444,8 +444,14 @@ class SocketTable:
             if key not in self._dead if connected else found.ino not in self._dead_listeners:
                 self._added.append(self._adopt(found))
             return
-        if row.touched_ns >= self._sweep_began:
-            # What events say of it is younger. Of two sockets between the same addresses they know the later one.
+        if row.touched_ns >= self._sweep_began or (
+            row.id in self._vague
+            and row.state == _FIN_WAIT2
+            and found.state == _TIME_WAIT
+            and row.cookie in (None, found.cookie)
+        ):
+            # What events say of it is younger. Of two sockets between the same addresses they know the later one. And
+            # what turned TIME-WAIT without an event, a look will date.
             if row.cookie is None:
                 row.cookie = found.cookie
                 self._by_cookie[found.cookie] = row

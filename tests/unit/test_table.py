@@ -832,10 +832,14 @@ def test_a_lost_handover_within_fin_wait_2_is_healed() -> None:
     assert_empty(live)
 
 
-def test_a_sweep_ends_what_is_vague() -> None:
+def test_a_sweep_leaves_what_is_vague_to_a_look() -> None:
     live = orphan()
-    sweep(live, 9000, found(S.TIME_WAIT, 5, timer=3))
-    assert (states(live), live.vague()) == ([S.TIME_WAIT], [])
+    row = only(live)
+    repair = sweep(live, 9000, found(S.TIME_WAIT, 5, timer=3))
+    assert (repair.changed, states(live), live.vague(), row.cookie) == ([], [S.FIN_WAIT2], [row], 5)
+    told = live.look(row, found(S.TIME_WAIT, 5, timer=3), 10_000)
+    assert told is not None
+    assert (told.old, told.new, states(live), live.vague()) == (S.FIN_WAIT2, S.TIME_WAIT, [S.TIME_WAIT], [])
 
 
 def test_a_lost_completion_is_healed() -> None:
