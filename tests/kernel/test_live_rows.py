@@ -1,0 +1,182 @@
+"""What an answer takes from the live table and what from the kernel, where the two do not agree."""
+
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from conftest import Netns
+
+from sstrace.driver.live import LiveRows, look_at
+from sstrace.model import AF_INET, AF_INET6, ALL_STATES, InetSocket, Seen, State, SweepBegin, SweepEnd, Table
+from sstrace.query.command import Selection
+from sstrace.sources.diag import Diag
+from sstrace.table import Row, SocketTable
+from sstrace.wire import inet_diag
+
+pytestmark = [pytest.mark.root]
+
+PAIRS = 400
+"""More than are asked for one by one."""
+EVERY = Selection(tables=1 << Table.TCP, families=1 << AF_INET | 1 << AF_INET6, states=ALL_STATES)
+
+
+class World:
+    """Connections in a namespace, and a table that has them from a sweep."""
+
+    def __init__(self, netns: Netns) -> None:
+        self._netns = netns
+        self.listener, self.opened = netns.call(self._open)
+        self.table = SocketTable(netns.inode)
+        self.table.begin(SweepBegin(Table.TCP, 0, 1))
+        for found in netns.call(_dump):
+            self.table.seen(Seen(found))
+        self.table.end(SweepEnd(Table.TCP, 0, 2, complete=True))
+
+    @staticmethod
+    def _open() -> tuple[socket.socket, list[socket.socket]]:
+        listener = socket.socket(socket.AF_INET6)
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind(("::", 0))
+        listener.listen(128)
+        opened = []
+        for number in range(PAIRS):
+            address = "::1" if number % 2 else "127.0.0.1"
+            client = socket.create_connection((address, listener.getsockname()[1]))
+            opened += [client, listener.accept()[0]]
+        return listener, opened
+
+    def row(self, of: socket.socket) -> Row:
+        """The row of a connected socket."""
+        sport, dport = of.getsockname()[1], of.getpeername()[1]
+        (found,) = [row for row in self.table if (row.sport, row.dport) == (sport, dport)]
+        return found
+
+    def rows(self, selection: Selection = EVERY, **how: Any) -> list[InetSocket]:
+        """What an answer shows."""
+        live = LiveRows(self.table, how.pop("news", lambda: True))
+
+        def ask() -> list[InetSocket]:
+            return [row for rows in live.rows(selection, ext=0, attributes=False, **how) for row in rows]
+
+        return self._netns.call(ask)
+
+    def look_at(self, rows: list[Row]) -> list[InetSocket]:
+        return self._netns.call(look_at, rows, 0)
+
+    def close(self) -> None:
+        for opened in (self.listener, *self.opened):
+            opened.close()
+
+
+def _dump() -> list[InetSocket]:
+    found: list[InetSocket] = []
+    with Diag() as diag:
+        for family in (AF_INET, AF_INET6):
+            diag.send(inet_diag.dump_request(Table.TCP, family, ALL_STATES))
+            for datagram in diag:
+                batch = inet_diag.decode(datagram, Table.TCP)
+                found += batch.rows
+                if batch.done:
+                    break
+    return found
+
+
+@pytest.fixture
+def world(netns: Netns) -> Iterator[World]:
+    made = World(netns)
+    yield made
+    made.close()
+
+
+def ends(rows: list[InetSocket]) -> set[tuple[int, int]]:
+    return {(row.sport, row.dport) for row in rows}
+
+
+def taker(taken: list[InetSocket]) -> Callable[[memoryview], bool]:
+    def take(datagram: memoryview) -> bool:
+        batch = inet_diag.decode(datagram, Table.TCP)
+        taken.extend(batch.rows)
+        return bool(batch.rows)
+
+    return take
+
+
+def test_datagrams_that_agree_are_taken_whole(world: World) -> None:
+    """Mapped IPv4 addresses of the dual listener's children among them."""
+    taken: list[InetSocket] = []
+    (listener,) = world.rows(take=taker(taken))
+    assert listener.state == State.LISTEN
+    assert len(taken) == 2 * PAIRS
+
+
+def test_what_the_table_does_not_know_is_left_out(world: World) -> None:
+    news = world.row(world.opened[0])
+    world.table._bury(news)
+    taken: list[InetSocket] = []
+    rows = world.rows(take=taker(taken))
+    assert len(rows) > 1, "a datagram that does not agree is looked at row by row"
+    assert len(rows) + len(taken) == 2 * PAIRS
+    assert (news.sport, news.dport) not in ends(rows) | ends(taken)
+
+
+def test_the_state_is_that_of_the_table(world: World) -> None:
+    changed = world.row(world.opened[0])
+    world.table._restate(changed, int(State.CLOSE_WAIT))
+    taken: list[InetSocket] = []
+    (shown,) = [
+        row for row in world.rows(take=taker(taken)) if (row.sport, row.dport) == (changed.sport, changed.dport)
+    ]
+    assert shown.state == State.CLOSE_WAIT
+    assert (changed.sport, changed.dport) not in ends(taken)
+    established = msgspec.structs.replace(EVERY, states=1 << State.ESTABLISHED)
+    assert (changed.sport, changed.dport) not in ends(world.rows(established))
+    # Its kernel row is in another state: whoever asks for it alone is told that it has moved on.
+    assert world.rows(msgspec.structs.replace(EVERY, states=1 << State.CLOSE_WAIT)) == []
+
+
+def test_without_news_nothing_is_looked_up(world: World) -> None:
+    """The kernel then shows what the table has: here, where that is not so, it shows what the kernel has."""
+    world.table._bury(world.row(world.opened[0]))
+    taken: list[InetSocket] = []
+    world.rows(take=taker(taken), news=lambda: False)
+    assert len(taken) == 2 * PAIRS
+
+
+def test_a_filter_that_the_kernel_refuses_is_told_and_left_to_the_printer(world: World) -> None:
+    complaints: list[int] = []
+    rows = world.rows(bytecode=b"\xff" * 8, complain=complaints.append)
+    assert len(rows) == 2 * PAIRS + 1
+    assert set(complaints) == {22}
+
+
+def test_one_family(world: World) -> None:
+    rows = world.rows(msgspec.structs.replace(EVERY, preferred=AF_INET))
+    assert {row.family for row in rows} == {AF_INET}
+    assert len(rows) == PAIRS // 2
+
+
+def test_few_rows_are_asked_for_one_by_one_in_the_order_of_their_ports(world: World) -> None:
+    for client in world.opened[:20:2]:
+        world.table._restate(world.row(client), int(State.CLOSE_WAIT))
+    live = LiveRows(world.table)
+    assert live.count(1 << State.CLOSE_WAIT | 1 << State.LISTEN) == (1, 10)
+    for client in world.opened[1:21:2]:
+        client.shutdown(socket.SHUT_WR)
+    rows = world.rows(msgspec.structs.replace(EVERY, states=1 << State.CLOSE_WAIT))
+    assert len(rows) == 10
+    for family in (AF_INET, AF_INET6):
+        ports = [row.sport for row in rows if row.family == family]
+        assert ports == sorted(ports)
+
+
+def test_rows_that_somebody_names(world: World) -> None:
+    few = [world.row(opened) for opened in world.opened[:10]]
+    assert ends(world.look_at(few)) == {(row.sport, row.dport) for row in few}
+    many = [world.row(opened) for opened in world.opened]
+    assert len(world.look_at(many)) == 2 * PAIRS
+    gone = world.opened[0]
+    gone.close()
+    world.opened[1].close()
+    assert len(world.look_at(few)) == 8
