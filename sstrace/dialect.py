@@ -90,6 +90,10 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     """7.1: timer 5 is named ``delack`` instead of ``unknown``."""
     events_flush: bool
     """7.1: -E flushes after each event."""
+    unsigned_ports: bool
+    """7.3: what ss keeps as the port of a row is unsigned: XDP queues print so; inodes, queues and vsock ports compare
+    so.
+    """
     dccp: bool
     """Set before 7.3, which dropped the dccp table with -d, --dccp and its -A name."""
 
@@ -139,6 +143,7 @@ def dialect(version: tuple[int, ...] = NEWEST, release: str | None = None) -> Di
         threads_need_processes=since(6, 8),
         timer_delack=since(7, 1),
         events_flush=since(7, 1),
+        unsigned_ports=since(7, 3),
         dccp=not since(7, 3),
     )
 

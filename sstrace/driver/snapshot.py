@@ -23,7 +23,6 @@ from sstrace.model import (
     AF_INET6,
     AF_NETLINK,
     AF_PACKET,
-    AF_TIPC,
     AF_UNIX,
     AF_VSOCK,
     AF_XDP,
@@ -320,7 +319,12 @@ class _Snapshot:
         from sstrace.query.bytecode import compile_bytecode
         from sstrace.query.match import predicate
 
-        self._match = predicate(expression, self._names, self._tcp.held_ns if self._tcp is not None else None)
+        self._match = predicate(
+            expression,
+            self._names,
+            self._tcp.held_ns if self._tcp is not None else None,
+            signed_ports=not self._dialect.unsigned_ports,
+        )
         self._bytecode = compile_bytecode(expression) or b""
 
     def _held_text(self, row: Socket) -> str:
@@ -374,7 +378,7 @@ class _Snapshot:
                 self._inet(table)
         if wanted(_VSOCK, AF_VSOCK):
             self._vsock()
-        if wanted([Table.TIPC], AF_TIPC):
+        if selection.tables >> Table.TIPC & 1:  # whatever the family of a filter: ss does not look
             self._tipc()
         if closed and wanted([Table.XDP], AF_XDP):
             self._xdp()
@@ -770,7 +774,9 @@ class _Snapshot:
     def _only_netlink(self, request: bytes, decode: Callable[[memoryview], Batch[Any]]) -> None:
         try:
             for rows in self._dump(request, decode):
-                self._feed([row for row in rows if self._selection.tables >> row.table & 1])
+                # A vsock seqpacket socket is of neither vsock table, and left out of none.
+                tables = self._selection.tables
+                self._feed([x for x in rows if tables >> x.table & 1 or (x.family == AF_VSOCK and x.type > SOCK_DGRAM)])
         except _Refused:
             return
 

@@ -462,7 +462,7 @@ class _Operands:
         elif family == AF_NETLINK:
             hosts = self._netlink(word, port_only=port_only)
         elif family == AF_VSOCK:
-            hosts = _vsock(word, port_only=port_only)
+            hosts = self._vsock(word, port_only=port_only)
         else:
             hosts = self._inet(word, family, port_only=port_only)
         if hosts is not None and family != AF_UNSPEC:
@@ -507,6 +507,23 @@ class _Operands:
         if code is None:
             return None
         return (Host(family=AF_NETLINK, address=code.to_bytes(4, "little"), bits=32, port=port),)
+
+    def _vsock(self, word: str, *, port_only: bool) -> tuple[Host, ...] | None:
+        cid_text, port_text = _split_port(word, port_only=port_only)
+        port = -1
+        if port_text is not None and port_text != "*":
+            number = get_unsigned(port_text)
+            if number is None:
+                return None
+            # First a signed integer of 32 bits: 4294967295 was -1, and so any. Then one of 64 bits, of which only the
+            # lower half was written over the -1 that it began as. From 7.3 on it is what it says.
+            half = self._release.unsigned_inode
+            port = number - (1 << 32 if not self._release.unsigned_ports and (half or number >> 31) else 0)
+        # ss reads the CID, refuses a bad one, and then overwrites the length of the prefix: it is never compared.
+        cid = 0xFFFFFFFF if port_only or cid_text in ("", "*") else get_unsigned(cid_text)
+        if cid is None:
+            return None
+        return (Host(family=AF_VSOCK, address=cid.to_bytes(4, "little"), port=port),)
 
     def _inet(self, word: str, family: int, *, port_only: bool) -> tuple[Host, ...] | None:
         address = word
@@ -592,22 +609,6 @@ def _split_port(word: str, *, port_only: bool) -> tuple[str, str | None]:
         return "", word.removeprefix(":")
     head, colon, tail = word.partition(":")
     return head, tail if colon else None
-
-
-def _vsock(word: str, *, port_only: bool) -> tuple[Host, ...] | None:
-    cid_text, port_text = _split_port(word, port_only=port_only)
-    port = -1
-    if port_text is not None and port_text != "*":
-        number = get_unsigned(port_text)
-        if number is None:
-            return None
-        # The pattern's port is a signed integer: 4294967295 is -1 there, and so any.
-        port = number - (1 << 32) if number >> 31 else number
-    # ss reads the CID, refuses a bad one, and then overwrites the length of the prefix: it is never compared.
-    cid = 0xFFFFFFFF if port_only or cid_text in ("", "*") else get_unsigned(cid_text)
-    if cid is None:
-        return None
-    return (Host(family=AF_VSOCK, address=cid.to_bytes(4, "little"), port=port),)
 
 
 def _native(word: str) -> str:

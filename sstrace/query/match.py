@@ -59,20 +59,26 @@ _Row = InetSocket | _View
 _Test = Callable[[_Row], bool]
 
 
-def predicate(expression: Expr | None, names: Names, held: HeldNs | None = None) -> Predicate | None:
+def predicate(
+    expression: Expr | None, names: Names, held: HeldNs | None = None, *, signed_ports: bool = False
+) -> Predicate | None:
     """Compile a filter; None when there is none: every row passes.
 
     ``names`` is asked for the ephemeral range, once, if the filter asks for ``autobound``. ``held`` answers for
     ``held``; where it is missing or gives None, that test fails. TIPC rows always pass: ss does not filter them.
+    ``signed_ports``: what stands for the port of unix, XDP and vsock rows is a signed number of 32 bits, as before 7.3.
     """
     if expression is None:
         return None
     test = _compile(expression, names, held)
+    views = _VIEWS
+    if signed_ports:
+        views = {kind: _with_signed_ports(view) for kind, view in _VIEWS.items()}
 
     def passes(row: Socket) -> bool:
         if type(row) is InetSocket:
             return test(row)
-        view = _VIEWS.get(type(row))
+        view = views.get(type(row))
         return view is None or test(view(row))
 
     return passes
@@ -264,13 +270,20 @@ def _vsock(row: Socket) -> _View:
     assert isinstance(row, VsockSocket)
     return _View(
         family=AF_VSOCK,
-        # ss keeps ports in an int: the wildcard port 4294967295 is -1.
-        sport=_signed(row.sport),
-        dport=_signed(row.dport),
+        sport=row.sport,
+        dport=row.dport,
         src=(row.src_cid & 0xFFFFFFFF).to_bytes(4, "little"),
         dst=(row.dst_cid & 0xFFFFFFFF).to_bytes(4, "little"),
         row=row,
     )
+
+
+def _with_signed_ports(view: Callable[[Socket], _View]) -> Callable[[Socket], _View]:
+    def signed(row: Socket) -> _View:
+        made = view(row)
+        return msgspec.structs.replace(made, sport=_signed(made.sport), dport=_signed(made.dport))
+
+    return signed
 
 
 def _signed(number: int) -> int:

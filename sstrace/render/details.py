@@ -16,8 +16,6 @@ from sstrace.render.info_columns import TcpItems
 
 __all__ = ["Details"]
 
-_TCP = 6
-
 
 class Details:
     """Texts of groups of tcp rows, for one invocation. ``users`` makes the item of those who hold a socket, where it
@@ -62,7 +60,7 @@ class Details:
                 row = InetSocket(Table.TCP, family, 1, extras=extras)
                 before = "".join([part(row) for part in self._told]) + self._opening
                 texts = (
-                    before + memory_item(extras, _TCP) if self._has_block else before,
+                    before + memory_item(extras) if self._has_block else before,
                     f" {extras.congestion}" if extras.congestion else "",
                     own_words(extras, context),
                     ulp_items(extras, context) if self._has_block else "",

@@ -65,6 +65,8 @@ def _protocol(socket: InetSocket) -> int:
     extras = socket.extras
     if extras is not None and extras.protocol is not None:
         return extras.protocol
+    if socket.table is Table.RAW and socket.proc is None:
+        return 255  # what was asked for, IPPROTO_RAW, which has no name; of /proc ss asks nothing
     return _PROTOCOL[socket.table]
 
 

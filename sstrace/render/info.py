@@ -27,7 +27,7 @@ _TIMESTAMPS, _SACK, _WSCALE, _ECN, _ECN_SEEN, _SYN_DATA, _USEC_TS = 1, 2, 4, 8, 
 
 def block(socket: InetSocket, extras: Extras, protocol: int, context: Context) -> str:
     """The items of the block, each with its leading blank; what opens the block is the caller's."""
-    out = memory_item(extras, protocol)
+    out = memory_item(extras)
     if protocol == _SCTP:
         return out + _sctp(extras, context)
     if protocol == _MPTCP:
@@ -39,11 +39,11 @@ def block(socket: InetSocket, extras: Extras, protocol: int, context: Context) -
     return out + ulp_items(extras, context)
 
 
-def memory_item(extras: Extras, protocol: int) -> str:
+def memory_item(extras: Extras) -> str:
     """What -m brings, its leading blank included."""
     if extras.skmem is not None:
         return memory(extras.skmem)
-    if extras.meminfo is not None and protocol not in (_SCTP, _MPTCP):
+    if extras.meminfo is not None:
         r, w, f, t = (*extras.meminfo, 0, 0, 0, 0)[:4]
         return f" mem:(r{r},w{w},f{f},t{t})"
     return ""
@@ -311,7 +311,7 @@ def _sctp(extras: Extras, context: Context) -> str:
         if pattern == "state":
             out += f" {name}:{SCTP_STATES[value] if value < len(SCTP_STATES) else value}"
         else:
-            out += f" {name}:{value:{pattern}}"
+            out += f" {name}:{value if pattern else signed(value):{pattern}}"
     return out
 
 

@@ -5,7 +5,7 @@ and later without -p).
 """
 
 from sstrace.model import NetlinkSocket
-from sstrace.render.common import Context, cell, memory, queue, text
+from sstrace.render.common import Context, cell, memory, queue, signed, text
 
 __all__ = ["NetlinkCells"]
 
@@ -25,8 +25,8 @@ class NetlinkCells:
             rest += f" proc_ctx={cell(context.names.process_context(socket.portid) or 'unavailable')}"
         if show.extended:
             rest += f" sk={socket.sk:x} cb={socket.cb:x} groups=0x{socket.groups:08x}"
-        if show.memory and socket.skmem is not None:
-            rest += "\t" + memory(socket.skmem)
+        if show.memory:
+            rest += "\t" + (memory(socket.skmem) if socket.skmem is not None else "")
         return (
             "nl",
             "UNCONN",
@@ -34,8 +34,8 @@ class NetlinkCells:
             queue(socket.send_q),
             f"{cell(protocol) if protocol else socket.protocol}:",
             self._port(socket.portid),
-            f"{socket.dst_group}:" if socket.connected else "*",
-            str(socket.dst_portid) if socket.connected else "",
+            f"{signed(socket.dst_group)}:" if socket.connected else "*",
+            str(signed(socket.dst_portid)) if socket.connected else "",
             rest,
             "",
         )

@@ -1,7 +1,7 @@
 """Rows of the packet tables → cells. The address is the link protocol, the port the interface; there is no peer."""
 
 from sstrace.model import SOCK_RAW, PacketSocket
-from sstrace.render.common import Context, memory, queue
+from sstrace.render.common import Context, memory, queue, signed
 
 __all__ = ["PacketCells", "link_protocol"]
 
@@ -95,14 +95,14 @@ class PacketCells:
             rest += f" uid:{socket.uid}" if socket.uid else ""
             rest += f" ino:{socket.ino} sk:{socket.cookie:x}"
             if socket.info is not None:
-                _, version, _, copy_threshold, _, flags = socket.info
+                version, copy_threshold, flags = signed(socket.info[1]), signed(socket.info[3]), socket.info[5]
                 words = "".join([word for bit, word in enumerate(_FLAGS) if flags >> bit & 1]) if flags else "0"
                 rest += f"{gap}ver:{version} cpy_thresh:{copy_threshold} flags( {words} )"
             for name, ring in (("ring_rx", socket.rx_ring), ("ring_tx", socket.tx_ring)):
                 if ring is not None:
-                    block_size, blocks, frame_size, frames, timeout, _, features = ring
+                    block_size, blocks, frame_size, frames, timeout = map(signed, ring[:5])
                     rest += f"{gap}{name}(blk_size:{block_size},blk_nr:{blocks},frm_size:{frame_size},frm_nr:{frames}"
-                    rest += f",tmo:{timeout},features:0x{features:x})"
+                    rest += f",tmo:{timeout},features:0x{ring[6]:x})"
             if socket.fanout is not None:
                 kind = socket.fanout >> 16
                 word = _FANOUT[kind] if kind < len(_FANOUT) else f"0x{kind:x}"

@@ -1,7 +1,7 @@
 """Rows of the tipc table → cells. The address is the node, the port the socket's reference on it."""
 
 from sstrace.model import SOCK_DGRAM, SOCK_STREAM, STATE_TEXT, TipcSocket
-from sstrace.render.common import Context, queue
+from sstrace.render.common import Context, queue, signed
 
 __all__ = ["TipcCells"]
 
@@ -43,11 +43,11 @@ class TipcCells:
             rest,
         )
 
-    @staticmethod
-    def _internals(socket: TipcSocket) -> str:
-        out = f"\n type:{_TYPE.get(socket.type, '')}"
+    def _internals(self, socket: TipcSocket) -> str:
+        out = "" if self._context.show.oneline else "\n"
+        out += f" type:{_TYPE.get(socket.type, '')}"
         congested = "link" if socket.congestion & 1 else "conn" if socket.congestion & 2 else "none"
-        out += f" cong:{congested}  drop:{socket.drops} "
+        out += f" cong:{congested}  drop:{signed(socket.drops)} "
         if socket.published:
             out += " publ"
         if socket.via is not None:

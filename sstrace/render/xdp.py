@@ -1,7 +1,7 @@
 """Rows of the xdp table → cells. The address is the interface, the port its queue; there is no peer."""
 
 from sstrace.model import XdpSocket
-from sstrace.render.common import Context, memory, queue
+from sstrace.render.common import Context, memory, queue, signed
 
 __all__ = ["XdpCells"]
 
@@ -26,13 +26,14 @@ class XdpCells:
             rest += memory(socket.skmem)
         if context.one_column:
             users, rest = users + rest, ""
+        number = socket.queue_id if context.dialect.unsigned_ports else signed(socket.queue_id)
         return (
             "xdp",
             "UNCONN",
             queue(socket.recv_q),
             queue(socket.send_q),
             f"{context.interface(socket.ifindex)}:" if socket.ifindex else "*",
-            f"q{socket.queue_id}" if socket.ifindex else "",
+            f"q{number}" if socket.ifindex else "",
             "*",
             "",
             users,
@@ -53,10 +54,10 @@ class XdpCells:
             out += f"{' t' if self._context.show.oneline else gap}umem(id:{number},size:{size},num_pages:{pages}"
             out += f",chunk_size:{chunk},headroom:{headroom},ifindex:{ifindex},qid:{queue_id}"
             out += f",zc:{int(bool(flags & _ZERO_COPY))},refs:{refs})"
-        if socket.fill_entries is not None:
-            out += f"{gap}fr(entries:{socket.fill_entries})"
-        if socket.completion_entries is not None:
-            out += f"{gap}cr(entries:{socket.completion_entries})"
+            if socket.fill_entries is not None:
+                out += f"{gap}fr(entries:{socket.fill_entries})"
+            if socket.completion_entries is not None:
+                out += f"{gap}cr(entries:{socket.completion_entries})"
         if socket.stats is not None:
             rx_dropped, rx_invalid, rx_full, fill_empty, tx_invalid, tx_empty = socket.stats
             out += f"{gap}stats(rx dropped:{rx_dropped},rx invalid:{rx_invalid},rx queue full:{rx_full}"

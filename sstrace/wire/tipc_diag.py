@@ -20,8 +20,8 @@ _NLA_SOCK = 2  # TIPC_NLA_SOCK
 _ADDR, _REF, _CON, _HAS_PUBL, _STAT, _TYPE, _INO, _UID, _TIPC_STATE, _COOKIE = range(1, 11)
 # TIPC_NLA_CON_*
 _CON_FLAG, _CON_NODE, _CON_SOCK, _CON_TYPE, _CON_INST = range(1, 6)
-# TIPC_NLA_SOCK_STAT_*
-_STAT_RCVQ, _STAT_SENDQ, _STAT_LINK_CONG, _STAT_CONN_CONG, _STAT_DROP = range(1, 6)
+# TIPC_NLA_SOCK_STAT_*, which alone of these begin at 0
+_STAT_RCVQ, _STAT_SENDQ, _STAT_LINK_CONG, _STAT_CONN_CONG, _STAT_DROP = range(5)
 
 
 def dump_request(states: int, *, sequence: int = netlink.SEQUENCE) -> bytes:

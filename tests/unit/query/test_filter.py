@@ -436,6 +436,22 @@ def test_hosts_of_other_families(operand: str, host: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("release", "ports"),
+    [
+        ((6, 1), {0: 0, 1024: 1024, 1 << 31: -(1 << 31), 0xFFFFFFFF: -1}),
+        ((6, 15), {0: -(1 << 32), 1024: 1024 - (1 << 32), 1 << 31: -(1 << 31), 0xFFFFFFFF: -1}),
+        ((7, 3), {0: 0, 1024: 1024, 1 << 31: 1 << 31, 0xFFFFFFFF: 0xFFFFFFFF}),
+    ],
+)
+def test_vsock_ports_of_three_ages(release: tuple[int, int], ports: dict[int, int]) -> None:
+    for number, port in ports.items():
+        found = parse_filter(
+            [f"src vsock:*:{number}"], None, SmallWorld(), Scope(TCP, 0b111, AF_UNSPEC), dialect(release)
+        )
+        assert found == src(family=AF_VSOCK, address=b"\xff\xff\xff\xff", port=port)
+
+
+@pytest.mark.parametrize(
     "operand",
     [
         "link:nope",

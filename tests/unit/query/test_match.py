@@ -199,7 +199,7 @@ XDP = XdpSocket(table=Table.XDP, family=AF_XDP, state=7, ifindex=7, queue_id=3)
         (VSOCK, "src vsock:9:1024", True),
         (VSOCK, "src vsock:3:1025", False),
         (VSOCK, "dst vsock:2:4294967295", True),
-        (VSOCK, "dport < 0", True),
+        (VSOCK, "dport < 0", False),
         (VSOCK, "autobound", True),
         (XDP, "sport 3", True),
         (XDP, "dev eth0", True),
@@ -208,6 +208,24 @@ XDP = XdpSocket(table=Table.XDP, family=AF_XDP, state=7, ifindex=7, queue_id=3)
 )
 def test_other_families(row: Socket, text: str, *, expected: bool) -> None:
     assert matches(row, text) is expected
+
+
+@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize(
+    "row",
+    [
+        VSOCK,
+        UnixSocket(table=Table.UNIX_STREAM, family=AF_UNIX, state=1, type=1, ino=1, peer_ino=0xFFFFFFFF),
+        UnixSocket(table=Table.UNIX_STREAM, family=AF_UNIX, state=1, type=1, ino=1, peer_ino=1 << 31),
+    ],
+)
+def test_ports_were_signed_once(row: Socket, *, signed: bool) -> None:
+    """As ss 6.15 and 7.3 answer to the same dumps."""
+    for text, below in (("dport < 5", True), ("dport >= 1024", False)):
+        expression = parse_filter([text], None, SmallWorld(), Scope(0, 0, AF_UNSPEC), dialect((6, 1)))
+        matching = predicate(expression, SmallWorld(), signed_ports=signed)
+        assert matching is not None
+        assert matching(row) is (below is signed)
 
 
 def test_tipc_is_not_filtered() -> None:

@@ -260,7 +260,9 @@ def test_raw_sockets_are_named_by_what_the_kernel_says_they_are() -> None:
     assert raw(6) == ("tcp", "ipproto-6")
     assert raw(255) == ("???", "ipproto-255")
     assert raw(255, numeric=True) == ("???", "255")
-    assert cells(tcp(table=Table.RAW, sport=1, dport=0))[0] == "raw"
+    assert cells(tcp(table=Table.RAW, sport=1, dport=0))[0] == "???"
+    nothing = ProcTcp(rto=0, ato=0, qack=0, cwnd=0, ssthresh=-1)
+    assert cells(tcp(table=Table.RAW, sport=1, dport=0, proc=nothing))[0] == "raw"
 
 
 def test_dccp_has_lost_its_name() -> None:

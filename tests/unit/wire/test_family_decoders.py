@@ -228,7 +228,7 @@ def tipc(*more: bytes, stat: bytes = b"") -> bytes:
     nest = (
         attribute(1, u32(0x1001001))
         + attribute(2, u32(0xDEAD))
-        + attribute(5, attribute(1, u32(31)) + attribute(2, u32(32)) + attribute(5, u32(35)) + stat)
+        + attribute(5, attribute(0, u32(31)) + attribute(1, u32(32)) + attribute(4, u32(35)) + stat)
         + attribute(6, u32(5))
         + attribute(7, u32(0x71727374))
         + attribute(8, u32(0x3039))
@@ -262,9 +262,9 @@ def test_tipc_listener() -> None:
 
 def test_tipc_connected_published_and_congested() -> None:
     connection = attribute(1, b"") + b"".join(attribute(n, u32(n * 11)) for n in range(2, 6))
-    row = one(tipc_diag.decode, tipc(attribute(3, connection), attribute(4, b""), stat=attribute(4, b"")))
+    row = one(tipc_diag.decode, tipc(attribute(3, connection), attribute(4, b""), stat=attribute(3, b"")))
     assert (row.peer_node, row.peer_ref, row.via, row.published, row.congestion) == (22, 33, (44, 55), True, 2)
-    row = one(tipc_diag.decode, tipc(attribute(3, attribute(2, u32(9))), stat=attribute(3, b"")))
+    row = one(tipc_diag.decode, tipc(attribute(3, attribute(2, u32(9))), stat=attribute(2, b"")))
     assert (row.peer_node, row.peer_ref, row.via, row.published, row.congestion) == (9, 0, None, False, 1)
 
 
