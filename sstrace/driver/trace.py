@@ -66,6 +66,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
                 keep=command.own.keep,
             )
             recorder.begin(meta, offset)
+            attend.recorder = recorder
         trace.begin(meta, tracer.rows(), now)
         if command.own.ready_file is not None:
             touch(command.own.ready_file)
@@ -111,9 +112,12 @@ class _Attendance:
         self._tracer = tracer
         self._trace = trace
         self._metrics = metrics
+        self.recorder: Recorder | None = None
 
     def __call__(self) -> None:
         asked = self._asked
+        if self.recorder is not None:
+            self.recorder.tick()
         if self._metrics is not None:
             self._metrics.tick()
         if asked.reopen:

@@ -5,13 +5,15 @@ through a pipeline that mixes its lines: what cannot be used is left out and cou
 raised. Lines that are out of order (by ``seq``) are put in order as far as a block reaches, about a thousand lines.
 
 The lines are those of ``render.events``; keys that are not needed are not decoded, unknown ones are no mistake. This is
-the hot path of a replay: a block is decoded by one call, half a microsecond a line.
+the hot path of a replay: a block is decoded by one call, half a microsecond a line. A line that this call does not take
+is looked at again by itself: other tools write null for what is absent, numbers as floats or as text, a date and a name
+before the line, or the whole line as a string in an object of their own.
 """
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -345,7 +347,7 @@ class LineReader:
             texts = [text for text in data.split(b"\n") if text and not text.isspace()]
             yield from self._special(lines, texts)
         else:
-            yield from self._ordered(lines, data)  # type: ignore[arg-type]  # facts, all of them
+            yield from self._ordered(lines, data if _verbatim(data) else None)  # type: ignore[arg-type]  # all facts
 
     def _one_by_one(self, data: bytes) -> tuple[list[Line | Mark], list[bytes]]:
         """The good lines of a block, decoded and as they are."""
@@ -358,7 +360,11 @@ class LineReader:
                 lines.append(_decoder.decode(text))
                 texts.append(text)
             except (msgspec.MsgspecError, UnicodeDecodeError):
-                if _is_unknown(text):
+                rewritten = _rewritten(text)
+                if rewritten is not None:
+                    lines.append(rewritten)
+                    texts.append(b"")  # as it stands it is no line of ours
+                elif _is_unknown(text):
                     self.faults.unknown += 1
                 else:
                     self.faults.bad += 1
@@ -398,7 +404,7 @@ class LineReader:
                 self._rows_due = 0
                 special = False
             if facts and (special != inside or isinstance(line, Meta)):
-                yield from self._ordered(facts, None if inside else b"\n".join(texts[begin:index]) + b"\n")
+                yield from self._ordered(facts, None if inside else _joined(texts[begin:index]))
                 facts = []
             if not facts:
                 inside, begin = special, index
@@ -407,7 +413,7 @@ class LineReader:
             else:
                 facts.append(line)
         if facts:
-            yield from self._ordered(facts, None if inside else b"\n".join(texts[begin:]) + b"\n")
+            yield from self._ordered(facts, None if inside else _joined(texts[begin:]))
 
     def _meta(self, line: Meta) -> Iterator[Meta | Run]:
         yield from self._release()
@@ -478,6 +484,44 @@ def _thinned(data: bytes, needle: bytes) -> bytes:
 _SPECIAL = {Meta, Checkpoint, Mark}
 
 
+def _verbatim(data: bytes) -> bool:
+    """Whether lines look as we write them, so that they may be handed on as they are."""
+    return data.startswith(b'{"type":"') and b"\r" not in data
+
+
+def _joined(texts: list[bytes]) -> bytes | None:
+    return b"\n".join(texts) + b"\n" if b"" not in texts and _verbatim(texts[0]) else None
+
+
+_WRAPPINGS = ("message", "log", "MESSAGE", "msg")
+_INFORMATION = ("version", "host", "kernel", "boot_id", "clock")
+_object_decoder = msgspec.json.Decoder(dict[str, Any])
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    """The object in a line, or in a string in it, whatever stands around. Raises msgspec's errors."""
+    value = _object_decoder.decode(text[text.find(b"{") : text.rfind(b"}") + 1])
+    if "type" not in value or "mono_ns" not in value:
+        for key in _WRAPPINGS:
+            inner = value.get(key)
+            if isinstance(inner, str) and "{" in inner:
+                return _object_decoder.decode(inner[inner.find("{") : inner.rfind("}") + 1])
+    return value
+
+
+def _rewritten(text: bytes) -> Line | Mark | None:
+    """A line that went through a tool that writes JSON in its own way; None when it is none."""
+    try:
+        value = {key: one for key, one in _object(text).items() if one is not None}
+        if value.get("type") == "meta":
+            for key in _INFORMATION:
+                if not isinstance(value.get(key, ""), str):
+                    del value[key]  # such as a shipper's own "host"
+        return msgspec.convert(value, Line | Mark, strict=False)  # type: ignore[no-any-return]
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
 def _is_unknown(text: bytes) -> bool:
     """Whether a line that could not be decoded is a line of another type than the known ones."""
     try:
@@ -491,9 +535,11 @@ _SECONDS: dict[str, int] = {}
 
 
 def realtime(ts: str) -> int | None:
-    """RFC 3339 with ``Z`` → ns since 1970; None for anything else. ``…T13:55:00.123456789Z``"""
+    """RFC 3339 → ns since 1970; None for anything else. ``…T13:55:00.123456789Z``, ``…T13:55:00+00:00``"""
+    if ts[-1:] != "Z":
+        return _zoned(ts)
     head, fraction = ts[:19], ts[20:-1]
-    if ts[-1:] != "Z" or (fraction and not (fraction.isdecimal() and fraction.isascii() and len(fraction) <= 9)):
+    if fraction and not (fraction.isdecimal() and fraction.isascii() and len(fraction) <= 9):
         return None
     seconds = _SECONDS.get(head)
     if seconds is None:
@@ -505,6 +551,21 @@ def realtime(ts: str) -> int | None:
             _SECONDS.clear()
         _SECONDS[head] = seconds
     return seconds * 1_000_000_000 + int(fraction.ljust(9, "0") or 0) if seconds >= 0 else None
+
+
+def _zoned(ts: str) -> int | None:
+    """The same with an offset, as other tools write it."""
+    zone = ts[-6:]
+    if len(ts) < 25 or zone[:1] not in ("+", "-") or zone[3:4] != ":":
+        return None
+    hours, minutes = zone[1:3], zone[4:]
+    if not (hours + minutes).isdecimal() or not (hours + minutes).isascii():
+        return None
+    at = realtime(ts[:-6] + "Z")
+    if at is None:
+        return None
+    at -= (-1 if zone[0] == "-" else 1) * (int(hours) * 60 + int(minutes)) * 60_000_000_000
+    return at if at >= 0 else None
 
 
 class _Timed(msgspec.Struct):
@@ -519,7 +580,8 @@ def line_time(text: bytes) -> int | None:
     try:
         return realtime(_timed.decode(text).ts)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None
+        line = _rewritten(text)
+        return realtime(line.ts) if line is not None else None
 
 
 class _Numbered(msgspec.Struct):
@@ -534,7 +596,8 @@ def line_seq(text: bytes) -> int | None:
     try:
         return _numbered.decode(text).seq
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None
+        line = _rewritten(text)
+        return line.seq if line is not None and not isinstance(line, Meta) else None
 
 
 _meta = msgspec.json.Decoder(Meta)
@@ -545,5 +608,8 @@ def meta(text: bytes) -> Meta | None:
     try:
         found = _meta.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None
+        rewritten = _rewritten(text)
+        if not isinstance(rewritten, Meta):
+            return None
+        found = rewritten
     return found if found.schema == _SCHEMA else None
