@@ -25,8 +25,8 @@ class NetlinkCells:
             rest += f" proc_ctx={cell(context.names.process_context(socket.portid) or 'unavailable')}"
         if show.extended:
             rest += f" sk={socket.sk:x} cb={socket.cb:x} groups=0x{socket.groups:08x}"
-        if show.memory:
-            rest += "\t" + (memory(socket.skmem) if socket.skmem is not None else "")
+        if show.memory and socket.skmem is not None:
+            rest += "\t" + memory(socket.skmem)
         return (
             "nl",
             "UNCONN",

@@ -1,0 +1,97 @@
+"""The tables that few kernels have, SCTP, raw, DCCP, MPTCP, vsock, XDP and TIPC, and unix, packet and netlink rows with
+anything in them: what the snapshot prints of recorded answers is what the real ss printed of the same bytes.
+
+See ``record`` for how that was asked: the bytes are ``tests/answers.py``'s, the texts those of three releases of ss, to
+which ``shim.c`` handed the bytes in place of the kernel's.
+"""
+
+import gzip
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_golden import cases
+
+from sstrace.dialect import dialect, parse_version
+from sstrace.driver import snapshot
+from sstrace.query.command import Command
+from sstrace.query.options import parse
+
+HOME = Path(__file__).resolve().parents[1] / "data" / "tables"
+RELEASES = sorted(HOME.glob("*.txt.gz"))
+
+
+class Diag:
+    """What sources.diag is to the snapshot; answers from the files."""
+
+    def __enter__(self) -> "Diag":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to close."""
+
+    def send(self, request: bytes) -> None:
+        """Choose the answer as shim.c does."""
+        kind, family, protocol = struct.unpack_from("=4xH10xBB", request)
+        name = str(family)
+        if family in (2, 10):
+            # INET_DIAG_REQ_PROTOCOL widens the protocol.
+            widened = struct.pack("=HHI", 8, 3, 262) in request
+            name = f"{family}.{262 if widened else protocol}"
+        path = HOME / f"{name}.diag"
+        missing = struct.pack("=IHHIIi", 36, 2, 0, 0, 0, -2) + request[:16]
+        self.answer = path.read_bytes() if kind == 20 and path.exists() else missing
+
+    def ahead(self) -> Iterator[memoryview]:
+        """In datagrams of a few rows; the end on its own."""
+        at = start = 0
+        while at < len(self.answer):
+            length, kind = struct.unpack_from("=IH", self.answer, at)
+            if at > start and (kind == 3 or at - start > 3000):
+                yield memoryview(self.answer)[start:at]
+                start = at
+            at += length + 3 & ~3
+        yield memoryview(self.answer)[start:]
+
+
+def ours(options: str, width: int | None, release: str, monkeypatch: pytest.MonkeyPatch, capfdbinary: Any) -> bytes:
+    monkeypatch.setattr(snapshot, "Diag", Diag)
+    monkeypatch.setattr(snapshot, "screen_width", lambda _env, **_how: width)
+    command = parse(["ss", *options.split()], release=dialect(parse_version(release), release))
+    assert isinstance(command, Command)
+    capfdbinary.readouterr()
+    assert snapshot.run(command, {}) == 0
+    printed: bytes = capfdbinary.readouterr().out
+    return printed
+
+
+def test_there_are_answers_of_both_layouts() -> None:
+    assert {path.name.removesuffix(".txt.gz") for path in RELEASES} >= {"6.1.0", "6.15.0", "7.3.0"}
+    for path in RELEASES:
+        text = gzip.decompress(path.read_bytes())
+        for word in (
+            b"`- COOKIE_WAIT",
+            b" locals:",
+            b"v_str",
+            b"???",
+            b"icmp6",
+            b"umem(id:",
+            b"ti_rd",
+            b"token:",
+            b"fanout(",
+        ):
+            assert word in text, (path.name, word)
+        assert len(list(cases(path))) > 80
+
+
+@pytest.mark.parametrize("path", RELEASES, ids=lambda path: path.name.removesuffix(".txt.gz"))
+def test_our_text_is_the_text_of_ss(path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: Any) -> None:
+    release = path.name.removesuffix(".txt.gz")
+    wrong = [
+        f"{options} at {width}"
+        for options, width, expected in cases(path)
+        if ours(options, width, release, monkeypatch, capfdbinary) != expected
+    ]
+    assert not wrong
