@@ -112,6 +112,7 @@ class Recorder:
         self._meta: MetaLine | None = None
         self._out = bytearray()
         self._telling = Telling(tracer.table)
+        self._baseline = 0
         self._since = 0
         self._checkpoint_ns = 0
         self._flushed_ns = 0
@@ -134,6 +135,7 @@ class Recorder:
         for row in self._table:
             self._writer.seen(row, meta.mono_ns, self._out)
         self._flush()
+        self._baseline = self._file.size
 
     def through(self, changes: Iterable[Change]) -> Iterator[Change | Told]:
         """The same changes, and what they leave untold, each recorded before it is handed on."""
@@ -223,7 +225,9 @@ class Recorder:
         if now - self._flushed_ns >= _FLUSH_NS or len(self._out) > _FLUSH_BYTES:
             self._flush()
             self._flushed_ns = now
-        if (self._rotate is not None and self._file.size >= self._rotate) or (
+        # Where the table alone is as large as a file may be, each file still holds as much of history as of it: else
+        # --keep would soon leave nothing but tables.
+        if (self._rotate is not None and self._file.size >= max(self._rotate, 2 * self._baseline)) or (
             self._rotate_ns is not None and now - self._began_ns >= self._rotate_ns
         ):
             self._next_file()
@@ -301,6 +305,7 @@ class Recorder:
         self._write_meta()
         self._checkpoint()
         self._flush()
+        self._baseline = self._file.size
 
     def _shift(self) -> str | None:
         """Give the file that bears the name a number, and drop what is too old; why that cannot be, or None."""

@@ -14,6 +14,7 @@ from tapes import OFFSET_NS, Tape, key, lines
 from sstrace.cli import main
 from sstrace.driver import past, record
 from sstrace.driver.recorded import Reader, RecordedNames, row_of
+from sstrace.errors import SstraceError
 from sstrace.query.command import When
 from sstrace.sources.replay import Recording
 
@@ -157,6 +158,43 @@ def test_keep_counts_files(tmp_path: Path) -> None:
     before = path.read_bytes()
     Tape(path, 6, rotate=20_000, keep=3).run(1).close()
     assert (tmp_path / f"tape.{numbers[1] + 1:04d}.ndjson").read_bytes() == before
+
+
+@pytest.mark.usefixtures("often")
+def test_a_table_that_is_larger_than_a_file_may_be(tmp_path: Path) -> None:
+    """Each file holds as much of what happened as of the table."""
+    tape = Tape(tmp_path / "tape.ndjson", 5, rotate=1, loss=0)
+    record_often(tape)
+    tape.run(200).close()
+    files = sorted(tmp_path.glob("tape.0*.ndjson"))
+    assert len(files) > 3
+    for file in files[1:]:  # the first begins with the table that was there, without a checkpoint
+        found = lines(file)
+        table = next(line["rows"] for line in found if line["type"] == "checkpoint")
+        begins = b"".join(file.read_bytes().splitlines(keepends=True)[: table + 2])
+        assert file.stat().st_size >= 2 * len(begins)
+
+
+@pytest.mark.usefixtures("often")
+def test_a_file_that_cannot_be_renamed_is_written_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(13, "Permission denied")
+
+    path = tmp_path / "tape.ndjson"
+    tape = Tape(path, 5, rotate=10_000)
+    record_often(tape)
+    monkeypatch.setattr(Path, "rename", refused)
+    tape.run(60).close()
+    assert capfdbinary.readouterr().err.decode().count("cannot rename") == 1
+    for at_ns, _, rows in tape.moments:
+        assert rows_at(path, When("utc", at_ns + OFFSET_NS, "")) == rows
+    # Nor does the next one empty it.
+    before = path.read_bytes()
+    with pytest.raises(SstraceError, match="cannot rename"):
+        Tape(path, 6, rotate=10_000)
+    assert path.read_bytes() == before
 
 
 # ---------------------------------------------------------------------------------------------------------- disk full
