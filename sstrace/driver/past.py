@@ -244,6 +244,9 @@ def look_back(source: Recording, when: When | None, names: RecordedNames) -> tup
             until = Until(ends.last_ns)
         elif when.kind == "seq":
             until = Until(0, when.ns)
+            last = recording.line_seq(source.last_line(recording.line_seq) or b"")
+            if last is not None and when.ns > last:
+                complain(f"{source.name} ends with line #{last}, before {when.text}: this is the table then")
         else:
             until = Until(target(when, ends))
             if until.at_ns < ends.first_ns:

@@ -287,6 +287,9 @@ class Recorder:
     # Rotation.
 
     def _next_file(self) -> None:
+        self._flush()
+        if self._broken is not None:
+            return
         if (reason := self._shift()) is not None:
             self._say(f"cannot rename {self._path}: {reason}: the recording goes on in the same file")
             self._rotate = self._rotate_ns = None
@@ -302,9 +305,12 @@ class Recorder:
         self._began_ns = time.monotonic_ns()
         if self._meta is not None:
             self._meta = msgspec.structs.replace(self._meta, part=(self._meta.part or 0) + 1)
+        hole, unwritten = self._hole, self.unwritten
         self._write_meta()
         self._checkpoint()
         self._flush()
+        if self._broken is not None:
+            self._hole, self.unwritten = hole, unwritten  # the table's lines were never due
         self._baseline = self._file.size
 
     def _shift(self) -> str | None:

@@ -161,6 +161,19 @@ def test_keep_counts_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("often")
+def test_files_that_are_old_enough(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    """The clock rotates whatever waits to be written: no line gets into the file behind its own."""
+    tape = Tape(tmp_path / "tape.ndjson", 5, rotate_ns=1, live=["--json"])
+    tape.run(100).close()
+    live = capfdbinary.readouterr().out
+    files = sorted(tmp_path.iterdir(), key=lambda file: lines(file)[0]["mono_ns"])
+    assert len(files) > 20
+    assert {lines(file)[0]["type"] for file in files} == {"meta"}
+    assert main([word for file in files for word in ("--replay", str(file))] + ["--json"]) == 0
+    assert capfdbinary.readouterr().out == live
+
+
+@pytest.mark.usefixtures("often")
 def test_a_table_that_is_larger_than_a_file_may_be(tmp_path: Path) -> None:
     """Each file holds as much of what happened as of the table."""
     tape = Tape(tmp_path / "tape.ndjson", 5, rotate=1, loss=0)
