@@ -167,7 +167,7 @@ def parse_version(text: str) -> tuple[int, ...]:
         length = 0
         while length < len(part) and part[length] in "0123456789":
             length += 1
-        if not length:
+        if not 0 < length < 10:  # no number, or one that counts nothing
             break
         digits.append(int(part[:length]))
         if length < len(part):

@@ -106,6 +106,8 @@ def _parse(pattern: str) -> list[_Step] | None:
 
 def _bracket(pattern: str, at: int) -> tuple[Callable[[str], bool], int] | None:
     """Read what follows ``[``: the test and the index behind ``]``. None when the bracket does not end."""
+    if pattern.find("]", at + 1) < 0:
+        return None
     negated = pattern[at : at + 1] in ("!", "^")
     at += negated
     tests: list[Callable[[str], bool]] = []
