@@ -214,16 +214,14 @@ class _Server:
         self._poll.register(listener, select.POLLIN)
         tracer.register(self._poll)
         self._small = 0
+        self._busy = False
+        tracer.meanwhile = self._meanwhile
         self.answered = 0
 
     def turn(self) -> None:
         """Events, requests, ends of children: whatever has come, or a twentieth of a second."""
         self._expire()
-        for fd, _ in self._poll.poll(_TICK_S * 1000):
-            if fd == self._listener.fileno():
-                self._accept()
-            elif fd in self._clients:
-                self._read(self._clients[fd])
+        self._hear(_TICK_S)
         self._beside.take(self._tracer.poll(0))
         metrics = self._beside.metrics
         if metrics is not None and metrics.wanted:
@@ -232,9 +230,26 @@ class _Server:
         self._reap()
         self._answer()
 
+    def _meanwhile(self) -> None:
+        """During a sweep, whose dump of a large table takes longer than a client should wait."""
+        if not self._busy:
+            self._busy = True
+            self._hear(0)
+            self._answer()
+            self._busy = False
+
+    def _hear(self, seconds: float) -> None:
+        for fd, _ in self._poll.poll(seconds * 1000):
+            if fd == self._listener.fileno():
+                self._accept()
+            elif fd in self._clients:
+                self._read(self._clients[fd])
+
     def settle(self) -> None:
         """Fold in everything that has happened."""
+        busy, self._busy = self._busy, True
         self._beside.take(self._tracer.settle())
+        self._busy = busy
 
     def close(self) -> None:
         """Drop clients; children end by themselves."""

@@ -113,6 +113,8 @@ class Tracer:
             if not self._hooks.minisockets:
                 self._sweep_every_ns = _SWEEP_NS
         self._next_sweep_ns = 0
+        self.meanwhile: Callable[[], None] | None = None
+        """Called every 20 ms while a sweep goes on; may ``settle``."""
         self._audits = audit and self._sweep_every_ns is None
         self._next_audit_ns = 0
 
@@ -348,10 +350,16 @@ class Tracer:
                 yield bytes(datagram)
                 if netlink.ends(datagram):
                     break
-                now = time.monotonic_ns()
-                if now - drained > _DRAIN_NS:
-                    self._drain()
-                    drained = now
+                if time.monotonic_ns() - drained > _DRAIN_NS:
+                    drained = self._breathe()
+
+    def _breathe(self) -> int:
+        """See to what cannot wait for the end of a sweep; the time after it."""
+        self._drain()
+        # Where sweeps stand in for events, settling takes one.
+        if self.meanwhile is not None and self._sweep_every_ns is None:
+            self.meanwhile()
+        return time.monotonic_ns()
 
     def _see(self, datagrams: list[bytes]) -> bool:
         """Hand what a dump found to the table; whether the dump was complete."""
@@ -359,10 +367,8 @@ class Tracer:
         seen = self.table.seen
         drained = time.monotonic_ns()
         for datagram in datagrams:
-            now = time.monotonic_ns()
-            if now - drained > _DRAIN_NS:
-                self._drain()
-                drained = now
+            if time.monotonic_ns() - drained > _DRAIN_NS:
+                drained = self._breathe()
             batch = inet_diag.decode(datagram, Table.TCP)
             complete = complete and not batch.interrupted and batch.error == 0
             for socket in batch.rows:

@@ -1,6 +1,7 @@
 """What an answer takes from the live table and what from the kernel, where the two do not agree."""
 
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -180,3 +181,67 @@ def test_rows_that_somebody_names(world: World) -> None:
     gone.close()
     world.opened[1].close()
     assert len(world.look_at(few)) == 8
+
+
+SWEEPING = """
+import socket
+import sys
+from sstrace.driver import tracer as module
+from sstrace.driver.live import LiveRows
+from sstrace.model import ALL_STATES, InetSocket, State
+from sstrace.sources.diag import Diag
+
+module._DRAIN_NS = -1  # after every datagram
+listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+opened = []
+
+def connect():
+    client = socket.create_connection(listener.getsockname())
+    opened.append((client, listener.accept()[0]))
+
+for _ in range(500):
+    connect()
+tracer = module.Tracer({})
+tracer.start()
+calls = 0
+
+def meanwhile():
+    global calls
+    if tracer.meanwhile is None:
+        return
+    tracer.meanwhile = None  # as a server does not answer while it answers
+    calls += 1
+    for end in opened.pop(calls % len(opened)):
+        end.close()
+    connect()
+    for _ in tracer.settle():
+        pass
+    tracer.meanwhile = meanwhile
+
+tracer.meanwhile = meanwhile
+resyncs = []
+for change in tracer.sweep():
+    if isinstance(change, module.Resync):
+        resyncs.append((len(change.added), len(change.removed), len(change.changed)))
+tracer.meanwhile = None
+for _ in tracer.settle():
+    pass
+assert calls > 4, calls
+assert resyncs == [(0, 0, 0)], resyncs
+key = lambda row: (row.state, row.sport, row.dport)
+with Diag() as diag:
+    kernel = sorted(map(key, tracer.dump(diag, ALL_STATES)[0]))
+table = sorted(map(key, tracer.table))
+assert table == kernel, (set(table) ^ set(kernel))
+rare = sorted(map(key, tracer.table.in_states(~(1 << State.ESTABLISHED))))
+assert rare == [row for row in table if row[0] != State.ESTABLISHED]
+tracer.close()
+print("right", calls)
+"""
+
+
+@pytest.mark.bpf
+def test_events_folded_in_the_middle_of_a_sweep_change_nothing(netns: Netns) -> None:
+    """A server answers while it sweeps, and an answer folds in what has happened."""
+    result = netns.run(sys.executable, "-c", SWEEPING, check=False)
+    assert result.stdout.startswith(b"right"), result.stderr.decode()
