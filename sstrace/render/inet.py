@@ -25,6 +25,7 @@ from sstrace.render.columns import (
     STATE,
 )
 from sstrace.render.common import SCTP_STATES, Context, Ports, duration, general, queue, signed
+from sstrace.render.layout import Column, Same
 
 __all__ = ["SOCKOPT", "InetCells", "netid", "tcp_timer", "timer", "timer_item", "timer_name"]
 
@@ -212,7 +213,7 @@ class InetCells:
         fields: Sequence[Sequence[Any]],
         wanted: Sequence[int],
         rest: Sequence[str] | None = None,
-    ) -> list[Sequence[str]]:
+    ) -> list[Column]:
         """Cells column by column, for many plain rows at once; ``wanted`` names the columns.
 
         ``fields``: states, source ports, destination ports (network order, as the host reads it), source and
@@ -221,17 +222,16 @@ class InetCells:
         """
         states, sports, dports, sources, destinations, recv_qs, send_qs, inodes = fields
         addresses, ports = self._context.addresses.__getitem__, self._wire_ports.__getitem__
-        empty: Sequence[str] = ("",) * len(states)
-        made: list[Sequence[str]] = []
+        made: list[Column] = []
         for index in wanted:
             if index == NETID:
-                made.append((_NETID.get(_PROTOCOL[table], "???"),) * len(states))
+                made.append(Same(_NETID.get(_PROTOCOL[table], "???")))
             elif index == STATE:
-                made.append(list(map(STATE_TEXT.__getitem__, states)))
+                made.append(_texts(STATE_TEXT.__getitem__, states))
             elif index == RECV_Q:
-                made.append(list(map(queue, recv_qs)))
+                made.append(_texts(queue, recv_qs))
             elif index == SEND_Q:
-                made.append(list(map(queue, send_qs)))
+                made.append(_texts(queue, send_qs))
             elif index == LOCAL_ADDRESS:
                 made.append(list(map(addresses, sources)))
             elif index == LOCAL_PORT:
@@ -245,7 +245,7 @@ class InetCells:
             elif index == PROCESS and self._users is not None:
                 made.append(list(map(self._users, inodes)))
             else:
-                made.append(empty)
+                made.append(_EMPTY)
         return made
 
     def grouped(self) -> bool:
@@ -253,7 +253,7 @@ class InetCells:
         context = self._context
         return bool(self._parts) and not context.show.bpf_maps and context.held is None
 
-    def group(self, table: Table, group: Any, wanted: Sequence[int]) -> list[Sequence[str]] | None:
+    def group(self, table: Table, group: Any, wanted: Sequence[int]) -> list[Column] | None:
         """Cells column by column of rows with details, all of one shape: see ``wire.inet_groups.Group``; ``wanted``
         names the columns. None where the rows must be made one by one.
         """
@@ -376,3 +376,12 @@ def _alternate(name: str, value: int | None) -> str:
     if value is None:
         return ""
     return f" {name}:0x{value:x}" if value else f" {name}:0"
+
+
+def _texts(text: Callable[[int], str], values: Sequence[int]) -> Column:
+    """A column of what mostly is the same in every row: the same state, empty queues."""
+    first = values[0]
+    return Same(text(first)) if values.count(first) == len(values) else list(map(text, values))
+
+
+_EMPTY = Same("")
