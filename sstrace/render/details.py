@@ -38,23 +38,24 @@ class Details:
         self._forget(())
 
     def _forget(self, known: Sequence[tuple[int, Extras]]) -> None:
-        # One text for each of ``known``, in each of the four places that attributes speak of.
+        # By the number in ``known``: a text in each of the four places that attributes speak of.
         self._known: Sequence[tuple[int, Extras]] = known
-        self._before: list[str] = []
-        self._control: list[str] = []
-        self._own: list[str] = []
-        self._behind: list[str] = []
+        self._before: dict[int, str] = {}
+        self._control: dict[int, str] = {}
+        self._own: dict[int, str] = {}
+        self._behind: dict[int, str] = {}
         self._odd: set[int] = set()
         self._any_own = self._any_behind = False
 
-    def _learn(self, known: Sequence[tuple[int, Extras]]) -> None:
-        """Make the texts of the attributes that are new."""
+    def _learn(self, known: Sequence[tuple[int, Extras]], which: Sequence[int]) -> None:
+        """Make the texts of the attributes that are new here; others may have met them before."""
         if known is not self._known:
             self._forget(known)
         context = self._context
-        for family, extras in known[len(self._before) :]:
+        for number in set(which).difference(self._before):
+            family, extras = known[number]
             if self._is_odd(extras):
-                self._odd.add(len(self._before))
+                self._odd.add(number)
                 texts = ("", "", "", "")
             else:
                 row = InetSocket(Table.TCP, family, 1, extras=extras)
@@ -65,10 +66,7 @@ class Details:
                     own_words(extras, context),
                     ulp_items(extras, context) if self._has_block else "",
                 )
-            self._before.append(texts[0])
-            self._control.append(texts[1])
-            self._own.append(texts[2])
-            self._behind.append(texts[3])
+            self._before[number], self._control[number], self._own[number], self._behind[number] = texts
             self._any_own |= texts[2] != ""
             self._any_behind |= texts[3] != ""
 
@@ -88,7 +86,7 @@ class Details:
     def texts(self, group: Any) -> Sequence[str] | None:
         """The text of each row of a group (see ``wire.inet_groups.Group``); None where that is not known here."""
         which = group.which
-        self._learn(group.attributes.known)
+        self._learn(group.attributes.known, which)
         if self._odd and not self._odd.isdisjoint(which):
             return None
         show = self._context.show
