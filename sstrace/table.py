@@ -4,7 +4,8 @@ Identity. An event names a kernel address, and the socket cookie if somebody has
 names the cookie, the inode and the addresses. A row is therefore found by
 
 1. the kernel address, once an event has told it;
-2. the cookie. A sweep makes the kernel give every socket one, so events of rows that a sweep has met carry it;
+2. the cookie. A sweep makes the kernel give every socket one, so events of rows that a sweep has met carry it (a
+   timewait socket's is that of the full socket it stands for);
 3. the inode, for listeners;
 4. the four-tuple within its network namespace, for connections: this is also how a connection's row passes from its
 request
@@ -46,6 +47,7 @@ Ends = tuple[int, int, bytes, bytes] | tuple[int, int, bytes, bytes, int, int, i
 """The key of a connection: local port, peer port, local address, peer address; v4-mapped addresses as IPv4. Behind them
 bound device, protocol and network namespace where they are not 0, TCP and the table's own: sockets that are bound to
 different devices may be between the same addresses."""
+Cookie = int | tuple[int, Ends | None]
 
 
 class Row(msgspec.Struct, gc=False):
@@ -128,7 +130,8 @@ class SocketTable:
         self._netns = netns
         self._rows: dict[int, Row] = {}
         self._by_sk: dict[int, Row] = {}
-        self._by_cookie: dict[int, Row] = {}
+        self._by_cookie: dict[Cookie, Row] = {}
+        """By ``_cookie``: timewait sockets have the cookie of their full socket, which may live on."""
         self._by_ino: dict[int, Row] = {}
         """By ``_inode``: an MPTCP socket and its subflows have one inode."""
         self._by_tuple: dict[Ends, Row] = {}
@@ -140,7 +143,8 @@ class SocketTable:
         self._sweep = 0
         self._sweep_began = 0
         self._sweeping = False
-        self._dead: set[int | Ends] = set()
+        self._dead: set[tuple[int, Ends, bool] | Ends] = set()
+        """Ends; and cookie, ends, and whether it was a timewait socket."""
         self._dead_listeners: set[int] = set()
         self._added: list[Row] = []
         self._replaced: list[Row] = []
@@ -178,7 +182,7 @@ class SocketTable:
 
     def known(self, found: InetSocket) -> Row | None:
         """The row of a socket that the kernel has just shown, by the same keys as a sweep's; None when it is news."""
-        row = self._by_cookie.get(found.cookie)
+        row = self._by_cookie.get(_cookie(found.cookie, _kind_of(found), self._ends_of_found(found)))
         if row is not None:
             return row
         if found.state == _LISTEN:
@@ -297,7 +301,7 @@ class SocketTable:
             # connect(2) failed before it sent anything, perhaps because another connection is between these addresses:
             # that one is not dead.
             if self._sweeping and fact.cookie is not None:
-                self._dead.add(fact.cookie)
+                self._dead.add((fact.cookie, self._ends_of(fact), False))
             self._bury(row)
         elif self._sweeping:
             self._die(row, fact)
@@ -342,10 +346,16 @@ class SocketTable:
             self._bury_unheard(row)  # the address outlived a death that was lost
             row = None
         if row is None and fact.cookie is not None:
-            row = self._by_cookie.get(fact.cookie)
+            row = self._by_cookie.get(_cookie(fact.cookie, kind, self._ends_of(fact)))
             if row is not None and row.kind is kind:
+                if row.sk is not None and self._by_sk.get(row.sk) is row:
+                    del self._by_sk[row.sk]
                 row.sk = fact.sk
                 self._by_sk[fact.sk] = row
+        if kind is _TIMEWAIT and self._sweeping and fact.cookie is not None:
+            # Its full socket has died; and of an earlier life there may have been another timewait socket.
+            self._dead.add((fact.cookie, self._ends_of(fact), False))
+            self._dead.discard((fact.cookie, self._ends_of(fact), True))
         report = _REQUEST_TIMER if kind is _REQUEST else _TIMEWAIT_TIMER
         if row is None and kind is _TIMEWAIT:
             row = self._by_tuple.get(self._ends_of(fact))
@@ -385,7 +395,12 @@ class SocketTable:
             self._bury_unheard(row)  # the address outlived a death that was lost
             row = None
         if row is None and fact.cookie is not None:
-            row = self._by_cookie.get(fact.cookie)
+            ends = self._ends_of(fact)
+            row = self._by_cookie.get(_cookie(fact.cookie, fact.kind, ends))
+            if row is None and fact.kind is _TIMEWAIT:
+                row = self._by_tuple.get(ends)
+                if row is not None and (row.kind is _TIMEWAIT or row.cookie != fact.cookie):
+                    row = None
         if row is None or row.kind is not fact.kind:
             if fact.kind is _REQUEST:
                 if row is None or row.state != _SYN_RECV or fact.cause == "completed":
@@ -397,8 +412,10 @@ class SocketTable:
                     self._mourn(fact.cookie, fact)
                 return None
             else:
-                self._restate(row, _TIME_WAIT)  # the handover from its full socket was lost
-                row.exact = False
+                # The handover from its full socket was lost.
+                self._restate(row, _TIME_WAIT)
+                self._forget_keys(row)
+                row.kind, row.exact = _TIMEWAIT, False
             # By its cookie, it is the same connection.
         if fact.kind is _REQUEST and fact.cause == "completed":
             self._forget_keys(row)
@@ -431,11 +448,13 @@ class SocketTable:
         """The sweep met this socket."""
         found = fact.socket
         assert isinstance(found, InetSocket)
-        if found.cookie in self._dead:
-            return
         key = self._ends_of_found(found)
+        kind = _kind_of(found)
+        if self._dead and (found.cookie, key, kind is _TIMEWAIT) in self._dead:
+            return
+        cookie = _cookie(found.cookie, kind, key)
         connected = found.state != _LISTEN
-        row = self._by_cookie.get(found.cookie)
+        row = self._by_cookie.get(cookie)
         if row is None and not connected:
             row = self._by_ino.get(_inode(found)) or self._bare_listener(found)
         if row is None and connected:
@@ -454,11 +473,12 @@ class SocketTable:
             # what turned TIME-WAIT without an event, a look will date.
             if row.cookie is None:
                 row.cookie = found.cookie
-                self._by_cookie[found.cookie] = row
+                self._by_cookie[_cookie(found.cookie, row.kind, row.ends)] = row
             row.seen = self._sweep
             return
         # A full socket that is still half open looks like a request socket.
-        kind = row.kind if row.state == found.state == _SYN_RECV else _kind_of(found)
+        if row.state == found.state == _SYN_RECV:
+            kind = row.kind
         if row.cookie not in (None, found.cookie) and row.kind is kind:
             # The same addresses, another connection: the end of one and the beginning of the other were lost.
             self._bury(row)
@@ -558,6 +578,9 @@ class SocketTable:
         row = self._by_cookie.get(fact.cookie) if fact.cookie is not None else None
         if row is None and fact.ino is not None:
             row = self._by_ino.get(_inode(fact))
+        if row is not None and _is_earlier(row, fact):
+            self._bury_unheard(row)
+            row = None
         # A connect(2) that failed before it sent anything may have been refused because of the very connection that is
         # between these addresses.
         if row is None and fact.dport and fact.sport and fact.old not in (_CLOSE, _LISTEN) and not fact.since_ns:
@@ -601,8 +624,6 @@ class SocketTable:
         if self.journal is not None:
             self.journal[row.id] = row
         self._by_sk[fact.sk] = row
-        if fact.cookie is not None:
-            self._by_cookie[fact.cookie] = row
         if state == _LISTEN:
             if row.ino:
                 self._by_ino[_inode(row)] = row
@@ -616,6 +637,10 @@ class SocketTable:
                 if before is not None and before.kind is _TIMEWAIT:
                     self._bury_unheard(before)
             self._by_tuple[ends] = row
+        if fact.cookie is not None:
+            self._by_cookie[_cookie(fact.cookie, kind, row.ends)] = row
+            if self._sweeping:  # its socket may have been closed, and used again
+                self._dead.discard((fact.cookie, self._ends_of(fact), kind is _TIMEWAIT))
         if kind is _TIMEWAIT and state == _FIN_WAIT2:
             self._vague[row.id] = row
         return row
@@ -673,22 +698,24 @@ class SocketTable:
             self.journal[row.id] = row
         if row.sk is not None:
             self._by_sk[row.sk] = row
-        if row.cookie is not None:
-            self._by_cookie[row.cookie] = row
         if row.state == _LISTEN:
             if row.ino:
                 self._by_ino[_inode(row)] = row
         elif row.dport:
             row.ends = self._ends_of(row)
             self._by_tuple[row.ends] = row
+        if row.cookie is not None:
+            self._by_cookie[_cookie(row.cookie, row.kind, row.ends)] = row
 
     def _forget_keys(self, row: Row) -> None:
         # Two rows may have one key for a moment: the later one keeps it.
         sk, cookie, ends = row.sk, row.cookie, row.ends
         if sk is not None and self._by_sk.get(sk) is row:
             del self._by_sk[sk]
-        if cookie is not None and self._by_cookie.get(cookie) is row:
-            del self._by_cookie[cookie]
+        if cookie is not None:
+            key = _cookie(cookie, row.kind, ends)
+            if self._by_cookie.get(key) is row:
+                del self._by_cookie[key]
         if ends is not None:
             if self._by_tuple.get(ends) is row:
                 del self._by_tuple[ends]
@@ -723,8 +750,10 @@ class SocketTable:
         sk, cookie, ends = row.sk, row.cookie, row.ends
         if sk is not None and self._by_sk.get(sk) is row:
             del self._by_sk[sk]
-        if cookie is not None and self._by_cookie.get(cookie) is row:
-            del self._by_cookie[cookie]
+        if cookie is not None:
+            key = _cookie(cookie, row.kind, ends)
+            if self._by_cookie.get(key) is row:
+                del self._by_cookie[key]
         if ends is not None:
             if self._by_tuple.get(ends) is row:
                 del self._by_tuple[ends]
@@ -755,12 +784,14 @@ class SocketTable:
         if self._sweeping:
             # The sweep may have given it a cookie that the row does not know yet, but its last event does.
             self._mourn(fact.cookie or row.cookie, row)
+            if row.sport != fact.sport or row.src != fact.src:  # not learnt until it ended
+                self._mourn(fact.cookie, fact)
         self._bury(row)
 
     def _mourn(self, cookie: int | None, of: Changed | Gone | Row) -> None:
         """A socket died while a sweep goes on, which may have seen it before."""
         if cookie is not None:
-            self._dead.add(cookie)
+            self._dead.add((cookie, self._ends_of(of), of.kind is _TIMEWAIT))
         if of.dport:
             self._dead.add(self._ends_of(of))
         elif not isinstance(of, Gone) and of.ino:
@@ -799,6 +830,15 @@ def _is_stale(row: Row, fact: Changed) -> bool:
     )
 
 
+def _is_earlier(row: Row, fact: Changed) -> bool:
+    """Whether the row, found by cookie or inode, is of what a reused socket did before: its end was lost."""
+    return row.kind is not _TIMEWAIT and (
+        (fact.old == _CLOSE and row.state != _CLOSE)
+        or (row.state == _LISTEN) is not (fact.old == _LISTEN)
+        or (row.state != _SYN_SENT and _differ(row, fact))
+    )
+
+
 def _inherits(heir: Row, fact: Changed) -> bool:
     """Whether a full socket that closes has handed over to the timewait socket that holds this row."""
     return (
@@ -816,6 +856,13 @@ def _differ(row: Row, fact: Changed | Gone) -> bool:
     if row.dport != fact.dport or (row.sport != fact.sport and row.sport and fact.sport):
         return True
     return row.dst != fact.dst and _plain(row.dst) != _plain(fact.dst)
+
+
+def _cookie(cookie: int, kind: Kind, ends: Ends | None) -> Cookie:
+    """The key of a cookie. inet_twsk_alloc() copies that of the full socket, whose owner may connect or listen with it
+    again, and leave another timewait socket: these are told apart by their addresses.
+    """
+    return (cookie, ends) if kind is _TIMEWAIT else cookie
 
 
 def _inode(of: Row | Changed | InetSocket) -> int:

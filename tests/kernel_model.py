@@ -1,8 +1,9 @@
 """A kernel in miniature: connections that live by the rules of TCP, what BPF programs would report of them, and dumps.
 
 It reproduces what makes the table's work hard: kernel addresses that are used again at once, a cookie that exists only
-once somebody has asked for it (and then is inherited along a connection's objects), request and timewait sockets that
-speak through their timers, dumps that take a while and may miss a socket, and reports that get lost.
+once somebody has asked for it (and then is inherited along a connection's objects), sockets that connect or listen
+again while the timewait socket of their last connection has their cookie, request and timewait sockets that speak
+through their timers, dumps that take a while and may miss a socket, and reports that get lost.
 """
 
 import random
@@ -59,6 +60,8 @@ class Kernel:
         self.lost = 0
         self._ports = ports
         self._free: dict[Kind, list[int]] = {kind: [] for kind in Kind}
+        self._idle: list[tuple[int, int, int | None]] = []
+        """Closed sockets that their owner will use again: address, inode, cookie."""
         self._next_sk = 0xFFFF888000000000
         self._next_ino = 500
         self._next_cookie = 1
@@ -202,15 +205,21 @@ class Kernel:
         after.cookie = full.cookie
         self._report(after, 0, substate)
         self._report(full, full.state, S.CLOSE, cause="fin-by-us")
-        self._free[full.kind].append(full.sk)
+        self._close(full)
 
     def _die(self, thing: Thing) -> None:
         self.things.remove(thing)
         if thing.kind is Kind.SOCKET:
             self._report(thing, thing.state, S.CLOSE, cause="killed")
-            self._free[thing.kind].append(thing.sk)
+            self._close(thing)
         else:
             self._bury(thing, "killed")
+
+    def _close(self, thing: Thing) -> None:
+        if thing.ino and self.random.random() < 0.3:
+            self._idle.append((thing.sk, thing.ino, thing.cookie))
+        else:
+            self._free[thing.kind].append(thing.sk)
 
     # How it is reported.
 
@@ -234,6 +243,9 @@ class Kernel:
         thing = Thing(kind, state, free.pop() if free else self._next_sk, family, src, sport, dst, dport)
         if kind is Kind.SOCKET and state in (S.LISTEN, S.SYN_SENT):
             thing.ino, thing.uid = self._inode(), 1000
+            if self._idle and self.random.random() < 0.5:
+                self._free[kind].append(thing.sk)
+                thing.sk, thing.ino, thing.cookie = self._idle.pop()
         if index < 0:
             self.things.append(thing)
         else:

@@ -80,5 +80,6 @@ class Telling:
             alive = row.id in self._table
             if alive or row.told:  # who never heard of it need not hear of its end
                 row.told = True
+                self.last_ns = max(self.last_ns, row.since_ns)  # it may have come after the latest change
                 yield Told(self.last_ns, row, alive)
         self._silent.clear()

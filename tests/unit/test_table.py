@@ -832,6 +832,32 @@ def test_a_lost_handover_within_fin_wait_2_is_healed() -> None:
     assert_empty(live)
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_timewait_socket_and_the_socket_whose_cookie_it_has(first: bool) -> None:
+    # inet_twsk_alloc copies the cookie; the owner listens with the socket again.
+    live = table()
+    fold(
+        live,
+        changed(1000, S.CLOSE, S.SYN_SENT, A, ino=9, cookie=5),
+        changed(1001, S.SYN_SENT, S.ESTABLISHED, A, ino=9, cookie=5),
+        changed(1002, S.ESTABLISHED, S.FIN_WAIT1, A, ino=9, cookie=5),
+        changed(1003, S.FIN_WAIT1, S.FIN_WAIT2, A, ino=9, cookie=5),
+        changed(1004, 0, S.TIME_WAIT, B, cookie=5, **TIMEWAIT),
+        changed(1005, S.CLOSE, S.LISTEN, A, ino=9, cookie=5, sport=80, dport=0, dst=bytes(4)),
+    )
+    shown = [found(S.TIME_WAIT, 5, timer=3), found(S.LISTEN, 5, ino=9, sport=80, dport=0, dst=bytes(4))]
+    for at in (2000, 3000):
+        repair = sweep(live, at, *(shown if first else reversed(shown)))
+        assert (repair.added, repair.removed, repair.changed) == ([], [], [])
+    assert states(live) == [S.TIME_WAIT, S.LISTEN]
+    begin(live, 4000)
+    assert fold(live, gone(61004, Kind.TIMEWAIT, B, cookie=5)) == [(S.TIME_WAIT, S.CLOSE, 60000)]
+    for socket in shown:
+        live.seen(Seen(socket))
+    repair = end(live, 62000)
+    assert (repair.added, repair.removed, repair.changed, states(live)) == ([], [], [], [S.LISTEN])
+
+
 def test_a_sweep_leaves_what_is_vague_to_a_look() -> None:
     live = orphan()
     row = only(live)
