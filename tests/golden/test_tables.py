@@ -6,11 +6,13 @@ which ``shim.c`` handed the bytes in place of the kernel's.
 """
 
 import gzip
+import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from test_golden import cases
 
@@ -19,7 +21,8 @@ from sstrace.driver import snapshot
 from sstrace.query.command import Command
 from sstrace.query.options import parse
 
-HOME = Path(__file__).resolve().parents[1] / "data" / "tables"
+ROOT = Path(__file__).resolve().parents[2]
+HOME = ROOT / "tests" / "data" / "tables"
 RELEASES = sorted(HOME.glob("*.txt.gz"))
 
 
@@ -95,3 +98,23 @@ def test_our_text_is_the_text_of_ss(path: Path, monkeypatch: pytest.MonkeyPatch,
         if ours(options, width, release, monkeypatch, capfdbinary) != expected
     ]
     assert not wrong
+
+
+@pytest.mark.parametrize(
+    "options", ["-A all,tipc -a", "-A all,tipc -anemiopb --tos --inet-sockopt --tipcinfo", "-Sani"]
+)
+def test_the_same_rows_as_json_keep_to_the_schema(
+    options: str, monkeypatch: pytest.MonkeyPatch, capfdbinary: Any
+) -> None:
+    """One object a line, a number always a number, what is absent not there; as many as ss prints rows."""
+    schema = json.loads((ROOT / "sstrace" / "schemas" / "snapshot.json").read_text())
+    validator = jsonschema.Draft202012Validator(schema)
+    lines = ours(f"--json {options}", None, "7.3.0", monkeypatch, capfdbinary).splitlines()
+    assert len(lines) > 40
+    kinds: dict[tuple[str, str], set[type]] = {}
+    for line in lines:
+        row = json.loads(line)
+        validator.validate(row)
+        for key, value in row.items():
+            kinds.setdefault((row["netid"], key), set()).add(type(value))
+    assert {key: found for key, found in kinds.items() if len(found) > 1 or type(None) in found} == {}
