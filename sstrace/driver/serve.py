@@ -136,15 +136,16 @@ class _Beside:
         self.recorder: Recorder | None = None
         self.counting: Counting | None = None
         self.metrics: Metrics | None = None
+        from sstrace.sources.names import SystemNames
+
         if command.own.record is not None:
             from sstrace.driver.record import recording_of
-            from sstrace.sources.names import SystemNames
 
             self.recorder = recording_of(command, tracer, SystemNames(env))
         if command.own.stats:
             from sstrace.driver import stats
 
-            self.counting = stats.Counting(tracer, most_keys=_MOST_KEYS)
+            self.counting = stats.counting(command, tracer, SystemNames(env), _MOST_KEYS)
 
     def give_away(self, uid: int, gid: int) -> None:
         """Be prepared to become this user."""

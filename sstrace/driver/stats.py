@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # a recording needs no BPF
     from sstrace.driver.record import Recorder
     from sstrace.driver.tracer import Tracer
 
-__all__ = ["Counting", "run"]
+__all__ = ["Counting", "counting", "run"]
 
 _MOST = 10
 _TICK_S = 0.05
@@ -46,8 +46,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     if live:
         if command.operands or command.filter_file is not None:
             raise UsageError(
-                "sstrace: a serving sstrace has counted already, and a filter comes too late: --stats FILTER counts "
-                "from now on, --stats --from FILE FILTER counts what was recorded"
+                "sstrace: a serving sstrace has counted already, and a filter comes too late: give it to "
+                "--serve --stats, or count from now on with --stats FILTER"
             )
         from sstrace.driver import ask
 
@@ -142,15 +142,18 @@ class Counting:
         return 0
 
 
+def counting(command: Command, tracer: "Tracer", names: SystemNames, most_keys: int | None = None) -> Counting:
+    """What counts the connections that a command line selects. Raises UsageError and LookupFailed for its filter."""
+    expression = options.resolve(command, names).selection.filter
+    return Counting(tracer, predicate(expression, names) if expression is not None else None, most_keys)
+
+
 def _of_now(command: Command, env: Mapping[str, str]) -> tuple[Digest, int]:
     from sstrace.driver.record import recording_of
     from sstrace.driver.tracer import Tracer
 
     stopped = Stopped()
     names = SystemNames(env)
-    command = options.resolve(command, names)
-    selection = command.selection
-    matches = predicate(selection.filter, names) if selection.filter is not None else None
     offset = time.time_ns() - time.monotonic_ns()
     tracer = Tracer(env, poll_ns=command.own.poll_ns)
     recorder: Recorder | None = None
@@ -159,20 +162,20 @@ def _of_now(command: Command, env: Mapping[str, str]) -> tuple[Digest, int]:
             complain(limit)
         tracer.start()
         recorder = recording_of(command, tracer, names)
-        counting = Counting(tracer, matches)
+        counted = counting(command, tracer, names)
         through = recorder.through if recorder is not None else iter
         if command.own.ready_file is not None:
             touch(command.own.ready_file)
         end = time.monotonic_ns() + command.own.duration_ns if command.own.duration_ns is not None else None
         while not stopped.now and (end is None or time.monotonic_ns() < end):
-            counting.take(through(tracer.poll(_TICK_S)))
-        counting.take(through(tracer.settle()))
+            counted.take(through(tracer.poll(_TICK_S)))
+        counted.take(through(tracer.settle()))
     finally:
         tracer.close()
         if recorder is not None:
             recorder.close()
             complain(recorder.summary())
-    return counting.digest(selection.families), offset
+    return counted.digest(command.selection.families), offset
 
 
 def _of_files(command: Command, env: Mapping[str, str]) -> tuple[Digest, int]:

@@ -427,6 +427,31 @@ def test_a_server_that_does_not_count_says_so(sstrace: Program, netns: Netns, tm
     assert b"start it with sstrace --serve --stats" in asked.stderr
 
 
+def test_a_server_counts_what_it_is_told_to(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    live, ready = tmp_path / "live.sock", tmp_path / "ready"
+    words = (f"--serve={live}", "--stats", "--ready-file", str(ready), "src", "[::1]", "or", "dst", "[::1]")
+    process = sstrace.start(*words, netns=netns)
+    try:
+        eventually(ready.exists, "ready")
+        connect_once(netns)
+
+        def over_six() -> None:
+            with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
+                socket.create_connection(listener.getsockname()[:2]).close()
+
+        netns.call(over_six)
+        asked = sstrace("--stats", "--from", f"live:{live}", "--json")
+        refused = sstrace("--stats", "--from", f"live:{live}", "dport", "=", ":80")
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    found = [json.loads(line) for line in asked.stdout.splitlines()]
+    assert {line["key"] for line in found if line.get("by") == "peer"} == {"::1"}
+    assert found[0]["opened_out"] == 1
+    assert (refused.returncode, refused.stdout) == (255, b"")
+    assert b"a filter comes too late" in refused.stderr
+
+
 def test_a_server_without_root_rotates_where_it_may(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
     """Root opens the first file; the user that the server becomes makes the others."""
     user = next((entry for entry in pwd.getpwall() if entry.pw_name == "sstrace"), pwd.getpwuid(65534))
