@@ -1,18 +1,23 @@
 """README's tables are what they say: complete, and the commands in them are command lines."""
 
+import itertools
+import re
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
 
 from sstrace.query.command import Command
+from sstrace.query.filter import Scope, parse_filter
 from sstrace.query.options import parse
 from sstrace.query.states import scan_state
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "kernel"))
+sys.path[:0] = [str(ROOT / "tests" / "kernel"), str(ROOT / "tests" / "unit" / "query")]
 
 import parity_cases  # noqa: E402
+from smallworld import SmallWorld  # noqa: E402
 
 PROMISED = parity_cases.promised_lines()
 
@@ -63,3 +68,32 @@ def test_every_command_in_the_table_is_one(words: tuple[str, ...]) -> None:
     command = parse(["ss", *words])
     assert isinstance(command, Command)
     assert words[0:1] != ("state",) or scan_state(words[1], command.dialect) is not None
+
+
+def shown_commands() -> list[tuple[str, ...]]:
+    """Every command line of sstrace in a code block of README and docs, up to a comment, pipe or redirection."""
+    found = []
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        inside = False
+        for line in path.read_text().splitlines():
+            if line.lstrip().startswith("```"):
+                inside = not inside
+            match = re.match(r"\s*(?:[\w@:~]*[#$] )?(?:sudo )?(?:scripts/)?sstrace( [^:]*$| .*|$)", line)
+            if inside and match and not re.match(" ·|:", match[1]) and " · " not in line:
+                words = shlex.shlex(re.sub(r"\$\w+", "+0s", match[1]), posix=True, punctuation_chars="|>&")
+                words.whitespace_split = True
+                found.append(tuple(itertools.takewhile(lambda word: not re.fullmatch(r"[|>&]+|\\|…", word), words)))
+    return found
+
+
+@pytest.mark.parametrize("words", shown_commands(), ids=" ".join)
+def test_every_command_shown_is_one(words: tuple[str, ...]) -> None:
+    parsed = parse(["sstrace", *words])
+    if isinstance(parsed, Command):
+        scope = Scope(parsed.selection.tables, parsed.selection.families, parsed.selection.preferred)
+        held = "--snapshot" not in words or "--from" in words
+        parse_filter(parsed.operands, None, SmallWorld(), scope, parsed.dialect, held=held)
+
+
+def test_there_are_commands_shown() -> None:
+    assert len(shown_commands()) > 25
