@@ -84,7 +84,7 @@ def owners(root: str = "/proc", *, threads: bool = False, contexts: int = 0) -> 
     except OSError:
         return found
     for name in names:
-        if not name.isdecimal():
+        if not (name.isascii() and name.isdecimal()):
             continue
         pid = int(name)
         _scan(found, f"{root}/{name}", pid, pid if threads else None, contexts)
@@ -95,7 +95,7 @@ def owners(root: str = "/proc", *, threads: bool = False, contexts: int = 0) -> 
         except OSError:
             continue
         for task in tasks:
-            if task.isdecimal() and task != name:
+            if task.isascii() and task.isdecimal() and task != name:
                 _scan(found, f"{root}/{name}/task/{task}", pid, int(task), contexts)
     for holders in found.values():
         if len(holders) > 1:
@@ -127,8 +127,11 @@ def _scan(found: dict[int, list[Owner]], process: str, pid: int, tid: int | None
                 proc_ctx = _context(process) if contexts else None
             if contexts > 1:
                 sock_ctx = _file_context(f"{process}/fd/{fd}")
-            ino = int(link[8:-1])
-            owner = Owner(comm, pid, int(fd), tid, proc_ctx, sock_ctx)
+            try:
+                ino, number = int(link[8:-1]), int(fd)
+            except ValueError:
+                continue  # below a PROC_ROOT anything may lie about
+            owner = Owner(comm, pid, number, tid, proc_ctx, sock_ctx)
             holders = found.get(ino)
             if holders is None:
                 found[ino] = [owner]

@@ -7,8 +7,10 @@ which ``shim.c`` handed the bytes in place of the kernel's.
 
 import gzip
 import json
+import random
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from test_golden import cases
 
 from sstrace.dialect import dialect, parse_version
 from sstrace.driver import snapshot
+from sstrace.errors import KernelError, SstraceError
 from sstrace.query.command import Command
 from sstrace.query.options import parse
 
@@ -27,7 +30,9 @@ RELEASES = sorted(HOME.glob("*.txt.gz"))
 
 
 class Diag:
-    """What sources.diag is to the snapshot; answers from the files."""
+    """What sources.diag is to the snapshot; answers from the files, damaged as ``damage`` says."""
+
+    damage: Callable[[bytes], bytes] = staticmethod(lambda answer: answer)
 
     def __enter__(self) -> "Diag":
         return self
@@ -45,18 +50,21 @@ class Diag:
             name = f"{family}.{262 if widened else protocol}"
         path = HOME / f"{name}.diag"
         missing = struct.pack("=IHHIIi", 36, 2, 0, 0, 0, -2) + request[:16]
-        self.answer = path.read_bytes() if kind == 20 and path.exists() else missing
+        self.answer = self.damage(path.read_bytes()) if kind == 20 and path.exists() else missing
 
     def ahead(self) -> Iterator[memoryview]:
         """In datagrams of a few rows; the end on its own."""
         at = start = 0
-        while at < len(self.answer):
+        while at + 6 <= len(self.answer):
             length, kind = struct.unpack_from("=IH", self.answer, at)
             if at > start and (kind == 3 or at - start > 3000):
                 yield memoryview(self.answer)[start:at]
                 start = at
-            at += length + 3 & ~3
+            at += max(length + 3 & ~3, 4)
+            if at + 6 > len(self.answer):
+                break
         yield memoryview(self.answer)[start:]
+        raise KernelError("no more came", 5)
 
 
 def ours(options: str, width: int | None, release: str, monkeypatch: pytest.MonkeyPatch, capfdbinary: Any) -> bytes:
@@ -118,3 +126,40 @@ def test_the_same_rows_as_json_keep_to_the_schema(
         for key, value in row.items():
             kinds.setdefault((row["netid"], key), set()).add(type(value))
     assert {key: found for key, found in kinds.items() if len(found) > 1 or type(None) in found} == {}
+
+
+OPTIONS = (
+    "-n",
+    "-e",
+    "-m",
+    "-i",
+    "-o",
+    "-b",
+    "-O",
+    "-H",
+    "--tos",
+    "--cgroup",
+    "--inet-sockopt",
+    "--tipcinfo",
+    "--json",
+)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_answers_that_lie_end_in_rows_or_a_sentence(
+    seed: int, monkeypatch: pytest.MonkeyPatch, capfdbinary: Any
+) -> None:
+    """From the bytes to the text, whatever the bytes are: nothing escapes but the errors that ``cli`` tells."""
+    rng = random.Random(seed)
+
+    def damaged(answer: bytes) -> bytes:
+        data = bytearray(answer)
+        for _ in range(rng.choice([0, 1, 1, 3, 20])):
+            data[rng.randrange(len(data))] = rng.choice([0, 1, 2, 127, 255, rng.randrange(256)])
+        return bytes(data[: rng.choice([len(data), len(data), rng.randrange(len(data))])])
+
+    monkeypatch.setattr(Diag, "damage", staticmethod(damaged))
+    for table in ("-A all,tipc -a", "-Sa", "--xdp -a", "--tipc -a", "-0a", "-f netlink -a", "-xa", "-Ma", "-wa"):
+        words = " ".join((table, *rng.sample(OPTIONS, rng.randint(0, 8))))
+        with suppress(SstraceError):
+            ours(words, rng.choice([None, 1, 80]), rng.choice(["6.1.0", "6.15.0", "7.3.0"]), monkeypatch, capfdbinary)

@@ -51,6 +51,15 @@ def test_comm_ends_at_its_first_parenthesis(tmp_path: Path, comm: bytes, shown: 
     assert owners(str(tmp_path))[1][0].comm == shown
 
 
+def test_lies_are_passed_over(tmp_path: Path) -> None:
+    links = {0: "socket:[abc]", 1: "socket:[]", 2: "socket:[", 3: "socket:[²]", 4: "socket:[81]"}
+    process(tmp_path, "41", b"x", links)
+    (tmp_path / "41" / "fd" / "x").symlink_to("socket:[82]")
+    process(tmp_path, "٣", b"three", {0: "socket:[83]"})
+    process(tmp_path, "41/task/²", b"two", {0: "socket:[84]"})
+    assert owners(str(tmp_path), threads=True) == {81: [Owner(b"x", 41, 4, 41)]}
+
+
 def test_comm_of_a_process_that_is_gone_is_empty(tmp_path: Path) -> None:
     process(tmp_path, "7", b"x", {3: "socket:[1]"})
     (tmp_path / "7" / "stat").unlink()

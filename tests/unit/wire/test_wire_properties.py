@@ -21,6 +21,7 @@ from sstrace.wire import (
     rpcbind,
     tcp_info,
     tipc_diag,
+    tracefs,
     unix_diag,
     vsock_diag,
     xdp_diag,
@@ -53,8 +54,10 @@ BLOBS: dict[str, Callable[[bytes], object]] = {
     "proc netlink": lambda text: list(proc_net.decode_netlink(text)),
     "sockstat": proc_net.decode_sockstat,
     "snmp": proc_net.tcp_established,
+    "tracepoint format": lambda text: tracefs.decode_format(text.decode("latin-1")),
 }
-RECORDED = [path.read_bytes() for path in sorted((Path(__file__).parents[2] / "data").glob("*.diag"))]
+DATA = Path(__file__).parents[2] / "data"
+RECORDED = [path.read_bytes() for path in (*sorted(DATA.glob("*.diag")), *sorted((DATA / "tables").glob("*.diag")))]
 
 attribute = st.builds(netlink.attribute, st.integers(0, 24), st.binary(max_size=140))
 attributes = st.lists(attribute, max_size=6).map(b"".join)
