@@ -295,7 +295,7 @@ class Context:
         self._interfaces: dict[int, str] = {}
         self._cgroups: dict[int, str | None] = {}
         self._cgroup_mount_missed = False
-        self.rate: Callable[[float], str] = partial(rate, numeric=show.numeric)
+        self.rate: Callable[[float], str] = "%.0f".__mod__ if show.numeric else partial(rate, numeric=False)
         """``rate`` as -n wants it."""
         self.one_column = not dialect.process_column_only_with_p
 

@@ -90,34 +90,36 @@ class Details:
         if self._odd and not self._odd.isdisjoint(which):
             return None
         show = self._context.show
-        template = ""
-        columns: list[Iterable[str]] = []
+        template: list[str] = []
+        columns: list[Iterable[Any]] = []
+
+        def add(texts: Iterable[str]) -> None:
+            template.append("%s")
+            columns.append(texts)
+
         if self._users is not None:
-            template += "%s"
-            columns.append(map(self._users, group.inodes))
+            add(map(self._users, group.inodes))
         if show.timers and any(group.timers):
-            template += "%s"
-            columns.append(map(self._timer, group.timers, group.expires, group.retrans))
+            add(map(self._timer, group.timers, group.expires, group.retrans))
         if show.extended:
-            template += "%s"
-            columns.append(map(_identity, group.uids, group.inodes, group.cookies))
-        template += "%s"
-        columns.append(map(self._before.__getitem__, which))
+            add(map(_identity, group.uids, group.inodes, group.cookies))
+        add(map(self._before.__getitem__, which))
         info = group.info
         if info is not None and self._has_block:
-            for number, (piece, makers) in enumerate(self._items.plan(info.constants)):
+            for number, part in enumerate(self._items.plan(info.constants)):
                 if number == 1:
-                    template += "%s"
-                    columns.append(map(self._control.__getitem__, which))
+                    add(map(self._control.__getitem__, which))
                 elif number == 2 and self._any_own:
-                    template += "%s"
-                    columns.append(map(self._own.__getitem__, which))
-                template += piece
-                columns += [make(info.columns) for make in makers]
+                    add(map(self._own.__getitem__, which))
+                for literal, fill in part:
+                    template.append(literal)
+                    if fill is not None:
+                        piece, filling = fill(info.columns)
+                        template.append(piece)
+                        columns += filling
         if self._any_behind:
-            template += "%s"
-            columns.append(map(self._behind.__getitem__, which))
-        return list(map(template.__mod__, zip(*columns, strict=True)))
+            add(map(self._behind.__getitem__, which))
+        return list(map("".join(template).__mod__, zip(*columns, strict=True)))
 
     def _timer(self, timer: int, expires_ms: int, retrans: int) -> str:
         dialect = self._context.dialect

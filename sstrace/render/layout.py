@@ -63,8 +63,7 @@ def _measure(column: Column, count: int) -> tuple[int, int, int]:
     cost = longest = 0
     for length in set(lengths):  # mostly one or two
         cost += lengths.count(length) * (length + (length & 1) + _HEAD)
-        if length > longest:
-            longest = length
+        longest = max(longest, length)
     return longest, cost, lengths[-1]
 
 

@@ -6,14 +6,16 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sstrace.dialect import dialect
 from sstrace.errors import DecodeError
 from sstrace.model import AF_INET, AF_INET6, InetSocket, Owner, Show, Table
+from sstrace.render import info_columns
 from sstrace.render.common import Context, Decoders
 from sstrace.render.info import tcp_items
 from sstrace.render.info_columns import TcpItems
@@ -24,6 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import dumps
 
+ALL_ONES = (1 << 64) - 1
+trials = st.sampled_from([-1, 0, 1024])
+"""Texts after which remembering them is judged: -1 gives it up before the first."""
 VERSIONS = ((6, 1), (6, 5), (6, 15), (7, 3))
 FLAGS = ("timers", "extended", "memory", "info", "oneline", "numeric", "tos", "cgroup", "inet_sockopt", "processes")
 
@@ -197,10 +202,13 @@ def datagram(rng: random.Random) -> bytes:
     seed=st.integers(0, 1 << 32),
     version=st.sampled_from(VERSIONS),
     flags=st.sets(st.sampled_from(FLAGS)),
+    trial=trials,
 )
-def test_columns_print_what_rows_print(seed: int, version: tuple[int, int], flags: set[str]) -> None:
+def test_columns_print_what_rows_print(seed: int, version: tuple[int, int], flags: set[str], trial: int) -> None:
     rng = random.Random(seed)
-    same([datagram(rng) for _ in range(rng.randrange(1, 5))], version, **dict.fromkeys(flags, True))
+    datagrams = [datagram(rng) for _ in range(rng.randrange(1, 5))]
+    with mock.patch.object(info_columns, "_TRIAL", trial):
+        same(datagrams, version, **dict.fromkeys(flags, True))
 
 
 @given(seed=st.integers(0, 1 << 32), share=st.sampled_from([2, 3, 40]))
@@ -262,6 +270,31 @@ def test_many_ports(show: dict[str, bool], details: dict[str, bool]) -> None:
     assert b"".join(raw) == printed
 
 
+@pytest.mark.parametrize("numeric", [False, True])
+def test_sockets_of_which_no_two_are_alike(numeric: bool) -> None:
+    """Busy ones: remembering texts is given up on the way."""
+    rng = random.Random(9)
+    datagrams = []
+    for _ in range(60):
+        rows = []
+        for _ in range(40):
+            blob = struct.pack("=8B", 1, 0, 0, 0, 0, 7, 0x77, 0)
+            blob += struct.pack("=24I", *(rng.randrange(1, 1 << 20) for _ in range(24)))
+            blob += struct.pack(
+                "=4Q", rng.randrange(1, 1 << 40), (1 << 64) - 1, *(rng.randrange(1 << 40) for _ in "ab")
+            )
+            blob += struct.pack("=6I", *(rng.randrange(1, 1 << 20) for _ in range(6)))
+            blob += struct.pack("=4Q", rng.randrange(1, 1 << 40), rng.randrange(1, 1 << 30), 0, 0)
+            blob += struct.pack("=2I2Q", 5, 0, rng.randrange(1 << 40), 0)
+            rows.append(
+                dumps.message(
+                    src=b"\x0a\0\0\1", dst=rng.randbytes(4), attributes=dumps.attribute(2, blob.ljust(280, b"\0"))
+                )
+            )
+        datagrams.append(b"".join(rows))
+    assert same(datagrams, (6, 15), info=True, numeric=numeric) == 60
+
+
 def test_what_is_cut_off_is_an_error_both_ways() -> None:
     """An attribute that ends too soon is found by the long way, to which the short way leaves it."""
     good = dumps.message(attributes=dumps.attribute(2, bytes(280)), src=b"\x0a\0\0\1", dst=b"\x0a\0\0\1")
@@ -299,13 +332,23 @@ def test_columns_of_tcp_info_are_its_fields(seed: int) -> None:
 
 @given(
     values=st.lists(
-        st.lists(st.sampled_from([0, 1, 3, 65535, 3_000_000, 0x80000000, 0xFFFFFFFF]), min_size=68, max_size=68),
+        st.lists(
+            st.sampled_from([0, 1, 3, 65535, 3_000_000, 0x80000000, 0xFFFFFFFF, (1 << 64) - 1]),
+            min_size=68,
+            max_size=68,
+        ),
         min_size=2,
         max_size=5,
     ),
     numeric=st.booleans(),
+    trial=trials,
 )
-def test_slots_are_the_items_of_the_long_way(values: list[list[int]], numeric: bool) -> None:
+@example(
+    [[rate if field == 32 else ALL_ONES if field == 33 else 3 for field in range(68)] for rate in (9, ALL_ONES)],
+    False,
+    -1,
+)
+def test_slots_are_the_items_of_the_long_way(values: list[list[int]], numeric: bool, trial: int) -> None:
     """Every item, alone: also those that a random struct never has together."""
     context = Context(Show(info=True, timers=True, numeric=numeric), dialect((7, 3)), Names(), decoders)  # type: ignore[arg-type]
     items = TcpItems(context)
@@ -314,8 +357,11 @@ def test_slots_are_the_items_of_the_long_way(values: list[list[int]], numeric: b
     constants: list[int | None] = [column[0] if len(set(column)) == 1 else None for column in zip(*values, strict=True)]
     columns = [column for column in zip(*values, strict=True) if len(set(column)) > 1]
     texts = [""] * len(values)
-    for template, makers in items.plan(tuple(constants)):
-        made = [list(make(columns)) for make in makers]
-        for number in range(len(values)):
-            texts[number] += template % tuple(column[number] for column in made)
+    with mock.patch.object(info_columns, "_TRIAL", trial):
+        for part in items.plan(tuple(constants)):
+            for literal, fill in part:
+                template, filling = fill(columns) if fill is not None else ("", ())
+                made = [list(column) for column in filling]
+                for number in range(len(values)):
+                    texts[number] += literal % () + template % tuple(column[number] for column in made)
     assert texts == [tcp_items(row, extras, fields, context) for fields in values]
