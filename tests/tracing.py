@@ -48,7 +48,8 @@ class Trace:
             self.process = sstrace.start(*words, netns=netns, stdout=out, stderr=err)
 
     def __enter__(self) -> "Trace":
-        wait("the trace is ready", lambda: self.ready.exists() or self.process.poll() is not None)
+        # Where the programs are compiled first, on an emulated machine, it takes its time.
+        wait("the trace is ready", lambda: self.ready.exists() or self.process.poll() is not None, 90)
         assert self.process.poll() is None, self.stderr
         return self
 
