@@ -216,13 +216,14 @@ class _Server:
         tracer.register(self._poll)
         self._small = 0
         self._busy = False
+        self._hurry = False
         tracer.meanwhile = self._meanwhile
         self.answered = 0
 
     def turn(self) -> None:
         """Events, requests, ends of children: whatever has come, or a twentieth of a second."""
         self._expire()
-        self._hear(_TICK_S)
+        self._hear(0 if self._hurry else _TICK_S)
         self._beside.take(self._tracer.poll(0))
         metrics = self._beside.metrics
         if metrics is not None and metrics.wanted:
@@ -313,8 +314,10 @@ class _Server:
         self.settle()
         began = time.monotonic_ns()
         self._asking, self._ready = self._ready, []
+        self._hurry = False
         for client in self._asking:
             if time.monotonic_ns() - began > _SMALL_NS:
+                self._hurry = True
                 self._ready.append(client)
             elif not all(map(service.may_take, client.pipes)):
                 client.close()
