@@ -353,7 +353,7 @@ class _Server:
                     client.connection.send(asking.answer(answer.code))
             else:
                 self._fork(client, lambda: _pour_slowly(texts, answer.code))
-        except BrokenPipeError:
+        except OSError:  # nobody reads, or it is nothing that can be written to
             with contextlib.suppress(OSError):
                 client.connection.send(asking.answer(asking.BROKEN_PIPE))
         finally:
@@ -376,7 +376,11 @@ class _Server:
 
     def _fork(self, client: _Client, body: Callable[[], int]) -> None:
         """Have a child do the rest for a client: its result is the answer's code."""
-        child = os.fork()
+        try:
+            child = os.fork()
+        except OSError:  # no memory, or too many processes: its client sees that the answer breaks off
+            client.close()
+            return
         if child:
             self._children.add(child)
             client.close()
@@ -392,7 +396,7 @@ class _Server:
             for other in {*self._clients.values(), *self._ready, *self._asking} - {client}:
                 other.close()
             code = body()
-        except BrokenPipeError:
+        except OSError:
             code = asking.BROKEN_PIPE
         finally:
             with contextlib.suppress(OSError):  # the client has gone

@@ -303,6 +303,39 @@ def test_a_small_answer_goes_into_a_socket(service: Service) -> None:
 
 
 @pytest.mark.parametrize("words", ["-tln", "-xa"])
+@pytest.mark.parametrize("odd", ["listening", "datagram", "netlink", "read end", "full and not blocking"])
+def test_descriptors_that_cannot_be_written_to_harm_nobody(service: Service, words: str, odd: str) -> None:
+    held: list[socket.socket] = []
+    read, write = os.pipe()
+    fd = write
+    if odd == "listening":
+        held.append(socket.create_server(("127.0.0.1", 0)))
+    elif odd == "datagram":
+        held.append(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    elif odd == "netlink":
+        held.append(socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4))
+    elif odd == "read end":
+        fd = read
+    else:
+        os.set_blocking(write, False)
+        with suppress(BlockingIOError):
+            while True:
+                os.write(write, b"x" * 4096)
+    if held:
+        fd = held[0].fileno()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(30)
+        client.connect(str(service.path))
+        socket.send_fds(client, [json.dumps({"argv": [words], "ss": "6.1"}).encode() + b"\n"], [fd, fd])
+        assert client.recv(100) in (b'{"code":141}\n', b'{"code":0}\n', b'{"code":1}\n')
+    for opened in held:
+        opened.close()
+    os.close(read)
+    os.close(write)
+    assert service.ask("-tln").returncode == 0
+
+
+@pytest.mark.parametrize("words", ["-tln", "-xa"])
 def test_a_reader_that_has_gone_is_told_apart(service: Service, words: str) -> None:
     asked = _connected(service, b"")
     os.close(asked.read)
