@@ -87,13 +87,15 @@ class Past:
             if clock.offset_ns is None and clock.learn(lines[0]):
                 limit = until.limit(clock)
             if not due and until.seq is None and lines[0].mono_ns > limit + _LATE_NS and not self._nameless():
-                reader.only(b'"approximate":true')
+                reader.only(b'"approximate":true', b'"type":"gap"')
             if not due and until.beyond(lines[0], limit, self._nameless()):
                 return
             for line in lines:
                 if line.mono_ns > limit or (until.seq is not None and line.seq > until.seq):
                     if isinstance(line, Seen | recording.State):
                         self._hindsight(line)
+                    elif isinstance(line, Gap) and until.seq is None and line.after_ns <= limit:
+                        self.lost += line.count  # noticed later, lost perhaps before
                     continue
                 kind = type(line)
                 if due and (kind is not Seen or line.seq != checked):

@@ -126,9 +126,9 @@ class Reader:
     def __iter__(self) -> Iterator[Meta | Run]:
         return self.runs()
 
-    def only(self, needle: bytes) -> None:
+    def only(self, *needles: bytes) -> None:
         """See ``LineReader.only``."""
-        self._lines.only(needle)
+        self._lines.only(*needles)
 
     def runs(self, offset: int = 0) -> Iterator[Meta | Run]:
         """The lines from a place on. May be left before its end."""

@@ -266,27 +266,39 @@ class Tracer:
     # Sweeps and looks.
 
     def sweep(self) -> Iterator[Change]:
-        """Compare the table with a netlink dump and repair it: the changes folded in meanwhile, then one Resync."""
+        """Compare the table with a netlink dump and repair it: the changes folded in meanwhile, then one Resync. Losses
+        meanwhile come behind it, for it does not heal them.
+        """
         began = time.monotonic_ns()
+        losses: list[Change] = []
         self.table.begin(SweepBegin(Table.TCP, 0, began))
         with Diag() as diag:
             answer = list(self._answer(diag, TABLE_STATES))
-            yield from self._fold_until_now()
+            yield from self._apart(losses)
             complete = self._see(answer)
             if complete and self.table.unseen():
                 answer = list(self._answer(diag, TABLE_STATES))
-                yield from self._fold_until_now()
+                yield from self._apart(losses)
                 complete = self._see(answer)
             doubted = self.table.unseen() if complete else []
             if 0 < len(doubted) <= _EXACT_MOST:
                 # Where much comes and goes, both dumps may pass over a socket; a question for just that one does not.
                 answers = [self._exact(diag, row) for row in doubted]
-                yield from self._fold_until_now()
+                yield from self._apart(losses)
                 for socket in chain.from_iterable(answers):
                     self.table.seen(Seen(socket))
         self.sweeps += 1
         yield self.table.end(SweepEnd(Table.TCP, 0, time.monotonic_ns(), complete))
+        yield from losses
         self._audit_after(time.monotonic_ns() - began)
+
+    def _apart(self, losses: list[Change]) -> Iterator[Change]:
+        """Fold in what has happened by now; losses are put aside."""
+        for change in self._fold_until_now():
+            if type(change) is Lost:
+                losses.append(change)
+            else:
+                yield change
 
     def _audit(self) -> Iterator[Change]:
         for change in self.sweep():

@@ -296,13 +296,13 @@ class LineReader:
         self._emitted = -1
         self._rows_due = 0
         self._window = _WINDOW
-        self._needle = b""
+        self._needles: tuple[bytes, ...] = ()
 
-    def only(self, needle: bytes) -> None:
-        """From here on lines that hold these bytes are enough, and now and then another to tell the time by: much
-        faster than all of them.
+    def only(self, *needles: bytes) -> None:
+        """From here on lines that hold one of these bytes are enough, and now and then another to tell the time by:
+        much faster than all of them.
         """
-        self._needle = needle
+        self._needles = needles
         self._window = 0
 
     def feed(self, block: bytes) -> Iterator[Meta | Run]:
@@ -334,8 +334,8 @@ class LineReader:
         yield from self._release()
 
     def _whole(self, data: bytes) -> Iterator[Meta | Run]:
-        if self._needle:
-            data = _thinned(data, self._needle)
+        if self._needles:
+            data = _thinned(data, self._needles)
         try:
             lines: list[Line | Mark] = _decoder.decode_lines(data)
         except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -467,18 +467,18 @@ class LineReader:
         yield run
 
 
-def _thinned(data: bytes, needle: bytes) -> bytes:
-    """The lines that hold ``needle``, and the last."""
-    kept = []
-    end = 0
-    at = data.find(needle)
-    while at >= 0:
-        begin, end = data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at) + 1 or len(data)
-        kept.append(data[begin:end])
-        at = data.find(needle, end)
-    if end < len(data):
-        kept.append(data[data.rfind(b"\n", 0, len(data) - 1) + 1 :])
-    return b"".join(kept)
+def _thinned(data: bytes, needles: tuple[bytes, ...]) -> bytes:
+    """The lines that hold one of ``needles``, and the last."""
+    kept = {}
+    for needle in needles:
+        at = data.find(needle)
+        while at >= 0:
+            begin, end = data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at) + 1 or len(data)
+            kept[begin] = data[begin:end]
+            at = data.find(needle, end)
+    last = data.rfind(b"\n", 0, len(data) - 1) + 1
+    kept[last] = data[last:]
+    return b"".join(kept[begin] for begin in sorted(kept))
 
 
 _SPECIAL = {Meta, Checkpoint, Mark}

@@ -196,6 +196,25 @@ def test_sentences(path: str, capfdbinary: Captured, words: list[str], code: int
     assert said.count("\n") == 1
 
 
+def test_a_loss_that_was_noticed_later(tmp_path: Path, capfdbinary: Captured) -> None:
+    """What was lost before the moment may be told behind it, and a repair heals only what was told before."""
+    story = Story()
+    story.add("seen", 0, 1, state="LISTEN")
+    gap = {"type": "gap", "seq": 2, "cpu": 0, "count": 7, "mono_ns": 11 * SECOND, "before_ns": 11 * SECOND}
+    story.lines.append({**gap, "ts": "2026-11-20T15:00:10.000000000Z", "after_ns": 3 * SECOND})
+    story.seq = 2
+    story.move(12, 1, "LISTEN", "UNCONN")
+    story.lines.append({"type": "resync", "ts": "2026-11-20T15:00:20.000000000Z", "seq": 4, "mono_ns": 21 * SECOND})
+    story.seq = 4
+    story.move(30, 2, "UNCONN", "LISTEN")
+    file = tmp_path / "story.ndjson"
+    file.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in story.lines))
+    for when, warned in (("+1s", False), ("+5s", True), ("+15s", True), ("+25s", False)):
+        rows(capfdbinary, "--from", str(file), "--at", when, "-tan")
+        assert main(["--snapshot", "--from", str(file), "--at", when, "-tan"]) == 0
+        assert ("7 events had been lost" in capfdbinary.readouterr().err.decode()) is warned, when
+
+
 def test_between(path: str, capfdbinary: Captured) -> None:
     assert main(["--from", path, "--between", "+5s", "+30s", "-H"]) == 0
     changes = [line.split()[1:4:2] for line in capfdbinary.readouterr().out.decode().splitlines()]
