@@ -826,7 +826,7 @@ def _is_stale(row: Row, fact: Changed) -> bool:
         or (fact.old == _LISTEN and fact.new == _SYN_RECV)
         or (row.state == _LISTEN) is not (fact.old == _LISTEN)
         or (fact.ino is not None and row.ino not in (0, fact.ino))
-        or (row.state != _SYN_SENT and _differ(row, fact))
+        or ((row.state != _SYN_SENT or fact.old != _SYN_SENT) and _differ(row, fact))
     )
 
 
@@ -835,7 +835,7 @@ def _is_earlier(row: Row, fact: Changed) -> bool:
     return row.kind is not _TIMEWAIT and (
         (fact.old == _CLOSE and row.state != _CLOSE)
         or (row.state == _LISTEN) is not (fact.old == _LISTEN)
-        or (row.state != _SYN_SENT and _differ(row, fact))
+        or ((row.state != _SYN_SENT or fact.old != _SYN_SENT) and _differ(row, fact))
     )
 
 

@@ -832,6 +832,15 @@ def test_a_lost_handover_within_fin_wait_2_is_healed() -> None:
     assert_empty(live)
 
 
+def test_an_address_that_outlived_a_connect_belongs_to_who_is_there_now() -> None:
+    live = table()
+    fold(live, changed(1000, S.CLOSE, S.SYN_SENT, A, ino=9, owner=owner()))
+    other = {"sport": 443, "dport": 50000, "src": SERVER, "dst": CLIENT}
+    fold(live, changed(5000, S.SYN_RECV, S.ESTABLISHED, A, **other))
+    row = only(live)
+    assert (row.sport, row.dport, row.owners, row.role) == (443, 50000, (), None)
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_a_timewait_socket_and_the_socket_whose_cookie_it_has(first: bool) -> None:
     # inet_twsk_alloc copies the cookie; the owner listens with the socket again.
