@@ -24,6 +24,7 @@ enum sock_event_flags {
 	EVENT_V6ONLY = 16,  /* EVENT_STATE: IPV6_V6ONLY is set */
 	EVENT_FULL = 32,    /* EVENT_REQUEST_GONE: the peer acknowledged, but its listener's accept queue was full */
 	EVENT_ROOM = 64,    /* EVENT_STATE, FIN-WAIT-2 to CLOSE: a timewait socket could have been had, and was not wanted */
+	EVENT_PLAIN = 128,  /* EVENT_STATE, to CLOSE: old and err tell the cause; there is no stack */
 };
 
 struct sock_event {

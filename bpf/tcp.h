@@ -171,7 +171,10 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx)
 			event.flags |= EVENT_ORPHANED;
 		if (old == TCP_FIN_WAIT2 && config->fn_timewait && timewait_has_room(&common))
 			event.flags |= EVENT_ROOM;
-		capture_cause(&event, ctx);
+		if (is_plain(&event, sk))
+			event.flags |= EVENT_PLAIN;
+		else
+			capture_cause(&event, ctx);
 	}
 	return submit(ctx, &event);
 }

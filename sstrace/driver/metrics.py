@@ -220,7 +220,9 @@ class Metrics:
         ):
             yield CounterMetricFamily(f"sstrace_{name}", text, value=value)
         repaired = CounterMetricFamily(
-            "sstrace_repaired_rows", "Rows of the table that a sweep repaired, after a loss or in an audit.", labels=("kind",)
+            "sstrace_repaired_rows",
+            "Rows of the table that a sweep repaired, after a loss or in an audit.",
+            labels=("kind",),
         )
         for kind in ("added", "removed", "corrected"):
             repaired.add_metric((kind,), self._repaired[kind])

@@ -6,12 +6,13 @@ Functions: net/ipv4/ tcp.c, tcp_input.c, tcp_timer.c, tcp_minisocks.c, inet_conn
 (Linux 5.10 to 6.18).
 """
 
+import errno
 import struct
 from collections.abc import Callable
 
 from sstrace.model import Kind, State
 
-__all__ = ["CAUSES", "EXPIRED", "FULL", "FUNCTIONS", "ORPHANED", "ROOM", "TELLING", "CauseReader"]
+__all__ = ["CAUSES", "EXPIRED", "FULL", "FUNCTIONS", "ORPHANED", "PLAIN", "ROOM", "TELLING", "CauseReader"]
 
 EXPIRED, ORPHANED, FULL, ROOM = 2, 8, 32, 64
 """EVENT_EXPIRED and so on, bpf/event.h: what the programs add to a stack."""
@@ -47,6 +48,14 @@ CAUSES: dict[str, str] = {
     "unknown": "the kernel's stack matched no rule",
 }
 """Every cause with its meaning, as the documentation prints it."""
+
+PLAIN: dict[tuple[int, int], tuple[str, bool]] = {
+    (State.LAST_ACK, 0): ("fin-by-peer", False),
+    (State.ESTABLISHED, errno.ECONNRESET): ("reset-received", False),
+    (State.ESTABLISHED, 0): ("linger", True),
+}
+"""Closes that come without a stack because old state and error tell (is_plain, bpf/cause.h): the cause, and whether the
+task that ran was a process working on its own socket."""
 
 FUNCTIONS = (
     "inet_csk_listen_stop",

@@ -11,7 +11,7 @@ import struct
 
 from sstrace.errors import DecodeError
 from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Changed, Gone, Kind, Owner, State
-from sstrace.wire.cause import TELLING, CauseReader
+from sstrace.wire.cause import PLAIN, TELLING, CauseReader
 
 __all__ = ["EVENT_FLAGS", "EVENT_KINDS", "FIELDS", "SIZE", "EventDecoder"]
 
@@ -55,7 +55,7 @@ EVENT_KINDS = {
     "EVENT_TIMEWAIT_GONE": 4,
 }
 EVENT_FLAGS = {"EVENT_KTHREAD": 1, "EVENT_EXPIRED": 2, "EVENT_UNHEARD": 4, "EVENT_ORPHANED": 8, "EVENT_V6ONLY": 16}
-EVENT_FLAGS |= {"EVENT_FULL": 32, "EVENT_ROOM": 64}
+EVENT_FLAGS |= {"EVENT_FULL": 32, "EVENT_ROOM": 64, "EVENT_PLAIN": 128}
 
 _CODES = "".join(code for _, code in FIELDS)
 SIZE = struct.calcsize("=" + _CODES)
@@ -148,7 +148,8 @@ class EventDecoder:
             if kind == 0:
                 owner = cause = None
                 if new == _CLOSE:
-                    cause, by_call = read_cause(stack, old, _SOCKET, flags & TELLING)
+                    plain = PLAIN.get((old, err)) if flags & 128 else None
+                    cause, by_call = plain or read_cause(stack, old, _SOCKET, flags & TELLING)
                 else:
                     by_call = new in _BY_CALL
                 if by_call and tgid and not flags & 1:
