@@ -170,8 +170,8 @@ class _Check:
         totals.checks += 1
         for key, socket in before.items():
             later = after.get(key)
-            if later is None or later.state != socket.state:
-                continue
+            if later is None or later.state != socket.state or later.cookie != socket.cookie:
+                continue  # it moved; or it is another in the same state, and the table knew one between them
             totals.rows += 1
             row = table.get(key)
             if row is None:
