@@ -26,6 +26,7 @@ import parity
 import parity_cases
 import pytest
 from conftest import Netns, Program, unmet
+from hypothesis import HealthCheck, given, settings
 
 from sstrace.dialect import dialect
 from sstrace.errors import SstraceError
@@ -178,6 +179,14 @@ def live(ss: Program, closing_line: Callable[[str], None]) -> Iterator[LiveBench
 
 @pytest.mark.parametrize("words", LINES, ids=lambda words: shlex.join(("ss", *words)))
 def test_same_lines(live: LiveBench, words: tuple[str, ...]) -> None:
+    why = live.compare(words)
+    assert not why, f"ss {shlex.join(words)}\n{why}"
+
+
+@pytest.mark.seconds(600)
+@settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(words=parity_cases.random_lines().filter(_concerned))
+def test_same_lines_for_any_line(live: LiveBench, words: tuple[str, ...]) -> None:
     why = live.compare(words)
     assert not why, f"ss {shlex.join(words)}\n{why}"
 
