@@ -181,11 +181,17 @@ class _Check:
         for key, (state, touched_ns) in table.items():
             if touched_ns < began and key not in before and key not in after:
                 self._report("ghost", key, STATE_TEXT[state], None)
+        suspects = []
         for key, socket in before.items():
-            ino = socket.ino
-            known = owners_before.get(ino)
-            if ino and key in table and known and known == owners_after.get(ino) and holders.get(ino) != known:
-                self._report("wrong", key, _names(holders.get(ino, ())), _names(known))
+            known = owners_before.get(socket.ino)
+            if socket.ino and key in table and known == owners_after.get(socket.ino) and known:
+                suspects += [(key, socket.ino, known)] if holders.get(socket.ino) != known else []
+        if suspects:
+            # A server that has just forked holds its sockets twice, until the child closes its own.
+            holders, owners = tracer.holders.look(), proc.owners()
+            for key, ino, known in suspects:
+                if owners.get(ino) == known != holders.get(ino):
+                    self._report("wrong", key, _names(holders.get(ino, ())), _names(known))
 
     def _kernel(self, found: Iterable[InetSocket]) -> dict[Key, InetSocket]:
         rows: dict[Key, InetSocket] = {}
