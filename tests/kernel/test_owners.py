@@ -1,13 +1,17 @@
 """The owner walk beside /proc: the same holders in the same order, whoever holds what."""
 
+import ctypes
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from conftest import Netns, Program
+from tracing import Trace, connect
 
 from sstrace.driver.holders import Holders
 from sstrace.sources import proc
@@ -118,3 +122,181 @@ def test_holders_fall_back_to_proc_where_the_walk_is_not_to_be_had(
     assert holders.look()[inode][0].pid == os.getpid()
     assert holders.source == "proc"
     made.close()
+
+
+# ---------------------------------------------------------------------------------------- all the ways to hold a socket
+
+CLONE_FILES, CLONE_NEWPID = 0x400, 0x20000000
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def assert_alike(walk: OwnerWalk, inode: int) -> list[int]:
+    """The walk says what /proc says; the holders' pids."""
+    expected = proc.owners().get(inode, [])
+    assert walk.owners().get(inode, []) == expected
+    assert walk.owners({inode}).get(inode, []) == expected
+    return [holder.pid for holder in expected]
+
+
+def run_python(script: str, *fds: int, **options: Any) -> "subprocess.Popen[bytes]":
+    """A child that runs a script with these descriptors, and says a line when it is ready; it ends with its stdin."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", script + "\nimport sys; print('ready', flush=True); sys.stdin.read()", *map(str, fds)],
+        pass_fds=fds,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        **options,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"ready\n"
+    return child
+
+
+def end(child: "subprocess.Popen[bytes]") -> None:
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.close()
+    child.wait(timeout=30)
+    child.stdout.close()
+
+
+def test_exec_keeps_what_is_inheritable_alone(walk: OwnerWalk) -> None:
+    kept, closed = socket.create_server(("127.0.0.1", 0)), socket.create_server(("127.0.0.1", 0))
+    with kept, closed:
+        inodes = [os.fstat(one.fileno()).st_ino for one in (kept, closed)]
+        child = run_python("", kept.fileno())
+        try:
+            assert sorted(assert_alike(walk, inodes[0])) == sorted((os.getpid(), child.pid))
+            assert assert_alike(walk, inodes[1]) == [os.getpid()]
+        finally:
+            end(child)
+        assert assert_alike(walk, inodes[0]) == [os.getpid()]
+
+
+def test_one_of_many_holders_closes(walk: OwnerWalk) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        inode = os.fstat(held.fileno()).st_ino
+        children = [run_python("", held.fileno()) for _ in range(3)]
+        try:
+            assert len(assert_alike(walk, inode)) == 4
+            end(children.pop(1))
+            assert len(assert_alike(walk, inode)) == 3
+            held.close()
+            assert sorted(assert_alike(walk, inode)) == sorted(child.pid for child in children)
+        finally:
+            for child in children:
+                end(child)
+        assert assert_alike(walk, inode) == []
+
+
+def test_sockets_are_passed_as_systemd_does(walk: OwnerWalk) -> None:
+    """LISTEN_FDS: descriptor 3 of a process that has not opened it; whoever did has gone."""
+    script = (
+        "import os, socket; s = socket.create_server(('127.0.0.1', 0)); os.dup2(s.fileno(), 3);"
+        "os.set_inheritable(3, True);"
+        "os.environ.update(LISTEN_FDS='1');"
+        "print(os.fstat(3).st_ino, flush=True);"
+        "os.execv('/bin/cat', ['cat'])"
+    )
+    child = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdin is not None
+    assert child.stdout is not None
+    inode = int(child.stdout.readline())
+    child.stdin.write(b"x\n")
+    child.stdin.flush()
+    assert child.stdout.readline() == b"x\n"  # it is cat by now
+    try:
+        assert assert_alike(walk, inode) == [child.pid]
+        (holder,) = walk.owners({inode})[inode]
+        assert (holder.comm, holder.fd) == (b"cat", 3)
+    finally:
+        end(child)
+
+
+def test_a_thread_with_descriptors_of_its_own(walk: OwnerWalk) -> None:
+    """unshare(CLONE_FILES) in a thread: /proc/PID/fd, and so ss, shows the first thread's."""
+    script = (
+        "import ctypes, os, socket, threading\n"
+        "go = threading.Event(); done = threading.Event()\n"
+        "def other():\n"
+        f"    assert ctypes.CDLL(None).unshare({CLONE_FILES}) == 0\n"
+        "    s = socket.create_server(('127.0.0.1', 0)); global own; own = os.fstat(s.fileno()).st_ino\n"
+        "    done.set(); go.wait()\n"
+        "common = socket.create_server(('127.0.0.1', 0))\n"
+        "threading.Thread(target=other, daemon=True).start(); done.wait()\n"
+        "print(os.fstat(common.fileno()).st_ino, own, flush=True)"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", script + "\nimport sys; sys.stdin.read(); os._exit(0)"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert child.stdout is not None
+    common, own = map(int, child.stdout.readline().split())
+    try:
+        assert assert_alike(walk, common) == [child.pid]
+        assert assert_alike(walk, own) == []
+    finally:
+        end(child)
+
+
+def test_a_holder_in_another_pid_namespace(walk: OwnerWalk) -> None:
+    """It is called by the number that it has where we are."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        inode = os.fstat(held.fileno()).st_ino
+        script = (
+            f"import ctypes, os\nassert ctypes.CDLL(None).unshare({CLONE_NEWPID}) == 0\n"
+            "child = os.fork()\n"
+            "if child:\n    os.waitpid(child, 0); os._exit(0)\n"
+            "assert os.getpid() == 1"
+        )
+        child = run_python(script, held.fileno())
+        try:
+            pids = assert_alike(walk, inode)
+            assert len(pids) == 3
+            assert {os.getpid(), child.pid} < set(pids)
+        finally:
+            end(child)
+        assert assert_alike(walk, inode) == [os.getpid()]
+
+
+@pytest.mark.ss
+def test_a_process_that_waits_in_accept_since_before_the_trace(
+    sstrace: Program, ss: Program, netns: Netns, tmp_path: Path
+) -> None:
+    script = (
+        "import socket, sys\n"
+        "listens = socket.create_server(('127.0.0.1', 0)); print(listens.getsockname()[1], flush=True)\n"
+        "while True:\n"
+        "    taken, _ = listens.accept()\n"
+        "    print(taken.fileno(), flush=True)\n"
+        "    sys.stdin.readline()\n"
+        "    taken.close()"
+    )
+    server = subprocess.Popen(
+        [*netns.prefix, sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+    try:
+        port = int(server.stdout.readline())
+        with Trace(sstrace, netns, tmp_path) as running:
+            for _ in range(2):
+                client = netns.call(connect, ("127.0.0.1", port))
+                fd = int(server.stdout.readline())
+                names = port, client.getsockname()[1]
+                shown = ss("-Htnp", f"sport = :{port}", netns=netns).stdout
+                assert b"pid=%d,fd=%d))" % (server.pid, fd) in shown
+                server.stdin.write(b"\n")
+                server.stdin.flush()
+                closing = running.wait_for(sport=port, dport=names[1], new="FIN-WAIT-1")
+                (owner,) = closing["owners"]
+                assert (owner["pid"], closing["owner_source"]) == (server.pid, "close")
+                client.close()
+                opening = running.wait_for(sport=names[1], dport=port, new="ESTAB")
+                assert [owner["pid"] for owner in opening["owners"]] == [os.getpid()]
+    finally:
+        server.kill()
+        server.wait()
+        server.stdin.close()
+        server.stdout.close()
