@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from sstrace.dialect import Dialect
-from sstrace.model import AF_INET, AF_INET6, Names, Owner, Owners, Show
+from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Names, Owner, Owners, Show
 
 __all__ = [
     "SCTP_STATES",
@@ -20,6 +20,7 @@ __all__ = [
     "Context",
     "Decoders",
     "Ports",
+    "States",
     "cell",
     "duration",
     "general",
@@ -47,6 +48,26 @@ SCTP_STATES = (
 _ANY6 = bytes(16)
 _MAPPED = bytes(10) + b"\xff\xff"
 _ESCAPES = {n: "." if n < 0x80 else "?" for n in (*range(1, 0x20), *range(0x7F, 0x100))}
+
+
+# The words for the filter, which stand behind those for the column in ss's memory; then the name of its first option.
+_BEHIND = (
+    "UNKNOWN", "established", "syn-sent", "syn-recv", "fin-wait-1", "fin-wait-2", "time-wait", "unconnected",
+    "close-wait", "last-ack", "listening", "closing",
+)  # fmt: skip
+
+
+class States(dict[int, str]):
+    """Number → text of the State column. Beyond the states that ss names, it shows what follows its names in memory: a
+    DCCP socket whose handshake is not over (13, PARTOPEN) is ``established`` to 6.1.
+    """
+
+    def __init__(self, release: Dialect) -> None:
+        named = (*STATE_TEXT, "(null)", "(null)", *_BEHIND) if release.bound_inactive else (*STATE_TEXT[:12], *_BEHIND)
+        super().__init__(enumerate((*named, "numeric")))
+
+    def __missing__(self, number: int) -> str:
+        return "(null)"
 
 
 class Decoders(msgspec.Struct, frozen=True):
@@ -295,6 +316,7 @@ class Context:
         self._interfaces: dict[int, str] = {}
         self._cgroups: dict[int, str | None] = {}
         self._cgroup_mount_missed = False
+        self.states = States(dialect)
         self.rate: Callable[[float], str] = "%.0f".__mod__ if show.numeric else partial(rate, numeric=False)
         """``rate`` as -n wants it."""
         self.one_column = not dialect.process_column_only_with_p

@@ -11,7 +11,7 @@ from struct import pack, unpack
 from typing import Any
 
 from sstrace.dialect import Dialect
-from sstrace.model import AF_INET6, STATE_TEXT, InetSocket, Table
+from sstrace.model import AF_INET6, InetSocket, Table
 from sstrace.render.columns import (
     EXTRA,
     LOCAL_ADDRESS,
@@ -178,7 +178,7 @@ class InetCells:
             )
         name, state = (
             netid(socket, self._context.dialect),
-            STATE_TEXT[socket.state] if socket.state < len(STATE_TEXT) else "UNDEF",
+            self._context.states[socket.state],
         )
         if name == "sctp":
             if self._association and self._association == socket.ino:
@@ -227,7 +227,7 @@ class InetCells:
             if index == NETID:
                 made.append(Same(_NETID.get(_PROTOCOL[table], "???")))
             elif index == STATE:
-                made.append(_texts(STATE_TEXT.__getitem__, states))
+                made.append(_texts(self._context.states.__getitem__, states))
             elif index == RECV_Q:
                 made.append(_texts(queue, recv_qs))
             elif index == SEND_Q:

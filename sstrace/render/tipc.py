@@ -1,6 +1,6 @@
 """Rows of the tipc table → cells. The address is the node, the port the socket's reference on it."""
 
-from sstrace.model import SOCK_DGRAM, SOCK_STREAM, STATE_TEXT, TipcSocket
+from sstrace.model import SOCK_DGRAM, SOCK_STREAM, TipcSocket
 from sstrace.render.common import Context, queue, signed
 
 __all__ = ["TipcCells"]
@@ -32,7 +32,7 @@ class TipcCells:
         connected = socket.peer_node is not None
         return (
             _NETID.get(socket.type, "???"),
-            STATE_TEXT[socket.state] if socket.state < len(STATE_TEXT) else "UNDEF",
+            context.states[socket.state],
             queue(socket.recv_q),
             queue(socket.send_q),
             f"{socket.node}:",

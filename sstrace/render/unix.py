@@ -2,7 +2,7 @@
 shown.
 """
 
-from sstrace.model import STATE_TEXT, Table, UnixSocket
+from sstrace.model import Table, UnixSocket
 from sstrace.render.common import Context, memory, queue, signed, text
 
 __all__ = ["NETID", "UnixCells", "major_minor"]
@@ -49,7 +49,7 @@ class UnixCells:
             users, rest = users + rest, ""
         return (
             NETID.get(socket.table, "???"),
-            STATE_TEXT[socket.state] if socket.state < len(STATE_TEXT) else "UNDEF",
+            context.states[socket.state],
             queue(socket.recv_q),
             queue(socket.send_q),
             name + " ",

@@ -1,6 +1,6 @@
 """Rows of the vsock tables → cells. Addresses are context ids; nothing is resolved."""
 
-from sstrace.model import SOCK_DGRAM, SOCK_STREAM, STATE_TEXT, VsockSocket
+from sstrace.model import SOCK_DGRAM, SOCK_STREAM, VsockSocket
 from sstrace.render.common import Context, queue
 
 __all__ = ["VsockCells"]
@@ -24,7 +24,7 @@ class VsockCells:
         show = self._context.show
         return (
             _NETID.get(socket.type, "???"),
-            STATE_TEXT[socket.state] if socket.state < len(STATE_TEXT) else "UNDEF",
+            self._context.states[socket.state],
             queue(socket.recv_q),
             queue(socket.send_q),
             _number(socket.src_cid) + ":",

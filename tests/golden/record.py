@@ -8,8 +8,9 @@
 ``smallnames``.
 
 ``tests/data/tables/TABLE.diag`` are answers of ``tests/answers.py`` for tables that few kernels have, TABLE an address
-family or FAMILY.PROTOCOL; ``tests/data/tables/RELEASE.txt.gz`` is what ss printed when ``shim.c`` handed it these bytes
-for the kernel's. That takes a C compiler.
+family or FAMILY.PROTOCOL; ``tests/data/tables-6.1/TABLE.diag`` are those of a Linux 6.1 that has them, kept by
+``scripts/record-tables``. ``RELEASE.txt.gz`` beside them is what ss printed when ``shim.c`` handed it these bytes for
+the kernel's. That takes a C compiler.
 """
 
 import fcntl
@@ -65,6 +66,7 @@ WIDTHS = (None, 1, 40, 80, 81, 120, 300)
 
 
 TABLES = HOME.parent / "tables"
+RECORDED = HOME.parent / "tables-6.1"
 TABLE_OPTIONS = [
     *("-San", "-Sln", "-Sanime", "-SanimeO", "-Sanio -4", "-wan", "-wane", "-wanim --tos", "-dan", "-danem"),
     *("-Man", "-Manime", "-ManimO", "-uanem", "-uane --inet-sockopt", "-A sctp,raw,mptcp -aneim"),
@@ -88,22 +90,25 @@ def make_tables() -> None:
         if not path.exists():
             made = answers.answer(name, random.Random(seed), 24) if name in answers.ANSWERS else dumps.DONE
             path.write_bytes(made)
+        path = RECORDED / f"{name}.diag"
+        if not path.exists():
+            path.write_bytes(dumps.DONE)
 
 
-def record_tables(ss: str, release: str) -> None:
-    """What ss prints of the tables."""
+def record_tables(tables: Path, ss: str, release: str) -> None:
+    """What ss prints of the tables in a directory."""
     with tempfile.TemporaryDirectory() as directory:
         shim = f"{directory}/shim.so"
         source = Path(__file__).with_name("shim.c")
         subprocess.run(["cc", "-O1", "-Wall", "-shared", "-fPIC", "-o", shim, source], check=True, timeout=60)
-        environ = {"LD_PRELOAD": shim, "DIAG_ANSWERS": str(TABLES)}
+        environ = {"LD_PRELOAD": shim, "DIAG_ANSWERS": str(tables)}
         found = b""
         for options in TABLE_OPTIONS:
             for width in (None, 100) if len(options) < 11 else (None,):
                 out = ask(ss, options, environ, width)
                 if out is not None:
                     found += f"### {len(out)} {width or '-'} {options}\n".encode() + out + b"\n"
-    (TABLES / f"{release}.txt.gz").write_bytes(gzip.compress(found, mtime=0))
+    (tables / f"{release}.txt.gz").write_bytes(gzip.compress(found, mtime=0))
 
 
 def ask(ss: str, options: str, surroundings: dict[str, str], width: int | None) -> bytes | None:
@@ -144,7 +149,8 @@ def main() -> None:
     for ss in sys.argv[1:]:
         version = subprocess.run([ss, "-V"], capture_output=True, text=True, check=True, timeout=30).stdout
         release = version.strip().rpartition("-")[2]
-        record_tables(ss, release)
+        for tables in (TABLES, RECORDED):
+            record_tables(tables, ss, release)
         for name in DUMPS:
             answers = b""
             for options in OPTIONS:

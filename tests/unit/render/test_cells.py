@@ -249,6 +249,17 @@ def test_services_and_their_protocol_which_later_tables_inherit() -> None:
     assert cells(tcp(sport=20048), resolve=True)[5] == "rpc.mountd"
 
 
+def test_states_beyond_those_that_have_names() -> None:
+    """As ss 6.1.0, 6.15.0 and 7.3.0 print a dump with them."""
+    for version, words in (
+        ((6, 1), {12: "UNKNOWN", 13: "established", 14: "syn-sent", 23: "closing", 24: "numeric", 25: "(null)"}),
+        ((6, 15), {12: "UNDEF", 13: "UNDEF", 14: "(null)", 15: "(null)", 16: "UNKNOWN", 17: "established"}),
+        ((7, 3), {11: "CLOSING", 13: "UNDEF", 14: "(null)", 24: "close-wait", 255: "(null)"}),
+    ):
+        for state, word in words.items():
+            assert cells(tcp(state=state), version=version)[1] == word
+
+
 def test_raw_sockets_are_named_by_what_the_kernel_says_they_are() -> None:
     def raw(protocol: int, **show: Any) -> tuple[str, ...]:
         row = tcp(table=Table.RAW, family=AF_INET6, src=bytes(16), dst=bytes(16), sport=protocol, dport=0)
