@@ -248,9 +248,11 @@ class _Server:
                 self._read(self._clients[fd])
 
     def settle(self) -> None:
-        """Fold in everything that has happened."""
+        """Fold in everything that has happened; what was lost just now is not left for later, as between questions."""
         busy, self._busy = self._busy, True
         self._beside.take(self._tracer.settle())
+        if self._tracer.doubtful:
+            self._beside.take(self._tracer.sweep())
         self._busy = busy
 
     def close(self) -> None:

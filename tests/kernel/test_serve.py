@@ -474,3 +474,32 @@ def test_nobody_serving_is_one_sentence(sstrace: Any, netns: Any, tmp_path: Path
     assert answer.returncode == 4
     assert len(answer.stderr.splitlines()) == 1
     assert b"--serve" in answer.stderr
+
+
+def test_what_was_lost_just_now_is_in_the_very_next_answer(sstrace: Any, ss: Any, netns: Any, tmp_path: Path) -> None:
+    """Losses in a row are healed with pauses between; a question does not wait for the next."""
+    path, ready = tmp_path / "live.sock", tmp_path / "ready"
+    process = sstrace.start(f"--serve={path}", "--ready-file", str(ready), netns=netns, env={"SSTRACE_PAGES": "1"})
+    opened: list[socket.socket] = []
+
+    def burst() -> None:
+        if not opened:
+            opened.append(socket.create_server(("127.0.0.1", 0), backlog=4096))
+        opened.extend(socket.create_connection(opened[0].getsockname()) for _ in range(60))
+
+    try:
+        wait(ready.exists, process)
+        for _ in range(3):
+            process.send_signal(signal.SIGSTOP)
+            netns.call(burst)
+            process.send_signal(signal.SIGCONT)
+            answer = sstrace("--snapshot", "--from", f"live:{path}", "-Htan", netns=netns).stdout
+            assert sorted(answer.splitlines()) == sorted(ss("-Htan", netns=netns).stdout.splitlines())
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        assert " 0 lost" not in errors.decode()
+    finally:
+        process.kill()
+        process.communicate()
+        for one in opened:
+            one.close()
