@@ -25,6 +25,12 @@ def run(command: "Command", env: Mapping[str, str]) -> int:
         raise UsageError("sstrace: --sink takes the events of a trace; tables go to standard output, or --output FILE")
     if command.own.record is not None and command.mode in (Mode.SNAPSHOT, Mode.DOCTOR):
         raise UsageError(f"sstrace: --record writes what happens, and --{command.mode.value} does not wait for it")
+    source = command.own.source
+    if source is not None and source.kind != "netlink":
+        if command.mode in (Mode.VERIFY, Mode.SERVE, Mode.DOCTOR):
+            raise UsageError(f"sstrace: --from says where a table comes from; --{command.mode.value} looks for itself")
+        if source.kind == "live" and command.mode is Mode.TRACE and not command.own.stats:
+            raise UsageError("sstrace: --from live gives tables: use it with --snapshot, --watch or --stats")
     if command.own.stats and command.mode not in (Mode.TRACE, Mode.SERVE):
         raise UsageError(f"sstrace: --stats and --{command.mode.value} are two things: choose one")
     if command.mode in (Mode.TRACE, Mode.VERIFY) and not command.selection.tables >> Table.TCP & 1:
@@ -32,7 +38,6 @@ def run(command: "Command", env: Mapping[str, str]) -> int:
             "sstrace: only TCP tells what happens to it: add -t, or look at other tables with --snapshot or --watch"
         )
     if command.mode is Mode.SNAPSHOT:
-        source = command.own.source
         counts_alone = command.selection.summary and not command.selection.listing
         if source is not None and source.kind == "live" and not counts_alone:  # -s reads counters, not sockets
             from sstrace.driver import ask

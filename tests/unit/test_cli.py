@@ -142,3 +142,21 @@ def test_a_question_to_a_live_table_imports_hardly_anything(tmp_path: Path) -> N
 
 def _imported(report: bytes) -> set[str]:
     return {line.rpartition(b"|")[2].strip().decode() for line in report.splitlines()}
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--verify --from live", "--from says where a table comes from; --verify looks for itself"),
+        ("--serve --from day.ndjson", "--from says where a table comes from; --serve looks for itself"),
+        ("--doctor --from=live:/x", "--from says where a table comes from; --doctor looks for itself"),
+        ("--from live", "--from live gives tables: use it with --snapshot, --watch or --stats"),
+        ("--snapshot --record x", "--record writes what happens, and --snapshot does not wait for it"),
+        ("--doctor --stats", "--stats and --doctor are two things: choose one"),
+        ("--verify --sink syslog", "--sink takes the events of a trace; tables go to standard output, or --output FILE"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(words: str, sentence: str) -> None:
+    result = run(*words.split())
+    assert (result.returncode, result.stdout) == (255, b"")
+    assert result.stderr == f"sstrace: {sentence}\n".encode()
