@@ -37,7 +37,7 @@ struct sock_event {
 	__u64 file;         /* kernel address of the socket's struct file; 0 = none */
 	__u32 netns;        /* inode of the network namespace */
 	__u32 uid;          /* owner's uid in the initial user namespace */
-	__u32 tgid;         /* process that ran, in the reader's pid namespace; 0 = none or not visible there */
+	__u32 tgid;         /* process that ran, in the reader's pid namespace; 0 = none, not visible there, or beside the point */
 	__s32 fd;           /* descriptor of the socket in that process; -1 = not found or not looked for */
 	__u32 ifindex;      /* bound device; 0 = none */
 	__s32 err;          /* sk_err at CLOSE; 0 = none */

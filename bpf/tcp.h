@@ -144,7 +144,9 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx)
 		}
 	}
 	capture_sock(&event, sk);
-	capture_task(&event, config);
+	/* Into these only a segment takes a socket, so whoever runs is nobody in particular. */
+	if (old == new || !(1 << new & (1 << TCP_ESTABLISHED | 1 << TCP_FIN_WAIT2 | 1 << TCP_CLOSE_WAIT | 1 << TCP_CLOSING)))
+		capture_task(&event, config);
 	/* tcp_close_state: its transitions, among them those that lead nowhere. */
 	if (event.file && (new == TCP_FIN_WAIT1 || new == TCP_LAST_ACK || old == new) && is_closing(event.file))
 		event.flags |= EVENT_ORPHANED;
