@@ -153,7 +153,10 @@ def _imported(report: bytes) -> set[str]:
         ("--from live", "--from live gives tables: use it with --snapshot, --watch or --stats"),
         ("--snapshot --record x", "--record writes what happens, and --snapshot does not wait for it"),
         ("--doctor --stats", "--stats and --doctor are two things: choose one"),
-        ("--verify --sink syslog", "--sink takes the events of a trace; tables go to standard output, or --output FILE"),
+        (
+            "--verify --sink syslog",
+            "--sink takes the events of a trace; tables go to standard output, or --output FILE",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(words: str, sentence: str) -> None:
