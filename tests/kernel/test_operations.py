@@ -110,15 +110,44 @@ def documented() -> dict[str, dict[str, list[str]]]:
     return found
 
 
-@pytest.fixture
-def stage(sstrace: Program, ss: Program, netns: Netns, tmp_path: Path) -> Iterator[Stage]:
-    with Trace(sstrace, netns, tmp_path) as trace:
-        yield Stage(netns, trace, ss)
-    close_all()
+@contextlib.contextmanager
+def staged(sstrace: Program, ss: Program, directory: Path) -> Iterator[Stage]:
+    netns = Netns()
+    try:
+        with Trace(sstrace, netns, directory) as trace:
+            yield Stage(netns, trace, ss)
+    finally:
+        close_all()
+        netns.close()
+
+
+def plays() -> int:
+    """How often a case may be played. Some sandboxes shut process 1 off and run no BPF program while a task of it is
+    current (see scripts/verify-churn): there a timer that expires meanwhile is heard by nobody, and what it did is no
+    transition.
+    """
+    try:
+        Path("/proc/1/fd/0").readlink()
+    except PermissionError:
+        return 3
+    except OSError:
+        pass
+    return 1
 
 
 @pytest.mark.parametrize("name", documented())
-def test_it_goes_as_documented(stage: Stage, name: str) -> None:
+def test_it_goes_as_documented(sstrace: Program, ss: Program, tmp_path: Path, name: str) -> None:
+    for left in reversed(range(plays())):
+        try:
+            with staged(sstrace, ss, tmp_path) as stage:
+                play(stage, name)
+            return
+        except AssertionError:
+            if not left:
+                raise
+
+
+def play(stage: Stage, name: str) -> None:
     steps = CASES[name](stage)
     names = next(steps)
     found = stage.told()
