@@ -11,7 +11,7 @@ from bpf_events import NETNS, changed
 
 from sstrace.dialect import dialect
 from sstrace.driver import verify
-from sstrace.model import AF_INET, InetSocket, Kind, State, Table
+from sstrace.model import AF_INET, InetSocket, Kind, Owner, State, Table
 from sstrace.query.options import parse
 from sstrace.sources.names import SystemNames
 from sstrace.table import SocketTable
@@ -41,14 +41,26 @@ def shown(state: State, cookie: int) -> InetSocket:
     return InetSocket(table=Table.TCP, family=AF_INET, state=int(state), cookie=cookie, **ENDS)
 
 
-def drift(tracer: Tracer, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None, str | None]]:
+def drift(
+    tracer: Tracer, monkeypatch: pytest.MonkeyPatch, option: str = "-a"
+) -> list[tuple[str, str | None, str | None]]:
     """(kind, table, kernel) of each line of one comparison."""
     said = io.BytesIO()
     monkeypatch.setattr(os, "write", lambda _fd, data: said.write(data))
-    command = parse(["sstrace", "--verify", "-a", "--json"], release=dialect())
+    command = parse(["sstrace", "--verify", option, "--json"], release=dialect())
     verify._Check(command, SystemNames({}), tracer, verify._Totals(), None).compare()  # type: ignore[arg-type]
     lines = [json.loads(line) for line in said.getvalue().splitlines()]
     return [(line["kind"], line.get("table"), line.get("kernel")) for line in lines]
+
+
+class Looks:
+    """What the walk finds, look after look."""
+
+    def __init__(self, *found: list[Owner]) -> None:
+        self._found = iter(found)
+
+    def look(self) -> dict[int, list[Owner]]:
+        return {9: next(self._found)}
 
 
 def open_one(tracer: Tracer) -> None:
@@ -84,3 +96,27 @@ def test_one_timewait_socket_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     open_one(tracer)
     tracer.table.apply(changed(30, 0, S.TIME_WAIT, B, kind=Kind.TIMEWAIT, cookie=7, **ENDS))
     assert drift(tracer, monkeypatch) == []
+
+
+PARENT, CHILD = Owner(b"postgres", 7, 5), Owner(b"postgres", 8, 5)
+
+
+@pytest.mark.parametrize(
+    ("looks", "drifts"),
+    [
+        ([[PARENT]], []),
+        ([[CHILD, PARENT], [PARENT]], []),  # it had just forked
+        ([[CHILD, PARENT], [CHILD, PARENT]], [("wrong", "postgres/8/5,postgres/7/5", "postgres/7/5")]),
+        ([[], []], [("wrong", "nobody", "postgres/7/5")]),
+    ],
+)
+def test_holders_are_wrong_when_they_stay_so(
+    monkeypatch: pytest.MonkeyPatch, looks: list[list[Owner]], drifts: list[tuple[str, str, str]]
+) -> None:
+    one = shown(S.ESTABLISHED, 7)
+    one.ino = 9
+    tracer = Tracer([one], [one])
+    open_one(tracer)
+    tracer.holders = Looks(*looks)  # type: ignore[attr-defined]
+    monkeypatch.setattr(verify.proc, "owners", lambda: {9: [PARENT]})
+    assert drift(tracer, monkeypatch, "-ap") == drifts
