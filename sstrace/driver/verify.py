@@ -117,7 +117,9 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     )
     if recorder is not None:
         report += f"; {recorder.summary()}"
-    if totals.kinds.total():
+    if not totals.checks:
+        report += "; each time events were lost, or a dump was interrupted, so nothing is proven"
+    if totals.kinds.total() or not totals.checks:
         raise DriftError(report)
     print(f"sstrace: {report}", file=sys.stderr)
     return 0
