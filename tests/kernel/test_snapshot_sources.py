@@ -125,7 +125,7 @@ def test_files_of_proc(bench: parity.Bench, keeper: parity.ZooKeeper, env: dict[
 @pytest.mark.parametrize("name", ["tcp", "udp", "raw", "unix", "packet", "netlink", "snmp", "sockstat"])
 @pytest.mark.parametrize("cut", [0, 1, 2, 20])
 def test_files_that_end_early(
-    bench: parity.Bench, keeper: parity.ZooKeeper, space: Netns, tmp_path: Path, name: str, cut: int
+    bench: parity.Bench, keeper: parity.ZooKeeper, space: Netns, tmp_path: Path, *, name: str, cut: int
 ) -> None:
     """A last line without an end is a row to some tables, and the end of both families to others."""
     keeper.keep_fresh()
