@@ -428,8 +428,14 @@ class Tracer:
             if len(half_closed) > _EXACT_MOST:
                 turned = self.dump(diag, 1 << State.TIME_WAIT, lambda socket: _ends(socket) in half_closed)[0]
             else:
-                for row in half_closed.values():
-                    turned += self._exact(diag, row)
+                shadowed = set()
+                for ends, row in half_closed.items():
+                    answer = self._exact(diag, row)
+                    # A full socket between these addresses that is bound to no device is found before it.
+                    shadowed |= {ends for socket in answer if _ends(socket) != ends}
+                    turned += answer
+                if shadowed:
+                    turned += self.dump(diag, 1 << State.TIME_WAIT, lambda socket: _ends(socket) in shadowed)[0]
             answered = time.monotonic_ns()
         # By CPU time: a machine that is busy elsewhere must not make looks rare.
         self._next_look_ns = asked + _LOOK_DUTY * (time.thread_time_ns() - spent)
@@ -451,8 +457,8 @@ class Tracer:
                 yield change
 
 
-def _ends(of: Row | InetSocket) -> tuple[int, int, bytes, bytes]:
-    return of.sport, of.dport, of.src, of.dst
+def _ends(of: Row | InetSocket) -> tuple[int, int, bytes, bytes, int]:
+    return of.sport, of.dport, of.src, of.dst, of.ifindex
 
 
 def _polled(at_ns: int, row: Row, old: int, new: int) -> Transition:

@@ -182,6 +182,44 @@ def test_an_orphan_in_fin_wait_2_becomes_time_wait(trace: Start, netns: Netns) -
     assert end["owners"][0]["pid"] == os.getpid()
 
 
+def test_an_orphan_in_fin_wait_2_behind_its_twin(trace: Start, netns: Netns) -> None:
+    """One more connection between its addresses, but bound to no device: whoever asks for one is shown the other."""
+
+    def bound(to: tuple[str, int], device: bytes) -> socket.socket:
+        made = keep(socket.socket())
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
+        made.bind(("127.0.0.1", 5555))
+        made.connect(to)
+        return made
+
+    def live() -> tuple[socket.socket, socket.socket, tuple[int, int]]:
+        listens = listener()
+        first = bound(listens.getsockname(), b"lo")
+        names = ports(first)
+        server = keep(listens.accept()[0])
+        first.close()
+        return listens, server, names
+
+    def live_on(listens: socket.socket, server: socket.socket) -> None:
+        server.close()
+        bound(listens.getsockname(), b"")
+
+    with trace() as running:
+        listens, server, (sport, dport) = netns.call(live)
+        running.wait_for(sport=sport, dport=dport, new="FIN-WAIT-2")
+        netns.call(live_on, listens, server)
+        running.wait_for(sport=sport, dport=dport, new="TIME-WAIT")
+        assert running.stop() == 0
+    by_id: dict[int, list[Line]] = {}
+    for line in running.states:
+        if (line["sport"], line["dport"]) == (sport, dport):
+            by_id.setdefault(line["id"], []).append(line)
+    first, second = by_id.values()
+    assert path(first) == [*CLIENT_OPEN, *CLOSED_BY_US]
+    assert path(second) == CLIENT_OPEN
+
+
 def test_an_orphan_in_fin_wait_2_that_is_written_to(trace: Start, netns: Netns) -> None:
     def live() -> tuple[socket.socket, tuple[int, int]]:
         _, client, server = connected()
