@@ -135,20 +135,36 @@ def plays() -> int:
     return 1
 
 
+LONG = "TIME-WAIT runs its minute"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def begun(sstrace: Program, ss: Program, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], None]]:
+    """Ends the case that takes a minute, which begins before all others so that nobody waits for it."""
+    with staged(sstrace, ss, tmp_path_factory.mktemp("long")) as stage:
+        steps = CASES[LONG](stage)
+        next(steps)
+        yield lambda: play(stage, LONG, steps)
+
+
 @pytest.mark.parametrize("name", documented())
-def test_it_goes_as_documented(sstrace: Program, ss: Program, tmp_path: Path, name: str) -> None:
+def test_it_goes_as_documented(
+    sstrace: Program, ss: Program, tmp_path: Path, begun: Callable[[], None], name: str
+) -> None:
+    if name == LONG:
+        begun()
+        return
     for left in reversed(range(plays())):
         try:
             with staged(sstrace, ss, tmp_path) as stage:
-                play(stage, name)
+                play(stage, name, CASES[name](stage))
             return
         except AssertionError:
             if not left:
                 raise
 
 
-def play(stage: Stage, name: str) -> None:
-    steps = CASES[name](stage)
+def play(stage: Stage, name: str, steps: Generator[dict[str, Names], Told, None]) -> None:
     names = next(steps)
     found = stage.told()
     told = {who: found[row[0], row[1]][row[2] if len(row) == 3 else -1] for who, row in names.items()}
@@ -1076,11 +1092,13 @@ def no_time_wait_of_an_orphan(stage: Stage) -> Generator[dict[str, Names], Told,
     yield {"client": (sport, dport)}
 
 
-@case("TIME-WAIT runs its minute")
+@case(LONG)
 def time_wait_expires(stage: Stage) -> Generator[dict[str, Names], Told, None]:
     sport, dport = stage.call(closed_by_client)
     stage.trace.wait_for(sport=sport, dport=dport, new="TIME-WAIT")
-    wait("a minute is over", lambda: [line["to"] for line in stage.trace.states].count("UNCONN") == 2, seconds=90)
+    yield {}  # the other cases
+    end = {"sport": sport, "dport": dport, "to": "UNCONN"}
+    wait("a minute is over", lambda: any(end.items() <= line.items() for line in stage.trace.states), seconds=90)
     told = yield {"client": (sport, dport)}
     assert told["client"][-1]["held_us"] > 59_000_000
 
