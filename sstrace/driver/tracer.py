@@ -197,7 +197,7 @@ class Tracer:
             self._resync_after = now + max(_RESYNC_PAUSE_NS, _SWEEP_DUTY * (now - began))
         if self._sweep_every_ns is not None and time.monotonic_ns() >= self._next_sweep_ns:
             yield from self._polled_sweep()
-        elif self._audits and time.monotonic_ns() >= self._next_audit_ns:
+        elif self._audits and not self._doubtful and time.monotonic_ns() >= self._next_audit_ns:
             yield from self._audit()
         yield from self._look()
 
