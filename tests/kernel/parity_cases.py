@@ -714,7 +714,8 @@ FAMILY_FILTERS = """
 def promised_lines() -> list[tuple[str, ...]]:
     """What README's two tables say that may be typed: the words after ``ss``."""
     text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
-    rows = [row for row in text.split("What the tutorials of ss type", 1)[1].splitlines() if row.startswith("| ")]
+    section = text.split("What the tutorials of ss type", 1)[1].split("\n## ", 1)[0]
+    rows = [row for row in section.splitlines() if row.startswith("| ")]
     commands = [shlex.split(found) for row in rows for found in re.findall(r"`ss\b([^`]*)`", row.split(" | ")[1])]
     states = [["state", found] for row in rows for found in re.findall(r"`([a-z0-9-]+)`", row.split(" | ")[0])]
     return [tuple(words) for words in (*commands, *states)]
