@@ -40,6 +40,7 @@ from sstrace.model import (
     Table,
 )
 from sstrace.sources.diag import Diag
+from sstrace.sources.memory import give_back
 from sstrace.table import Resync, Row, SocketTable, Transition
 from sstrace.wire import inet_diag, netlink
 
@@ -134,6 +135,8 @@ class Tracer:
             owners = held.get(row.ino) if row.ino else None
             if owners:
                 row.owners, row.owner_source = tuple(owners), self.holders.source
+        del held
+        give_back()  # a dump and the holders of everything take more than the table that is made of them
         # Rows live long and form no cycles: looking through them for garbage again and again would only stall events.
         gc.collect()
         gc.freeze()
