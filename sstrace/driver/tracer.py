@@ -70,6 +70,9 @@ _SWEEP_NS = 1_000_000_000
 _EXACT_MOST = 200
 """Up to so many rows are looked at one by one, 20 µs each; above, one dump costs less."""
 
+_MANY_DATAGRAMS = 64
+"""A dump of more leaves behind some MB that are worth giving back."""
+
 TABLE_STATES = ALL_STATES & ~(1 << State.BOUND_INACTIVE)
 """What the table holds. Of sockets that are bound and idle, which Linux 6.8 and newer dump as well, no event tells."""
 
@@ -136,7 +139,7 @@ class Tracer:
             if owners:
                 row.owners, row.owner_source = tuple(owners), self.holders.source
         del held
-        give_back()  # a dump and the holders of everything take more than the table that is made of them
+        give_back()  # who holds what, and the dump before, take more than the table that is made of them
         # Rows live long and form no cycles: looking through them for garbage again and again would only stall events.
         gc.collect()
         gc.freeze()
@@ -293,6 +296,9 @@ class Tracer:
         self.sweeps += 1
         yield self.table.end(SweepEnd(Table.TCP, 0, time.monotonic_ns(), complete))
         yield from losses
+        if len(answer) > _MANY_DATAGRAMS:
+            del answer
+            give_back()
         self._audit_after(time.monotonic_ns() - began)
 
     def _apart(self, losses: list[Change]) -> Iterator[Change]:
