@@ -1,5 +1,5 @@
-"""Import this first in a script that imports sstrace: where the packages that sstrace needs are missing, it begins again
-in the checkout's own environment, which scripts/sstrace and scripts/test make.
+"""Import this first in a script that imports sstrace: where packages that sstrace needs are missing, it begins again in
+the checkout's own environment, which scripts/sstrace and scripts/test make.
 """
 
 import importlib.util
