@@ -40,6 +40,9 @@ _INTERVAL_NS = 1_000_000_000
 Key = tuple[int, bytes, int, bytes, int, int]
 """family, local address and port, peer address and port, inode of a listener (several may share an address)."""
 
+Drift = tuple[str, Key, str | None, str | None]
+"""Kind, of which socket, what the table says, what the kernel says."""
+
 
 class DriftLine(msgspec.Struct, tag="drift", tag_field="type", omit_defaults=True, kw_only=True):
     """One disagreement between the live table and the kernel."""
@@ -138,6 +141,9 @@ class _Check:
         self._recorder = recorder
         self._tracer = tracer
         self._totals = totals
+        self._found: set[Drift] = set()
+        """What the latest comparison found."""
+        self._known: set[Drift] = set()
         self._json = command.own.json
         self._families = selection.families
         self._states = selection.touch & ~selection.avoid & TABLE_STATES
@@ -153,7 +159,7 @@ class _Check:
                 self._totals.resynced += len(change.added) + len(change.removed) + len(change.changed)
 
     def compare(self) -> None:
-        """One comparison; a line for each disagreement."""
+        """One comparison; a line for each disagreement that the comparison before did not have."""
         tracer, totals = self._tracer, self._totals
         began = time.monotonic_ns()
         with Diag() as diag:
@@ -170,6 +176,7 @@ class _Check:
         if tracer.lost != lost or tracer.doubtful or not (complete and complete_too):
             return  # a loss is reported and healed by the tracer; until then a comparison says nothing
         totals.checks += 1
+        self._known, self._found = self._found, set()
         for key, socket in before.items():
             later = after.get(key)
             if later is None or later.state != socket.state or later.cookie != socket.cookie:
@@ -217,6 +224,10 @@ class _Check:
         return noted
 
     def _report(self, kind: str, key: Key, table: str | None, kernel: str | None) -> None:
+        drift = kind, key, table, kernel
+        self._found.add(drift)
+        if drift in self._known:
+            return
         self._totals.kinds[kind] += 1
         family, src, sport, dst, dport, _ = key
         now = time.monotonic_ns()
