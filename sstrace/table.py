@@ -746,19 +746,7 @@ class SocketTable:
     def _bury(self, row: Row) -> None:
         if self.journal is not None:
             self.journal[row.id] = row
-        # As _forget_keys does; every connection comes by here once.
-        sk, cookie, ends = row.sk, row.cookie, row.ends
-        if sk is not None and self._by_sk.get(sk) is row:
-            del self._by_sk[sk]
-        if cookie is not None:
-            key = _cookie(cookie, row.kind, ends)
-            if self._by_cookie.get(key) is row:
-                del self._by_cookie[key]
-        if ends is not None:
-            if self._by_tuple.get(ends) is row:
-                del self._by_tuple[ends]
-        elif row.ino and self._by_ino.get(_inode(row)) is row:
-            del self._by_ino[_inode(row)]
+        self._forget_keys(row)
         self._rows.pop(row.id, None)
         if self._by_state is not None:
             self._by_state[row.state].pop(row.id, None)

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sstrace.model import Lost, State
+from sstrace.model import Lost
 from sstrace.table import Resync, Row, SocketTable, Transition
 
 if TYPE_CHECKING:  # a replay needs no BPF
     from sstrace.driver.tracer import Change
 
 __all__ = ["Telling", "Told"]
-
-_CLOSE = int(State.CLOSE)
 
 
 class Told(msgspec.Struct, frozen=True, gc=False):

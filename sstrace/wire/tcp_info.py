@@ -169,7 +169,6 @@ def info_columns(blobs: Sequence[bytes]) -> InfoColumns:
 
 _CODES = "BBBBBBBBIIIIIIIIIIIIIIIIIIIIIIIIQQQQIIIIIIQQQQIIQQIIIIIIHHIIIIIIIIHH"
 """``_TCP_INFO`` field by field."""
-_WIDTHS = {"B": 1, "H": 2, "I": 4, "Q": 8}
 
 
 class _Shape:

@@ -1,6 +1,5 @@
 """The owner walk beside /proc: the same holders in the same order, whoever holds what."""
 
-import ctypes
 import os
 import socket
 import subprocess
@@ -127,7 +126,6 @@ def test_holders_fall_back_to_proc_where_the_walk_is_not_to_be_had(
 # ---------------------------------------------------------------------------------------- all the ways to hold a socket
 
 CLONE_FILES, CLONE_NEWPID = 0x400, 0x20000000
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def assert_alike(walk: OwnerWalk, inode: int) -> list[int]:
