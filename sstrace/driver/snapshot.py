@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from sstrace.query.filter import Expr
     from sstrace.sources.sk_storage import StorageMaps
 
-__all__ = ["Elsewhere", "Sink", "TcpSource", "run"]
+__all__ = ["Elsewhere", "Sink", "TcpSource", "decoders", "run"]
 
 _ENOENT = 2
 _EISDIR = 21
@@ -169,7 +169,8 @@ def _warn(line: str) -> None:
             data = data[os.write(2, data) :]
 
 
-def _decoders() -> Decoders:
+def decoders() -> Decoders:
+    """What a render Context is lent: the decoders of what rows carry undecoded."""
     from sstrace.wire import tcp_info
 
     return Decoders(
@@ -271,7 +272,7 @@ class _Snapshot:
             show,
             self._dialect,
             self._names,
-            _decoders,
+            decoders,
             owners=self._holders,
             aside=self._output.write,
             warn=_warn,

@@ -19,6 +19,7 @@ import msgspec
 
 from sstrace.driver.live import look_at
 from sstrace.driver.rows import socket_of
+from sstrace.driver.snapshot import decoders
 from sstrace.driver.stop import Stopped, touch
 from sstrace.driver.terminal import Terminal, colors_of
 from sstrace.driver.tracer import Change, Tracer
@@ -29,11 +30,11 @@ from sstrace.query import options
 from sstrace.query.command import Command, Early
 from sstrace.query.match import predicate
 from sstrace.render import watch as render
-from sstrace.render.common import Context, Decoders
+from sstrace.render.common import Context
 from sstrace.render.inet import InetCells
 from sstrace.sources.names import SystemNames
 from sstrace.table import Resync, Row, Transition
-from sstrace.wire import inet_diag, tcp_info
+from sstrace.wire import inet_diag
 
 if TYPE_CHECKING:  # only who records pays for it
     from sstrace.driver.record import Recorder
@@ -106,17 +107,6 @@ def _check(command: Command) -> None:
         raise UsageError("--watch shows what happens now: for a recording use --replay, or --snapshot --from FILE --at")
     if not command.selection.tables >> Table.TCP & 1:
         raise UsageError("--watch follows TCP sockets, and these options leave them out: for others use --snapshot")
-
-
-def _decoders() -> Decoders:
-    return Decoders(
-        tcp_info.decode_tcp_info,
-        tcp_info.unpack_tcp_info,
-        tcp_info.decode_mptcp_info,
-        tcp_info.decode_sctp_info,
-        tcp_info.decode_ulp,
-        inet_diag.decode_storage,
-    )
 
 
 SocketKey = tuple[bytes, int, bytes, int, int]
@@ -205,7 +195,7 @@ class _Watch:
 
     def _retext(self) -> None:
         """Make the cell makers anew: what they show has changed."""
-        self._context = Context(self._show, self._command.dialect, self._names, _decoders)
+        self._context = Context(self._show, self._command.dialect, self._names, decoders)
         self._cells = InetCells(self._context)
         self._cells.begin(Table.TCP)
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from sstrace.dialect import dialect, parse_version
+from sstrace.driver.snapshot import decoders
 from sstrace.model import Table
 from sstrace.query.command import Command
 from sstrace.query.options import parse
-from sstrace.render.common import Context, Decoders
+from sstrace.render.common import Context
 from sstrace.render.ss import Text
-from sstrace.wire import inet_columns, inet_diag, tcp_info
+from sstrace.wire import inet_columns, inet_diag
 
 HOME = Path(__file__).resolve().parents[1] / "data" / "golden"
 ANSWERS = sorted(HOME.glob("*.txt.gz"))
@@ -37,17 +38,6 @@ class Names:
 
     def __getattr__(self, name: str) -> object:
         raise AssertionError(f"{name} was asked for")
-
-
-def decoders() -> Decoders:
-    return Decoders(
-        tcp_info.decode_tcp_info,
-        tcp_info.unpack_tcp_info,
-        tcp_info.decode_mptcp_info,
-        tcp_info.decode_sctp_info,
-        tcp_info.decode_ulp,
-        inet_diag.decode_storage,
-    )
 
 
 def cases(path: Path) -> Iterator[tuple[str, int | None, bytes]]:

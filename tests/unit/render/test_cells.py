@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sstrace.dialect import dialect
+from sstrace.driver.snapshot import decoders
 from sstrace.model import (
     AF_INET,
     AF_INET6,
@@ -29,7 +30,7 @@ from sstrace.model import (
     VsockSocket,
     XdpSocket,
 )
-from sstrace.render.common import Context, Decoders, duration, general, memory, queue, rate, signed, users
+from sstrace.render.common import Context, duration, general, memory, queue, rate, signed, users
 from sstrace.render.inet import InetCells
 from sstrace.render.netlink import NetlinkCells
 from sstrace.render.packet import PacketCells, link_protocol
@@ -39,7 +40,7 @@ from sstrace.render.tipc import TipcCells
 from sstrace.render.unix import UnixCells, major_minor
 from sstrace.render.vsock import VsockCells
 from sstrace.render.xdp import XdpCells
-from sstrace.wire import inet_diag, tcp_info
+from sstrace.wire import tcp_info
 from sstrace.wire.netlink import attribute
 from sstrace.wire.proc_net import SockStat
 
@@ -90,14 +91,7 @@ def context(
         Show(**show),
         dialect(version),
         Names(),  # type: ignore[arg-type]
-        lambda: Decoders(
-            tcp_info.decode_tcp_info,
-            tcp_info.unpack_tcp_info,
-            tcp_info.decode_mptcp_info,
-            tcp_info.decode_sctp_info,
-            tcp_info.decode_ulp,
-            inet_diag.decode_storage,
-        ),
+        decoders,
         owners=owners,
         warn=said.append,
     )

@@ -13,10 +13,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sstrace.dialect import dialect
+from sstrace.driver.snapshot import decoders
 from sstrace.errors import DecodeError
 from sstrace.model import AF_INET, AF_INET6, InetSocket, Owner, Show, Table
 from sstrace.render import info_columns
-from sstrace.render.common import Context, Decoders
+from sstrace.render.common import Context
 from sstrace.render.info import tcp_items
 from sstrace.render.info_columns import TcpItems
 from sstrace.render.ss import Text
@@ -59,17 +60,6 @@ class Names:
 
     def cgroup_trouble(self, cgroup_id: int) -> str | None:
         return None
-
-
-def decoders() -> Decoders:
-    return Decoders(
-        tcp_info.decode_tcp_info,
-        tcp_info.unpack_tcp_info,
-        tcp_info.decode_mptcp_info,
-        tcp_info.decode_sctp_info,
-        tcp_info.decode_ulp,
-        inet_diag.decode_storage,
-    )
 
 
 class Printed:
