@@ -321,7 +321,7 @@ class _Server:
             if time.monotonic_ns() - began > _SMALL_NS:
                 self._hurry = True
                 self._ready.append(client)
-            elif not all(map(service.may_take, client.pipes)):
+            elif not all(map(asking.may_take, client.pipes)):
                 client.close()
             elif self._answer_here(client):
                 self.answered += 1

@@ -18,7 +18,7 @@ from select import POLLIN, POLLOUT, poll
 
 from sstrace.errors import DecodeError, FeatureError, LookupFailed, SstraceError
 
-__all__ = ["BROKEN_PIPE", "DEFAULT_PATH", "answer", "answer_of", "ask", "feed"]
+__all__ = ["BROKEN_PIPE", "DEFAULT_PATH", "answer", "answer_of", "ask", "feed", "may_take"]
 
 DEFAULT_PATH = "/run/sstrace/live.sock"
 
@@ -26,6 +26,7 @@ BROKEN_PIPE = 141
 """The code of an answer whose reader has gone: 128 + SIGPIPE, as a shell shows it."""
 
 _PIECE = 1 << 20
+_NULL = os.makedev(1, 3)
 _HEAD, _TAIL = b'{"code":', b"}"
 
 
@@ -97,13 +98,19 @@ def feed(path: str, request: bytes) -> int:
     return code
 
 
+def may_take(fd: int) -> bool:
+    """Whether a server may write to a client's descriptor: a pipe, a socket, or the null device. Written to with the
+    server's rights, anything else could do what its client may not.
+    """
+    status = os.fstat(fd)
+    mode = status.st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or (stat.S_ISCHR(mode) and status.st_rdev == _NULL)
+
+
 def _may_be_given(fd: int) -> bool:
     """Whether the server will write to it, and can: it does not wait for a pipe that does not block."""
     try:
-        status = os.fstat(fd)
-        mode = status.st_mode
-        null = stat.S_ISCHR(mode) and status.st_rdev == os.makedev(1, 3)
-        return null or ((stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)) and os.get_blocking(fd))
+        return may_take(fd) and (os.get_blocking(fd) or stat.S_ISCHR(os.fstat(fd).st_mode))
     except OSError:
         return False  # closed: what flows there is lost, as it is for ss
 

@@ -21,7 +21,6 @@ __all__ = [
     "Peer",
     "give_away",
     "listen",
-    "may_take",
     "peer",
     "pour",
     "receive",
@@ -117,18 +116,9 @@ def receive(connection: socket.socket) -> tuple[bytes, list[int]]:
     return data, list(fds)
 
 
-def may_take(fd: int) -> bool:
-    """Whether a server may write to a client's descriptor: a pipe, a socket, or the null device. Written to with the
-    server's rights, anything else could do what its client may not.
-    """
-    status = os.fstat(fd)
-    mode = status.st_mode
-    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or (stat.S_ISCHR(mode) and status.st_rdev == _NULL)
-
-
 def pour(file: int, fd: int) -> bool:
-    """Write a file out to a client's descriptor (see ``may_take``) as far as that goes without waiting; whether it is
-    all out. The file's position says how far it went. Raises BrokenPipeError when nobody reads any more.
+    """Write a file out to a client's descriptor (see ``asking.may_take``) as far as that goes without waiting; whether
+    it is all out. The file's position says how far it went. Raises BrokenPipeError when nobody reads any more.
     """
     size, done = os.fstat(file).st_size, 0
     piped = stat.S_ISFIFO(os.fstat(fd).st_mode)
@@ -147,6 +137,3 @@ def pour(file: int, fd: int) -> bool:
         pass
     os.lseek(file, done, os.SEEK_SET)
     return done == size
-
-
-_NULL = os.makedev(1, 3)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sstrace.sources import service
+from sstrace.sources import asking, service
 
 TEXT = b"".join(b"line %d\n" % number for number in range(100_000))
 
@@ -63,7 +63,7 @@ def test_a_socket(file: int) -> None:
 
 def test_the_null_device_takes_all(file: int) -> None:
     with open(os.devnull, "wb") as null:
-        assert service.may_take(null.fileno())
+        assert asking.may_take(null.fileno())
         assert service.pour(file, null.fileno())
     assert rest(file) == b""
 
@@ -78,18 +78,18 @@ def test_a_reader_that_has_gone(file: int) -> None:
 
 def test_what_a_server_does_not_write_to(tmp_path: Path) -> None:
     with (tmp_path / "file").open("wb") as file, open("/dev/zero", "wb") as device:
-        assert not service.may_take(file.fileno())
-        assert not service.may_take(device.fileno())
+        assert not asking.may_take(file.fileno())
+        assert not asking.may_take(device.fileno())
     master, slave = os.openpty()
-    assert not service.may_take(slave)
+    assert not asking.may_take(slave)
     directory = os.open(tmp_path, os.O_RDONLY)
-    assert not service.may_take(directory)
+    assert not asking.may_take(directory)
     for fd in (master, slave, directory):
         os.close(fd)
     read, write = os.pipe()
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        assert service.may_take(write)
-        assert service.may_take(theirs.fileno())
+        assert asking.may_take(write)
+        assert asking.may_take(theirs.fileno())
     os.close(read)
     os.close(write)
