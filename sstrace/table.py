@@ -155,8 +155,8 @@ class SocketTable:
         """Where somebody keeps a view of the rows: every row that came, went or changed its addresses, by id, with or
         without a transition to tell of it. Whoever sets it empties it."""
         self.silent: dict[int, Row] | None = None
-        """Where somebody tells of every change: the rows, by id, that came, went or changed their ports or v6only
-        without a transition or a Resync to tell of it. Whoever sets it empties it."""
+        """Where somebody tells of every change: the rows, by id, that came, went or changed their ports, family or
+        v6only without a transition or a Resync to tell of it. Whoever sets it empties it."""
 
     def __contains__(self, row_id: int) -> bool:
         return row_id in self._rows
@@ -486,7 +486,7 @@ class SocketTable:
             self._added.append(self._adopt(found))
             return
         row.seen = self._sweep
-        before = row.sport, row.dport, row.v6only
+        before = row.sport, row.dport, row.family, row.v6only
         if found.extras is not None and found.extras.v6only is not None:
             row.v6only = found.extras.v6only
         self._forget_keys(row)
@@ -502,7 +502,7 @@ class SocketTable:
         if kind is _SOCKET:
             row.uid = found.uid
         self._index(row)
-        if before != (row.sport, row.dport, row.v6only):
+        if before != (row.sport, row.dport, row.family, row.v6only):
             self._note(row)
         if kind is _TIMEWAIT and found.state == _FIN_WAIT2:
             self._vague[row.id] = row

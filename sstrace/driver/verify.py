@@ -167,7 +167,9 @@ class _Check:
             before = self._kernel(found)
             owners_before = proc.owners() if self._owners else {}
             lost = tracer.lost
+            moved = tracer.table.journal = {}
             self.take(tracer.settle())
+            tracer.table.journal = None
             table = self._table(tracer.table)
             holders = tracer.holders.look() if self._owners else {}
             found, complete_too = tracer.dump(diag, TABLE_STATES)
@@ -176,6 +178,7 @@ class _Check:
         if tracer.lost != lost or tracer.doubtful or not (complete and complete_too):
             return  # a loss is reported and healed by the tracer; until then a comparison says nothing
         totals.checks += 1
+        came_or_went = {key for row in moved.values() for key in _keys(row)}
         self._known, self._found = self._found, set()
         for key, socket in before.items():
             later = after.get(key)
@@ -183,6 +186,8 @@ class _Check:
                 continue  # it moved; or it is another in the same state, and the table knew one between them
             totals.rows += 1
             row = table.get(key)
+            if key in came_or_went or (row is not None and row[1] >= began):
+                continue  # it may have left its state and come back: a socket that connects again keeps its cookie
             if row is None:
                 self._report("missed", key, None, STATE_TEXT[socket.state])
             elif row[0] != socket.state:
@@ -216,8 +221,8 @@ class _Check:
         noted: dict[Key, tuple[int, int]] = {}
         for row in rows:
             if self._families >> row.family & 1 and self._states >> row.state & 1 and row.protocol == 6:
-                listens = row.ino if row.state == State.LISTEN else 0
-                noted[row.family, row.src, row.sport, row.dst, row.dport, listens] = row.state, row.touched_ns
+                bound, listening = _keys(row)
+                noted[listening if row.state == State.LISTEN else bound] = row.state, row.touched_ns
         if self._matches is not None:
             matches = self._matches
             noted = {key: value for key, value in noted.items() if matches(_socket(key, value[0]))}
@@ -249,6 +254,12 @@ class _Check:
             differs = f"table {table or 'has nothing'}, kernel {kernel or 'has nothing'}"
             text = f"{line.ts} {kind} [{line.src}]:{sport} [{line.dst}]:{dport} {differs}\n".encode()
         os.write(1, text)
+
+
+def _keys(row: Row) -> tuple[Key, Key]:
+    """A row's key as a connection's, and as a listener's."""
+    ends = row.family, row.src, row.sport, row.dst, row.dport
+    return (*ends, 0), (*ends, row.ino)
 
 
 def _socket(key: Key, state: int) -> InetSocket:

@@ -302,6 +302,19 @@ def test_v4_mapped_addresses_are_the_same_connection() -> None:
     assert fold(live, changed(6000, 0, S.TIME_WAIT, C, **TIMEWAIT)) == [(S.SYN_RECV, S.TIME_WAIT, 5000)]
 
 
+def test_a_family_that_only_a_sweep_tells_is_news() -> None:
+    live = table()
+    live.silent = {}
+    fold(live, changed(1000, 0, S.TIME_WAIT, C, **{**TIMEWAIT, "cookie": None}))
+    live.silent.clear()
+    mapped = found(S.TIME_WAIT, 9, src=MAPPED + CLIENT, dst=MAPPED + SERVER)
+    mapped.family = AF_INET6
+    repaired = sweep(live, 2000, mapped)
+    assert [repaired.added, repaired.removed, repaired.changed] == [[], [], []]
+    assert list(live.silent.values()) == [only(live)]
+    assert only(live).family == AF_INET6
+
+
 def test_a_listener_whose_port_comes_later() -> None:
     live = table()
     fold(live, changed(1000, S.CLOSE, S.LISTEN, A, ino=9, sport=0, dport=0, dst=bytes(4)))

@@ -3,7 +3,8 @@
 import io
 import json
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -28,12 +29,16 @@ class Tracer:
 
     def __init__(self, *dumps: list[InetSocket]) -> None:
         self.table = SocketTable(NETNS)
+        self.between: list[Callable[[Tracer], None]] = []
+        """What happens between the two dumps."""
         self._dumps = iter(dumps)
 
     def dump(self, _diag: object, _states: int) -> tuple[list[InetSocket], bool]:
         return next(self._dumps), True
 
     def settle(self) -> Iterator[Any]:
+        while self.between:
+            self.between.pop(0)(self)
         return iter(())
 
 
@@ -95,6 +100,28 @@ def test_two_sockets_in_the_same_state_prove_nothing_of_what_came_between(
     tracer = Tracer([shown(S.TIME_WAIT, 3)], [shown(S.TIME_WAIT, 7)])
     if between:
         open_one(tracer)
+    assert drift(tracer, monkeypatch) == []
+
+
+def connect_again(tracer: Tracer) -> None:
+    now = time.monotonic_ns()
+    tracer.table.apply(changed(now, S.ESTABLISHED, S.CLOSE, A, cookie=7, **ENDS))
+    tracer.table.apply(changed(now + 1, S.CLOSE, S.SYN_SENT, A, cookie=7, **ENDS))
+
+
+def close(tracer: Tracer) -> None:
+    tracer.table.apply(changed(time.monotonic_ns(), S.ESTABLISHED, S.CLOSE, A, cookie=7, **ENDS))
+
+
+@pytest.mark.parametrize("what", [connect_again, close])
+def test_a_socket_may_leave_its_state_and_come_back_to_it(
+    monkeypatch: pytest.MonkeyPatch, what: Callable[[Tracer], None]
+) -> None:
+    # It was disconnected and connects again, with the cookie and the ports that it had; the rest is folded in later.
+    same = [shown(S.ESTABLISHED, 7)]
+    tracer = Tracer(same, same)
+    open_one(tracer)
+    tracer.between = [what]
     assert drift(tracer, monkeypatch) == []
 
 
