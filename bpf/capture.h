@@ -35,14 +35,14 @@ static __always_inline u32 netns_of(struct common *common)
  */
 static __always_inline int deliver(void *ctx, struct sock_event *event)
 {
+	struct sock_counts *count;
 	int zero = 0;
-	u64 *dropped;
 
 	if (!events.perf_submit(ctx, event, sizeof(*event)))
 		return 1;
-	dropped = drops.lookup(&zero);
-	if (dropped)
-		*dropped += 1;
+	count = counts.lookup(&zero);
+	if (count)
+		count->dropped++;
 	return 0;
 }
 

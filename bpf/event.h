@@ -1,5 +1,5 @@
 /*
- * THE border between the BPF programs and Python: one record for each event.
+ * THE border between the BPF programs and Python: one record for each event, and what is counted.
  *
  * sstrace/wire/event.py holds the same layout as data; tests/unit/wire/test_event_layout.py reads this file and fails when the
  * two differ. Includes nothing: whoever includes it brings the __uN types. One field a line, widest first, no holes.
@@ -56,6 +56,13 @@ struct sock_event {
 	__u8 daddr[16];     /* peer address, likewise */
 	__u8 comm[16];      /* name of the task that ran, NUL-padded */
 	__u8 stack[64];     /* at CLOSE: eight return addresses, native order, innermost first; else 0 */
+};
+
+/* What each CPU counts; never reset. */
+struct sock_counts {
+	__u64 dropped;      /* events that did not fit the CPU's buffer */
+	__u64 states;       /* firings of sock:inet_sock_set_state, of whatever socket, for which a program ran */
+	__u64 expiries;     /* firings of timer:timer_expire_entry, likewise, for the timer of a request or timewait socket */
 };
 
 _Static_assert(sizeof(struct sock_event) == 208, "struct sock_event: 208 bytes, as sstrace/wire/event.py says");

@@ -236,14 +236,16 @@ static __always_inline int on_timer_expire_entry(struct bpf_raw_tracepoint_args 
 	u8 state = 0;
 	int zero = 0;
 	struct config *config = configs.lookup(&zero);
+	struct sock_counts *count = counts.lookup(&zero);
 
-	if (!config)
+	if (!config || !count)
 		return 0;
 	READ(function, timer, OFF_timer_function);
+	if (function != config->fn_timewait && function != config->fn_request)
+		return 0;
+	count->expiries++;
 	if (function == config->fn_timewait)
 		return on_timewait_gone(ctx, config, timer, EVENT_EXPIRED);
-	if (function != config->fn_request)
-		return 0;
 	expiring = expirings.lookup(&zero);
 	if (!expiring)
 		return 0;

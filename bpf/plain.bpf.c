@@ -18,8 +18,8 @@ enum {
 /* Every event of every CPU. Read by sstrace/sources/perf.py. */
 BPF_PERF_OUTPUT(events);
 
-/* Events that did not fit their CPU's buffer, as in sstrace.bpf.c. */
-BPF_PERCPU_ARRAY(drops, u64, 1);
+/* Read by sstrace/sources/perf.py. */
+BPF_PERCPU_ARRAY(counts, struct sock_counts, 1);
 
 #define OWN_FRAMES 0 /* a tracepoint program is given the stack of the tracepoint */
 #include "cause.h"
@@ -27,9 +27,12 @@ BPF_PERCPU_ARRAY(drops, u64, 1);
 int plain__inet_sock_set_state(void *ctx)
 {
 	struct sock_event event = {};
-	u64 *dropped;
 	int zero = 0;
+	struct sock_counts *count = counts.lookup(&zero);
 
+	if (!count)
+		return 0;
+	count->states++;
 	event.protocol = FIELD(u16, OFF_protocol);
 	if (event.protocol != IPPROTO_TCP && event.protocol != IPPROTO_MPTCP)
 		return 0;
@@ -56,10 +59,7 @@ int plain__inet_sock_set_state(void *ctx)
 	bpf_get_current_comm(event.comm, sizeof(event.comm));
 	if (event.new == TCP_CLOSE)
 		capture_cause(&event, ctx);
-	if (events.perf_submit(ctx, &event, sizeof(event))) {
-		dropped = drops.lookup(&zero);
-		if (dropped)
-			*dropped += 1;
-	}
+	if (events.perf_submit(ctx, &event, sizeof(event)))
+		count->dropped++;
 	return 0;
 }

@@ -41,8 +41,8 @@ BPF_ARRAY(configs, struct config, 1);
 /* Every event of every hook and CPU. Read by sstrace/sources/perf.py. */
 BPF_PERF_OUTPUT(events);
 
-/* Events that did not fit their CPU's buffer. Counted by submit(), read by sstrace/sources/perf.py, never reset. */
-BPF_PERCPU_ARRAY(drops, u64, 1);
+/* Read by sstrace/sources/perf.py. */
+BPF_PERCPU_ARRAY(counts, struct sock_counts, 1);
 
 /*
  * What passes from one kernel object to the next on a CPU, so that the passing itself needs no record. Both passings

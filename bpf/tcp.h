@@ -196,9 +196,12 @@ static __always_inline int on_state_first(struct bpf_raw_tracepoint_args *ctx)
 {
 	int zero = 0;
 	struct marks *marks = marked.lookup(&zero);
+	struct sock_counts *count = counts.lookup(&zero);
 
 	if (marks)
 		marks->keys[marks->next++ & (MARKS - 1)] = transition_key(ctx);
+	if (count)
+		count->states++;
 	return on_state(ctx);
 }
 
@@ -207,8 +210,9 @@ static __always_inline int on_state_again(struct bpf_raw_tracepoint_args *ctx)
 	u64 key = transition_key(ctx);
 	int zero = 0;
 	struct marks *marks = marked.lookup(&zero);
+	struct sock_counts *count = counts.lookup(&zero);
 
-	if (!marks)
+	if (!marks || !count)
 		return 0;
 #pragma unroll
 	for (int i = 0; i < MARKS; i++) {
@@ -217,6 +221,7 @@ static __always_inline int on_state_again(struct bpf_raw_tracepoint_args *ctx)
 			return 0;
 		}
 	}
+	count->states++;
 	return on_state(ctx);
 }
 

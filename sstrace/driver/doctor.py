@@ -83,7 +83,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     return code
 
 
-_NOT_TRACING = ("ss", "socket tables", "cache", "cgroups", "tracefs")
+_NOT_TRACING = ("ss", "socket tables", "cache", "cgroups", "tracefs", "unheard events")
 """What live tracing does not need."""
 
 
@@ -138,7 +138,7 @@ def _symbols() -> Finding:
 def _tracefs() -> Finding:
     place = mount_point()
     if place is None:
-        return Finding("tracefs", "ok", "not mounted; only needed where there is no BTF")
+        return Finding("tracefs", "ok", "not mounted; needed where there is no BTF, and to count unheard events")
     return Finding("tracefs", "ok", str(place))
 
 
@@ -191,9 +191,10 @@ def _hooks(env: Mapping[str, str]) -> list[Finding]:
     except FeatureError as error:
         return [Finding("tracing", "no", str(error), "--poll INTERVAL lives on netlink alone")]
     hooks.close()
+    unheard = Finding("unheard events", "ok", "counted" if hooks.counts_unheard else "not counted: no tracefs")
     if hooks.limits:
-        return [Finding("tracing", "less", limit) for limit in hooks.limits]
-    return [Finding("tracing", "ok", f"raw tracepoints {', '.join(reversed(HOOKS))}")]
+        return [*(Finding("tracing", "less", limit) for limit in hooks.limits), unheard]
+    return [Finding("tracing", "ok", f"raw tracepoints {', '.join(reversed(HOOKS))}"), unheard]
 
 
 def _walk(env: Mapping[str, str]) -> Finding:

@@ -215,6 +215,11 @@ class Metrics:
             ("lost_events", "Kernel events that never arrived.", tracer.lost),
             ("losses", "Times that events were lost.", self._losses),
             ("late_events", "Kernel events that came after younger ones.", tracer.late),
+            (
+                "unheard_events",
+                "Times that the kernel fired a tracepoint and ran no program of ours, whichever socket it was about.",
+                tracer.unheard,
+            ),
             ("sweeps", "Comparisons of the table with a netlink dump.", tracer.sweeps),
             ("unlisted_transitions", "Transitions that TCP does not know.", tracer.table.unlisted),
         ):

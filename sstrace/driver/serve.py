@@ -122,7 +122,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         tracer.close()
         if beside is not None:
             beside.close()
-    text = f"sstrace: {server.answered} queries, {tracer.events} events, {tracer.lost} lost, {tracer.late} late"
+    text = f"sstrace: {server.answered} queries, {tracer.heard()}"
     if beside.recorder is not None:
         text += f"; {beside.recorder.summary()}"
     print(text, file=sys.stderr)
@@ -251,8 +251,7 @@ class _Server:
         """Fold in everything that has happened; what was lost just now is not left for later, as between questions."""
         busy, self._busy = self._busy, True
         self._beside.take(self._tracer.settle())
-        if self._tracer.doubtful:
-            self._beside.take(self._tracer.sweep())
+        self._beside.take(self._tracer.heal())
         self._busy = busy
 
     def close(self) -> None:

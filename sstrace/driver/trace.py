@@ -127,8 +127,8 @@ class _Attendance:
             asked.statistics = False
             tracer = self._tracer
             _say(
-                f"{tracer.events} events, {tracer.lost} lost, {tracer.late} late, {tracer.sweeps} sweeps, "
-                f"{len(tracer.table)} sockets; " + "; ".join(outlet.statistics() for outlet in self._trace.outlets)
+                f"{tracer.heard()}, {tracer.sweeps} sweeps, {len(tracer.table)} sockets; "
+                + "; ".join(outlet.statistics() for outlet in self._trace.outlets)
             )
 
 
@@ -150,7 +150,7 @@ def _telling(
 
 
 def _summary(tracer: Tracer, recorder: Recorder | None, trace: Printer | None) -> None:
-    text = f"{tracer.events} events, {tracer.lost} lost, {tracer.late} late"
+    text = tracer.heard()
     if tracer.resyncs:
         text += f", {tracer.resyncs} resyncs"
     if tracer.repaired:

@@ -7,9 +7,10 @@ timestamp. What comes later all the same is counted (``late``) and applied, neve
 
 Gap-free start: attach, let events gather, sweep, then fold what has gathered (see table for why that loses nothing).
 
-Audit. A kernel may run a program less often than it should and not count that: some sandboxes run none while a task
-of theirs is interrupted. So now and then the table is compared with a sweep though nothing is known to be lost. What it
-finds is told as a Resync, and the row of a socket whose end nobody heard does not stay for ever.
+Audit. A kernel may run a program less often than it fires its tracepoint: some sandboxes run none while a task of
+theirs is interrupted. The table is compared with a sweep soon after, where the kernel counts what it fires
+(driver.hooks); and now and then in any case, though nothing is known to be lost. What that finds is told as a Resync,
+and the row of a socket whose end nobody heard does not stay for ever.
 """
 
 import gc
@@ -64,6 +65,12 @@ _LOOK_DUTY = 20
 _AUDIT_NS = 10_000_000_000
 _AUDIT_DUTY = 200
 """An audit is not sooner than that, and one that took t not before 200 t have passed: half a percent of a CPU."""
+_LISTEN_NS = 100_000_000
+_LISTEN_DUTY = 200
+"""What fired and was not heard is counted this often; where that takes t (many CPUs), not before 200 t have passed."""
+_UNHEARD_PAUSE_NS = 250_000_000
+_UNHEARD_DUTY = 20
+"""Least time between two audits for what was not heard; and 20 t, for it may happen again and again."""
 _GC_THRESHOLD = (50_000, 20, 50)
 _SWEEP_NS = 1_000_000_000
 """Where request and timewait sockets make no events, a sweep looks for them this often."""
@@ -101,6 +108,8 @@ class Tracer:
         """Those that healed a loss."""
         self.repaired = 0
         """Rows that audits found wrong."""
+        self.unheard = 0
+        """Times that the kernel fired a tracepoint, perhaps for a socket elsewhere, and ran no program."""
         self.holders = Holders(env)
         self._pending: list[Changed | Gone] = []
         self._last_ns = 0
@@ -108,6 +117,11 @@ class Tracer:
         self._losses: list[Lost] = []
         self._doubtful = False
         self._resync_after = 0
+        self._sweeping = False
+        self._deaf = False
+        """Whether something was not heard since the last sweep began."""
+        self._next_listen_ns = 0
+        self._unheard_after = 0
         self._next_look_ns = 0
         self._looks: dict[int, tuple[int, int]] = {}
         self._sweep_every_ns = poll_ns
@@ -128,6 +142,11 @@ class Tracer:
         if self._hooks is None:
             return ["by netlink alone: what comes and goes between two looks is not seen, nor why anything closed"]
         return self._hooks.limits
+
+    def heard(self) -> str:
+        """How hearing went, for a summary."""
+        text = f"{self.events} events, {self.lost} lost, {self.late} late"
+        return text + (f", {self.unheard} unheard" if self.unheard else "")
 
     def start(self) -> None:
         """The baseline: after this the table is the kernel's, and ``poll`` goes on from there."""
@@ -159,12 +178,23 @@ class Tracer:
 
     @property
     def doubtful(self) -> bool:
-        """Whether events were lost that no sweep has healed yet."""
-        return self._doubtful
+        """Whether events were lost, or not heard, that no sweep has healed yet."""
+        self._listen()
+        return self._doubtful or self._deaf
+
+    def heal(self) -> Iterator[Change]:
+        """Do not leave for later what is lost or was not heard: somebody asks now. Nothing within a sweep."""
+        if self._sweeping:
+            return
+        self._listen()
+        if self._doubtful:
+            yield from self._resync()
+        elif self._deaf and time.monotonic_ns() >= self._unheard_after:
+            yield from self._audit()
 
     def news(self) -> Callable[[], bool]:
         """For a forked child: what tells whether anything may have happened that its copy of the table lacks."""
-        if self._hooks is None or self._sweep_every_ns is not None or self._pending or self._doubtful:
+        if self._hooks is None or self._sweep_every_ns is not None or self._pending or self._doubtful or self._deaf:
             return lambda: True
         try:
             return self._hooks.perf.beside()
@@ -194,16 +224,17 @@ class Tracer:
         else:
             time.sleep(min(timeout_s, max(0, self._next_sweep_ns - time.monotonic_ns()) / 1e9))
         yield from self._fold(self._drain() - _SLACK_NS)
+        if time.monotonic_ns() >= self._next_listen_ns:
+            self._listen()
         if self._doubtful and time.monotonic_ns() >= self._resync_after:
-            self._doubtful = False
-            self.resyncs += 1
-            began = time.monotonic_ns()
-            yield from self.sweep()
-            now = time.monotonic_ns()
-            self._resync_after = now + max(_RESYNC_PAUSE_NS, _SWEEP_DUTY * (now - began))
-        if self._sweep_every_ns is not None and time.monotonic_ns() >= self._next_sweep_ns:
-            yield from self._polled_sweep()
-        elif self._audits and not self._doubtful and time.monotonic_ns() >= self._next_audit_ns:
+            yield from self._resync()
+        now = time.monotonic_ns()
+        if self._sweep_every_ns is not None:
+            if now >= self._next_sweep_ns:
+                yield from self._polled_sweep()
+        elif not self._doubtful and (
+            (self._audits and now >= self._next_audit_ns) or (self._deaf and now >= self._unheard_after)
+        ):
             yield from self._audit()
         yield from self._look()
 
@@ -269,12 +300,27 @@ class Tracer:
             if change is not None:
                 yield change
 
+    def _listen(self) -> None:
+        """Note what the kernel fired and nobody heard."""
+        if self._hooks is None:
+            return
+        began = time.monotonic_ns()
+        unheard = self._hooks.unheard()
+        if unheard != self.unheard:
+            self.unheard = unheard
+            self._deaf = True
+        now = time.monotonic_ns()
+        self._next_listen_ns = now + max(_LISTEN_NS, _LISTEN_DUTY * (now - began))
+
     # Sweeps and looks.
 
     def sweep(self) -> Iterator[Change]:
         """Compare the table with a netlink dump and repair it: the changes folded in meanwhile, then one Resync. Losses
         meanwhile come behind it, for it does not heal them.
         """
+        self._listen()
+        self._deaf = False
+        self._sweeping = True
         began = time.monotonic_ns()
         losses: list[Change] = []
         self.table.begin(SweepBegin(Table.TCP, 0, began))
@@ -294,6 +340,7 @@ class Tracer:
                 for socket in chain.from_iterable(answers):
                     self.table.seen(Seen(socket))
         self.sweeps += 1
+        self._sweeping = False
         yield self.table.end(SweepEnd(Table.TCP, 0, time.monotonic_ns(), complete))
         yield from losses
         if len(answer) > _MANY_DATAGRAMS:
@@ -309,6 +356,14 @@ class Tracer:
             else:
                 yield change
 
+    def _resync(self) -> Iterator[Change]:
+        self._doubtful = False
+        self.resyncs += 1
+        began = time.monotonic_ns()
+        yield from self.sweep()
+        now = time.monotonic_ns()
+        self._resync_after = now + max(_RESYNC_PAUSE_NS, _SWEEP_DUTY * (now - began))
+
     def _audit(self) -> Iterator[Change]:
         for change in self.sweep():
             if isinstance(change, Resync):
@@ -319,7 +374,9 @@ class Tracer:
             yield change
 
     def _audit_after(self, took_ns: int) -> None:
-        self._next_audit_ns = time.monotonic_ns() + max(_AUDIT_NS, _AUDIT_DUTY * took_ns)
+        now = time.monotonic_ns()
+        self._next_audit_ns = now + max(_AUDIT_NS, _AUDIT_DUTY * took_ns)
+        self._unheard_after = now + max(_UNHEARD_PAUSE_NS, _UNHEARD_DUTY * took_ns)
 
     def _polled_sweep(self) -> Iterator[Change]:
         """A sweep that stands in for events: what it finds are transitions, seen late."""

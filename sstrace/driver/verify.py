@@ -116,12 +116,12 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     found = ", ".join(f"{totals.kinds[kind]} {kind}" for kind in ("missed", "ghost", "wrong"))
     report = (
         f"{totals.checks} comparisons of {totals.rows} rows in all: {found}; "
-        f"{tracer.events} events, {tracer.lost} lost, {tracer.late} late, {totals.resynced} rows repaired after losses"
+        f"{tracer.heard()}, {totals.resynced} rows repaired after losses"
     )
     if recorder is not None:
         report += f"; {recorder.summary()}"
     if not totals.checks:
-        report += "; each time events were lost, or a dump was interrupted, so nothing is proven"
+        report += "; each time events were lost or unheard, or a dump was interrupted, so nothing is proven"
     if totals.kinds.total() or not totals.checks:
         raise DriftError(report)
     print(f"sstrace: {report}", file=sys.stderr)
@@ -176,7 +176,7 @@ class _Check:
             after = self._kernel(found)
             owners_after = proc.owners() if self._owners else {}
         if tracer.lost != lost or tracer.doubtful or not (complete and complete_too):
-            return  # a loss is reported and healed by the tracer; until then a comparison says nothing
+            return  # the tracer heals what is lost or was not heard; until then a comparison says nothing
         totals.checks += 1
         came_or_went = {key for row in moved.values() for key in _keys(row)}
         self._known, self._found = self._found, set()

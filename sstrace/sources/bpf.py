@@ -188,14 +188,14 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 TRACE = Source(
     file="sstrace.bpf.c",
     programs=HOOKS,
-    maps=("configs", "events", "drops", "connecting", "expirings", "passings", "marked"),
+    maps=("configs", "events", "counts", "connecting", "expirings", "passings", "marked"),
     offsets=_OFFSETS,
     optional=_OPTIONAL_OFFSETS,
     bits=_OPTIONAL_BITS,
 )
 """The programs of the event path."""
 
-PLAIN = Source(file="plain.bpf.c", programs=("inet_sock_set_state",), maps=("events", "drops"), plain=True)
+PLAIN = Source(file="plain.bpf.c", programs=("inet_sock_set_state",), maps=("events", "counts"), plain=True)
 """The event path without BTF: see the C file."""
 
 
@@ -568,10 +568,12 @@ class Loaded:
         key_buffer = ctypes.create_string_buffer(key, len(key))
         _bpf(_MAP_DELETE_ELEM, struct.pack("=IIQ", self.maps[name], 0, ctypes.addressof(key_buffer)))
 
-    def lookup_per_cpu(self, name: str, cpus: int) -> tuple[int, ...]:
-        """Element 0 of a per-CPU array of u64: one int for each possible CPU."""
+    def lookup_per_cpu(self, name: str, count: int) -> tuple[int, ...]:
+        """Element 0 of a per-CPU array, whose values consist of u64: ``count`` of them, one possible CPU's behind the
+        other's.
+        """
         key_buffer = ctypes.create_string_buffer(4)
-        values = (ctypes.c_uint64 * cpus)()
+        values = (ctypes.c_uint64 * count)()
         attr = struct.pack("=IIQQQ", self.maps[name], 0, ctypes.addressof(key_buffer), ctypes.addressof(values), 0)
         if _bpf(_MAP_LOOKUP_ELEM, attr) < 0:
             raise FeatureError(f"BPF map {name}: {os.strerror(ctypes.get_errno())}")

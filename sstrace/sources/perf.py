@@ -22,9 +22,9 @@ import msgspec
 from sstrace.errors import FeatureError, PrivilegeError
 from sstrace.sources.bpf import Loaded, perf_event_open_number, possible_cpus
 
-__all__ = ["PerfBuffers", "Run", "Runs"]
+__all__ = ["COUNTS", "IOC_ENABLE", "PerfBuffers", "Run", "Runs", "online", "perf_event_open"]
 
-_IOC_ENABLE = 0x2400 if platform.machine() != "ppc64le" else 0x20002400
+IOC_ENABLE = 0x2400 if platform.machine() != "ppc64le" else 0x20002400
 
 _TYPE_SOFTWARE = 1
 _COUNT_SW_BPF_OUTPUT = 10
@@ -33,6 +33,9 @@ _FLAG_WATERMARK = 1 << 14
 _FLAG_FD_CLOEXEC = 8
 _DATA_HEAD = 1024 // 8
 _DATA_TAIL = 1032 // 8
+
+COUNTS = ("dropped", "states", "expiries")
+"""struct sock_counts, bpf/event.h: u64 each."""
 
 _TOTAL_BYTES = 32 << 20
 """Memory of all rings together, so that a machine of many CPUs does not pay more for each than two do."""
@@ -68,13 +71,13 @@ class PerfBuffers:
         self._cpus = possible_cpus()
         self._poll = select.poll()
         self._rings: list[_Ring] = []
-        online = _online()
+        cpus = online()
         if pages is None:
             pages = _MOST_BYTES // mmap.PAGESIZE
-            while pages > 16 and pages * mmap.PAGESIZE * len(online) > _TOTAL_BYTES:
+            while pages > 16 and pages * mmap.PAGESIZE * len(cpus) > _TOTAL_BYTES:
                 pages //= 2
         try:
-            for cpu in online:
+            for cpu in cpus:
                 ring = _Ring(cpu, pages)
                 self._rings.append(ring)
                 loaded.update("events", cpu, struct.pack("=i", ring.fd))
@@ -97,7 +100,19 @@ class PerfBuffers:
         until = time.monotonic_ns()
         heads = [ring.head() for ring in self._rings]
         runs = [ring.take(head) for ring, head in zip(self._rings, heads, strict=True) if head != ring.tail]
-        return Runs(until_ns=until, runs=runs, unread=self._loaded.lookup_per_cpu("drops", self._cpus))
+        return Runs(until_ns=until, runs=runs, unread=self._counts()[0])
+
+    def heard(self) -> tuple[int, int]:
+        """How often a program ran, on any CPU: for sock:inet_sock_set_state, and for a minisocket's timer that expired
+        (struct sock_counts).
+        """
+        _, states, expiries = self._counts()
+        return sum(states), sum(expiries)
+
+    def _counts(self) -> list[tuple[int, ...]]:
+        """Of each of COUNTS, what each CPU counted."""
+        counts = self._loaded.lookup_per_cpu("counts", self._cpus * len(COUNTS))
+        return [counts[at :: len(COUNTS)] for at in range(len(COUNTS))]
 
     def beside(self) -> Callable[[], bool]:
         """For a forked child, which has no part in the rings: what tells whether any of them holds a record that its
@@ -133,7 +148,7 @@ class _Ring:
             self.size // 8,
             0,
         ).ljust(112, b"\0")
-        self.fd = _perf_event_open(attr, cpu)
+        self.fd = perf_event_open(attr, cpu)
         try:
             self._map = mmap.mmap(self.fd, self.size + mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         except OSError as error:
@@ -148,7 +163,7 @@ class _Ring:
         self._fence.acquire()
         self._ordered = platform.machine() == "x86_64"
         self.tail = self._control[_DATA_TAIL]
-        if _libc.ioctl(self.fd, _IOC_ENABLE, 0) < 0:
+        if _libc.ioctl(self.fd, IOC_ENABLE, 0) < 0:
             raise FeatureError(f"the perf buffer of CPU {cpu} cannot be enabled: {os.strerror(ctypes.get_errno())}")
 
     def head(self) -> int:
@@ -196,19 +211,20 @@ class _Ring:
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _perf_event_open(attr: bytes, cpu: int) -> int:
+def perf_event_open(attr: bytes, cpu: int) -> int:
+    """The descriptor of a new event of all tasks on a CPU. Raises PrivilegeError or FeatureError."""
     fd = _libc.syscall(ctypes.c_long(perf_event_open_number()), attr, -1, cpu, -1, ctypes.c_ulong(_FLAG_FD_CLOEXEC))
     if fd >= 0:
         return int(fd)
     error = ctypes.get_errno()
     if error in (1, 13):
         raise PrivilegeError(
-            "the kernel refused a perf buffer: tracing needs root, or CAP_PERFMON (CAP_SYS_ADMIN before 5.8)"
+            "the kernel refused a perf event: tracing needs root, or CAP_PERFMON (CAP_SYS_ADMIN before 5.8)"
         )
     raise FeatureError(f"perf_event_open on CPU {cpu}: {os.strerror(error)}")
 
 
-def _online() -> list[int]:
+def online() -> list[int]:
     """CPUs that run now; one plugged in later has no ring, and its events count as unread."""
     cpus: list[int] = []
     for part in Path("/sys/devices/system/cpu/online").read_text().strip().split(","):

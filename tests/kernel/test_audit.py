@@ -1,4 +1,4 @@
-"""Events that nobody heard and nobody counted: an audit finds what they left, and tells of it."""
+"""Events that nobody heard: an audit finds what they left, and tells of it."""
 
 import json
 import sys
@@ -39,6 +39,45 @@ print(json.dumps({
     "rows": sorted(row.state for row in tracer.table),
 }))
 """
+
+
+UNHEARD = """
+import json, os, socket
+from sstrace.driver.tracer import Tracer
+from sstrace.table import Resync
+
+tracer = Tracer(os.environ, audit=False)
+tracer.start()
+links = tracer._hooks._loaded._links
+for program in list(links):
+    os.close(links.pop(program))  # the kernel fires on, and runs nothing
+
+server = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(server.getsockname())
+assert tracer._hooks.counts_unheard
+doubtful = tracer.doubtful
+changes = []
+while tracer.doubtful:
+    changes += tracer.poll(0.05)
+tracer.close()
+print(json.dumps({
+    "doubtful": doubtful, "unheard": tracer.unheard >= 4, "lost": tracer.lost,
+    "told": [type(change).__name__ for change in changes],
+    "added": sorted(row.state for change in changes for row in change.added), "repaired": tracer.repaired,
+}))
+"""
+
+
+def test_what_no_program_was_run_for_is_counted_and_repaired_soon(netns: Netns) -> None:
+    done = netns.run(sys.executable, "-c", UNHEARD, cwd=ROOT)
+    assert json.loads(done.stdout) == {
+        "doubtful": True,
+        "unheard": True,
+        "lost": 0,
+        "told": ["Resync"],
+        "added": [1, 1, 10],
+        "repaired": 3,
+    }
 
 
 def test_an_audit_finds_what_no_event_told(netns: Netns) -> None:

@@ -10,6 +10,7 @@ import pytest
 from conftest import ROOT, unmet
 
 from sstrace.sources.bpf import Config
+from sstrace.sources.perf import COUNTS
 from sstrace.wire.event import EVENT_FLAGS, EVENT_KINDS, FIELDS, SIZE
 
 HEADER = (ROOT / "bpf/event.h").read_text()
@@ -47,6 +48,10 @@ def test_the_struct_is_the_same_on_both_sides() -> None:
     assert in_c == list(FIELDS)
 
 
+def test_the_counts_are_the_same_on_both_sides() -> None:
+    assert members(HEADER, "sock_counts") == [(name, "Q", 0) for name in COUNTS]
+
+
 def test_no_padding_hides_in_it() -> None:
     codes = "".join(code for _, code in FIELDS)
     asserted = re.search(r"_Static_assert\(sizeof\(struct sock_event\) == (\d+),", HEADER)
@@ -60,7 +65,7 @@ def test_arrays_are_arrays_of_bytes() -> None:
 
 
 def test_every_member_says_what_it_is() -> None:
-    body = HEADER[HEADER.index("struct sock_event {") : HEADER.index("_Static_assert")]
+    body = HEADER[HEADER.index("struct sock_event {") :].partition("};")[0]
     assert body.count("/*") == len(FIELDS)
 
 

@@ -1,0 +1,69 @@
+"""What the kernel fired against what our programs heard, with counters that are made up."""
+
+from typing import Any
+
+import pytest
+
+from sstrace.driver.hooks import _Hearing
+
+
+class Kernel:
+    """Counts of a tracepoint: ``fired`` by the kernel, ``heard`` by our programs. It may fire between two readings."""
+
+    def __init__(self, fired: int, heard: int) -> None:
+        self.fired, self.count = fired, heard
+        self.busy = 0
+        """How many more readings find that it has fired once more meanwhile."""
+
+    def _go_on(self) -> None:
+        if self.busy:
+            self.busy -= 1
+            self.fired += 1
+            self.count += 1
+
+    def read(self) -> int:
+        self._go_on()
+        return self.fired
+
+    def heard(self) -> tuple[int, int]:
+        self._go_on()
+        return self.count, 0
+
+    def miss(self, times: int) -> None:
+        self.fired += times
+
+
+def hearing(kernel: Any) -> _Hearing:
+    return _Hearing(kernel, [kernel])
+
+
+def test_what_fired_before_the_start_is_no_matter() -> None:
+    assert hearing(Kernel(1000, 3)).unheard() == 0
+    assert hearing(Kernel(3, 1000)).unheard() == 0
+
+
+@pytest.mark.parametrize("busy", [0, 1, 2, 3, 10, 90])
+def test_a_firing_that_ran_nothing_is_found_when_there_is_a_calm_moment(busy: int) -> None:
+    kernel = Kernel(50, 20)
+    kernel.busy = busy
+    hears = hearing(kernel)
+    kernel.miss(2)
+    assert hears.unheard() <= 2
+    kernel.busy = 0
+    assert hears.unheard() == 2
+    kernel.miss(1)
+    assert hears.unheard() == 3
+
+
+def test_it_never_says_more_than_the_truth_and_never_takes_it_back() -> None:
+    kernel = Kernel(0, 0)
+    hears = hearing(kernel)
+    kernel.busy = 1000
+    for _ in range(100):
+        assert hears.unheard() == 0
+    kernel.busy = 0
+    kernel.miss(5)
+    assert hears.unheard() == 5
+    kernel.busy = 1000
+    for _ in range(100):
+        assert hears.unheard() == 5
