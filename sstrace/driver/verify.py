@@ -37,8 +37,9 @@ __all__ = ["DriftLine", "run"]
 
 _INTERVAL_NS = 1_000_000_000
 
-Key = tuple[int, bytes, int, bytes, int, int]
-"""family, local address and port, peer address and port, inode of a listener (several may share an address)."""
+Key = tuple[int, bytes, int, bytes, int, int, int]
+"""family, local address and port, peer address and port, bound device, inode of a listener (several may share an
+address)."""
 
 Drift = tuple[str, Key, str | None, str | None]
 """Kind, of which socket, what the table says, what the kernel says."""
@@ -212,7 +213,8 @@ class _Check:
         for socket in found:
             if self._families >> socket.family & 1 and self._states >> socket.state & 1:
                 listens = socket.ino if socket.state == State.LISTEN else 0
-                key = (socket.family, socket.src, socket.sport, socket.dst, socket.dport, listens)
+                ends = socket.family, socket.src, socket.sport, socket.dst, socket.dport
+                key = (*ends, socket.ifindex, listens)
                 if self._matches is None or self._matches(socket):
                     rows[key] = socket
         return rows
@@ -234,7 +236,7 @@ class _Check:
         if drift in self._known:
             return
         self._totals.kinds[kind] += 1
-        family, src, sport, dst, dport, _ = key
+        family, src, sport, dst, dport, _, _ = key
         now = time.monotonic_ns()
         line = DriftLine(
             ts=timestamp(now + self._offset),
@@ -259,12 +261,14 @@ class _Check:
 def _keys(row: Row) -> tuple[Key, Key]:
     """A row's key as a connection's, and as a listener's."""
     ends = row.family, row.src, row.sport, row.dst, row.dport
-    return (*ends, 0), (*ends, row.ino)
+    return (*ends, row.ifindex, 0), (*ends, row.ifindex, row.ino)
 
 
 def _socket(key: Key, state: int) -> InetSocket:
-    family, src, sport, dst, dport, _ = key
-    return InetSocket(table=Table.TCP, family=family, state=state, src=src, sport=sport, dst=dst, dport=dport)
+    family, src, sport, dst, dport, ifindex, _ = key
+    return InetSocket(
+        table=Table.TCP, family=family, state=state, src=src, sport=sport, dst=dst, dport=dport, ifindex=ifindex
+    )
 
 
 def _names(owners: Iterable[Owner]) -> str:

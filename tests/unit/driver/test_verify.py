@@ -86,6 +86,21 @@ def test_what_stood_before_and_after_must_stand_in_the_table(monkeypatch: pytest
     assert drift(tracer, monkeypatch) == [("ghost", "ESTAB", None)]
 
 
+def test_sockets_bound_to_devices_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    # On one device a TIME-WAIT; on none a connection between the same addresses.
+    bound, free = shown(S.TIME_WAIT, 3), shown(S.ESTABLISHED, 7)
+    bound.ifindex = 2
+    for both in ([bound, free], [free, bound]):
+        tracer = Tracer(both, both)
+        open_one(tracer)
+        assert drift(tracer, monkeypatch) == [("missed", None, "TIME-WAIT")]
+        tracer = Tracer(both, both)
+        open_one(tracer)
+        ends = {**ENDS, "ifindex": 2}
+        tracer.table.apply(changed(30, 0, S.TIME_WAIT, B, kind=Kind.TIMEWAIT, cookie=3, **ends))
+        assert drift(tracer, monkeypatch) == []
+
+
 def test_a_drift_that_lasts_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     tracer = Tracer([], [], [], [])
     open_one(tracer)
