@@ -25,6 +25,7 @@ def run(command: "Command", env: Mapping[str, str]) -> int:
         raise UsageError("sstrace: --sink takes the events of a trace; tables go to standard output, or --output FILE")
     if command.own.record is not None and command.mode in (Mode.SNAPSHOT, Mode.DOCTOR):
         raise UsageError(f"sstrace: --record writes what happens, and --{command.mode.value} does not wait for it")
+    _refuse_idle(command)
     source = command.own.source
     if source is not None and source.kind != "netlink":
         if command.mode in (Mode.VERIFY, Mode.SERVE, Mode.DOCTOR):
@@ -80,6 +81,23 @@ def run(command: "Command", env: Mapping[str, str]) -> int:
 
         return watch.run(command, env)
     raise UsageError(f"--{command.mode.value} is not there yet")
+
+
+def _refuse_idle(command: "Command") -> None:
+    """Nobody should wait for an option to do what it never does. Raises UsageError."""
+    from sstrace.query.command import Mode
+
+    own, mode = command.own, command.mode
+    at_once = (Mode.SNAPSHOT, Mode.DOCTOR)
+    for option, value, idle in (
+        ("duration", own.duration_ns, at_once),
+        ("ready-file", own.ready_file, at_once),
+        ("count", own.count, (*at_once, Mode.VERIFY, Mode.SERVE)),
+        ("interval", own.interval_ns, (*at_once, Mode.TRACE, Mode.SERVE)),
+    ):
+        if value is not None and mode in idle:
+            what = "a trace" if mode is Mode.TRACE else f"--{mode.value}"
+            raise UsageError(f"sstrace: --{option} means nothing to {what}: leave it away")
 
 
 def _redirect(path: str) -> None:

@@ -59,7 +59,7 @@ _NAMES: dict[str, StateName] = {
 STATES: tuple[StateName, ...] = tuple(_NAMES.get(text, "closed") for text in STATE_TEXT)
 """``network.connection.state`` by the kernel's number."""
 
-_CLOSE, _AF_INET6 = 7, 10
+_CLOSE = 7
 
 _DOTTED = {
     "service": "service.name",

@@ -151,6 +151,10 @@ def _imported(report: bytes) -> set[str]:
         ("--serve --from day.ndjson", "--from says where a table comes from; --serve looks for itself"),
         ("--doctor --from=live:/x", "--from says where a table comes from; --doctor looks for itself"),
         ("--from live", "--from live gives tables: use it with --snapshot, --watch or --stats"),
+        ("--snapshot --duration 5", "--duration means nothing to --snapshot: leave it away"),
+        ("--doctor --ready-file x", "--ready-file means nothing to --doctor: leave it away"),
+        ("--serve --count 5", "--count means nothing to --serve: leave it away"),
+        ("--interval 1s", "--interval means nothing to a trace: leave it away"),
         ("--snapshot --record x", "--record writes what happens, and --snapshot does not wait for it"),
         ("--doctor --stats", "--stats and --doctor are two things: choose one"),
         (
