@@ -10,6 +10,7 @@ import ctypes
 import mmap
 import os
 import platform
+import resource
 import select
 import struct
 import threading
@@ -36,6 +37,9 @@ _DATA_TAIL = 1032 // 8
 
 COUNTS = ("dropped", "states", "expiries")
 """struct sock_counts, bpf/event.h: u64 each."""
+
+_FDS_A_CPU = 4
+_FDS_ELSE = 512
 
 _TOTAL_BYTES = 32 << 20
 """Memory of all rings together, so that a machine of many CPUs does not pay more for each than two do."""
@@ -72,6 +76,7 @@ class PerfBuffers:
         self._poll = select.poll()
         self._rings: list[_Ring] = []
         cpus = online()
+        _make_room(len(cpus))
         if pages is None:
             pages = _MOST_BYTES // mmap.PAGESIZE
             while pages > 16 and pages * mmap.PAGESIZE * len(cpus) > _TOTAL_BYTES:
@@ -222,6 +227,17 @@ def perf_event_open(attr: bytes, cpu: int) -> int:
             "the kernel refused a perf event: tracing needs root, or CAP_PERFMON (CAP_SYS_ADMIN before 5.8)"
         )
     raise FeatureError(f"perf_event_open on CPU {cpu}: {os.strerror(error)}")
+
+
+def _make_room(cpus: int) -> None:
+    """A ring and a few counters a CPU need more descriptors than a process may have as a rule (1,024), where there are
+    hundreds of CPUs.
+    """
+    needed = _FDS_A_CPU * cpus + _FDS_ELSE
+    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if least != resource.RLIM_INFINITY and least < needed:
+        wanted = needed if most == resource.RLIM_INFINITY else min(needed, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def online() -> list[int]:
