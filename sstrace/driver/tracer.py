@@ -71,6 +71,7 @@ _LISTEN_DUTY = 200
 _UNHEARD_PAUSE_NS = 250_000_000
 _UNHEARD_DUTY = 20
 """Least time between two audits for what was not heard; and 20 t, for it may happen again and again."""
+_SHORT_NS = 20_000_000
 _GC_THRESHOLD = (50_000, 20, 50)
 _SWEEP_NS = 1_000_000_000
 """Where request and timewait sockets make no events, a sweep looks for them this often."""
@@ -122,6 +123,7 @@ class Tracer:
         """Whether something was not heard since the last sweep began."""
         self._next_listen_ns = 0
         self._unheard_after = 0
+        self._sweep_took_ns = 0
         self._next_look_ns = 0
         self._looks: dict[int, tuple[int, int]] = {}
         self._sweep_every_ns = poll_ns
@@ -183,13 +185,15 @@ class Tracer:
         return self._doubtful or self._deaf
 
     def heal(self) -> Iterator[Change]:
-        """Do not leave for later what is lost or was not heard: somebody asks now. Nothing within a sweep."""
+        """Do not leave for later what is lost, nor, where a sweep is short, what was not heard: somebody asks now.
+        Nothing within a sweep.
+        """
         if self._sweeping:
             return
         self._listen()
         if self._doubtful:
             yield from self._resync()
-        elif self._deaf and time.monotonic_ns() >= self._unheard_after:
+        elif self._deaf and self._sweep_took_ns < _SHORT_NS and time.monotonic_ns() >= self._unheard_after:
             yield from self._audit()
 
     def news(self) -> Callable[[], bool]:
@@ -346,7 +350,7 @@ class Tracer:
         if len(answer) > _MANY_DATAGRAMS:
             del answer
             give_back()
-        self._audit_after(time.monotonic_ns() - began)
+        self._swept(time.monotonic_ns() - began)
 
     def _apart(self, losses: list[Change]) -> Iterator[Change]:
         """Fold in what has happened by now; losses are put aside."""
@@ -373,8 +377,9 @@ class Tracer:
                 self.repaired += wrong
             yield change
 
-    def _audit_after(self, took_ns: int) -> None:
+    def _swept(self, took_ns: int) -> None:
         now = time.monotonic_ns()
+        self._sweep_took_ns = took_ns
         self._next_audit_ns = now + max(_AUDIT_NS, _AUDIT_DUTY * took_ns)
         self._unheard_after = now + max(_UNHEARD_PAUSE_NS, _UNHEARD_DUTY * took_ns)
 
