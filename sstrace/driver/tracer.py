@@ -221,9 +221,8 @@ class Tracer:
 
         A ``Transition`` shows its row as it was right after the transition, so use it before taking the next.
         """
-        if self._pending:
-            time.sleep(_SLACK_NS / 1e9)
-        elif self._hooks is not None:
+        # What is too young to be complete stays for the next time: where events never cease, there is always some.
+        if self._hooks is not None:
             self._hooks.perf.wait(timeout_s)
         else:
             time.sleep(min(timeout_s, max(0, self._next_sweep_ns - time.monotonic_ns()) / 1e9))
