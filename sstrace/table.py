@@ -459,6 +459,8 @@ class SocketTable:
             row = self._by_ino.get(_inode(found)) or self._bare_listener(found)
         if row is None and connected:
             row = self._by_tuple.get(key)
+        if row is None and found.state == _SYN_SENT:
+            row = self._portless(found)
         if row is None:
             if key not in self._dead if connected else found.ino not in self._dead_listeners:
                 self._added.append(self._adopt(found))
@@ -474,6 +476,8 @@ class SocketTable:
             if row.cookie is None:
                 row.cookie = found.cookie
                 self._by_cookie[_cookie(found.cookie, row.kind, row.ends)] = row
+            if row.sport == 0 and row.state == found.state == _SYN_SENT:
+                self._learn_port(row, found)
             row.seen = self._sweep
             return
         # A full socket that is still half open looks like a request socket.
@@ -514,6 +518,19 @@ class SocketTable:
         bare = (row for row in self._rows.values() if row.state == _LISTEN and row.ino == 0 and row.cookie is None)
         return next((row for row in bare if (row.sport, row.src) == (found.sport, found.src)), None)
 
+    def _portless(self, found: InetSocket) -> Row | None:
+        """What connects, and chose its port after it had told."""
+        waiting = (row for row in self._vague.values() if row.state == _SYN_SENT and row.sport == 0 and row.ino)
+        return next((row for row in waiting if (row.ino, row.dport) == (found.ino, found.dport)), None)
+
+    def _learn_port(self, row: Row, found: InetSocket) -> None:
+        self._forget_keys(row)
+        row.sport, row.src = found.sport, found.src
+        self._index(row)
+        self._note(row)
+        if row.sport:
+            self._vague.pop(row.id, None)
+
     def unseen(self) -> list[Row]:
         """Rows that the sweep has not met and no event has touched since it began. A dump may skip a socket while
         others come and go (net/ipv4/inet_diag.c resumes by bucket and position), so look again before the end.
@@ -553,12 +570,7 @@ class SocketTable:
             self._vague.pop(row.id, None)
             return None
         if row.state == _SYN_SENT:
-            self._forget_keys(row)
-            row.sport, row.src = found.sport, found.src
-            self._index(row)
-            self._note(row)
-            if row.sport:
-                self._vague.pop(row.id, None)
+            self._learn_port(row, found)
             return None
         if row.kind is not _TIMEWAIT or row.state != _FIN_WAIT2 or found.state != _TIME_WAIT:
             return None

@@ -302,6 +302,25 @@ def test_v4_mapped_addresses_are_the_same_connection() -> None:
     assert fold(live, changed(6000, 0, S.TIME_WAIT, C, **TIMEWAIT)) == [(S.SYN_RECV, S.TIME_WAIT, 5000)]
 
 
+@pytest.mark.parametrize("touched", [True, False])
+def test_a_sweep_finds_the_port_that_was_chosen_late(touched: bool) -> None:
+    live = table()
+    live.silent = {}
+    began = 1000 if touched else 3000
+    fold(live, changed(2000, S.CLOSE, S.SYN_SENT, A, ino=5, sport=0, src=bytes(4)))
+    row = only(live)
+    assert live.vague() == [row]
+    repaired = sweep(live, began, found(S.SYN_SENT, 9, ino=5))
+    assert [repaired.added, repaired.removed, repaired.changed] == [[], [], []]
+    assert (only(live), row.sport, row.src, row.cookie) == (row, 40000, CLIENT, 9)
+    assert live.vague() == []
+    assert_indexed(live)
+    assert fold(live, changed(4000, S.SYN_SENT, S.ESTABLISHED, A, ino=5, cookie=9)) == [
+        (S.SYN_SENT, S.ESTABLISHED, 2000)
+    ]
+    assert only(live) is row
+
+
 def test_a_family_that_only_a_sweep_tells_is_news() -> None:
     live = table()
     live.silent = {}
