@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import struct
+import sys
 
 from sstrace.errors import FeatureError
 from sstrace.sources.perf import IOC_ENABLE, online, perf_event_open
@@ -45,7 +46,7 @@ class Fired:
 
     def read(self) -> int:
         """So often up to now."""
-        return sum(struct.unpack("=Q", os.read(fd, 8))[0] for fd in self._fds)
+        return sum(int.from_bytes(os.read(fd, 8), sys.byteorder) for fd in self._fds)
 
     def close(self) -> None:
         """Count no more; harmless when done twice."""
