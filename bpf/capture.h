@@ -42,7 +42,7 @@ static __always_inline int deliver(void *ctx, struct sock_event *event)
 		return 1;
 	count = counts.lookup(&zero);
 	if (count)
-		count->dropped++;
+		__sync_fetch_and_add(&count->dropped, 1);
 	return 0;
 }
 

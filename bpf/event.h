@@ -58,10 +58,10 @@ struct sock_event {
 	__u8 stack[64];     /* at CLOSE: eight return addresses, native order, innermost first; else 0 */
 };
 
-/* What each CPU counts; never reset. */
+/* What each CPU counts; never reset. A softirq may count on top of a system call that is counting. */
 struct sock_counts {
 	__u64 dropped;      /* events that did not fit the CPU's buffer */
-	__u64 states;       /* firings of sock:inet_sock_set_state, of whatever socket, for which a program ran */
+	__u64 states;       /* firings of sock:inet_sock_set_state, of whatever socket, for which a program ran; 0 in plain.bpf.c */
 	__u64 expiries;     /* firings of timer:timer_expire_entry, likewise, for the timer of a request or timewait socket */
 };
 

@@ -32,7 +32,6 @@ int plain__inet_sock_set_state(void *ctx)
 
 	if (!count)
 		return 0;
-	count->states++;
 	event.protocol = FIELD(u16, OFF_protocol);
 	if (event.protocol != IPPROTO_TCP && event.protocol != IPPROTO_MPTCP)
 		return 0;
@@ -60,6 +59,6 @@ int plain__inet_sock_set_state(void *ctx)
 	if (event.new == TCP_CLOSE)
 		capture_cause(&event, ctx);
 	if (events.perf_submit(ctx, &event, sizeof(event)))
-		count->dropped++;
+		__sync_fetch_and_add(&count->dropped, 1);
 	return 0;
 }

@@ -201,7 +201,7 @@ static __always_inline int on_state_first(struct bpf_raw_tracepoint_args *ctx)
 	if (marks)
 		marks->keys[marks->next++ & (MARKS - 1)] = transition_key(ctx);
 	if (count)
-		count->states++;
+		__sync_fetch_and_add(&count->states, 1);
 	return on_state(ctx);
 }
 
@@ -221,7 +221,7 @@ static __always_inline int on_state_again(struct bpf_raw_tracepoint_args *ctx)
 			return 0;
 		}
 	}
-	count->states++;
+	__sync_fetch_and_add(&count->states, 1);
 	return on_state(ctx);
 }
 

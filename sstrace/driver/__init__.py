@@ -87,16 +87,21 @@ def _refuse_idle(command: "Command") -> None:
     """Nobody should wait for an option to do what it never does. Raises UsageError."""
     from sstrace.query.command import Mode
 
-    own, mode = command.own, command.mode
-    at_once = (Mode.SNAPSHOT, Mode.DOCTOR)
-    for option, value, idle in (
-        ("duration", own.duration_ns, at_once),
-        ("ready-file", own.ready_file, at_once),
-        ("count", own.count, (*at_once, Mode.VERIFY, Mode.SERVE)),
-        ("interval", own.interval_ns, (*at_once, Mode.TRACE, Mode.SERVE)),
+    own, mode, source = command.own, command.mode, command.own.source
+    what = f"--{mode.value}"
+    at_once = mode in (Mode.SNAPSHOT, Mode.DOCTOR)
+    goes_on = not at_once
+    if mode is Mode.TRACE:
+        asks = own.stats and source is not None and source.kind == "live"
+        what = "--stats" if own.stats else "--replay" if _is_recorded(command) else "a trace"
+        goes_on = not asks and not _is_recorded(command)
+    for option, value, useful in (
+        ("duration", own.duration_ns, goes_on),
+        ("ready-file", own.ready_file, not at_once),
+        ("count", own.count, mode in (Mode.TRACE, Mode.WATCH)),
+        ("interval", own.interval_ns, mode in (Mode.WATCH, Mode.VERIFY)),
     ):
-        if value is not None and mode in idle:
-            what = "a trace" if mode is Mode.TRACE else f"--{mode.value}"
+        if value is not None and not useful:
             raise UsageError(f"sstrace: --{option} means nothing to {what}: leave it away")
 
 

@@ -190,8 +190,8 @@ def _hooks(env: Mapping[str, str]) -> list[Finding]:
         return [Finding("tracing", "root", str(error), "run it with sudo")]
     except FeatureError as error:
         return [Finding("tracing", "no", str(error), "--poll INTERVAL lives on netlink alone")]
+    unheard = Finding("unheard events", "ok", f"not counted: {hooks.uncounted}" if hooks.uncounted else "counted")
     hooks.close()
-    unheard = Finding("unheard events", "ok", "counted" if hooks.counts_unheard else "not counted: no tracefs")
     if hooks.limits:
         return [*(Finding("tracing", "less", limit) for limit in hooks.limits), unheard]
     return [Finding("tracing", "ok", f"raw tracepoints {', '.join(reversed(HOOKS))}"), unheard]

@@ -14,11 +14,11 @@ SSTRACE_PAGES is the size of each CPU's perf buffer in pages, a power of two; fo
 from collections.abc import Mapping
 from pathlib import Path
 
-from sstrace.errors import DecodeError, FeatureError, PrivilegeError, UsageError
+from sstrace.errors import FeatureError, SstraceError, UsageError
 from sstrace.sources import bpf
 from sstrace.sources.cache import cache_directory
 from sstrace.sources.fired import Fired
-from sstrace.sources.perf import PerfBuffers
+from sstrace.sources.perf import PerfBuffers, online
 from sstrace.sources.tracefs import event_format, mount_point
 from sstrace.wire.cause import CauseReader
 from sstrace.wire.event import EventDecoder
@@ -30,6 +30,8 @@ __all__ = ["Hooks"]
 _TIMERS = ("timer_start", "timer_cancel", "timer_expire_entry", "timer_expire_exit")
 _CALM_TRIES = 50
 _LISTEN_TRIES = 5
+_FLYING = 4
+"""Firings of one CPU that a program has heard and the kernel not yet counted: one in each context."""
 _NEEDED = ("tcp_write_timer", "reqsk_timer_handler", "tw_timer_handler")
 
 
@@ -44,6 +46,8 @@ class Hooks:
         """What this kernel keeps from us, one sentence each; empty on the first rung."""
         self.minisockets = True
         """Whether request and timewait sockets make events."""
+        self.uncounted = ""
+        """Why ``unheard`` cannot tell; empty where it can."""
         self._hearing: _Hearing | None = None
         without = frozenset(env.get("SSTRACE_WITHOUT", "").split(","))
         if pages is None and "SSTRACE_PAGES" in env:
@@ -87,11 +91,15 @@ class Hooks:
                 why = "this kernel has no timer tracepoints"
             self.limits.append(f"{why}; so no source port at SYN-SENT")
             self._lose_minisockets()
-        self._hearing = _Hearing.of(self.perf, symbols if self.minisockets else None)
+        try:
+            self._hearing = _Hearing(self.perf, symbols if self.minisockets else None)
+        except (SstraceError, OSError) as error:
+            self.uncounted = str(error)
 
     def _plain(self, env: Mapping[str, str], netns: int, pages: int | None, symbols: Symbols) -> None:
         event_id, fields = decode_format(event_format("sock/inet_sock_set_state"))
         macros = {f"OFF_{name}": offset for name, (offset, _) in fields.items()}
+        self.uncounted = "a program on the tracepoint itself keeps the kernel from counting"
         self._loaded = bpf.load(bpf.bundle(bpf.PLAIN, cache_directory(env), macros))
         try:
             self.perf = PerfBuffers(self._loaded, pages)
@@ -105,19 +113,26 @@ class Hooks:
         self.minisockets = False
         self.limits.append("SYN-RECV and TIME-WAIT are found by sweeps, up to a second late")
 
-    @property
-    def counts_unheard(self) -> bool:
-        """Whether ``unheard`` can tell."""
-        return self._hearing is not None
+    def unheard(self) -> int | None:
+        """How often, since the start, the kernel fired a tracepoint and ran no program of ours, as far as can be told;
+        None where it cannot.
+        """
+        if self._hearing is None:
+            return None
+        try:
+            return self._hearing.unheard()
+        except OSError as error:
+            self._end_hearing(str(error))
+            return None
 
-    def unheard(self) -> int:
-        """At least so often, since the start, the kernel fired a tracepoint and ran no program of ours."""
-        return self._hearing.unheard() if self._hearing is not None else 0
+    def _end_hearing(self, why: str) -> None:
+        if self._hearing is not None:
+            self._hearing.close()
+            self._hearing, self.uncounted = None, why
 
     def close(self) -> None:
         """Detach; harmless when done twice."""
-        if self._hearing is not None:
-            self._hearing.close()
+        self._end_hearing("closed")
         self.perf.close()
         self._loaded.close()
 
@@ -125,61 +140,68 @@ class Hooks:
 class _Hearing:
     """What the kernel fired, held against what our programs heard. A kernel may run a program less often than it fires
     its tracepoint: some sandboxes run none while a task of theirs is current, and the kernel itself none that it has
-    interrupted.
+    interrupted. Raises FeatureError or PrivilegeError where this cannot be counted.
 
-    Of timers only those are counted that expire: they start far too often to be counted for nothing. Where somebody
-    else has a program on the tracepoint itself (bcc's tcpstates has), the kernel counts nothing for others.
+    Counted are transitions, and timers of minisockets that expire: timers start, and are stopped, far too often to be
+    counted for nothing. While somebody else has a program on the tracepoint itself (bcc's tcpstates has), the kernel
+    counts nothing for others.
     """
 
-    def __init__(self, perf: PerfBuffers, fired: list[Fired]) -> None:
-        self._perf = perf
-        self._fired = fired
-        self._unheard = [0] * len(fired)
-        self._ahead = self._calm()
-
-    @classmethod
-    def of(cls, perf: PerfBuffers, symbols: Symbols | None) -> "_Hearing | None":
-        """None where it cannot be had. ``symbols``: where the timers of request and timewait sockets are heard."""
+    def __init__(self, perf: PerfBuffers, symbols: Symbols | None) -> None:
+        """``symbols``: where the timers of request and timewait sockets are heard."""
         if mount_point() is None:
-            return None
-        fired: list[Fired] = []
+            raise FeatureError("tracefs is not mounted")
+        self._perf = perf
+        self._cpus = online()
+        self._fired: list[Fired] = []
         try:
-            fired.append(Fired(decode_format(event_format("sock/inet_sock_set_state"))[0]))
+            self._count("sock/inet_sock_set_state")
             if symbols is not None:
                 spans = (symbols.span("reqsk_timer_handler"), symbols.span("tw_timer_handler"))
                 which = " || ".join(f"function == {span[0]:#x}" for span in spans if span is not None)
-                fired.append(Fired(decode_format(event_format("timer/timer_expire_entry"))[0], which))
-            return cls(perf, fired)
-        except (FeatureError, PrivilegeError, DecodeError):
-            for one in fired:
-                one.close()
-            return None
+                self._count("timer/timer_expire_entry", which)
+            self._known = [0] * len(self._fired)
+            self._ahead = self._calm()
+        except BaseException:
+            self.close()
+            raise
+
+    def _count(self, event: str, which: str | None = None) -> None:
+        self._fired.append(Fired(decode_format(event_format(event))[0], self._cpus, which))
+
+    def _read(self) -> tuple[list[int], tuple[int, ...], tuple[int, ...]]:
+        """What had fired, and what had been heard before and after that was read."""
+        before = self._perf.heard(self._cpus)
+        fired = [one.read() for one in self._fired]
+        return fired, before, self._perf.heard(self._cpus)
 
     def _calm(self) -> list[int]:
         """How far the kernel's counts are ahead of ours from the start, at best of a moment in which nothing fired."""
         least: list[int] = []
         for _ in range(_CALM_TRIES):
-            before = self._perf.heard()
-            fired = [one.read() for one in self._fired]
+            fired, before, after = self._read()
             ahead = [count - heard for count, heard in zip(fired, before, strict=False)]
             least = [min(pair) for pair in zip(least or ahead, ahead, strict=True)]
-            if self._perf.heard() == before:
+            if before == after:
                 break
         return least
 
     def unheard(self) -> int:
         # What is heard between two readings hides as much that was not; where that may be so, look again.
-        heard = self._perf.heard()
         for _ in range(_LISTEN_TRIES):
-            before = heard
-            fired = [one.read() for one in self._fired]
-            heard = self._perf.heard()
-            most = [count - first - ahead for count, first, ahead in zip(fired, before, self._ahead, strict=False)]
-            least = [count - last - ahead for count, last, ahead in zip(fired, heard, self._ahead, strict=False)]
-            self._unheard = [max(pair) for pair in zip(self._unheard, least, strict=True)]
-            if all(known >= perhaps for known, perhaps in zip(self._unheard, most, strict=True)):
+            fired, before, after = self._read()
+            certain = True
+            for at, count in enumerate(fired):
+                most, least = count - before[at] - self._ahead[at], count - after[at] - self._ahead[at]
+                if self._known[at] - most > _FLYING * len(self._cpus):
+                    # More was heard than fired: the kernel has not counted for a while.
+                    self._ahead[at] -= self._known[at] - most
+                    continue
+                self._known[at] = max(self._known[at], least)
+                certain = certain and most <= self._known[at]
+            if certain:
                 break
-        return sum(self._unheard)
+        return sum(self._known)
 
     def close(self) -> None:
         for one in self._fired:

@@ -122,7 +122,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         tracer.close()
         if beside is not None:
             beside.close()
-    text = f"sstrace: {server.answered} queries, {tracer.heard()}"
+    text = f"sstrace: {server.answered} queries, {tracer.account()}"
     if beside.recorder is not None:
         text += f"; {beside.recorder.summary()}"
     print(text, file=sys.stderr)

@@ -127,7 +127,7 @@ class _Attendance:
             asked.statistics = False
             tracer = self._tracer
             _say(
-                f"{tracer.heard()}, {tracer.sweeps} sweeps, {len(tracer.table)} sockets; "
+                f"{tracer.account()}, {tracer.sweeps} sweeps, {len(tracer.table)} sockets; "
                 + "; ".join(outlet.statistics() for outlet in self._trace.outlets)
             )
 
@@ -150,7 +150,7 @@ def _telling(
 
 
 def _summary(tracer: Tracer, recorder: Recorder | None, trace: Printer | None) -> None:
-    text = tracer.heard()
+    text = tracer.account()
     if tracer.resyncs:
         text += f", {tracer.resyncs} resyncs"
     if tracer.repaired:

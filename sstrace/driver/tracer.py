@@ -17,7 +17,7 @@ import gc
 import select
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -65,7 +65,7 @@ _LOOK_DUTY = 20
 _AUDIT_NS = 10_000_000_000
 _AUDIT_DUTY = 200
 """An audit is not sooner than that, and one that took t not before 200 t have passed: half a percent of a CPU."""
-_LISTEN_NS = 100_000_000
+_LISTEN_NS = 250_000_000
 _LISTEN_DUTY = 200
 """What fired and was not heard is counted this often; where that takes t (many CPUs), not before 200 t have passed."""
 _UNHEARD_PAUSE_NS = 250_000_000
@@ -145,7 +145,7 @@ class Tracer:
             return ["by netlink alone: what comes and goes between two looks is not seen, nor why anything closed"]
         return self._hooks.limits
 
-    def heard(self) -> str:
+    def account(self) -> str:
         """How hearing went, for a summary."""
         text = f"{self.events} events, {self.lost} lost, {self.late} late"
         return text + (f", {self.unheard} unheard" if self.unheard else "")
@@ -178,9 +178,8 @@ class Tracer:
                 self._drain()
                 drained = now
 
-    @property
-    def doubtful(self) -> bool:
-        """Whether events were lost, or not heard, that no sweep has healed yet."""
+    def doubts(self) -> bool:
+        """Listen once more: whether events were lost, or not heard, that no sweep has healed yet."""
         self._listen()
         return self._doubtful or self._deaf
 
@@ -309,7 +308,7 @@ class Tracer:
             return
         began = time.monotonic_ns()
         unheard = self._hooks.unheard()
-        if unheard != self.unheard:
+        if unheard is not None and unheard > self.unheard:
             self.unheard = unheard
             self._deaf = True
         now = time.monotonic_ns()
@@ -323,9 +322,21 @@ class Tracer:
         """
         self._listen()
         self._deaf = False
-        self._sweeping = True
         began = time.monotonic_ns()
         losses: list[Change] = []
+        self._sweeping = True
+        try:
+            complete = yield from self._see_all(began, losses)
+        finally:
+            self._sweeping = False
+        self.sweeps += 1
+        self._deaf |= not complete  # what it could not remove is still in doubt
+        yield self.table.end(SweepEnd(Table.TCP, 0, time.monotonic_ns(), complete))
+        yield from losses
+        self._swept(time.monotonic_ns() - began)
+
+    def _see_all(self, began: int, losses: list[Change]) -> Generator[Change, None, bool]:
+        """Show the table what the kernel has; whether that was all."""
         self.table.begin(SweepBegin(Table.TCP, 0, began))
         with Diag() as diag:
             answer = list(self._answer(diag, TABLE_STATES))
@@ -342,14 +353,10 @@ class Tracer:
                 yield from self._apart(losses)
                 for socket in chain.from_iterable(answers):
                     self.table.seen(Seen(socket))
-        self.sweeps += 1
-        self._sweeping = False
-        yield self.table.end(SweepEnd(Table.TCP, 0, time.monotonic_ns(), complete))
-        yield from losses
         if len(answer) > _MANY_DATAGRAMS:
             del answer
             give_back()
-        self._swept(time.monotonic_ns() - began)
+        return complete
 
     def _apart(self, losses: list[Change]) -> Iterator[Change]:
         """Fold in what has happened by now; losses are put aside."""

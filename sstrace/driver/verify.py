@@ -117,7 +117,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     found = ", ".join(f"{totals.kinds[kind]} {kind}" for kind in ("missed", "ghost", "wrong"))
     report = (
         f"{totals.checks} comparisons of {totals.rows} rows in all: {found}; "
-        f"{tracer.heard()}, {totals.resynced} rows repaired after losses"
+        f"{tracer.account()}, {totals.resynced} rows repaired after losses and unheard events"
     )
     if recorder is not None:
         report += f"; {recorder.summary()}"
@@ -176,25 +176,27 @@ class _Check:
             found, complete_too = tracer.dump(diag, TABLE_STATES)
             after = self._kernel(found)
             owners_after = proc.owners() if self._owners else {}
-        if tracer.lost != lost or tracer.doubtful or not (complete and complete_too):
+        if tracer.lost != lost or tracer.doubts() or not (complete and complete_too):
             return  # the tracer heals what is lost or was not heard; until then a comparison says nothing
         totals.checks += 1
         came_or_went = {key for row in moved.values() for key in _keys(row)}
         self._known, self._found = self._found, set()
+        moved_device = _pairs(before, table)
         for key, socket in before.items():
             later = after.get(key)
             if later is None or later.state != socket.state or later.cookie != socket.cookie:
                 continue  # it moved; or it is another in the same state, and the table knew one between them
-            totals.rows += 1
-            row = table.get(key)
+            row = table.get(moved_device.get(key, key))
             if key in came_or_went or (row is not None and row[1] >= began):
                 continue  # it may have left its state and come back: a socket that connects again keeps its cookie
+            totals.rows += 1
             if row is None:
                 self._report("missed", key, None, STATE_TEXT[socket.state])
             elif row[0] != socket.state:
                 self._report("wrong", key, STATE_TEXT[row[0]], STATE_TEXT[socket.state])
+        told = set(moved_device.values())
         for key, (state, touched_ns) in table.items():
-            if touched_ns < began and key not in before and key not in after:
+            if touched_ns < began and key not in before and key not in after and key not in told:
                 self._report("ghost", key, STATE_TEXT[state], None)
         suspects = []
         for key, socket in before.items():
@@ -262,6 +264,22 @@ def _keys(row: Row) -> tuple[Key, Key]:
     """A row's key as a connection's, and as a listener's."""
     ends = row.family, row.src, row.sport, row.dst, row.dport
     return (*ends, row.ifindex, 0), (*ends, row.ifindex, row.ino)
+
+
+def _pairs(kernel: Mapping[Key, object], table: Mapping[Key, object]) -> dict[Key, Key]:
+    """Sockets that were bound to another device after their row began, of which no event tells: key in the kernel → key
+    in the table, where there is but one on either side.
+    """
+    ours: dict[tuple[object, ...], list[Key]] = {}
+    for key in table.keys() - kernel.keys():
+        ours.setdefault(key[:5] + key[6:], []).append(key)
+    theirs = Counter(key[:5] + key[6:] for key in kernel.keys() - table.keys())
+    pairs = {}
+    for key in kernel.keys() - table.keys():
+        ends = key[:5] + key[6:]
+        if theirs[ends] == 1 and len(ours.get(ends, ())) == 1:
+            pairs[key] = ours[ends][0]
+    return pairs
 
 
 def _socket(key: Key, state: int) -> InetSocket:

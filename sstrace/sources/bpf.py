@@ -46,7 +46,7 @@ _SYS_BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "
 _SYS_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241, "riscv64": 241, "loongarch64": 241, "ppc64le": 319, "s390x": 331}
 _PERF_FLAG_FD_CLOEXEC = 8
 # _IO and _IOW differ on powerpc: arch/powerpc/include/uapi/asm/ioctl.h.
-_IOC_ENABLE = 0x2400 if platform.machine() != "ppc64le" else 0x20002400
+IOC_ENABLE = 0x2400 if platform.machine() != "ppc64le" else 0x20002400
 _IOC_SET_BPF = 0x40042408 if platform.machine() != "ppc64le" else 0x80042408
 
 _MAP_CREATE = 0
@@ -538,7 +538,7 @@ class Loaded:
                 raise PrivilegeError(_not_permitted(f"open tracepoint {program}"))
             raise FeatureError(f"perf_event_open of tracepoint {program}: {os.strerror(error)}")
         self._links[program] = fd
-        if _libc.ioctl(fd, _IOC_SET_BPF, self._programs[program]) < 0 or _libc.ioctl(fd, _IOC_ENABLE, 0) < 0:
+        if _libc.ioctl(fd, _IOC_SET_BPF, self._programs[program]) < 0 or _libc.ioctl(fd, IOC_ENABLE, 0) < 0:
             raise FeatureError(f"no BPF program can be attached to {program}: {os.strerror(ctypes.get_errno())}")
 
     def run(self, program: str) -> None:

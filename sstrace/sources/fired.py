@@ -7,9 +7,11 @@ import os
 import platform
 import struct
 import sys
+from collections.abc import Sequence
 
 from sstrace.errors import FeatureError
-from sstrace.sources.perf import IOC_ENABLE, online, perf_event_open
+from sstrace.sources.bpf import IOC_ENABLE
+from sstrace.sources.perf import perf_event_open
 
 __all__ = ["Fired"]
 
@@ -22,15 +24,15 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Fired:
-    """Counters of one tracepoint, on every CPU that runs now. Raises FeatureError or PrivilegeError."""
+    """Counters of one tracepoint, one on each of ``cpus``. Raises FeatureError or PrivilegeError."""
 
-    def __init__(self, event_id: int, which: str | None = None) -> None:
+    def __init__(self, event_id: int, cpus: Sequence[int], which: str | None = None) -> None:
         """``event_id``: from tracefs. ``which``: a filter that says what to count (Documentation/trace/events.rst)."""
         self._fds: list[int] = []
         # struct perf_event_attr: type, size, config, sample_period, sample_type, read_format, flags.
         attr = struct.pack("=IIQQQQQ", _TYPE_TRACEPOINT, 112, event_id, 0, 0, 0, _FLAG_DISABLED).ljust(112, b"\0")
         try:
-            for cpu in online():
+            for cpu in cpus:
                 self._fds.append(perf_event_open(attr, cpu))
                 if which is not None:
                     text = ctypes.create_string_buffer(which.encode())
@@ -45,7 +47,7 @@ class Fired:
             raise FeatureError(f"the kernel would not count a tracepoint: {os.strerror(ctypes.get_errno())}")
 
     def read(self) -> int:
-        """So often up to now."""
+        """So often up to now. Raises OSError."""
         return sum(int.from_bytes(os.read(fd, 8), sys.byteorder) for fd in self._fds)
 
     def close(self) -> None:

@@ -15,17 +15,15 @@ import select
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from sstrace.errors import FeatureError, PrivilegeError
-from sstrace.sources.bpf import Loaded, perf_event_open_number, possible_cpus
+from sstrace.sources.bpf import IOC_ENABLE, Loaded, perf_event_open_number, possible_cpus
 
-__all__ = ["COUNTS", "IOC_ENABLE", "PerfBuffers", "Run", "Runs", "online", "perf_event_open"]
-
-IOC_ENABLE = 0x2400 if platform.machine() != "ppc64le" else 0x20002400
+__all__ = ["COUNTS", "PerfBuffers", "Run", "Runs", "online", "perf_event_open"]
 
 _TYPE_SOFTWARE = 1
 _COUNT_SW_BPF_OUTPUT = 10
@@ -107,12 +105,12 @@ class PerfBuffers:
         runs = [ring.take(head) for ring, head in zip(self._rings, heads, strict=True) if head != ring.tail]
         return Runs(until_ns=until, runs=runs, unread=self._counts()[0])
 
-    def heard(self) -> tuple[int, int]:
-        """How often a program ran, on any CPU: for sock:inet_sock_set_state, and for a minisocket's timer that expired
-        (struct sock_counts).
+    def heard(self, cpus: Sequence[int]) -> tuple[int, int]:
+        """How often a program ran on these CPUs: for sock:inet_sock_set_state, and for a minisocket's timer that
+        expired (struct sock_counts).
         """
         _, states, expiries = self._counts()
-        return sum(states), sum(expiries)
+        return sum(states[cpu] for cpu in cpus), sum(expiries[cpu] for cpu in cpus)
 
     def _counts(self) -> list[tuple[int, ...]]:
         """Of each of COUNTS, what each CPU counted."""

@@ -42,7 +42,7 @@ print(json.dumps({
 
 
 UNHEARD = """
-import json, os, socket
+import json, os, socket, time
 from sstrace.driver.tracer import Tracer
 from sstrace.table import Resync
 
@@ -54,11 +54,11 @@ for program in list(links):
 
 server = socket.create_server(("127.0.0.1", 0))
 client = socket.create_connection(server.getsockname())
-assert tracer._hooks.counts_unheard
-doubtful = tracer.doubtful
-changes = []
-while tracer.doubtful:
-    changes += tracer.poll(0.05)
+assert not tracer._hooks.uncounted
+doubtful = tracer.doubts()
+changes, end = [], time.monotonic() + 10
+while tracer.doubts() and time.monotonic() < end:
+    changes += tracer.heal()
 tracer.close()
 print(json.dumps({
     "doubtful": doubtful, "unheard": tracer.unheard >= 4, "lost": tracer.lost,

@@ -1,9 +1,11 @@
 """What the kernel fired against what our programs heard, with counters that are made up."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
+from sstrace.driver import hooks
 from sstrace.driver.hooks import _Hearing
 
 
@@ -25,7 +27,7 @@ class Kernel:
         self._go_on()
         return self.fired
 
-    def heard(self) -> tuple[int, int]:
+    def heard(self, _cpus: Sequence[int]) -> tuple[int, int]:
         self._go_on()
         return self.count, 0
 
@@ -33,17 +35,28 @@ class Kernel:
         self.fired += times
 
 
-def hearing(kernel: Any) -> _Hearing:
-    return _Hearing(kernel, [kernel])
+@pytest.fixture
+def hearing(monkeypatch: pytest.MonkeyPatch) -> "Make":
+    def made(kernel: Any) -> _Hearing:
+        monkeypatch.setattr(hooks, "mount_point", lambda: True)
+        monkeypatch.setattr(hooks, "event_format", lambda _event: "")
+        monkeypatch.setattr(hooks, "decode_format", lambda _text: (1, {}))
+        monkeypatch.setattr(hooks, "Fired", lambda _id, _cpus, _which: kernel)
+        return _Hearing(kernel, None)
+
+    return made
 
 
-def test_what_fired_before_the_start_is_no_matter() -> None:
+Make = Callable[[Kernel], _Hearing]
+
+
+def test_what_fired_before_the_start_is_no_matter(hearing: Make) -> None:
     assert hearing(Kernel(1000, 3)).unheard() == 0
     assert hearing(Kernel(3, 1000)).unheard() == 0
 
 
 @pytest.mark.parametrize("busy", [0, 1, 2, 3, 10, 90])
-def test_a_firing_that_ran_nothing_is_found_when_there_is_a_calm_moment(busy: int) -> None:
+def test_a_firing_that_ran_nothing_is_found_when_there_is_a_calm_moment(hearing: Make, busy: int) -> None:
     kernel = Kernel(50, 20)
     kernel.busy = busy
     hears = hearing(kernel)
@@ -55,7 +68,7 @@ def test_a_firing_that_ran_nothing_is_found_when_there_is_a_calm_moment(busy: in
     assert hears.unheard() == 3
 
 
-def test_it_never_says_more_than_the_truth_and_never_takes_it_back() -> None:
+def test_it_never_says_more_than_the_truth_and_never_takes_it_back(hearing: Make) -> None:
     kernel = Kernel(0, 0)
     hears = hearing(kernel)
     kernel.busy = 1000
@@ -67,3 +80,15 @@ def test_it_never_says_more_than_the_truth_and_never_takes_it_back() -> None:
     kernel.busy = 1000
     for _ in range(100):
         assert hears.unheard() == 5
+
+
+def test_a_time_in_which_the_kernel_did_not_count_hides_nothing_later(hearing: Make) -> None:
+    # Somebody has a program on the tracepoint itself, and goes away again.
+    kernel = Kernel(0, 0)
+    hears = hearing(kernel)
+    kernel.miss(3)
+    assert hears.unheard() == 3
+    kernel.count += 10_000
+    assert hears.unheard() == 3
+    kernel.miss(2)
+    assert hears.unheard() == 5

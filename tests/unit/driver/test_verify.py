@@ -25,7 +25,7 @@ ENDS = {"src": b"\x7f\0\0\1", "sport": 5, "dst": b"\x7f\0\0\1", "dport": 6}
 class Tracer:
     """A table, and what the dumps around it show, two a comparison."""
 
-    lost, doubtful = 0, False
+    lost = 0
 
     def __init__(self, *dumps: list[InetSocket]) -> None:
         self.table = SocketTable(NETNS)
@@ -35,6 +35,9 @@ class Tracer:
 
     def dump(self, _diag: object, _states: int) -> tuple[list[InetSocket], bool]:
         return next(self._dumps), True
+
+    def doubts(self) -> bool:
+        return False
 
     def settle(self) -> Iterator[Any]:
         while self.between:
@@ -99,6 +102,18 @@ def test_sockets_bound_to_devices_are_told_apart(monkeypatch: pytest.MonkeyPatch
         ends = {**ENDS, "ifindex": 2}
         tracer.table.apply(changed(30, 0, S.TIME_WAIT, B, kind=Kind.TIMEWAIT, cookie=3, **ends))
         assert drift(tracer, monkeypatch) == []
+
+
+def test_a_socket_that_was_bound_to_a_device_later_is_no_drift(monkeypatch: pytest.MonkeyPatch) -> None:
+    bound = shown(S.ESTABLISHED, 7)
+    bound.ifindex = 2
+    tracer = Tracer([bound], [bound])
+    open_one(tracer)
+    assert drift(tracer, monkeypatch) == []
+    bound.state = int(S.CLOSE_WAIT)
+    tracer = Tracer([bound], [bound])
+    open_one(tracer)
+    assert drift(tracer, monkeypatch) == [("wrong", "ESTAB", "CLOSE-WAIT")]
 
 
 def test_a_drift_that_lasts_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
