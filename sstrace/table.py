@@ -277,7 +277,7 @@ class SocketTable:
                 self._vague[row.id] = row
             else:
                 self._vague.pop(row.id, None)
-        elif old == _SYN_SENT:
+        elif self._vague:
             self._vague.pop(row.id, None)
         if old == new:
             if not row.told or ends is not row.ends:
@@ -467,6 +467,7 @@ class SocketTable:
             return
         if row.touched_ns >= self._sweep_began or (
             row.id in self._vague
+            and row.kind is _TIMEWAIT
             and row.state == _FIN_WAIT2
             and found.state == _TIME_WAIT
             and row.cookie in (None, found.cookie)

@@ -321,6 +321,18 @@ def test_a_sweep_finds_the_port_that_was_chosen_late(touched: bool) -> None:
     assert only(live) is row
 
 
+def test_a_port_that_was_chosen_late_is_known_from_any_later_event() -> None:
+    live = table()
+    fold(live, changed(2000, S.CLOSE, S.SYN_SENT, A, ino=5, sport=0, src=bytes(4)))
+    row = only(live)
+    # How it came about was lost; and how it handed over to its timewait socket will be.
+    fold(live, changed(3000, S.ESTABLISHED, S.FIN_WAIT1, A, ino=5), changed(3100, S.FIN_WAIT1, S.FIN_WAIT2, A, ino=5))
+    assert live.vague() == []
+    repaired = sweep(live, 4000, found(S.TIME_WAIT, 9, timer=3))
+    assert [(changed_row, old) for changed_row, old in repaired.changed] == [(row, S.FIN_WAIT2)]
+    assert (row.state, row.kind) == (S.TIME_WAIT, Kind.TIMEWAIT)
+
+
 def test_a_family_that_only_a_sweep_tells_is_news() -> None:
     live = table()
     live.silent = {}
