@@ -36,6 +36,7 @@ _DATA_TAIL = 1032 // 8
 COUNTS = ("dropped", "states", "expiries")
 """struct sock_counts, bpf/event.h: u64 each."""
 
+_COUNT_NS = 250_000_000
 _FDS_A_CPU = 4
 _FDS_ELSE = 512
 
@@ -73,6 +74,8 @@ class PerfBuffers:
         self._cpus = possible_cpus()
         self._poll = select.poll()
         self._rings: list[_Ring] = []
+        self._unread = (0,) * self._cpus
+        self._count_at = 0
         cpus = online()
         _make_room(len(cpus))
         if pages is None:
@@ -103,7 +106,11 @@ class PerfBuffers:
         until = time.monotonic_ns()
         heads = [ring.head() for ring in self._rings]
         runs = [ring.take(head) for ring, head in zip(self._rings, heads, strict=True) if head != ring.tail]
-        return Runs(until_ns=until, runs=runs, unread=self._counts()[0])
+        # A ring that has stayed empty has had room for everything; but a CPU that came up since has no ring.
+        if runs or until >= self._count_at:
+            self._unread = self._counts()[0]
+            self._count_at = until + _COUNT_NS
+        return Runs(until_ns=until, runs=runs, unread=self._unread)
 
     def heard(self, cpus: Sequence[int]) -> tuple[int, int]:
         """How often a program ran on these CPUs: for sock:inet_sock_set_state, and for a minisocket's timer that
