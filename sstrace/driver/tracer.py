@@ -52,6 +52,8 @@ Change = Transition | Resync | Lost
 # From a program's timestamp to its record in the ring: microseconds, unless the host takes the virtual CPU away
 # meanwhile.
 _SLACK_NS = 1_000_000
+_PATIENCE_NS = 10_000_000
+"""Who is in no hurry waits this long: ten milliseconds without its CPU are nothing unusual for a virtual one."""
 _LOOK_FIRST_NS = 50_000_000
 _LOOK_LAST_NS = 5_000_000_000
 _DRAIN_NS = 20_000_000
@@ -225,7 +227,7 @@ class Tracer:
             self._hooks.perf.wait(timeout_s)
         else:
             time.sleep(min(timeout_s, max(0, self._next_sweep_ns - time.monotonic_ns()) / 1e9))
-        yield from self._fold(self._drain() - _SLACK_NS)
+        yield from self._fold(self._drain() - _PATIENCE_NS)
         if time.monotonic_ns() >= self._next_listen_ns:
             self._listen()
         if self._doubtful and time.monotonic_ns() >= self._resync_after:
