@@ -1,10 +1,11 @@
 /*
  * Connections as fast as one process makes them: connect, accept, close both ends, again and again.
  *
- *     churn COUNT HOST close|reset
+ *     churn COUNT HOST close|reset [RATE]
  *
  * HOST is a loopback address. "close": the client closes first, in good order, and stays behind in TIME-WAIT; "reset":
- * the client resets (SO_LINGER of 0 seconds), and nothing stays. Prints connections per second.
+ * the client resets (SO_LINGER of 0 seconds), and nothing stays. RATE: so many a second, evenly. Prints connections per
+ * second.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -38,13 +39,14 @@ int main(int argc, char **argv)
 	socklen_t size = sizeof(address);
 	int listener, reset;
 	long count;
-	double began;
+	double began, rate;
 
-	if (argc != 4 || inet_pton(AF_INET, argv[2], &address.sin_addr) != 1) {
-		fprintf(stderr, "usage: churn COUNT HOST close|reset\n");
+	if (argc < 4 || argc > 5 || inet_pton(AF_INET, argv[2], &address.sin_addr) != 1) {
+		fprintf(stderr, "usage: churn COUNT HOST close|reset [RATE]\n");
 		return 2;
 	}
 	count = strtol(argv[1], NULL, 10);
+	rate = argc == 5 ? strtod(argv[4], NULL) : 0;
 	reset = strcmp(argv[3], "reset") == 0;
 	listener = socket(AF_INET, SOCK_STREAM, 0);
 	must(listener >= 0, "socket");
@@ -55,7 +57,10 @@ int main(int argc, char **argv)
 	began = now();
 	for (long i = 0; i < count; i++) {
 		int client = socket(AF_INET, SOCK_STREAM, 0), server;
+		double early = rate ? i / rate - (now() - began) : 0;
 
+		if (early > 0)
+			usleep(early * 1e6);
 		must(client >= 0, "socket");
 		must(connect(client, (struct sockaddr *)&address, size) == 0, "connect");
 		server = accept(listener, NULL, NULL);
