@@ -1,10 +1,11 @@
 """The event source of a tracer, as good as this kernel allows: the ladder of degradation, and what each rung cannot
 see.
 
-1. Raw tracepoints, with offsets from BTF: everything.
-2. Without the timer tracepoints, or without kernel symbols: no request and no timewait sockets by events; sweeps find
-them. 3. Without BTF, or where programs may not read kernel memory: the fields of the tracepoint
-sock:inet_sock_set_state alone.
+* Raw tracepoints, with offsets from BTF: everything.
+* Without the timer tracepoints, or without kernel symbols: no request and no timewait sockets by events; sweeps find
+  them.
+* Without BTF, or where programs may not read kernel memory: the fields of the tracepoint sock:inet_sock_set_state
+  alone.
 
 Without BPF there is no event source; ``--poll`` then lives on sweeps alone (driver.tracer).
 SSTRACE_WITHOUT names what to do without, for tests and for trying a rung: any of btf, kallsyms, timers, with commas.
