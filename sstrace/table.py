@@ -36,6 +36,8 @@ IPPROTO_TCP = 6
 _ANY6 = bytes(16)
 _TIMEWAIT_MS = 60_000
 """TCP_TIMEWAIT_LEN, include/net/tcp.h."""
+_UNHASH_NS = 1_000_000
+"""From the event of an end until the socket can be dumped no more: microseconds."""
 _MAPPED = bytes(10) + b"\xff\xff"
 _SOCKET, _REQUEST, _TIMEWAIT = Kind.SOCKET, Kind.REQUEST, Kind.TIMEWAIT
 _REQUEST_TIMER, _TIMEWAIT_TIMER = Report.REQUEST_TIMER, Report.TIMEWAIT_TIMER
@@ -300,7 +302,7 @@ class SocketTable:
         if fact.since_ns:
             # connect(2) failed before it sent anything, perhaps because another connection is between these addresses:
             # that one is not dead.
-            if self._sweeping and fact.cookie is not None:
+            if self._may_be_shown(fact.at_ns) and fact.cookie is not None:
                 self._dead.add((fact.cookie, self._ends_of(fact), False))
             self._bury(row)
         elif self._sweeping:
@@ -352,7 +354,7 @@ class SocketTable:
                     del self._by_sk[row.sk]
                 row.sk = fact.sk
                 self._by_sk[fact.sk] = row
-        if kind is _TIMEWAIT and self._sweeping and fact.cookie is not None:
+        if kind is _TIMEWAIT and fact.cookie is not None and self._may_be_shown(fact.at_ns):
             # Its full socket has died; and of an earlier life there may have been another timewait socket.
             self._dead.add((fact.cookie, self._ends_of(fact), False))
             self._dead.discard((fact.cookie, self._ends_of(fact), True))
@@ -404,11 +406,11 @@ class SocketTable:
         if row is None or row.kind is not fact.kind:
             if fact.kind is _REQUEST:
                 if row is None or row.state != _SYN_RECV or fact.cause == "completed":
-                    if self._sweeping and fact.cause != "completed":
+                    if fact.cause != "completed" and self._may_be_shown(fact.at_ns):
                         self._mourn(fact.cookie, fact)
                     return None
             elif row is None:
-                if self._sweeping:
+                if self._may_be_shown(fact.at_ns):
                     self._mourn(fact.cookie, fact)
                 return None
             else:
@@ -450,11 +452,12 @@ class SocketTable:
         assert isinstance(found, InetSocket)
         key = self._ends_of_found(found)
         kind = _kind_of(found)
-        if self._dead and (found.cookie, key, kind is _TIMEWAIT) in self._dead:
-            return
         cookie = _cookie(found.cookie, kind, key)
         connected = found.state != _LISTEN
         row = self._by_cookie.get(cookie)
+        # Who has its cookie is used again, and lives.
+        if row is None and self._dead and (found.cookie, key, kind is _TIMEWAIT) in self._dead:
+            return
         if row is None and not connected:
             row = self._by_ino.get(_inode(found)) or self._bare_listener(found)
         if row is None and connected:
@@ -782,12 +785,16 @@ class SocketTable:
 
     def _die(self, row: Row, fact: Changed | Gone) -> None:
         """Its end was reported."""
-        if self._sweeping:
+        if self._may_be_shown(fact.at_ns):
             # The sweep may have given it a cookie that the row does not know yet, but its last event does.
             self._mourn(fact.cookie or row.cookie, row)
             if row.sport != fact.sport or row.src != fact.src:  # not learnt until it ended
                 self._mourn(fact.cookie, fact)
         self._bury(row)
+
+    def _may_be_shown(self, died_ns: int) -> bool:
+        """Whether the sweep that goes on may have met what died then; what died before it, it has not."""
+        return self._sweeping and died_ns >= self._sweep_began - _UNHASH_NS
 
     def _mourn(self, cookie: int | None, of: Changed | Gone | Row) -> None:
         """A socket died while a sweep goes on, which may have seen it before."""

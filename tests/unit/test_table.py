@@ -333,6 +333,38 @@ def test_a_port_that_was_chosen_late_is_known_from_any_later_event() -> None:
     assert (row.state, row.kind) == (S.TIME_WAIT, Kind.TIMEWAIT)
 
 
+MS = 1_000_000
+
+
+@pytest.mark.parametrize("before", [500, 5 * MS])
+def test_what_closed_and_connected_again_just_before_a_sweep_lives(before: int) -> None:
+    live = table()
+    fold(live, changed(MS, S.SYN_SENT, S.ESTABLISHED, A, ino=5, cookie=9))
+    # The sweep begins before these events are folded in.
+    began = 100 * MS
+    begin(live, began)
+    fold(
+        live,
+        changed(began - before, S.ESTABLISHED, S.CLOSE, A, ino=5, cookie=9),
+        changed(began - before + 100, S.CLOSE, S.SYN_SENT, A, ino=5, cookie=9, sport=0),
+        changed(began - before + 200, S.SYN_SENT, S.ESTABLISHED, A, ino=5, cookie=9),
+    )
+    live.seen(Seen(found(S.ESTABLISHED, 9, ino=5)))
+    assert live.unseen() == []
+    assert end(live, began + 100).removed == []
+    assert only(live).state == S.ESTABLISHED
+
+
+def test_an_end_before_a_sweep_says_nothing_of_what_it_meets() -> None:
+    # The next connection between the same addresses came while events were lost.
+    live = table()
+    fold(live, changed(MS, S.SYN_SENT, S.ESTABLISHED, A, cookie=8))
+    begin(live, 100 * MS)
+    fold(live, changed(2 * MS, S.ESTABLISHED, S.CLOSE, A, cookie=8))
+    live.seen(Seen(found(S.ESTABLISHED, 9)))
+    assert [row.cookie for row in end(live, 101 * MS).added] == [9]
+
+
 def test_a_family_that_only_a_sweep_tells_is_news() -> None:
     live = table()
     live.silent = {}
