@@ -43,6 +43,8 @@ _SOCKET, _REQUEST, _TIMEWAIT = Kind.SOCKET, Kind.REQUEST, Kind.TIMEWAIT
 _REQUEST_TIMER, _TIMEWAIT_TIMER = Report.REQUEST_TIMER, Report.TIMEWAIT_TIMER
 _CLOSE, _LISTEN, _SYN_RECV = int(State.CLOSE), int(State.LISTEN), int(State.SYN_RECV)
 _ESTABLISHED = int(State.ESTABLISHED)
+_HANDS_OVER = frozenset(map(int, (State.FIN_WAIT1, State.FIN_WAIT2, State.CLOSING)))
+"""States out of which a timewait socket takes over."""
 _FIN_WAIT2, _TIME_WAIT, _SYN_SENT = int(State.FIN_WAIT2), int(State.TIME_WAIT), int(State.SYN_SENT)
 
 Ends = tuple[int, int, bytes, bytes] | tuple[int, int, bytes, bytes, int, int, int]
@@ -401,8 +403,10 @@ class SocketTable:
             row = self._by_cookie.get(_cookie(fact.cookie, fact.kind, ends))
             if row is None and fact.kind is _TIMEWAIT:
                 row = self._by_tuple.get(ends)
-                if row is not None and (row.kind is _TIMEWAIT or row.cookie != fact.cookie):
-                    row = None
+                if row is not None and (
+                    row.kind is _TIMEWAIT or row.cookie != fact.cookie or row.state not in _HANDS_OVER
+                ):
+                    row = None  # it may be the same socket, connected again in the place of its timewait socket
         if row is None or row.kind is not fact.kind:
             if fact.kind is _REQUEST:
                 if row is None or row.state != _SYN_RECV or fact.cause == "completed":

@@ -889,6 +889,14 @@ def test_what_died_before_a_sweep_may_come_again_in_it() -> None:
     assert len(sweep(live, 2000, found(S.ESTABLISHED, 6, ino=10)).added) == 1
 
 
+def test_a_socket_that_connected_again_is_not_ended_by_its_timewait_socket() -> None:
+    # The timewait socket, whose birth was lost, has the cookie of the socket, and makes way for its next connection.
+    live = table()
+    fold(live, changed(1000, S.CLOSE, S.SYN_SENT, A, cookie=9), changed(2000, S.SYN_SENT, S.ESTABLISHED, A, cookie=9))
+    assert fold(live, gone(2001, Kind.TIMEWAIT, C, cookie=9, cause="reused")) == []
+    assert only(live).state == S.ESTABLISHED
+
+
 def test_a_lost_handover_is_healed() -> None:
     live = table()
     fold(live, *CONNECT)
