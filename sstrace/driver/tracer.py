@@ -371,10 +371,8 @@ class Tracer:
     def _resync(self) -> Iterator[Change]:
         self._doubtful = False
         self.resyncs += 1
-        began = time.monotonic_ns()
         yield from self.sweep()
-        now = time.monotonic_ns()
-        self._resync_after = now + max(_RESYNC_PAUSE_NS, _SWEEP_DUTY * (now - began))
+        self._resync_after = time.monotonic_ns() + max(_RESYNC_PAUSE_NS, _SWEEP_DUTY * self._sweep_took_ns)
 
     def _audit(self) -> Iterator[Change]:
         for change in self.sweep():

@@ -270,16 +270,19 @@ def _pairs(kernel: Mapping[Key, object], table: Mapping[Key, object]) -> dict[Ke
     """Sockets that were bound to another device after their row began, of which no event tells: key in the kernel → key
     in the table, where there is but one on either side.
     """
-    ours: dict[tuple[object, ...], list[Key]] = {}
-    for key in table.keys() - kernel.keys():
-        ours.setdefault(key[:5] + key[6:], []).append(key)
-    theirs = Counter(key[:5] + key[6:] for key in kernel.keys() - table.keys())
-    pairs = {}
-    for key in kernel.keys() - table.keys():
-        ends = key[:5] + key[6:]
-        if theirs[ends] == 1 and len(ours.get(ends, ())) == 1:
-            pairs[key] = ours[ends][0]
-    return pairs
+    ours, theirs = _by_ends(table.keys() - kernel.keys()), _by_ends(kernel.keys() - table.keys())
+    return {
+        theirs[ends][0]: ours[ends][0]
+        for ends in ours.keys() & theirs.keys()
+        if len(ours[ends]) == len(theirs[ends]) == 1
+    }
+
+
+def _by_ends(keys: Iterable[Key]) -> dict[tuple[object, ...], list[Key]]:
+    found: dict[tuple[object, ...], list[Key]] = {}
+    for key in keys:
+        found.setdefault(key[:5] + key[6:], []).append(key)  # all but the device
+    return found
 
 
 def _socket(key: Key, state: int) -> InetSocket:

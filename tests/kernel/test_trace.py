@@ -70,6 +70,15 @@ def closed() -> Iterator[None]:
     close_all()
 
 
+def in_turn(of: Trace, ends: tuple[int, int]) -> list[list[Line]]:
+    """The lives that one pair of ports had one after the other."""
+    by_id: dict[int, list[Line]] = {}
+    for line in of.states:
+        if (line["sport"], line["dport"]) == ends:
+            by_id.setdefault(line["id"], []).append(line)
+    return list(by_id.values())
+
+
 def told(of: Trace) -> dict[tuple[int, int], list[Line]]:
     """Stop a trace and give the lives it told of; nothing may be lost, late, or seen by a second sweep."""
     assert of.stop() == 0
@@ -211,11 +220,7 @@ def test_an_orphan_in_fin_wait_2_behind_its_twin(trace: Start, netns: Netns) -> 
         netns.call(live_on, listens, server)
         running.wait_for(sport=sport, dport=dport, new="TIME-WAIT")
         assert running.stop() == 0
-    by_id: dict[int, list[Line]] = {}
-    for line in running.states:
-        if (line["sport"], line["dport"]) == (sport, dport):
-            by_id.setdefault(line["id"], []).append(line)
-    first, second = by_id.values()
+    first, second = in_turn(running, (sport, dport))
     assert path(first) == [*CLIENT_OPEN, *CLOSED_BY_US]
     assert path(second) == CLIENT_OPEN
 
@@ -394,11 +399,7 @@ def test_time_wait_is_used_again(trace: Start, netns: Netns) -> None:
         sport, dport = netns.call(live)
         wait("both are in TIME-WAIT", lambda: [line["to"] for line in running.states].count("TIME-WAIT") == 2)
         assert running.stop() == 0
-    by_id: dict[int, list[Line]] = {}
-    for line in running.states:
-        if (line["sport"], line["dport"]) == (sport, dport):
-            by_id.setdefault(line["id"], []).append(line)
-    first, second = by_id.values()
+    first, second = in_turn(running, (sport, dport))
     assert path(first) == [*CLIENT_OPEN, *CLOSED_BY_US, "UNCONN:reused"]
     assert path(second) == [*CLIENT_OPEN, *CLOSED_BY_US]
 
