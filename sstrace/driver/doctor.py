@@ -24,7 +24,7 @@ from sstrace.sources.cache import cache_directory
 from sstrace.sources.diag import Diag
 from sstrace.sources.installed import ss_release
 from sstrace.sources.owners import OwnerWalk
-from sstrace.sources.tracefs import mount_point
+from sstrace.sources.tracefs import directory, mount_point
 from sstrace.wire import inet_diag, netlink_diag, packet_diag, tipc_diag, unix_diag, vsock_diag, xdp_diag
 from sstrace.wire.netlink import Batch
 
@@ -137,9 +137,13 @@ def _symbols() -> Finding:
 
 def _tracefs() -> Finding:
     place = mount_point()
-    if place is None:
-        return Finding("tracefs", "ok", "not mounted; needed where there is no BTF, and to count unheard events")
-    return Finding("tracefs", "ok", str(place))
+    if place is not None:
+        return Finding("tracefs", "ok", str(place))
+    try:
+        directory()
+    except FeatureError as error:
+        return Finding("tracefs", "ok", f"{error}; needed where there is no BTF, and to count unheard events")
+    return Finding("tracefs", "ok", "not mounted, but can be opened")
 
 
 def _bcc(env: Mapping[str, str]) -> Finding:

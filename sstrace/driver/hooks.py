@@ -20,7 +20,7 @@ from sstrace.sources import bpf
 from sstrace.sources.cache import cache_directory
 from sstrace.sources.fired import Fired
 from sstrace.sources.perf import PerfBuffers, online
-from sstrace.sources.tracefs import event_format, mount_point
+from sstrace.sources.tracefs import event_format
 from sstrace.wire.cause import CauseReader
 from sstrace.wire.event import EventDecoder
 from sstrace.wire.kallsyms import Symbols
@@ -150,8 +150,6 @@ class _Hearing:
 
     def __init__(self, perf: PerfBuffers, symbols: Symbols | None) -> None:
         """``symbols``: where the timers of request and timewait sockets are heard."""
-        if mount_point() is None:
-            raise FeatureError("tracefs is not mounted")
         self._perf = perf
         self._cpus = online()
         self._fired: list[Fired] = []

@@ -38,7 +38,6 @@ class Kernel:
 @pytest.fixture
 def hearing(monkeypatch: pytest.MonkeyPatch) -> "Make":
     def made(kernel: Any) -> _Hearing:
-        monkeypatch.setattr(hooks, "mount_point", lambda: True)
         monkeypatch.setattr(hooks, "event_format", lambda _event: "")
         monkeypatch.setattr(hooks, "decode_format", lambda _text: (1, {}))
         monkeypatch.setattr(hooks, "Fired", lambda _id, _cpus, _which: kernel)
