@@ -21,13 +21,15 @@ complete end.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
 from typing import Any
 
 import msgspec
 
 from sstrace.lifecycle import LISTED, STEPS, Report, Step, is_listed
 from sstrace.model import Changed, Gone, InetSocket, Kind, Owner, Seen, State, SweepBegin, SweepEnd
+from sstrace.native import twins
 
 __all__ = ["IPPROTO_TCP", "Resync", "Row", "SocketTable", "Transition"]
 
@@ -143,7 +145,7 @@ class SocketTable:
         """Rows by state and id, but for ESTABLISHED, which nearly all are; None until somebody wants that."""
         self._vague: dict[int, Row] = {}
         self._shared: dict[bytes | int, bytes | int] = {}
-        self._next_id = 1
+        self._ids = count(1)
         self._sweep = 0
         self._sweep_began = 0
         self._sweeping = False
@@ -161,6 +163,12 @@ class SocketTable:
         self.silent: dict[int, Row] | None = None
         """Where somebody tells of every change: the rows, by id, that came, went or changed their ports, family or
         v6only without a transition or a Resync to tell of it. Whoever sets it empties it."""
+        self._twin: Any = None
+        if twins is not None:
+            self._twin = twins.Folder(
+                Row, Transition, tuple(Kind), LISTED, netns, self._rows, self._by_sk, self._by_cookie, self._by_ino,
+                self._by_tuple, self._vague, self._ids, self.apply,
+            )  # fmt: skip
 
     def __contains__(self, row_id: int) -> bool:
         return row_id in self._rows
@@ -207,6 +215,16 @@ class SocketTable:
         listeners on the IPv6 wildcard, of which no event says whether IPv4 is meant too.
         """
         return list(self._vague.values())
+
+    def folder(self) -> Callable[[Any], Transition | None]:
+        """What folds a run of events in (wire.event.Event) as ``apply`` does, as fast as may be; good until a sweep
+        begins or ends, or somebody asks for states or a journal.
+        """
+        if self._twin is None:
+            return self.apply
+        self._twin.is_easy = not self._sweeping and self.journal is None
+        self._twin.by_state = self._by_state
+        return self._twin  # type: ignore[no-any-return]
 
     def apply(self, fact: Changed | Gone) -> Transition | None:
         """Fold one event in. The transition that users see, None when there is none."""
@@ -620,13 +638,11 @@ class SocketTable:
         return row
 
     def _row_of(self, fact: Changed, kind: Kind, state: int) -> Row:
-        row = Row(
-            self._next_id, kind, state, fact.family, fact.protocol, fact.netns, fact.src, fact.sport, fact.dst,
+        return Row(
+            next(self._ids), kind, state, fact.family, fact.protocol, fact.netns, fact.src, fact.sport, fact.dst,
             fact.dport, fact.ino or 0, fact.uid if kind is _SOCKET else None, fact.ifindex, fact.cookie, fact.sk,
             fact.at_ns, True, fact.at_ns,
         )  # fmt: skip
-        self._next_id += 1
-        return row
 
     def _birth(self, fact: Changed, kind: Kind, state: int) -> Row:
         row = self._row_of(fact, kind, state)
@@ -675,8 +691,9 @@ class SocketTable:
         src, dst = shared(found.src, found.src), shared(found.dst, found.dst)
         sport, dport = shared(found.sport, found.sport), shared(found.dport, found.dport)
         row = Row(
-            self._next_id, kind, found.state, found.family, IPPROTO_TCP, self._netns, src, sport, dst, dport, found.ino,
-            found.uid if kind is _SOCKET else None, found.ifindex, found.cookie, None, self._sweep_began, False, 0,
+            next(self._ids), kind, found.state, found.family, IPPROTO_TCP, self._netns, src, sport, dst, dport,
+            found.ino, found.uid if kind is _SOCKET else None, found.ifindex, found.cookie, None, self._sweep_began,
+            False, 0,
         )  # fmt: skip
         row.seen = self._sweep
         if found.state == _SYN_SENT:
@@ -686,7 +703,6 @@ class SocketTable:
         if found.extras is not None:
             row.v6only = found.extras.v6only
             row.cgroup = found.extras.cgroup_id
-        self._next_id += 1
         self._rows[row.id] = row
         if self._by_state is not None and row.state != _ESTABLISHED:
             self._by_state[row.state][row.id] = row

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 
 from sstrace.errors import SstraceError
 from sstrace.model import Owner
+from sstrace.render.events import Looked
 from sstrace.sources import proc
 from sstrace.sources.cache import cache_directory
 from sstrace.sources.owners import OwnerWalk
@@ -23,15 +24,21 @@ class Holders:
         self._env = env
         self._walk: OwnerWalk | None = None
         self._tried = False
-        self._known: dict[int, list[Owner]] = {}
         self.known_ns = 0
         """When the last look for the sake of an event was made."""
+        self._known: dict[int, list[Owner]] = {}
+        """What it found, by inode."""
         self.next_ns = 0
-        """When the next may be made. Of events between the two ``refresh`` knows nothing, so callers in a hurry spare
-        themselves the call.
+        """When the next may be made. Of events between the two, and of inodes that were not found before them,
+        ``refresh`` knows nothing, so callers in a hurry spare themselves the call.
         """
         self.source = "proc"
         """walk or proc: how the last look was made."""
+
+    @property
+    def looked(self) -> Looked:
+        """When the last look was made, when the next may be, and what is known between them."""
+        return self.known_ns, self.next_ns, self._known
 
     def look(self, wanted: Collection[int] | None = None) -> dict[int, list[Owner]]:
         """Inode → holders, in ss's order; only for inodes in ``wanted`` where the walk makes that cheaper."""

@@ -17,9 +17,9 @@ until writing works again.
 
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -29,10 +29,14 @@ from sstrace.errors import SstraceError, UsageError
 from sstrace.model import Names
 from sstrace.query.command import Own
 from sstrace.query.own import parse_size
-from sstrace.render.events import EventWriter, MetaLine, timestamp
+from sstrace.render.events import EventWriter, Looked, MetaLine, timestamp
 from sstrace.render.writers import JournalWriter, SyslogWriter, TextWriter, Writer
-from sstrace.sources.stream import Stream, open_output
+from sstrace.sources.stream import Stream, count_lines, open_output
 from sstrace.table import Row, Transition
+
+if TYPE_CHECKING:  # a replay needs no BPF
+    from sstrace.driver.telling import Told
+    from sstrace.driver.tracer import Change
 
 __all__ = ["SINKS", "Outlet", "Transport", "cgroup_text", "outlets"]
 
@@ -145,6 +149,11 @@ class Outlet:
         """Whether lines of the native schema may be handed on as they are."""
         return type(self.writer) is EventWriter and not self._separate
 
+    @property
+    def runs(self) -> bool:
+        """Whether ``run`` can be called."""
+        return isinstance(self.writer, EventWriter) and self.writer.runs and not self._separate
+
     def state(self, change: Transition) -> bool:
         """A transition; whether it was taken."""
         if self._closed and not self._opens(change.at_ns):
@@ -153,6 +162,18 @@ class Outlet:
         if self._separate or len(self._out) > _CHUNK:
             self._after()
         return True
+
+    def run(self, changes: "Iterator[Change | Told]", looked: Looked) -> "Change | Told | None":
+        """Take transitions for as long as they need nothing but their line; the first change that needs more, None at
+        their end (render.events.EventWriter.run).
+        """
+        assert isinstance(self.writer, EventWriter)
+        while not self._closed:
+            change = self.writer.run(changes, looked, self._out, _CHUNK)
+            if change is not None or len(self._out) <= _CHUNK:
+                return change
+            self.flush()
+        return next(changes, None)
 
     def seen(self, row: Row, at_ns: int) -> None:
         """A row."""
@@ -230,7 +251,7 @@ class Outlet:
 
     def _hand_over(self) -> None:
         if self._out and not self.broken:
-            self.lines += 1 if self._separate else self._out.count(b"\n")
+            self.lines += 1 if self._separate else count_lines(self._out)
             try:
                 self.transport.put(self._out)
             except BrokenPipeError:

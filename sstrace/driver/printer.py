@@ -7,10 +7,11 @@ from sstrace.driver.output import Outlet, outlets
 from sstrace.driver.rows import socket_of
 from sstrace.driver.stop import Stopped
 from sstrace.driver.telling import Told
-from sstrace.model import Lost, Names
+from sstrace.lifecycle import TRANSITIONS
+from sstrace.model import AF_INET, AF_INET6, Lost, Names
 from sstrace.query.command import Command, Selection, selects_transition
 from sstrace.query.match import predicate
-from sstrace.render.events import MetaLine
+from sstrace.render.events import NO_LOOK, MetaLine
 from sstrace.render.writers import TextWriter, Writer
 from sstrace.table import Resync, Row, Transition
 
@@ -49,6 +50,15 @@ class Printer:
         """By old state * 16 + new state: whether the command line selects that transition."""
         expression = command.selection.filter
         self._matches = predicate(expression, names, lambda _: self._held_ns) if expression is not None else None
+        self._easy = (
+            len(self.outlets) == 1
+            and self.outlets[0].runs
+            and self._matches is None
+            and self._most is None
+            and all(self._selection.families >> family & 1 for family in (AF_INET, AF_INET6))
+            and all(self._wanted[old << 4 | new] for old, to in TRANSITIONS.items() for new in to)
+        )
+        """Whether everything that TCP does is shown, in one way that takes runs of it."""
 
     @property
     def full(self) -> bool:
@@ -84,36 +94,39 @@ class Printer:
 
     def take(self, changes: "Iterable[Change | Told]") -> None:
         """Turn changes into lines, up to --count of them; all are taken, so that the table stays whole."""
-        # Nearly all are transitions, and nearly always everything is shown in one way: that road is kept short.
-        plain = len(self.outlets) == 1 and self._matches is None and self._most is None
-        show, holders, wanted, families = self.outlets[0].state, self._holders, self._wanted, self._selection.families
-        for change in changes:
-            if type(change) is Transition:
-                if not plain:
-                    self.state(change)
-                    continue
-                row = change.row
-                if wanted[change.old << 4 | change.new] and families >> row.family & 1 and row.protocol == 6:
-                    if row.ino and holders is not None and not holders.known_ns < change.at_ns < holders.next_ns:
-                        holders.refresh(row, change.at_ns)
-                    show(change)
-            elif type(change) is Told:
-                (self.seen if change.alive else self.gone)(change.row, change.at_ns)
-            elif type(change) is Lost:
-                self.gap(change.cpu, change.count, change.after_ns, change.before_ns)
-            elif type(change) is Resync:
-                self.resync(change.at_ns, (len(change.added), len(change.removed), len(change.changed)))
-                for row in change.removed:
-                    self.gone(row, change.at_ns)
-                for row in (*change.added, *(row for row, _ in change.changed)):
-                    self.seen(row, change.at_ns)
+        if not self._easy:
+            for change in changes:
+                self._take(change)
+            return
+        # Nearly all are transitions of which everything is shown, in one way: the way out takes those by itself.
+        outlet, holders, rest = self.outlets[0], self._holders, iter(changes)
+        while True:
+            following = outlet.run(rest, holders.looked if holders is not None else NO_LOOK)
+            if following is None:
+                return
+            self._take(following)
+
+    def _take(self, change: "Change | Told") -> None:
+        if type(change) is Transition:
+            self.state(change)
+        elif type(change) is Told:
+            (self.seen if change.alive else self.gone)(change.row, change.at_ns)
+        elif type(change) is Lost:
+            self.gap(change.cpu, change.count, change.after_ns, change.before_ns)
+        elif type(change) is Resync:
+            self.resync(change.at_ns, (len(change.added), len(change.removed), len(change.changed)))
+            for row in change.removed:
+                self.gone(row, change.at_ns)
+            for row in (*change.added, *(row for row, _ in change.changed)):
+                self.seen(row, change.at_ns)
 
     def state(self, change: Transition) -> None:
         """A transition, if it is selected."""
         if self.full or not self._selects(change):
             return
-        if self._holders is not None:
-            self._holders.refresh(change.row, change.at_ns)
+        holders = self._holders
+        if change.row.ino and holders is not None and not holders.known_ns < change.at_ns < holders.next_ns:
+            holders.refresh(change.row, change.at_ns)
         taken = False
         for outlet in self.outlets:
             taken = outlet.state(change) or taken

@@ -27,6 +27,7 @@ from sstrace.model import Lost, Names
 from sstrace.query.command import Command
 from sstrace.render.events import SCHEMA, EventWriter, MetaLine, timestamp
 from sstrace.sources.record import RecordFile, numbered, older_parts
+from sstrace.sources.stream import count_lines
 from sstrace.table import Resync, Transition
 
 __all__ = ["Recorder", "clock_offset", "describe", "recording_of"]
@@ -248,7 +249,7 @@ class Recorder:
     def _flush(self) -> None:
         if not self._out:
             return
-        lines = self._out.count(b"\n")
+        lines = count_lines(self._out)
         try:
             self._file.write(self._out)
         except OSError as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sstrace.model import Lost
+from sstrace.native import twins
 from sstrace.table import Resync, Row, SocketTable, Transition
 
 if TYPE_CHECKING:  # a replay needs no BPF
@@ -47,6 +48,16 @@ class Telling:
 
     def through(self, changes: "Iterable[Change]") -> "Iterator[Change | Told]":
         """The same changes; after the last of them, what they did not tell."""
+        if twins is not None:
+            teller = twins.Teller(iter(changes), Transition, self._silent, self._heed, self.last_ns)
+            yield from teller
+            self.last_ns = max(self.last_ns, teller.last_ns)
+        else:
+            yield from self._heeded(changes)
+        if self._silent:
+            yield from self._untold()
+
+    def _heeded(self, changes: "Iterable[Change]") -> "Iterator[Change]":
         silent = self._silent
         last_ns = self.last_ns
         for change in changes:
@@ -56,17 +67,20 @@ class Telling:
                 change.row.told = True
                 if silent:
                     silent.pop(change.row.id, None)
-            elif type(change) is Resync:
-                last_ns = max(last_ns, change.at_ns)
-                for row in (*change.removed, *change.added, *(row for row, _ in change.changed)):
-                    row.told = True
-                    silent.pop(row.id, None)
-            elif type(change) is Lost:
-                last_ns = max(last_ns, change.before_ns)
+            else:
+                self._heed(change)
             yield change
-        self.last_ns = last_ns
-        if silent:
-            yield from self._untold()
+        self.last_ns = max(self.last_ns, last_ns)
+
+    def _heed(self, change: "Change") -> None:
+        """Note what it tells, of a change that is no transition."""
+        if type(change) is Resync:
+            self.last_ns = max(self.last_ns, change.at_ns)
+            for row in (*change.removed, *change.added, *(row for row, _ in change.changed)):
+                row.told = True
+                self._silent.pop(row.id, None)
+        elif type(change) is Lost:
+            self.last_ns = max(self.last_ns, change.before_ns)
 
     def close(self) -> None:
         """Nobody tells any more."""

@@ -29,8 +29,6 @@ from sstrace.model import (
     AF_INET,
     AF_INET6,
     ALL_STATES,
-    Changed,
-    Gone,
     InetSocket,
     Kind,
     Lost,
@@ -44,6 +42,7 @@ from sstrace.sources.diag import Diag
 from sstrace.sources.memory import give_back
 from sstrace.table import Resync, Row, SocketTable, Transition
 from sstrace.wire import inet_diag, netlink
+from sstrace.wire.event import Event
 
 __all__ = ["TABLE_STATES", "Change", "Tracer"]
 
@@ -114,7 +113,7 @@ class Tracer:
         self.unheard = 0
         """Times that the kernel fired a tracepoint, perhaps for a socket elsewhere, and ran no program."""
         self.holders = Holders(env)
-        self._pending: list[Changed | Gone] = []
+        self._pending: list[Event] = []
         self._last_ns = 0
         self._unread: tuple[int, ...] = ()
         self._losses: list[Lost] = []
@@ -264,10 +263,10 @@ class Tracer:
         look = self._hooks.perf.read()
         until = look.until_ns
         for run in look.runs:
-            facts = self._hooks.decoder.decode(run.cpu, run.data)
-            self._pending += facts
-            if not run.complete and facts:
-                until = min(until, facts[-1].at_ns + _SLACK_NS)
+            events = self._hooks.decoder.events(run.cpu, run.data)
+            self._pending += events
+            if not run.complete and events:
+                until = min(until, events[-1].at_ns + _SLACK_NS)
         if look.unread != self._unread:
             self._note_loss(look.unread, look.until_ns)
         return until
@@ -298,11 +297,7 @@ class Tracer:
             self.late += bisect_right(ready, last - 1, key=_AT)
         self._last_ns = max(last, ready[-1].at_ns)
         self.events += cut
-        apply = self.table.apply
-        for fact in ready:
-            change = apply(fact)
-            if change is not None:
-                yield change
+        yield from filter(None, map(self.table.folder(), ready))
 
     def _listen(self) -> None:
         """Note what the kernel fired and nobody heard."""

@@ -6,16 +6,18 @@ known is absent, never null and never 0. ``id`` joins the lines of one connectio
 """
 
 import socket as _socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from sstrace.model import AF_INET, STATE_TEXT, Owner
+from sstrace.native import twins
 from sstrace.render.workload import Workload, workload
 
 __all__ = [
+    "NO_LOOK",
     "SCHEMA",
     "CheckpointLine",
     "DroppedLine",
@@ -24,6 +26,7 @@ __all__ = [
     "GapLine",
     "GoneLine",
     "MarkLine",
+    "Looked",
     "MetaLine",
     "OwnerLine",
     "Place",
@@ -37,6 +40,14 @@ __all__ = [
 ]
 
 _CLOSE = 7
+_Change = TypeVar("_Change")
+
+Looked = tuple[int, int, dict[int, list[Owner]]]
+"""When it was last looked who holds which inode, when that is due again (CLOCK_MONOTONIC, ns), and what was found.
+Nothing is to be learnt of the owners of what happened before the one and is not found, nor of what happened between
+the two."""
+NO_LOOK: Looked = (-1, (1 << 63) - 1, {})
+"""Nobody looks."""
 
 SCHEMA = "sstrace/1"
 """Name and version of the native schema. The number grows when a key changes its meaning or goes; new keys may come
@@ -349,7 +360,12 @@ class EventWriter:
         self._addresses: dict[bytes, str] = {}
         self._owners: dict[tuple[Owner, ...], list[OwnerLine]] = {}
         self._places: dict[int, Place] = {}
+        self._owner_texts: dict[tuple[Owner, ...], bytes] = {}
+        self._place_texts: dict[int, tuple[bytes, bytes]] = {}
         self.seq = 0
+        self._twin: Any = None
+        if twins is not None and type(self) is EventWriter:
+            self._twin = twins.Liner(STATE_TEXT, self._addresses, self._owner_texts, self._place_texts)
 
     @property
     def offset_ns(self) -> int:
@@ -389,8 +405,10 @@ class EventWriter:
         if lines is None:
             if len(self._owners) > 100_000:  # against a host that forks without end
                 self._owners.clear()
+                self._owner_texts.clear()
             lines = [OwnerLine(owner.comm.decode(errors="replace"), owner.pid, owner.fd, owner.tid) for owner in owners]
             self._owners[owners] = lines
+            self._owner_texts[owners] = self._encoder.encode(lines)
         return lines
 
     def _place(self, cgroup: int) -> Place:
@@ -401,8 +419,15 @@ class EventWriter:
                 return _NOWHERE  # not remembered: it may be found the next time
             if len(self._places) > 10_000:  # against a host that makes cgroups without end
                 self._places.clear()
+                self._place_texts.clear()
             place = self._places[cgroup] = Place(path, workload(path))
+            self._place_texts[cgroup] = self._members(cgroup=path), self._members(**msgspec.structs.asdict(place.work))
         return place
+
+    def _members(self, **members: str | None) -> bytes:
+        """Members of an object, as they stand behind another one."""
+        known = {key: value for key, value in members.items() if value is not None}
+        return b"," + self._encoder.encode(known)[1:-1] if known else b""
 
     def meta(self, line: MetaLine, out: bytearray) -> None:
         """Append the first line."""
@@ -410,8 +435,25 @@ class EventWriter:
 
     def state(self, change: TransitionView, out: bytearray) -> None:
         """Append a transition."""
+        if self._twin is not None and self._twin.line(change, self._prefix, self._second_ns, self.seq + 1, out):
+            self.seq += 1
+            return
         self._encoder.encode_into(self.state_line(change), out, -1)
         out += b"\n"
+
+    @property
+    def runs(self) -> bool:
+        """Whether ``run`` can be called."""
+        return self._twin is not None
+
+    def run(self, changes: Iterator[_Change], looked: Looked, out: bytearray, most: int) -> _Change | None:
+        """Append transitions for as long as they need nothing but their line, and ``out`` is not longer than ``most``;
+        the first change that needs more, None where there is none. More is needed where it is no transition, where it
+        is MPTCP's, and where somebody has to see to its owners.
+        """
+        change: _Change | None
+        self.seq, change = self._twin.run(changes, self._prefix, self._second_ns, self.seq, out, most, *looked)
+        return change
 
     def state_line(self, change: TransitionView) -> StateLine:
         """The next line: a transition."""

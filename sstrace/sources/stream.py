@@ -24,11 +24,16 @@ from collections import deque
 
 from sstrace.errors import SstraceError
 
-__all__ = ["Stream", "open_output"]
+__all__ = ["Stream", "count_lines", "open_output"]
 
 _PIPE_BUF = 4096
 _RETRY_NS = 1_000_000_000
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+
+
+def count_lines(data: bytes | bytearray) -> int:
+    """Newlines. ``data.count`` looks at every byte by itself (CPython 3.11); what removes them looks for them first."""
+    return len(data) - len(data.replace(b"\n", b""))
 
 
 def open_output(path: str) -> int:
@@ -144,7 +149,7 @@ class Stream:
         while self._queue and self.stuck is None and (left := end - time.monotonic()) > 0:
             self.wait(min(left, 0.05))
             self.pump()
-        return sum(bytes(view).count(b"\n") for view in self._queue)
+        return sum(count_lines(bytes(view)) for view in self._queue)
 
     def replace(self, fd: int) -> None:
         """Go on in another file: what waits goes there. The old one is closed, where it is ours."""

@@ -8,12 +8,26 @@ sweep.
 """
 
 import struct
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import Protocol
 
 from sstrace.errors import DecodeError
 from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Changed, Gone, Kind, Owner, State
+from sstrace.native import twins
 from sstrace.wire.cause import PLAIN, TELLING, CauseReader
 
-__all__ = ["EVENT_FLAGS", "EVENT_KINDS", "FIELDS", "SIZE", "EventDecoder"]
+__all__ = ["EVENT_FLAGS", "EVENT_KINDS", "FIELDS", "SIZE", "Event", "EventDecoder"]
+
+
+class Event(Protocol):
+    """A Fact, or what becomes one."""
+
+    @property
+    def at_ns(self) -> int:
+        """CLOCK_MONOTONIC."""
+        ...
+
 
 FIELDS: tuple[tuple[str, str], ...] = (
     ("ts_ns", "Q"),
@@ -92,48 +106,30 @@ class EventDecoder:
         self._netns = netns
         self._owners: dict[tuple[bytes, int, int], Owner] = {}
         self._addresses: dict[bytes, bytes] = {}
+        self._twin: Callable[[bytes, int, int], list[Event] | None] | None = None
+        if twins is not None:
+            self._twin = twins.Decoder(
+                Changed, Gone, tuple(Kind), PLAIN, self._addresses, self._owners, self._owner, causes.cause
+            )
 
     def decode(self, cpu: int, data: bytes) -> list[Changed | Gone]:
         """Facts of one CPU's run. Raises DecodeError where the bytes are not whole records of ours."""
-        count, rest = divmod(len(data), _STRIDE)
-        # All records are ours when every stride begins with a sample header of just this size: by induction from the
-        # first.
-        if (
-            rest == 0
-            and data[::_STRIDE].count(_RECORD_SAMPLE) == count
-            and data[6::_STRIDE].count(_STRIDE_LOW) == count
-        ):
-            return self._samples(cpu, data)
-        facts: list[Changed | Gone] = []
-        at = 0
-        while at < len(data):
-            # A stretch of our records, by the same induction; then one record that is looked at by itself.
-            stretch = (len(data) - at) // _STRIDE
-            for offset, good in _GOOD_BYTES:
-                column = data[at + offset :: _STRIDE]
-                stretch = min(stretch, len(column) - len(column.lstrip(good)))
-            if stretch:
-                end = at + stretch * _STRIDE
-                facts += self._samples(cpu, data[at:end])
-                at = end
-                continue
-            kind, size = _record(data, at)
-            if kind == _RECORD_SAMPLE:
-                (length,) = _RAW_SIZE.unpack_from(data, at + _HEADER.size)
-                if not SIZE <= length < SIZE + 8 or size != _STRIDE:
-                    raise DecodeError(
-                        f"BPF event of {length} bytes where {SIZE} are due: bpf/ and sstrace/ are from different builds"
-                    )
-                facts += self._samples(cpu, data[at : at + size])
-            at += size
-        return facts
+        return list(chain.from_iterable(self._samples(cpu, samples) for samples in _runs(data)))
+
+    def events(self, cpu: int, data: bytes) -> list[Event]:
+        """The same for who folds them into a table (SocketTable.folder): where there is a twin, they are no facts yet."""
+        events: list[Event] = []
+        for samples in _runs(data):
+            packed = self._twin(samples, cpu, self._netns) if self._twin is not None else None
+            events += packed if packed is not None else self._samples(cpu, samples)
+        return events
 
     def _samples(self, cpu: int, data: bytes) -> list[Changed | Gone]:
-        facts: list[Changed | Gone] = []
-        append = facts.append
         addresses, owners, read_cause = self._addresses, self._owners, self._causes.cause
         if len(addresses) > 100_000:  # against a port scan over all of IPv6; entries are rebuilt at once
             addresses.clear()
+        facts: list[Changed | Gone] = []
+        append = facts.append
         cause: str | None
         for (
             at, sk, cookie, ino, cgroup, since, _file, netns, uid, tgid, fd, ifindex, err,
@@ -211,6 +207,38 @@ class EventDecoder:
         owner = Owner(comm.split(b"\0", 1)[0], tgid, fd if fd >= 0 else None)
         self._owners[comm, tgid, fd] = owner
         return owner
+
+
+def _runs(data: bytes) -> Iterator[bytes]:
+    """The samples of a run, in stretches. Raises DecodeError where there is something else than whole records of ours,
+    and of perf's own.
+    """
+    count, rest = divmod(len(data), _STRIDE)
+    # All records are ours when every stride begins with a sample header of just this size: by induction from the first.
+    if rest == 0 and data[::_STRIDE].count(_RECORD_SAMPLE) == count and data[6::_STRIDE].count(_STRIDE_LOW) == count:
+        yield data
+        return
+    at = 0
+    while at < len(data):
+        # A stretch of our records, by the same induction; then one record that is looked at by itself.
+        stretch = (len(data) - at) // _STRIDE
+        for offset, good in _GOOD_BYTES:
+            column = data[at + offset :: _STRIDE]
+            stretch = min(stretch, len(column) - len(column.lstrip(good)))
+        if stretch:
+            end = at + stretch * _STRIDE
+            yield data[at:end]
+            at = end
+            continue
+        kind, size = _record(data, at)
+        if kind == _RECORD_SAMPLE:
+            (length,) = _RAW_SIZE.unpack_from(data, at + _HEADER.size)
+            if not SIZE <= length < SIZE + 8 or size != _STRIDE:
+                raise DecodeError(
+                    f"BPF event of {length} bytes where {SIZE} are due: bpf/ and sstrace/ are from different builds"
+                )
+            yield data[at : at + size]
+        at += size
 
 
 def _record(data: bytes, at: int) -> tuple[int, int]:

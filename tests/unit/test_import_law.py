@@ -13,17 +13,19 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "sstrace"
 
 BASE = {"errors", "model", "dialect"}
+TWINS = {"native"}
 PURE = {"wire", "lifecycle", "query", "render"}
-ALL = BASE | PURE | {"table", "sources", "driver"}
+ALL = BASE | TWINS | PURE | {"table", "sources", "driver"}
 LAW: dict[str, set[str]] = {
     "errors": set(),
     "model": {"errors"},
     "dialect": {"errors"},
-    "wire": BASE,
+    "native": set(),
+    "wire": BASE | TWINS,
     "lifecycle": BASE,
     "query": BASE,
-    "render": BASE,
-    "table": BASE | PURE,
+    "render": BASE | TWINS,
+    "table": BASE | TWINS | PURE,
     "sources": BASE,
     "driver": ALL,
     "cli": ALL,

@@ -1,0 +1,32 @@
+"""The event path's compiled twins (native/*.c), where they have been built.
+
+Four Python methods take nearly all of a busy trace's time: ``EventDecoder.decode``, ``SocketTable.apply``,
+``Telling.through`` and ``EventWriter.state``. Each has a twin in C that does the same for the events that nearly all
+are, and hands the rest back to it. The Python says what is right, and works alone; the C makes it fast: five times as
+fast, together.
+
+They are built with the package where there are a C compiler and Python's headers (native/build.py).
+SSTRACE_WITHOUT=native does without.
+"""
+
+import os
+from typing import Any
+
+__all__ = ["INTERFACE", "twins"]
+
+INTERFACE = 1
+"""native/module.c has the same: others are of another build, and not used."""
+
+
+def _twins() -> Any:
+    if "native" in os.environ.get("SSTRACE_WITHOUT", "").split(","):
+        return None
+    try:
+        import _sstrace
+    except ImportError:
+        return None
+    return _sstrace if _sstrace.INTERFACE == INTERFACE else None
+
+
+twins: Any = _twins()
+"""The module ``_sstrace``; None where there is none."""

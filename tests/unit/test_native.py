@@ -1,0 +1,488 @@
+"""The compiled twins do what the Python does: the same transitions, the same table, the same bytes.
+
+Each test runs both over the same records. They are the kernel model's, made into bytes: connections that live by the
+rules of TCP, with addresses that are used again, cookies that come late, reports that get lost, and sweeps in between.
+"""
+
+import errno
+import gc
+import json
+import os
+import random
+import struct
+import sys
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+from bpf_events import EVENT, NETNS, sample, state
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kernel_model import MAPPED, Kernel
+
+from sstrace.driver import telling
+from sstrace.driver.telling import Telling
+from sstrace.errors import DecodeError
+from sstrace.lifecycle import LISTED
+from sstrace.model import AF_INET, AF_INET6, Changed, Gone, Kind, Lost, Owner, Seen, State, SweepBegin, SweepEnd, Table
+from sstrace.native import INTERFACE, twins
+from sstrace.render import events as rendering
+from sstrace.render.events import NO_LOOK, EventWriter
+from sstrace.table import Resync, Row, SocketTable, Transition
+from sstrace.wire.cause import CauseReader
+from sstrace.wire.event import EVENT_KINDS, FIELDS, EventDecoder
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+KINDS = {
+    (Changed, Kind.SOCKET): "EVENT_STATE",
+    (Changed, Kind.REQUEST): "EVENT_REQUEST",
+    (Gone, Kind.REQUEST): "EVENT_REQUEST_GONE",
+    (Changed, Kind.TIMEWAIT): "EVENT_TIMEWAIT",
+    (Gone, Kind.TIMEWAIT): "EVENT_TIMEWAIT_GONE",
+}
+PLAIN = {(State.LAST_ACK, 0), (State.ESTABLISHED, errno.ECONNRESET), (State.ESTABLISHED, 0)}
+PREFIX = bytes.fromhex("20010db80000000000000000")
+PATHS = {11: "/", 12: "/system.slice/web.service", 13: '/odd/"\u00fc"'}
+
+if twins is None and not (os.environ.get("CI") or os.environ.get("SSTRACE_REQUIRE")):
+    pytest.skip("the twins have not been built", allow_module_level=True)
+
+
+def test_they_are_built_and_current() -> None:
+    assert twins is not None
+    assert twins.INTERFACE == INTERFACE
+
+
+# Events.
+
+
+def pack(fact: Changed | Gone, chance: random.Random) -> bytes:
+    """A sample of which this fact could have come; what a fact does not say is made up."""
+    fields: dict[str, Any] = {
+        "ts_ns": fact.at_ns, "sk": fact.sk, "cookie": fact.cookie or 0, "netns": fact.netns, "family": fact.family,
+        "saddr": fact.src, "sport": fact.sport, "daddr": fact.dst, "dport": fact.dport,
+        "retransmits": chance.choice((0, 0, 3)),
+    }  # fmt: skip
+    if isinstance(fact, Changed):
+        fields |= {"ino": fact.ino or 0, "uid": fact.uid, "old": fact.old, "new": fact.new}
+    if isinstance(fact, Changed) and fact.kind is Kind.SOCKET:
+        fields["cgroup"] = chance.choice((0, 0, 11, 12, 13))
+        fields["flags"] = chance.choice((0, 0, 8)) if fact.new != State.LISTEN else 0
+        if chance.random() < 0.6:
+            fields |= {"tgid": chance.choice((70, 71)), "fd": chance.choice((-1, 4, 5)), "comm": b'na\xefve"q'}
+            fields["flags"] |= chance.choice((0, 0, 1))
+        if fact.new == State.CLOSE:
+            fields["err"] = chance.choice((0, errno.ECONNRESET, errno.ETIMEDOUT))
+            fields["flags"] |= 128 if (fact.old, fields["err"]) in PLAIN and chance.random() < 0.7 else 0
+        if fact.old == State.CLOSE and chance.random() < 0.2:
+            fields["since_ns"] = fact.at_ns - 25
+        if chance.random() < 0.05:
+            fields |= chance.choice(({"ifindex": 3}, {"protocol": 262}, {"netns": 0}, {"netns": 4026532999}))
+    return state(KINDS[type(fact), fact.kind], **fields)
+
+
+def story(seed: int, steps: int, *, loss: float = 0.0) -> Iterator[bytes | list[Seen]]:
+    """What a kernel does: the samples of some events, or a dump in the midst of it. Of odd seeds, its IPv6 is no mapped
+    IPv4.
+    """
+    kernel, chance = Kernel(seed, loss=loss), random.Random(seed)
+
+    def real(of: Any) -> Any:
+        if seed % 2 == 0 or not of.src.startswith(MAPPED):
+            return of
+        return msgspec.structs.replace(of, src=PREFIX + of.src[12:], dst=PREFIX + of.dst[12:])
+
+    for _ in range(steps):
+        kernel.step()
+        if chance.random() < 0.01:
+            yield b"".join(pack(real(fact), chance) for fact in kernel.facts)
+            kernel.facts.clear()
+            yield [Seen(real(socket)) for socket in kernel.dump()]
+    kernel.end_all()
+    yield b"".join(pack(real(fact), chance) for fact in kernel.facts)
+
+
+class Corridor:
+    """Decoder, table, telling and writer: all with their twins, or all without."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, *, native: bool) -> None:
+        with patch.context() as context:
+            if not native:
+                for module in ("sstrace.wire.event", "sstrace.table", "sstrace.render.events"):
+                    context.setattr(sys.modules[module], "twins", None)
+            self.decoder = EventDecoder(CauseReader(lambda _name: ()), netns=NETNS)
+            self.table = SocketTable(NETNS)
+            self.writer = EventWriter(1_700_000_000_000_000_000, PATHS.get, lambda index: f"if{index}")
+        self.native = native
+        self.patch = patch
+        self.telling = Telling(self.table)
+        self.out = bytearray()
+        self.changes: list[Any] = []
+
+    def take(self, data: bytes) -> None:
+        """Events, up to their lines."""
+        events = self.decoder.events(0, data)
+        fold = self.table.folder()
+        with self.patch.context() as context:
+            if not self.native:
+                context.setattr(telling, "twins", None)
+            for change in self.telling.through(filter(None, map(fold, events))):
+                if isinstance(change, Transition):
+                    self.changes.append((msgspec.structs.astuple(change)[2:], plain(change.row)))
+                    self.writer.state(change, self.out)
+                else:
+                    self.changes.append((change.at_ns, plain(change.row), change.alive))
+
+    def sweep(self, seen: list[Seen], at_ns: int) -> Resync:
+        """A dump, with nothing happening meanwhile."""
+        self.table.begin(SweepBegin(Table.TCP, 0, at_ns))
+        for one in seen:
+            self.table.seen(one)
+        resync = self.table.end(SweepEnd(Table.TCP, 0, at_ns, True))
+        list(self.telling.through([resync]))
+        return resync
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the table holds."""
+        table = self.table
+        indexes = {
+            name: {key: row.id for key, row in getattr(table, name).items()}
+            for name in ("_by_sk", "_by_cookie", "_by_ino", "_by_tuple", "_vague")
+        }
+        by_state = table._by_state and {key: list(rows) for key, rows in table._by_state.items() if rows}
+        return {
+            "rows": [plain(row) for row in table], "by_state": by_state, "unlisted": table.unlisted,
+            "told": (self.telling.last_ns, sorted(table.silent or ())), "seq": self.writer.seq, **indexes,
+        }  # fmt: skip
+
+
+def plain(row: Row) -> tuple[Any, ...]:
+    """Every value of a row."""
+    return tuple(msgspec.structs.astuple(row))
+
+
+@pytest.mark.parametrize("indexed", [False, True], ids=["no-index", "index-by-state"])
+@pytest.mark.parametrize(
+    ("seed", "loss"), [*((seed, 0.0) for seed in range(8)), *((seed, 0.1) for seed in range(8, 16))]
+)
+def test_the_same_events_make_the_same_table_and_the_same_lines(
+    seed: int, loss: float, indexed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = (Corridor(monkeypatch, native=native) for native in (True, False))
+    if indexed:
+        for corridor in (ours, theirs):
+            corridor.table.in_states(0)
+    at_ns, calls = 0, 0
+    for part in story(seed, 3000, loss=loss):
+        if isinstance(part, list):
+            at_ns += 1
+            assert str(ours.sweep(part, at_ns)) == str(theirs.sweep(part, at_ns))
+            continue
+        ours.take(part)
+        theirs.take(part)
+        assert ours.changes == theirs.changes
+        assert ours.state() == theirs.state()
+        assert ours.out == theirs.out
+        at_ns = max((struct.unpack_from("=Q", part, at + 12)[0] for at in range(0, len(part), STRIDE)), default=at_ns)
+        calls += len(ours.changes)
+        for corridor in (ours, theirs):
+            corridor.changes.clear()
+            corridor.out.clear()
+    assert calls > 1000
+
+
+STRIDE = len(state())
+
+
+def test_usual_events_are_the_twins_alone() -> None:
+    """Or the tests above would compare the Python with itself."""
+    table, decoder = SocketTable(NETNS), EventDecoder(CauseReader(lambda _name: ()))
+    unusual: list[Changed | Gone] = []
+    apply = table.apply
+
+    def otherwise(fact: Changed | Gone) -> Transition | None:
+        unusual.append(fact)
+        return apply(fact)
+
+    fold = twins.Folder(
+        Row, Transition, tuple(Kind), LISTED, NETNS, table._rows, table._by_sk, table._by_cookie, table._by_ino,
+        table._by_tuple, table._vague, table._ids, otherwise,
+    )  # fmt: skip
+    fold.is_easy = True
+    events = list(chain.from_iterable(decoder.events(0, part) for part in story(1, 3000) if isinstance(part, bytes)))
+    usual: set[Any] = set()
+    for event in events:
+        fold(event)
+        if not unusual:
+            fact = event.fact()  # type: ignore[attr-defined]
+            usual.add((fact.kind, *((fact.old, fact.new) if isinstance(fact, Changed) else ())))
+        unusual.clear()
+    assert usual == {
+        *((Kind.SOCKET, old, new) for old, new in (
+            (7, 2), (2, 1), (2, 7), (1, 4), (1, 8), (1, 7), (4, 5), (4, 11), (4, 7), (5, 7), (11, 7), (8, 9), (8, 7),
+            (9, 7), (3, 1),
+        )),
+        (Kind.REQUEST, 10, 3), (Kind.TIMEWAIT, 0, 5), (Kind.TIMEWAIT, 0, 6), (Kind.TIMEWAIT,),
+    }  # fmt: skip
+    fold.is_easy = False
+    for event in events:
+        fold(event)
+    assert len(unusual) == len(events)
+
+
+# The decoder by itself.
+
+
+def both(data: bytes) -> tuple[list[Any], list[Any]]:
+    """What each makes of some records."""
+    decoder = EventDecoder(CauseReader(lambda _name: ()), netns=NETNS)
+    return [event.fact() for event in decoder.events(3, data)], decoder.decode(3, data)  # type: ignore[attr-defined]
+
+
+def test_recorded_records_decode_alike() -> None:
+    data, at, facts = (DATA / "events.perf").read_bytes(), 0, 0
+    while at < len(data):
+        _, length = struct.unpack_from("=II", data, at)
+        ours, theirs = both(data[at + 8 : at + 8 + length])
+        assert ours == theirs
+        at += 8 + length
+        facts += len(ours)
+    assert facts > 90
+
+
+@given(st.data())
+def test_any_record_decodes_alike(data: st.DataObject) -> None:
+    fields = {}
+    for name, code in FIELDS:
+        if code.endswith("s"):
+            fields[name] = data.draw(st.binary(max_size=int(code[:-1])))
+        elif name not in ("size", "kind", "old", "new"):
+            size = struct.calcsize("=" + code) * 8
+            low = -(1 << size - 1) if code == "i" else 0
+            fields[name] = data.draw(st.integers(low, low + (1 << size) - 1) | st.sampled_from((0, 1, 2, 10)))
+    fields["old"], fields["new"] = data.draw(st.integers(0, 13)), data.draw(st.integers(0, 13))
+    ours, theirs = both(state(data.draw(st.sampled_from(sorted(EVENT_KINDS))), **fields))
+    assert ours == theirs
+    assert [type(fact) for fact in ours] == [type(fact) for fact in theirs]
+
+
+@pytest.mark.parametrize("wrong", [{"kind": 9}, {"old": 14}, {"new": 200}, {"size": 16}])
+def test_what_is_wrong_with_a_record_is_said_by_the_python(wrong: dict[str, int]) -> None:
+    good = state(old=1, new=4)
+    values = {"size": EVENT.size, "fd": -1, "family": AF_INET, "protocol": 6, **wrong}
+    bad = sample(EVENT.pack(*(values.get(name, b"" if code.endswith("s") else 0) for name, code in FIELDS)))
+    decoder = EventDecoder(CauseReader(lambda _name: ()))
+    with pytest.raises(DecodeError):
+        decoder.events(0, good + bad)
+
+
+def test_more_addresses_than_anybody_has_are_forgotten() -> None:
+    decoder = EventDecoder(CauseReader(lambda _name: ()))
+    run = b"".join(state(saddr=struct.pack(">I", number), old=1, new=4) for number in range(1, 110_000))
+    decoder.events(0, run)
+    decoder.events(0, state(old=1, new=4))
+    assert len(decoder._addresses) < 100_000
+
+
+# Lines.
+
+
+def line_of(change: Any, *, native: bool, patch: pytest.MonkeyPatch) -> bytes:
+    """Twice: the second time, everything is known."""
+    with patch.context() as context:
+        if not native:
+            context.setattr(rendering, "twins", None)
+        writer = EventWriter(5, PATHS.get, lambda index: f"if{index}")
+    out = bytearray()
+    writer.state(change, out)
+    writer.state(change, out)
+    return bytes(out)
+
+
+def a_row(**fields: Any) -> Row:
+    values: dict[str, Any] = {
+        "id": 7, "kind": Kind.SOCKET, "state": 1, "family": AF_INET, "protocol": 6, "netns": NETNS,
+        "src": bytes((127, 0, 0, 1)), "sport": 40000, "dst": bytes((127, 0, 0, 2)), "dport": 443, "ino": 0, "uid": 0,
+        "ifindex": 0, "cookie": None, "sk": 1, "since_ns": 5, "exact": True, "touched_ns": 5, **fields,
+    }  # fmt: skip
+    return Row(**values)
+
+
+OPTIONAL = st.none() | st.integers(0, 2**63 - 1)
+ROWS = st.builds(
+    a_row,
+    id=st.integers(1, 2**40), family=st.sampled_from((AF_INET, AF_INET6)), protocol=st.sampled_from((6, 262)),
+    src=st.binary(min_size=4, max_size=4), sport=st.integers(0, 65535), dport=st.integers(0, 65535),
+    netns=st.integers(0, 2**32 - 1), ino=st.integers(0, 2**64 - 1), uid=st.none() | st.integers(0, 2**32 - 1),
+    ifindex=st.sampled_from((0, 0, 0, 5)), cookie=st.none() | st.integers(1, 2**64 - 1),
+    owners=st.lists(st.builds(Owner, st.binary(max_size=15), st.integers(1, 2**22), st.none() | st.integers(0, 99)),
+                    max_size=3).map(tuple),
+    owner_source=st.sampled_from((None, "walk", "connect")), cgroup=st.sampled_from((None, 11, 12, 13, 14)),
+    v6only=st.sampled_from((None, True, False)), role=st.sampled_from((None, "client", "server")), born_ns=OPTIONAL,
+)  # fmt: skip
+
+
+CHANGES = st.builds(
+    Transition,
+    at_ns=st.integers(0, 2**62), row=ROWS, old=st.integers(0, 13), new=st.integers(0, 13), held_ns=OPTIONAL,
+    cause=st.sampled_from((None, "linger", "reset-received")), err=st.none() | st.integers(-5, 133),
+    retransmits=st.integers(0, 255), listed=st.booleans(), approximate=st.booleans(),
+    source=st.sampled_from((None, None, "poll")),
+)  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(CHANGES)
+def test_any_transition_makes_the_same_line(change: Transition) -> None:
+    row = change.row
+    if row.family == AF_INET6:
+        row.src, row.dst = row.src * 4, row.dst * 4
+    with pytest.MonkeyPatch.context() as patch:
+        assert line_of(change, native=True, patch=patch) == line_of(change, native=False, patch=patch)
+
+
+@pytest.mark.parametrize(
+    "ns", [0, 1, 10, 100, 999, 1000, 1001, 1010, 1100, 10**9, 999_999_999_999_999, 10**15, 10**15 + 1]
+)
+def test_durations_are_written_alike(ns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    change = Transition(10**15 + 5, a_row(born_ns=10**15 + 5 - ns), 1, 7, ns, None, None, 0, True)
+    ours = line_of(change, native=True, patch=monkeypatch)
+    assert ours == line_of(change, native=False, patch=monkeypatch)
+    assert json.loads(ours.splitlines()[0])["held_us"] == ns / 1000
+
+
+@given(st.integers(0, 10**15 - 1))
+def test_below_eleven_days_the_digits_are_those_of_the_double(ns: int) -> None:
+    whole, rest = divmod(ns, 1000)
+    digits = f"{rest:03d}".rstrip("0") or "0"
+    assert msgspec.json.encode(ns / 1000) == f"{whole}.{digits}".encode()
+
+
+def test_a_line_that_is_longer_than_any_is_the_pythons(monkeypatch: pytest.MonkeyPatch) -> None:
+    owners = tuple(Owner(b"worker", 1000 + number, number) for number in range(400))
+    change = Transition(9, a_row(owners=owners), 1, 7, 5, None, None, 0, True)
+    ours = line_of(change, native=True, patch=monkeypatch)
+    assert len(ours) > 2 * 8192
+    assert ours == line_of(change, native=False, patch=monkeypatch)
+
+
+def test_a_view_that_is_no_row_is_the_pythons() -> None:
+    real = Transition(9, a_row(), 1, 7, 5, None, None, 0, True)
+    row = SimpleNamespace(**{name: getattr(real.row, name) for name in real.row.__struct_fields__})
+    view = SimpleNamespace(**{name: getattr(real, name) for name in real.__struct_fields__} | {"row": row})
+    out, writer = bytearray(), EventWriter(5, PATHS.get)
+    writer.state(view, out)
+    assert json.loads(out)["to"] == "UNCONN"
+
+
+# Runs of lines.
+
+
+def test_a_run_stops_before_what_needs_more_than_a_line() -> None:
+    def change(**fields: Any) -> Transition:
+        return Transition(50, a_row(**fields), 1, 7, 5, None, None, 0, True)
+
+    writer, out = EventWriter(5, PATHS.get), bytearray()
+    writer.state(change(), out)  # from here on its texts are known
+    del out[:]
+    lost = Lost(0, 3, 1, 2)
+    for odd, looked in (
+        (lost, NO_LOOK),
+        (change(protocol=262), NO_LOOK),
+        (change(ino=8), (60, 90, {8: []})),  # known, and found: its owners may be others
+        (change(ino=8), (10, 50, {})),  # it is time to look
+    ):
+        changes = iter((change(), change(), odd, change()))
+        assert writer.run(changes, looked, out, 1 << 20) is odd
+        assert len(list(changes)) == 1
+        assert [json.loads(line)["seq"] for line in out.splitlines()] == [writer.seq - 1, writer.seq]
+        del out[:]
+    assert writer.run(iter((change(ino=8), change(ino=9))), (10, 60, {}), out, 1 << 20) is None
+    assert writer.run(iter((change(ino=8), change(ino=9))), (60, 90, {7: []}), out, 1 << 20) is None
+    assert out.count(b"\n") == 4
+
+
+def test_a_run_stops_when_there_is_much_and_goes_on() -> None:
+    writer, out = EventWriter(5, PATHS.get), bytearray()
+    changes = iter([Transition(50, a_row(), 1, 7, 5, None, None, 0, True) for _ in range(5000)])
+    writer.state(next(changes), out)
+    stops = 0
+    while writer.run(changes, NO_LOOK, out, 1 << 17) is None and len(out) > 1 << 17:
+        stops += 1
+        numbers = [json.loads(line)["seq"] for line in out.splitlines()]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+        assert numbers[-1] == writer.seq
+        out.clear()
+    assert stops > 3
+    assert writer.seq == 5000
+
+
+def test_what_goes_wrong_behind_a_run_leaves_the_lines_before_it() -> None:
+    def changes() -> Iterator[Transition]:
+        yield Transition(50, a_row(), 1, 7, 5, None, None, 0, True)
+        raise RuntimeError("behind")
+
+    writer, out = EventWriter(5, PATHS.get), bytearray()
+    writer.state(Transition(50, a_row(), 1, 7, 5, None, None, 0, True), out)
+    with pytest.raises(RuntimeError, match="behind"):
+        writer.run(changes(), NO_LOOK, out, 1 << 20)
+    assert out.count(b"\n") == 2
+
+
+# Memory.
+
+
+def test_nothing_leaks() -> None:
+    parts = [part for part in story(3, 2000) if isinstance(part, bytes)]
+
+    def once() -> None:
+        decoder, table = EventDecoder(CauseReader(lambda _name: ())), SocketTable(NETNS)
+        writer, out = EventWriter(5, PATHS.get), bytearray()
+        for part in parts:
+            changes = Telling(table).through(filter(None, map(table.folder(), decoder.events(0, part))))
+            while (odd := writer.run(changes, NO_LOOK, out, 1 << 30)) is not None:  # type: ignore[arg-type]
+                if isinstance(odd, Transition):
+                    writer.state(odd, out)
+
+    def blocks() -> int:
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    once()
+    once()
+    before = blocks()
+    nones, zero = sys.getrefcount(None), sys.getrefcount(0)
+    for _ in range(10):
+        once()
+    assert blocks() - before < 200  # of 20,000 that each run makes
+    assert abs(sys.getrefcount(None) - nones) < 200
+    assert abs(sys.getrefcount(0) - zero) < 200
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments"),
+    [
+        ("Decoder", ()),
+        ("Folder", ()),
+        ("Folder", (1,) * 13),
+        ("Liner", ((), {}, {}, {})),
+        ("Teller", (5, Transition, {}, print, 0)),
+    ],
+)
+def test_wrong_arguments_are_refused(make: str, arguments: tuple[Any, ...]) -> None:
+    with pytest.raises(TypeError):
+        getattr(twins, make)(*arguments)
+
+
+def test_classes_without_slots_are_refused() -> None:
+    class Loose:
+        pass
+
+    table = SocketTable(NETNS)
+    rest = (tuple(Kind), bytes(256), NETNS, *({} for _ in range(6)), table._ids, table.apply)
+    with pytest.raises((TypeError, AttributeError)):
+        twins.Folder(Loose, Transition, *rest)
