@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Compile the twins of the event path: native/build.py [DIRECTORY]  (default: the current one). Prints the file's name.
 
-Needs a C compiler (CC, else cc or gcc) and the headers of the Python that runs this; where one is missing it says so and
-ends with 1. The same sources give the same bytes.
+Needs a C compiler (CC, else cc or gcc) and the headers of the Python that runs this; where one is missing it says so
+and ends with 1. The same sources give the same bytes.
 """
 
 import os
@@ -33,7 +33,9 @@ def build(directory: Path) -> Path:
     sources = sorted(str(path) for path in HERE.glob("*.c"))
     command = [*compiler.split(), *OPTIONS, f"-I{include}", "-o", str(module), *sources]
     try:
-        done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CannotBuildError(f"{compiler} does not run: {error}") from None
     if done.returncode != 0:

@@ -117,7 +117,7 @@ class EventDecoder:
         return list(chain.from_iterable(self._samples(cpu, samples) for samples in _runs(data)))
 
     def events(self, cpu: int, data: bytes) -> list[Event]:
-        """The same for who folds them into a table (SocketTable.folder): where there is a twin, they are no facts yet."""
+        """The same for who folds them into a table (SocketTable.folder): with a twin, they are no facts yet."""
         events: list[Event] = []
         for samples in _runs(data):
             packed = self._twin(samples, cpu, self._netns) if self._twin is not None else None

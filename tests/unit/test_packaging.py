@@ -44,6 +44,27 @@ def test_wheel_has_every_module_and_every_bpf_source(wheel: Path) -> None:
     assert not [name for name in inside if name.startswith(("tests/", "scripts/"))]
 
 
+def test_the_twins_are_compiled_into_it(site: Path, tmp_path: Path) -> None:
+    code = "from sstrace.native import twins; print(twins.__file__)"
+    where = {"PYTHONPATH": str(site), "PYTHONSAFEPATH": "1"}
+    assert Path(run(sys.executable, "-c", code, cwd=tmp_path, **where).stdout.strip()).parent == site
+
+
+def test_without_a_compiler_the_wheel_is_pure_and_works(tmp_path: Path) -> None:
+    built = run(
+        sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path), cwd=ROOT, CC="no-such-compiler"
+    )
+    assert "without compiled twins: no-such-compiler does not run" in built.stdout + built.stderr
+    (wheel,) = tmp_path.glob("sstrace-*-py3-none-any.whl")
+    words = ("pip", "install", "--no-deps", "--no-index", "--quiet", "--disable-pip-version-check")
+    run(sys.executable, "-m", *words, "--target", str(tmp_path / "site"), str(wheel), cwd=tmp_path)
+    code = (
+        "import sys; sys.modules['_sstrace'] = None; import sstrace.driver.tracer, sstrace.native as n; print(n.twins)"
+    )
+    where = {"PYTHONPATH": str(tmp_path / "site"), "PYTHONSAFEPATH": "1"}
+    assert run(sys.executable, "-c", code, cwd=tmp_path, **where).stdout == "None\n"
+
+
 def test_installed_command_runs(site: Path, tmp_path: Path) -> None:
     command = str(site / "bin/sstrace")
     where = {"PYTHONPATH": str(site), "PYTHONSAFEPATH": "1"}

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="the launcher needs 
 
 
 def recipe(root: Path) -> str:
-    text = (root / "pyproject.toml").read_bytes() + (root / "scripts/setup.sh").read_bytes()
+    native = sorted(path for path in (root / "native").iterdir() if path.is_file())
+    text = b"".join(path.read_bytes() for path in (root / "pyproject.toml", root / "scripts/setup.sh", *native))
     return subprocess.run(["cksum"], input=text, capture_output=True, check=True).stdout.decode().strip()
 
 
@@ -24,6 +25,7 @@ def checkout(tmp_path: Path) -> Path:
     """A checkout that is set up, with a stand-in for sstrace that prints its words one a line."""
     root = tmp_path / "check out"
     shutil.copytree(ROOT / "scripts", root / "scripts", ignore=shutil.ignore_patterns("vm", "bench"))
+    shutil.copytree(ROOT / "native", root / "native", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", root)
     binaries = root / ".venv/bin"
     binaries.mkdir(parents=True)
@@ -65,6 +67,16 @@ def test_touched_files_renew_the_stamp_without_a_set_up(checkout: Path) -> None:
     done = start(checkout / "scripts/sstrace", "x")
     assert (done.returncode, done.stderr) == (0, "")
     assert mark.stat().st_mtime >= (checkout / "pyproject.toml").stat().st_mtime
+
+
+@pytest.mark.parametrize("source", ["pyproject.toml", "scripts/setup.sh", "native/fold.c"])
+def test_other_sources_are_set_up_anew(checkout: Path, source: str) -> None:
+    with (checkout / source).open("a") as file:
+        file.write("\n")
+    os.utime(checkout / ".venv/sstrace.stamp", (1, 1))
+    done = start(checkout / "scripts/sstrace", "x")
+    assert (done.returncode, done.stdout) != (0, "x\n")
+    assert "making a Python environment" in done.stderr
 
 
 def test_snapshots_start_without_bcc(checkout: Path) -> None:
