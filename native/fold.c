@@ -52,12 +52,12 @@ static PyObject *none_or_number(__u64 value)
 /* Whether a number that may be None is this one, where 0 stands for None. */
 static int is_number(PyObject *number, __u64 value)
 {
-	unsigned long long found;
+	unsigned long found;
 
 	if (number == Py_None)
 		return value == 0;
-	found = PyLong_AsUnsignedLongLong(number);
-	if (found == (unsigned long long)-1 && PyErr_Occurred())
+	found = PyLong_AsUnsignedLong(number);
+	if (found == (unsigned long)-1 && PyErr_Occurred())
 		PyErr_Clear();
 	return found == value && value != 0;
 }

@@ -190,6 +190,8 @@ class SocketTable:
             for row in self._rows.values():
                 if row.state != _ESTABLISHED:
                     self._by_state[row.state][row.id] = row
+            if self._twin is not None:
+                self._twin.by_state = self._by_state
         return [row for state, rows in self._by_state.items() if states >> state & 1 for row in rows.values()]
 
     def known(self, found: InetSocket) -> Row | None:
@@ -218,12 +220,11 @@ class SocketTable:
 
     def folder(self) -> Callable[[Any], Transition | None]:
         """What folds a run of events in (wire.event.Event) as ``apply`` does, as fast as may be; good until a sweep
-        begins or ends, or somebody asks for states or a journal.
+        begins or ends, or somebody asks for a journal.
         """
         if self._twin is None:
             return self.apply
         self._twin.is_easy = not self._sweeping and self.journal is None
-        self._twin.by_state = self._by_state
         return self._twin  # type: ignore[no-any-return]
 
     def apply(self, fact: Changed | Gone) -> Transition | None:

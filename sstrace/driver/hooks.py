@@ -8,7 +8,8 @@ see.
   alone.
 
 Without BPF there is no event source; ``--poll`` then lives on sweeps alone (driver.tracer).
-SSTRACE_WITHOUT names what to do without, for tests and for trying a rung: any of btf, kallsyms, timers, with commas.
+SSTRACE_WITHOUT names what to do without, for tests and for trying a rung: any of btf, kallsyms, timers, with commas
+(and native: sstrace.native).
 SSTRACE_PAGES is the size of each CPU's perf buffer in pages, a power of two; for tests of loss.
 """
 

@@ -45,9 +45,13 @@ CLOSED_BY_US = ["FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT"]
 CLOSED_BY_PEER = ["CLOSE-WAIT", "LAST-ACK", "UNCONN:fin-by-peer"]
 
 
-@pytest.fixture
-def trace(sstrace: Program, netns: Netns, tmp_path: Path) -> Iterator[Start]:
-    """Start a trace in the namespace; whatever still runs at the end is stopped."""
+@pytest.fixture(params=["compiled", "python"])
+def trace(
+    sstrace: Program, netns: Netns, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Start]:
+    """Start a trace in the namespace, with the compiled twins or without; whatever still runs at the end is stopped."""
+    if request.param == "python":
+        monkeypatch.setenv("SSTRACE_WITHOUT", "native")
     started: list[Trace] = []
 
     def start(*arguments: str, json_lines: bool = True) -> Trace:
