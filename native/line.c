@@ -66,14 +66,31 @@ static void put(struct text *text, const char *bytes, size_t length)
 	put_short(text, bytes, length);
 }
 
+static const char PAIRS[200] = "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445464748"
+			       "49505152535455565758596061626364656667686970717273747576777879808182838485868788899091929394959697"
+			       "9899";
+
+/* The digits of a number, before ``at``: two at a time. */
+static char *digits_before(char *at, unsigned long long number)
+{
+	for (; number >= 100; number /= 100) {
+		at -= 2;
+		memcpy(at, PAIRS + number % 100 * 2, 2);
+	}
+	if (number >= 10) {
+		at -= 2;
+		memcpy(at, PAIRS + number * 2, 2);
+	} else {
+		*--at = '0' + number;
+	}
+	return at;
+}
+
 static void put_digits(struct text *text, unsigned long long number)
 {
-	char digits[SHORT], *at = digits + sizeof(digits);
+	char digits[SHORT], *end = digits + sizeof(digits), *at = digits_before(end, number);
 
-	do
-		*--at = '0' + number % 10;
-	while (number /= 10);
-	put_short(text, at, digits + sizeof(digits) - at);
+	put_short(text, at, end - at);
 }
 
 /* An int of Python's. */
@@ -219,7 +236,7 @@ static void put_line(Liner *self, struct text *text, PyObject *change, PyObject 
 	const struct row_slots *in = &self->row;
 	PyObject *row = SLOT(change, *of, row), *held = SLOT(change, *of, held_ns), *cgroup, *owners, *v6only, *place = NULL;
 	long long at_ns = whole(SLOT(change, *of, at_ns)), nanoseconds = at_ns - second_ns;
-	char digits[10];
+	char digits[11];
 
 	if (!Py_IS_TYPE(row, self->row_type) || nanoseconds < 0 || nanoseconds >= SECOND ||
 	    !is_zero(SLOT(row, *in, ifindex)) || SLOT(change, *of, approximate) != Py_False ||
@@ -229,10 +246,10 @@ static void put_line(Liner *self, struct text *text, PyObject *change, PyObject 
 	}
 	PUT(text, "{\"type\":\"state\",\"ts\":\"");
 	put_word(text, prefix);
-	digits[9] = 'Z';
-	for (int at = 8; at >= 0; at--, nanoseconds /= 10)
-		digits[at] = '0' + nanoseconds % 10;
-	put_short(text, digits, sizeof(digits));
+	/* Nine digits: those of a number that has ten, but for the first. */
+	digits_before(digits + 10, SECOND + nanoseconds);
+	digits[10] = 'Z';
+	put_short(text, digits + 1, sizeof(digits) - 1);
 	PUT(text, "\",\"mono_ns\":");
 	put_digits(text, at_ns);
 	PUT(text, ",\"seq\":");

@@ -1,6 +1,6 @@
 /*
- * A run of changes, each noted as told on its way: the twin of the loop in sstrace.driver.telling.Telling.through, which
- * says what it means. What is no transition it shows to that first.
+ * A run of changes, each noted as told on its way: the twin of sstrace.driver.telling.Telling._heeded, which says what it
+ * means. What is no transition it shows to that first.
  */
 #include "shape.h"
 
@@ -9,8 +9,10 @@ typedef struct {
 	PyObject *changes;    /* iterator */
 	PyObject *transition; /* class */
 	PyObject *silent;     /* dict row id → row */
-	PyObject *other;      /* callable */
-	long long last_ns;
+	PyObject *other;      /* callable: takes a change */
+	PyObject *finish;     /* callable: takes last_ns, gives an iterator of what comes behind the changes */
+	PyObject *rest;       /* that iterator, from the end of the changes on */
+	long long last_ns;    /* time of the latest transition so far */
 	struct transition_slots in;
 	struct row_slots of;
 	int is_known;         /* whether ``of`` is filled */
@@ -45,10 +47,13 @@ static int tell(Teller *self, PyObject *change)
 static PyObject *teller_next(PyObject *object)
 {
 	Teller *self = (Teller *)object;
-	PyObject *change = PyIter_Next(self->changes), *done;
+	PyObject *change = self->rest == NULL ? PyIter_Next(self->changes) : NULL, *done;
 
-	if (change == NULL)
-		return NULL;
+	if (change == NULL) {
+		if (self->rest == NULL && !PyErr_Occurred())
+			self->rest = PyObject_CallFunction(self->finish, "L", self->last_ns);
+		return self->rest != NULL ? PyIter_Next(self->rest) : NULL;
+	}
 	if (Py_IS_TYPE(change, (PyTypeObject *)self->transition)) {
 		if (tell(self, change) < 0)
 			Py_CLEAR(change);
@@ -64,9 +69,10 @@ static PyObject *teller_next(PyObject *object)
 static int teller_init(PyObject *object, PyObject *args, PyObject *kwargs)
 {
 	Teller *self = (Teller *)object;
-	PyObject *changes, *transition, *silent, *other;
+	PyObject *changes, *transition, *silent, *other, *finish;
 
-	if (!PyArg_ParseTuple(args, "OOO!OL:Teller", &changes, &transition, &PyDict_Type, &silent, &other, &self->last_ns))
+	if (!PyArg_ParseTuple(args, "OOO!OOL:Teller", &changes, &transition, &PyDict_Type, &silent, &other, &finish,
+			      &self->last_ns))
 		return -1;
 	if (!PyIter_Check(changes)) {
 		PyErr_SetString(PyExc_TypeError, "changes are taken from an iterator");
@@ -76,6 +82,7 @@ static int teller_init(PyObject *object, PyObject *args, PyObject *kwargs)
 	Py_XSETREF(self->transition, new_ref(transition));
 	Py_XSETREF(self->silent, new_ref(silent));
 	Py_XSETREF(self->other, new_ref(other));
+	Py_XSETREF(self->finish, new_ref(finish));
 	return find_slots(transition, TRANSITION_NAMES, &self->in);
 }
 
@@ -87,6 +94,8 @@ static int teller_traverse(PyObject *object, visitproc visit, void *arg)
 	Py_VISIT(self->transition);
 	Py_VISIT(self->silent);
 	Py_VISIT(self->other);
+	Py_VISIT(self->finish);
+	Py_VISIT(self->rest);
 	return 0;
 }
 
@@ -98,6 +107,8 @@ static int teller_clear(PyObject *object)
 	Py_CLEAR(self->transition);
 	Py_CLEAR(self->silent);
 	Py_CLEAR(self->other);
+	Py_CLEAR(self->finish);
+	Py_CLEAR(self->rest);
 	return 0;
 }
 
@@ -108,21 +119,15 @@ static void teller_dealloc(PyObject *object)
 	Py_TYPE(object)->tp_free(object);
 }
 
-static PyMemberDef teller_members[] = {
-	{ "last_ns", T_LONGLONG, offsetof(Teller, last_ns), READONLY, "time of the latest transition so far" },
-	{ NULL, 0, 0, 0, NULL },
-};
-
 static PyTypeObject teller_type = {
 	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_sstrace.Teller",
-	.tp_doc = "Teller(changes, Transition, silent, other, last_ns): the same changes",
+	.tp_doc = "Teller(changes, Transition, silent, other, finish, last_ns): the same changes, and what finish(last_ns) gives",
 	.tp_basicsize = sizeof(Teller),
 	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
 	.tp_new = PyType_GenericNew,
 	.tp_init = teller_init,
 	.tp_iter = PyObject_SelfIter,
 	.tp_iternext = teller_next,
-	.tp_members = teller_members,
 	.tp_traverse = teller_traverse,
 	.tp_clear = teller_clear,
 	.tp_dealloc = teller_dealloc,

@@ -13,8 +13,8 @@ from sstrace.table import Row
 
 __all__ = ["Holders"]
 
-_DUTY = 50
-"""A look that took t is not repeated, for the sake of single events, before 50 t have passed: 2 % of a CPU at most."""
+_DUTY = 100
+"""A look that took t is not repeated, for the sake of single events, before 100 t have passed: 1 % of a CPU at most."""
 
 
 class Holders:

@@ -48,16 +48,14 @@ class Telling:
 
     def through(self, changes: "Iterable[Change]") -> "Iterator[Change | Told]":
         """The same changes; after the last of them, what they did not tell."""
-        if twins is not None:
-            teller = twins.Teller(iter(changes), Transition, self._silent, self._heed, self.last_ns)
-            yield from teller
-            self.last_ns = max(self.last_ns, teller.last_ns)
-        else:
-            yield from self._heeded(changes)
-        if self._silent:
-            yield from self._untold()
+        if twins is None:
+            return self._heeded(changes)
+        teller: Iterator[Change | Told] = twins.Teller(
+            iter(changes), Transition, self._silent, self._heed, self._finish, self.last_ns
+        )
+        return teller
 
-    def _heeded(self, changes: "Iterable[Change]") -> "Iterator[Change]":
+    def _heeded(self, changes: "Iterable[Change]") -> "Iterator[Change | Told]":
         silent = self._silent
         last_ns = self.last_ns
         for change in changes:
@@ -70,7 +68,7 @@ class Telling:
             else:
                 self._heed(change)
             yield change
-        self.last_ns = max(self.last_ns, last_ns)
+        yield from self._finish(last_ns)
 
     def _heed(self, change: "Change") -> None:
         """Note what it tells, of a change that is no transition."""
@@ -81,6 +79,11 @@ class Telling:
                 self._silent.pop(row.id, None)
         elif type(change) is Lost:
             self.last_ns = max(self.last_ns, change.before_ns)
+
+    def _finish(self, last_ns: int) -> Iterator[Told]:
+        """What the changes did not tell, the latest of which was then."""
+        self.last_ns = max(self.last_ns, last_ns)
+        return self._untold() if self._silent else iter(())
 
     def close(self) -> None:
         """Nobody tells any more."""

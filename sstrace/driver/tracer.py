@@ -281,23 +281,20 @@ class Tracer:
         self._unread = unread
 
     def _fold(self, horizon_ns: int) -> Iterator[Change]:
-        if self._losses:
-            losses, self._losses = self._losses, []
-            yield from losses
+        """What happened up to then: each event is folded in as its change is taken."""
+        losses, self._losses = self._losses, []
         pending = self._pending
-        if not pending:
-            return
         pending.sort(key=_AT)
         cut = bisect_right(pending, horizon_ns, key=_AT)
         if not cut:
-            return
+            return iter(losses)
         ready, self._pending = pending[:cut], pending[cut:]
         last = self._last_ns
         if ready[0].at_ns < last:
             self.late += bisect_right(ready, last - 1, key=_AT)
         self._last_ns = max(last, ready[-1].at_ns)
         self.events += cut
-        yield from filter(None, map(self.table.folder(), ready))
+        return chain(losses, filter(None, map(self.table.folder(), ready)))
 
     def _listen(self) -> None:
         """Note what the kernel fired and nobody heard."""

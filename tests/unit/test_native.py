@@ -470,7 +470,7 @@ def test_nothing_leaks() -> None:
         ("Folder", ()),
         ("Folder", (1,) * 13),
         ("Liner", ((), {}, {}, {})),
-        ("Teller", (5, Transition, {}, print, 0)),
+        ("Teller", (5, Transition, {}, print, print, 0)),
     ],
 )
 def test_wrong_arguments_are_refused(make: str, arguments: tuple[Any, ...]) -> None:
