@@ -137,6 +137,12 @@ static int is_by_call(int state)
 	return state == SYN_SENT || state == LISTEN || state == FIN_WAIT1 || state == LAST_ACK;
 }
 
+/* Whether there is a process to name, given that it was its call. */
+static int has_owner(const struct sock_event *event)
+{
+	return event->tgid && !(event->flags & EVENT_KTHREAD);
+}
+
 static PyObject *truth(int is)
 {
 	return new_ref(is ? Py_True : Py_False);
@@ -157,53 +163,22 @@ static PyObject *make(PyObject *cls, PyObject **values, size_t count)
 	return made;
 }
 
-static PyObject *moved(Decoder *self, const struct sock_event *event, PyObject *cpu, __u32 netns)
+static PyObject *changed(Decoder *self, const struct sock_event *event, PyObject *cpu, int kind, __u32 netns)
 {
 	PyObject *owner = NULL, *cause = NULL;
-	int by_call = 0;
+	int is_full = kind == SOCKET, by_call = 0;
 
-	if (event->new != CLOSE)
+	if (is_full && event->new == CLOSE) {
+		cause = cause_of(self, event, SOCKET, &by_call);
+		if (cause == NULL)
+			return NULL;
+	} else if (is_full) {
 		by_call = is_by_call(event->new);
-	else if ((cause = cause_of(self, event, SOCKET, &by_call)) == NULL)
-		return NULL;
-	if (by_call && event->tgid && !(event->flags & EVENT_KTHREAD) && (owner = owner_of(self, event)) == NULL) {
+	}
+	if (by_call && has_owner(event) && (owner = owner_of(self, event)) == NULL) {
 		Py_XDECREF(cause);
 		return NULL;
 	}
-	PyObject *values[] = {
-		PyLong_FromUnsignedLongLong(event->ts_ns),
-		new_ref(cpu),
-		new_ref(PyTuple_GET_ITEM(self->kinds, SOCKET)),
-		PyLong_FromLong(event->old),
-		PyLong_FromLong(event->new),
-		PyLong_FromUnsignedLongLong(event->sk),
-		unsigned_or_none(event->cookie),
-		unsigned_or_none(event->ino),
-		number(self, NETNS, event->netns ? event->netns : netns),
-		PyLong_FromLong(event->family),
-		PyLong_FromLong(event->protocol),
-		address(self, 0, event->saddr, event->family),
-		number(self, LOCAL_PORT, event->sport),
-		address(self, 1, event->daddr, event->family),
-		number(self, PEER_PORT, event->dport),
-		number(self, USER, event->uid),
-		PyLong_FromUnsignedLong(event->ifindex),
-		unsigned_or_none(event->since_ns),
-		owner != NULL ? owner : new_ref(Py_None),
-		event->cgroup ? number(self, CGROUP, event->cgroup) : new_ref(Py_None),
-		cause != NULL ? cause : new_ref(Py_None),
-		event->err ? PyLong_FromLong(event->err) : new_ref(Py_None),
-		PyLong_FromLong(event->retransmits),
-		PyLong_FromLong(event->shutdown),
-		truth(event->flags & EVENT_ORPHANED || (event->ino == 0 && event->netns != 0)),
-		event->new == LISTEN && event->netns && event->family == FAMILY_INET6 ? truth(event->flags & EVENT_V6ONLY)
-										       : new_ref(Py_None),
-	};
-	return make(self->changed, values, sizeof(values) / sizeof(*values));
-}
-
-static PyObject *timed(Decoder *self, const struct sock_event *event, PyObject *cpu, int kind)
-{
 	PyObject *values[] = {
 		PyLong_FromUnsignedLongLong(event->ts_ns),
 		new_ref(cpu),
@@ -212,8 +187,8 @@ static PyObject *timed(Decoder *self, const struct sock_event *event, PyObject *
 		PyLong_FromLong(event->new),
 		PyLong_FromUnsignedLongLong(event->sk),
 		unsigned_or_none(event->cookie),
-		new_ref(Py_None),
-		number(self, NETNS, event->netns),
+		unsigned_or_none(is_full ? event->ino : 0),
+		number(self, NETNS, event->netns || !is_full ? event->netns : netns),
 		PyLong_FromLong(event->family),
 		PyLong_FromLong(event->protocol),
 		address(self, 0, event->saddr, event->family),
@@ -222,13 +197,17 @@ static PyObject *timed(Decoder *self, const struct sock_event *event, PyObject *
 		number(self, PEER_PORT, event->dport),
 		number(self, USER, event->uid),
 		PyLong_FromUnsignedLong(event->ifindex),
-		new_ref(Py_None),
-		new_ref(Py_None),
-		new_ref(Py_None),
-		new_ref(Py_None),
-		new_ref(Py_None),
+		unsigned_or_none(is_full ? event->since_ns : 0),
+		owner != NULL ? owner : new_ref(Py_None),
+		is_full && event->cgroup ? number(self, CGROUP, event->cgroup) : new_ref(Py_None),
+		cause != NULL ? cause : new_ref(Py_None),
+		is_full && event->err ? PyLong_FromLong(event->err) : new_ref(Py_None),
 		PyLong_FromLong(event->retransmits),
-		PyLong_FromLong(0),
+		PyLong_FromLong(is_full ? event->shutdown : 0),
+		truth(is_full && (event->flags & EVENT_ORPHANED || (event->ino == 0 && event->netns != 0))),
+		is_full && event->new == LISTEN && event->netns && event->family == FAMILY_INET6
+			? truth(event->flags & EVENT_V6ONLY)
+			: new_ref(Py_None),
 	};
 	return make(self->changed, values, sizeof(values) / sizeof(*values));
 }
@@ -262,12 +241,15 @@ PyObject *event_fact(Event *event)
 
 	switch (raw->kind) {
 	case EVENT_STATE:
-		return moved(event->decoder, raw, event->cpu, event->netns);
+		return changed(event->decoder, raw, event->cpu, SOCKET, event->netns);
 	case EVENT_REQUEST:
+		return changed(event->decoder, raw, event->cpu, REQUEST, event->netns);
 	case EVENT_TIMEWAIT:
-		return timed(event->decoder, raw, event->cpu, raw->kind == EVENT_REQUEST ? REQUEST : TIMEWAIT);
+		return changed(event->decoder, raw, event->cpu, TIMEWAIT, event->netns);
+	case EVENT_REQUEST_GONE:
+		return ended(event->decoder, raw, event->cpu, REQUEST);
 	default:
-		return ended(event->decoder, raw, event->cpu, raw->kind == EVENT_REQUEST_GONE ? REQUEST : TIMEWAIT);
+		return ended(event->decoder, raw, event->cpu, TIMEWAIT);
 	}
 }
 
@@ -303,7 +285,7 @@ int event_is_by_call(const Event *event)
 
 int event_has_owner(const Event *event)
 {
-	return event->raw.tgid && !(event->raw.flags & EVENT_KTHREAD);
+	return has_owner(&event->raw);
 }
 
 static void event_dealloc(PyObject *object)

@@ -370,19 +370,27 @@ out:
 	return change;
 }
 
+/* The row between the ends of a full socket that is known by nothing else: a borrowed reference. NULL, with or without an
+ * exception, where there is none. */
+static PyObject *row_between(Folder *self, Event *event)
+{
+	const struct sock_event *raw = &event->raw;
+	PyObject *ends, *row;
+
+	if (raw->since_ns || !has_plain_ends(self, event) || knows(self->by_cookie, raw->cookie) || knows(self->by_ino, raw->ino))
+		return NULL;
+	ends = ends_of(event);
+	row = ends != NULL ? PyDict_GetItemWithError(self->by_tuple, ends) : NULL;
+	Py_XDECREF(ends);
+	return row;
+}
+
 /* The handshake completed: a request's row becomes its child's. */
 static PyObject *takes_over(Folder *self, Event *event, PyObject *sk, PyObject *at_ns)
 {
 	const struct sock_event *raw = &event->raw;
-	PyObject *ends, *row, *change = NULL;
+	PyObject *row = row_between(self, event), *change = NULL;
 
-	if (raw->since_ns || !has_plain_ends(self, event) || knows(self->by_cookie, raw->cookie) || knows(self->by_ino, raw->ino))
-		return UNUSUAL;
-	ends = ends_of(event);
-	if (ends == NULL)
-		return NULL;
-	row = PyDict_GetItemWithError(self->by_tuple, ends);
-	Py_DECREF(ends);
 	if (row == NULL || !is_kind(self, row, REQUEST) || small(ROW(state)) != raw->old || !is_number(ROW(cookie), raw->cookie) ||
 	    small(ROW(ifindex)) != 0 || small(ROW(protocol)) != IPPROTO_OF_TCP || small(ROW(sport)) != raw->sport)
 		return UNUSUAL;
@@ -401,15 +409,8 @@ static PyObject *takes_over(Folder *self, Event *event, PyObject *sk, PyObject *
 static PyObject *has_handed_over(Folder *self, Event *event)
 {
 	const struct sock_event *raw = &event->raw;
-	PyObject *ends, *row;
+	PyObject *row = row_between(self, event);
 
-	if (raw->since_ns || !has_plain_ends(self, event) || knows(self->by_cookie, raw->cookie) || knows(self->by_ino, raw->ino))
-		return UNUSUAL;
-	ends = ends_of(event);
-	if (ends == NULL)
-		return NULL;
-	row = PyDict_GetItemWithError(self->by_tuple, ends);
-	Py_DECREF(ends);
 	if (row == NULL || !is_kind(self, row, TIMEWAIT) ||
 	    !(ROW(cookie) == Py_None || raw->cookie == 0 || is_number(ROW(cookie), raw->cookie)))
 		return UNUSUAL;
