@@ -216,15 +216,19 @@ static void put_state(Liner *self, struct text *text, PyObject *number)
 /* The slots of a transition and its row; 0 where they have none. */
 static int know(Liner *self, PyObject *change)
 {
-	PyObject *row;
+	struct transition_slots transition;
+	struct row_slots row;
+	PyObject *of;
 
-	if (find_slots((PyObject *)Py_TYPE(change), TRANSITION_NAMES, &self->transition) < 0)
+	if (find_slots((PyObject *)Py_TYPE(change), TRANSITION_NAMES, &transition) < 0)
 		return 0;
-	row = SLOT(change, self->transition, row);
-	if (find_slots((PyObject *)Py_TYPE(row), ROW_NAMES, &self->row) < 0)
+	of = SLOT(change, transition, row);
+	if (find_slots((PyObject *)Py_TYPE(of), ROW_NAMES, &row) < 0)
 		return 0;
+	self->transition = transition;
+	self->row = row;
 	Py_XSETREF(self->transition_type, (PyTypeObject *)new_ref((PyObject *)Py_TYPE(change)));
-	Py_XSETREF(self->row_type, (PyTypeObject *)new_ref((PyObject *)Py_TYPE(row)));
+	Py_XSETREF(self->row_type, (PyTypeObject *)new_ref((PyObject *)Py_TYPE(of)));
 	return 1;
 }
 

@@ -375,8 +375,26 @@ def test_a_view_that_is_no_row_is_the_pythons() -> None:
     row = SimpleNamespace(**{name: getattr(real.row, name) for name in real.row.__struct_fields__})
     view = SimpleNamespace(**{name: getattr(real, name) for name in real.__struct_fields__} | {"row": row})
     out, writer = bytearray(), EventWriter(5, PATHS.get)
-    writer.state(view, out)
-    assert json.loads(out)["to"] == "UNCONN"
+    for change in (real, view, real, view):
+        writer.state(change, out)
+    assert [json.loads(line)["to"] for line in out.splitlines()] == ["UNCONN"] * 4
+    assert [json.loads(line)["sport"] for line in out.splitlines()] == [40000] * 4
+
+
+def test_a_view_with_other_slots_is_the_pythons() -> None:
+    """What it half knows of it does not spoil what it knows of others."""
+    real = Transition(9, a_row(), 1, 7, 5, None, None, 0, True)
+    values = {name: getattr(real, name) for name in real.__struct_fields__}
+    odd = type("Odd", (), {"__slots__": ("approximate", "at_ns", "row", "old", "new"), "held_ns": 5, "cause": None})()
+    for name in odd.__slots__:
+        setattr(odd, name, values[name])
+    for name in ("err", "retransmits", "source"):
+        setattr(type(odd), name, values[name])
+    out, writer = bytearray(), EventWriter(5, PATHS.get)
+    for change in (real, odd, real):
+        writer.state(change, out)
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [{**line, "seq": 0, "ts": ""} for line in lines] == [{**lines[0], "seq": 0, "ts": ""}] * 3
 
 
 # Runs of lines.
