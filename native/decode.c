@@ -294,6 +294,7 @@ static void event_dealloc(PyObject *object)
 
 	Py_DECREF(self->decoder);
 	Py_DECREF(self->cpu);
+	Py_XDECREF(self->at_ns);
 	Py_TYPE(object)->tp_free(object);
 }
 
@@ -303,7 +304,7 @@ static PyObject *event_fact_method(PyObject *object, PyObject *nothing)
 }
 
 static PyMemberDef event_members[] = {
-	{ "at_ns", T_ULONGLONG, offsetof(Event, raw) + offsetof(struct sock_event, ts_ns), READONLY, "CLOCK_MONOTONIC" },
+	{ "at_ns", T_OBJECT_EX, offsetof(Event, at_ns), READONLY, "CLOCK_MONOTONIC" },
 	{ NULL, 0, 0, 0, NULL },
 };
 
@@ -332,6 +333,9 @@ static PyObject *new_event(Decoder *self, const char *record, PyObject *cpu, __u
 	event->cpu = new_ref(cpu);
 	event->netns = netns;
 	memcpy(&event->raw, record + HEADER, sizeof(event->raw));
+	event->at_ns = PyLong_FromUnsignedLongLong(event->raw.ts_ns);
+	if (event->at_ns == NULL)
+		Py_CLEAR(event);
 	return (PyObject *)event;
 }
 

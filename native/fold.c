@@ -583,10 +583,9 @@ out:
 
 static PyObject *fold(Folder *self, Event *event)
 {
-	PyObject *sk = PyLong_FromUnsignedLongLong(event->raw.sk), *at_ns = PyLong_FromUnsignedLongLong(event->raw.ts_ns);
-	PyObject *change = UNUSUAL;
+	PyObject *sk = PyLong_FromUnsignedLongLong(event->raw.sk), *at_ns = event->at_ns, *change = UNUSUAL;
 
-	if (sk != NULL && at_ns != NULL) {
+	if (sk != NULL) {
 		switch (event->raw.kind) {
 		case EVENT_STATE:
 			change = full_socket(self, event, sk, at_ns);
@@ -602,7 +601,6 @@ static PyObject *fold(Folder *self, Event *event)
 		}
 	}
 	Py_XDECREF(sk);
-	Py_XDECREF(at_ns);
 	return change;
 }
 

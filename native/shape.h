@@ -102,7 +102,8 @@ typedef struct {
 	PyObject_HEAD
 	struct decoder *decoder;
 	PyObject *cpu;
-	__u32 netns; /* what stands for 0 */
+	PyObject *at_ns; /* raw.ts_ns */
+	__u32 netns;     /* what stands for 0 */
 	struct sock_event raw;
 } Event;
 
