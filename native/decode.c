@@ -7,6 +7,7 @@
 enum {
 	HEADER = 12, /* struct perf_event_header, u32 size of the sample */
 	STRIDE = (HEADER + sizeof(struct sock_event) + 7) / 8 * 8,
+	MOST_ADDRESSES = 100000, /* as its twin: against who scans the whole of IPv4 */
 	FAMILY_INET = 2,
 	FAMILY_INET6 = 10,
 	TELLING = EVENT_EXPIRED | EVENT_ORPHANED | EVENT_FULL | EVENT_ROOM,
@@ -63,6 +64,8 @@ static PyObject *find_address(Decoder *self, const __u8 *raw, int family)
 	if (found != NULL) {
 		Py_INCREF(found);
 	} else if (!PyErr_Occurred()) {
+		if (PyDict_GET_SIZE(self->addresses) > MOST_ADDRESSES)
+			PyDict_Clear(self->addresses);
 		found = PyBytes_FromStringAndSize((const char *)raw, 4);
 		if (found != NULL && PyDict_SetItem(self->addresses, key, found) < 0)
 			Py_CLEAR(found);
