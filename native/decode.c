@@ -8,8 +8,6 @@ enum {
 	HEADER = 12, /* struct perf_event_header, u32 size of the sample */
 	STRIDE = (HEADER + sizeof(struct sock_event) + 7) / 8 * 8,
 	MOST_ADDRESSES = 100000, /* as its twin: against who scans the whole of IPv4 */
-	FAMILY_INET = 2,
-	FAMILY_INET6 = 10,
 	TELLING = EVENT_EXPIRED | EVENT_ORPHANED | EVENT_FULL | EVENT_ROOM,
 };
 
@@ -33,11 +31,6 @@ typedef struct decoder {
 		PyObject *bytes;
 	} ends[2];
 } Decoder;
-
-static PyObject *unsigned_or_none(__u64 value)
-{
-	return value ? PyLong_FromUnsignedLongLong(value) : new_ref(Py_None);
-}
 
 /* A number of a kind that often comes again. */
 static PyObject *number(Decoder *self, int which, __u64 value)
@@ -151,21 +144,6 @@ static PyObject *truth(int is)
 	return new_ref(is ? Py_True : Py_False);
 }
 
-/* Make an object of what lies in ``values``, whose references it takes; NULL among them is an exception. */
-static PyObject *make(PyObject *cls, PyObject **values, size_t count)
-{
-	PyObject *made = NULL;
-	size_t at;
-
-	for (at = 0; at < count && values[at] != NULL; at++)
-		;
-	if (at == count)
-		made = PyObject_Vectorcall(cls, values, count, NULL);
-	for (at = 0; at < count; at++)
-		Py_XDECREF(values[at]);
-	return made;
-}
-
 static PyObject *changed(Decoder *self, const struct sock_event *event, PyObject *cpu, int kind, __u32 netns)
 {
 	PyObject *owner = NULL, *cause = NULL;
@@ -189,8 +167,8 @@ static PyObject *changed(Decoder *self, const struct sock_event *event, PyObject
 		PyLong_FromLong(event->old),
 		PyLong_FromLong(event->new),
 		PyLong_FromUnsignedLongLong(event->sk),
-		unsigned_or_none(event->cookie),
-		unsigned_or_none(is_full ? event->ino : 0),
+		none_or_number(event->cookie),
+		none_or_number(is_full ? event->ino : 0),
 		number(self, NETNS, event->netns || !is_full ? event->netns : netns),
 		PyLong_FromLong(event->family),
 		PyLong_FromLong(event->protocol),
@@ -200,7 +178,7 @@ static PyObject *changed(Decoder *self, const struct sock_event *event, PyObject
 		number(self, PEER_PORT, event->dport),
 		number(self, USER, event->uid),
 		PyLong_FromUnsignedLong(event->ifindex),
-		unsigned_or_none(is_full ? event->since_ns : 0),
+		none_or_number(is_full ? event->since_ns : 0),
 		owner != NULL ? owner : new_ref(Py_None),
 		is_full && event->cgroup ? number(self, CGROUP, event->cgroup) : new_ref(Py_None),
 		cause != NULL ? cause : new_ref(Py_None),
@@ -224,7 +202,7 @@ static PyObject *ended(Decoder *self, const struct sock_event *event, PyObject *
 		new_ref(cpu),
 		new_ref(PyTuple_GET_ITEM(self->kinds, kind)),
 		PyLong_FromUnsignedLongLong(event->sk),
-		unsigned_or_none(event->cookie),
+		none_or_number(event->cookie),
 		number(self, NETNS, event->netns),
 		PyLong_FromLong(event->family),
 		address(self, 0, event->saddr, event->family),

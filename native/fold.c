@@ -10,7 +10,7 @@
  */
 #include "shape.h"
 
-enum { ARGUMENTS = 13, IPPROTO_OF_TCP = 6, FAMILY_INET = 2 };
+enum { ARGUMENTS = 13 };
 
 typedef struct {
 	PyObject_HEAD
@@ -42,11 +42,6 @@ static const char MAPPED[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, (char)0xff, (char
 static int is_kind(Folder *self, PyObject *row, int kind)
 {
 	return ROW(kind) == PyTuple_GET_ITEM(self->kinds, kind);
-}
-
-static PyObject *none_or_number(__u64 value)
-{
-	return value ? PyLong_FromUnsignedLongLong(value) : new_ref(Py_None);
 }
 
 /* Whether a number that may be None is this one, where 0 stands for None. */
@@ -283,15 +278,8 @@ static PyObject *birth(Folder *self, Event *event, PyObject *sk, PyObject *at_ns
 		new_ref(Py_True),
 		new_ref(at_ns),
 	};
-	size_t count = sizeof(values) / sizeof(*values), at;
-	PyObject *row = NULL;
+	PyObject *row = make(self->row, values, sizeof(values) / sizeof(*values));
 
-	for (at = 0; at < count && values[at] != NULL; at++)
-		;
-	if (at == count)
-		row = PyObject_Vectorcall(self->row, values, count, NULL);
-	for (at = 0; at < count; at++)
-		Py_XDECREF(values[at]);
 	if (row == NULL)
 		return NULL;
 	SET(row, self->of, born_ns, new_ref(at_ns));

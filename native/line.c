@@ -11,7 +11,6 @@ enum {
 	SHORT = 32,
 	SECOND = 1000000000,
 	MICROSECOND = 1000,
-	IPPROTO_OF_TCP = 6,
 };
 
 /* Below this, a duration's decimal digits are those of the shortest text that reads back as the same double: they are
@@ -475,7 +474,7 @@ static int liner_init(PyObject *object, PyObject *args, PyObject *kwargs)
 	Py_XSETREF(self->addresses, new_ref(addresses));
 	Py_XSETREF(self->owners, new_ref(owners));
 	Py_XSETREF(self->places, new_ref(places));
-	Py_XSETREF(self->inet, PyLong_FromLong(2));
+	Py_XSETREF(self->inet, PyLong_FromLong(FAMILY_INET));
 	return self->inet != NULL ? 0 : -1;
 }
 

@@ -20,6 +20,9 @@
 enum { ESTABLISHED = 1, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING };
 enum { STATES = 14 }; /* len(STATE_TEXT) */
 
+/* include/linux/socket.h, include/uapi/linux/in.h: the kernel's numbers. */
+enum { FAMILY_INET = 2, FAMILY_INET6 = 10, IPPROTO_OF_TCP = 6 };
+
 /* sstrace.model.Kind, in order. */
 enum { SOCKET, REQUEST, TIMEWAIT, KINDS };
 
@@ -72,6 +75,27 @@ static inline PyObject *new_ref(PyObject *object)
 {
 	Py_INCREF(object);
 	return object;
+}
+
+/* Absence is 0 in a record and None in Python. */
+static inline PyObject *none_or_number(__u64 value)
+{
+	return value ? PyLong_FromUnsignedLongLong(value) : new_ref(Py_None);
+}
+
+/* Make an object of what lies in ``values``, whose references it takes; NULL among them is an exception. */
+static inline PyObject *make(PyObject *cls, PyObject **values, size_t count)
+{
+	PyObject *made = NULL;
+	size_t at;
+
+	for (at = 0; at < count && values[at] != NULL; at++)
+		;
+	if (at == count)
+		made = PyObject_Vectorcall(cls, values, count, NULL);
+	for (at = 0; at < count; at++)
+		Py_XDECREF(values[at]);
+	return made;
 }
 
 /* A small number: states, ports, families. Never an error, because the caller knows it for an int below 2^31. */

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from sstrace.errors import FeatureError
+from sstrace.sources.stream import count_lines
 
 __all__ = ["ENDPOINT", "Otlp"]
 
@@ -73,7 +74,7 @@ class Otlp:
         """Wait until everything is sent, at most so long; how many lines are left."""
         with self._change:
             self._change.wait_for(lambda: not self.queued, seconds)
-            return sum(chunk.count(b"\n") for chunk in self._queue) + self._busy
+            return sum(map(count_lines, self._queue)) + self._busy
 
     def close(self) -> None:
         """Let go; what waits is lost."""
