@@ -386,7 +386,7 @@ static PyObject *liner_line(PyObject *object, PyObject *args)
 	return done < 0 || empty_block(self, out) < 0 ? NULL : PyBool_FromLong(done);
 }
 
-/* Whether a transition needs nothing but its line: of TCP, and nothing is to be learnt of its owners (driver.holders). */
+/* Whether a transition needs nothing but its line: of TCP, and nothing is to be learnt of its owners (live.owners). */
 static int is_easy(Liner *self, PyObject *change, long long known_ns, long long next_ns, PyObject *known)
 {
 	PyObject *row = SLOT(change, self->transition, row);

@@ -1,5 +1,5 @@
 /*
- * A run of changes, each noted as told on its way: the twin of sstrace.driver.telling.Telling._heeded, which says what it
+ * A run of changes, each noted as told on its way: the twin of sstrace.live.announce.Telling._heeded, which says what it
  * means. What is no transition it shows to that first.
  */
 #include "shape.h"

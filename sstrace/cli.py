@@ -1,4 +1,4 @@
-"""argv → Command → driver; every outcome → bytes on the two streams and an exit code.
+"""argv → Command → dispatch; every outcome → bytes on the two streams and an exit code.
 
 In snapshot mode the words on standard error are ss's own, beginning with ``ss:`` where ss's do, so that whoever put
 ``sstrace --snapshot`` behind the name ss reads what they always read. getopt's sentences begin with ``ss:`` too;
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     release: Dialect | None = None
     try:
         if any(word.startswith("--from") for word in words):
-            from sstrace.driver import quick
+            from sstrace.server import quick
 
             code = quick.snapshot(words, os.environ)
             if code is not None:
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = parse(words, release=release, effects=effects, posix="POSIXLY_CORRECT" in os.environ)
         if isinstance(command, Early):
             return _early(command, mode)
-        from sstrace.driver import run
+        from sstrace.dispatch import run
 
         gc.enable()
         return run(command, os.environ)

@@ -1,11 +1,11 @@
-"""The loops. The only package that knows every room; ``run`` is where a parsed command line goes."""
+"""Where a parsed command line goes: to the mode that it asks for."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sstrace.errors import UsageError
 
-if TYPE_CHECKING:  # not for driver.quick
+if TYPE_CHECKING:  # imports are start-up time
     from sstrace.query.command import Command
 
 __all__ = ["run"]
@@ -41,43 +41,43 @@ def run(command: "Command", env: Mapping[str, str]) -> int:
     if command.mode is Mode.SNAPSHOT:
         counts_alone = command.selection.summary and not command.selection.listing
         if source is not None and source.kind == "live" and not counts_alone:  # -s reads counters, not sockets
-            from sstrace.driver import ask
-            from sstrace.driver.screen import screen_width
+            from sstrace.live.width import screen_width
+            from sstrace.server import ask
 
             return ask.snapshot(command, screen_width(env, columns_env=command.dialect.columns_env))
         if source is not None and source.kind == "file":
-            from sstrace.driver import past
+            from sstrace.modes import past
 
             return past.run(command, env)
-        from sstrace.driver import snapshot
+        from sstrace.modes import snapshot
 
         return snapshot.run(command, env)
     if command.mode is Mode.TRACE and command.own.stats:
-        from sstrace.driver import stats
+        from sstrace.modes import stats
 
         return stats.run(command, env)
     if command.mode is Mode.TRACE and _is_recorded(command):
-        from sstrace.driver import replay
+        from sstrace.modes import replay
 
         return replay.run(command, env)
     if command.mode is Mode.TRACE:
-        from sstrace.driver import trace
+        from sstrace.modes import trace
 
         return trace.run(command, env)
     if command.mode is Mode.VERIFY:
-        from sstrace.driver import verify
+        from sstrace.modes import verify
 
         return verify.run(command, env)
     if command.mode is Mode.SERVE:
-        from sstrace.driver import serve
+        from sstrace.server import serve
 
         return serve.run(command, env)
     if command.mode is Mode.DOCTOR:
-        from sstrace.driver import doctor
+        from sstrace.modes import doctor
 
         return doctor.run(command, env)
     if command.mode is Mode.WATCH:
-        from sstrace.driver import watch
+        from sstrace.watch import app as watch
 
         return watch.run(command, env)
     raise UsageError(f"--{command.mode.value} is not there yet")

@@ -96,7 +96,7 @@ class Row(msgspec.Struct, gc=False):
     ends: Ends | None = None
     """The key under which the table finds it; None for listeners."""
     told: bool = False
-    """Whether those who follow the table have heard of it (driver.telling's)."""
+    """Whether those who follow the table have heard of it (live.announce's)."""
 
 
 class Transition(msgspec.Struct, frozen=True, gc=False):

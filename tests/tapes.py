@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from kernel_model import Kernel
 
-from sstrace.driver import record
-from sstrace.driver.printer import Printer
-from sstrace.driver.record import Recorder
 from sstrace.model import Lost, Names, Seen, SweepBegin, SweepEnd, Table
+from sstrace.output import recorder as record
+from sstrace.output.printer import Printer
+from sstrace.output.recorder import Recorder
 from sstrace.query.command import Early
 from sstrace.query.options import parse, resolve
 from sstrace.render.events import MetaLine, timestamp

@@ -15,7 +15,7 @@ from sstrace.native import twins
 from sstrace.table import Resync, Row, SocketTable, Transition
 
 if TYPE_CHECKING:  # a replay needs no BPF
-    from sstrace.driver.tracer import Change
+    from sstrace.live.tracer import Change
 
 __all__ = ["Telling", "Told"]
 

@@ -7,7 +7,7 @@ see.
 * Without BTF, or where programs may not read kernel memory: the fields of the tracepoint sock:inet_sock_set_state
   alone.
 
-Without BPF there is no event source; ``--poll`` then lives on sweeps alone (driver.tracer).
+Without BPF there is no event source; ``--poll`` then lives on sweeps alone (live.tracer).
 SSTRACE_WITHOUT names what to do without, for tests and for trying a rung: any of btf, kallsyms, timers, with commas
 (and native: sstrace.native).
 SSTRACE_PAGES is the size of each CPU's perf buffer in pages, a power of two; for tests of loss.

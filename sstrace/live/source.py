@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from operator import attrgetter
 
-from sstrace.driver.rows import socket_of
+from sstrace.live.rows import socket_of
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, InetSocket, Socket, State, Table
 from sstrace.query.command import Selection
 from sstrace.sources.diag import Diag
@@ -35,7 +35,7 @@ _STATE = attrgetter("state")
 
 
 class LiveRows:
-    """The tcp table as a live table has it now (driver.snapshot.TcpSource)."""
+    """The tcp table as a live table has it now (modes.snapshot.TcpSource)."""
 
     def __init__(self, table: SocketTable, news: Callable[[], bool] = lambda: True) -> None:
         """``news``: whether anything may have happened that ``table`` lacks."""

@@ -9,7 +9,7 @@ Gap-free start: attach, let events gather, sweep, then fold what has gathered (s
 
 Audit. A kernel may run a program less often than it fires its tracepoint: some sandboxes run none while a task of
 theirs is interrupted. The table is compared with a sweep soon after, where the kernel counts what it fires
-(driver.hooks); and now and then in any case, though nothing is known to be lost. What that finds is told as a Resync,
+(live.probes); and now and then in any case, though nothing is known to be lost. What that finds is told as a Resync,
 and the row of a socket whose end nobody heard does not stay for ever.
 """
 
@@ -22,9 +22,9 @@ from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 
-from sstrace.driver.holders import Holders
-from sstrace.driver.hooks import Hooks
-from sstrace.driver.rows import socket_of
+from sstrace.live.owners import Holders
+from sstrace.live.probes import Hooks
+from sstrace.live.rows import socket_of
 from sstrace.model import (
     AF_INET,
     AF_INET6,

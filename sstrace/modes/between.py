@@ -10,18 +10,18 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NoReturn
 
-from sstrace.driver.past import PastRows
-from sstrace.driver.recorded import RecordedNames
-from sstrace.driver.screen import screen_width
-from sstrace.driver.watched import thresholds
+from sstrace.live.width import screen_width
 from sstrace.model import InetSocket, Owner, Socket, Table
+from sstrace.modes.past import PastRows
 from sstrace.query import options
 from sstrace.query.command import Command, Selection
 from sstrace.query.match import Predicate, predicate
+from sstrace.recording.reader import RecordedNames
 from sstrace.render.common import Context
 from sstrace.render.ndjson import Lines
 from sstrace.render.ss import Text
 from sstrace.render.trace import span_text
+from sstrace.watch.view import thresholds
 
 __all__ = ["Change", "changes", "names", "run"]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from sstrace.dialect import NEWEST, dialect, parse_version
-from sstrace.driver.hooks import Hooks
 from sstrace.errors import FeatureError, KernelError, PrivilegeError, SstraceError
+from sstrace.live.probes import Hooks
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, Table
 from sstrace.native import twins
 from sstrace.query.command import Command

@@ -8,8 +8,14 @@ everything before the moment is read.
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
-from sstrace.driver import snapshot
-from sstrace.driver.recorded import (
+from sstrace.errors import LookupFailed, SstraceError, UsageError
+from sstrace.live.rows import socket_of
+from sstrace.live.width import screen_width
+from sstrace.model import AF_INET, AF_INET6, AF_UNSPEC, InetSocket, Owner, Socket, State, Table
+from sstrace.modes import snapshot
+from sstrace.query.command import Command, Selection, When
+from sstrace.query.match import Predicate
+from sstrace.recording.reader import (
     Clock,
     Reader,
     RecordedNames,
@@ -19,12 +25,6 @@ from sstrace.driver.recorded import (
     span,
     target,
 )
-from sstrace.driver.rows import socket_of
-from sstrace.driver.screen import screen_width
-from sstrace.errors import LookupFailed, SstraceError, UsageError
-from sstrace.model import AF_INET, AF_INET6, AF_UNSPEC, InetSocket, Owner, Socket, State, Table
-from sstrace.query.command import Command, Selection, When
-from sstrace.query.match import Predicate
 from sstrace.render.events import timestamp
 from sstrace.sources.replay import Recording
 from sstrace.wire import inet_answer, recording
@@ -175,7 +175,7 @@ class Until:
 
 
 class PastRows:
-    """The tcp table of a moment (driver.snapshot.TcpSource)."""
+    """The tcp table of a moment (modes.snapshot.TcpSource)."""
 
     def __init__(self, past: Past, names: RecordedNames) -> None:
         self._mono_ns = past.mono_ns
@@ -335,7 +335,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
 
 
 def _between(command: Command, env: Mapping[str, str], path: str, moments: tuple[When, When]) -> int:
-    from sstrace.driver import between
+    from sstrace.modes import between
 
     names = between.names(env)
     found: list[tuple[Past, PastRows]] = []

@@ -10,8 +10,13 @@ Of a rotation's files each begins with the whole table; behind the file before, 
 import time
 from collections.abc import Iterable, Mapping
 
-from sstrace.driver.printer import Printer
-from sstrace.driver.recorded import (
+from sstrace.errors import DecodeError, SstraceError, UsageError
+from sstrace.live.signals import Stopped, touch
+from sstrace.model import AF_INET, AF_INET6, ALL_STATES
+from sstrace.output.printer import Printer
+from sstrace.query import options
+from sstrace.query.command import Command
+from sstrace.recording.reader import (
     STATE_NUMBER,
     Clock,
     Reader,
@@ -21,11 +26,6 @@ from sstrace.driver.recorded import (
     span,
     target,
 )
-from sstrace.driver.stop import Stopped, touch
-from sstrace.errors import DecodeError, SstraceError, UsageError
-from sstrace.model import AF_INET, AF_INET6, ALL_STATES
-from sstrace.query import options
-from sstrace.query.command import Command
 from sstrace.render.events import MetaLine
 from sstrace.sources.replay import Recording
 from sstrace.table import Row, Transition

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from sstrace.driver.screen import screen_width
 from sstrace.errors import DecodeError, FeatureError, KernelError, PrivilegeError, SstraceError
+from sstrace.live.width import screen_width
 from sstrace.model import (
     AF_INET,
     AF_INET6,
@@ -291,7 +291,7 @@ class _Snapshot:
         show = self._show
         plain = not (show.threads or show.contexts) and self._files.root == "/proc"
         if plain and worth_walking():
-            from sstrace.driver.holders import Holders
+            from sstrace.live.owners import Holders
 
             walk = Holders(self._env)
             try:

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sstrace.driver.recorded import Clock, Reader, RecordedNames, complain, row_of, span, target
-from sstrace.driver.replay import files, learn_names
-from sstrace.driver.rows import socket_of
-from sstrace.driver.stop import Stopped, touch
 from sstrace.errors import DecodeError, SstraceError, UsageError
+from sstrace.live.rows import socket_of
+from sstrace.live.signals import Stopped, touch
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, Lost, Socket
+from sstrace.modes.replay import files, learn_names
 from sstrace.query import options
 from sstrace.query.command import Command
 from sstrace.query.match import predicate
+from sstrace.recording.reader import Clock, Reader, RecordedNames, complain, row_of, span, target
 from sstrace.render.events import timestamp
 from sstrace.render.stats import STEP_OF, STEPS, Digest, ndjson, text
 from sstrace.sources.names import SystemNames
@@ -23,8 +23,8 @@ from sstrace.table import IPPROTO_TCP, Resync, Transition
 from sstrace.wire.recording import Gap, Meta, Run, State
 
 if TYPE_CHECKING:  # a recording needs no BPF
-    from sstrace.driver.record import Recorder
-    from sstrace.driver.tracer import Tracer
+    from sstrace.live.tracer import Tracer
+    from sstrace.output.recorder import Recorder
 
 __all__ = ["Counting", "counting", "run"]
 
@@ -49,7 +49,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
                 "sstrace: a serving sstrace has counted already, and a filter comes too late: give it to "
                 "--serve --stats, or count from now on with --stats FILTER"
             )
-        from sstrace.driver import ask
+        from sstrace.server import ask
 
         return ask.snapshot(command, None)
     if recorded:
@@ -149,8 +149,8 @@ def counting(command: Command, tracer: "Tracer", names: SystemNames, most_keys: 
 
 
 def _of_now(command: Command, env: Mapping[str, str]) -> tuple[Digest, int]:
-    from sstrace.driver.record import recording_of
-    from sstrace.driver.tracer import Tracer
+    from sstrace.live.tracer import Tracer
+    from sstrace.output.recorder import recording_of
 
     stopped = Stopped()
     names = SystemNames(env)

@@ -11,18 +11,18 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from sstrace.driver.printer import Printer
-from sstrace.driver.record import Recorder, clock_offset, describe
-from sstrace.driver.stop import Asked, touch
-from sstrace.driver.telling import Telling, Told
-from sstrace.driver.tracer import Change, Tracer
+from sstrace.live.announce import Telling, Told
+from sstrace.live.signals import Asked, touch
+from sstrace.live.tracer import Change, Tracer
+from sstrace.output.printer import Printer
+from sstrace.output.recorder import Recorder, clock_offset, describe
 from sstrace.query import options
 from sstrace.query.command import Command
 from sstrace.sources.names import SystemNames
 from sstrace.sources.notify import Notify
 
 if TYPE_CHECKING:  # only who asks for metrics pays for them
-    from sstrace.driver.metrics import Metrics
+    from sstrace.output.metrics import Metrics
 
 __all__ = ["run"]
 
@@ -44,7 +44,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     try:
         trace = Printer(command, names, clock_offset(), tracer.holders, stopped)
         if command.own.metrics is not None:
-            from sstrace.driver import metrics as measuring
+            from sstrace.output import metrics as measuring
 
             metrics = measuring.Metrics(*command.own.metrics, tracer)
             outlets = trace.outlets

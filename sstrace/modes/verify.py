@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sstrace.driver.stop import Stopped, touch
-from sstrace.driver.tracer import TABLE_STATES, Change, Tracer
 from sstrace.errors import DriftError
+from sstrace.live.signals import Stopped, touch
+from sstrace.live.tracer import TABLE_STATES, Change, Tracer
 from sstrace.model import AF_INET, STATE_TEXT, InetSocket, Owner, State, Table
 from sstrace.query import options
 from sstrace.query.command import Command
@@ -30,8 +30,8 @@ from sstrace.sources.names import SystemNames
 from sstrace.table import Resync, Row
 
 if TYPE_CHECKING:  # only who asks for them pays for them
-    from sstrace.driver.metrics import Metrics
-    from sstrace.driver.record import Recorder
+    from sstrace.output.metrics import Metrics
+    from sstrace.output.recorder import Recorder
 
 __all__ = ["DriftLine", "run"]
 
@@ -82,13 +82,13 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     recorder: Recorder | None = None
     try:
         if command.own.metrics is not None:
-            from sstrace.driver import metrics as measuring
+            from sstrace.output import metrics as measuring
 
             metrics = measuring.Metrics(*command.own.metrics, tracer)
             metrics.drift = lambda: totals.kinds
         tracer.start()
         if command.own.record is not None:
-            from sstrace.driver.record import recording_of
+            from sstrace.output.recorder import recording_of
 
             recorder = recording_of(command, tracer, names)
         if command.own.ready_file is not None:

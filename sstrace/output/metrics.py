@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from sstrace import __version__
-from sstrace.driver.tracer import Tracer
 from sstrace.errors import FeatureError, SstraceError
+from sstrace.live.tracer import Tracer
 from sstrace.model import AF_INET, STATE_TEXT, Lost, State
 from sstrace.render.outcome import FAILURES
 from sstrace.table import Resync, Transition
@@ -84,7 +84,7 @@ class Metrics:
         self.drift: Callable[[], Mapping[str, int]] | None = None
         """Of --verify: disagreements found so far, by kind."""
         self.outlets: Callable[[], Iterable[Any]] | None = None
-        """Of a trace: its ways out (driver.output.Outlet)."""
+        """Of a trace: its ways out (output.sink.Outlet)."""
         self._wanted = threading.Event()
         self._done = threading.Event()
         self._families: list[Any] = []

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from sstrace.driver.output import Outlet, outlets
-from sstrace.driver.rows import socket_of
-from sstrace.driver.stop import Stopped
-from sstrace.driver.telling import Told
 from sstrace.lifecycle import TRANSITIONS
+from sstrace.live.announce import Told
+from sstrace.live.rows import socket_of
+from sstrace.live.signals import Stopped
 from sstrace.model import AF_INET, AF_INET6, Lost, Names
+from sstrace.output.sink import Outlet, outlets
 from sstrace.query.command import Command, Selection, selects_transition
 from sstrace.query.match import predicate
 from sstrace.render.events import NO_LOOK, MetaLine
@@ -16,8 +16,8 @@ from sstrace.render.writers import TextWriter, Writer
 from sstrace.table import Resync, Row, Transition
 
 if TYPE_CHECKING:  # a replay needs no BPF
-    from sstrace.driver.holders import Holders
-    from sstrace.driver.tracer import Change
+    from sstrace.live.owners import Holders
+    from sstrace.live.tracer import Change
 
 __all__ = ["Printer"]
 

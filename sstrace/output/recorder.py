@@ -19,11 +19,11 @@ from pathlib import Path
 import msgspec
 
 from sstrace import __version__
-from sstrace.driver.output import cgroup_text
-from sstrace.driver.telling import Telling, Told
-from sstrace.driver.tracer import Change, Tracer
 from sstrace.errors import PrivilegeError, SstraceError
+from sstrace.live.announce import Telling, Told
+from sstrace.live.tracer import Change, Tracer
 from sstrace.model import Lost, Names
+from sstrace.output.sink import cgroup_text
 from sstrace.query.command import Command
 from sstrace.render.events import SCHEMA, EventWriter, MetaLine, timestamp
 from sstrace.sources.record import RecordFile, numbered, older_parts

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from sstrace import __version__
-from sstrace.driver.stop import Stopped
 from sstrace.errors import SstraceError, UsageError
+from sstrace.live.signals import Stopped
 from sstrace.model import Names
 from sstrace.query.command import Own
 from sstrace.query.own import parse_size
@@ -35,8 +35,8 @@ from sstrace.sources.stream import Stream, count_lines, open_output
 from sstrace.table import Row, Transition
 
 if TYPE_CHECKING:  # a replay needs no BPF
-    from sstrace.driver.telling import Told
-    from sstrace.driver.tracer import Change
+    from sstrace.live.announce import Told
+    from sstrace.live.tracer import Change
 
 __all__ = ["SINKS", "Outlet", "Transport", "cgroup_text", "outlets"]
 

@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sstrace.dialect import Dialect, dialect, parse_version
-from sstrace.driver import snapshot
-from sstrace.driver.ask import Request
-from sstrace.driver.live import LiveRows
-from sstrace.driver.tracer import Tracer
 from sstrace.errors import FeatureError, LookupFailed, SstraceError, UsageError
+from sstrace.live.source import LiveRows
+from sstrace.live.tracer import Tracer
 from sstrace.model import Owner, Table
+from sstrace.modes import snapshot
 from sstrace.query.command import Command, Early
 from sstrace.query.options import parse
 from sstrace.query.usage import ss_usage
+from sstrace.server.ask import Request
 from sstrace.sources import privilege, proc, service
 
 if TYPE_CHECKING:
-    from sstrace.driver.stats import Counting
+    from sstrace.modes.stats import Counting
 
 __all__ = ["Small", "respond", "small"]
 

@@ -1,4 +1,4 @@
-"""A question to a serving sstrace, from a command line that has been read: what driver.quick does not take."""
+"""A question to a serving sstrace, from a command line that has been read: what server.quick does not take."""
 
 from typing import TYPE_CHECKING
 

@@ -1,6 +1,6 @@
 """``--serve``: keep the live table of this network namespace and answer ``--snapshot --from live`` on a unix socket.
 
-The server itself traces, accepts and reads requests, and answers small questions of root's (driver.answers), without
+The server itself traces, accepts and reads requests, and answers small questions of root's (server.answers), without
 ever waiting for a client. Any other request is answered by a fork: the child has the table as it was at that moment,
 and may take its time; a client that is slow, stuck or gone holds up nobody. The child works with its client's rights,
 so it is shown no more than ``ss`` would be: for anybody but root it gives up every privilege first. Holders of other
@@ -31,18 +31,18 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from sstrace.driver import answers
-from sstrace.driver.stop import Stopped, touch_later
-from sstrace.driver.tracer import Change, Tracer
 from sstrace.errors import LookupFailed
+from sstrace.live.signals import Stopped, touch_later
+from sstrace.live.tracer import Change, Tracer
 from sstrace.query.command import Command
+from sstrace.server import answers
 from sstrace.sources import asking, privilege, service
 from sstrace.sources.notify import Notify
 
 if TYPE_CHECKING:  # only who asks for them pays for them
-    from sstrace.driver.metrics import Metrics
-    from sstrace.driver.record import Recorder
-    from sstrace.driver.stats import Counting
+    from sstrace.modes.stats import Counting
+    from sstrace.output.metrics import Metrics
+    from sstrace.output.recorder import Recorder
 
 __all__ = ["run"]
 
@@ -101,7 +101,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
                 privilege.shed(user)
             if command.own.metrics is not None:
                 # Only now: capabilities are a thread's own, and this starts one.
-                from sstrace.driver import metrics as measuring
+                from sstrace.output import metrics as measuring
 
                 beside.metrics = measuring.Metrics(*command.own.metrics, tracer)
             if ready is not None:
@@ -139,11 +139,11 @@ class _Beside:
         from sstrace.sources.names import SystemNames
 
         if command.own.record is not None:
-            from sstrace.driver.record import recording_of
+            from sstrace.output.recorder import recording_of
 
             self.recorder = recording_of(command, tracer, SystemNames(env))
         if command.own.stats:
-            from sstrace.driver import stats
+            from sstrace.modes import stats
 
             self.counting = stats.counting(command, tracer, SystemNames(env), _MOST_KEYS)
 

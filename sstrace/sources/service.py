@@ -1,7 +1,7 @@
 """The unix socket between a serving sstrace and its clients, the server's end (the other is ``asking``). Bytes and file
 descriptors; nothing is decoded here.
 
-A client connects, sends one line (see driver.serve) together with two pipes (SCM_RIGHTS), and reads one line back
+A client connects, sends one line (see server.serve) together with two pipes (SCM_RIGHTS), and reads one line back
 when all is written: what the answer prints goes straight through the pipes, so a terminal, a file or ``head`` at
 their other end costs the server nothing.
 """

@@ -1,7 +1,7 @@
 """``--watch``: the live table, full screen, until ``q``, Ctrl-C or the end of the terminal.
 
 One loop: wait for keys, signals and events; fold events in as they come; once an interval, and after each key, draw. A
-picture touches only the rows that it shows: their order is kept (driver.watched), and what changes without events
+picture touches only the rows that it shows: their order is kept (watch.view), and what changes without events
 (queues, timers, memory, tcp_info) is read from the kernel for these rows alone.
 """
 
@@ -17,15 +17,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from sstrace.driver.live import look_at
-from sstrace.driver.rows import socket_of
-from sstrace.driver.snapshot import decoders
-from sstrace.driver.stop import Stopped, touch
-from sstrace.driver.terminal import Terminal, colors_of
-from sstrace.driver.tracer import Change, Tracer
-from sstrace.driver.watched import SORTS, Entry, Verdict, Watched
 from sstrace.errors import KernelError, SstraceError, UsageError
+from sstrace.live.rows import socket_of
+from sstrace.live.signals import Stopped, touch
+from sstrace.live.source import look_at
+from sstrace.live.tracer import Change, Tracer
 from sstrace.model import ALL_STATES, STATE_TEXT, InetSocket, Kind, State, Table
+from sstrace.modes.snapshot import decoders
 from sstrace.query import options
 from sstrace.query.command import Command, Early
 from sstrace.query.match import predicate
@@ -34,11 +32,13 @@ from sstrace.render.common import Context
 from sstrace.render.inet import InetCells
 from sstrace.sources.names import SystemNames
 from sstrace.table import Resync, Row, Transition
+from sstrace.watch.terminal import Terminal, colors_of
+from sstrace.watch.view import SORTS, Entry, Verdict, Watched
 from sstrace.wire import inet_diag
 
 if TYPE_CHECKING:  # only who records pays for it
-    from sstrace.driver.record import Recorder
-    from sstrace.driver.telling import Told
+    from sstrace.live.announce import Told
+    from sstrace.output.recorder import Recorder
 
 __all__ = ["run"]
 
@@ -179,7 +179,7 @@ class _Watch:
         """Of --record: it sees every change before the picture does."""
         self._through: Callable[[Iterable[Change]], Iterable[Change | Told]] = iter
         if command.own.record is not None:
-            from sstrace.driver.record import recording_of
+            from sstrace.output.recorder import recording_of
 
             self.recorder = recording_of(command, tracer, names, self._say)
         if self.recorder is not None:

@@ -17,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from sstrace.driver.rows import socket_of
+from sstrace.live.rows import socket_of
 from sstrace.model import State
 from sstrace.query.filter import Chain, Expr, Held, Not
 from sstrace.query.match import Predicate

@@ -1,6 +1,6 @@
 """inet_diag by its ends: which connections a datagram shows and in which states, without an object a row.
 
-For whoever only wants to know whether a table holds the same (driver.live). Layout: struct inet_diag_msg,
+For whoever only wants to know whether a table holds the same (live.source). Layout: struct inet_diag_msg,
 include/uapi/linux/inet_diag.h; see ``inet_diag``.
 """
 

@@ -19,8 +19,8 @@ import pytest
 from test_golden import cases
 
 from sstrace.dialect import dialect, parse_version
-from sstrace.driver import snapshot
 from sstrace.errors import KernelError, SstraceError
+from sstrace.modes import snapshot
 from sstrace.query.command import Command
 from sstrace.query.options import parse
 

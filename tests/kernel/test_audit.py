@@ -10,7 +10,7 @@ pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
 SCRIPT = """
 import json, os, socket, sys
-from sstrace.driver.tracer import Tracer
+from sstrace.live.tracer import Tracer
 from sstrace.table import Resync
 
 tracer = Tracer(os.environ)
@@ -43,7 +43,7 @@ print(json.dumps({
 
 UNHEARD = """
 import json, os, socket, time
-from sstrace.driver.tracer import Tracer
+from sstrace.live.tracer import Tracer
 from sstrace.table import Resync
 
 tracer = Tracer(os.environ, audit=False)

@@ -1,7 +1,7 @@
 """A serving sstrace prints the lines that ss prints: every command line of the parity suite that concerns TCP, UDP or
 unix sockets, and nearly all others, over the same zoo of sockets.
 
-The lines are compared as a set, because the order of what was asked one by one is not the kernel's (driver.live).
+The lines are compared as a set, because the order of what was asked one by one is not the kernel's (live.source).
 What is masked because it moves by itself is told in ``parity``; rows of netlink sockets, which a line may select as
 well, are left out, because the asker is among them. The questions come from another network namespace, so that the
 sockets they are asked through are not in the answer. The run ends with "N identical of M".

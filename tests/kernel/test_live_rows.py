@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from conftest import Netns
 
-from sstrace.driver.live import LiveRows, look_at
+from sstrace.live.source import LiveRows, look_at
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, InetSocket, Seen, State, SweepBegin, SweepEnd, Table
 from sstrace.query.command import Selection
 from sstrace.sources.diag import Diag
@@ -196,8 +196,8 @@ def test_rows_that_somebody_names(world: World) -> None:
 SWEEPING = """
 import socket
 import sys
-from sstrace.driver import tracer as module
-from sstrace.driver.live import LiveRows
+from sstrace.live import tracer as module
+from sstrace.live.source import LiveRows
 from sstrace.model import ALL_STATES, InetSocket, State
 from sstrace.sources.diag import Diag
 

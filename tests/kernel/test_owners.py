@@ -12,7 +12,7 @@ import pytest
 from conftest import Netns, Program
 from tracing import Trace, connect
 
-from sstrace.driver.holders import Holders
+from sstrace.live.owners import Holders
 from sstrace.sources import proc
 from sstrace.sources.owners import OwnerWalk
 
@@ -114,7 +114,7 @@ def test_holders_fall_back_to_proc_where_the_walk_is_not_to_be_had(
     def refuse(_: object) -> None:
         raise FeatureError("not today")
 
-    monkeypatch.setattr("sstrace.driver.holders.OwnerWalk", refuse)
+    monkeypatch.setattr("sstrace.live.owners.OwnerWalk", refuse)
     holders = Holders({"HOME": str(tmp_path)})
     made = socket.socket()
     inode = os.fstat(made.fileno()).st_ino

@@ -318,7 +318,7 @@ def test_killed_sockets(netns: Netns, ss: Program) -> None:
         for port, program in ((7001, [ss.head[-1]]), (7002, OURS)):
             if who and program is OURS:
                 # The checkout may not be readable for nobody: drop privileges inside.
-                code = f"import sstrace.cli, sstrace.driver.snapshot; {drop}; sys.exit(sstrace.cli.main())"
+                code = f"import sstrace.cli, sstrace.modes.snapshot; {drop}; sys.exit(sstrace.cli.main())"
                 argv = [sys.executable, "-c", code, "--snapshot"]
             else:
                 argv = [*who, *program]

@@ -339,7 +339,7 @@ def test_an_exception_is_seen_on_the_ordinary_screen(netns: Netns, tmp_path: Pat
     program = tmp_path / "broken.py"
     program.write_text(
         "from sstrace import cli\n"
-        "from sstrace.driver import watch\n"
+        "from sstrace.watch import app as watch\n"
         "def broken(self, key):\n    raise RuntimeError('made for the test')\n"
         "watch._Watch._key = broken\n"
         "raise SystemExit(cli.main(['--watch']))\n"

@@ -15,7 +15,8 @@ PACKAGE = ROOT / "sstrace"
 BASE = {"errors", "model", "dialect"}
 TWINS = {"native"}
 PURE = {"wire", "lifecycle", "query", "render"}
-ALL = BASE | TWINS | PURE | {"table", "sources", "driver"}
+LOOPS = {"live", "output", "recording", "server", "watch", "modes"}
+ALL = BASE | TWINS | PURE | LOOPS | {"table", "sources"}
 LAW: dict[str, set[str]] = {
     "errors": set(),
     "model": {"errors"},
@@ -27,8 +28,9 @@ LAW: dict[str, set[str]] = {
     "render": BASE | TWINS,
     "table": BASE | TWINS | PURE,
     "sources": BASE,
-    "driver": ALL,
-    "cli": ALL,
+    **dict.fromkeys(LOOPS, ALL),
+    "dispatch": ALL,
+    "cli": ALL | {"dispatch"},
     "__main__": {"cli"},
     "__init__": set(),
 }

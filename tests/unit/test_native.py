@@ -24,10 +24,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_model import MAPPED, Kernel
 
-from sstrace.driver import telling
-from sstrace.driver.telling import Telling
 from sstrace.errors import DecodeError
 from sstrace.lifecycle import LISTED
+from sstrace.live import announce as telling
+from sstrace.live.announce import Telling
 from sstrace.model import AF_INET, AF_INET6, Changed, Gone, Kind, Lost, Owner, Seen, State, SweepBegin, SweepEnd, Table
 from sstrace.native import INTERFACE, twins
 from sstrace.render import events as rendering

@@ -58,9 +58,7 @@ def test_without_a_compiler_the_wheel_is_pure_and_works(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("sstrace-*-py3-none-any.whl")
     words = ("pip", "install", "--no-deps", "--no-index", "--quiet", "--disable-pip-version-check")
     run(sys.executable, "-m", *words, "--target", str(tmp_path / "site"), str(wheel), cwd=tmp_path)
-    code = (
-        "import sys; sys.modules['_sstrace'] = None; import sstrace.driver.tracer, sstrace.native as n; print(n.twins)"
-    )
+    code = "import sys; sys.modules['_sstrace'] = None; import sstrace.live.tracer, sstrace.native as n; print(n.twins)"
     where = {"PYTHONPATH": str(tmp_path / "site"), "PYTHONSAFEPATH": "1"}
     assert run(sys.executable, "-c", code, cwd=tmp_path, **where).stdout == "None\n"
 

@@ -1017,7 +1017,7 @@ class Follower:
         self.changes += filter(None, map(self.table.apply, facts))
 
     def sweep(self, steps: int, miss: float) -> Resync:
-        """As driver.tracer does: dump, fold, see; look a second time for what was not seen."""
+        """As live.tracer does: dump, fold, see; look a second time for what was not seen."""
         begin(self.table, self.kernel.now)
         self.see(self.kernel.dump(steps=steps, miss=miss))
         if self.table.unseen():

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from sstrace.driver import hooks
-from sstrace.driver.hooks import _Hearing
+from sstrace.live import probes as hooks
+from sstrace.live.probes import _Hearing
 
 
 class Kernel:

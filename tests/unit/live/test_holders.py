@@ -2,8 +2,8 @@
 
 import pytest
 
-from sstrace.driver import holders
 from sstrace.errors import FeatureError
+from sstrace.live import owners as holders
 from sstrace.model import Owner
 
 

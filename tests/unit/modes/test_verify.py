@@ -11,8 +11,8 @@ import pytest
 from bpf_events import NETNS, changed
 
 from sstrace.dialect import dialect
-from sstrace.driver import verify
 from sstrace.model import AF_INET, InetSocket, Kind, Owner, State, Table
+from sstrace.modes import verify
 from sstrace.query.options import parse
 from sstrace.sources.names import SystemNames
 from sstrace.table import SocketTable

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from tapes import OFFSET_NS, Tape, key, lines
 
 from sstrace.cli import main
-from sstrace.driver import past, record
-from sstrace.driver.recorded import Reader, RecordedNames, row_of
 from sstrace.errors import SstraceError
+from sstrace.modes import past
+from sstrace.output import recorder as record
 from sstrace.query.command import When
+from sstrace.recording.reader import Reader, RecordedNames, row_of
 from sstrace.sources.replay import Recording
 
 often = tapes.often

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from sstrace.dialect import dialect
-from sstrace.driver.snapshot import decoders
 from sstrace.model import (
     AF_INET,
     AF_INET6,
@@ -30,6 +29,7 @@ from sstrace.model import (
     VsockSocket,
     XdpSocket,
 )
+from sstrace.modes.snapshot import decoders
 from sstrace.render.common import Context, duration, general, memory, queue, rate, signed, users
 from sstrace.render.inet import InetCells
 from sstrace.render.netlink import NetlinkCells

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sstrace.driver import quick
 from sstrace.errors import DecodeError, FeatureError, SstraceError
+from sstrace.server import quick
 from sstrace.sources import asking
 
 ENV = {"PATH": os.environ.get("PATH", "")}

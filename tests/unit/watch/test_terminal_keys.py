@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sstrace.driver.terminal import Terminal, colors_of, decode_keys
 from sstrace.errors import UsageError
+from sstrace.watch.terminal import Terminal, colors_of, decode_keys
 
 CASES = [
     (b"q", ["q"]),

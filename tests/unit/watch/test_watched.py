@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sstrace.driver.rows import socket_of
-from sstrace.driver.watched import SORTS, Order, Verdict, Watched, thresholds
+from sstrace.live.rows import socket_of
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, Kind, Owner, State
 from sstrace.query.filter import Chain, Compare, Expr, Held, Not
 from sstrace.query.match import Predicate, predicate
 from sstrace.table import Row, Transition
+from sstrace.watch.view import SORTS, Order, Verdict, Watched, thresholds
 
 BOTH = 1 << AF_INET | 1 << AF_INET6
 S = 1_000_000_000

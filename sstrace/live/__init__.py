@@ -1,0 +1,1 @@
+"""A running trace: hooks, perf buffers, the table that they keep, owners."""

@@ -1,0 +1,1 @@
+"""The live table for others: who serves, and who asks."""
