@@ -99,6 +99,7 @@ def _refuse_idle(command: "Command") -> None:
         ("duration", own.duration_ns, goes_on),
         ("ready-file", own.ready_file, not at_once),
         ("count", own.count, mode in (Mode.TRACE, Mode.WATCH)),
+        ("no-baseline", own.no_baseline or None, mode is Mode.TRACE and not own.stats),
         ("interval", own.interval_ns, mode in (Mode.WATCH, Mode.VERIFY)),
     ):
         if value is not None and not useful:

@@ -126,6 +126,7 @@ class _Replay:
             and not selection.avoid
             and bool(selection.families >> AF_INET & 1 and selection.families >> AF_INET6 & 1)
             and own.between is None
+            and not own.no_baseline
         )
         self._copies = self.printer.verbatim and self._everything and own.count is None and not self._speed
         if not own.json:
@@ -139,6 +140,9 @@ class _Replay:
         self._hole: list[Row] | None = None
         """Rows of a checkpoint before which lines could not be written."""
         self._unwritten = 0
+        self._baseline = not own.no_baseline
+        self._first_ns = -1
+        """The time that the lines of the baseline bear."""
         self._window: tuple[int, int] | None = None
         self._began: tuple[int, int] | None = None
         self.left = False
@@ -179,6 +183,7 @@ class _Replay:
         if goes_on:
             return
         self._rows.clear()
+        self._first_ns = meta.mono_ns
         self._news = meta.part is not None
         if self.printer.json:
             self.printer.writer.seq = 0
@@ -290,7 +295,7 @@ class _Replay:
                 self._rows[line.id] = row
                 if self._due and self._hole is not None:
                     self._hole.append(row)
-                elif not self._due or self._news:
+                elif (self._baseline or not self._begins(line)) and (not self._due or self._news):
                     self._number(line)
                     printer.seen(row, line.mono_ns)
             if self._due:
@@ -312,6 +317,12 @@ class _Replay:
         elif isinstance(line, Resync):
             self._number(line)
             printer.resync(line.mono_ns, (line.added, line.removed, line.changed))
+
+    def _begins(self, line: Seen) -> bool:
+        """Whether a line is of the baseline: of the first line's time, or of the checkpoint that stands for it in a
+        file that goes on from another.
+        """
+        return self._due > 0 or line.mono_ns == self._first_ns
 
     def _end_checkpoint(self, line: Seen) -> None:
         self._news = False

@@ -9,7 +9,7 @@ from sstrace.live.rows import socket_of
 from sstrace.live.signals import Stopped
 from sstrace.model import AF_INET, AF_INET6, Lost, Names
 from sstrace.output.sink import Outlet, outlets
-from sstrace.query.command import Command, Selection, selects_transition
+from sstrace.query.command import Command, Selection, selects_row, selects_transition
 from sstrace.query.match import predicate
 from sstrace.render.events import NO_LOOK, MetaLine
 from sstrace.render.writers import TextWriter, Writer
@@ -48,6 +48,11 @@ class Printer:
         self._held_ns: int | None = None
         self._wanted = bytes(selects_transition(self._selection, pair >> 4, pair & 15) for pair in range(256))
         """By old state * 16 + new state: whether the command line selects that transition."""
+        self._kept = bytes(
+            selects_row(self._selection, state, TRANSITIONS.get(state, range(16))) for state in range(16)
+        )
+        """By state: whether it selects a row in it."""
+        self._baseline = self.json and not command.own.no_baseline
         expression = command.selection.filter
         self._matches = predicate(expression, names, lambda _: self._held_ns) if expression is not None else None
         self._easy = (
@@ -87,7 +92,7 @@ class Printer:
                 outlet.meta(meta)
             else:
                 outlet.titles()
-        if self.json:
+        if self._baseline:
             for row in rows:
                 self.seen(row, at_ns)
         self.flush()
@@ -194,6 +199,7 @@ class Printer:
         return (
             bool(selection.families >> row.family & 1)
             and row.protocol == 6
+            and self._kept[row.state] == 1
             and (self._matches is None or self._matches(socket_of(row)))
         )
 

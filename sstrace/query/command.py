@@ -5,7 +5,7 @@ character a byte. Paths in ``Own`` are ordinary str as ``open`` takes them.
 """
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     # Only a command line with a filter pays for the module.
     from sstrace.query.filter import Expr
 
-__all__ = ["Command", "Early", "Mode", "Own", "Selection", "Source", "When", "selects_transition"]
+__all__ = ["Command", "Early", "Mode", "Own", "Selection", "Source", "When", "selects_row", "selects_transition"]
 
 
 class Mode(enum.Enum):
@@ -119,6 +119,8 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
     keep: int | None = None
     stats: bool = False
     json: bool = False
+    no_baseline: bool = False
+    """--no-baseline: NDJSON of events without the sockets that there were at the start."""
     schema: Literal["native", "ecs", "otel"] | None = None
     """None: native."""
     duration_ns: int | None = None
@@ -171,4 +173,13 @@ def selects_transition(selection: Selection, old: int, new: int) -> bool:
         and not selection.avoid & both
         and selection.from_states >> old & 1
         and selection.to_states >> new & 1
+    )
+
+
+def selects_row(selection: Selection, state: int, following: Iterable[int]) -> bool:
+    """Tell whether a trace's table has a row in a state for this selection: it is one that ``state`` and ``exclude``
+    leave, and one of the transitions that may come next, to ``following``, is selected.
+    """
+    return bool((selection.touch & ~selection.avoid) >> state & 1) and any(
+        selects_transition(selection, state, new) for new in following
     )

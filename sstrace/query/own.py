@@ -52,7 +52,17 @@ _ONE: Final = (
     "speed",
     "color",
 )
-_NONE: Final = ("snapshot", "watch", "verify", "doctor", "stats", "json", "self-usage", "keep-privileges")
+_NONE: Final = (
+    "snapshot",
+    "watch",
+    "verify",
+    "doctor",
+    "stats",
+    "json",
+    "no-baseline",
+    "self-usage",
+    "keep-privileges",
+)
 
 OPTIONS: Final = tuple(
     Option(name, f"--{name}", arguments, name in ("serve", "metrics"), True)
@@ -266,6 +276,8 @@ class Collector:
             raise UsageError("sstrace: --rotate is of a recording: name it with --record FILE")
         if own.schema is not None and not own.json:
             raise UsageError("sstrace: --schema names the keys of --json: give both")
+        if own.no_baseline and not own.json and not any(sink.partition(":")[0] == "otlp" for sink in own.sink):
+            raise UsageError("sstrace: --no-baseline leaves lines of --json away, and text has no baseline: give both")
         if own.schema in ("ecs", "otel") and mode is not Mode.TRACE:
             raise UsageError(f"sstrace: --schema {own.schema} is of events: --{mode.value} has the native one alone")
         return mode, own

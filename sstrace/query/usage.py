@@ -144,7 +144,8 @@ WHERE FROM
                ("+" counts from the recording's start, "-" back from its end; no zone: this machine's)
 
 WHERE TO
-   --json              NDJSON instead of text, in every mode
+   --json              NDJSON instead of text, in every mode; a trace begins with its baseline, the sockets there are
+   --no-baseline       of --json: leave the baseline away, and tell events alone
    --schema NAME       {native|ecs|otel}: the names of the JSON keys
    --record FILE       write the whole stream, for --replay and --from, beside whatever else sstrace does
    --rotate SIZE,TIME  start a new file at that size, or age (100M, 1h);  --keep N  keep that many

@@ -1,6 +1,7 @@
 """The trace of real sockets in a namespace of their own: every life as documented, once, in order, with its cause."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -699,6 +700,46 @@ def test_a_state_selects_what_enters_and_leaves_it(trace: Start, netns: Netns) -
         ("LISTEN", "SYN-RECV"),
         ("SYN-RECV", "ESTAB"),
     ] * 2
+
+
+@pytest.mark.parametrize(
+    ("words", "states"),
+    [
+        ("from syn-sent to closed", []),
+        ("to close-wait", ["ESTAB", "ESTAB"]),
+        ("state listening", ["LISTEN"]),
+        ("exclude established", ["LISTEN"]),
+        ("dport = :7003", ["ESTAB"]),
+        ("from established sport = :7003", ["ESTAB"]),
+        ("-6", []),
+        ("--no-baseline", []),
+        ("--no-baseline state established", []),
+    ],
+)
+def test_the_baseline_is_selected_like_everything_else(
+    trace: Start, netns: Netns, sstrace: Program, tmp_path: Path, *, words: str, states: list[str]
+) -> None:
+    """And a recording beside it holds all of it, from which a replay gives the same."""
+    recording = tmp_path / "everything.ndjson"
+
+    def live() -> socket.socket:
+        listens = listener(port=7003)
+        connect(listens.getsockname())
+        return keep(listens.accept()[0])
+
+    server = netns.call(live)
+    with trace("--record", str(recording), *words.split()) as running:
+        reset(server)
+        wait("it is recorded", lambda: b'"cause"' in recording.read_bytes())
+        assert running.stop() == 0
+    assert [line["state"] for line in running.lines if line["type"] == "seen"] == states
+    kept = [json.loads(line) for line in recording.read_bytes().splitlines()]
+    assert sorted(line["state"] for line in kept if line["type"] == "seen") == ["ESTAB", "ESTAB", "LISTEN"]
+    replayed = sstrace("--replay", str(recording), "--json", *words.split())
+    again = [json.loads(line) for line in replayed.stdout.splitlines()]
+    assert [line for line in again if line["type"] != "meta"] == [
+        line for line in running.lines if line["type"] != "meta"
+    ]
 
 
 def test_a_filter(trace: Start, netns: Netns) -> None:

@@ -158,6 +158,13 @@ def _imported(report: bytes) -> set[str]:
         ("--stats --interval 1s", "--interval means nothing to --stats: leave it away"),
         ("--stats --from live --duration 1s", "--duration means nothing to --stats: leave it away"),
         ("--interval 1s", "--interval means nothing to a trace: leave it away"),
+        ("--snapshot --json --no-baseline", "--no-baseline means nothing to --snapshot: leave it away"),
+        ("--stats --json --no-baseline", "--no-baseline means nothing to --stats: leave it away"),
+        ("--no-baseline", "--no-baseline leaves lines of --json away, and text has no baseline: give both"),
+        (
+            "--no-baseline --sink syslog",
+            "--no-baseline leaves lines of --json away, and text has no baseline: give both",
+        ),
         ("--snapshot --record x", "--record writes what happens, and --snapshot does not wait for it"),
         ("--doctor --stats", "--stats and --doctor are two things: choose one"),
         (

@@ -8,9 +8,10 @@ from smallworld import SmallWorld
 
 from sstrace.dialect import Dialect, dialect
 from sstrace.errors import LookupFailed, UsageError
+from sstrace.lifecycle import TRANSITIONS
 from sstrace.model import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, AF_UNSPEC, AF_XDP, State, Table
 from sstrace.query import states
-from sstrace.query.command import Command, Early, Mode, selects_transition
+from sstrace.query.command import Command, Early, Mode, selects_row, selects_transition
 from sstrace.query.options import mode_of, parse, resolve, version_of
 from sstrace.query.usage import HELP, ss_usage
 
@@ -334,6 +335,31 @@ def test_tracing_means_tcp_unless_told_otherwise() -> None:
 )
 def test_transitions(line: str, old: int, new: int, *, selected: bool) -> None:
     assert selects_transition(command(line, program="sstrace").selection, old, new) is selected
+
+
+@pytest.mark.parametrize(
+    ("line", "states"),
+    [
+        ("", "every one"),
+        ("-a", "every one"),
+        ("-l", "LISTEN"),
+        ("state established", "ESTABLISHED"),
+        ("state established state listening", "ESTABLISHED LISTEN"),
+        ("from syn-sent to closed", "SYN_SENT"),
+        ("from established,time-wait", "ESTABLISHED TIME_WAIT"),
+        ("to close-wait", "SYN_RECV ESTABLISHED"),
+        ("to established", "SYN_SENT SYN_RECV"),
+        ("to closed exclude listening", "every one but LISTEN CLOSE"),
+        ("from established to syn-sent", ""),
+        ("state established from syn-sent", ""),
+    ],
+)
+def test_rows_of_a_trace(line: str, states: str) -> None:
+    """Those from whose state a selected transition may come next."""
+    selection = command(line, program="sstrace").selection
+    kept = {State(old) for old in TRANSITIONS if selects_row(selection, old, TRANSITIONS[old])}
+    named = {State[name] for name in states.removeprefix("every one").removeprefix(" but").split()}
+    assert kept == (TRANSITIONS.keys() - named if states.startswith("every one") else named)
 
 
 def test_from_and_to_are_words_of_a_trace_only() -> None:

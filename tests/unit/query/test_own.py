@@ -138,6 +138,7 @@ def test_each_option_has_its_field() -> None:
         ),
         *("p", "--interval", "2", "--poll=3", "--ss-version", "6.1", "--group", "g", "--on-full", "drop", "--metrics"),
         *("--output", "o", "--sink", "s", "--sink=t", "--speed", "10x", "--color", "never", "--self-usage"),
+        "--no-baseline",
     )
     assert given.source == Source("file", "rec")
     assert given.at is not None
@@ -154,6 +155,7 @@ def test_each_option_has_its_field() -> None:
     assert given.speed == 10.0
     assert given.color == "never"
     assert given.self_usage
+    assert given.no_baseline
     assert given.ss_version == (6, 1)
 
 

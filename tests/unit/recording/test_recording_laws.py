@@ -79,6 +79,9 @@ def test_a_replay_is_what_was_printed_live(
         ["to", "established"],
         ["--json", "-6", "sport = :1001"],
         ["state", "time-wait"],
+        ["--json", "from", "syn-sent,listening"],
+        ["--json", "to", "close-wait", "sport > :1000"],
+        ["--json", "--no-baseline"],
     ):
         path = tmp_path / "tape.ndjson"
         Tape(path, seed, sweeps=True, loss=0.02, live=words).run(40).close()
