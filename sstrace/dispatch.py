@@ -26,6 +26,7 @@ def run(command: "Command", env: Mapping[str, str]) -> int:
     if command.own.record is not None and command.mode in (Mode.SNAPSHOT, Mode.DOCTOR):
         raise UsageError(f"sstrace: --record writes what happens, and --{command.mode.value} does not wait for it")
     _refuse_idle(command)
+    _refuse_time(command)
     source = command.own.source
     if source is not None and source.kind != "netlink":
         if command.mode in (Mode.VERIFY, Mode.SERVE, Mode.DOCTOR):
@@ -104,6 +105,24 @@ def _refuse_idle(command: "Command") -> None:
     ):
         if value is not None and not useful:
             raise UsageError(f"sstrace: --{option} means nothing to {what}: leave it away")
+
+
+def _refuse_time(command: "Command") -> None:
+    """--time is of text that tells moments. Raises UsageError."""
+    from sstrace.query.command import Mode
+
+    own, mode = command.own, command.mode
+    if own.time is None or (own.json and own.utc):
+        return
+    if own.json:
+        raise UsageError(f"sstrace: --json has its times in UTC: --time {own.time} is of text")
+    if mode is Mode.VERIFY or (mode is Mode.TRACE and not own.stats):
+        return
+    if own.stats or mode is Mode.WATCH or own.at is not None or own.between is not None:
+        if not own.utc:
+            raise UsageError(f"sstrace: --time {own.time} is of lines of events: here write utc, or nothing")
+        return
+    raise UsageError(f"sstrace: --time means nothing to --{mode.value}: leave it away")
 
 
 def _redirect(path: str) -> None:

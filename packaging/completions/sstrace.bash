@@ -7,6 +7,7 @@ _sstrace() {
     --schema) COMPREPLY=($(compgen -W "native ecs otel" -- "$current")); return ;;
     --on-full) COMPREPLY=($(compgen -W "block drop" -- "$current")); return ;;
     --color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
+    --time) COMPREPLY=($(compgen -W "clock iso utc delta relative" -- "$current")); return ;;
     --sink) COMPREPLY=($(compgen -W "stdout journald syslog otlp" -- "$current")); return ;;
     --family) COMPREPLY=($(compgen -W "inet inet6 link unix netlink vsock tipc xdp" -- "$current")); return ;;
     --query) COMPREPLY=($(compgen -W "all inet tcp mptcp udp raw unix unix_dgram unix_stream unix_seqpacket packet packet_raw packet_dgram netlink dccp sctp vsock_stream vsock_dgram tipc xdp" -- "$current")); return ;;
@@ -20,7 +21,7 @@ _sstrace() {
     state|exclude|from|to) COMPREPLY=($(compgen -W "established syn-sent syn-recv fin-wait-1 fin-wait-2 time-wait closed close-wait last-ack listening closing all connected synchronized bucket big" -- "$current")); return ;;
     esac
     case $current in
-    --*) COMPREPLY=($(compgen -W "--all --at --between --bound-inactive --bpf --bpf-map-id --bpf-maps --cgroup --color --context --contexts --count --dccp --diag --doctor --duration --events --extended --family --filter --from --group --help --inet-sockopt --info --interval --ipv4 --ipv6 --json --keep --keep-privileges --kill --listening --memory --metrics --mptcp --net --no-baseline --no-header --no-queues --numeric --on-full --oneline --options --output --packet --poll --processes --query --raw --ready-file --record --replay --resolve --rotate --schema --sctp --self-usage --serve --sink --snapshot --socket --speed --ss-version --stats --summary --tcp --threads --tipc --tipcinfo --tos --udp --unix --verify --version --vsock --watch --xdp" -- "$current")) ;;
+    --*) COMPREPLY=($(compgen -W "--all --at --between --bound-inactive --bpf --bpf-map-id --bpf-maps --cgroup --color --context --contexts --count --dccp --diag --doctor --duration --events --extended --family --filter --from --group --help --inet-sockopt --info --interval --ipv4 --ipv6 --json --keep --keep-privileges --kill --listening --memory --metrics --mptcp --net --no-baseline --no-header --no-queues --numeric --on-full --oneline --options --output --packet --poll --processes --query --raw --ready-file --record --replay --resolve --rotate --schema --sctp --self-usage --serve --sink --snapshot --socket --speed --ss-version --stats --summary --tcp --threads --time --tipc --tipcinfo --tos --udp --unix --verify --version --vsock --watch --xdp" -- "$current")) ;;
     -*) COMPREPLY=($(compgen -W "-d -h -a -l -e -t -u -w -x -n -r -o -4 -6 -0 -s -p -T -b -E -f -m -M -i -A -D -F -v -V -z -Z -N -K -H -S -O" -- "$current")) ;;
     *) COMPREPLY=($(compgen -W "state exclude from to src dst sport dport dev fwmark cgroup autobound held and or not" -- "$current")) ;;
     esac

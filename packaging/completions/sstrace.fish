@@ -69,6 +69,7 @@ complete -c sstrace -l stats -d 'who connected to whom, how it ended, how long i
 complete -c sstrace -l summary -d 'show socket usage summary'
 complete -c sstrace -l tcp -d 'display only TCP sockets'
 complete -c sstrace -l threads -d 'show thread using socket'
+complete -c sstrace -l time -x -a 'clock iso utc delta relative' -d '{clock|iso|utc|delta|relative}: of events in text: time of day (on a terminal) or with the date'
 complete -c sstrace -l tipc -d 'display only TIPC sockets'
 complete -c sstrace -l tipcinfo -d 'show internal tipc socket information'
 complete -c sstrace -l tos -d 'show tos and priority information'

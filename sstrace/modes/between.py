@@ -20,7 +20,7 @@ from sstrace.recording.reader import RecordedNames
 from sstrace.render.common import Context
 from sstrace.render.ndjson import Lines
 from sstrace.render.ss import Text
-from sstrace.render.trace import span_text
+from sstrace.render.times import span_text
 from sstrace.watch.view import thresholds
 
 __all__ = ["Change", "changes", "names", "run"]

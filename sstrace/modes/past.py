@@ -19,13 +19,14 @@ from sstrace.recording.reader import (
     Clock,
     Reader,
     RecordedNames,
+    absolute,
     complain,
     owners_of,
     row_of,
     span,
     target,
 )
-from sstrace.render.events import timestamp
+from sstrace.render.times import moment
 from sstrace.sources.replay import Recording
 from sstrace.wire import inet_answer, recording
 from sstrace.wire.recording import Checkpoint, Dropped, Gap, Gone, Meta, Resync, Seen
@@ -232,9 +233,9 @@ class PastRows:
 _OTHERS = tuple(family for family in range(1, 64) if family not in (AF_INET, AF_INET6))
 
 
-def look_back(source: Recording, when: When | None, names: RecordedNames) -> tuple[Past, Reader]:
-    """The table at a moment (None: at the end). Raises LookupFailed for one before the recording, DecodeError when
-    nothing can be used.
+def look_back(source: Recording, when: When | None, names: RecordedNames, *, utc: bool = False) -> tuple[Past, Reader]:
+    """The table at a moment (None: at the end); ``utc``: see ``target``. Raises LookupFailed for one before the
+    recording, DecodeError when nothing can be used.
     """
     reader = Reader(source)
     past = Past()
@@ -250,25 +251,27 @@ def look_back(source: Recording, when: When | None, names: RecordedNames) -> tup
             if last is not None and when.ns > last:
                 complain(f"{source.name} ends with line #{last}, before {when.text}: this is the table then")
         else:
-            until = Until(target(when, ends))
+            until = Until(target(when, ends, utc=utc))
             if until.at_ns < ends.first_ns:
                 raise LookupFailed(
-                    f"sstrace: {source.name} begins at {timestamp(ends.first_ns)}, after {when.text}: "
+                    f"sstrace: {source.name} begins at {moment(ends.first_ns, utc=utc)}, after {when.text}: "
                     f"it knows nothing of that moment"
                 )
             if until.at_ns > ends.last_ns:
-                complain(f"{source.name} ends at {timestamp(ends.last_ns)}, before {when.text}: this is the table then")
+                ended = moment(ends.last_ns, utc=utc)
+                complain(f"{source.name} ends at {ended}, before {when.text}: this is the table then")
         head = recording.meta(source.first_line())
         if head is not None:
             names.learn(head)
         if source.seekable:
             offset = _start(source, until)
-    elif when is not None and when.kind == "utc":
-        until = Until(when.ns)
     elif when is not None and when.kind == "seq":
         until = Until(0, when.ns)
     elif when is not None:
-        raise UsageError(f'sstrace: "{when.text}" counts from an end of the recording, and {source.name} is a pipe')
+        at = absolute(when, utc=utc)
+        if at is None:
+            raise UsageError(f'sstrace: "{when.text}" counts from an end of the recording, and {source.name} is a pipe')
+        until = Until(at)
     past.fold(reader, offset, names, until)
     if until.seq is None and until.at_ns < 1 << 62:
         shift = until.at_ns - past.at_ns
@@ -316,7 +319,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         return _between(command, env, own.source.path, own.between)
     names = RecordedNames(env)
     with Recording(own.source.path) as source:
-        past, reader = look_back(source, own.at, names)
+        past, reader = look_back(source, own.at, names, utc=own.utc)
         reader.finish()
     rows = PastRows(past, names)
     for sentence in _caveats(command, past, rows):
@@ -343,7 +346,7 @@ def _between(command: Command, env: Mapping[str, str], path: str, moments: tuple
         if not source.regular:
             raise UsageError(f"sstrace: --between looks twice into the recording, and {source.name} is a pipe")
         for when in moments:
-            past, reader = look_back(source, when, names)
+            past, reader = look_back(source, when, names, utc=command.own.utc)
             reader.finish(told=not found)
             found.append((past, PastRows(past, names)))
     found.sort(key=lambda one: one[0].at_ns)

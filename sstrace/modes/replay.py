@@ -117,6 +117,8 @@ class _Replay:
         own, selection = command.own, command.selection
         self._names = names
         self._between = own.between
+        self._utc = own.utc
+        self._json = own.json
         self._speed = own.speed or 0.0
         self._stopped = stopped
         self.printer = Printer(command, names, 0, stopped=stopped)
@@ -129,8 +131,6 @@ class _Replay:
             and not own.no_baseline
         )
         self._copies = self.printer.verbatim and self._everything and own.count is None and not self._speed
-        if not own.json:
-            self.printer.begin(None)
         self._clock = Clock()
         self._rows: dict[int, Row] = {}
         self._last: Meta | None = None
@@ -157,7 +157,7 @@ class _Replay:
             ends = span(source)
             if any(when.kind == "seq" for when in self._between):
                 raise UsageError("sstrace: --between takes times; #SEQ is for --at")
-            one, two = (target(when, ends) for when in self._between)
+            one, two = (target(when, ends, utc=self._utc) for when in self._between)
             self._window = (min(one, two), max(one, two))
         for item in reader.runs():
             if isinstance(item, Meta):
@@ -195,6 +195,8 @@ class _Replay:
     def _tick(self, line: recording.Line) -> None:
         if self._clock.learn(line) and self._clock.offset_ns is not None:
             self.printer.move(self._clock.offset_ns)
+            if not self._json:
+                self.printer.begin(None, at_ns=line.mono_ns)
 
     def _run(self, run: Run) -> None:
         if self._clock.offset_ns is None:

@@ -333,7 +333,7 @@ class _Snapshot:
         held = self._tcp.held_ns(row) if self._tcp is not None else None
         if self._tcp is None or held is None:
             return ""
-        from sstrace.render.trace import span_text
+        from sstrace.render.times import span_text
 
         bound = "≥" if self._tcp.at_least(row) else ""
         return f" held:{bound}{span_text(held)}".encode().decode("latin-1")

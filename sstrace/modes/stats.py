@@ -17,6 +17,7 @@ from sstrace.query.match import predicate
 from sstrace.recording.reader import Clock, Reader, RecordedNames, complain, row_of, span, target
 from sstrace.render.events import timestamp
 from sstrace.render.stats import STEP_OF, STEPS, Digest, ndjson, text
+from sstrace.render.times import moment
 from sstrace.sources.names import SystemNames
 from sstrace.sources.replay import Recording
 from sstrace.table import IPPROTO_TCP, Resync, Transition
@@ -56,15 +57,18 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         digest, offset = _of_files(command, env)
     else:
         digest, offset = _of_now(command, env)
-    began = timestamp((digest.first_ns or 0) + offset) if digest.transitions else "-"
-    ended = timestamp(digest.last_ns + offset) if digest.transitions else "-"
-    _print(command, digest, began, ended)
+    spans = ((digest.first_ns or 0) + offset, digest.last_ns + offset) if digest.transitions else (None, None)
+    _print(command, digest, *spans)
     return 0
 
 
-def _print(command: Command, digest: Digest, began: str, ended: str) -> None:
-    most = command.own.count or _MOST
-    if command.own.json:
+def _print(command: Command, digest: Digest, began_ns: int | None, ended_ns: int | None) -> None:
+    """``began_ns``, ``ended_ns``: since 1970 UTC."""
+    own = command.own
+    most = own.count or _MOST
+    say = timestamp if own.json else partial(moment, utc=own.utc)
+    began, ended = ("-" if at is None else say(at) for at in (began_ns, ended_ns))
+    if own.json:
         data = ndjson(digest, began, ended, most)
     else:
         data = text(digest, began, ended, most).encode(errors="backslashreplace")
@@ -134,11 +138,10 @@ class Counting:
         those who may know; the exit code.
         """
         offset = time.time_ns() - time.monotonic_ns()
-        now = timestamp(time.time_ns())
         digest = self.digest(command.selection.families)
         if not owners:
             digest.groups["owner"].clear()
-        _print(command, digest, timestamp(self._began_ns + offset), now)
+        _print(command, digest, self._began_ns + offset, time.time_ns())
         return 0
 
 
@@ -216,7 +219,7 @@ def _file(command: Command, source: Recording, reader: Reader, names: RecordedNa
         if not source.regular:
             raise UsageError(f"sstrace: --between needs both ends of the recording, and {source.name} is a pipe")
         ends = span(source)
-        one, two = (target(when, ends) for when in between)
+        one, two = (target(when, ends, utc=command.own.utc) for when in between)
         window = min(one, two), max(one, two)
     clock = Clock()
     part = 0  # connections of another run have their own numbers

@@ -24,6 +24,7 @@ from sstrace.query import options
 from sstrace.query.command import Command
 from sstrace.query.match import Predicate, predicate
 from sstrace.render.events import address, timestamp
+from sstrace.render.times import times
 from sstrace.sources import proc
 from sstrace.sources.diag import Diag
 from sstrace.sources.names import SystemNames
@@ -150,7 +151,8 @@ class _Check:
         self._states = selection.touch & ~selection.avoid & TABLE_STATES
         self._owners = command.show.processes
         self._matches: Predicate | None = predicate(selection.filter, names) if selection.filter is not None else None
-        self._offset = time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        offset_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        self._times = times(command.own.time or ("clock" if os.isatty(1) else "iso"), offset_ns)
         self._encoder = msgspec.json.Encoder()
 
     def take(self, changes: Iterable[Change]) -> None:
@@ -241,7 +243,7 @@ class _Check:
         family, src, sport, dst, dport, _, _ = key
         now = time.monotonic_ns()
         line = DriftLine(
-            ts=timestamp(now + self._offset),
+            ts=timestamp(now + self._times.offset_ns),
             mono_ns=now,
             kind=kind,
             family="inet" if family == AF_INET else "inet6",
@@ -256,7 +258,7 @@ class _Check:
             text = self._encoder.encode(line) + b"\n"
         else:
             differs = f"table {table or 'has nothing'}, kernel {kernel or 'has nothing'}"
-            text = f"{line.ts} {kind} [{line.src}]:{sport} [{line.dst}]:{dport} {differs}\n".encode()
+            text = f"{self._times.text(now)} {kind} [{line.src}]:{sport} [{line.dst}]:{dport} {differs}\n".encode()
         os.write(1, text)
 
 

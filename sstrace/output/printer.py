@@ -91,7 +91,7 @@ class Printer:
             if meta is not None:
                 outlet.meta(meta)
             else:
-                outlet.titles()
+                outlet.titles(at_ns)
         if self._baseline:
             for row in rows:
                 self.seen(row, at_ns)

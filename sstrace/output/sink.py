@@ -139,10 +139,10 @@ class Outlet:
         self.writer.meta(line, self._out)
         self._after()
 
-    def titles(self) -> None:
-        """Of text: the first line, where there is no meta line."""
+    def titles(self, at_ns: int) -> None:
+        """Of text: the first line, as of a moment, where there is no meta line."""
         if isinstance(self.writer, TextWriter):
-            self.writer.begin(self._out)
+            self.writer.begin(at_ns, self._out)
 
     @property
     def verbatim(self) -> bool:
@@ -371,7 +371,8 @@ def outlets(own: Own, names: Names, offset_ns: int, stopped: Stopped, *, header:
 
     def writer(*, screen: bool = False) -> Writer:
         if not own.json:
-            return TextWriter(offset_ns, header=header, colors=_colors(own, screen=screen))
+            mode = own.time or ("clock" if screen else "iso")  # what is kept must say the day
+            return TextWriter(offset_ns, header=header, colors=_colors(own, screen=screen), time_mode=mode)
         return _writer(own, names, offset_ns)
 
     if own.output is not None:
@@ -391,7 +392,7 @@ def outlets(own: Own, names: Names, offset_ns: int, stopped: Stopped, *, header:
             from sstrace.sources.datagrams import SYSLOG, Datagrams
 
             daemon = Datagrams(where or SYSLOG, "syslog daemon")
-            inner = writer() if own.json else TextWriter(offset_ns, header=False)
+            inner = writer() if own.json else TextWriter(offset_ns, header=False, time_mode=own.time or "iso")
             messages = SyslogWriter(inner, os.uname().nodename, os.getpid())
             made.append(Outlet("syslog", messages, daemon, stopped, drop=drop, most=most, separate=True))
         elif kind == "otlp":

@@ -139,9 +139,16 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
     speed: float | None = None
     """--speed X: of a replay, 1.0 is life; 0.0 (``max``) as fast as it goes."""
     color: Literal["auto", "always", "never"] = "auto"
+    time: Literal["clock", "iso", "utc", "delta", "relative"] | None = None
+    """--time: how moments are told in text; None: ``clock`` on a terminal, ``iso`` elsewhere."""
     self_usage: bool = False
     keep_privileges: bool = False
     """--serve as root stays root."""
+
+    @property
+    def utc(self) -> bool:
+        """Whether times without a zone, read and shown, are UTC's rather than this machine's."""
+        return self.time == "utc"
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):

@@ -51,6 +51,7 @@ _ONE: Final = (
     "sink",
     "speed",
     "color",
+    "time",
 )
 _NONE: Final = (
     "snapshot",
@@ -79,6 +80,7 @@ _CHOICES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "schema": ("schema", ("native", "ecs", "otel")),
     "on-full": ("on_full", ("block", "drop")),
     "color": ("color", ("auto", "always", "never")),
+    "time": ("time", ("clock", "iso", "utc", "delta", "relative")),
 }
 _DURATIONS: Final = {"duration": "duration_ns", "interval": "interval_ns", "poll": "poll_ns"}
 _COUNTS: Final = {"count": "count", "keep": "keep"}

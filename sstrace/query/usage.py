@@ -141,7 +141,8 @@ WHERE FROM
    --replay FILE       run a recording again (may be given again, for the files of a rotation)
    --speed X           of a replay: 1 is life, 10 ten times, max as fast as it goes
        TIME := {2026-01-31T13:55:00Z|2026-01-31 13:55:00|13:55:00.5|@SECONDS|+DURATION|-DURATION|#SEQ}
-               ("+" counts from the recording's start, "-" back from its end; no zone: this machine's)
+               ("+" counts from the recording's start, "-" back from its end; no zone: this machine's,
+                or UTC with --time utc)
 
 WHERE TO
    --json              NDJSON instead of text, in every mode; a trace begins with its baseline, the sockets there are
@@ -154,6 +155,9 @@ WHERE TO
    --on-full WHAT      {block|drop} when the reader is slower than the events: wait (default), or leave lines out
    --metrics[=[ADDR:]PORT]  serve counters over HTTP (default 127.0.0.1:9435)
    --color WHEN        {auto|always|never}; auto heeds NO_COLOR
+   --time HOW          {clock|iso|utc|delta|relative}: of events in text: time of day (on a terminal) or with the date
+                       (elsewhere), this machine's zone; UTC, --at and --between too; since the line before; since the
+                       first line
 
 HOW LONG
    --duration TIME     stop after 5, 1.5s, 5m, 2h

@@ -3,6 +3,7 @@
 import socket
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from sstrace.errors import DecodeError, UsageError
@@ -14,7 +15,7 @@ from sstrace.table import Row
 from sstrace.wire import recording
 from sstrace.wire.recording import LineReader, Meta, Run
 
-__all__ = ["Clock", "RecordedNames", "Reader", "Span", "complain", "row_of", "span", "target"]
+__all__ = ["Clock", "RecordedNames", "Reader", "Span", "absolute", "complain", "row_of", "span", "target"]
 
 _NS = 1_000_000_000
 
@@ -189,25 +190,40 @@ def span(source: Recording) -> Span:
     return Span(first, max(first, ended if ended is not None else first))
 
 
-def target(when: When, span_: Span) -> int:
-    """A moment as typed → ns since 1970 UTC."""
-    if when.kind == "utc":
-        return when.ns
+def target(when: When, span_: Span, *, utc: bool = False) -> int:
+    """A moment as typed → ns since 1970 UTC. ``utc``: what says no zone is UTC's, not this machine's."""
     if when.kind == "start":
         return span_.first_ns + when.ns
     if when.kind == "end":
         return span_.last_ns - when.ns
-    try:
-        if when.kind == "local":
-            # The digits were taken for UTC: read them as this machine's wall clock.
-            naive = datetime.fromtimestamp(when.ns // _NS, UTC).replace(tzinfo=None)
-            return int(naive.timestamp()) * _NS + when.ns % _NS
-        # The last time before the end at which clocks here showed this.
-        last = datetime.fromtimestamp(span_.last_ns // _NS)
-        midnight = last.replace(hour=0, minute=0, second=0, microsecond=0)
+    at = absolute(when, utc=utc)
+    if at is not None:
+        return at
+    # The last time before the end at which clocks showed this.
+    last = span_.last_ns // _NS
+    with _calendar(when):
+        midnight = datetime.fromtimestamp(last, UTC if utc else None).replace(hour=0, minute=0, second=0, microsecond=0)
         at = int(midnight.timestamp()) * _NS + when.ns
-        day = 86400 * _NS
-        return at - day if at > span_.last_ns and at - day >= span_.first_ns else at
+    day = 86400 * _NS
+    return at - day if at > span_.last_ns and at - day >= span_.first_ns else at
+
+
+def absolute(when: When, *, utc: bool) -> int | None:
+    """The same for moments that are told without the recording; None for others."""
+    if when.kind == "utc" or (utc and when.kind == "local"):
+        return when.ns
+    if when.kind != "local":
+        return None
+    with _calendar(when):
+        # The digits were taken for UTC: read them as this machine's wall clock.
+        naive = datetime.fromtimestamp(when.ns // _NS, UTC).replace(tzinfo=None)
+        return int(naive.timestamp()) * _NS + when.ns % _NS
+
+
+@contextmanager
+def _calendar(when: When) -> Iterator[None]:
+    try:
+        yield
     except (OverflowError, OSError, ValueError):
         raise UsageError(f'sstrace: "{when.text}" is beyond what this machine\'s calendar holds') from None
 

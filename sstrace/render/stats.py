@@ -14,6 +14,7 @@ import msgspec
 
 from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, State
 from sstrace.render.events import address
+from sstrace.render.times import span_text
 
 __all__ = ["STEPS", "STEP_OF", "Digest", "GroupLine", "SpreadLine", "StatsLine", "Step", "ndjson", "text"]
 
@@ -411,7 +412,7 @@ def text(digest: Digest, began: str, ended: str, most: int) -> str:
         (
             of.replace("_", " "),
             str(spread.count),
-            *(_duration(ns) for ns in (spread.least, *map(spread.percentile, (0.5, 0.9, 0.99)), spread.greatest)),
+            *(span_text(ns) for ns in (spread.least, *map(spread.percentile, (0.5, 0.9, 0.99)), spread.greatest)),
         )
         for of, spread in _spreads(digest)
         if spread.count
@@ -461,12 +462,3 @@ def _bar(share: float) -> str:
     if share > 0:
         eighths = max(eighths, 1)
     return _FULL * (eighths // 8) + _PARTS[eighths % 8].strip()
-
-
-def _duration(ns: int) -> str:
-    if ns < 1_000_000:
-        return f"{ns / 1e3:.0f}us"
-    if ns < 10_000_000_000:
-        return f"{ns / 1e6:.1f}ms"
-    seconds = ns / 1e9
-    return f"{seconds:.1f}s" if seconds < 600 else f"{seconds / 60:.0f}min"

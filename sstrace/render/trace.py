@@ -6,19 +6,19 @@ UTF-8, or that could move a terminal's cursor, is escaped.
 
 import errno as _errno
 from collections.abc import Iterable
-from datetime import datetime
 
 from sstrace.model import AF_INET, STATE_TEXT, Owner
 from sstrace.render.events import TransitionView, address
+from sstrace.render.times import TimeMode, span_text, times
 
-__all__ = ["HEADER", "TraceText", "span_text"]
+__all__ = ["HEADER", "TraceText"]
 
 _ADDRESS = 24
 HEADER = (
-    f"{'Time':<15} {'From':>10} {'':2} {'To':<10} {'Held':>10} "
+    f"{'From':>10} {'':2} {'To':<10} {'Held':>10} "
     f"{'Local Address:Port':<{_ADDRESS}} {'Peer Address:Port':<{_ADDRESS}} Process"
 )
-"""Column titles; the cause of a close follows the process."""
+"""Column titles behind that of the time; the cause of a close follows the process."""
 
 
 _PAIRS = [f"{old:>10} -> {new:<10}" for old in STATE_TEXT for new in STATE_TEXT]
@@ -27,46 +27,25 @@ _STATES = len(STATE_TEXT)
 
 
 class TraceText:
-    """Formats lines. ``offset_ns``: CLOCK_REALTIME minus CLOCK_MONOTONIC; times are local."""
+    """Formats lines. ``offset_ns``: CLOCK_REALTIME minus CLOCK_MONOTONIC."""
 
-    def __init__(self, offset_ns: int) -> None:
-        self._offset_ns = offset_ns
-        self._begin_second(0)
+    def __init__(self, offset_ns: int, mode: TimeMode = "clock") -> None:
+        self.times = times(mode, offset_ns)
+        self.time = self.times.text
+        """A moment as the first column has it."""
         self._addresses: dict[tuple[bytes, int, int], str] = {}
         self._owners: dict[tuple[Owner, ...], str] = {(): "-"}
 
-    @property
-    def offset_ns(self) -> int:
-        """CLOCK_REALTIME minus CLOCK_MONOTONIC; may be set when the clocks have moved against each other."""
-        return self._offset_ns
-
-    @offset_ns.setter
-    def offset_ns(self, offset_ns: int) -> None:
-        self._offset_ns = offset_ns
-        self._begin_second(0)
-
-    def _begin_second(self, at_ns: int) -> None:
-        seconds = (at_ns + self._offset_ns) // 1_000_000_000
-        self._second_ns = seconds * 1_000_000_000 - self._offset_ns
-        self._clock = f"{datetime.fromtimestamp(seconds):%H:%M:%S}."
-
-    def time(self, at_ns: int) -> str:
-        """Local time of day with microseconds."""
-        nanoseconds = at_ns - self._second_ns
-        if not 0 <= nanoseconds < 1_000_000_000:
-            self._begin_second(at_ns)
-            nanoseconds = at_ns - self._second_ns
-        return f"{self._clock}{nanoseconds // 1000:06d}"
+    def header(self, at_ns: int) -> str:
+        """Column titles as of a moment: they say the zone where the times do not."""
+        return f"{self.times.title(at_ns)} {HEADER}"
 
     def state(self, change: TransitionView) -> str:
         """A transition."""
         # What the lines of many sockets share is made once.
         row, held, addresses = change.row, change.held_ns, self._addresses
         family, src, sport, dst, dport = row.family, row.src, row.sport, row.dst, row.dport
-        if held is not None and held < 1_000_000 and not change.approximate:
-            span = f"{held / 1e3:>8.0f}us"
-        else:
-            span = f"{'~' * change.approximate + _held(held):>10}"
+        span = f"{'~' * change.approximate + (span_text(held) if held is not None else '-'):>10}"
         line = (
             f"{self.time(change.at_ns)} {_PAIRS[change.old * _STATES + change.new]} {span} "
             f"{addresses.get((src, family, sport)) or self._endpoint(family, src, sport)} "
@@ -86,7 +65,7 @@ class TraceText:
 
     def gap(self, cpu: int, count: int, after_ns: int, before_ns: int) -> str:
         """A loss."""
-        span = _held(before_ns - after_ns) if after_ns else "an unknown time"
+        span = span_text(before_ns - after_ns) if after_ns else "an unknown time"
         return f"{self.time(before_ns)} {count} events of CPU {cpu} were lost within {span}"
 
     def resync(self, at_ns: int, counts: tuple[int, int, int]) -> str:
@@ -112,24 +91,6 @@ class TraceText:
             self._owners.clear()
         text = self._owners[owners] = _owners(owners)
         return text
-
-
-def _held(nanoseconds: int | None) -> str:
-    return "-" if nanoseconds is None else span_text(nanoseconds)
-
-
-def span_text(nanoseconds: int) -> str:
-    """A duration in the unit that suits it: ``52us``, ``303.204ms``, ``12.5s``, ``5m03s``, ``2h07m``."""
-    if nanoseconds < 1_000_000:
-        return f"{nanoseconds / 1e3:.0f}us"
-    if nanoseconds < 10_000_000_000:
-        return f"{nanoseconds / 1e6:.3f}ms"
-    seconds = nanoseconds / 1e9
-    if seconds < 600:
-        return f"{seconds:.1f}s"
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s"
 
 
 def _owners(owners: Iterable[Owner]) -> str:

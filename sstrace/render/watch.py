@@ -43,7 +43,6 @@ __all__ = [
     "Rates",
     "Screen",
     "Widths",
-    "duration",
     "fixed_rows",
     "measure",
     "printable",
@@ -115,7 +114,7 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
 
     host: str
     clock: str
-    """Local time of the picture."""
+    """Time of day of the picture, with its zone."""
     interval: str
     counts: Sequence[tuple[int, int]]
     """(state, rows that the filter lets pass), in the order in which they are to stand."""
@@ -186,30 +185,6 @@ _HELP = """\
   p          Process column           n  numbers or names of ports
   h ?        this help; any key leaves it
 """
-
-
-def duration(nanoseconds: int) -> str:
-    """A time in a state in at most seven characters: ``85us``, ``999ms``, ``9.9s``, ``59s``, ``59m59s``, ``23h59m``,
-    ``364d23h``; always cut, never rounded up.
-    """
-    microseconds = max(0, nanoseconds) // 1000
-    if microseconds < 1000:
-        return f"{microseconds}us"
-    if microseconds < 1_000_000:
-        return f"{microseconds // 1000}ms"
-    seconds = microseconds // 1_000_000
-    if seconds < 10:
-        return f"{microseconds // 100_000 / 10:.1f}s"
-    if seconds < 60:
-        return f"{seconds}s"
-    minutes, seconds = divmod(seconds, 60)
-    if minutes < 60:
-        return f"{minutes}m{seconds:02d}s"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 24:
-        return f"{hours}h{minutes:02d}m"
-    days, hours = divmod(hours, 24)
-    return f"{days}d{hours:02d}h"
 
 
 def printable(cell: str) -> str:

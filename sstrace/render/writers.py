@@ -22,7 +22,8 @@ from sstrace.render.events import (
     timestamp,
 )
 from sstrace.render.outcome import outcome
-from sstrace.render.trace import HEADER, TraceText
+from sstrace.render.times import TimeMode
+from sstrace.render.trace import TraceText
 
 __all__ = ["JournalWriter", "SyslogWriter", "TextWriter", "Writer", "brief"]
 
@@ -77,39 +78,47 @@ class Writer(Protocol):
 
 
 class TextWriter:
-    """Lines for people (render.trace). ``header``: column titles first. ``colors``: for a terminal, with the state that
-    was entered and the cause in colour.
+    """Lines for people (render.trace). ``header``: column titles first, and again where clocks change to another zone.
+    ``colors``: for a terminal, with the state that was entered and the cause in colour.
     """
 
-    def __init__(self, offset_ns: int, *, header: bool, colors: bool = False) -> None:
-        self._lines = TraceText(offset_ns)
+    def __init__(self, offset_ns: int, *, header: bool, colors: bool = False, time_mode: TimeMode = "clock") -> None:
+        self._lines = TraceText(offset_ns, time_mode)
+        self._times = self._lines.times
         self._header = header
+        self._zone: str | None = None
+        """Said by the latest titles."""
+        self._to = slice(self._times.width + 15, self._times.width + 25)
+        """Where the state that was entered stands in a line."""
         self._colors = colors
         self.seq = 0
 
     @property
     def offset_ns(self) -> int:
         """As in Writer."""
-        return self._lines.offset_ns
+        return self._times.offset_ns
 
     @offset_ns.setter
     def offset_ns(self, offset_ns: int) -> None:
-        self._lines.offset_ns = offset_ns
+        self._times.offset_ns = offset_ns
 
-    def begin(self, out: bytearray) -> None:
-        """Column titles, once."""
-        if self._header:
-            self._put(HEADER, out)
-            self._header = False
+    def begin(self, at_ns: int, out: bytearray) -> None:
+        """Column titles as of a moment, once."""
+        if self._header and self._zone is None:
+            self._titles(at_ns, out)
+
+    def _titles(self, at_ns: int, out: bytearray) -> None:
+        out += self._lines.header(at_ns).encode() + b"\n"
+        self._zone = self._times.zone
 
     def meta(self, line: MetaLine, out: bytearray) -> None:
         """Of text: the titles."""
-        self.begin(out)
+        self.begin(line.mono_ns, out)
 
     def state(self, change: TransitionView, out: bytearray) -> None:
         """A transition."""
         text = self._lines.state(change)
-        self._put(_colored(text, change) if self._colors else text, out)
+        self._put(change.at_ns, _colored(text, change, self._to) if self._colors else text, out)
 
     def seen(self, row: RowView, at_ns: int, out: bytearray) -> None:
         """No line."""
@@ -119,44 +128,46 @@ class TextWriter:
 
     def gap(self, cpu: int, count: int, after_ns: int, before_ns: int, out: bytearray) -> None:
         """A loss."""
-        self._put(self._lines.gap(cpu, count, after_ns, before_ns), out)
+        self._put(before_ns, self._lines.gap(cpu, count, after_ns, before_ns), out)
 
     def resync(self, at_ns: int, counts: tuple[int, int, int], out: bytearray) -> None:
         """A repair."""
-        self._put(self._lines.resync(at_ns, counts), out)
+        self._put(at_ns, self._lines.resync(at_ns, counts), out)
 
     def dropped(self, at_ns: int, count: int, reason: str, out: bytearray) -> None:
         """Lines that are missing here."""
-        self._put(f"{self._lines.time(at_ns)} {count} lines are missing here: {_REASONS.get(reason, reason)}", out)
+        text = f"{self._lines.time(at_ns)} {count} lines are missing here: {_REASONS.get(reason, reason)}"
+        self._put(at_ns, text, out)
 
     def checkpoint(self, rows: Collection[RowView], at_ns: int, unwritten: int, out: bytearray) -> None:
         """Of the hole alone."""
-        self._put(self._lines.hole(at_ns, unwritten), out)
+        self._put(at_ns, self._lines.hole(at_ns, unwritten), out)
 
     def skip(self, count: int = 1) -> None:
         """Text has no numbers."""
 
-    @staticmethod
-    def _put(text: str, out: bytearray) -> None:
+    def _put(self, at_ns: int, text: str, out: bytearray) -> None:
+        if self._zone is not None and self._zone != self._times.zone:
+            self._titles(at_ns, out)
         out += text.encode(errors="backslashreplace")
         out += b"\n"
 
 
-_TO = slice(30, 40)
-"""Where the state that was entered stands in a line of render.trace."""
 _RED, _GREEN, _YELLOW, _DIM, _PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[2m", "\x1b[0m"
 _ESTABLISHED, _CLOSE, _CLOSE_WAIT = 1, 7, 8
 
 
-def _colored(text: str, change: TransitionView) -> str:
-    """Green for what came about, red for what failed, yellow for a peer that has hung up, dim for an ordinary end."""
+def _colored(text: str, change: TransitionView, to: slice) -> str:
+    """The state that was entered, which stands at ``to``: green for what came about, red for what failed, yellow for a
+    peer that has hung up, dim for an ordinary end.
+    """
     if outcome(change.old, change.new, change.cause) == "failure":
         color = _RED
     else:
         color = {_ESTABLISHED: _GREEN, _CLOSE: _DIM, _CLOSE_WAIT: _YELLOW}.get(change.new, "")
     if not color:
         return text
-    head, word, tail = text[: _TO.start], text[_TO], text[_TO.stop :]
+    head, word, tail = text[: to.start], text[to], text[to.stop :]
     if change.cause is not None and color == _RED:
         tail, bracket, cause = tail.rpartition("[")
         tail += f"{_RED}{bracket}{cause}{_PLAIN}"

@@ -30,6 +30,7 @@ from sstrace.query.match import predicate
 from sstrace.render import watch as render
 from sstrace.render.common import Context
 from sstrace.render.inet import InetCells
+from sstrace.render.times import span_text, time_of_day
 from sstrace.sources.names import SystemNames
 from sstrace.table import Resync, Row, Transition
 from sstrace.watch.terminal import Terminal, colors_of
@@ -134,6 +135,7 @@ class _Watch:
         self._names = names
         self._tracer = tracer
         self._terminal = terminal
+        self._utc = command.own.utc
         self._interval_ns = command.own.interval_ns or _INTERVAL_NS
         self._pictures = 0
         # Every option counts of one line: the block of -i and -m stands behind the rest, not below.
@@ -340,7 +342,7 @@ class _Watch:
         show = self._show
         return render.Look(
             host=self._host,
-            clock=time.strftime("%H:%M:%S"),
+            clock=time_of_day(time.time_ns(), utc=self._utc),
             interval=_interval(self._interval_ns),
             counts=view.counts(),
             states=view.states,
@@ -379,10 +381,10 @@ class _Watch:
         found = None if closed else sockets.get(_key(row))
         cells = self._cells.cells(found if found is not None else socket_of(row, state=entry.state))
         if closed:
-            held = "" if entry.held_ns is None else render.duration(entry.held_ns)
+            held = "" if entry.held_ns is None else span_text(entry.held_ns)
             rest = ""
         else:
-            held = ("" if row.exact else self._glyphs.at_least) + render.duration(now_ns - row.since_ns)
+            held = ("" if row.exact else self._glyphs.at_least) + span_text(now_ns - row.since_ns)
             rest = render.printable((cells[8] + cells[9]).replace("\n", " ").replace("\t", " ").strip())
         return render.Line(
             mark=entry.mark,
@@ -499,7 +501,7 @@ class _Watch:
         self._fold(now)
         view = self._view.frozen()
         sockets = self._ask(entry.row for entry in view.rows(0, len(view)) if entry.mark != "-")
-        self._frozen = _Frozen(view, now, time.strftime("%H:%M:%S"), sockets, self._rates)
+        self._frozen = _Frozen(view, now, time_of_day(time.time_ns(), utc=self._utc), sockets, self._rates)
 
     def _edit(self, prompt: render.Prompt, key: str) -> None:
         """A key at the prompt."""

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -325,6 +326,8 @@ def test_rotation_in_the_middle_of_traffic(sstrace: Program, netns: Netns, tmp_p
 
 
 def test_text_goes_to_files_too(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    """With the date."""
+    began = datetime.now().astimezone()
     file = tmp_path / "lines"
     piped = Piped(sstrace, netns, tmp_path, "--output", str(file), *OPENED)
     netns.call(exchange, 13)
@@ -332,6 +335,8 @@ def test_text_goes_to_files_too(sstrace: Program, netns: Netns, tmp_path: Path) 
     lines = file.read_text().splitlines()
     assert lines[0].startswith("Time ")
     assert len(lines) == 14
+    days = {datetime.fromisoformat(line.split()[0]).astimezone().date() for line in lines[1:]}
+    assert days <= {began.date(), datetime.now().astimezone().date()}
     assert piped.process.stdout is not None
     assert piped.process.stdout.read() == b""
 

@@ -1,6 +1,9 @@
 """What a command line gets of a small recording that is written out here: tables, filters, dumps, digests."""
 
 import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -271,3 +274,73 @@ def test_digest_of_a_part(path: str, capfdbinary: Captured) -> None:
     assert main(["--stats", "--from", path, "--json", "dport", "=", ":40123"]) == 0
     totals = msgspec.json.decode(capfdbinary.readouterr().out.splitlines()[0])
     assert (totals["transitions"], totals["opened_in"]) == (2, 1)
+
+
+@pytest.fixture
+def paris(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "Europe/Paris")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("paris")
+def test_one_zone_is_read_and_told(path: str, capfdbinary: Captured) -> None:
+    """The zone of this machine, or UTC when asked for: what a text says can be typed, and means the same."""
+
+    def said(*words: str, code: int = 0) -> tuple[list[str], str]:
+        assert main([*words]) == code
+        found = capfdbinary.readouterr()
+        return found.out.decode().splitlines(), found.err.decode()
+
+    titles, first = said("--replay", path, "--count", "1")[0]
+    assert titles.split()[:2] == ["Time", "From"]
+    assert first.startswith("2026-11-20T16:00:10.000000+01:00     UNCONN -> SYN-SENT")
+    assert said("--replay", path, "--count", "1", "--time", "clock")[0][0].startswith("Time UTC+01:00 ")
+    assert said("--replay", path, "--count", "1", "--time", "utc")[0][1].startswith("2026-11-20T15:00:10.000000Z ")
+    told = said("--replay", path, "--time", "delta", "-H", "--count", "3")[0]
+    assert [line.split()[0] for line in told] == ["0.000000", "0.002000", "9.998000"]
+    told = said("--replay", path, "--time", "relative", "-H", "--count", "3")[0]
+    assert [line.split()[0] for line in told] == ["0.000000", "0.002000", "10.000000"]
+    span = "2026-11-20T16:00:10.000000000+01:00 to 2026-11-20T16:04:00.000000000+01:00"
+    assert said("--stats", "--from", path)[0][0].startswith(span)
+    assert said("--stats", "--from", path, "--time", "utc")[0][0].startswith("2026-11-20T15:00:10.000000000Z to ")
+    for local, utc in (("16:00:15", "15:00:15"), ("2026-11-20 16:00:15", "2026-11-20 15:00:15")):
+        for when in (["--at", local], ["--at", utc, "--time", "utc"]):
+            assert len(rows(capfdbinary, "--from", path, "-tan", *when)) == 2
+        for when in (["--between", "16:00:00", local], ["--between", "15:00:00", utc, "--time", "utc"]):
+            assert len(said("--replay", path, "-H", *when)[0]) == 2
+    early = ["--snapshot", "--from", path, "--at", "2026-11-20T14:59:59Z"]
+    assert f"{path} begins at 2026-11-20T16:00:00.000000000+01:00, after" in said(*early, code=1)[1]
+    assert f"{path} begins at 2026-11-20T15:00:00.000000000Z, after" in said(*early, "--time", "utc", code=1)[1]
+
+
+@pytest.mark.parametrize(
+    ("when", "code", "count"),
+    [("2026-11-20 16:00:15", 0, 2), ("2026-11-20T15:00:15Z", 0, 2), ("16:00:15", 255, 0), ("-1s", 255, 0)],
+)
+@pytest.mark.usefixtures("paris")
+def test_of_a_pipe_what_needs_no_end_can_be_asked(path: str, when: str, code: int, count: int) -> None:
+    with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as cat:
+        done = subprocess.run(
+            [sys.executable, "-m", "sstrace", "--snapshot", "-Htan", "--from", "/dev/stdin", f"--at={when}"],
+            stdin=cat.stdout, capture_output=True, check=False,
+        )  # fmt: skip
+    assert (done.returncode, len(done.stdout.splitlines())) == (code, count), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--snapshot", "--time", "utc"], "--time means nothing to --snapshot"),
+        (["--doctor", "--time", "utc"], "--time means nothing to --doctor"),
+        (["--json", "--time", "iso"], "--json has its times in UTC"),
+        (["--stats", "--time", "delta"], "--time delta is of lines of events"),
+        (["--watch", "--time", "clock"], "--time clock is of lines of events"),
+        (["--time", "gmt"], '--time "gmt": it is one of clock, iso, utc, delta, relative'),
+    ],
+)
+def test_where_no_time_is_told(capfdbinary: Captured, words: list[str], sentence: str) -> None:
+    assert main(words) == 255
+    assert sentence in capfdbinary.readouterr().err.decode()

@@ -20,7 +20,6 @@ from sstrace.render.watch import (
     Rates,
     Screen,
     Widths,
-    duration,
     fixed_rows,
     measure,
     printable,
@@ -203,30 +202,6 @@ def test_lines_as_wide_as_the_screen_are_not_erased() -> None:
     lines = Painter("standard", plain=True).paint(screen(look(), LINES, 80, 12), 80, 12)
     assert not lines[3].endswith("\x1b[K")  # the bar of titles
     assert lines[1].endswith("\x1b[K")
-
-
-@pytest.mark.parametrize(
-    ("nanoseconds", "text"),
-    [
-        (-5, "0us"),
-        (0, "0us"),
-        (999_999, "999us"),
-        (1_000_000, "1ms"),
-        (999_999_999, "999ms"),
-        (1_000_000_000, "1.0s"),
-        (9_999_999_999, "9.9s"),
-        (10_000_000_000, "10s"),
-        (59_999_999_999, "59s"),
-        (60_000_000_000, "1m00s"),
-        (3_599_000_000_000, "59m59s"),
-        (3_600_000_000_000, "1h00m"),
-        (86_399_000_000_000, "23h59m"),
-        (86_400_000_000_000, "1d00h"),
-        (999 * 86_400_000_000_000, "999d00h"),
-    ],
-)
-def test_duration(nanoseconds: int, text: str) -> None:
-    assert duration(nanoseconds) == text
 
 
 def test_printable() -> None:
