@@ -16,7 +16,8 @@ from sstrace.live.signals import Asked, touch
 from sstrace.live.tracer import Change, Tracer
 from sstrace.output.printer import Printer
 from sstrace.output.recorder import Recorder, clock_offset, describe
-from sstrace.query import options
+from sstrace.output.sink import colors
+from sstrace.query import options, spoken
 from sstrace.query.command import Command
 from sstrace.sources.names import SystemNames
 from sstrace.sources.notify import Notify
@@ -26,6 +27,7 @@ if TYPE_CHECKING:  # only who asks for metrics pays for them
 
 __all__ = ["run"]
 
+_SILENCE_NS = 2_000_000_000
 _TICK_S = 0.05
 """The rings are looked at this often when they do not fill: what a person takes for at once."""
 
@@ -72,6 +74,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             touch(command.own.ready_file)
         notify = Notify(env)
         notify.ready(f"tracing {len(tracer.table)} sockets")
+        silence = _Silence(command, trace, now)
         tell = _telling(trace, tracer, recorder, metrics, now)
         end = time.monotonic_ns() + command.own.duration_ns if command.own.duration_ns is not None else None
         while not stopped.now and not trace.full and not trace.unread:
@@ -85,6 +88,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
                 trace.take(tell(tracer.settle()))
             trace.flush()
             attend()
+            silence()
             notify.alive()
         notify.stopping()
         if not trace.full:
@@ -102,6 +106,25 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             recorder.close()
     _summary(tracer, recorder, trace)
     return 0
+
+
+class _Silence:
+    """On a terminal where nothing has been shown for two seconds, one grey line: titles alone look like a fault."""
+
+    def __init__(self, command: Command, trace: Printer, now_ns: int) -> None:
+        self._command = command
+        self._trace = trace
+        seen = command.own.output is None and not command.own.sink and not command.own.json
+        self._due_ns = now_ns + _SILENCE_NS if seen and os.isatty(1) and os.isatty(2) else None
+
+    def __call__(self) -> None:
+        if self._due_ns is None or time.monotonic_ns() < self._due_ns:
+            return
+        self._due_ns = None
+        if self._trace.silent:
+            grey, plain = ("\x1b[2m", "\x1b[0m") if colors(self._command.own, screen=True) else ("", "")
+            what, table = spoken.followed(self._command), spoken.table_beside(self._command)
+            os.write(2, f"{grey}sstrace: following {what}; what there is now: {table}{plain}\n".encode("latin-1"))
 
 
 class _Attendance:

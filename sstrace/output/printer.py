@@ -71,6 +71,11 @@ class Printer:
         return self._most is not None and self._shown >= self._most
 
     @property
+    def silent(self) -> bool:
+        """Whether no transition has been shown yet."""
+        return not self._shown
+
+    @property
     def writer(self) -> Writer:
         """What numbers the lines (of the first way out)."""
         return self.outlets[0].writer

@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # a replay needs no BPF
     from sstrace.live.announce import Told
     from sstrace.live.tracer import Change
 
-__all__ = ["SINKS", "Outlet", "Transport", "cgroup_text", "outlets"]
+__all__ = ["SINKS", "Outlet", "Transport", "cgroup_text", "colors", "outlets"]
 
 SINKS = ("stdout", "journald", "syslog[:PATH]", "otlp[:URL]")
 """What --sink takes."""
@@ -372,7 +372,7 @@ def outlets(own: Own, names: Names, offset_ns: int, stopped: Stopped, *, header:
     def writer(*, screen: bool = False) -> Writer:
         if not own.json:
             mode = own.time or ("clock" if screen else "iso")  # what is kept must say the day
-            return TextWriter(offset_ns, header=header, colors=_colors(own, screen=screen), time_mode=mode)
+            return TextWriter(offset_ns, header=header, colors=colors(own, screen=screen), time_mode=mode)
         return _writer(own, names, offset_ns)
 
     if own.output is not None:
@@ -406,7 +406,7 @@ def outlets(own: Own, names: Names, offset_ns: int, stopped: Stopped, *, header:
     return made
 
 
-def _colors(own: Own, *, screen: bool) -> bool:
+def colors(own: Own, *, screen: bool) -> bool:
     """--color; ``auto``: on a terminal that can, unless NO_COLOR is set (https://no-color.org)."""
     if own.color != "auto":
         return own.color == "always"

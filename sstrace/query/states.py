@@ -34,6 +34,7 @@ __all__ = [
     "family_states",
     "scan_state",
     "scan_transition",
+    "state_words",
     "table_states",
 ]
 
@@ -94,6 +95,15 @@ def scan_state(name: str, dialect: Dialect) -> int | None:
         return 1 << State.BOUND_INACTIVE
     number = _NAMES.get(word)
     return None if number is None else 1 << number
+
+
+def state_words(mask: int, dialect: Dialect) -> list[str]:
+    """Give the words that together mean a mask; one, where one does."""
+    for word in ("all", "connected", "synchronized", "bucket", "big"):
+        if scan_state(word, dialect) == mask & all_states(dialect):
+            return [word]
+    names = {number: word for word, number in reversed(list(_NAMES.items()))}
+    return [names[number] for number in range(1, 12) if mask >> number & 1]
 
 
 _COLUMN: Final[Mapping[str, int]] = {text.lower(): 1 << number for number, text in enumerate(STATE_TEXT) if number < 12}

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Netns, Program, unmet
+from tmux import Tmux
 from tracing import (
     CLIENT_OPEN,
     SERVER_OPEN,
@@ -929,3 +931,25 @@ def test_a_ready_file_that_cannot_be_made(sstrace: Program, netns: Netns) -> Non
     assert outcome.returncode != 0
     assert b"Traceback" not in outcome.stderr
     assert b"/nonexistent/ready" in outcome.stderr
+
+
+def test_where_nothing_happens_a_terminal_is_told_what_is_followed(netns: Netns, tmp_path: Path) -> None:
+    """One grey line, whose command is a command; no line where something happened, or where nobody looks."""
+    if shutil.which("tmux") is None:
+        unmet("needs tmux")
+    pane = Tmux(tmp_path, [*netns.prefix, sys.executable, "-m", "sstrace", "-tlpn"], columns=160)
+    said = "sstrace: following every transition of TCP that enters or leaves listening; what there is now: "
+    try:
+        lines = pane.until_text(said)
+        grey = next(line for line in pane.screen(attributes=True) if "following" in line)
+        assert grey.startswith("\x1b[2m")
+        shown = next(line for line in lines if line.startswith(said)).removeprefix(said).split()
+        assert shown == ["sstrace", "--snapshot", "-tlnp"]
+        # What happens from then on stands below.
+        with netns.call(listener):
+            pane.until_text("LISTEN")
+        pane.type("C-c")
+        assert pane.ended() == 0
+    finally:
+        pane.close()
+    assert subprocess.run([sys.executable, "-m", *shown], check=False, capture_output=True).returncode == 0

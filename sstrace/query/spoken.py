@@ -1,0 +1,50 @@
+"""What a command line asks for, told back to whoever typed it: in words, and as another command line."""
+
+import shlex
+from typing import Final
+
+from sstrace.model import AF_INET, AF_INET6, ALL_STATES, State
+from sstrace.query.command import Command
+from sstrace.query.states import state_words
+
+__all__ = ["followed", "table_beside"]
+
+_INET: Final = 1 << AF_INET
+_INET6: Final = 1 << AF_INET6
+
+
+def followed(command: Command) -> str:
+    """Which transitions a trace prints: ``every transition of TCP that enters or leaves listening``."""
+    selection = command.selection
+
+    def some(mask: int) -> str:
+        return " or ".join(state_words(mask, command.dialect))
+
+    text = "every transition of TCP"
+    if selection.from_states != ALL_STATES:
+        text += f" from {some(selection.from_states)}"
+    if selection.to_states != ALL_STATES:
+        text += f" to {some(selection.to_states)}"
+    if selection.avoid:
+        text += f" that neither enters nor leaves {some(selection.avoid)}"
+    elif selection.touch != ALL_STATES:
+        text += f" that enters or leaves {some(selection.touch)}"
+    text += {_INET: " over IPv4", _INET6: " over IPv6"}.get(selection.families & (_INET | _INET6), "")
+    return text + (f" where {shlex.join(command.operands)}" if command.operands else "")
+
+
+def table_beside(command: Command) -> str:
+    """The command line that shows the sockets that a trace follows, as they are now."""
+    selection, show = command.selection, command.show
+    listening = selection.touch == 1 << State.LISTEN
+    letters = "tl" if listening else "ta"
+    letters += "".join(letter for letter, wanted in (("n", show.numeric), ("p", show.processes)) if wanted)
+    letters += {_INET: "4", _INET6: "6"}.get(selection.families & (_INET | _INET6), "")
+    words = [f"-{letters}", *(["-N", selection.netns] if selection.netns is not None else [])]
+    if selection.avoid:
+        words += [word for name in state_words(selection.avoid, command.dialect) for word in ("exclude", name)]
+    elif selection.touch != ALL_STATES and not listening:
+        words += [word for name in state_words(selection.touch, command.dialect) for word in ("state", name)]
+    # The kernel does not tell since when a socket is in its state.
+    mode = "--watch" if "held" in command.operands else "--snapshot"
+    return shlex.join(["sstrace", mode, *words, *command.operands])
