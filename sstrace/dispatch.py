@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sstrace.errors import UsageError
+from sstrace.protocols import FOLLOWED
 
 if TYPE_CHECKING:  # imports are start-up time
     from sstrace.query.command import Command
@@ -15,7 +16,6 @@ def run(command: "Command", env: Mapping[str, str]) -> int:
     """Do what the command line says; the exit code. Each mode is imported only when it is the one: start-up is a
     feature.
     """
-    from sstrace.model import Table
     from sstrace.query.command import Mode
 
     if command.own.output is not None and (command.mode is not Mode.TRACE or command.own.stats):
@@ -35,7 +35,7 @@ def run(command: "Command", env: Mapping[str, str]) -> int:
             raise UsageError("sstrace: --from live gives tables: use it with --snapshot, --watch or --stats")
     if command.own.stats and command.mode not in (Mode.TRACE, Mode.SERVE):
         raise UsageError(f"sstrace: --stats and --{command.mode.value} are two things: choose one")
-    if command.mode in (Mode.TRACE, Mode.VERIFY) and not command.selection.tables >> Table.TCP & 1:
+    if command.mode in (Mode.TRACE, Mode.VERIFY) and not command.selection.tables & FOLLOWED:
         raise UsageError(
             "sstrace: only TCP tells what happens to it: add -t, or look at other tables with --snapshot or --watch"
         )

@@ -18,9 +18,10 @@ from operator import attrgetter
 
 from sstrace.live.rows import socket_of
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, InetSocket, Socket, State, Table
+from sstrace.protocols import IPPROTO_TCP
 from sstrace.query.command import Selection
 from sstrace.sources.diag import Diag
-from sstrace.table import IPPROTO_TCP, Row, SocketTable
+from sstrace.table import Row, SocketTable
 from sstrace.wire import inet_diag, inet_ends
 
 __all__ = ["LiveRows", "look_at"]

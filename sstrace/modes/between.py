@@ -13,6 +13,7 @@ from typing import NoReturn
 from sstrace.live.width import screen_width
 from sstrace.model import InetSocket, Owner, Socket, Table
 from sstrace.modes.past import PastRows
+from sstrace.protocols import FOLLOWED
 from sstrace.query import options
 from sstrace.query.command import Command, Selection
 from sstrace.query.match import Predicate, predicate
@@ -84,7 +85,7 @@ def run(
         return "" if held is None else f" held:{bound}{span_text(held)}".encode().decode("latin-1")
 
     matches = predicate(selection.filter, known, held_ns) if selection.filter is not None else None
-    found = changes(before, after, selection, matches) if selection.tables >> Table.TCP & 1 else []
+    found = changes(before, after, selection, matches) if selection.tables & FOLLOWED else []
     context = Context(
         show,
         command.dialect,

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from sstrace.errors import LookupFailed, SstraceError, UsageError
 from sstrace.live.rows import socket_of
 from sstrace.live.width import screen_width
-from sstrace.model import AF_INET, AF_INET6, AF_UNSPEC, InetSocket, Owner, Socket, State, Table
+from sstrace.model import AF_INET, AF_INET6, AF_UNSPEC, InetSocket, Owner, Socket, State
 from sstrace.modes import snapshot
+from sstrace.protocols import FOLLOWED
 from sstrace.query.command import Command, Selection, When
 from sstrace.query.match import Predicate
 from sstrace.recording.reader import (
@@ -367,7 +368,7 @@ def _caveats(command: Command, past: Past, rows: PastRows) -> Iterator[str]:
         yield f"{past.missing} lines before that moment were not written: the table may be wrong"
     if rows.bad:
         yield f"{rows.bad} rows have addresses that are none, and are left out"
-    if not selection.tables >> Table.TCP & 1:
+    if not selection.tables & FOLLOWED:
         yield "a recording holds TCP only"
     asked = [option for option, wanted in (("-m", show.memory), ("-i", show.info), ("--tos", show.tos)) if wanted]
     if asked and not command.own.json:

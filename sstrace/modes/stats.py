@@ -11,6 +11,7 @@ from sstrace.live.rows import socket_of
 from sstrace.live.signals import Stopped, touch
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, Lost, Socket
 from sstrace.modes.replay import files, learn_names
+from sstrace.protocols import IPPROTO_TCP
 from sstrace.query import options
 from sstrace.query.command import Command
 from sstrace.query.match import predicate
@@ -20,7 +21,7 @@ from sstrace.render.stats import STEP_OF, STEPS, Digest, ndjson, text
 from sstrace.render.times import moment
 from sstrace.sources.names import SystemNames
 from sstrace.sources.replay import Recording
-from sstrace.table import IPPROTO_TCP, Resync, Transition
+from sstrace.table import Resync, Transition
 from sstrace.wire.recording import Gap, Meta, Run, State
 
 if TYPE_CHECKING:  # a recording needs no BPF

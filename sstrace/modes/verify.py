@@ -20,6 +20,7 @@ from sstrace.errors import DriftError
 from sstrace.live.signals import Stopped, touch
 from sstrace.live.tracer import TABLE_STATES, Change, Tracer
 from sstrace.model import AF_INET, STATE_TEXT, InetSocket, Owner, State, Table
+from sstrace.protocols import IPPROTO_TCP
 from sstrace.query import options
 from sstrace.query.command import Command
 from sstrace.query.match import Predicate, predicate
@@ -226,7 +227,7 @@ class _Check:
     def _table(self, rows: Iterable[Row]) -> dict[Key, tuple[int, int]]:
         noted: dict[Key, tuple[int, int]] = {}
         for row in rows:
-            if self._families >> row.family & 1 and self._states >> row.state & 1 and row.protocol == 6:
+            if self._families >> row.family & 1 and self._states >> row.state & 1 and row.protocol == IPPROTO_TCP:
                 bound, listening = _keys(row)
                 noted[listening if row.state == State.LISTEN else bound] = row.state, row.touched_ns
         if self._matches is not None:

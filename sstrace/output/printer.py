@@ -9,6 +9,7 @@ from sstrace.live.rows import socket_of
 from sstrace.live.signals import Stopped
 from sstrace.model import AF_INET, AF_INET6, Lost, Names
 from sstrace.output.sink import Outlet, outlets
+from sstrace.protocols import IPPROTO_TCP
 from sstrace.query.command import Command, Selection, selects_row, selects_transition
 from sstrace.query.match import predicate
 from sstrace.render.events import NO_LOOK, MetaLine
@@ -193,7 +194,7 @@ class Printer:
         self._held_ns = change.held_ns
         return (
             bool(selection.families >> row.family & 1)
-            and row.protocol == 6
+            and row.protocol == IPPROTO_TCP
             and self._wanted[change.old << 4 | change.new] == 1
             and (self._matches is None or self._matches(socket_of(row)))
         )
@@ -203,7 +204,7 @@ class Printer:
         self._held_ns = None
         return (
             bool(selection.families >> row.family & 1)
-            and row.protocol == 6
+            and row.protocol == IPPROTO_TCP
             and self._kept[row.state] == 1
             and (self._matches is None or self._matches(socket_of(row)))
         )

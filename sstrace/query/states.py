@@ -11,17 +11,15 @@ from typing import Final
 from sstrace.dialect import Dialect
 from sstrace.model import (
     AF_INET,
-    AF_INET6,
     AF_NETLINK,
     AF_PACKET,
     AF_TIPC,
-    AF_UNIX,
-    AF_VSOCK,
     AF_XDP,
     STATE_TEXT,
     State,
     Table,
 )
+from sstrace.protocols import PROTOCOLS
 
 __all__ = [
     "ALL_TABLES",
@@ -127,30 +125,17 @@ def scan_transition(words: str, dialect: Dialect) -> int | None:
     return mask
 
 
-def _bits(*tables: Table) -> int:
-    return sum(1 << table for table in tables)
-
-
-INET_TABLES: Final = _bits(Table.TCP, Table.MPTCP, Table.UDP, Table.DCCP, Table.SCTP, Table.RAW)
-"""Mask of the tables that speak inet_diag."""
-_UNIX: Final = _bits(Table.UNIX_DGRAM, Table.UNIX_STREAM, Table.UNIX_SEQPACKET)
-_PACKET: Final = _bits(Table.PACKET_DGRAM, Table.PACKET_RAW)
-_VSOCK: Final = _bits(Table.VSOCK_STREAM, Table.VSOCK_DGRAM)
-
-ALL_TABLES: Final = ((1 << len(Table)) - 1) & ~_bits(Table.TIPC)
-"""``-A all``: every table but TIPC."""
-
 FAMILY_TABLES: Final[Mapping[int, int]] = {
-    AF_INET: INET_TABLES,
-    AF_INET6: INET_TABLES,
-    AF_UNIX: _UNIX,
-    AF_PACKET: _PACKET,
-    AF_NETLINK: _bits(Table.NETLINK),
-    AF_VSOCK: _VSOCK,
-    AF_TIPC: _bits(Table.TIPC),
-    AF_XDP: _bits(Table.XDP),
+    family: sum({1 << each.table for each in PROTOCOLS if family in each.families})
+    for family in dict.fromkeys(family for each in PROTOCOLS for family in each.families)
 }
 """Address family → mask of its tables."""
+
+INET_TABLES: Final = FAMILY_TABLES[AF_INET]
+"""Mask of the tables that speak inet_diag."""
+
+ALL_TABLES: Final = ((1 << len(Table)) - 1) & ~(1 << Table.TIPC)
+"""``-A all``: every table but TIPC."""
 
 TABLE_FAMILIES: Final[Mapping[int, int]] = {
     table: sum(1 << family for family, tables in FAMILY_TABLES.items() if tables >> table & 1) for table in Table

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from sstrace.errors import DecodeError, UsageError
 from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Kind, Owner
+from sstrace.protocols import NUMBER_OF_NETID
 from sstrace.query.command import When
 from sstrace.sources.names import SystemNames
 from sstrace.sources.replay import Recording
@@ -21,8 +22,6 @@ _NS = 1_000_000_000
 
 STATE_NUMBER = {name: number for number, name in reversed(list(enumerate(STATE_TEXT)))}
 """ss's word → kernel's number; of two with one word, the lower."""
-
-PROTOCOL = {"tcp": 6, "mptcp": 262, "udp": 17, "dccp": 33, "sctp": 132, "raw": 255}
 
 
 class RecordedNames(SystemNames):
@@ -268,7 +267,7 @@ def row_of(line: recording.Seen | recording.State, names: RecordedNames) -> Row:
         since -= round(line.held_us * 1000)
         exact = True
     row = Row(
-        line.id, Kind.SOCKET, STATE_NUMBER[line.state], family, PROTOCOL.get(line.netid, 0), line.netns,
+        line.id, Kind.SOCKET, STATE_NUMBER[line.state], family, NUMBER_OF_NETID.get(line.netid, 0), line.netns,
         _address(family, line.src), line.sport, _address(family, line.dst), line.dport, line.ino or 0, line.uid,
         line.ifindex or 0, line.sk, None, since, exact, line.mono_ns,
         owners_of(line.owners) if line.owners else (), line.owner_source,

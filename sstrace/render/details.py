@@ -10,9 +10,9 @@ from typing import Any
 
 from sstrace.model import Extras, InetSocket, Table
 from sstrace.render.common import Context
-from sstrace.render.inet import tcp_timer, timer_item
 from sstrace.render.info import memory_item, own_words, ulp_items
 from sstrace.render.info_columns import TcpItems
+from sstrace.render.protocol import tcp_timer, timer_item
 
 __all__ = ["Details"]
 

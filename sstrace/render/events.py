@@ -14,6 +14,7 @@ import msgspec
 
 from sstrace.model import AF_INET, STATE_TEXT, Owner
 from sstrace.native import twins
+from sstrace.protocols import NETID_OF_NUMBER, UNNAMED
 from sstrace.render.workload import Workload, workload
 
 __all__ = [
@@ -470,7 +471,7 @@ class EventWriter:
             at_ns,
             seq,
             row.id,
-            "tcp" if row.protocol == 6 else "mptcp",
+            NETID_OF_NUMBER.get(row.protocol, UNNAMED),
             "inet" if family == AF_INET else "inet6",
             STATE_TEXT[change.old],
             STATE_TEXT[new],
@@ -516,7 +517,7 @@ class EventWriter:
             mono_ns=at_ns,
             seq=self.seq,
             id=row.id,
-            netid="tcp" if row.protocol == 6 else "mptcp",
+            netid=NETID_OF_NUMBER.get(row.protocol, UNNAMED),
             family="inet" if row.family == AF_INET else "inet6",
             state=STATE_TEXT[row.state],
             src=self._address(row.family, row.src),

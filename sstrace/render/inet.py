@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from struct import pack, unpack
 from typing import Any
 
-from sstrace.dialect import Dialect
 from sstrace.model import AF_INET6, InetSocket, Table
+from sstrace.protocols import IPPROTO_UDP, OF_TABLE
 from sstrace.render.columns import (
     EXTRA,
     LOCAL_ADDRESS,
@@ -24,16 +24,14 @@ from sstrace.render.columns import (
     SEND_Q,
     STATE,
 )
-from sstrace.render.common import SCTP_STATES, Context, Ports, duration, general, queue, signed
+from sstrace.render.common import SCTP_STATES, Context, Ports, general, queue
 from sstrace.render.layout import Column, Same
+from sstrace.render.protocol import netid, protocol_of, timer
 
-__all__ = ["SOCKOPT", "InetCells", "netid", "tcp_timer", "timer", "timer_item", "timer_name"]
+__all__ = ["SOCKOPT", "InetCells"]
 
 Row = tuple[str, ...]
 
-_PROTOCOL = {Table.TCP: 6, Table.MPTCP: 262, Table.DCCP: 33, Table.UDP: 17, Table.RAW: 0, Table.SCTP: 132}
-_NETID = {0: "raw", 6: "tcp", 17: "udp", 33: "dccp", 58: "icmp6", 132: "sctp", 262: "mptcp"}
-_TIMERS = ("off", "on", "keepalive", "timewait", "persist", "unknown")
 SOCKOPT = (
     "recverr",
     "is_icsk",
@@ -49,52 +47,14 @@ SOCKOPT = (
 )
 """Flags of struct inet_diag_sockopt, in declaration order."""
 
+_SERVICES = (Table.TCP, Table.UDP, Table.RAW)
+"""The tables that change whose services ports are named after."""
+
 _MANY_PORTS = 2048
 _UNKNOWN_QUEUE = "-     "
 
 _USER_HZ = 100
 """Ticks a second in /proc/net/tcp: USER_HZ on every architecture of today."""
-
-
-def netid(socket: InetSocket, dialect: Dialect) -> str:
-    """Text of the Netid column: the protocol the kernel names, else that of the table; ``???`` when it has no name."""
-    protocol = _protocol(socket)
-    return _NETID.get(protocol, "???") if protocol != 33 or dialect.dccp else "???"
-
-
-def _protocol(socket: InetSocket) -> int:
-    extras = socket.extras
-    if extras is not None and extras.protocol is not None:
-        return extras.protocol
-    if socket.table is Table.RAW and socket.proc is None:
-        return 255  # what was asked for, IPPROTO_RAW, which has no name; of /proc ss asks nothing
-    return _PROTOCOL[socket.table]
-
-
-def timer_name(socket: InetSocket, dialect: Dialect) -> str:
-    """What ss calls the timer that runs."""
-    if _protocol(socket) == 132:
-        return "T3_RTX"
-    return tcp_timer(socket.timer, dialect)
-
-
-def tcp_timer(number: int, dialect: Dialect) -> str:
-    """What ss calls a timer, unless it is SCTP's."""
-    return "delack" if number == 5 and dialect.timer_delack else _TIMERS[min(number, 5)]
-
-
-def timer(socket: InetSocket, dialect: Dialect) -> str:
-    """The ``timer:(…)`` item, or nothing when no timer runs."""
-    if socket.partial:
-        return " timer:-"
-    if not socket.timer:
-        return ""
-    return timer_item(timer_name(socket, dialect), socket.expires_ms, socket.retrans, dialect)
-
-
-def timer_item(name: str, expires_ms: int, retrans: int, dialect: Dialect) -> str:
-    """The item of a timer that runs."""
-    return f" timer:({name},{duration(expires_ms, sec_bug=dialect.timer_sec_bug)},{signed(retrans)})"
 
 
 class _WirePorts(dict[int, str]):
@@ -152,9 +112,8 @@ class InetCells:
 
     def begin(self, table: Table) -> None:
         """A table starts."""
-        protocol = {Table.RAW: "raw", Table.UDP: "udp", Table.TCP: "tcp"}.get(table)
-        if protocol is not None:
-            self._context.protocol = protocol
+        if table in _SERVICES:
+            self._context.protocol = OF_TABLE[table].netid
         self._ports = self._context.ports()
         self._wire_ports = _WirePorts(self._ports)
         self._association = 0
@@ -225,7 +184,7 @@ class InetCells:
         made: list[Column] = []
         for index in wanted:
             if index == NETID:
-                made.append(Same(_NETID.get(_PROTOCOL[table], "???")))
+                made.append(Same(OF_TABLE[table].netid))
             elif index == STATE:
                 made.append(_texts(self._context.states.__getitem__, states))
             elif index == RECV_Q:
@@ -302,8 +261,8 @@ class InetCells:
 
     def _block(self, socket: InetSocket) -> str:
         show = self._context.show
-        protocol = _protocol(socket)
-        if not (show.memory or (show.info and protocol != 17)):
+        protocol = protocol_of(socket)
+        if not (show.memory or (show.info and protocol != IPPROTO_UDP)):
             return ""
         out = "" if show.oneline else "\n\t"
         if socket.extras is not None:

@@ -12,12 +12,11 @@ from typing import Any
 
 from sstrace.dialect import Dialect
 from sstrace.model import AF_INET, Extras, InetSocket, State
+from sstrace.protocols import IPPROTO_MPTCP, IPPROTO_SCTP
 from sstrace.render.common import SCTP_STATES, Context, general, memory, millis, signed
 
 __all__ = ["block", "limited", "memory_item", "option_words", "own_words", "tcp_items", "ulp_items"]
 
-_MPTCP = 262
-_SCTP = 132
 _LISTEN = int(State.LISTEN)
 _ALL_ONES = 0xFFFFFFFFFFFFFFFF
 
@@ -28,9 +27,9 @@ _TIMESTAMPS, _SACK, _WSCALE, _ECN, _ECN_SEEN, _SYN_DATA, _USEC_TS = 1, 2, 4, 8, 
 def block(socket: InetSocket, extras: Extras, protocol: int, context: Context) -> str:
     """The items of the block, each with its leading blank; what opens the block is the caller's."""
     out = memory_item(extras)
-    if protocol == _SCTP:
+    if protocol == IPPROTO_SCTP:
         return out + _sctp(extras, context)
-    if protocol == _MPTCP:
+    if protocol == IPPROTO_MPTCP:
         return out + (_mptcp(extras.info, context) if extras.info is not None else "")
     if extras.info is not None:
         out += tcp_items(socket, extras, context.decoders.tcp_fields(extras.info), context)

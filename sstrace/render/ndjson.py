@@ -18,7 +18,8 @@ from msgspec import Meta
 from sstrace.model import (
     AF_INET,
     AF_INET6,
-    SOCK_RAW,
+    AF_TIPC,
+    AF_VSOCK,
     STATE_TEXT,
     Extras,
     InetSocket,
@@ -32,11 +33,12 @@ from sstrace.model import (
     VsockSocket,
     XdpSocket,
 )
+from sstrace.protocols import NETID_OF_TYPE, OF_TABLE, UNNAMED
 from sstrace.render.common import Context
-from sstrace.render.inet import SOCKOPT, netid, timer_name
+from sstrace.render.inet import SOCKOPT
 from sstrace.render.packet import link_protocol
+from sstrace.render.protocol import netid, timer_name
 from sstrace.render.summary import Counters
-from sstrace.render.unix import NETID as UNIX_NETID
 from sstrace.render.unix import major_minor
 
 __all__ = [
@@ -693,7 +695,7 @@ class Lines:
         show = self._context.show
         line = UnixLine(
             ts=self._ts,
-            netid=UNIX_NETID.get(row.table, "???"),
+            netid=OF_TABLE[row.table].netid,
             family="unix",
             state=_state(row.state),
             src=_text(row.name.replace(b"\0", b"@")) if row.name else None,
@@ -719,7 +721,7 @@ class Lines:
         show = self._context.show
         line = PacketLine(
             ts=self._ts,
-            netid="p_raw" if row.type == SOCK_RAW else "p_dgr",
+            netid=OF_TABLE[row.table].netid,
             family="packet",
             state=_state(row.state),
             protocol=row.protocol,
@@ -749,7 +751,7 @@ class Lines:
         comm = names.process(row.portid) if row.portid > 0 else None
         line = NetlinkLine(
             ts=self._ts,
-            netid="nl",
+            netid=OF_TABLE[row.table].netid,
             family="netlink",
             state=_state(row.state),
             protocol=row.protocol,
@@ -772,7 +774,7 @@ class Lines:
     def _vsock(self, row: VsockSocket) -> VsockLine:
         return VsockLine(
             ts=self._ts,
-            netid={1: "v_str", 2: "v_dgr"}.get(row.type, "???"),
+            netid=NETID_OF_TYPE.get((AF_VSOCK, row.type), UNNAMED),
             family="vsock",
             state=_state(row.state),
             src_cid=row.src_cid,
@@ -787,7 +789,7 @@ class Lines:
     def _tipc(self, row: TipcSocket) -> TipcLine:
         line = TipcLine(
             ts=self._ts,
-            netid={1: "ti_st", 2: "ti_dg", 4: "ti_rd", 5: "ti_sq"}.get(row.type, "???"),
+            netid=NETID_OF_TYPE.get((AF_TIPC, row.type), UNNAMED),
             family="tipc",
             state=_state(row.state),
             node=row.node,
@@ -810,7 +812,7 @@ class Lines:
         show = self._context.show
         line = XdpLine(
             ts=self._ts,
-            netid="xdp",
+            netid=OF_TABLE[row.table].netid,
             family="xdp",
             state=_state(row.state),
             recv_q=row.recv_q,

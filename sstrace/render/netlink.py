@@ -5,6 +5,7 @@ and later without -p).
 """
 
 from sstrace.model import NetlinkSocket
+from sstrace.protocols import OF_TABLE
 from sstrace.render.common import Context, cell, memory, queue, signed, text
 
 __all__ = ["NetlinkCells"]
@@ -28,7 +29,7 @@ class NetlinkCells:
         if show.memory and socket.skmem is not None:
             rest += "\t" + memory(socket.skmem)
         return (
-            "nl",
+            OF_TABLE[socket.table].netid,
             "UNCONN",
             queue(socket.recv_q),
             queue(socket.send_q),

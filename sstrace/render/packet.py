@@ -1,6 +1,7 @@
 """Rows of the packet tables → cells. The address is the link protocol, the port the interface; there is no peer."""
 
-from sstrace.model import SOCK_RAW, PacketSocket
+from sstrace.model import PacketSocket
+from sstrace.protocols import OF_TABLE
 from sstrace.render.common import Context, memory, queue, signed
 
 __all__ = ["PacketCells", "link_protocol"]
@@ -115,7 +116,7 @@ class PacketCells:
         if context.one_column:
             users, rest = users + rest, ""
         return (
-            "p_raw" if socket.type == SOCK_RAW else "p_dgr",
+            OF_TABLE[socket.table].netid,
             "UNCONN",
             queue(socket.recv_q),
             queue(socket.send_q),

@@ -1,14 +1,12 @@
 """Rows of the tipc table → cells. The address is the node, the port the socket's reference on it."""
 
-from sstrace.model import SOCK_DGRAM, SOCK_STREAM, TipcSocket
+from sstrace.model import AF_TIPC, SOCK_DGRAM, SOCK_RDM, SOCK_SEQPACKET, SOCK_STREAM, TipcSocket
+from sstrace.protocols import NETID_OF_TYPE, UNNAMED
 from sstrace.render.common import Context, queue, signed
 
 __all__ = ["TipcCells"]
 
-_RDM = 4
-_SEQPACKET = 5
-_NETID = {SOCK_STREAM: "ti_st", SOCK_DGRAM: "ti_dg", _RDM: "ti_rd", _SEQPACKET: "ti_sq"}
-_TYPE = {SOCK_STREAM: "STREAM", SOCK_DGRAM: "DGRAM", _RDM: "RDM", _SEQPACKET: "SEQPACKET"}
+_TYPE = {SOCK_STREAM: "STREAM", SOCK_DGRAM: "DGRAM", SOCK_RDM: "RDM", SOCK_SEQPACKET: "SEQPACKET"}
 
 
 class TipcCells:
@@ -31,7 +29,7 @@ class TipcCells:
             users, rest = users + rest, ""
         connected = socket.peer_node is not None
         return (
-            _NETID.get(socket.type, "???"),
+            NETID_OF_TYPE.get((AF_TIPC, socket.type), UNNAMED),
             context.states[socket.state],
             queue(socket.recv_q),
             queue(socket.send_q),

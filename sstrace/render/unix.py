@@ -2,12 +2,11 @@
 shown.
 """
 
-from sstrace.model import Table, UnixSocket
+from sstrace.model import UnixSocket
+from sstrace.protocols import OF_TABLE
 from sstrace.render.common import Context, memory, queue, signed, text
 
-__all__ = ["NETID", "UnixCells", "major_minor"]
-
-NETID = {Table.UNIX_STREAM: "u_str", Table.UNIX_SEQPACKET: "u_seq", Table.UNIX_DGRAM: "u_dgr"}
+__all__ = ["UnixCells", "major_minor"]
 
 
 def major_minor(device: int) -> tuple[int, int]:
@@ -48,7 +47,7 @@ class UnixCells:
         if context.one_column:
             users, rest = users + rest, ""
         return (
-            NETID.get(socket.table, "???"),
+            OF_TABLE[socket.table].netid,
             context.states[socket.state],
             queue(socket.recv_q),
             queue(socket.send_q),

@@ -1,12 +1,12 @@
 """Rows of the vsock tables → cells. Addresses are context ids; nothing is resolved."""
 
-from sstrace.model import SOCK_DGRAM, SOCK_STREAM, VsockSocket
+from sstrace.model import AF_VSOCK, VsockSocket
+from sstrace.protocols import NETID_OF_TYPE, UNNAMED
 from sstrace.render.common import Context, queue
 
 __all__ = ["VsockCells"]
 
 _ANY = 0xFFFFFFFF
-_NETID = {SOCK_STREAM: "v_str", SOCK_DGRAM: "v_dgr"}
 
 
 def _number(value: int) -> str:
@@ -23,7 +23,7 @@ class VsockCells:
         """The ten cells of a row."""
         show = self._context.show
         return (
-            _NETID.get(socket.type, "???"),
+            NETID_OF_TYPE.get((AF_VSOCK, socket.type), UNNAMED),
             self._context.states[socket.state],
             queue(socket.recv_q),
             queue(socket.send_q),

@@ -1,6 +1,7 @@
 """Rows of the xdp table → cells. The address is the interface, the port its queue; there is no peer."""
 
 from sstrace.model import XdpSocket
+from sstrace.protocols import OF_TABLE
 from sstrace.render.common import Context, memory, queue, signed
 
 __all__ = ["XdpCells"]
@@ -28,7 +29,7 @@ class XdpCells:
             users, rest = users + rest, ""
         number = socket.queue_id if context.dialect.unsigned_ports else signed(socket.queue_id)
         return (
-            "xdp",
+            OF_TABLE[socket.table].netid,
             "UNCONN",
             queue(socket.recv_q),
             queue(socket.send_q),

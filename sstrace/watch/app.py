@@ -24,6 +24,7 @@ from sstrace.live.source import look_at
 from sstrace.live.tracer import Change, Tracer
 from sstrace.model import ALL_STATES, STATE_TEXT, InetSocket, Kind, State, Table
 from sstrace.modes.snapshot import decoders
+from sstrace.protocols import FOLLOWED
 from sstrace.query import options
 from sstrace.query.command import Command, Early
 from sstrace.query.match import predicate
@@ -106,7 +107,7 @@ def _check(command: Command) -> None:
         raise UsageError("--watch keeps a live table of its own and does not ask a server's: leave --from live away")
     if (own.source is not None and own.source.kind == "file") or own.replay:
         raise UsageError("--watch shows what happens now: for a recording use --replay, or --snapshot --from FILE --at")
-    if not command.selection.tables >> Table.TCP & 1:
+    if not command.selection.tables & FOLLOWED:
         raise UsageError("--watch follows TCP sockets, and these options leave them out: for others use --snapshot")
 
 

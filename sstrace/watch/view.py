@@ -19,9 +19,10 @@ import msgspec
 
 from sstrace.live.rows import socket_of
 from sstrace.model import State
+from sstrace.protocols import IPPROTO_TCP
 from sstrace.query.filter import Chain, Expr, Held, Not
 from sstrace.query.match import Predicate
-from sstrace.table import IPPROTO_TCP, Row, Transition
+from sstrace.table import Row, Transition
 
 __all__ = ["SORTS", "Entry", "Mark", "Order", "Tally", "Verdict", "Watched", "thresholds"]
 

@@ -15,11 +15,11 @@ from typing import Any
 
 from sstrace.errors import DecodeError
 from sstrace.model import AF_INET, AF_INET6, Extras, InetSocket, Table
+from sstrace.protocols import DIAG_PROTOCOL, TABLE_OF_NUMBER
 from sstrace.wire import netlink
 from sstrace.wire.netlink import Batch, Data, attribute, attributes, need, u32s, walk
 
 __all__ = [
-    "PROTOCOL_OF",
     "decode",
     "decode_event",
     "decode_extras",
@@ -31,11 +31,6 @@ __all__ = [
     "legacy_request",
     "side",
 ]
-
-PROTOCOL_OF = {Table.TCP: 6, Table.MPTCP: 262, Table.DCCP: 33, Table.UDP: 17, Table.RAW: 255, Table.SCTP: 132}
-"""IP protocol number by table; raw_diag wants 255 (IPPROTO_RAW) to dump sockets of every protocol."""
-
-_TABLE_OF = {protocol: table for table, protocol in PROTOCOL_OF.items()} | {0: Table.RAW, 58: Table.RAW}
 
 # Answer types: TCPDIAG_GETSOCK and DCCPDIAG_GETSOCK answer the legacy requests, SOCK_DIAG_BY_FAMILY the others.
 _LEGACY = {Table.TCP: 18, Table.DCCP: 19}
@@ -100,7 +95,7 @@ def dump_request(
     ``bytecode``: an inet_diag filter program, run by the kernel. ``storage_maps``: file descriptors of the sk-storage
     maps whose values are wanted (an empty sequence: of all of them); needs kernel 5.6.
     """
-    protocol = PROTOCOL_OF[table]
+    protocol = DIAG_PROTOCOL[table]
     payload = _REQ_V2.pack(family, protocol & 0xFF, ext, 0, states & 0xFFFFFFFF) + _NO_SOCKID
     if bytecode:
         payload += attribute(_REQ_BYTECODE, bytecode)
@@ -129,7 +124,7 @@ def exact_request(socket: InetSocket, *, ext: int = 0, sequence: int = netlink.S
     A cookie of 0 is sent as "any" (INET_DIAG_NOCOOKIE).
     """
     payload = _address(socket, ext, 1 << socket.state) + _sockid(socket)
-    protocol = PROTOCOL_OF[socket.table]
+    protocol = DIAG_PROTOCOL[socket.table]
     if protocol > 0xFF:
         payload += attribute(_REQ_PROTOCOL, struct.pack("=I", protocol))
     return netlink.request(netlink.SOCK_DIAG_BY_FAMILY, netlink.NLM_F_REQUEST, payload, sequence)
@@ -149,7 +144,7 @@ def destroy_request(socket: InetSocket, *, sequence: int = netlink.SEQUENCE) -> 
 def _address(socket: InetSocket, ext: int, states: int) -> bytes:
     # struct inet_diag_req_raw puts the protocol of a raw socket (its "port") into what is padding elsewhere.
     raw = socket.sport & 0xFF if socket.table is Table.RAW else 0
-    return _REQ_V2.pack(socket.family, PROTOCOL_OF[socket.table] & 0xFF, ext, raw, states)
+    return _REQ_V2.pack(socket.family, DIAG_PROTOCOL[socket.table] & 0xFF, ext, raw, states)
 
 
 def _sockid(socket: InetSocket) -> bytes:
@@ -218,7 +213,7 @@ def decode_event(datagram: Data) -> Batch[InetSocket]:
     answer = decode(datagram, Table.TCP)
     for row in answer.rows:
         if row.extras is not None and row.extras.protocol is not None:
-            row.table = _TABLE_OF.get(row.extras.protocol, Table.TCP)
+            row.table = TABLE_OF_NUMBER.get(row.extras.protocol, Table.TCP)
     return answer
 
 

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "sstrace"
 
-BASE = {"errors", "model", "dialect"}
+BASE = {"errors", "model", "dialect", "protocols"}
 TWINS = {"native"}
 PURE = {"wire", "lifecycle", "query", "render"}
 LOOPS = {"live", "output", "recording", "server", "watch", "modes"}
@@ -21,6 +21,7 @@ LAW: dict[str, set[str]] = {
     "errors": set(),
     "model": {"errors"},
     "dialect": {"errors"},
+    "protocols": {"model"},
     "native": set(),
     "wire": BASE | TWINS,
     "lifecycle": BASE,

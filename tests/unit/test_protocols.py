@@ -1,0 +1,44 @@
+"""The list of protocols: it agrees with the system's numbers, with the BPF programs, and with itself."""
+
+import re
+import socket
+from pathlib import Path
+
+import pytest
+
+from sstrace import protocols
+from sstrace.model import AF_INET, Table
+from sstrace.protocols import OF_TABLE, PROTOCOLS
+
+BPF = Path(__file__).resolve().parents[2] / "bpf"
+
+
+def test_every_table_has_a_protocol() -> None:
+    assert set(OF_TABLE) == set(Table)
+
+
+@pytest.mark.parametrize("name", ["TCP", "UDP", "SCTP", "ICMPV6", "RAW", "MPTCP", "DCCP"])
+def test_numbers_are_the_systems(name: str) -> None:
+    if not hasattr(socket, f"IPPROTO_{name}"):
+        pytest.skip(f"this Python knows no IPPROTO_{name}")
+    assert getattr(protocols, f"IPPROTO_{name}") == getattr(socket, f"IPPROTO_{name}")
+
+
+def test_names_and_numbers_are_unambiguous() -> None:
+    assert len({each.netid for each in PROTOCOLS}) == len(PROTOCOLS)
+    inet = [each for each in PROTOCOLS if AF_INET in each.families]
+    assert len({each.number for each in inet}) == len(inet)
+
+
+def test_raw_sockets_are_asked_for_under_another_number_than_their_own() -> None:
+    assert protocols.NUMBER_OF_NETID["raw"] == 0
+    assert protocols.DIAG_PROTOCOL[Table.RAW] == 255
+    assert 255 not in protocols.NETID_OF_NUMBER  # ss prints ??? of what the kernel does not name
+    assert {protocols.TABLE_OF_NUMBER[number] for number in (0, 58, 255)} == {Table.RAW}
+
+
+def test_reported_protocols_are_those_that_the_programs_let_through() -> None:
+    named = dict(re.findall(r"\bIPPROTO_(\w+) = (\d+)", (BPF / "sstrace.bpf.c").read_text()))
+    assert {name.lower(): int(number) for name, number in named.items()} == {
+        each.netid: each.number for each in PROTOCOLS if each.reported
+    }
