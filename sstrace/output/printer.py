@@ -39,9 +39,7 @@ class Printer:
     ) -> None:
         self._selection: Selection = command.selection
         self._holders = holders
-        self.outlets: list[Outlet] = outlets(
-            command.own, names, offset_ns, stopped or Stopped(), header=command.show.header
-        )
+        self.outlets: list[Outlet] = outlets(command, names, offset_ns, stopped or Stopped())
         """Where lines go. When the reader of one has gone, the others get on."""
         self.json = any(not isinstance(outlet.writer, TextWriter) for outlet in self.outlets)
         self._most = command.own.count

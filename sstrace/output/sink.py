@@ -27,8 +27,9 @@ from sstrace import __version__
 from sstrace.errors import SstraceError, UsageError
 from sstrace.live.signals import Stopped
 from sstrace.model import Names
-from sstrace.query.command import Own
+from sstrace.query.command import Command, Own
 from sstrace.query.own import parse_size
+from sstrace.render.ends import Ends
 from sstrace.render.events import EventWriter, Looked, MetaLine, timestamp
 from sstrace.render.writers import JournalWriter, SyslogWriter, TextWriter, Writer
 from sstrace.sources.stream import Stream, count_lines, open_output
@@ -363,8 +364,10 @@ class Outlet:
         return text + (f", {self.missed} lines dropped" if self.missed else "")
 
 
-def outlets(own: Own, names: Names, offset_ns: int, stopped: Stopped, *, header: bool) -> list[Outlet]:
+def outlets(command: Command, names: Names, offset_ns: int, stopped: Stopped) -> list[Outlet]:
     """Every way out that a command line names; stdout where it names none. Raises SstraceError."""
+    own, show = command.own, command.show
+    ends = Ends(show, command.dialect, names)
     drop = own.on_full == "drop"
     most = parse_size(os.environ.get("SSTRACE_QUEUE", "")) or _QUEUE
     made: list[Outlet] = []
@@ -372,7 +375,7 @@ def outlets(own: Own, names: Names, offset_ns: int, stopped: Stopped, *, header:
     def writer(*, screen: bool = False) -> Writer:
         if not own.json:
             mode = own.time or ("clock" if screen else "iso")  # what is kept must say the day
-            return TextWriter(offset_ns, header=header, colors=colors(own, screen=screen), time_mode=mode)
+            return TextWriter(offset_ns, ends, header=show.header, colors=colors(own, screen=screen), time_mode=mode)
         return _writer(own, names, offset_ns)
 
     if own.output is not None:
@@ -392,7 +395,7 @@ def outlets(own: Own, names: Names, offset_ns: int, stopped: Stopped, *, header:
             from sstrace.sources.datagrams import SYSLOG, Datagrams
 
             daemon = Datagrams(where or SYSLOG, "syslog daemon")
-            inner = writer() if own.json else TextWriter(offset_ns, header=False, time_mode=own.time or "iso")
+            inner = writer() if own.json else TextWriter(offset_ns, ends, header=False, time_mode=own.time or "iso")
             messages = SyslogWriter(inner, os.uname().nodename, os.getpid())
             made.append(Outlet("syslog", messages, daemon, stopped, drop=drop, most=most, separate=True))
         elif kind == "otlp":

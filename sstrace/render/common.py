@@ -47,6 +47,8 @@ SCTP_STATES = (
 
 _ANY6 = bytes(16)
 _MAPPED = bytes(10) + b"\xff\xff"
+_MOST_ADDRESSES = 1 << 17
+"""Against a scan over all of IPv6, of which lines are made for days."""
 _ESCAPES = {n: "." if n < 0x80 else "?" for n in (*range(1, 0x20), *range(0x7F, 0x100))}
 
 
@@ -211,6 +213,8 @@ class Addresses(dict[bytes, str]):
         self._host = host
 
     def __missing__(self, address: bytes) -> str:
+        if len(self) >= _MOST_ADDRESSES:
+            self.clear()
         out = self[address] = "*:" if address == _ANY6 else self.bracketed(address) + ":"
         return out
 
@@ -334,6 +338,17 @@ class Context:
         if ports is None:
             ports = self._ports[self.protocol] = Ports(self.names, self.show, self.protocol)
         return ports
+
+    def ends(self, src: bytes, dst: bytes, ifindex: int, *, v6only: bool | None) -> tuple[str, str]:
+        """The address cells of both ends of an inet socket, as they stand before the ports."""
+        local, peer = self.addresses[src], self.addresses[dst]
+        if v6only:
+            # The one flag of the local end governs how either end's wildcard is written.
+            local = "[::]:" if local == "*:" else local
+            peer = "[::]:" if peer == "*:" else peer
+        if ifindex:
+            local = f"{local[:-1]}%{self.interface(ifindex)}:"
+        return local, peer
 
     def interface(self, index: int) -> str:
         """Name of an interface as a cell."""

@@ -120,15 +120,9 @@ class InetCells:
 
     def cells(self, socket: InetSocket) -> Row:
         """The ten cells of a row."""
-        addresses, ports = self._context.addresses, self._ports
-        extras = socket.extras
-        local, peer = addresses[socket.src], addresses[socket.dst]
-        if extras is not None and extras.v6only:
-            # The one flag of the local end governs how either end's wildcard is written.
-            local = "[::]:" if local == "*:" else local
-            peer = "[::]:" if peer == "*:" else peer
-        if socket.ifindex:
-            local = f"{local[:-1]}%{self._context.interface(socket.ifindex)}:"
+        ports, extras = self._ports, socket.extras
+        v6only = extras is not None and extras.v6only
+        local, peer = self._context.ends(socket.src, socket.dst, socket.ifindex, v6only=v6only)
         users = self._users(socket.ino) if self._users else ""
         rest = ""
         if self._parts:

@@ -7,8 +7,9 @@ UTF-8, or that could move a terminal's cursor, is escaped.
 import errno as _errno
 from collections.abc import Iterable
 
-from sstrace.model import AF_INET, STATE_TEXT, Owner
-from sstrace.render.events import TransitionView, address
+from sstrace.model import STATE_TEXT, Owner
+from sstrace.render.ends import Ends, printable
+from sstrace.render.events import TransitionView
 from sstrace.render.times import TimeMode, span_text, times
 
 __all__ = ["HEADER", "TraceText"]
@@ -27,13 +28,13 @@ _STATES = len(STATE_TEXT)
 
 
 class TraceText:
-    """Formats lines. ``offset_ns``: CLOCK_REALTIME minus CLOCK_MONOTONIC."""
+    """Formats lines. ``offset_ns``: CLOCK_REALTIME minus CLOCK_MONOTONIC. ``ends`` writes addresses."""
 
-    def __init__(self, offset_ns: int, mode: TimeMode = "clock") -> None:
+    def __init__(self, offset_ns: int, ends: Ends, mode: TimeMode = "clock") -> None:
         self.times = times(mode, offset_ns)
         self.time = self.times.text
         """A moment as the first column has it."""
-        self._addresses: dict[tuple[bytes, int, int], str] = {}
+        self._ends = ends
         self._owners: dict[tuple[Owner, ...], str] = {(): "-"}
 
     def header(self, at_ns: int) -> str:
@@ -43,14 +44,12 @@ class TraceText:
     def state(self, change: TransitionView) -> str:
         """A transition."""
         # What the lines of many sockets share is made once.
-        row, held, addresses = change.row, change.held_ns, self._addresses
-        family, src, sport, dst, dport = row.family, row.src, row.sport, row.dst, row.dport
+        row, held = change.row, change.held_ns
+        local, peer = self._ends.of(row)
         span = f"{'~' * change.approximate + (span_text(held) if held is not None else '-'):>10}"
         line = (
             f"{self.time(change.at_ns)} {_PAIRS[change.old * _STATES + change.new]} {span} "
-            f"{addresses.get((src, family, sport)) or self._endpoint(family, src, sport)} "
-            f"{addresses.get((dst, family, dport)) or self._endpoint(family, dst, dport)} "
-            f"{self._owners.get(row.owners) or self._holders(row.owners)}"
+            f"{local:<{_ADDRESS}} {peer:<{_ADDRESS}} {self._owners.get(row.owners) or self._holders(row.owners)}"
         )
         if change.cause is not None:
             line += f" [{change.cause}"
@@ -78,14 +77,6 @@ class TraceText:
         """Lines that a recording lacks."""
         return f"{self.time(at_ns)} {unwritten} lines could not be recorded before this moment"
 
-    def _endpoint(self, family: int, raw: bytes, port: int) -> str:
-        if len(self._addresses) > 100_000:  # against a scan over all ports and addresses
-            self._addresses.clear()
-        host = address(family, raw)
-        end = f"{host if family == AF_INET else f'[{host}]'}:{port or '*'}"
-        text = self._addresses[raw, family, port] = f"{end:<{_ADDRESS}}"
-        return text
-
     def _holders(self, owners: tuple[Owner, ...]) -> str:
         if len(self._owners) > 100_000:  # against a host that forks without end
             self._owners.clear()
@@ -97,8 +88,6 @@ def _owners(owners: Iterable[Owner]) -> str:
     """``comm/pid/fd`` of each holder; ``-`` when nobody is known."""
     texts = []
     for owner in owners:
-        comm = owner.comm.decode(errors="backslashreplace")
-        if not comm.isprintable():
-            comm = comm.encode("unicode_escape").decode("ascii")
+        comm = printable(owner.comm.decode("latin-1"))
         texts.append(f"{comm}/{owner.pid}" + (f"/{owner.fd}" if owner.fd is not None else ""))
     return ",".join(texts) or "-"

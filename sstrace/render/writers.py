@@ -8,6 +8,7 @@ import errno as _errno
 from collections.abc import Callable, Collection
 from typing import Protocol
 
+from sstrace.render.ends import Ends
 from sstrace.render.events import (
     DroppedLine,
     EventLine,
@@ -79,11 +80,13 @@ class Writer(Protocol):
 
 class TextWriter:
     """Lines for people (render.trace). ``header``: column titles first, and again where clocks change to another zone.
-    ``colors``: for a terminal, with the state that was entered and the cause in colour.
+    ``colors``: for a terminal, with the state that was entered and the cause in colour. ``ends`` writes addresses.
     """
 
-    def __init__(self, offset_ns: int, *, header: bool, colors: bool = False, time_mode: TimeMode = "clock") -> None:
-        self._lines = TraceText(offset_ns, time_mode)
+    def __init__(
+        self, offset_ns: int, ends: Ends, *, header: bool, colors: bool = False, time_mode: TimeMode = "clock"
+    ) -> None:
+        self._lines = TraceText(offset_ns, ends, time_mode)
         self._times = self._lines.times
         self._header = header
         self._zone: str | None = None
@@ -185,7 +188,8 @@ def brief(line: StateLine | GapLine | ResyncLine | DroppedLine) -> str:
         return f"table compared with the kernel: {line.added} added, {line.removed} removed, {line.changed} corrected"
     if isinstance(line, DroppedLine):
         return f"{line.count} lines are missing here: {_REASONS.get(line.reason, line.reason)}"
-    text = f"{_endpoint(line.family, line.src, line.sport)} {line.old} -> {line.new}"
+    source = f"{line.src}%{line.ifname}" if line.ifname is not None else line.src
+    text = f"{_endpoint(line.family, source, line.sport)} {line.old} -> {line.new}"
     if line.dport:
         text += f" {_endpoint(line.family, line.dst, line.dport)}"
     if line.owners:
@@ -196,7 +200,8 @@ def brief(line: StateLine | GapLine | ResyncLine | DroppedLine) -> str:
 
 
 def _endpoint(family: str, address: str, port: int) -> str:
-    return f"[{address}]:{port or '*'}" if family == "inet6" else f"{address}:{port or '*'}"
+    host, percent, device = address.partition("%")
+    return f"{f'[{host}]' if family == 'inet6' else host}{percent}{device}:{port or '*'}"
 
 
 def _owner(owner: OwnerLine) -> str:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from smallworld import SmallWorld
 
 from sstrace.query.command import Command
 from sstrace.query.filter import Scope, parse_filter
@@ -14,10 +15,9 @@ from sstrace.query.options import parse
 from sstrace.query.states import scan_state
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests" / "kernel"), str(ROOT / "tests" / "unit" / "query")]
+sys.path[:0] = [str(ROOT / "tests" / "kernel")]
 
 import parity_cases  # noqa: E402
-from smallworld import SmallWorld  # noqa: E402
 
 PROMISED = parity_cases.promised_lines()
 

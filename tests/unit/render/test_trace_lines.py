@@ -7,16 +7,20 @@ import pytest
 from bpf_events import SERVER
 from hypothesis import given
 from hypothesis import strategies as st
+from smallworld import SmallWorld
 from test_events import row, transition  # the same made-up rows
 
-from sstrace.model import AF_INET6, STATE_TEXT, Owner, State
+from sstrace.dialect import NEWEST, dialect
+from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Owner, Show, State
+from sstrace.render.ends import Ends
 from sstrace.render.trace import TraceText
 
-HEADER = TraceText(0).header(0)
+ENDS = Ends(Show(numeric=True), dialect(NEWEST), SmallWorld())
+HEADER = TraceText(0, ENDS).header(0)
 
 
-def line(of: Any = None, **fields: Any) -> str:
-    return TraceText(0).state(transition(of, **fields))
+def line(of: Any = None, *, ends: Ends = ENDS, **fields: Any) -> str:
+    return TraceText(0, ends).state(transition(of, **fields))
 
 
 def column(text: str, title: str) -> str:
@@ -88,6 +92,41 @@ def test_ipv6_addresses_stand_in_brackets() -> None:
     assert " [::ffff:127.0.0.2]:443" in text
 
 
+@pytest.mark.parametrize(
+    ("fields", "local", "peer"),
+    [
+        ({"ifindex": 7}, "127.0.0.1%eth0:40000", "127.0.0.2:443"),
+        ({"ifindex": 9}, "127.0.0.1%if9:40000", "127.0.0.2:443"),
+        ({"src": b"\xfe\x80" + bytes(13) + b"\1", "sport": 90, "dst": bytes(16), "dport": 0, "ifindex": 7},
+         "[fe80::1]%eth0:90", "*:*"),
+        ({"src": bytes(16), "sport": 22, "dst": bytes(16), "dport": 0}, "*:22", "*:*"),
+        ({"src": bytes(16), "sport": 22, "dst": bytes(16), "dport": 0, "v6only": False}, "*:22", "*:*"),
+        ({"src": bytes(16), "sport": 22, "dst": bytes(16), "dport": 0, "v6only": True}, "[::]:22", "[::]:*"),
+        ({"src": bytes(16), "sport": 22, "dst": bytes(16), "dport": 0, "v6only": True, "ifindex": 1},
+         "[::]%lo:22", "[::]:*"),
+        ({"src": bytes(16), "sport": 22, "dst": bytes(16), "dport": 0, "ifindex": 1}, "*%lo:22", "*:*"),
+        ({"src": bytes(4), "sport": 22, "dst": bytes(4), "dport": 0, "ifindex": 1}, "0.0.0.0%lo:22", "0.0.0.0:*"),
+    ],
+)  # fmt: skip
+def test_both_ends_are_what_ss_prints(fields: dict[str, Any], local: str, peer: str) -> None:
+    family = AF_INET6 if len(fields.get("src", b"")) == 16 else AF_INET
+    assert line(row(family=family, **fields)).split()[5:7] == [local, peer]
+
+
+def test_services_have_names_without_n() -> None:
+    named = Ends(Show(), dialect(NEWEST), SmallWorld())
+    ends = line(row(sport=22, dport=53, ifindex=7), ends=named).split()[5:7]
+    assert ends == ["127.0.0.1%eth0:ssh", "127.0.0.2:domain"]
+    assert line(row(sport=22, dport=443), ends=named).split()[5:7] == ["127.0.0.1:ssh", "127.0.0.2:443"]
+
+
+@given(st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=15))
+def test_any_device_gives_one_printable_line(name: str) -> None:
+    names = SmallWorld()
+    names.ifname = lambda _: name  # type: ignore[method-assign]
+    assert line(row(ifindex=7), ends=Ends(Show(), dialect(NEWEST), names)).isprintable()
+
+
 def test_long_addresses_push_but_never_touch() -> None:
     text = line(row(family=AF_INET6, src=b"\xfd" * 16, dst=b"\xfe" * 16))
     assert "[fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd:fdfd]:40000 [fefe:" in text
@@ -138,7 +177,7 @@ def test_owners_are_separated_by_commas() -> None:
 
 
 def test_losses_and_repairs() -> None:
-    text = TraceText(0)
+    text = TraceText(0, ENDS)
     assert text.gap(1, 42, 1_000_000_000, 1_002_000_000).endswith(" 42 events of CPU 1 were lost within 2.0ms")
     assert text.gap(1, 42, 0, 1_002_000_000).endswith(" 42 events of CPU 1 were lost within an unknown time")
     assert text.resync(5, (1, 2, 3)).endswith("table compared with the kernel: 1 sockets added, 2 removed, 3 corrected")

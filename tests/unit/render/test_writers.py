@@ -6,14 +6,18 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from smallworld import SmallWorld
 from test_schemas import META, PATHS, row, transitions
 
-from sstrace.model import Owner, State
+from sstrace.dialect import NEWEST, dialect
+from sstrace.model import AF_INET6, Owner, Show, State
+from sstrace.render.ends import Ends
 from sstrace.render.events import EventWriter
 from sstrace.render.writers import JournalWriter, SyslogWriter, TextWriter, Writer
 from sstrace.table import Transition
 
 OFFSET = 1_700_000_000_000_000_000
+ENDS = Ends(Show(numeric=True), dialect(NEWEST), SmallWorld())
 
 
 def change(new: int = 1, **given: Any) -> Transition:
@@ -37,6 +41,16 @@ def journal_fields(data: bytes) -> list[tuple[str, bytes]]:
             data = data[1:]
         found.append((key.decode(), value))
     return found
+
+
+def test_a_journal_message_names_the_device() -> None:
+    writer, out = JournalWriter(OFFSET, PATHS.get, "v{}".format), bytearray()
+    writer.state(change(ifindex=3), out)
+    writer.state(change(ifindex=3, family=AF_INET6, src=bytes(15) + b"\1", dst=bytes(15) + b"\2"), out)
+    assert [value for key, value in journal_fields(bytes(out)) if key == "MESSAGE"] == [
+        b"10.0.0.1%v3:45678 SYN-SENT -> ESTAB 10.0.0.2:443",
+        b"[::1]%v3:45678 SYN-SENT -> ESTAB [::2]:443",
+    ]
 
 
 def test_a_journal_message() -> None:
@@ -118,7 +132,7 @@ def test_a_syslog_message(given: dict[str, Any], severity: int) -> None:
 
 
 def test_syslog_in_text() -> None:
-    writer, out = SyslogWriter(TextWriter(OFFSET, header=True), "h", 1), bytearray()
+    writer, out = SyslogWriter(TextWriter(OFFSET, ENDS, header=True), "h", 1), bytearray()
     writer.meta(META, out)
     writer.seen(row(), 1, out)
     assert not out
@@ -147,15 +161,15 @@ def test_a_host_without_a_name() -> None:
 )
 def test_colors_change_nothing_else(given: dict[str, Any], color: bytes) -> None:
     plain, colored = bytearray(), bytearray()
-    TextWriter(OFFSET, header=False).state(change(**given), plain)
-    TextWriter(OFFSET, header=False, colors=True).state(change(**given), colored)
+    TextWriter(OFFSET, ENDS, header=False).state(change(**given), plain)
+    TextWriter(OFFSET, ENDS, header=False, colors=True).state(change(**given), colored)
     assert color in colored
     assert re.sub(rb"\x1b\[\d*m", b"", bytes(colored)) == bytes(plain)
 
 
 @given(st.sampled_from(["gap", "dropped", "resync", "hole"]))
 def test_text_has_a_line_for_what_is_missing(what: str) -> None:
-    writer, out = TextWriter(OFFSET, header=False), bytearray()
+    writer, out = TextWriter(OFFSET, ENDS, header=False), bytearray()
     of: Writer = writer
     {
         "gap": lambda: of.gap(0, 17, 0, 5, out),

@@ -1,0 +1,51 @@
+"""Both ends of a TCP socket, in one piece each as in ss: ``10.0.0.1%eth0:ssh``, ``[fe80::1]%v0:90``, ``*:*``."""
+
+from typing import NoReturn
+
+from sstrace.dialect import Dialect
+from sstrace.model import Names, Show
+from sstrace.render.common import Context
+from sstrace.render.events import RowView
+
+__all__ = ["Ends", "printable"]
+
+_MOST = 100_000
+"""Ends that are remembered: against a scan over all ports and addresses."""
+
+
+class Ends:
+    """Gives the texts of rows. ``show`` says whether ports have their services' names; an interface has the name that
+    it bears when it is asked for.
+    """
+
+    def __init__(self, show: Show, release: Dialect, names: Names) -> None:
+        self._context = Context(show, release, names, _no_decoders)
+        self._context.protocol = "tcp"
+        self._known: dict[tuple[bytes, int], str] = {}
+
+    def of(self, row: RowView) -> tuple[str, str]:
+        """The local end and the peer's: one line, nothing in it that could move a terminal's cursor."""
+        if row.ifindex or row.v6only:
+            ports = self._context.ports()
+            local, peer = self._context.ends(row.src, row.dst, row.ifindex, v6only=row.v6only)
+            return printable(local + ports[row.sport]), printable(peer + ports[row.dport])
+        known = self._known
+        local_end, peer_end = (row.src, row.sport), (row.dst, row.dport)
+        return known.get(local_end) or self._learn(*local_end), known.get(peer_end) or self._learn(*peer_end)
+
+    def _learn(self, address: bytes, port: int) -> str:
+        if len(self._known) >= _MOST:
+            self._known.clear()
+        end = printable(self._context.addresses[address] + self._context.ports()[port])
+        self._known[address, port] = end
+        return end
+
+
+def printable(cell: str) -> str:
+    """A cell (each character a byte) as text: UTF-8 where it is that, escaped where it is not or would not be seen."""
+    text = cell if cell.isascii() else cell.encode("latin-1").decode(errors="backslashreplace")
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+def _no_decoders() -> NoReturn:
+    raise AssertionError("no row of the live table holds what would have to be decoded")
