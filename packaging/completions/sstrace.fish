@@ -2,7 +2,7 @@
 
 complete -c sstrace -f
 complete -c sstrace -l all -d 'display all sockets'
-complete -c sstrace -l at -x -d 'with a recording: the table as it was then'
+complete -c sstrace -l at -x -d 'with --snapshot and a recording: the table as it was then'
 complete -c sstrace -l between -x -d 'with a recording: only this part of it; with --snapshot, what changed'
 complete -c sstrace -l bound-inactive -d ''
 complete -c sstrace -l bpf -d 'show bpf filter socket information'
@@ -12,7 +12,7 @@ complete -c sstrace -l cgroup -d 'show cgroup information'
 complete -c sstrace -l color -x -a 'auto always never' -d '{auto|always|never}; auto heeds NO_COLOR'
 complete -c sstrace -l context -d 'display task SELinux security contexts'
 complete -c sstrace -l contexts -d 'display task and socket SELinux security contexts'
-complete -c sstrace -l count -x -d 'stop after N events'
+complete -c sstrace -l count -x -d 'stop after N events, or pictures of --watch; of --stats: the longest N lines'
 complete -c sstrace -l dccp -d ''
 complete -c sstrace -l diag -r -F -d 'Dump raw information about TCP sockets to FILE'
 complete -c sstrace -l doctor -d 'what works on this machine, what is missing, what would bring it'
@@ -29,8 +29,8 @@ complete -c sstrace -l info -d 'show internal TCP information'
 complete -c sstrace -l interval -x -d 'between pictures of --watch and rounds of --verify'
 complete -c sstrace -l ipv4 -d 'display only IP version 4 sockets'
 complete -c sstrace -l ipv6 -d 'display only IP version 6 sockets'
-complete -c sstrace -l json -d 'NDJSON instead of text, in every mode; a trace begins with its baseline, the sockets there are'
-complete -c sstrace -l keep -x -d 'keep that many'
+complete -c sstrace -l json -d 'NDJSON instead of text; a trace begins with its baseline, the sockets there are'
+complete -c sstrace -l keep -x -d 'keep that many files'
 complete -c sstrace -l keep-privileges -d 'a --serve that root started stays root, instead of becoming user sstrace or nobody'
 complete -c sstrace -l kill -d 'forcibly close sockets, display what was closed'
 complete -c sstrace -l listening -d 'display listening sockets'
@@ -38,7 +38,7 @@ complete -c sstrace -l memory -d 'show socket memory usage'
 complete -c sstrace -l metrics -d 'serve counters over HTTP (default 127.0.0.1:9435)'
 complete -c sstrace -l mptcp -d 'display only MPTCP sockets'
 complete -c sstrace -l net -x -d 'switch to the specified network namespace name'
-complete -c sstrace -l no-baseline -d 'of --json: leave the baseline away, and tell events alone'
+complete -c sstrace -l no-baseline -d 'leave the baseline away, and tell events alone'
 complete -c sstrace -l no-header -d 'Suppress header line'
 complete -c sstrace -l no-queues -d 'Suppress sending and receiving queue columns'
 complete -c sstrace -l numeric -d 'don\'t resolve service names'
@@ -55,7 +55,7 @@ complete -c sstrace -l ready-file -r -F -d 'make PATH once every hook is attache
 complete -c sstrace -l record -r -F -d 'write the whole stream, for --replay and --from, beside whatever else sstrace does'
 complete -c sstrace -l replay -r -F -d 'run a recording again (may be given again, for the files of a rotation)'
 complete -c sstrace -l resolve -d 'resolve host names'
-complete -c sstrace -l rotate -x -d 'start a new file at that size, or age (100M, 1h);'
+complete -c sstrace -l rotate -x -d 'start a new file at that size, or age (100M, 1h)'
 complete -c sstrace -l schema -x -a 'native ecs otel' -d '{native|ecs|otel}: the names of the JSON keys'
 complete -c sstrace -l sctp -d 'display only SCTP sockets'
 complete -c sstrace -l self-usage -d 'at the end: CPU and memory that sstrace itself took'
@@ -80,41 +80,40 @@ complete -c sstrace -l version -d 'output version information'
 complete -c sstrace -l vsock -d 'display only vsock sockets'
 complete -c sstrace -l watch -d 'the table, full screen, alive'
 complete -c sstrace -l xdp -d 'display only XDP sockets'
-complete -c sstrace -s d
-complete -c sstrace -s h
-complete -c sstrace -s a
-complete -c sstrace -s l
-complete -c sstrace -s e
-complete -c sstrace -s t
-complete -c sstrace -s u
-complete -c sstrace -s w
-complete -c sstrace -s x
 complete -c sstrace -s n
 complete -c sstrace -s r
 complete -c sstrace -s o
-complete -c sstrace -s 4
-complete -c sstrace -s 6
-complete -c sstrace -s 0
-complete -c sstrace -s s
+complete -c sstrace -s e
+complete -c sstrace -s m
+complete -c sstrace -s i
 complete -c sstrace -s p
 complete -c sstrace -s T
 complete -c sstrace -s b
 complete -c sstrace -s E
+complete -c sstrace -s t
+complete -c sstrace -s S
+complete -c sstrace -s u
+complete -c sstrace -s w
+complete -c sstrace -s x
+complete -c sstrace -s a
+complete -c sstrace -s l
+complete -c sstrace -s 4
+complete -c sstrace -s 6
+complete -c sstrace -s 0
 complete -c sstrace -s f -r
-complete -c sstrace -s m
-complete -c sstrace -s M
-complete -c sstrace -s i
 complete -c sstrace -s A -r
+complete -c sstrace -s s
 complete -c sstrace -s D -r
 complete -c sstrace -s F -r
-complete -c sstrace -s v
 complete -c sstrace -s V
-complete -c sstrace -s z
+complete -c sstrace -s v
+complete -c sstrace -s h
 complete -c sstrace -s Z
+complete -c sstrace -s z
 complete -c sstrace -s N -r
 complete -c sstrace -s K
 complete -c sstrace -s H
-complete -c sstrace -s S
+complete -c sstrace -s M
 complete -c sstrace -s O
 complete -c sstrace -n '__fish_prev_arg_in state exclude from to' -a 'established syn-sent syn-recv fin-wait-1 fin-wait-2 time-wait closed close-wait last-ack listening closing all connected synchronized bucket big'
 complete -c sstrace -n 'not __fish_prev_arg_in state exclude from to' -a 'state exclude from to src dst sport dport dev fwmark cgroup autobound held and or not'

@@ -301,19 +301,6 @@ def _start(source: Recording, until: Until) -> int:
 def run(command: Command, env: Mapping[str, str]) -> int:
     """Print, or with -D dump, the table of a recording; the exit code."""
     own, selection = command.own, command.selection
-    for wrong, sentence in (
-        (selection.summary, "-s counts the sockets of this machine, now"),
-        (selection.events, "-E waits for this machine's sockets; --replay runs a recording again"),
-        (selection.kill, "-K closes sockets, and those of a recording are past"),
-        (own.between is not None and own.at is not None, "--at shows one moment, --between two: choose one"),
-        (
-            own.between is not None and selection.diag_file is not None,
-            "-D writes one table: say of which moment (--at TIME)",
-        ),
-        (bool(own.replay), "--replay runs a recording again; with --snapshot name it by --from FILE"),
-    ):
-        if wrong:
-            raise UsageError(f"sstrace: {sentence}")
     assert own.source is not None
     assert own.source.path is not None
     if own.between is not None:
@@ -370,9 +357,21 @@ def _caveats(command: Command, past: Past, rows: PastRows) -> Iterator[str]:
         yield f"{rows.bad} rows have addresses that are none, and are left out"
     if not selection.tables & FOLLOWED:
         yield "a recording holds TCP only"
-    asked = [option for option, wanted in (("-m", show.memory), ("-i", show.info), ("--tos", show.tos)) if wanted]
+    asked = [option for option, wanted in _NOT_HELD if getattr(show, wanted)]
     if asked and not command.own.json:
         yield f"a recording does not hold what {', '.join(asked)} would show"
+
+
+_NOT_HELD = (
+    ("-o", "timers"),
+    ("-m", "memory"),
+    ("-i", "info"),
+    ("-T", "threads"),
+    ("--tos", "tos"),
+    ("--inet-sockopt", "inet_sockopt"),
+    ("--bpf-maps", "bpf_maps"),
+)
+"""Options of ss for whose columns a recording has nothing."""
 
 
 def _dump(selection: Selection, rows: PastRows) -> int:

@@ -62,10 +62,6 @@ def learn_names(sources: Iterable[Recording], names: RecordedNames) -> None:
 def run(command: Command, env: Mapping[str, str]) -> int:
     """Replay; the exit code. Raises DecodeError when nothing in any file can be used."""
     own = command.own
-    if own.at is not None:
-        raise UsageError("sstrace: --at TIME shows a table: use it with --snapshot, or --between A B for events")
-    if own.record is not None:
-        raise UsageError("sstrace: --record writes what happens now; a part of a recording is --replay … --json > FILE")
     stopped = Stopped()
     names = RecordedNames(env)
     sources = files(command)

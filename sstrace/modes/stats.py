@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from sstrace.errors import DecodeError, SstraceError, UsageError
 from sstrace.live.rows import socket_of
 from sstrace.live.signals import Stopped, touch
-from sstrace.model import AF_INET, AF_INET6, ALL_STATES, Lost, Socket
+from sstrace.model import AF_INET, AF_INET6, Lost, Socket
 from sstrace.modes.replay import files, learn_names
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.query import options
-from sstrace.query.command import Command
+from sstrace.query.command import Act, Command
 from sstrace.query.match import predicate
 from sstrace.recording.reader import Clock, Reader, RecordedNames, complain, row_of, span, target
 from sstrace.render.events import timestamp
@@ -36,25 +36,11 @@ _TICK_S = 0.05
 
 def run(command: Command, env: Mapping[str, str]) -> int:
     """Digest; the exit code. --count says how many lines a grouping may have."""
-    own, selection = command.own, command.selection
-    source = own.source
-    masks = selection.touch, ALL_STATES & ~selection.avoid, selection.from_states, selection.to_states
-    if any(mask != ALL_STATES for mask in masks):
-        raise UsageError("sstrace: --stats counts whole connections: leave states away, an expression selects")
-    recorded = bool(own.replay) or (source is not None and source.kind == "file")
-    live = source is not None and source.kind == "live"
-    if own.record is not None and (recorded or live):
-        raise UsageError("sstrace: --record writes what happens now: use it with --stats without --from")
-    if live:
-        if command.operands or command.filter_file is not None:
-            raise UsageError(
-                "sstrace: a serving sstrace has counted already, and a filter comes too late: give it to "
-                "--serve --stats, or count from now on with --stats FILTER"
-            )
+    if command.act is Act.STATS_LIVE:
         from sstrace.server import ask
 
         return ask.snapshot(command, None)
-    if recorded:
+    if command.act is Act.STATS_PAST:
         digest, offset = _of_files(command, env)
     else:
         digest, offset = _of_now(command, env)
@@ -183,7 +169,6 @@ def _of_now(command: Command, env: Mapping[str, str]) -> tuple[Digest, int]:
 
 
 def _of_files(command: Command, env: Mapping[str, str]) -> tuple[Digest, int]:
-    own = command.own
     names = RecordedNames(env)
     sources = files(command)
     learn_names(sources, names)
@@ -206,8 +191,6 @@ def _of_files(command: Command, env: Mapping[str, str]) -> tuple[Digest, int]:
         if not usable:
             raise failure
         complain(str(failure))
-    if own.at is not None:
-        complain("--at is for --snapshot; --between A B tells --stats what time to digest")
     return digest, offset
 
 

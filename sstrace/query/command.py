@@ -17,7 +17,18 @@ if TYPE_CHECKING:
     # Only a command line with a filter pays for the module.
     from sstrace.query.filter import Expr
 
-__all__ = ["Command", "Early", "Mode", "Own", "Selection", "Source", "When", "selects_row", "selects_transition"]
+__all__ = [
+    "Act",
+    "Command",
+    "Early",
+    "Mode",
+    "Own",
+    "Selection",
+    "Source",
+    "When",
+    "selects_row",
+    "selects_transition",
+]
 
 
 class Mode(enum.Enum):
@@ -30,6 +41,25 @@ class Mode(enum.Enum):
     SERVE = "serve"
     VERIFY = "verify"
     DOCTOR = "doctor"
+
+
+class Act(enum.Enum):
+    """What a command line does: its mode, told apart by where the facts come from. The text stands in sentences."""
+
+    TRACE = "a trace"
+    REPLAY = "--replay FILE"
+    STATS = "--stats"
+    STATS_PAST = "--stats --from FILE"
+    STATS_LIVE = "--stats --from live"
+    SNAPSHOT = "--snapshot"
+    PAST = "--snapshot --from FILE"
+    BETWEEN = "--snapshot --from FILE --between"
+    LIVE = "--snapshot --from live"
+    WATCH = "--watch"
+    SERVE = "--serve"
+    SERVE_STATS = "--serve --stats"
+    VERIFY = "--verify"
+    DOCTOR = "--doctor"
 
 
 class Early(msgspec.Struct, frozen=True):
@@ -155,6 +185,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     """A parsed command line."""
 
     mode: Mode
+    act: Act
     selection: Selection
     show: Show
     own: Own

@@ -33,10 +33,12 @@ from sstrace.model import (
     State,
     Table,
 )
+from sstrace.protocols import FOLLOWED
 from sstrace.query import own, states
-from sstrace.query.command import Command, Early, Mode, Selection
-from sstrace.query.getopt import BadOption, Option, getopt
-from sstrace.query.usage import HELP, ss_usage
+from sstrace.query.catalog import FILTER, MODES, OWN, SS, STATES, Entry, refusal
+from sstrace.query.command import Act, Command, Early, Mode, Selection
+from sstrace.query.getopt import BadOption, getopt
+from sstrace.query.usage import help_text, ss_usage
 
 __all__ = ["Effects", "mode_of", "parse", "resolve", "version_of"]
 
@@ -56,62 +58,6 @@ class Effects(Protocol):
         """-F: open a file (first character ``-``: standard input), give what reads it; raises UsageError."""
         ...
 
-
-_SHORT: Final = "dhaletuwxnro460spTbEf:mMiA:D:F:vVzZN:KHSO"
-
-# glibc lists ambiguous names in the table's order, so the order is part of the bytes.
-_LONG: Final = tuple(
-    Option(name, key, arguments)
-    for name, key, arguments in (
-        ("numeric", "n", 0),
-        ("resolve", "r", 0),
-        ("options", "o", 0),
-        ("extended", "e", 0),
-        ("memory", "m", 0),
-        ("info", "i", 0),
-        ("processes", "p", 0),
-        ("threads", "T", 0),
-        ("bpf", "b", 0),
-        ("events", "E", 0),
-        ("dccp", "d", 0),
-        ("tcp", "t", 0),
-        ("sctp", "S", 0),
-        ("udp", "u", 0),
-        ("raw", "w", 0),
-        ("unix", "x", 0),
-        ("tipc", "tipc", 0),
-        ("vsock", "vsock", 0),
-        ("all", "a", 0),
-        ("listening", "l", 0),
-        ("bound-inactive", "B", 0),
-        ("ipv4", "4", 0),
-        ("ipv6", "6", 0),
-        ("packet", "0", 0),
-        ("family", "f", 1),
-        ("socket", "A", 1),
-        ("query", "A", 1),
-        ("summary", "s", 0),
-        ("diag", "D", 1),
-        ("filter", "F", 1),
-        ("version", "V", 0),
-        ("help", "h", 0),
-        ("context", "Z", 0),
-        ("contexts", "z", 0),
-        ("net", "N", 1),
-        ("tipcinfo", "tipcinfo", 0),
-        ("tos", "tos", 0),
-        ("cgroup", "cgroup", 0),
-        ("kill", "K", 0),
-        ("no-header", "H", 0),
-        ("no-queues", "Q", 0),
-        ("xdp", "xdp", 0),
-        ("mptcp", "M", 0),
-        ("oneline", "O", 0),
-        ("inet-sockopt", "inet-sockopt", 0),
-        ("bpf-maps", "bpf-maps", 0),
-        ("bpf-map-id", "bpf-map-id", 1),
-    )
-)
 
 # Options that only set a flag; they are the members of _Line.flags.
 _FLAGS: Final = frozenset(
@@ -193,7 +139,7 @@ def mode_of(argv: Sequence[str]) -> Mode:
     words = argv[1:]
     if "--snapshot" in words or (argv and _is_ss(argv[0])):
         return Mode.SNAPSHOT
-    return next((own.MODES[word[2:].partition("=")[0]] for word in words if own.is_mode(word)), Mode.TRACE)
+    return next((MODES[word[2:].partition("=")[0]] for word in words if own.is_mode(word)), Mode.TRACE)
 
 
 def version_of(argv: Sequence[str]) -> tuple[int, ...] | None:
@@ -313,7 +259,7 @@ class _Line:
             self.flags.add(key)
         elif key == "f":
             if values[0] == "help":
-                return Early(ss_usage(self.release) if self.snapshot else HELP)
+                return Early(ss_usage(self.release) if self.snapshot else help_text())
             family = _FAMILIES.get(values[0])
             if family is None:
                 raise UsageError(f'{self.name}: "{values[0]}" is invalid family', usage=True)
@@ -323,7 +269,7 @@ class _Line:
             if wrong is not None:
                 raise UsageError(f'{self.name}: "{wrong}" is illegal socket table id', usage=True)
         elif key == "h":
-            return Early(ss_usage(self.release) if self.snapshot else HELP)
+            return Early(ss_usage(self.release) if self.snapshot else help_text())
         elif key in "Vv":
             if self.snapshot:
                 return Early(f"ss utility, iproute2-{self.release.release}\n")
@@ -380,26 +326,32 @@ def parse(
     line.words = tuple(argv[1:])
     operands: list[str] = []
     try:
-        for key, values in getopt(argv[1:], _short(release), _long(release), operands, posix=posix):
+        known = _known(release)
+        long = [entry.option for entry in (*known, *OWN)]
+        for key, values in getopt(argv[1:], _short(known), long, operands, posix=posix):
+            line.own.given(key, values)
             early = line.option(key, values)
             if early is not None:
                 return early
     except BadOption as error:
         raise UsageError(f"{program if _is_ss(program) else name}: {error}", usage=True) from None
 
-    mode, own_options = line.own.finish(default=Mode.SNAPSHOT if _is_ss(program) else Mode.TRACE)
+    mode, act, own_options = line.own.finish(default=Mode.SNAPSHOT if _is_ss(program) else Mode.TRACE)
     masks = line.masks
-    if mode is not Mode.SNAPSHOT:
-        _only_snapshots(line)
     summary = "s" in line.flags
     if summary and masks.default and not operands:
-        return _command(line, mode, own_options, listing=False)
+        return _command(line, mode, act, own_options, listing=False)
     transitions = _Transitions()
     try:
-        _state_words(operands, transitions, line, trace=mode is Mode.TRACE)
+        if _state_words(operands, transitions, line, trace=mode is Mode.TRACE) and act not in STATES.acts:
+            raise refusal(STATES, STATES.name, act)
+        if operands and act not in FILTER.acts:
+            raise refusal(FILTER, FILTER.name, act)
         if "E" in line.flags and mode is Mode.TRACE:
             transitions.to_states &= 1 << State.CLOSE
         masks.settle(live=mode is not Mode.SNAPSHOT)
+        if mode is not Mode.SNAPSHOT and masks.tables & ~FOLLOWED:
+            raise UsageError("sstrace: only TCP tells what happens to it: look at other tables with --snapshot")
         stop = _nothing(line)
     except SstraceError as error:
         if not summary:
@@ -407,7 +359,7 @@ def parse(
         stop = Early("", f"{error}\n", error.exit_code)
     if stop is not None and not summary:
         return stop
-    return _command(line, mode, own_options, operands=operands, stop=stop, transitions=transitions)
+    return _command(line, mode, act, own_options, operands=operands, stop=stop, transitions=transitions)
 
 
 def resolve(command: Command, names: Names) -> Command:
@@ -437,30 +389,12 @@ def resolve(command: Command, names: Names) -> Command:
     return msgspec.structs.replace(command, selection=resolved)
 
 
-def _short(release: Dialect) -> str:
-    short = _SHORT if release.dccp else _SHORT.replace("d", "")
-    return short + ("B" if release.bound_inactive else "") + ("Q" if release.queues_option else "")
+def _known(release: Dialect) -> list[Entry]:
+    return [entry for entry in SS if not entry.since or getattr(release, entry.since)]
 
 
-def _long(release: Dialect) -> list[Option]:
-    missing = set()
-    if not release.bound_inactive:
-        missing.add("B")
-    if not release.queues_option:
-        missing.add("Q")
-    if not release.bpf_maps:
-        missing |= {"bpf-maps", "bpf-map-id"}
-    if not release.dccp:
-        missing.add("d")
-    return [*(option for option in _LONG if option.key not in missing), *own.OPTIONS]
-
-
-def _only_snapshots(line: _Line) -> None:
-    for flag, what in (("s", "-s counts sockets"), ("K", "-K closes what it lists")):
-        if flag in line.flags:
-            raise UsageError(f"sstrace: {what} once: use it with --snapshot")
-    if line.diag_file is not None:
-        raise UsageError("sstrace: -D dumps one table: use it with --snapshot, or --record to keep events")
+def _short(entries: Sequence[Entry]) -> str:
+    return "".join(f"{letter}{':' * bool(entry.argument)}" for entry in entries for letter in entry.letters)
 
 
 class _Transitions:
@@ -473,8 +407,10 @@ class _Transitions:
         self.to_states = ALL_STATES
 
 
-def _state_words(operands: list[str], found: _Transitions, line: _Line, *, trace: bool) -> None:
-    """Take the leading ``state X``, ``exclude X`` (and in a trace ``from X``, ``to X``) off the operands."""
+def _state_words(operands: list[str], found: _Transitions, line: _Line, *, trace: bool) -> bool:
+    """Take the leading ``state X``, ``exclude X`` (and in a trace ``from X``, ``to X``) off the operands; tell whether
+    there were any.
+    """
     masks = line.masks
     if trace and masks.chosen == states.LISTENING:
         # -l in a trace: listeners come and go. CLOSE is in the mask for UDP's sake and would select every close.
@@ -510,6 +446,7 @@ def _state_words(operands: list[str], found: _Transitions, line: _Line, *, trace
             saw = True
         taken += 2
     del operands[:taken]
+    return taken > 0
 
 
 def _nothing(line: _Line) -> Early | None:
@@ -529,6 +466,7 @@ def _one_bit(mask: int) -> bool:
 def _command(
     line: _Line,
     mode: Mode,
+    act: Act,
     own_options: own.Own,
     *,
     listing: bool = True,
@@ -583,6 +521,7 @@ def _command(
     )
     return Command(
         mode=mode,
+        act=act,
         selection=selection,
         show=show,
         own=own_options,

@@ -8,14 +8,12 @@ from typing import Any, Final, Literal
 
 from sstrace.dialect import parse_version
 from sstrace.errors import UsageError
-from sstrace.query.command import Mode, Own, Source, When
-from sstrace.query.getopt import Option
+from sstrace.query.catalog import ENTRIES, MODES, act_of, check
+from sstrace.query.command import Act, Mode, Own, Source, When
 
 __all__ = [
     "METRICS_ADDRESS",
     "METRICS_PORT",
-    "MODES",
-    "OPTIONS",
     "Collector",
     "Own",
     "is_mode",
@@ -28,60 +26,8 @@ METRICS_ADDRESS: Final = "127.0.0.1"
 METRICS_PORT: Final = 9435
 """Where --metrics listens unless told otherwise: loopback, so that nobody is served by accident."""
 
-MODES: Final[Mapping[str, Mode]] = {mode.value: mode for mode in Mode if mode is not Mode.TRACE}
-"""Option name → mode."""
-
-_ONE: Final = (
-    "from",
-    "at",
-    "record",
-    "replay",
-    "rotate",
-    "keep",
-    "schema",
-    "duration",
-    "count",
-    "ready-file",
-    "interval",
-    "poll",
-    "ss-version",
-    "group",
-    "on-full",
-    "output",
-    "sink",
-    "speed",
-    "color",
-    "time",
-)
-_NONE: Final = (
-    "snapshot",
-    "watch",
-    "verify",
-    "doctor",
-    "stats",
-    "json",
-    "no-baseline",
-    "self-usage",
-    "keep-privileges",
-)
-
-OPTIONS: Final = tuple(
-    Option(name, f"--{name}", arguments, name in ("serve", "metrics"), True)
-    for name, arguments in (
-        *((name, 0) for name in (*_NONE, "serve", "metrics")),
-        *((name, 1) for name in _ONE),
-        ("between", 2),
-    )
-)
-"""For ``getopt``, which yields ``--name`` as their key."""
-
-# Option → (field of Own, what it may be).
-_CHOICES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
-    "schema": ("schema", ("native", "ecs", "otel")),
-    "on-full": ("on_full", ("block", "drop")),
-    "color": ("color", ("auto", "always", "never")),
-    "time": ("time", ("clock", "iso", "utc", "delta", "relative")),
-}
+# Option → its field of Own, where what it may be is in the catalog.
+_CHOICES: Final = {"schema": "schema", "on-full": "on_full", "color": "color", "time": "time"}
 _DURATIONS: Final = {"duration": "duration_ns", "interval": "interval_ns", "poll": "poll_ns"}
 _COUNTS: Final = {"count": "count", "keep": "keep"}
 _PATHS: Final = {"record": "record", "ready-file": "ready_file", "output": "output", "group": "group"}
@@ -201,6 +147,11 @@ class Collector:
     def __init__(self) -> None:
         self._fields: dict[str, Any] = {}
         self._modes: list[str] = []
+        self._given: list[tuple[str, tuple[str, ...]]] = []
+
+    def given(self, key: str, values: tuple[str, ...]) -> None:
+        """Note that an option, of ss or of sstrace, stands on the command line."""
+        self._given.append((key, values))
 
     def add(self, key: str, values: tuple[str, ...]) -> None:
         """Take one option as ``getopt`` yields it. Raises UsageError for a value that cannot be."""
@@ -213,10 +164,10 @@ class Collector:
             if name == "serve" and values:
                 fields["serve_path"] = _filled(key, _as_path(value))
         elif name in _CHOICES:
-            field, choices = _CHOICES[name]
+            choices = ENTRIES[key].values
             if value not in choices:
                 raise UsageError(f'sstrace: {key} "{value}": it is one of {", ".join(choices)}')
-            fields[field] = value
+            fields[_CHOICES[name]] = value
         elif name in _DURATIONS:
             ns = parse_duration(value)
             if not ns:
@@ -259,30 +210,24 @@ class Collector:
         else:
             fields[name.replace("-", "_")] = True
 
-    def finish(self, *, default: Mode) -> tuple[Mode, Own]:
-        """Give the mode and the options. Raises UsageError for options that exclude one another."""
+    def finish(self, *, default: Mode) -> tuple[Mode, Act, Own]:
+        """Give the mode, what it comes to, and the options. Raises UsageError for options that exclude one another, or
+        that would be ignored.
+        """
         if len(self._modes) > 1:
             raise UsageError(f"sstrace: --{self._modes[0]} and --{self._modes[1]} are two modes: choose one")
         mode = MODES[self._modes[0]] if self._modes else default
         own = Own(**self._fields)
-        recorded = own.replay or (own.source is not None and own.source.kind == "file")
-        for given, option in ((own.at, "--at"), (own.between, "--between")):
-            if given is not None and not recorded:
-                raise UsageError(f"sstrace: {option} looks into a recording: name it with --from FILE or --replay FILE")
-        if own.speed is not None and not own.replay:
-            raise UsageError("sstrace: --speed is of a replay: name the recording with --replay FILE")
-        rotates = own.rotate_bytes is not None or own.rotate_ns is not None
-        if own.keep is not None and not rotates:
-            raise UsageError("sstrace: --keep counts rotated files: say when to rotate with --rotate SIZE or TIME")
-        if rotates and own.record is None:
-            raise UsageError("sstrace: --rotate is of a recording: name it with --record FILE")
-        if own.schema is not None and not own.json:
-            raise UsageError("sstrace: --schema names the keys of --json: give both")
-        if own.no_baseline and not own.json and not any(sink.partition(":")[0] == "otlp" for sink in own.sink):
-            raise UsageError("sstrace: --no-baseline leaves lines of --json away, and text has no baseline: give both")
-        if own.schema in ("ecs", "otel") and mode is not Mode.TRACE:
-            raise UsageError(f"sstrace: --schema {own.schema} is of events: --{mode.value} has the native one alone")
-        return mode, own
+        act = act_of(mode, own)
+        check(self._given, act, own)
+        if own.schema in ("ecs", "otel") and act not in (Act.TRACE, Act.REPLAY):
+            raise UsageError(f"sstrace: --schema {own.schema} is of events: {act.value} has the native one alone")
+        if own.time is not None and not own.utc:
+            if own.json:
+                raise UsageError(f"sstrace: --json has its times in UTC: --time {own.time} is of text")
+            if act not in (Act.TRACE, Act.REPLAY, Act.VERIFY):
+                raise UsageError(f"sstrace: --time {own.time} is of lines of events: here write utc, or nothing")
+        return mode, act, own
 
 
 def _filled(key: str, value: str) -> str:

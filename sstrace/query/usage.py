@@ -1,10 +1,13 @@
 """The two help texts: ss's own usage block, byte for byte for the release imitated, and sstrace's."""
 
+from collections.abc import Iterator
 from typing import Final
 
 from sstrace.dialect import Dialect
+from sstrace.query.catalog import OWN, SS, Entry
+from sstrace.query.command import Act
 
-__all__ = ["HELP", "ss_usage"]
+__all__ = ["help_text", "ss_usage"]
 
 # (text, first release that prints it). The block is ss's interface: scripts and completions read it. Verified against
 # 6.1.0; the three later options stand where 6.8 and 6.9 put them.
@@ -120,67 +123,14 @@ def ss_usage(dialect: Dialect) -> str:
     return usage if dialect.dccp else usage.replace(_DCCP, "").replace("|dccp", "")
 
 
-HELP: Final = """\
+_HEAD: Final = """\
 Usage: sstrace [ MODE ] [ OPTIONS ] [ FILTER ]
 
 sstrace is ss that never blinks: it prints every TCP state transition as it happens, and on request the socket
 table, the same bytes that ss would print.
 
-MODE
-   (none)              trace: one line an event, until Ctrl-C
-   --snapshot          the table, once, exactly as ss prints it: put it where you would type ss
-   --watch             the table, full screen, alive
-   --serve[=PATH]      keep the live table, answer --snapshot --from live on a unix socket
-   --verify            compare the live table with the kernel's again and again, report drift
-   --doctor            what works on this machine, what is missing, what would bring it
-
-WHERE FROM
-   --from SOURCE       SOURCE := {netlink|live[:PATH]|FILE}: the kernel (default), a serving sstrace, a recording
-   --at TIME           with a recording: the table as it was then
-   --between A B       with a recording: only this part of it; with --snapshot, what changed
-   --replay FILE       run a recording again (may be given again, for the files of a rotation)
-   --speed X           of a replay: 1 is life, 10 ten times, max as fast as it goes
-       TIME := {2026-01-31T13:55:00Z|2026-01-31 13:55:00|13:55:00.5|@SECONDS|+DURATION|-DURATION|#SEQ}
-               ("+" counts from the recording's start, "-" back from its end; no zone: this machine's,
-                or UTC with --time utc)
-
-WHERE TO
-   --json              NDJSON instead of text, in every mode; a trace begins with its baseline, the sockets there are
-   --no-baseline       of --json: leave the baseline away, and tell events alone
-   --schema NAME       {native|ecs|otel}: the names of the JSON keys
-   --record FILE       write the whole stream, for --replay and --from, beside whatever else sstrace does
-   --rotate SIZE,TIME  start a new file at that size, or age (100M, 1h);  --keep N  keep that many
-   --output FILE       append there instead of writing on standard output; SIGHUP begins a new file of that name
-   --sink SINK         SINK := {stdout|journald|syslog[:PATH]|otlp[:URL]}: send events there (may be given again)
-   --on-full WHAT      {block|drop} when the reader is slower than the events: wait (default), or leave lines out
-   --metrics[=[ADDR:]PORT]  serve counters over HTTP (default 127.0.0.1:9435)
-   --color WHEN        {auto|always|never}; auto heeds NO_COLOR
-   --time HOW          {clock|iso|utc|delta|relative}: of events in text: time of day (on a terminal) or with the date
-                       (elsewhere), this machine's zone; UTC, --at and --between too; since the line before; since the
-                       first line
-
-HOW LONG
-   --duration TIME     stop after 5, 1.5s, 5m, 2h
-   --count N           stop after N events
-   --ready-file PATH   make PATH once every hook is attached and the first table is in
-   --interval TIME     between pictures of --watch and rounds of --verify
-   --poll TIME         how often the kernel is asked for what events do not tell
-   --stats             who connected to whom, how it ended, how long it took: of a recording, or from now on;
-                       --serve --stats counts, and --stats --from live asks for it
-   --group NAME        of --serve: who may ask besides root
-   --keep-privileges   a --serve that root started stays root, instead of becoming user sstrace or nobody
-   --self-usage        at the end: CPU and memory that sstrace itself took
-
-ss OPTIONS (the same in every mode)
-   -t -u -w -x -M -S -d -0  --vsock --tipc --xdp   which sockets (tracing: TCP unless named)
-   -A TABLES  -f FAMILY  -4  -6                    the same, by name and family
-   -a  -l                                          all states; listening
-   -n  -r                                          no service names; host names
-   -p  -T  -e  -o  -i  -m  -O  -H                  processes, threads, details, timers, TCP info, memory, layout
-   -N NAME                                         in a network namespace
-   -F FILE                                         more filter, from a file
-   -s  -E  -K  -D                                  of --snapshot: summary, destroyed sockets, kill, dump
-   --ss-version X.Y    which ss to be identical to (default: the one installed, else the newest known)
+"""
+_TAIL: Final = """\
    The whole list, as ss gives it: sstrace --snapshot --help
 
 FILTER := [ state STATE | exclude STATE | from STATE | to STATE ]... [ EXPRESSION ]
@@ -207,4 +157,68 @@ EXAMPLES
    sstrace --record day.ndjson --rotate 100M --keep 24   keep the history
    sstrace --snapshot --from day.ndjson --at 13:55 -tan  the table as it was at five to two
 """
-"""sstrace's own help: --help without --snapshot."""
+# What stands in one line of the help, and what it is for.
+_GROUPS: Final = (
+    (("tcp",), "which sockets; the default of all but --snapshot"),
+    (
+        ("udp", "raw", "unix", "mptcp", "sctp", "dccp", "packet", "vsock", "tipc", "xdp"),
+        "others, which no events tell of",
+    ),
+    (("query", "family", "ipv4", "ipv6"), "the same, by name and family"),
+    (("all", "listening"), "all states; listening"),
+    (("bound-inactive",), "bound, but neither connected nor listening (ss 6.8)"),
+    (("numeric",), "no service names"),
+    (("resolve",), "host names"),
+    (("processes",), "whose they are"),
+    (
+        ("options", "extended", "memory", "info", "oneline", "tos", "cgroup"),
+        "timers, details, TCP info, layout",
+    ),
+    (
+        ("threads", "context", "contexts", "bpf", "tipcinfo", "inet-sockopt", "bpf-maps", "bpf-map-id"),
+        "threads, SELinux, more details",
+    ),
+    (("no-header",), "no column titles"),
+    (("no-queues",), "no queues (ss 6.9)"),
+    (("net",), "in a network namespace"),
+    (("filter",), "more filter, from a file"),
+    (("events",), "sockets as they are destroyed"),
+    (("summary", "kill"), "summary; close what is listed"),
+    (("diag",), "dump TCP rows"),
+    (("help", "version"), "this; of sstrace, and of the ss that it is identical to"),
+)
+
+
+def help_text() -> str:
+    """Give sstrace's own help: --help without --snapshot."""
+    sections: dict[str, list[str]] = {}
+    for entry in OWN:
+        sections.setdefault(entry.section, []).append(_described(entry))
+    sections["MODE"].insert(0, "   (none)              trace: one line an event, until Ctrl-C\n")
+    sections["ss OPTIONS"][:0] = _groups()
+    return _HEAD + "\n".join(f"{section}\n{''.join(lines)}" for section, lines in sections.items()) + _TAIL
+
+
+def _described(entry: Entry) -> str:
+    argument = entry.argument if entry.argument[:2] in ("", "[=") else f" {entry.argument}"
+    text = entry.text.replace("\n", "\n" + " " * _INDENT)
+    return f"   {f'--{entry.name}{argument}':<{_INDENT - 5}}  {text}\n"
+
+
+_INDENT: Final = 23
+
+
+def _groups() -> Iterator[str]:
+    entries = {entry.name: entry for entry in SS}
+    for names, text in _GROUPS:
+        found = [entries[name] for name in names]
+        words = " ".join(f"-{one.letters[0]}" if one.letters else f"--{one.name}" for one in found)
+        argument = f" {found[0].argument}" if found[0].argument and not found[1:] else ""
+        yield f"   {words + argument:<{_INDENT - 5}}  {text}{_of(found[0])}\n"
+
+
+def _of(entry: Entry) -> str:
+    if Act.TRACE in entry.acts:
+        return ""
+    where = [act.value for act in (Act.SNAPSHOT, Act.WATCH, Act.VERIFY, Act.SERVE) if act in entry.acts]
+    return f" (of {' and '.join(where)})"

@@ -137,8 +137,6 @@ def respond(
             if counting is None:
                 raise FeatureError("sstrace: this server does not count: start it with sstrace --serve --stats")
             return counting.tell(command, owners=_sees_all(peer, gid))
-        if command.selection.events or command.selection.diag_file is not None:
-            raise UsageError("sstrace: -E and -D ask the kernel, not a live table: leave --from live away")
     except SstraceError as error:
         return _refused(error, request)
     live = LiveRows(tracer.table, tracer.news())
@@ -151,7 +149,9 @@ def respond(
 
 
 def _command(request: Request) -> Command | Early:
-    return parse(["ss", *request.argv], release=_release(request), effects=_Effects(request))
+    # As ss, whose words stay the answers' to the byte; but ss does not count.
+    program = "sstrace" if "--stats" in request.argv else "ss"
+    return parse([program, *request.argv], release=_release(request), effects=_Effects(request))
 
 
 def _release(request: Request) -> Dialect:

@@ -78,7 +78,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     path = command.own.serve_path or service.DEFAULT_PATH
     gid = _group(command.own.group)
     stopped = Stopped()
-    tracer = Tracer(env)
+    tracer = Tracer(env, poll_ns=command.own.poll_ns)
     beside: _Beside | None = None
     notify = Notify(env)
     try:

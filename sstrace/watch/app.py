@@ -24,7 +24,6 @@ from sstrace.live.source import look_at
 from sstrace.live.tracer import Change, Tracer
 from sstrace.model import ALL_STATES, STATE_TEXT, InetSocket, Kind, State, Table
 from sstrace.modes.snapshot import decoders
-from sstrace.protocols import FOLLOWED
 from sstrace.query import options
 from sstrace.query.command import Command, Early
 from sstrace.query.match import predicate
@@ -40,6 +39,7 @@ from sstrace.wire import inet_diag
 
 if TYPE_CHECKING:  # only who records pays for it
     from sstrace.live.announce import Told
+    from sstrace.output.metrics import Metrics
     from sstrace.output.recorder import Recorder
 
 __all__ = ["run"]
@@ -70,12 +70,11 @@ _ORDER_WORDS = {
 
 def run(command: Command, env: Mapping[str, str]) -> int:
     """Watch; the exit code. Raises UsageError where there is no terminal."""
-    _check(command)
     terminal = Terminal(env)
     stopped = Stopped()
     names = SystemNames(env)
     command = options.resolve(command, names)
-    tracer = Tracer(env)
+    tracer = Tracer(env, poll_ns=command.own.poll_ns)
     watch: _Watch | None = None
     try:
         tracer.start()
@@ -93,22 +92,12 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             terminal.close()
     finally:
         tracer.close()
+        if watch is not None and watch.metrics is not None:
+            watch.metrics.close()
         if watch is not None and watch.recorder is not None:
             watch.recorder.close()
             print(f"sstrace: {watch.recorder.summary()}", file=sys.stderr)
     return 0
-
-
-def _check(command: Command) -> None:
-    own = command.own
-    if own.json:
-        raise UsageError("--watch draws for people: for NDJSON leave --watch away")
-    if own.source is not None and own.source.kind == "live":
-        raise UsageError("--watch keeps a live table of its own and does not ask a server's: leave --from live away")
-    if (own.source is not None and own.source.kind == "file") or own.replay:
-        raise UsageError("--watch shows what happens now: for a recording use --replay, or --snapshot --from FILE --at")
-    if not command.selection.tables & FOLLOWED:
-        raise UsageError("--watch follows TCP sockets, and these options leave them out: for others use --snapshot")
 
 
 SocketKey = tuple[bytes, int, bytes, int, int]
@@ -187,6 +176,11 @@ class _Watch:
             self.recorder = recording_of(command, tracer, names, self._say)
         if self.recorder is not None:
             self._through = self.recorder.through
+        self.metrics: Metrics | None = None
+        if command.own.metrics is not None:
+            from sstrace.output import metrics
+
+            self.metrics = metrics.Metrics(*command.own.metrics, tracer)
 
     def _say(self, sentence: str) -> None:
         self._message = sentence
@@ -220,8 +214,10 @@ class _Watch:
             wait = min(_TICK_S, max(0, due - now) / 1e9)
             ready = self._wait(poll, min(wait, _ESCAPE_S) if terminal.half else wait)
             terminal.flush()
-            for change in self._through(tracer.poll(0)):
-                self._take(change)
+            self._take(tracer.poll(0))
+            if self.metrics is not None and self.metrics.wanted:
+                self._take(tracer.settle())
+                self.metrics.tick()
             drawn = self._system()
             for key in terminal.keys(ready=ready):
                 self._key(key)
@@ -265,7 +261,12 @@ class _Watch:
             return True
         return False
 
-    def _take(self, change: "Change | Told") -> None:
+    def _take(self, changes: "Iterable[Change]") -> None:
+        counted = changes if self.metrics is None else self.metrics.through(changes)
+        for change in self._through(counted):
+            self._note(change)
+
+    def _note(self, change: "Change | Told") -> None:
         if type(change) is Transition:
             row = change.row
             self._view.note(change)

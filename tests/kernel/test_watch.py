@@ -3,6 +3,7 @@
 import errno
 import os
 import pty
+import re
 import select
 import shutil
 import signal
@@ -10,6 +11,7 @@ import socket
 import sys
 import termios
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -282,6 +284,22 @@ def test_resize(watch: Watch, peers: Peers) -> None:
     assert pane.ended() == 0
 
 
+def test_metrics_are_served_beside_it(watch: Watch, peers: Peers, netns: Netns) -> None:
+    watch("-n", "--metrics=127.0.0.1:9437")
+
+    def ask() -> str:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open("http://127.0.0.1:9437/metrics", timeout=30) as answer:
+            return str(answer.read().decode())
+
+    before = netns.call(ask)
+    assert 'sstrace_sockets{family="inet",state="estab"}' in before
+    netns.call(peers.connect)
+    found = re.search(r'sstrace_opens_total\{family="inet",role="client"\} (\S+)', netns.call(ask))
+    assert found
+    assert float(found[1]) >= 2  # this one, and the first asker's
+
+
 # --------------------------------------------------------------------------------------------------------------- colour
 
 
@@ -446,18 +464,18 @@ def test_terminal_that_takes_nothing(netns: Netns, peers: Peers) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), b"needs a terminal"),
-        (("--json",), b"leave --watch away"),
-        (("-u",), b"use --snapshot"),
-        (("--from", "live"), b"leave --from live away"),
-        (("--from", "x.ndjson"), b"--replay"),
+        ((), b"--watch needs a terminal"),
+        (("--json",), b"--json means nothing to --watch: leave it away"),
+        (("-u",), b"use it with --snapshot"),
+        (("--from", "live"), b"--from live means nothing to --watch"),
+        (("--from", "x.ndjson"), b"--snapshot"),
     ],
 )
 def test_refusals_are_one_sentence(sstrace: Program, arguments: tuple[str, ...], words: bytes) -> None:
     done = sstrace("--watch", *arguments)
     assert done.returncode == 255
     assert done.stdout == b""
-    assert done.stderr.startswith(b"sstrace: --watch ")
+    assert done.stderr.startswith(b"sstrace: -")
     assert done.stderr.count(b"\n") == 1
     assert words in done.stderr
 

@@ -1,6 +1,7 @@
 """The command as a process: streams, exit codes, and what each mode calls itself."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -51,15 +52,11 @@ def test_mistakes_name_the_program_that_was_meant() -> None:
     assert run("--watch", "--verify").stderr == b"sstrace: --watch and --verify are two modes: choose one\n"
 
 
-@pytest.mark.parametrize(
-    "words", [["-u"], ["-M"], ["-x", "-a"], ["--verify", "-M"], ["--record", "f", "-A", "udp,raw"]]
-)
+@pytest.mark.parametrize("words", [["-A", "udp,raw"], ["--verify", "-A", "tcp,udp"], ["--record", "f", "-f", "unix"]])
 def test_what_makes_no_events_is_not_waited_for(words: list[str]) -> None:
     result = run(*words)
     assert (result.returncode, result.stdout) == (255, b"")
-    assert result.stderr == (
-        b"sstrace: only TCP tells what happens to it: add -t, or look at other tables with --snapshot or --watch\n"
-    )
+    assert result.stderr == b"sstrace: only TCP tells what happens to it: look at other tables with --snapshot\n"
 
 
 def test_a_link_named_ss_is_ss(tmp_path: Path) -> None:
@@ -147,33 +144,31 @@ def _imported(report: bytes) -> set[str]:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("--verify --from live", "--from says where a table comes from; --verify looks for itself"),
-        ("--serve --from day.ndjson", "--from says where a table comes from; --serve looks for itself"),
-        ("--doctor --from=live:/x", "--from says where a table comes from; --doctor looks for itself"),
-        ("--from live", "--from live gives tables: use it with --snapshot, --watch or --stats"),
+        (
+            "--verify --from live",
+            "--from live means nothing to --verify: leave it away, or use it with --stats or --snapshot",
+        ),
+        ("--from live", "--from live means nothing to a trace: leave it away, or use it with --stats or --snapshot"),
         ("--snapshot --duration 5", "--duration means nothing to --snapshot: leave it away"),
-        ("--doctor --ready-file x", "--ready-file means nothing to --doctor: leave it away"),
-        ("--serve --count 5", "--count means nothing to --serve: leave it away"),
-        ("--replay x --duration 5", "--duration means nothing to --replay: leave it away"),
-        ("--stats --interval 1s", "--interval means nothing to --stats: leave it away"),
-        ("--stats --from live --duration 1s", "--duration means nothing to --stats: leave it away"),
-        ("--interval 1s", "--interval means nothing to a trace: leave it away"),
-        ("--snapshot --json --no-baseline", "--no-baseline means nothing to --snapshot: leave it away"),
-        ("--stats --json --no-baseline", "--no-baseline means nothing to --stats: leave it away"),
-        ("--no-baseline", "--no-baseline leaves lines of --json away, and text has no baseline: give both"),
+        ("--replay x --duration 5", "--duration means nothing to --replay FILE: leave it away"),
         (
-            "--no-baseline --sink syslog",
-            "--no-baseline leaves lines of --json away, and text has no baseline: give both",
+            "--stats --from live --duration 1s",
+            "--duration means nothing to --stats --from live: leave it away",
         ),
-        ("--snapshot --record x", "--record writes what happens, and --snapshot does not wait for it"),
-        ("--doctor --stats", "--stats and --doctor are two things: choose one"),
-        (
-            "--verify --sink syslog",
-            "--sink takes the events of a trace; tables go to standard output, or --output FILE",
-        ),
+        ("-u", "-u means nothing to a trace: leave it away, or use it with --snapshot"),
+        ("--group adm", "--group means nothing to a trace: leave it away, or use it with --serve"),
+        ("--schema ecs", "--schema means nothing without --json"),
+        ("--no-baseline --sink syslog", "--no-baseline means nothing without --json or --sink otlp"),
+        ("--time iso --stats", "--time iso is of lines of events: here write utc, or nothing"),
+        ("--verify --sink syslog", "--sink means nothing to --verify: tables go to --output FILE"),
     ],
 )
 def test_what_does_not_go_together_is_refused(words: str, sentence: str) -> None:
     result = run(*words.split())
     assert (result.returncode, result.stdout) == (255, b"")
     assert result.stderr == f"sstrace: {sentence}\n".encode()
+
+
+def test_what_it_took_itself_is_said_at_the_end() -> None:
+    said = run("--snapshot", "-tln", "--self-usage").stderr.decode()
+    assert re.fullmatch(r"sstrace: it took \d+\.\d\d s of CPU and \d+ MiB of memory\n", said)

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from conftest import unmet
 
-from sstrace.query import options, own
+from sstrace.query.catalog import OWN, SS
 from sstrace.sources.privilege import NEEDED
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGING = ROOT / "packaging"
 EPOCH = {"SOURCE_DATE_EPOCH": "1767225600"}
-LONG = sorted({option.name for option in (*options._LONG, *own.OPTIONS)})
+LONG = sorted({entry.name for entry in (*SS, *OWN)})
 
 
 def need(name: str) -> str:
@@ -47,7 +47,7 @@ def test_the_man_page_is_sound() -> None:
     assert [line for line in done.stdout.splitlines() if "missing date" not in line] == []
     page = run("mandoc", "-T", "ascii", PACKAGING / "sstrace.1")
     page = re.sub(".\b", "", page)
-    for name in own.OPTIONS:
+    for name in OWN:
         assert f"--{name.name}" in page
     assert "timeout-fin-wait-2" in page
 

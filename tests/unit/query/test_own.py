@@ -4,9 +4,10 @@ import pytest
 
 from sstrace.dialect import dialect
 from sstrace.errors import UsageError
-from sstrace.query.command import Command, Mode, Own, Source
-from sstrace.query.options import _LONG, parse
-from sstrace.query.own import OPTIONS, parse_duration, parse_size, parse_when
+from sstrace.query.catalog import OWN, SS
+from sstrace.query.command import Command, Mode, Own, Source, When
+from sstrace.query.options import parse
+from sstrace.query.own import parse_duration, parse_size, parse_when
 
 S = 10**9
 
@@ -18,9 +19,9 @@ def own(*words: str) -> Own:
 
 
 def test_no_own_name_shortens_or_hides_an_option_of_ss() -> None:
-    for option in OPTIONS:
+    for option in (entry.option for entry in OWN):
         assert option.whole
-        assert not any(theirs.name.startswith(option.name) for theirs in _LONG), option.name
+        assert not any(theirs.name.startswith(option.name) for theirs in SS), option.name
 
 
 @pytest.mark.parametrize(
@@ -106,57 +107,40 @@ def test_no_moments(text: str) -> None:
     assert parse_when(text) is None
 
 
-def test_each_option_has_its_field() -> None:
-    given = own(
-        *(
-            "--from=rec",
-            "--at",
-            "+5",
-            "--between",
-            "+1",
-            "+2",
-            "--replay=a",
-            "--replay",
-            "b",
-            "--record",
-            "r",
-            "--rotate",
-        ),
-        *(
-            "1M",
-            "--keep",
-            "3",
-            "--stats",
-            "--json",
-            "--schema",
-            "ecs",
-            "--duration",
-            "5",
-            "--count",
-            "7",
-            "--ready-file",
-        ),
-        *("p", "--interval", "2", "--poll=3", "--ss-version", "6.1", "--group", "g", "--on-full", "drop", "--metrics"),
-        *("--output", "o", "--sink", "s", "--sink=t", "--speed", "10x", "--color", "never", "--self-usage"),
-        "--no-baseline",
-    )
-    assert given.source == Source("file", "rec")
-    assert given.at is not None
-    assert given.between is not None
-    assert given.replay == ("a", "b")
-    assert (given.record, given.rotate_bytes, given.keep) == ("r", 1 << 20, 3)
-    assert given.stats
-    assert given.json
-    assert given.schema == "ecs"
-    assert (given.duration_ns, given.interval_ns, given.poll_ns, given.count) == (5 * S, 2 * S, 3 * S, 7)
-    assert (given.ready_file, given.group, given.on_full, given.output) == ("p", "g", "drop", "o")
-    assert given.metrics == ("127.0.0.1", 9435)
-    assert given.sink == ("s", "t")
-    assert given.speed == 10.0
-    assert given.color == "never"
-    assert given.self_usage
-    assert given.no_baseline
-    assert given.ss_version == (6, 1)
+@pytest.mark.parametrize(
+    ("words", "field", "value"),
+    [
+        ("--snapshot --from=rec", "source", Source("file", "rec")),
+        ("--snapshot --from rec --at +5", "at", When("start", 5 * S, "+5")),
+        ("--replay a --between +1 -2", "between", (When("start", S, "+1"), When("end", 2 * S, "-2"))),
+        ("--replay=a --replay b", "replay", ("a", "b")),
+        ("--record r", "record", "r"),
+        ("--record r --rotate 1M --keep 3", "rotate_bytes", 1 << 20),
+        ("--record r --rotate 1M --keep 3", "keep", 3),
+        ("--stats", "stats", True),
+        ("--json --schema ecs", "json", True),
+        ("--json --schema ecs", "schema", "ecs"),
+        ("--duration 5", "duration_ns", 5 * S),
+        ("--count 7", "count", 7),
+        ("--ready-file p", "ready_file", "p"),
+        ("--verify --interval 2", "interval_ns", 2 * S),
+        ("--poll=3", "poll_ns", 3 * S),
+        ("--ss-version 6.1", "ss_version", (6, 1)),
+        ("--serve --group g", "group", "g"),
+        ("--serve --keep-privileges", "keep_privileges", True),
+        ("--on-full drop", "on_full", "drop"),
+        ("--metrics", "metrics", ("127.0.0.1", 9435)),
+        ("--output o", "output", "o"),
+        ("--sink s --sink=t", "sink", ("s", "t")),
+        ("--replay r --speed 10x", "speed", 10.0),
+        ("--color never", "color", "never"),
+        ("--self-usage", "self_usage", True),
+        ("--json --no-baseline", "no_baseline", True),
+        ("--time delta", "time", "delta"),
+    ],
+)
+def test_each_option_has_its_field(words: str, field: str, value: object) -> None:
+    assert getattr(own(*words.split()), field) == value
 
 
 def test_nothing_given_is_nothing() -> None:

@@ -10,11 +10,11 @@ from sstrace.dialect import NEWEST, OLDEST, dialect
 from sstrace.errors import SstraceError
 from sstrace.model import AF_INET, InetSocket, Table, UnixSocket
 from sstrace.query.bytecode import compile_bytecode
+from sstrace.query.catalog import OWN, SS
 from sstrace.query.command import Command, Early
 from sstrace.query.filter import Expr, Scope, parse_filter
 from sstrace.query.match import predicate
-from sstrace.query.options import _LONG, parse, resolve
-from sstrace.query.own import OPTIONS
+from sstrace.query.options import parse, resolve
 
 ROWS = (
     InetSocket(table=Table.TCP, family=AF_INET, state=1, src=b"\n\0\0\1", sport=1, dst=b"\n\0\0\2", dport=2),
@@ -24,10 +24,8 @@ ROWS = (
 LATIN = st.text(st.characters(max_codepoint=255), max_size=12)
 WORD = st.one_of(
     LATIN,
-    st.sampled_from([f"--{option.name}" for option in (*_LONG, *OPTIONS)]),
-    st.sampled_from([f"--{option.name}=" for option in (*_LONG, *OPTIONS)]).flatmap(
-        lambda name: LATIN.map(name.__add__)
-    ),
+    st.sampled_from([f"--{option.name}" for option in (*SS, *OWN)]),
+    st.sampled_from([f"--{option.name}=" for option in (*SS, *OWN)]).flatmap(lambda name: LATIN.map(name.__add__)),
     st.text("dhaletuwxnro460spTbEf:mMiA:D:F:vVzZN:KHSOBQ", min_size=1, max_size=6).map("-{}".format),
     st.sampled_from(
         [

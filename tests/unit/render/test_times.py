@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from test_events import transition
 from test_writers import ENDS
 
+from sstrace.query.catalog import ENTRIES
 from sstrace.query.own import parse_when
 from sstrace.render.times import MODES, TimeMode, Times, moment, span_text, time_of_day, times
 from sstrace.render.writers import TextWriter
@@ -59,9 +60,7 @@ def test_elapsed_is_since_the_first_or_the_one_before_and_may_be_negative() -> N
 
 
 def test_every_mode_has_a_test_and_the_option_knows_it() -> None:
-    from sstrace.query import own
-
-    assert own._CHOICES["time"][1] == MODES
+    assert ENTRIES["--time"].values == MODES
 
 
 @pytest.mark.usefixtures("paris")
