@@ -363,7 +363,6 @@ def _caveats(command: Command, past: Past, rows: PastRows) -> Iterator[str]:
 
 
 _NOT_HELD = (
-    ("-o", "timers"),
     ("-m", "memory"),
     ("-i", "info"),
     ("-T", "threads"),
