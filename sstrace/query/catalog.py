@@ -252,7 +252,7 @@ ENTRIES: Final = {key: entry for entry in (*OWN, *SS) for key in (*entry.letters
 """By what ``getopt`` yields."""
 
 STATES: Final = Entry("a state", _TRACES | _ROWS | {Act.VERIFY})
-FILTER: Final = Entry("a filter", _FILTERS, instead="give it to --serve --stats, or count from now on with --stats")
+FILTER: Final = Entry("a filter", _FILTERS, instead="leave it away, or give it to --serve --stats")
 """The words behind the options, which not every act looks at either."""
 
 MODES: Final[Mapping[str, Mode]] = {mode.value: mode for mode in Mode if mode is not Mode.TRACE}

@@ -449,7 +449,7 @@ def test_a_server_counts_what_it_is_told_to(sstrace: Program, netns: Netns, tmp_
     assert {line["key"] for line in found if line.get("by") == "peer"} == {"::1"}
     assert found[0]["opened_out"] == 1
     assert (refused.returncode, refused.stdout) == (255, b"")
-    assert b"a filter comes too late" in refused.stderr
+    assert b"give it to --serve --stats" in refused.stderr
 
 
 def test_a_server_without_root_rotates_where_it_may(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
