@@ -19,6 +19,7 @@ static const long long LONGEST_NS = 1000000000000000;
 
 typedef struct {
 	PyObject_HEAD
+	PyObject *errors;    /* dict errno → str: its name */
 	PyObject *addresses; /* dict bytes → str */
 	PyObject *owners;    /* dict tuple of Owner → bytes: their JSON array */
 	PyObject *places;    /* dict cgroup id → (bytes, bytes): members of the object, each with its comma before it */
@@ -212,6 +213,16 @@ static void put_state(Liner *self, struct text *text, PyObject *number)
 		put_short(text, self->states[state], self->lengths[state]);
 }
 
+static void put_error(Liner *self, struct text *text, PyObject *number)
+{
+	PyObject *name = PyDict_GetItemWithError(self->errors, number);
+
+	if (name == NULL)
+		text->at = NULL;
+	else
+		PUT_WORD(text, "errno", name);
+}
+
 /* The slots of a transition and its row; 0 where they have none. */
 static int know(Liner *self, PyObject *change)
 {
@@ -314,6 +325,8 @@ static void put_line(Liner *self, struct text *text, PyObject *change, PyObject 
 	PUT_WORD(text, "owner_source", SLOT(row, *in, owner_source));
 	PUT_WORD(text, "cause", SLOT(change, *of, cause));
 	PUT_NUMBER(text, "err", SLOT(change, *of, err), 0);
+	if (SLOT(change, *of, err) != Py_None)
+		put_error(self, text, SLOT(change, *of, err));
 	PUT_NUMBER(text, "retransmits", SLOT(change, *of, retransmits), 1);
 	if ((v6only = SLOT(row, *in, v6only)) == Py_True)
 		PUT(text, ",\"v6only\":true");
@@ -449,9 +462,9 @@ static PyObject *liner_run(PyObject *object, PyObject *args)
 static int liner_init(PyObject *object, PyObject *args, PyObject *kwargs)
 {
 	Liner *self = (Liner *)object;
-	PyObject *names, *addresses, *owners, *places;
+	PyObject *names, *errors, *addresses, *owners, *places;
 
-	if (!PyArg_ParseTuple(args, "O!O!O!O!:Liner", &PyTuple_Type, &names, &PyDict_Type, &addresses, &PyDict_Type, &owners,
+	if (!PyArg_ParseTuple(args, "O!O!O!O!O!:Liner", &PyTuple_Type, &names, &PyDict_Type, &errors, &PyDict_Type, &addresses, &PyDict_Type, &owners,
 			      &PyDict_Type, &places))
 		return -1;
 	if (PyTuple_GET_SIZE(names) != STATES) {
@@ -471,6 +484,7 @@ static int liner_init(PyObject *object, PyObject *args, PyObject *kwargs)
 		self->lengths[state] = length;
 	}
 	Py_XSETREF(self->state_names, new_ref(names));
+	Py_XSETREF(self->errors, new_ref(errors));
 	Py_XSETREF(self->addresses, new_ref(addresses));
 	Py_XSETREF(self->owners, new_ref(owners));
 	Py_XSETREF(self->places, new_ref(places));
@@ -485,6 +499,7 @@ static void liner_dealloc(PyObject *object)
 	Py_XDECREF(self->transition_type);
 	Py_XDECREF(self->row_type);
 	Py_XDECREF(self->state_names);
+	Py_XDECREF(self->errors);
 	Py_XDECREF(self->addresses);
 	Py_XDECREF(self->owners);
 	Py_XDECREF(self->places);
@@ -507,7 +522,7 @@ static PyMethodDef liner_methods[] = {
 /* It refers to dicts of texts alone, which refer to nothing: no part of any cycle. */
 static PyTypeObject liner_type = {
 	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_sstrace.Liner",
-	.tp_doc = "Liner(state_names, addresses, owners, places)",
+	.tp_doc = "Liner(state_names, errno_names, addresses, owners, places)",
 	.tp_basicsize = sizeof(Liner),
 	.tp_flags = Py_TPFLAGS_DEFAULT,
 	.tp_new = PyType_GenericNew,

@@ -23,6 +23,7 @@ from sstrace.render.events import (
     SeenLine,
     StateLine,
     TransitionView,
+    errno_name,
 )
 from sstrace.render.outcome import outcome
 
@@ -152,6 +153,9 @@ class Own(msgspec.Struct, omit_defaults=True, gc=False, rename={"old": "from", "
     owners: list[OwnerLine] | None = None
     """All holders, where there is more than the one in ``process``."""
     err: int | None = None
+    """errno that the socket's owner is told, or will be."""
+    errno: str | None = None
+    """Its name: ECONNREFUSED, …"""
     retransmits: int | None = None
     approximate: bool = False
     ifindex: int | None = None
@@ -297,6 +301,7 @@ class EcsWriter(EventWriter):
                     row.owner_source,
                     owners,
                     change.err,
+                    errno_name(change.err) if change.err is not None else None,
                     change.retransmits or None,
                     change.approximate,
                     row.ifindex or None,

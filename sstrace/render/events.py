@@ -5,6 +5,7 @@ Enters: rows, transitions, losses and repairs as plain values. Leaves: bytes. Ke
 known is absent, never null and never 0. ``id`` joins the lines of one connection; it is unique within one run.
 """
 
+import errno as _errno
 import socket as _socket
 from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
@@ -37,6 +38,7 @@ __all__ = [
     "StateLine",
     "TransitionView",
     "address",
+    "errno_name",
     "timestamp",
 ]
 
@@ -174,7 +176,9 @@ class StateLine(
     cause: str | None = None
     """Why it closed."""
     err: int | None = None
-    """errno that the socket's owner will be told."""
+    """errno that the socket's owner is told, or will be."""
+    errno: str | None = None
+    """Its name: ECONNREFUSED, …"""
     retransmits: int | None = None
     approximate: bool = False
     """The change was found by looking: it happened at ``ts`` or a little before."""
@@ -334,6 +338,11 @@ class TransitionView(Protocol):
     def source(self) -> str | None: ...
 
 
+def errno_name(err: int) -> str:
+    """ECONNREFUSED, …; the number, of what has no name here."""
+    return _errno.errorcode.get(err, str(err))
+
+
 def address(family: int, raw: bytes) -> str:
     """Text of an address, without brackets."""
     return _socket.inet_ntop(_socket.AF_INET if family == AF_INET else _socket.AF_INET6, raw)
@@ -366,7 +375,9 @@ class EventWriter:
         self.seq = 0
         self._twin: Any = None
         if twins is not None and type(self) is EventWriter:
-            self._twin = twins.Liner(STATE_TEXT, self._addresses, self._owner_texts, self._place_texts)
+            self._twin = twins.Liner(
+                STATE_TEXT, _errno.errorcode, self._addresses, self._owner_texts, self._place_texts
+            )
 
     @property
     def offset_ns(self) -> int:
@@ -490,6 +501,7 @@ class EventWriter:
             row.owner_source,
             change.cause,
             change.err,
+            errno_name(change.err) if change.err is not None else None,
             change.retransmits or None,
             change.approximate,
             row.v6only,

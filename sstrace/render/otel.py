@@ -7,7 +7,6 @@ once. The ends of a connection are ``network.local.*`` and ``network.peer.*``; s
 ``sstrace.``, by the names of the native schema.
 """
 
-import errno as _errno
 from collections.abc import Callable
 from typing import Literal
 
@@ -22,6 +21,7 @@ from sstrace.render.events import (
     SeenLine,
     StateLine,
     TransitionView,
+    errno_name,
 )
 from sstrace.render.outcome import outcome
 
@@ -141,7 +141,7 @@ class OtelLine(
     cause: str | None = None
     outcome: Literal["success", "failure"] | None = None
     error: str | None = None
-    """Name of the errno that the socket's owner will be told."""
+    """Name of the errno that the socket's owner is told, or will be."""
     retransmits: int | None = None
     approximate: bool = False
     source: str | None = None
@@ -253,7 +253,7 @@ class OtelWriter(EventWriter):
         if new == _CLOSE and born_ns is not None:
             line.lifetime_us = (at_ns - born_ns) / 1000
         if err:
-            line.error = _errno.errorcode.get(err, str(err))
+            line.error = errno_name(err)
         if change.retransmits:
             line.retransmits = change.retransmits
         if change.approximate:

@@ -4,12 +4,11 @@ Enters: transitions, losses, repairs as plain values. Leaves: str, one line each
 UTF-8, or that could move a terminal's cursor, is escaped.
 """
 
-import errno as _errno
 from collections.abc import Iterable
 
 from sstrace.model import STATE_TEXT, Owner
 from sstrace.render.ends import Ends, printable
-from sstrace.render.events import TransitionView
+from sstrace.render.events import TransitionView, errno_name
 from sstrace.render.times import TimeMode, span_text, times
 
 __all__ = ["HEADER", "TraceText"]
@@ -54,7 +53,7 @@ class TraceText:
         if change.cause is not None:
             line += f" [{change.cause}"
             if change.err:
-                line += f" {_errno.errorcode.get(change.err, change.err)}"
+                line += f" {errno_name(change.err)}"
             if change.retransmits:
                 line += f" after {change.retransmits} retransmits"
             line += "]"

@@ -4,7 +4,6 @@
 no line for leaves ``out`` as it is.
 """
 
-import errno as _errno
 from collections.abc import Callable, Collection
 from typing import Protocol
 
@@ -195,7 +194,7 @@ def brief(line: StateLine | GapLine | ResyncLine | DroppedLine) -> str:
     if line.owners:
         text += f" {','.join(_owner(owner) for owner in line.owners)}"
     if line.cause is not None:
-        text += f" [{line.cause}{f' {_errno.errorcode.get(line.err, line.err)}' if line.err else ''}]"
+        text += f" [{line.cause}{f' {line.errno}' if line.errno else ''}]"
     return text
 
 

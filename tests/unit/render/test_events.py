@@ -155,6 +155,7 @@ def test_a_full_transition_has_every_key() -> None:
         "v6only": False,
         "cause": "refused",
         "err": 111,
+        "errno": "ECONNREFUSED",
         "retransmits": 2,
         "approximate": True,
         "source": "poll",
