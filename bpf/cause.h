@@ -10,7 +10,9 @@
 #define OWN_FRAMES 2
 #endif
 
-#define ECONNRESET 104  /* include/uapi/asm-generic/errno.h; not of mips, parisc and sparc */
+/* include/uapi/asm-generic/errno.h; not of mips, parisc and sparc */
+#define EADDRNOTAVAIL 99
+#define ECONNRESET 104
 #define SOCK_LINGER 4   /* enum sock_flags, include/net/sock.h */
 
 /*

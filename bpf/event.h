@@ -33,14 +33,14 @@ struct sock_event {
 	__u64 cookie;       /* socket cookie; 0 = nobody asked for it yet */
 	__u64 ino;          /* inode in sockfs; 0 = none (not accepted, orphaned, minisocket) */
 	__u64 cgroup;       /* cgroup v2 id; 0 = not read for this event */
-	__u64 since_ns;     /* when the old state was entered, if no event said so; 0 = an event did */
+	__u64 since_ns;     /* SYN-SENT and its end, of a connect(2) that failed before it sent anything: when it began; else 0 */
 	__u64 file;         /* kernel address of the socket's struct file; 0 = none */
 	__u32 netns;        /* inode of the network namespace */
 	__u32 uid;          /* owner's uid in the initial user namespace */
 	__u32 tgid;         /* process that ran, in the reader's pid namespace; 0 = none, not visible there, or beside the point */
 	__s32 fd;           /* descriptor of the socket in that process; -1 = not found or not looked for */
 	__u32 ifindex;      /* bound device; 0 = none */
-	__s32 err;          /* sk_err at CLOSE; 0 = none */
+	__s32 err;          /* at CLOSE: sk_err, or EADDRNOTAVAIL where connect(2) got no port; 0 = none */
 	__u16 size;         /* bytes of this struct */
 	__u16 family;       /* AF_INET or AF_INET6 */
 	__u16 protocol;     /* IPPROTO_TCP or IPPROTO_MPTCP */

@@ -6,18 +6,20 @@
 
 /*
  * CLOSE→SYN-SENT comes before the source port is chosen, so it waits here for the retransmit timer that tcp_connect
- * starts within the same connect(2) a moment later. Inserted by on_state, deleted by on_write_timer, or by on_state at the
- * next transition where connect failed before it sent anything. It cannot leak: a socket in SYN-SENT always goes on, to CLOSE at
- * the latest. When full, the event goes out at once, without its port.
+ * starts within the same connect(2) a moment later. Nothing hangs on that timer: whichever comes first lets it out, by taking it out
+ * of the map, the timer (on_write_timer, with the port), the next transition (on_state), or the reader, who looks for what
+ * waits longer than that can take. When full, the event goes out at once, without its port.
  *
  * It goes out at once, too, where the timer may not tell (starts_late); when the timer does all the same, the port follows
  * as a SYN-SENT→SYN-SENT.
  */
+#define CONNECTING 1024 /* one for each task that is between the two; the reader walks all of it */
 struct connecting {
-	u64 since_ns;
-	u64 told;     /* the event has gone out already */
+	struct sock_event event; /* first: sstrace/sources/bpf.py takes it out */
+	u32 hash;     /* sk_txhash: changes once a port has been won */
+	u32 told;     /* the event has gone out already */
 };
-BPF_HASH(connecting, u64, struct connecting, 4096);
+BPF_HASH(connecting, u64, struct connecting, CONNECTING);
 
 /*
  * Whether the start of the retransmit timer may come much later than the transition, or unheard:
@@ -38,6 +40,53 @@ static __always_inline int starts_late(u64 sk)
 	return pending || bits;
 }
 
+/* What on_state and on_write_timer have in hand of it: two events do not fit on the stack. */
+BPF_PERCPU_ARRAY(connect, struct connecting, 1);
+
+/*
+ * Whether a connect(2) that fails has got no port: none is free, or the bound one is taken between these addresses. It
+ * returns EADDRNOTAVAIL then, which is no sk_err. As soon as inet_hash_connect() has won a port, sk_set_txhash() draws a new hash.
+ */
+static __always_inline int has_no_port(struct connecting *waits, u64 sk)
+{
+#ifdef OFF_sk_txhash
+	u32 hash = 0;
+
+	READ(hash, sk, OFF_sk_txhash);
+	return hash == waits->hash;
+#else
+	return 0;
+#endif
+}
+
+/* Have the event of a connect(2) wait for its port. Whether it does; it goes out at once otherwise. */
+static __always_inline int wait_for_port(struct sock_event *event, u64 sk)
+{
+	int zero = 0;
+	struct connecting *waits = connect.lookup(&zero);
+
+	if (!waits)
+		return 0;
+	__builtin_memcpy(&waits->event, event, sizeof(*event));
+#ifdef OFF_sk_txhash
+	READ(waits->hash, sk, OFF_sk_txhash);
+#endif
+	waits->told = starts_late(sk);
+	return !connecting.update(&sk, waits) && !waits->told;
+}
+
+/* Take what waits out of the map; NULL = nothing does. Who takes it tells it, and nobody else. */
+static __always_inline struct connecting *take_waiting(u64 sk)
+{
+	int zero = 0;
+	struct connecting *waits = connecting.lookup(&sk), *taken = connect.lookup(&zero);
+
+	if (!waits || !taken)
+		return 0;
+	__builtin_memcpy(taken, waits, sizeof(*waits));
+	return connecting.delete(&sk) ? 0 : taken;
+}
+
 /*
  * A listener's child tells of its birth late, and only where no request socket has told of the connection: a SYN cookie, Fast
  * Open. Most children come from a request socket, which on_request_cancel finds completed a moment later.
@@ -51,6 +100,25 @@ static __always_inline void tell_child(struct bpf_raw_tracepoint_args *ctx, stru
 	birth->old = TCP_LISTEN;
 	birth->new = TCP_SYN_RECV;
 	birth->flags &= EVENT_KTHREAD;
+	deliver(ctx, birth);
+}
+
+/*
+ * A connect(2) that no timer has told of is told now: it failed before it sent anything, or the timer was not heard.
+ */
+static __always_inline void tell_connect(struct bpf_raw_tracepoint_args *ctx, struct sock_event *event, struct connecting *waits)
+{
+	struct sock_event *birth = &waits->event;
+
+	if (event->new == TCP_CLOSE && has_no_port(waits, event->sk)) {
+		event->err = EADDRNOTAVAIL;
+		event->sport = birth->sport; /* inet_sport is left over from an earlier life */
+	}
+	if (waits->told)
+		return;
+	birth->sport = event->sport;
+	if (event->new == TCP_CLOSE)
+		birth->since_ns = event->since_ns = birth->ts_ns;
 	deliver(ctx, birth);
 }
 
@@ -81,7 +149,7 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx)
 	struct sock_event event = {};
 	struct common common;
 	u16 protocol = 0, sport = 0;
-	struct connecting connect = {}, *waits;
+	struct connecting *waits = 0;
 	struct passing *passing;
 	u8 bits = 0, unheard = 0;
 	int zero = 0;
@@ -129,20 +197,8 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx)
 		if (new == TCP_CLOSE && (old == TCP_FIN_WAIT2 || old == TCP_CLOSING) && same_addresses(&event, &passing->heir))
 			return 0;
 	}
-	if (new == TCP_SYN_SENT && protocol == IPPROTO_TCP && config->fn_write_timer) {
-		connect.since_ns = event.ts_ns;
-		connect.told = starts_late(sk);
-		if (!connecting.update(&sk, &connect) && !connect.told)
-			return 0;
-	}
-	if (old == TCP_SYN_SENT) {
-		waits = connecting.lookup(&sk);
-		if (waits) {
-			if (!waits->told)
-				event.since_ns = waits->since_ns;
-			connecting.delete(&sk);
-		}
-	}
+	if (old == TCP_SYN_SENT)
+		waits = take_waiting(sk);
 	capture_sock(&event, sk);
 	/* Into these only a segment takes a socket, so whoever runs is nobody in particular. */
 	if (old == new || !(1 << new & (1 << TCP_ESTABLISHED | 1 << TCP_FIN_WAIT2 | 1 << TCP_CLOSE_WAIT | 1 << TCP_CLOSING)))
@@ -159,12 +215,17 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx)
 #endif
 	if (new == TCP_LISTEN || new == TCP_SYN_SENT)
 		capture_fd(&event);
-	if (new == TCP_LISTEN || new == TCP_SYN_SENT || old == TCP_SYN_RECV || event.since_ns)
+	if (new == TCP_LISTEN || new == TCP_SYN_SENT || old == TCP_SYN_RECV)
 		capture_cgroup(&event, sk);
+	if (new == TCP_SYN_SENT && protocol == IPPROTO_TCP && config->fn_write_timer && wait_for_port(&event, sk))
+		return 0;
 	if (unheard)
 		tell_child(ctx, &event, passing);
+	if (waits)
+		tell_connect(ctx, &event, waits);
 	if (new == TCP_CLOSE) {
-		READ(event.err, sk, OFF_sk_err);
+		if (!event.err)
+			READ(event.err, sk, OFF_sk_err);
 #ifdef OFF_icsk_retransmits
 		READ(event.retransmits, sk, OFF_icsk_retransmits);
 #endif
@@ -225,9 +286,20 @@ static __always_inline int on_state_again(struct bpf_raw_tracepoint_args *ctx)
 	return on_state(ctx);
 }
 
+/* Whether a SYN goes out for the second time or later. */
+static __always_inline int is_resent(u64 sk)
+{
+	u8 retransmits = 1;
+
+#ifdef OFF_icsk_retransmits
+	READ(retransmits, sk, OFF_icsk_retransmits);
+#endif
+	return retransmits;
+}
+
 /*
- * The retransmit timer of a socket starts: the first time in SYN-SENT, that is the connect(2) that was waiting; in SYN-RECV, a
- * child by Fast Open, which has no request socket to tell of it.
+ * The retransmit timer of a socket starts: the first time in SYN-SENT, that is the connect(2) that was waiting, or one that was
+ * told without its port, or not at all; in SYN-RECV, a child by Fast Open, which has no request socket to tell of it.
  */
 static __always_inline int on_write_timer(struct bpf_raw_tracepoint_args *ctx, struct config *config, u64 sk)
 {
@@ -250,18 +322,19 @@ static __always_inline int on_write_timer(struct bpf_raw_tracepoint_args *ctx, s
 		event.old = TCP_LISTEN;
 		event.new = TCP_SYN_RECV;
 	} else if (state == TCP_SYN_SENT) {
-		waits = connecting.lookup(&sk);
-		if (!waits)
-			return 0; /* a retransmitted SYN */
+		waits = take_waiting(sk);
+		if (waits && !waits->told) {
+			READ(waits->event.sport, sk, OFF_skc_num);
+			return submit(ctx, &waits->event);
+		}
+		if (!waits && is_resent(sk))
+			return 0;
 		READ(common, sk, 0);
+		if (!in_namespace(config, netns_of(&common)))
+			return 0;
 		capture_common(&event, &common, sk);
 		event.old = TCP_SYN_SENT;
 		event.new = TCP_SYN_SENT;
-		if (!waits->told) {
-			event.ts_ns = waits->since_ns;
-			event.old = TCP_CLOSE;
-		}
-		connecting.delete(&sk);
 	} else {
 		return 0;
 	}

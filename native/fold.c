@@ -299,17 +299,16 @@ static PyObject *birth(Folder *self, Event *event, PyObject *sk, PyObject *at_ns
 static PyObject *connects(Folder *self, Event *event, PyObject *sk, PyObject *at_ns)
 {
 	const struct sock_event *raw = &event->raw;
-	PyObject *ends, *row, *duration;
+	PyObject *ends, *row;
 
-	if (raw->ino == 0 || !has_plain_ends(self, event) || knows(self->by_cookie, raw->cookie) || knows(self->by_ino, raw->ino))
+	if (raw->ino == 0 || raw->since_ns || !has_plain_ends(self, event) || knows(self->by_cookie, raw->cookie) || knows(self->by_ino, raw->ino))
 		return UNUSUAL;
 	ends = ends_of(event);
 	row = ends != NULL ? birth(self, event, sk, at_ns, ends, SOCKET, self->client) : NULL;
 	Py_XDECREF(ends);
 	if (row == NULL || own(self, row, event, self->connect) < 0 || learn(self, row, raw) < 0)
 		return NULL;
-	duration = raw->since_ns ? PyLong_FromLongLong((long long)(raw->ts_ns - raw->since_ns)) : new_ref(Py_None);
-	return told(self, raw, row, at_ns, CLOSE, duration, new_ref(Py_None));
+	return told(self, raw, row, at_ns, CLOSE, new_ref(Py_None), new_ref(Py_None));
 }
 
 /* An open connection goes to another open state. The row is as the event says, but for the state. */

@@ -493,14 +493,14 @@ class Changed(msgspec.Struct, frozen=True, gc=False):
     uid: int
     ifindex: int
     since_ns: int | None
-    """When the old state was entered, where no event of its own said so."""
+    """SYN-SENT and its end, of a connect(2) that failed before it sent anything: when it began."""
     owner: Owner | None
     """The process whose system call did this; None where the kernel did it on its own."""
     cgroup: int | None
     cause: str | None
     """Why it closed (at CLOSE): see wire.cause."""
     err: int | None
-    """sk_err at CLOSE: an errno."""
+    """At CLOSE: sk_err, or EADDRNOTAVAIL where connect(2) got no port; an errno."""
     retransmits: int
     shutdown: int
     orphaned: bool = False

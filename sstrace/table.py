@@ -94,7 +94,7 @@ class Row(msgspec.Struct, gc=False):
     role: str | None = None
     """client: this end sent the SYN; server: it came from the peer; None where that was not seen, and for listeners."""
     ends: Ends | None = None
-    """The key under which the table finds it; None for listeners."""
+    """The key under which the table finds it; None for listeners, and of a connect(2) that failed without a SYN."""
     told: bool = False
     """Whether those who follow the table have heard of it (live.announce's)."""
 
@@ -244,7 +244,7 @@ class SocketTable:
             row is not None
             and (
                 row.state != old
-                or old == _LISTEN
+                or old in (_LISTEN, new)
                 or row.kind is not _SOCKET
                 or row.cookie != fact.cookie
                 or row.dport != fact.dport
@@ -261,9 +261,11 @@ class SocketTable:
         if new == _CLOSE:
             return self._close(fact, row)
         ends = row.ends if row is not None else None
+        held: int | None = None
         if row is None:
             row = self._birth(fact, _SOCKET, new)
-            held = at_ns - fact.since_ns if fact.since_ns else None
+            if old == new == _SYN_SENT:
+                old = _CLOSE  # the SYN goes out, and nobody heard of the connect(2) before it
         else:
             held = at_ns - row.since_ns if row.exact and row.state == old else None
             if row.sport == 0 or row.dport == 0 or row.state in (_CLOSE, _SYN_SENT) or row.ifindex != fact.ifindex:
@@ -664,7 +666,7 @@ class SocketTable:
         if state == _LISTEN:
             if row.ino:
                 self._by_ino[_inode(row)] = row
-        elif fact.dport:
+        elif fact.dport and not fact.since_ns:  # a connect(2) that has failed never had its addresses
             ends = row.ends = self._ends_of(fact)
             if kind is not _TIMEWAIT and state != _SYN_SENT:
                 before = self._by_tuple.get(ends)

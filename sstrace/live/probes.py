@@ -13,6 +13,7 @@ SSTRACE_WITHOUT names what to do without, for tests and for trying a rung: any o
 SSTRACE_PAGES is the size of each CPU's perf buffer in pages, a power of two; for tests of loss.
 """
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from sstrace.sources.fired import Fired
 from sstrace.sources.perf import PerfBuffers, online
 from sstrace.sources.tracefs import event_format
 from sstrace.wire.cause import CauseReader
-from sstrace.wire.event import EventDecoder
+from sstrace.wire.event import SIZE, Event, EventDecoder, as_sample
 from sstrace.wire.kallsyms import Symbols
 from sstrace.wire.tracefs import decode_format
 
@@ -126,6 +127,20 @@ class Hooks:
         except OSError as error:
             self._end_hearing(str(error))
             return None
+
+    def waiting(self, until_ns: int) -> list[Event]:
+        """Take connects that began by then, and that still wait in the kernel for their port (bpf/tcp.h): whoever
+        should have let them out was not heard, or is held up.
+        """
+        if "connecting" not in self._loaded.maps:
+            return []
+        found: list[Event] = []
+        for key, value in self._loaded.elements("connecting", 8, SIZE + 8):
+            told = int.from_bytes(value[SIZE + 4 :], sys.byteorder)
+            (event,) = self.decoder.events(0, as_sample(value[:SIZE]))
+            if not told and event.at_ns <= until_ns and self._loaded.delete("connecting", key):
+                found.append(event)
+        return found
 
     def _end_hearing(self, why: str) -> None:
         if self._hearing is not None:

@@ -284,6 +284,8 @@ class Tracer:
         """What happened up to then: each event is folded in as its change is taken."""
         losses, self._losses = self._losses, []
         pending = self._pending
+        if self._hooks is not None:
+            pending += self._hooks.waiting(horizon_ns)
         pending.sort(key=_AT)
         cut = bisect_right(pending, horizon_ns, key=_AT)
         if not cut:

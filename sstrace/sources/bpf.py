@@ -17,7 +17,7 @@ import os
 import platform
 import struct
 import sys
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -53,6 +53,7 @@ _MAP_CREATE = 0
 _MAP_LOOKUP_ELEM = 1
 _MAP_UPDATE_ELEM = 2
 _MAP_DELETE_ELEM = 3
+_MAP_GET_NEXT_KEY = 4
 _PROG_LOAD = 5
 _PROG_TEST_RUN = 10
 _OBJ_GET_INFO_BY_FD = 15
@@ -124,6 +125,7 @@ _OPTIONAL_OFFSETS: Offsets = {
     "icsk_retransmits": (("inet_connection_sock", "icsk_retransmits"),),
     "skc_flags": (("sock_common", "skc_flags"),),
     "sk_lingertime": (("sock", "sk_lingertime"),),
+    "sk_txhash": (("sock", "sk_txhash"),),
     "snd_una": (("tcp_sock", "snd_una"),),
     "write_seq": (("tcp_sock", "write_seq"),),
     "rcv_nxt": (("tcp_sock", "rcv_nxt"),),
@@ -149,6 +151,8 @@ _OPTIONAL_BITS: Offsets = {
     "acked": (("inet_request_sock", "acked"),),
 }
 _CACHE_MOST = 8
+_ELEMENTS_MOST = 10_000
+"""No map has more; but the key that comes next, of one that is gone by then, is the first again."""
 _FORMAT = 3
 """Grows when Bundle changes its shape."""
 _COMMON = {"skc_net": 8, "skc_family": 2, "skc_num": 2, "skc_dport": 2, "skc_bound_dev_if": 4, "skc_cookie": 8}
@@ -188,7 +192,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 TRACE = Source(
     file="sstrace.bpf.c",
     programs=HOOKS,
-    maps=("configs", "events", "counts", "connecting", "expirings", "passings", "marked"),
+    maps=("configs", "events", "counts", "connecting", "connect", "expirings", "passings", "marked"),
     offsets=_OFFSETS,
     optional=_OPTIONAL_OFFSETS,
     bits=_OPTIONAL_BITS,
@@ -563,10 +567,24 @@ class Loaded:
         if _bpf(_MAP_UPDATE_ELEM, attr) < 0:
             raise FeatureError(f"BPF map {name}: {os.strerror(ctypes.get_errno())}")
 
-    def delete(self, name: str, key: bytes) -> None:
-        """Take one element out of a map; harmless when it is not there."""
+    def delete(self, name: str, key: bytes) -> bool:
+        """Take one element out of a map; whether it was there."""
         key_buffer = ctypes.create_string_buffer(key, len(key))
-        _bpf(_MAP_DELETE_ELEM, struct.pack("=IIQ", self.maps[name], 0, ctypes.addressof(key_buffer)))
+        return _bpf(_MAP_DELETE_ELEM, struct.pack("=IIQ", self.maps[name], 0, ctypes.addressof(key_buffer))) >= 0
+
+    def elements(self, name: str, key_size: int, value_size: int) -> Iterator[tuple[bytes, bytes]]:
+        """The keys of a map, and their values as they are then. One that comes or goes meanwhile may be passed over, or
+        come twice.
+        """
+        key, found = ctypes.create_string_buffer(key_size), ctypes.create_string_buffer(key_size)
+        value = ctypes.create_string_buffer(value_size)
+        fd, at = self.maps[name], 0  # 0: before the first
+        for _ in range(_ELEMENTS_MOST):
+            if _bpf(_MAP_GET_NEXT_KEY, struct.pack("=IIQQ", fd, 0, at, ctypes.addressof(found))) < 0:
+                return
+            key.raw, at = found.raw, ctypes.addressof(key)
+            if _bpf(_MAP_LOOKUP_ELEM, struct.pack("=IIQQQ", fd, 0, at, ctypes.addressof(value), 0)) >= 0:
+                yield key.raw, value.raw
 
     def lookup_per_cpu(self, name: str, count: int) -> tuple[int, ...]:
         """Element 0 of a per-CPU array, whose values consist of u64: ``count`` of them, one possible CPU's behind the

@@ -30,7 +30,7 @@ CAUSES: dict[str, str] = {
     "disconnected": "connect() to AF_UNSPEC took the connection down",
     "refused": "RST answered our SYN",
     "unreachable": "ICMP said that the peer, or its port, cannot be reached",
-    "connect-failed": "connect() failed before a SYN was sent: no route, no free port, a filter",
+    "connect-failed": "connect() failed before a SYN was sent: no port was to be had (EADDRNOTAVAIL)",
     "timeout-connect": "our SYN was never answered",
     "timeout-synack": "our SYN-ACK was never answered, or not by the data that TCP_DEFER_ACCEPT waits for",
     "timeout-retransmit": "data or FIN was never acknowledged",

@@ -17,7 +17,7 @@ from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Changed, Gone, Kind, Ow
 from sstrace.native import twins
 from sstrace.wire.cause import PLAIN, TELLING, CauseReader
 
-__all__ = ["EVENT_FLAGS", "EVENT_KINDS", "FIELDS", "SIZE", "Event", "EventDecoder"]
+__all__ = ["EVENT_FLAGS", "EVENT_KINDS", "FIELDS", "SIZE", "Event", "EventDecoder", "as_sample"]
 
 
 class Event(Protocol):
@@ -207,6 +207,11 @@ class EventDecoder:
         owner = Owner(comm.split(b"\0", 1)[0], tgid, fd if fd >= 0 else None)
         self._owners[comm, tgid, fd] = owner
         return owner
+
+
+def as_sample(event: bytes) -> bytes:
+    """A struct sock_event that came some other way, as the ring would have brought it."""
+    return (_HEADER.pack(_RECORD_SAMPLE, 0, _STRIDE) + _RAW_SIZE.pack(SIZE) + event).ljust(_STRIDE, b"\0")
 
 
 def _runs(data: bytes) -> Iterator[bytes]:

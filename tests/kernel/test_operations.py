@@ -1,6 +1,7 @@
 """Every way a connection can go, one scripted case each, against the lines that docs/lifecycle.md promises of it."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -344,6 +345,54 @@ def mapped(stage: Stage) -> Generator[dict[str, Names], Told, None]:
     told = yield {"client": (sport, dport), "server": (dport, sport)}
     assert {line["family"] for line in told["client"]} == {"inet"}
     assert told["server"][-1]["src"] == "::ffff:127.0.0.1"
+
+
+@case("no port is free (net.ipv4.ip_local_port_range)")
+def no_port_free(stage: Stage) -> Generator[dict[str, Names], Told, None]:
+    def refused() -> socket.socket:
+        client = keep(socket.socket())
+        assert client.connect_ex(("127.0.0.1", 7778)) == errno.ECONNREFUSED
+        return client
+
+    def live(client: socket.socket) -> None:
+        listens = listener(port=7777)
+        connect(listens.getsockname())
+        assert client.connect_ex(listens.getsockname()) == errno.EADDRNOTAVAIL
+
+    # The port of an earlier attempt still stands in the socket, and is not its own any more.
+    stage.sysctl("ip_local_port_range", "41000 41000")
+    client = stage.call(refused)
+    stage.sysctl("ip_local_port_range", "40000 40000")
+    stage.call(live, client)
+    stage.until(0, 7777)
+    told = yield {"client": (0, 7777)}
+    attempt, end = told["client"]
+    assert (end["err"], end["errno"]) == (errno.EADDRNOTAVAIL, "EADDRNOTAVAIL")
+    assert end["role"] == "client"
+    assert end["held_us"] == end["lifetime_us"] > 0
+    assert {line["ino"] for line in (attempt, end)} == {attempt["ino"]}
+
+
+@case("a bound port is taken between these addresses")
+def bound_port_taken(stage: Stage) -> Generator[dict[str, Names], Told, None]:
+    def live() -> tuple[int, int]:
+        listens = listener()
+        names = 0, 0
+        for _ in range(2):
+            client = keep(socket.socket())
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            client.bind(("127.0.0.1", names[0]))
+            status = client.connect_ex(listens.getsockname())
+            if not names[0]:
+                first, names = client, ports(client)
+        assert status == errno.EADDRNOTAVAIL
+        reset(first)
+        return names
+
+    sport, dport = stage.call(live)
+    wait("both have ended", lambda: sum(line["to"] == "UNCONN" for line in stage.trace.states) >= 2)
+    told = yield {"client": (sport, dport, 1), "who has it": (sport, dport, 0)}
+    assert [line.get("errno") for line in told["client"]] == [None, "EADDRNOTAVAIL"]
 
 
 @case("shutdown() of a connect() under way")

@@ -571,27 +571,6 @@ def test_unreachable(trace: Start, netns: Netns) -> None:
     assert found[sport, 9][-1]["err"] == 113
 
 
-def test_no_port_left(trace: Start, netns: Netns) -> None:
-    """connect(2) leaves CLOSE before it looks for a port; only its failure is told."""
-    (first, last) = (40000, 40001)
-    sysctl_range = f"{first} {last}"
-
-    def live() -> int:
-        Path("/proc/sys/net/ipv4/ip_local_port_range").write_text(sysctl_range)
-        listens = listener(port=7777)
-        for _ in range(first, last + 1):
-            connect(listens.getsockname())
-        with socket.socket() as client:
-            return client.connect_ex(listens.getsockname())
-
-    with trace() as running:
-        assert netns.call(live) == 99
-        end = running.wait_for(dport=7777, new="UNCONN")
-        assert running.stop() == 0
-    assert (end["from"], end["cause"]) == ("SYN-SENT", "connect-failed")
-    assert end["held_us"] > 0
-
-
 # -------------------------------------------------------------------------------------------------------- baseline
 
 

@@ -402,13 +402,38 @@ def test_a_socket_that_is_used_again_after_a_disconnect_is_a_new_connection() ->
     assert (only(live).id != first, only(live).dport) == (True, 80)
 
 
-def test_a_failed_connect_shows_how_long_it_took() -> None:
-    # It failed before it sent anything: only its end is reported, and since when.
+def test_a_connect_that_failed_shows_how_long_it_took_though_its_beginning_was_lost() -> None:
     live = table()
     assert fold(live, changed(2000, S.SYN_SENT, S.CLOSE, A, since_ns=1700, cause="connect-failed")) == [
         (S.SYN_SENT, S.CLOSE, 300)
     ]
     assert_empty(live)
+
+
+def test_a_connect_that_fails_leaves_its_addresses_to_who_has_them() -> None:
+    live = table()
+    fold(live, *CONNECT)
+    (alive,) = live
+    ends = alive.ends
+    assert ends is not None
+    failed = {"sport": alive.sport, "dport": alive.dport, "since_ns": 1700}
+    assert fold(
+        live,
+        changed(1700, S.CLOSE, S.SYN_SENT, B, ino=77, **failed),
+        changed(2000, S.SYN_SENT, S.CLOSE, B, ino=77, cause="connect-failed", **failed),
+    ) == [(S.CLOSE, S.SYN_SENT, None), (S.SYN_SENT, S.CLOSE, 300)]
+    assert (only(live), live.between([ends[:4]])) == (alive, [alive])
+
+
+def test_a_syn_of_which_nobody_heard_the_connect_is_its_beginning() -> None:
+    live = table()
+    syn = changed(1000, S.SYN_SENT, S.SYN_SENT, A, ino=77)
+    assert fold(live, syn) == [(S.CLOSE, S.SYN_SENT, None)]
+    row = only(live)
+    assert (row.born_ns, row.role) == (1000, "client")
+    assert fold(live, syn) == []
+    # Another socket, where the end of this one was not heard either.
+    assert fold(live, changed(2000, S.SYN_SENT, S.SYN_SENT, A, ino=78)) == [(S.CLOSE, S.SYN_SENT, None)]
 
 
 def test_unlisted_transitions_are_applied_and_counted() -> None:
