@@ -219,6 +219,7 @@ def _report(error: SstraceError, mode: "Mode", release: "Dialect | None") -> str
             text = f"sstrace: {text}"
         return f"{text}\n{ss_usage(release or dialect())}" if usage else f"{text}\n"
     text = "sstrace: " + text.removeprefix("ss: ").removeprefix("sstrace: ")
+    text += f" ({error.advice})" if error.advice else ""
     return f'{text}\nTry "sstrace --help".\n' if usage else f"{text}\n"
 
 

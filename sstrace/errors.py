@@ -13,13 +13,25 @@ __all__ = [
     "PrivilegeError",
     "SstraceError",
     "UsageError",
+    "reason",
 ]
+
+
+def reason(error: OSError | ValueError) -> str:
+    """Why a system call was refused, in the system's words; in Python's where it refused by itself: a path too long for
+    a socket, a name with a NUL in it.
+    """
+    return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
 
 
 class SstraceError(Exception):
     """The root; never raised itself. ``exit_code`` is the process's exit status."""
 
     exit_code = 1
+    advice = ""
+    """What else there is to know or to do, where the sentence itself is ss's; not printed by a snapshot."""
+    errno = 0
+    """The positive error number of the system call behind it; 0: none was told."""
 
 
 class UsageError(SstraceError):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from sstrace.errors import SstraceError
+from sstrace.errors import SstraceError, reason
 
 __all__ = ["Asked", "Stopped", "touch", "touch_later"]
 
@@ -52,7 +52,7 @@ def touch(path: str) -> None:
     try:
         Path(path).touch()
     except OSError as error:
-        raise SstraceError(f"cannot make the ready file {path}: {error.strerror}") from None
+        raise SstraceError(f"cannot make the ready file {path}: {reason(error)}") from None
 
 
 def touch_later(path: str) -> Callable[[], None]:

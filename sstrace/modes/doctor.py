@@ -7,13 +7,14 @@ Exit code 0: live tracing works in full. 3: only privilege is missing. 4: someth
 import contextlib
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from sstrace.dialect import NEWEST, dialect, parse_version
-from sstrace.errors import FeatureError, KernelError, PrivilegeError, SstraceError
+from sstrace.errors import FeatureError, KernelError, PrivilegeError, SstraceError, reason
 from sstrace.live.probes import Hooks
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, Table
 from sstrace.native import twins
@@ -21,8 +22,8 @@ from sstrace.query.command import Command
 from sstrace.render.doctor import Finding, lines, ndjson
 from sstrace.sources.bpf import HOOKS
 from sstrace.sources.btf import VMLINUX
-from sstrace.sources.cache import cache_directory
-from sstrace.sources.diag import Diag
+from sstrace.sources.cache import cache_directory, cached
+from sstrace.sources.diag import Diag, Route
 from sstrace.sources.installed import ss_release
 from sstrace.sources.owners import OwnerWalk
 from sstrace.sources.tracefs import directory, mount_point
@@ -56,22 +57,7 @@ _BCC_PACKAGE = {
 
 def run(command: Command, env: Mapping[str, str]) -> int:
     """Look, print, and give the exit code."""
-    findings = [
-        Finding("kernel", "ok", f"Linux {platform.release()} {platform.machine()}"),
-        _privilege(),
-        _lockdown(),
-        _btf(),
-        _symbols(),
-        _tracefs(),
-        _bcc(env),
-        _cache(env),
-        _event_path(),
-        _ss(env),
-        *_hooks(env),
-        _walk(env),
-        _tables(),
-        _cgroups(),
-    ]
+    findings = list(chain.from_iterable(_looked(what, look, env) for what, look in _LOOKS.items()))
     statuses = {finding.status for finding in findings if finding.what not in _NOT_TRACING}
     if statuses <= {"ok"}:
         code, verdict = 0, "Live tracing works in full."
@@ -85,11 +71,26 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     return code
 
 
-_NOT_TRACING = ("ss", "socket tables", "cache", "cgroups", "tracefs", "unheard events", "event path")
+def _looked(what: str, look: "_Look", env: Mapping[str, str]) -> Sequence[Finding]:
+    """What a look found; that it was refused is a finding too."""
+    try:
+        found = look(env)
+    except OSError as error:
+        found = Finding(what, "less", f"{error.filename or 'the system'}: {reason(error)}")
+    except SstraceError as error:
+        found = Finding(what, "less", str(error), error.advice)
+    return [found] if isinstance(found, Finding) else found
+
+
+_NOT_TRACING = ("ss", "socket tables", "interfaces", "cache", "cgroups", "tracefs", "unheard events", "event path")
 """What live tracing does not need."""
 
 
-def _privilege() -> Finding:
+def _kernel(_env: Mapping[str, str]) -> Finding:
+    return Finding("kernel", "ok", f"Linux {platform.release()} {platform.machine()}")
+
+
+def _privilege(_env: Mapping[str, str]) -> Finding:
     held = 0
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("CapEff:"):
@@ -103,7 +104,7 @@ def _privilege() -> Finding:
     return Finding("privilege", status, f"{user}, without {' '.join(missing)}", "" if enough else "run it with sudo")
 
 
-def _lockdown() -> Finding:
+def _lockdown(_env: Mapping[str, str]) -> Finding:
     try:
         text = Path("/sys/kernel/security/lockdown").read_text()
     except OSError:
@@ -114,7 +115,7 @@ def _lockdown() -> Finding:
     return Finding("lockdown", "ok", mode)
 
 
-def _btf() -> Finding:
+def _btf(_env: Mapping[str, str]) -> Finding:
     try:
         size = Path(VMLINUX).stat().st_size
     except OSError:
@@ -123,13 +124,13 @@ def _btf() -> Finding:
     return Finding("BTF", "ok", f"{VMLINUX} ({size / 1e6:.1f} MB)")
 
 
-def _symbols() -> Finding:
+def _symbols(_env: Mapping[str, str]) -> Finding:
     try:
         with open("/proc/kallsyms", "rb") as file:
             # On x86 before Linux 6.15 per-CPU variables come first, at 0 and up: only a function's address tells.
             first = next((line for line in file if line.split(b" ", 2)[1] in b"tT"), b"")
     except OSError as error:
-        return Finding("kernel symbols", "less", f"/proc/kallsyms: {error.strerror}")
+        return Finding("kernel symbols", "less", f"/proc/kallsyms: {reason(error)}")
     if not first.split(b" ", 1)[0].strip(b"0"):
         status = "less" if os.geteuid() == 0 else "root"
         remedy = "sysctl kernel.kptr_restrict=1, and CAP_SYSLOG; until then no causes, no SYN-RECV or TIME-WAIT events"
@@ -137,7 +138,7 @@ def _symbols() -> Finding:
     return Finding("kernel symbols", "ok", "/proc/kallsyms")
 
 
-def _tracefs() -> Finding:
+def _tracefs(_env: Mapping[str, str]) -> Finding:
     place = mount_point()
     if place is not None:
         return Finding("tracefs", "ok", str(place))
@@ -148,7 +149,7 @@ def _tracefs() -> Finding:
     return Finding("tracefs", "ok", "not mounted, but can be opened")
 
 
-def _event_path() -> Finding:
+def _event_path(_env: Mapping[str, str]) -> Finding:
     if twins is not None:
         return Finding("event path", "ok", "compiled")
     return Finding(
@@ -161,7 +162,7 @@ def _event_path() -> Finding:
 def _bcc(env: Mapping[str, str]) -> Finding:
     spec = find_spec("bcc")
     if spec is None or spec.origin is None:
-        compiled = any(cache_directory(env).glob("bpf-*.msgpack"))
+        compiled = _compiled(env)
         found = "not installed; compiled programs are in the cache" if compiled else "not installed"
         return Finding("bcc", "ok" if compiled else "no", found, _bcc_remedy())
     version = "version unknown"
@@ -181,10 +182,22 @@ def _bcc_remedy() -> str:
     return package or "install bcc with its Python 3 package (python3-bpfcc, python3-bcc, python-bcc, py3-bcc)"
 
 
+def _compiled(env: Mapping[str, str]) -> int:
+    """How many compiled programs are in the cache; none where it cannot be read."""
+    with contextlib.suppress(OSError):
+        return len(cached(env))
+    return 0
+
+
 def _cache(env: Mapping[str, str]) -> Finding:
     directory = cache_directory(env)
-    count = len(list(directory.glob("bpf-*.msgpack"))) if directory.is_dir() else 0
-    return Finding("cache", "ok", f"{directory}: {count} compiled programs")
+    if directory is None:
+        return Finding("cache", "ok", "none: HOME names no directory; every start compiles anew")
+    try:
+        found = f"{len(cached(env))} compiled programs"
+    except OSError as error:
+        found = f"{reason(error)}; every start compiles anew"
+    return Finding("cache", "ok", f"{os.fsencode(directory).decode(errors='backslashreplace')}: {found}")
 
 
 def _ss(env: Mapping[str, str]) -> Finding:
@@ -229,8 +242,12 @@ def _walk(env: Mapping[str, str]) -> Finding:
     return Finding("owner walk", "ok", f"{len(found)} sockets have holders in sight")
 
 
-def _tables() -> Finding:
+def _tables(_env: Mapping[str, str]) -> Finding:
     """Which tables the kernel tells of through sock_diag."""
+    try:
+        Diag().close()
+    except SstraceError as error:
+        return Finding("sock_diag", "no", str(error), f"{_advice(error)}; --snapshot reads less out of /proc meanwhile")
     names: list[str] = []
     missing: list[str] = []
     asked: list[tuple[str, bytes, Callable[[memoryview], Batch[Any]]]] = [
@@ -271,9 +288,42 @@ def _answers(request: bytes, decode: Callable[[memoryview], Batch[Any]]) -> bool
     return False
 
 
-def _cgroups() -> Finding:
+def _advice(error: SstraceError) -> str:
+    return error.advice or "a limit of this process, or a lack of memory"
+
+
+def _interfaces(_env: Mapping[str, str]) -> Finding:
+    try:
+        Route().close()
+    except SstraceError as error:
+        return Finding("interfaces", "less", f"not through rtnetlink: {error}", _advice(error))
+    return Finding("interfaces", "ok", "through rtnetlink")
+
+
+def _cgroups(_env: Mapping[str, str]) -> Finding:
     for line in Path("/proc/mounts").read_text().splitlines():
         fields = line.split()
         if len(fields) > 2 and fields[2] == "cgroup2":
             return Finding("cgroups", "ok", f"cgroup2 at {fields[1]}")
     return Finding("cgroups", "ok", "no cgroup2 mount: cgroups print as unreachable")
+
+
+_Look = Callable[[Mapping[str, str]], Finding | Sequence[Finding]]
+_LOOKS: dict[str, _Look] = {
+    "kernel": _kernel,
+    "privilege": _privilege,
+    "lockdown": _lockdown,
+    "BTF": _btf,
+    "kernel symbols": _symbols,
+    "tracefs": _tracefs,
+    "bcc": _bcc,
+    "cache": _cache,
+    "event path": _event_path,
+    "ss": _ss,
+    "tracing": _hooks,
+    "owner walk": _walk,
+    "socket tables": _tables,
+    "interfaces": _interfaces,
+    "cgroups": _cgroups,
+}
+"""What is looked at, in this order."""

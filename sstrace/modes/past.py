@@ -8,7 +8,7 @@ everything before the moment is read.
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
-from sstrace.errors import LookupFailed, SstraceError, UsageError
+from sstrace.errors import LookupFailed, SstraceError, UsageError, reason
 from sstrace.live.rows import socket_of
 from sstrace.live.width import screen_width
 from sstrace.model import AF_INET, AF_INET6, AF_UNSPEC, InetSocket, Owner, Socket, State
@@ -389,5 +389,5 @@ def _dump(selection: Selection, rows: PastRows) -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise SstraceError(f"cannot write {path}: {error.strerror}") from None
+        raise SstraceError(f"cannot write {path}: {reason(error)}") from None
     return 0

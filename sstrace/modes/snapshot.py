@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from sstrace.errors import DecodeError, FeatureError, KernelError, PrivilegeError, SstraceError
+from sstrace.errors import DecodeError, KernelError, SstraceError, reason
 from sstrace.live.width import screen_width
 from sstrace.model import (
     AF_INET,
@@ -31,10 +31,12 @@ from sstrace.model import (
     SOCK_STREAM,
     InetSocket,
     Owners,
+    PacketSocket,
     Socket,
     State,
     Table,
     UnixSocket,
+    XdpSocket,
 )
 from sstrace.query.command import Command, Selection
 from sstrace.query.options import resolve
@@ -158,7 +160,7 @@ class _Output:
             raise
         except OSError as error:
             if not self._careless:
-                raise SstraceError(f"sstrace: cannot write: {error.strerror}") from None
+                raise SstraceError(f"sstrace: cannot write: {reason(error)}") from None
 
 
 def _warn(line: str) -> None:
@@ -167,6 +169,12 @@ def _warn(line: str) -> None:
     with suppress(OSError):
         while data:
             data = data[os.write(2, data) :]
+
+
+def _complain(number: int) -> None:
+    """Of the kernel's refusal."""
+    if number not in _QUIET:
+        _warn(f"RTNETLINK answers: {os.strerror(number)}")
 
 
 def decoders() -> Decoders:
@@ -215,8 +223,20 @@ def _asks_held(expression: "Expr | None") -> bool:
     return isinstance(expression, Held)
 
 
+def _names(env: Mapping[str, str], elsewhere: Elsewhere | None) -> SystemNames:
+    if elsewhere is None:
+        from sstrace.modes.ss_names import SsNames
+
+        return SsNames(env, _warn, _complain)
+    return SystemNames(env) if elsewhere.names is None else elsewhere.names
+
+
 class _Refused(Exception):  # noqa: N818 - an outcome, not an error: another way is tried
     """A table cannot be read this way; standard error has been told why, where ss tells it."""
+
+
+class _Unsent(_Refused):
+    """Not even the request got away, of which ss says nothing."""
 
 
 class _Snapshot:
@@ -234,7 +254,7 @@ class _Snapshot:
         self._env = env
         self._output = output
         self._files = ProcFiles(env)
-        self._names = SystemNames(env) if elsewhere is None or elsewhere.names is None else elsewhere.names
+        self._names = _names(env, elsewhere)
         self._selection = command.selection
         self._show = command.show
         self._dialect = command.dialect
@@ -392,7 +412,14 @@ class _Snapshot:
         if match is not None:
             rows = [row for row in rows if match(row)]
         if rows:
+            if isinstance(rows[0], PacketSocket | XdpSocket):
+                self._read_interfaces(rows)
             self._sink.feed(rows)
+
+    def _read_interfaces(self, rows: Sequence[PacketSocket | XdpSocket]) -> None:
+        """For a row of these that has one, ss reads them all, and ends where it may not. Raises LookupFailed."""
+        if any(row.ifindex for row in rows):
+            self._names.read_interfaces()
 
     def _ask(
         self, diag: Diag, request: bytes, decode: Callable[[memoryview], Batch[Any]], *, silent: bool = False
@@ -402,32 +429,36 @@ class _Snapshot:
         """
         try:
             diag.send(request)
-            for datagram in diag.ahead():
-                batch = decode(datagram)
-                if batch.rows:
-                    yield batch.rows
-                if batch.done:
-                    if batch.error:
-                        if not silent:
-                            self._complain(batch.error)
-                        raise _Refused
-                    return
-        except KernelError as error:
+        except SstraceError as error:
+            raise _Unsent from error
+        datagrams = diag.ahead()
+        while True:
+            try:
+                datagram = next(datagrams)
+            except SstraceError as error:
+                _warn(str(error))
+                raise _Refused from error
+            batch = decode(datagram)
+            if batch.rows:
+                yield batch.rows
+            if batch.done:
+                if batch.error:
+                    if not silent:
+                        _complain(batch.error)
+                    raise _Refused
+                return
+
+    def _open(self) -> Diag:
+        """A socket. Raises _Refused, and has told why."""
+        try:
+            return Diag()
+        except SstraceError as error:
             _warn(str(error))
             raise _Refused from error
-
-    def _complain(self, number: int) -> None:
-        if number not in _QUIET:
-            _warn(f"RTNETLINK answers: {os.strerror(number)}")
 
     def _dump(self, request: bytes, decode: Callable[[memoryview], Batch[Any]]) -> Iterator[list[Any]]:
         """One request on a socket of its own."""
-        try:
-            diag = Diag()
-        except (KernelError, FeatureError, PrivilegeError) as error:
-            _warn(str(error))
-            raise _Refused from error
-        with diag:
+        with self._open() as diag:
             yield from self._ask(diag, request, decode)
 
     # ------------------------------------------------------------------------------------------------------------ inet
@@ -446,7 +477,7 @@ class _Snapshot:
                     attributes=self._wants_attributes(table),
                     bytecode=self._bytecode,
                     take=self._columns(),
-                    complain=self._complain,
+                    complain=_complain,
                 ):
                     self._inet_rows(rows)
             return
@@ -508,10 +539,8 @@ class _Snapshot:
         )
 
     def _inet_netlink(self, table: Table) -> None:
-        """The kernel's table; a request of the old kind where the new one is refused. Raises _Refused."""
+        """The kernel's table, to the sink. Raises _Refused."""
         attributes = self._wants_attributes(table)
-        # ss never warned that a kernel lacks mptcp; since 7.0 it does not for the others either.
-        silent = self._dialect.netlink_errors_silent or table is Table.MPTCP
         columns = self._columns()
 
         def decode(datagram: memoryview) -> Batch[InetSocket]:
@@ -519,16 +548,26 @@ class _Snapshot:
                 return Batch([])
             return inet_diag.decode(datagram, table, extras=attributes)
 
-        try:
-            diag = Diag()
-        except (KernelError, FeatureError, PrivilegeError) as error:
-            _warn(str(error))
-            raise _Refused from error
-        with diag:
+        self._ask_inet(table, decode, self._inet_rows)
+
+    def _ask_inet(
+        self,
+        table: Table,
+        decode: Callable[[memoryview], Batch[InetSocket]],
+        take: Callable[[Sequence[InetSocket]], None],
+    ) -> None:
+        """The kernel's table; a request of the old kind where the new one is refused. Raises _Refused."""
+        # ss never warned that a kernel lacks mptcp; since 7.0 it does not for the others either.
+        silent = self._dialect.netlink_errors_silent or table is Table.MPTCP
+        with self._open() as diag:
+            if self._selection.kill and self._killer is None:
+                self._killer = self._open()
             try:
                 for request in self._requests(table):
                     for rows in self._ask(diag, request, decode, silent=silent):
-                        self._inet_rows(rows)
+                        take(rows)
+            except _Unsent:
+                raise
             except _Refused:
                 if table not in (Table.TCP, Table.DCCP):
                     raise
@@ -536,7 +575,7 @@ class _Snapshot:
                     table, self._selection.states, ext=self._extension(), bytecode=self._bytecode
                 )
                 for rows in self._ask(diag, request, decode, silent=silent):
-                    self._inet_rows(rows)
+                    take(rows)
 
     def _columns(self) -> Callable[[memoryview], bool] | None:
         """What prints what is selected of a datagram of the begun table without an object a row, and says whether it
@@ -587,15 +626,28 @@ class _Snapshot:
     def _kill(self, row: InetSocket) -> bool:
         """Ask the kernel to close a socket; whether it did. Raises _Refused when it may not be asked."""
         if self._killer is None:
-            self._killer = Diag()
-        self._killer.send(inet_diag.destroy_request(row))
-        batch = inet_diag.decode(self._killer.receive(), row.table)
-        if not batch.error:
+            self._killer = self._open()
+        number = self._destroy(self._killer, row)
+        if not number:
             return True
-        if batch.error in _QUIET:
+        if number in _QUIET:
             return False  # its protocol cannot, or it is gone already
-        _warn(f"SOCK_DESTROY answers: {os.strerror(batch.error)}")
+        _warn(f"SOCK_DESTROY answers: {os.strerror(number)}")
         raise _Refused
+
+    @staticmethod
+    def _destroy(diag: Diag, row: InetSocket) -> int:
+        """Why a socket is not closed, an errno; 0: it is."""
+        try:
+            diag.send(inet_diag.destroy_request(row))
+        except SstraceError as error:
+            _warn(f"Cannot talk to rtnetlink: {os.strerror(error.errno)}")
+            return error.errno
+        try:
+            return inet_diag.decode(diag.receive(), row.table).error
+        except SstraceError as error:
+            _warn(str(error))
+            return error.errno
 
     def _inet_proc(self, table: Table, name: str) -> None:
         from sstrace.wire import proc_net
@@ -633,7 +685,7 @@ class _Snapshot:
             with open(descriptor, "rb") as file:
                 data = file.read()
         except OSError as error:
-            _warn(f"{doing}: {error.strerror}")
+            _warn(f"{doing}: {reason(error)}")
             return
         batch = inet_diag.decode(data[: whole(data)], Table.TCP)
         self._feed(batch.rows)
@@ -650,9 +702,10 @@ class _Snapshot:
             descriptor = 1 if standard else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         except OSError as error:
             if self._dialect.dump_file_error:
-                _warn(f"fopen dump file: {error.strerror}")
+                _warn(f"fopen dump file: {reason(error)}")
                 return 255
-            return 0
+            # An ss that does not say so asks the kernel all the same, and says where that fails.
+            standard, descriptor = False, os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
         def decode(datagram: memoryview) -> Batch[InetSocket]:
             data: memoryview = datagram
@@ -661,10 +714,7 @@ class _Snapshot:
             return inet_diag.decode(datagram, Table.TCP, extras=False)
 
         try:
-            with Diag() as diag:
-                for request in self._requests(Table.TCP):
-                    for _ in self._ask(diag, request, decode):
-                        pass
+            self._ask_inet(Table.TCP, decode, lambda rows: None)
         except _Refused:
             pass
         finally:
@@ -802,10 +852,19 @@ class _Snapshot:
             return 255
         self._sink.begin(Table.MPTCP)  # the service protocol stays unset, so any service name matches
         prompt = self._dialect.events_flush or self._command.own.json or os.isatty(1)
-        with Diag(groups=groups) as source:
+        try:
+            source = Diag(groups=groups)
+        except SstraceError as error:
+            _warn(str(error))
+            return 255
+        with source:
             while True:
-                batch = inet_diag.decode_event(source.receive())
-                for row in batch.rows:
+                try:
+                    datagram = source.receive()
+                except SstraceError as error:
+                    _warn(str(error))
+                    return 255
+                for row in inet_diag.decode_event(datagram).rows:
                     if selection.families >> row.family & 1:
                         self._feed([row])
                 self._sink.flush()

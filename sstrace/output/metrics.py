@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from sstrace import __version__
-from sstrace.errors import FeatureError, SstraceError
+from sstrace.errors import FeatureError, SstraceError, reason
 from sstrace.live.tracer import Tracer
 from sstrace.model import AF_INET, STATE_TEXT, Lost, State
 from sstrace.render.outcome import FAILURES
@@ -95,8 +95,8 @@ class Metrics:
         host = address or "::"
         try:
             self._server = start_http_server(port, addr=host, registry=registry)
-        except OSError as error:
-            raise SstraceError(f"cannot serve metrics at {address or '*'}:{port}: {error.strerror}") from None
+        except (OSError, ValueError) as error:  # ValueError: no host's name may look like this one
+            raise SstraceError(f"cannot serve metrics at {address or '*'}:{port}: {reason(error)}") from None
 
     def through(self, changes: Iterable[_T]) -> Iterator[_T]:
         """The same changes, counted."""

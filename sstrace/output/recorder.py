@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from sstrace import __version__
-from sstrace.errors import PrivilegeError, SstraceError
+from sstrace.errors import PrivilegeError, SstraceError, reason
 from sstrace.live.announce import Telling, Told
 from sstrace.live.tracer import Change, Tracer
 from sstrace.model import Lost, Names
@@ -256,9 +256,9 @@ class Recorder:
             self.unwritten += lines
             self._hole += lines
             if self._broken is None:
-                sentence = f"cannot write {self._path}: {error.strerror}"
+                sentence = f"cannot write {self._path}: {reason(error)}"
                 self._say(f"{sentence}: tracing goes on, the recording has a hole here")
-            self._broken = error.strerror or "error"
+            self._broken = reason(error)
             self._retry_ns = time.monotonic_ns() + _RETRY_NS
         else:
             self.lines += lines
@@ -324,7 +324,7 @@ class Recorder:
                 path.rename(numbered(self._path, number))
                 parts.append((number, numbered(self._path, number)))
         except OSError as error:
-            return error.strerror or "error"
+            return reason(error)
         if self._keep is not None:
             for _, old in parts[: max(len(parts) + 1 - self._keep, 0)]:
                 with suppress(OSError):

@@ -317,7 +317,6 @@ class Context:
         self.protocol: str | None = None
         """ss's service protocol: set by the raw, udp and tcp tables, inherited by those that follow."""
         self._ports: dict[str | None, Ports] = {}
-        self._interfaces: dict[int, str] = {}
         self._cgroups: dict[int, str | None] = {}
         self._cgroup_mount_missed = False
         self.states = States(dialect)
@@ -352,10 +351,7 @@ class Context:
 
     def interface(self, index: int) -> str:
         """Name of an interface as a cell."""
-        name = self._interfaces.get(index)
-        if name is None:
-            name = self._interfaces[index] = cell(self.names.ifname(index))
-        return name
+        return cell(self.names.ifname(index))
 
     def cgroup(self, cgroup_id: int) -> str:
         """The ``cgroup:…`` item's path; says on stderr what ss says when it cannot be found, each time."""

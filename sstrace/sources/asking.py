@@ -16,7 +16,7 @@ from contextlib import suppress
 from fcntl import F_SETPIPE_SZ, fcntl
 from select import POLLIN, POLLOUT, poll
 
-from sstrace.errors import DecodeError, FeatureError, LookupFailed, SstraceError
+from sstrace.errors import DecodeError, FeatureError, LookupFailed, SstraceError, reason
 
 __all__ = ["BROKEN_PIPE", "DEFAULT_PATH", "answer", "answer_of", "ask", "feed", "may_take"]
 
@@ -125,7 +125,7 @@ def _sent(path: str, request: bytes, fds: Sequence[int]) -> socket:
             raise FeatureError(f"no sstrace serves at {path}: start one with sstrace --serve") from None
         if isinstance(error, PermissionError):
             raise LookupFailed(f"{path} is not open to you: it is root's, or its --group's") from None
-        raise SstraceError(f"{path}: {error.strerror or error}") from None
+        raise SstraceError(f"{path}: {reason(error)}") from None
     rights = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
     try:
         sent = connection.sendmsg([request], [(SOL_SOCKET, SCM_RIGHTS, rights)])
@@ -133,7 +133,7 @@ def _sent(path: str, request: bytes, fds: Sequence[int]) -> socket:
             connection.sendall(request[sent:])
     except OSError as error:
         connection.close()
-        raise SstraceError(f"{path}: {error.strerror}") from None
+        raise SstraceError(f"{path}: {reason(error)}") from None
     return connection
 
 
@@ -141,7 +141,7 @@ def _received(connection: socket, path: str) -> bytes:
     try:
         return connection.recv(4096)
     except OSError as error:
-        raise SstraceError(f"{path}: {error.strerror}") from None
+        raise SstraceError(f"{path}: {reason(error)}") from None
 
 
 def _pump(connection: socket, path: str, flows: dict[int, int]) -> bytes:

@@ -14,7 +14,7 @@ import socket
 import time
 from collections import deque
 
-from sstrace.errors import FeatureError
+from sstrace.errors import FeatureError, reason
 
 __all__ = ["JOURNAL", "SYSLOG", "Datagrams"]
 
@@ -47,7 +47,7 @@ class Datagrams:
         try:
             self._connect()
         except OSError as error:
-            raise FeatureError(f"no {what} at {path}: {error.strerror}") from None
+            raise FeatureError(f"no {what} at {path}: {reason(error)}") from None
 
     def _connect(self) -> None:
         for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
@@ -140,7 +140,7 @@ class Datagrams:
                 return True
             if error.errno in _AWAY:
                 self._socket.close()
-                self.stuck = error.strerror or "error"
+                self.stuck = reason(error)
                 self._retry_ns = time.monotonic_ns() + _RETRY_NS
                 return False
             raise

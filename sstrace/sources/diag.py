@@ -1,4 +1,4 @@
-"""The NETLINK_SOCK_DIAG socket: requests out, datagrams in. Decodes nothing, so it cannot know where an answer ends.
+"""Netlink sockets: requests out, datagrams in. Decodes nothing, so it cannot know where an answer ends.
 
 The caller does, from what its decoder says::
 
@@ -12,15 +12,20 @@ The caller does, from what its decoder says::
 
 An answer that was not read to its end leaves its rest in the socket: close a Diag that failed half way, do not reuse
 it.
+
+A socket is opened as iproute2 opens its own (lib/libnetlink.c), call by call, and a refusal has its words: where the
+kernel refuses ss, it refuses this at the same place, and a snapshot says the same.
 """
 
 import _socket as socket  # all that is needed of it; socket itself takes a millisecond to import
 import errno
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from types import TracebackType
+from typing import Self
 
-from sstrace.errors import FeatureError, KernelError, PrivilegeError
+from sstrace.errors import FeatureError, KernelError, PrivilegeError, SstraceError
 
 __all__ = [
     "SKNLGRP_INET6_TCP_DESTROY",
@@ -28,12 +33,15 @@ __all__ = [
     "SKNLGRP_INET_TCP_DESTROY",
     "SKNLGRP_INET_UDP_DESTROY",
     "Diag",
+    "Netlink",
+    "Route",
 ]
 
+_NETLINK_ROUTE = 0
 _NETLINK_SOCK_DIAG = 4
-_SOL_NETLINK = 270
-_NETLINK_ADD_MEMBERSHIP = 1
 _SO_RCVBUFFORCE = 33
+_SNDBUF = 32 << 10
+_RCVBUF = 1 << 20
 
 SKNLGRP_INET_TCP_DESTROY = 1
 SKNLGRP_INET_UDP_DESTROY = 2
@@ -52,46 +60,41 @@ _AHEAD = 4
 _EVENT_BACKLOG = 8 << 20
 
 
-class Diag:
-    """One socket of the sock_diag protocol, in the network namespace that the thread is in now.
+class Netlink:
+    """One netlink socket, in the network namespace that the thread is in now.
 
-    ``groups``: multicast groups to join (SKNLGRP_*), for the news of destroyed sockets; needs no privilege.
-    Raises FeatureError where the kernel has no sock_diag at all, PrivilegeError where a sandbox forbids it, else
-    KernelError.
+    ``groups``: multicast groups to join, by number from 1 to 32; needs no privilege.
+    Raises FeatureError where the kernel lacks the protocol, PrivilegeError where a sandbox forbids it, else
+    KernelError; the text is iproute2's, ``advice`` says more.
     """
 
-    def __init__(self, *, groups: Iterable[int] = ()) -> None:
+    def __init__(self, protocol: int, groups: Iterable[int] = ()) -> None:
         try:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG)
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         except OSError as error:
             raise _refusal("Cannot open netlink socket", error) from error
-        self._buffer = bytearray(_BUFFER)
-        self._view = memoryview(self._buffer)
-        joined = tuple(groups)
-        if not joined:
-            return
+        doing = "SO_SNDBUF"
         try:
-            # Without a port id of its own a socket counts as the kernel, the sender, and is left out of the broadcast.
-            self._socket.bind((0, 0))
-            self._enlarge()
-            for group in joined:
-                self._socket.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SNDBUF)
+            doing = "SO_RCVBUF"
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RCVBUF)
+            doing = "Cannot bind netlink socket"
+            # Without a port id of its own a socket counts as the kernel, the sender, and is left out of a broadcast.
+            self._socket.bind((0, sum(1 << group - 1 for group in groups)))
+            doing = "Cannot getsockname"
+            self._socket.getsockname()
         except OSError as error:
             self._socket.close()
-            raise _refusal("Cannot join the netlink group of destroyed sockets", error) from error
-
-    def _enlarge(self) -> None:
-        try:
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _EVENT_BACKLOG)
-        except PermissionError:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _EVENT_BACKLOG)
+            raise _refusal(doing, error) from error
+        self._buffer = bytearray(_BUFFER)
+        self._view = memoryview(self._buffer)
 
     def send(self, request: bytes) -> None:
         """Send one request. The kernel starts the dump right here, and fails here when it has no memory for it."""
         try:
             self._socket.send(request)
         except OSError as error:
-            raise _refusal("Cannot send a netlink request", error) from error
+            raise _refusal("Cannot send dump request", error) from error
 
     def receive(self) -> memoryview:
         """Wait for the next datagram. The view is valid until the next call; copy what must live longer.
@@ -103,7 +106,7 @@ class Diag:
             # With MSG_TRUNC the return value is the datagram's own length, even when it did not fit.
             size = self._socket.recv_into(self._buffer, _BUFFER, socket.MSG_TRUNC)
         except OSError as error:
-            raise _refusal("Cannot read from the netlink socket", error) from error
+            raise _refusal("netlink receive error ", error, numbered=True) from error
         return self._checked(self._view, size)
 
     @staticmethod
@@ -111,7 +114,7 @@ class Diag:
         if size > _BUFFER:
             raise KernelError(f"A netlink datagram of {size} bytes does not fit into {_BUFFER}", errno.EMSGSIZE)
         if size == 0:
-            raise KernelError("The netlink socket has come to its end", errno.ENODATA)
+            raise KernelError("EOF on netlink", errno.ENODATA)
         return view[:size]
 
     def __iter__(self) -> Iterator[memoryview]:
@@ -155,7 +158,7 @@ class Diag:
                 if isinstance(found, BlockingIOError):
                     break
                 if isinstance(found, OSError):
-                    raise _refusal("Cannot read from the netlink socket", found) from found
+                    raise _refusal("netlink receive error ", found, numbered=True) from found
                 buffer, size = found
                 yield self._checked(memoryview(buffer), size)
                 empty.put(buffer)
@@ -172,7 +175,7 @@ class Diag:
         """Close the socket; a dump under way is abandoned."""
         self._socket.close()
 
-    def __enter__(self) -> "Diag":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -181,11 +184,35 @@ class Diag:
         self.close()
 
 
-def _refusal(doing: str, error: OSError) -> KernelError | FeatureError | PrivilegeError:
+class Diag(Netlink):
+    """One socket of the sock_diag protocol. ``groups``: SKNLGRP_*, for the news of destroyed sockets."""
+
+    def __init__(self, *, groups: Iterable[int] = ()) -> None:
+        joined = tuple(groups)
+        super().__init__(_NETLINK_SOCK_DIAG, joined)
+        if joined:
+            with suppress(OSError):  # takes CAP_NET_ADMIN
+                self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _EVENT_BACKLOG)
+
+
+class Route(Netlink):
+    """One socket of rtnetlink, which knows the interfaces."""
+
+    def __init__(self) -> None:
+        super().__init__(_NETLINK_ROUTE)
+
+
+def _refusal(doing: str, error: OSError, *, numbered: bool = False) -> SstraceError:
     number = error.errno or 0
-    text = f"{doing}: {os.strerror(number) if number else error}"
+    what = f"{os.strerror(number)} ({number})" if numbered else f": {os.strerror(number)}"
+    refusal: SstraceError
     if number in (errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
-        return FeatureError(f"{text} (the kernel lacks CONFIG_INET_DIAG or CONFIG_NET)")
-    if number in (errno.EPERM, errno.EACCES):
-        return PrivilegeError(f"{text} (a sandbox or security policy forbids netlink)")
-    return KernelError(text, number)
+        refusal = FeatureError(f"{doing}{what}")
+        refusal.advice = "the kernel lacks CONFIG_INET_DIAG or CONFIG_NET, or a sandbox says so"
+    elif number in (errno.EPERM, errno.EACCES):
+        refusal = PrivilegeError(f"{doing}{what}")
+        refusal.advice = "a sandbox or security policy forbids netlink"
+    else:
+        refusal = KernelError(f"{doing}{what}", number)
+    refusal.errno = number
+    return refusal

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
-from sstrace.errors import LookupFailed
+from sstrace.errors import LookupFailed, reason
 from sstrace.model import AF_INET, AF_INET6, AF_UNSPEC
 
 __all__ = ["SystemNames"]
@@ -89,6 +89,9 @@ class SystemNames:
                 name = f"if{index}"
             self._ifnames[index] = name
         return name
+
+    def read_interfaces(self) -> None:
+        """Many names will be asked for; for those who then read all at once."""
 
     def ifindex(self, name: str) -> int | None:
         """Index of a network interface by its name or alternative name."""
@@ -306,7 +309,7 @@ class SystemNames:
         try:
             os.close(os.open(self._mounts, os.O_RDONLY | os.O_CLOEXEC))
         except OSError as error:
-            return f"Failed to open mounts file: {error.strerror}\n{missing}"
+            return f"Failed to open mounts file: {reason(error)}\n{missing}"
         return missing
 
     def _scan_cgroups(self) -> dict[int, bytes]:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from sstrace.errors import FeatureError, PrivilegeError
+from sstrace.errors import FeatureError, PrivilegeError, reason
 from sstrace.sources.bpf import IOC_ENABLE, Loaded, perf_event_open_number, possible_cpus
 
 __all__ = ["COUNTS", "PerfBuffers", "Run", "Runs", "online", "perf_event_open"]
@@ -164,7 +164,7 @@ class _Ring:
         except OSError as error:
             os.close(self.fd)
             raise FeatureError(
-                f"no memory for the perf buffer of CPU {cpu} ({self.size >> 10} KiB): {error.strerror}"
+                f"no memory for the perf buffer of CPU {cpu} ({self.size >> 10} KiB): {reason(error)}"
             ) from None
         self._view = memoryview(self._map)
         self._control = self._view[: mmap.PAGESIZE].cast("Q")

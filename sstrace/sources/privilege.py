@@ -18,7 +18,7 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
-from sstrace.errors import SstraceError
+from sstrace.errors import SstraceError, reason
 
 __all__ = ["NEEDED", "ProcessView", "effective", "service_user", "shed"]
 
@@ -83,7 +83,7 @@ def shed(user: tuple[int, int] | None, keep: Iterable[str] = NEEDED) -> None:
         if not already:
             _forbid()
     except OSError as error:
-        raise SstraceError(f"cannot give up privileges: {error.strerror}") from None
+        raise SstraceError(f"cannot give up privileges: {reason(error)}") from None
 
 
 def effective() -> int:

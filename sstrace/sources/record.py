@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from sstrace.errors import FeatureError, SstraceError
+from sstrace.errors import FeatureError, SstraceError, reason
 
 __all__ = ["RecordFile", "numbered", "older_parts"]
 
@@ -45,8 +45,7 @@ class RecordFile:
         try:
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "a name has no NUL in it"
-            raise SstraceError(f"cannot record to {path}: {reason}") from None
+            raise SstraceError(f"cannot record to {path}: {reason(error)}") from None
 
     def write(self, data: bytes | bytearray) -> None:
         """Append whole lines. An OSError leaves the file as it was before the call, ready for another try."""

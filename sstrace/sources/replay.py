@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Self
 
-from sstrace.errors import DecodeError, FeatureError
+from sstrace.errors import DecodeError, FeatureError, reason
 
 __all__ = ["Recording"]
 
@@ -32,8 +32,7 @@ class Recording:
             fd = os.dup(0) if name == "-" else os.open(name, os.O_RDONLY | os.O_CLOEXEC)
             mode = os.fstat(fd).st_mode
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "a name has no NUL in it"
-            raise DecodeError(f"cannot read {name}: {reason}") from None
+            raise DecodeError(f"cannot read {name}: {reason(error)}") from None
         if stat.S_ISDIR(mode):
             os.close(fd)
             raise DecodeError(f"cannot read {name}: it is a directory; name the recording in it")
@@ -86,7 +85,7 @@ class Recording:
             try:
                 block = os.pread(self._fd, _BLOCK, offset) if self._regular else os.read(self._fd, _BLOCK)
             except OSError as error:
-                self.error = error.strerror or "it cannot be read"
+                self.error = reason(error)
                 return
             if not block:
                 return

@@ -12,7 +12,7 @@ import socket
 import stat
 import struct
 
-from sstrace.errors import SstraceError
+from sstrace.errors import SstraceError, reason
 from sstrace.sources.asking import DEFAULT_PATH
 
 __all__ = [
@@ -70,7 +70,7 @@ def listen(path: str, gid: int | None) -> socket.socket:
         server.listen(_BACKLOG)
     except OSError as error:
         server.close()
-        raise SstraceError(f"cannot serve at {path}: {error.strerror}") from None
+        raise SstraceError(f"cannot serve at {path}: {reason(error)}") from None
     finally:
         os.umask(mask)
     server.setblocking(False)

@@ -22,7 +22,7 @@ import stat
 import time
 from collections import deque
 
-from sstrace.errors import SstraceError
+from sstrace.errors import SstraceError, reason
 
 __all__ = ["Stream", "count_lines", "open_output"]
 
@@ -41,9 +41,10 @@ def open_output(path: str) -> int:
     try:
         # O_NONBLOCK: a FIFO without a reader must not hold us; it is refused (ENXIO).
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, 0o666)
-    except OSError as error:
-        reason = "nobody reads it" if error.errno == errno.ENXIO else error.strerror
-        raise SstraceError(f"cannot write {path}: {reason}") from None
+    except (OSError, ValueError) as error:
+        unread = isinstance(error, OSError) and error.errno == errno.ENXIO
+        why = "nobody reads it" if unread else reason(error)
+        raise SstraceError(f"cannot write {path}: {why}") from None
     with contextlib.suppress(OSError):
         if stat.S_ISREG(os.fstat(fd).st_mode) and _is_cut(path):
             os.write(fd, b"\n")
@@ -198,7 +199,7 @@ class Stream:
                     raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
                 if error.errno == errno.EIO:
                     raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None  # a terminal hung up
-                raise SstraceError(f"cannot write: {error.strerror}") from None
+                raise SstraceError(f"cannot write: {reason(error)}") from None
             done += taken
             self.sent += taken
         return done
@@ -215,9 +216,9 @@ class Stream:
                 done += os.write(self._fd, view[done:])
         except OSError as error:
             if error.errno not in _FULL:
-                raise SstraceError(f"cannot write: {error.strerror}") from None
+                raise SstraceError(f"cannot write: {reason(error)}") from None
             done -= self._take_back(view, done)
-            self.stuck = error.strerror or "error"
+            self.stuck = reason(error)
             self._retry_ns = time.monotonic_ns() + _RETRY_NS
         else:
             self.stuck = None

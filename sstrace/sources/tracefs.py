@@ -7,7 +7,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-from sstrace.errors import FeatureError
+from sstrace.errors import FeatureError, reason
 
 __all__ = ["directory", "event_format", "mount_point"]
 
@@ -43,7 +43,7 @@ def directory() -> Path:
         return Path(f"/proc/self/fd/{_detached()}")
     except OSError as error:
         raise FeatureError(
-            f"tracefs is not mounted ({error.strerror}): mount -t tracefs tracefs /sys/kernel/tracing"
+            f"tracefs is not mounted ({reason(error)}): mount -t tracefs tracefs /sys/kernel/tracing"
         ) from None
 
 
@@ -52,7 +52,7 @@ def event_format(event: str) -> str:
     try:
         return (directory() / "events" / event / "format").read_text()
     except OSError as error:
-        raise FeatureError(f"this kernel has no tracepoint {event.replace('/', ':')}: {error.strerror}") from None
+        raise FeatureError(f"this kernel has no tracepoint {event.replace('/', ':')}: {reason(error)}") from None
 
 
 @cache

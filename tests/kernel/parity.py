@@ -43,6 +43,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import refusal
+
 __all__ = ["Bench", "Outcome", "Ran", "Warden", "ZooKeeper", "masked"]
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,11 +138,14 @@ def _serve(ss: str, mode: list[str]) -> None:
         request = json.loads(line)
         words: list[str] = [w.encode("latin-1").decode("utf-8", "surrogateescape") for w in request["words"]]
         env = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **request["env"]}
+        rules = [refusal.Rule(*rule) for rule in request["rules"]]
 
-        def real(words: list[str] = words, env: dict[str, str] = env) -> int:
+        def real(words: list[str] = words, env: dict[str, str] = env, rules: list[refusal.Rule] = rules) -> int:
+            refusal.refuse(rules)
             os.execve(ss, ["ss", *words], env)
 
-        def ours(words: list[str] = words, env: dict[str, str] = env) -> int:
+        def ours(words: list[str] = words, env: dict[str, str] = env, rules: list[refusal.Rule] = rules) -> int:
+            refusal.refuse(rules)
             os.environ.clear()
             os.environ.update(env)
             libc.prctl(15, b"ss")  # PR_SET_NAME: the netlink table shows the asker's name
@@ -221,16 +226,21 @@ class Bench:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
-            env={**environment, "PYTHONPATH": str(ROOT)},
+            env={**environment, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
         )
         self.asked = 0
         self.identical = 0
         self.exact = 0
 
     def ask(
-        self, words: Sequence[str], env: Mapping[str, str] | None = None, stdin: bytes = b"", width: int | None = None
+        self,
+        words: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        stdin: bytes = b"",
+        width: int | None = None,
+        rules: Sequence[refusal.Rule] = (),
     ) -> list[Ran]:
-        """One look: what ss, sstrace and ss again did with these words."""
+        """One look: what ss, sstrace and ss again did with these words, each with system calls refused by ``rules``."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         request = {
@@ -238,6 +248,7 @@ class Bench:
             "env": dict(env or {}),
             "stdin": stdin.decode("latin-1"),
             "width": width,
+            "rules": rules,
         }
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
         self._process.stdin.flush()

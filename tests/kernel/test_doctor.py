@@ -5,10 +5,12 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
 
 from tests.kernel.test_serve import wait
 
@@ -113,3 +115,32 @@ def test_record_is_not_ignored_where_it_does_nothing(sstrace: Any, tmp_path: Pat
     assert refused.returncode == 255
     assert b"--record" in refused.stderr.splitlines()[0]
     assert not (tmp_path / "file").exists()
+
+
+@pytest.mark.parametrize("home", ["/root", "/root/deeper", "/dev/null", "", "here", "/tmp/\udcff", "/" + "a" * 300])
+def test_any_home_will_do(sstrace: Any, home: str) -> None:
+    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    for more in ([], ["--json"]):
+        for place in ("HOME", "XDG_CACHE_HOME"):
+            visit = subprocess.run(
+                [*user, *sstrace.head, "--doctor", *more],
+                capture_output=True,
+                env={"PATH": os.environ["PATH"], place: home},
+                timeout=60,
+                check=False,
+            )
+            if b"Permission denied" in visit.stderr and visit.returncode == 127:
+                pytest.skip("kernel lacks nothing, but this checkout is not readable to other users")
+            assert (visit.returncode, visit.stderr) == (3, b"")
+            assert visit.stdout.count(b"cache") > 0
+
+
+def test_what_a_sandbox_refuses_is_named(sstrace: Any) -> None:
+    rules = ["socket:16::4=EACCES", "socket:16::0=EMFILE"]
+    words = [sys.executable, str(ROOT / "tests/refusal.py"), *rules, "--", *sstrace.head, "--doctor", "--json"]
+    visit = subprocess.run(words, capture_output=True, timeout=60, check=False)
+    assert (visit.returncode, visit.stderr) == (4, b"")
+    found = {line["what"]: line for line in map(json.loads, visit.stdout.splitlines())}
+    assert found["sock_diag"]["found"] == "Cannot open netlink socket: Permission denied"
+    assert "sandbox" in found["sock_diag"]["remedy"]
+    assert "Too many open files" in found["interfaces"]["found"]

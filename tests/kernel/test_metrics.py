@@ -171,3 +171,12 @@ def test_only_loopback_unless_told(running: Callable[..., Any], netns: Netns) ->
     out = netns.run("ss", "-Htln", "sport", "=", f":{PORT}").stdout.decode()
     assert f"127.0.0.1:{PORT}" in out
     assert len(out.splitlines()) == 1
+
+
+@pytest.mark.parametrize("host", ["a" * 70, "no..host", "256.1.1.1"])
+def test_no_such_host_to_listen_at(sstrace: Program, netns: Netns, host: str) -> None:
+    done = sstrace("--poll", "1s", f"--metrics={host}:9437", netns=netns)
+    assert done.returncode == 1
+    sentence = done.stderr.splitlines()[-1]
+    assert sentence.startswith(f"sstrace: cannot serve metrics at {host}:9437: ".encode()), done.stderr
+    assert b"None" not in sentence

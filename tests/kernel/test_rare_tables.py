@@ -1,7 +1,9 @@
 """Tables that this kernel may lack, made up anew each time and handed to both programs by tests/golden/shim.c."""
 
+import errno
 import os
 import random
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,4 +66,21 @@ def test_same_bytes_of_made_up_tables(bench: parity.Bench, home: Path, tmp_path:
     for _ in range(6):
         line = " ".join((rng.choice(TABLES), *rng.sample(FLAGS, rng.randint(0, 6)), rng.choice(FILTERS)))
         outcome = bench.compare(line.split(), env=env, width=rng.choice([None, None, 0, 1, 80, 300]))
+        assert outcome.same, f"ss {line}\n{outcome.why}"
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EPERM, errno.ENOENT, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("last", ["refused", "ended"])
+def test_a_kernel_that_cannot_select_by_cgroup(
+    bench: parity.Bench, home: Path, tmp_path: Path, number: int, last: str
+) -> None:
+    """Linux before 5.9: EINVAL to the program that names one."""
+    if last == "refused":
+        answer = struct.pack("=IHHIIi", 36, 2, 0, 0, 0, -number) + struct.pack("=IHHII", 72, 20, 0x301, 0, 0)
+    else:
+        answer = struct.pack("=IHHIIi", 20, 3, 2, 0, 0, -number)
+    (tmp_path / "2.6.diag").write_bytes(answer)
+    env = {"DIAG_ANSWERS": str(tmp_path), "LD_PRELOAD": str(home / "shim.so")}
+    for line in ("-Hta cgroup /", "-Hta not cgroup /", "-Hxa src nothing-of-this-name cgroup /"):
+        outcome = bench.compare(line.split(), env=env)
         assert outcome.same, f"ss {line}\n{outcome.why}"
