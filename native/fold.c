@@ -10,7 +10,10 @@
  */
 #include "shape.h"
 
-enum { ARGUMENTS = 13 };
+enum {
+	ARGUMENTS = 13,
+	UNLESS_ENDED = 4, /* a transition's last values are left to their defaults: approximate, source, ended, lifetime_ns */
+};
 
 typedef struct {
 	PyObject_HEAD
@@ -23,7 +26,7 @@ typedef struct {
 	PyObject *rows, *by_sk, *by_cookie, *by_ino, *by_tuple, *vague; /* the table's dicts */
 	PyObject *ids;                                                  /* iterator */
 	PyObject *otherwise;                                            /* callable: the twin */
-	PyObject *client, *server, *connect, *close;                    /* str */
+	PyObject *client, *server, *connect, *close, *fin_by_us;        /* str */
 	PyObject *zero;
 	PyObject *by_state;                                             /* dict state → dict id → row; NULL or None: there is none */
 	unsigned long own_netns;
@@ -134,24 +137,47 @@ static PyObject *held(Folder *self, PyObject *row, PyObject *at_ns)
 	return ROW(exact) == Py_True ? PyNumber_Subtract(at_ns, ROW(since_ns)) : new_ref(Py_None);
 }
 
-/* The transition. Takes the references to ``held`` and ``cause``; NULL in one of them is an exception. */
-static PyObject *told(Folder *self, const struct sock_event *raw, PyObject *row, PyObject *at_ns, long old, PyObject *held,
-		      PyObject *cause)
+/* The transition, with which the connection ends where there is a ``lifetime``. Takes the references to ``held``, ``cause`` and
+ * ``lifetime``; NULL in one of the first two is an exception. */
+static PyObject *told_all(Folder *self, const struct sock_event *raw, PyObject *row, PyObject *at_ns, long old, PyObject *held,
+			  PyObject *cause, PyObject *lifetime)
 {
 	PyObject *from = PyLong_FromLong(old), *to = PyLong_FromLong(raw->kind == EVENT_TIMEWAIT_GONE ? CLOSE : raw->new);
 	PyObject *err = raw->err && raw->kind == EVENT_STATE ? PyLong_FromLong(raw->err) : new_ref(Py_None);
 	PyObject *retransmits = PyLong_FromLong(raw->retransmits), *change = NULL;
-	PyObject *values[] = { at_ns, row, from, to, held, cause, err, retransmits, Py_True };
+	PyObject *values[] = { at_ns, row, from, to, held, cause, err, retransmits, Py_True, Py_False, Py_None, Py_True, lifetime };
+	size_t count = sizeof(values) / sizeof(*values) - (lifetime != NULL ? 0 : UNLESS_ENDED);
 
 	if (from != NULL && to != NULL && held != NULL && cause != NULL && err != NULL && retransmits != NULL)
-		change = PyObject_Vectorcall(self->transition, values, sizeof(values) / sizeof(*values), NULL);
+		change = PyObject_Vectorcall(self->transition, values, count, NULL);
 	Py_XDECREF(from);
 	Py_XDECREF(to);
 	Py_XDECREF(err);
 	Py_XDECREF(retransmits);
 	Py_XDECREF(held);
 	Py_XDECREF(cause);
+	Py_XDECREF(lifetime);
 	return change;
+}
+
+static PyObject *told(Folder *self, const struct sock_event *raw, PyObject *row, PyObject *at_ns, long old, PyObject *held,
+		      PyObject *cause)
+{
+	return told_all(self, raw, row, at_ns, old, held, cause, NULL);
+}
+
+/* The full socket gives up: the connection ends (sstrace.table.SocketTable._end). */
+static PyObject *told_end(Folder *self, const struct sock_event *raw, PyObject *row, PyObject *at_ns, long old, PyObject *held,
+			  PyObject *cause)
+{
+	PyObject *lifetime = ROW(born_ns) != Py_None ? PyNumber_Subtract(at_ns, ROW(born_ns)) : new_ref(Py_None);
+
+	if (lifetime == NULL) {
+		Py_XDECREF(held);
+		Py_XDECREF(cause);
+		return NULL;
+	}
+	return told_all(self, raw, row, at_ns, old, held, cause, lifetime);
 }
 
 /* sstrace.table._own: an event names the process whose system call it was. Where owners are known already, it says nothing
@@ -350,7 +376,7 @@ static PyObject *closes(Folder *self, PyObject *row, Event *event, PyObject *at_
 	if (ino != Py_None)
 		SET(row, self->of, ino, new_ref(ino));
 	SET(row, self->of, state, new_ref(closed));
-	change = told(self, raw, row, at_ns, raw->old, held(self, row, at_ns), cause);
+	change = told_end(self, raw, row, at_ns, raw->old, held(self, row, at_ns), cause);
 out:
 	Py_XDECREF(closed);
 	Py_XDECREF(ino);
@@ -485,7 +511,7 @@ static int hand_over(Folder *self, PyObject *row, Event *event, PyObject *sk, Py
 	return raw->new == FIN_WAIT2 ? PyDict_SetItem(self->vague, ROW(id), row) : discard(self->vague, ROW(id));
 }
 
-/* A timewait socket is born, and takes over from a full one. */
+/* A timewait socket is born, and takes over from a full one: the connection ends. */
 static PyObject *waits(Folder *self, Event *event, PyObject *sk, PyObject *at_ns)
 {
 	const struct sock_event *raw = &event->raw;
@@ -517,10 +543,8 @@ static PyObject *waits(Folder *self, Event *event, PyObject *sk, PyObject *at_ns
 	if (known == 1) {
 		change = UNUSUAL;
 	} else if (duration != NULL && hand_over(self, row, event, sk, at_ns, ends, key) == 0) {
-		if (old == raw->new)
-			change = new_ref(Py_None);
-		else if (enter(self, row, at_ns, raw->new) == 0)
-			change = told(self, raw, row, at_ns, old, new_ref(duration), new_ref(Py_None));
+		if (old == raw->new || enter(self, row, at_ns, raw->new) == 0)
+			change = told_end(self, raw, row, at_ns, old, new_ref(duration), new_ref(self->fin_by_us));
 	}
 	Py_XDECREF(duration);
 	Py_XDECREF(key);
@@ -616,7 +640,7 @@ static PyObject *folder_call(PyObject *callable, PyObject *const *args, size_t c
 
 #define REFERENCES(X)                                                                                                    \
 	X(row) X(transition) X(kinds) X(listed) X(netns) X(rows) X(by_sk) X(by_cookie) X(by_ino) X(by_tuple) X(vague) \
-	X(ids) X(otherwise) X(client) X(server) X(connect) X(close) X(zero) X(by_state)
+	X(ids) X(otherwise) X(client) X(server) X(connect) X(close) X(fin_by_us) X(zero) X(by_state)
 
 static int folder_clear(PyObject *object)
 {
@@ -642,8 +666,10 @@ static int folder_init(PyObject *object, PyObject *args, PyObject *kwargs)
 	self->server = PyUnicode_InternFromString("server");
 	self->connect = PyUnicode_InternFromString("connect");
 	self->close = PyUnicode_InternFromString("close");
+	self->fin_by_us = PyUnicode_InternFromString("fin-by-us");
 	self->zero = PyLong_FromLong(0);
-	if (self->client == NULL || self->server == NULL || self->connect == NULL || self->close == NULL || self->zero == NULL)
+	if (self->client == NULL || self->server == NULL || self->connect == NULL || self->close == NULL ||
+	    self->fin_by_us == NULL || self->zero == NULL)
 		return -1;
 	for (PyObject **dict = &self->rows; dict <= &self->vague; dict++) {
 		if (!PyDict_Check(*dict)) {

@@ -248,7 +248,7 @@ static void put_line(Liner *self, struct text *text, PyObject *change, PyObject 
 {
 	const struct transition_slots *of = &self->transition;
 	const struct row_slots *in = &self->row;
-	PyObject *row = SLOT(change, *of, row), *held = SLOT(change, *of, held_ns), *cgroup, *owners, *v6only, *place = NULL;
+	PyObject *row = SLOT(change, *of, row), *held = SLOT(change, *of, held_ns), *cgroup, *owners, *v6only, *lifetime, *place = NULL;
 	long long at_ns = whole(SLOT(change, *of, at_ns)), nanoseconds = at_ns - second_ns;
 	char digits[11];
 
@@ -333,9 +333,11 @@ static void put_line(Liner *self, struct text *text, PyObject *change, PyObject 
 	else if (v6only == Py_False)
 		PUT(text, ",\"v6only\":false");
 	PUT_WORD(text, "role", SLOT(row, *in, role));
-	if (small(SLOT(change, *of, new)) == CLOSE && SLOT(row, *in, born_ns) != Py_None) {
+	if (SLOT(change, *of, ended) == Py_True)
+		PUT(text, ",\"ended\":true");
+	if ((lifetime = SLOT(change, *of, lifetime_ns)) != Py_None) {
 		PUT(text, ",\"lifetime_us\":");
-		put_micros(text, at_ns - whole(SLOT(row, *in, born_ns)));
+		put_micros(text, whole(lifetime));
 	}
 	if (place != NULL)
 		put_bytes(text, PyTuple_GET_ITEM(place, 1));

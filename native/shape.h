@@ -31,7 +31,8 @@ enum { SOCKET, REQUEST, TIMEWAIT, KINDS };
 	X(cookie) X(sk) X(since_ns) X(exact) X(touched_ns) X(owners) X(owner_source) X(cgroup) X(v6only) X(born_ns)        \
 	X(role) X(ends) X(told)
 #define TRANSITION_FIELDS(X)                                                                                          \
-	X(at_ns) X(row) X(old) X(new) X(held_ns) X(cause) X(err) X(retransmits) X(approximate) X(source)
+	X(at_ns) X(row) X(old) X(new) X(held_ns) X(cause) X(err) X(retransmits) X(approximate) X(source) \
+	X(ended) X(lifetime_ns)
 
 #define MEMBER(name) Py_ssize_t name;
 struct row_slots { ROW_FIELDS(MEMBER) };

@@ -7,6 +7,9 @@ connection's row passes from one object to the next, and what users see is one l
 
     request born  →  full socket takes over  →  timewait socket takes over  →  gone
 
+The connection ends when its full socket gives up (its request socket, where it never had one): as the row does, or,
+where a timewait socket takes over, that much before it. What follows is the timewait socket's own end.
+
 Two tables say all there is. ``STEPS`` tells what an event of one object means for the row, by the object that holds
 the row now. ``TRANSITIONS`` are the state changes that users can see; the diagram in the documentation is drawn from
 it.
@@ -47,8 +50,10 @@ class Step(enum.Enum):
     BIRTH = "a new row begins"
     MOVE = "the row changes its state"
     TAKE_OVER = "another object holds the row from now on; the state changes only if it differs"
+    HAND_OVER = "the connection ends; a timewait socket holds the row from now on"
     REPEAT = "the same state again: a segment was sent once more, or a timer set anew"
-    DEATH = "the row ends"
+    END = "the connection ends, and its row"
+    DEATH = "the row ends; its connection had ended before"
     NOTHING = "the end of an object that no longer holds the row"
 
 
@@ -60,16 +65,16 @@ STEPS: dict[tuple[Report, Kind | None], Step] = {
     (Report.MOVES, None): Step.BIRTH,  # a socket that no sweep has met
     (Report.MOVES, Kind.SOCKET): Step.MOVE,
     (Report.MOVES, Kind.REQUEST): Step.TAKE_OVER,  # the handshake completed: the child's first transition
-    (Report.CLOSES, None): Step.DEATH,
-    (Report.CLOSES, Kind.SOCKET): Step.DEATH,
+    (Report.CLOSES, None): Step.END,
+    (Report.CLOSES, Kind.SOCKET): Step.END,
     (Report.CLOSES, Kind.TIMEWAIT): Step.NOTHING,  # tcp_time_wait: the timewait socket came first
     (Report.REQUEST_TIMER, None): Step.BIRTH,
     (Report.REQUEST_TIMER, Kind.REQUEST): Step.REPEAT,
     (Report.REQUEST_GONE, None): Step.NOTHING,
-    (Report.REQUEST_GONE, Kind.REQUEST): Step.DEATH,
+    (Report.REQUEST_GONE, Kind.REQUEST): Step.END,
     (Report.REQUEST_GONE, Kind.SOCKET): Step.NOTHING,  # the handshake completed: its child holds the row
     (Report.TIMEWAIT_TIMER, None): Step.BIRTH,
-    (Report.TIMEWAIT_TIMER, Kind.SOCKET): Step.TAKE_OVER,
+    (Report.TIMEWAIT_TIMER, Kind.SOCKET): Step.HAND_OVER,
     (Report.TIMEWAIT_TIMER, Kind.TIMEWAIT): Step.MOVE,  # set anew; FIN-WAIT-2 may have become TIME-WAIT
     (Report.TIMEWAIT_GONE, None): Step.NOTHING,
     (Report.TIMEWAIT_GONE, Kind.TIMEWAIT): Step.DEATH,
@@ -109,6 +114,7 @@ TRANSITIONS: dict[int, dict[State, str]] = {
         _S.CLOSE: "reset, timed out, killed",
     },
     _S.FIN_WAIT2: {
+        _S.FIN_WAIT2: "nobody holds it any more: a timewait socket takes over",
         _S.TIME_WAIT: "FIN came",
         _S.CLOSE: "reset, timed out, killed",
     },

@@ -27,6 +27,7 @@ from typing import Any
 
 import msgspec
 
+from sstrace.causes import FIN_BY_US
 from sstrace.lifecycle import LISTED, STEPS, Report, Step, is_listed
 from sstrace.model import Changed, Gone, InetSocket, Kind, Owner, Seen, State, SweepBegin, SweepEnd
 from sstrace.native import twins
@@ -117,6 +118,10 @@ class Transition(msgspec.Struct, frozen=True, gc=False):
     """True: found by looking, so it happened at ``at_ns`` or a little before."""
     source: str | None = None
     """``poll``: no event stands behind it, two sweeps differ. None: an event, or a look at this one row."""
+    ended: bool = False
+    """Whether the connection ends here: once in the life of a row, and never of a listener's."""
+    lifetime_ns: int | None = None
+    """Where the connection ends, or the listening: time since it began; None when that was not seen."""
 
 
 class Resync(msgspec.Struct, frozen=True):
@@ -126,7 +131,9 @@ class Resync(msgspec.Struct, frozen=True):
     added: list[Row]
     removed: list[Row]
     changed: list[tuple[Row, int]]
-    """Rows whose state was wrong, with the wrong state."""
+    """Rows whose state was wrong, with the wrong state; and those of ``ended`` in any case."""
+    ended: frozenset[int] = frozenset()
+    """Ids of the rows that a timewait socket holds now, and a full one did before: their connections have ended."""
 
 
 class SocketTable:
@@ -155,6 +162,7 @@ class SocketTable:
         self._added: list[Row] = []
         self._replaced: list[Row] = []
         self._changed: list[tuple[Row, int]] = []
+        self._ended: set[int] = set()
         self.unlisted = 0
         """Transitions that lifecycle does not list."""
         self.journal: dict[int, Row] | None = None
@@ -338,7 +346,7 @@ class SocketTable:
             row.ino = fact.ino
         row.sport = row.sport or fact.sport
         row.state = _CLOSE
-        return self._transition(fact, row, fact.old, _CLOSE, held)
+        return self._end(fact, row, fact.old, held, fact.cause)
 
     def _child(self, fact: Changed) -> Transition | None:
         """LISTEN→SYN-RECV: a listener's child. Where a request socket has told of the connection, the programs keep
@@ -401,18 +409,20 @@ class SocketTable:
             return None
         old = row.state
         held = fact.at_ns - row.since_ns if row.exact else None
-        if step is Step.TAKE_OVER:
+        if step is Step.HAND_OVER:
             self._take_over(row, fact, kind)
         if kind is _TIMEWAIT and new == _FIN_WAIT2:
             self._vague[row.id] = row
         else:
             self._vague.pop(row.id, None)
-        if old == new:
-            return None
-        self._restate(row, new)
-        row.since_ns = fact.at_ns
-        row.exact = True
-        return self._transition(fact, row, old, new, held)
+        if old != new:
+            self._restate(row, new)
+            row.since_ns = fact.at_ns
+            row.exact = True
+        if step is Step.HAND_OVER:
+            # There is a timewait socket only of who has sent its FIN, and had it acknowledged.
+            return self._end(fact, row, old, held, FIN_BY_US)
+        return self._transition(fact, row, old, new, held) if old != new else None
 
     def _gone(self, fact: Gone) -> Transition | None:
         row = self._by_sk.get(fact.sk)
@@ -456,6 +466,8 @@ class SocketTable:
         held = fact.at_ns - row.since_ns if row.exact else None
         self._die(row, fact)
         old, row.state = row.state, _CLOSE
+        if fact.kind is _REQUEST:
+            return self._end(fact, row, old, held, fact.cause)
         return Transition(
             fact.at_ns, row, old, _CLOSE, held, fact.cause, None, fact.retransmits, is_listed(old, _CLOSE)
         )
@@ -470,6 +482,7 @@ class SocketTable:
         self._dead.clear()
         self._dead_listeners.clear()
         self._added, self._replaced, self._changed = [], [], []
+        self._ended.clear()
 
     def seen(self, fact: Seen) -> None:
         """The sweep met this socket."""
@@ -523,10 +536,14 @@ class SocketTable:
         if found.extras is not None and found.extras.v6only is not None:
             row.v6only = found.extras.v6only
         self._forget_keys(row)
+        handed_over = kind is _TIMEWAIT and row.kind is not kind
         if row.kind is not kind:
             row.kind, row.sk = kind, None  # one object took over from another, unheard
-        if row.state != found.state:
+        if handed_over:
+            self._ended.add(row.id)
+        if handed_over or row.state != found.state:
             self._changed.append((row, row.state))
+        if row.state != found.state:
             self._restate(row, found.state)
             row.since_ns, row.exact = self._sweep_began, False
         row.cookie, row.ino, row.family = found.cookie, found.ino, found.family
@@ -581,7 +598,8 @@ class SocketTable:
         self._added, self._replaced, self._changed = [], [], []
         alive = self._rows  # what has died since it was seen has told of it already
         added = [row for row in added if row.id in alive]
-        return Resync(fact.at_ns, added, removed, [(row, old) for row, old in changed if row.id in alive])
+        changed = [(row, old) for row, old in changed if row.id in alive]
+        return Resync(fact.at_ns, added, removed, changed, frozenset(self._ended))
 
     def look(self, row: Row, found: InetSocket | None, at_ns: int, until_ns: int | None = None) -> Transition | None:
         """What somebody saw who looked at a vague row at ``at_ns`` or later, but before ``until_ns``; None: the kernel
@@ -828,12 +846,27 @@ class SocketTable:
         elif not isinstance(of, Gone) and of.ino:
             self._dead_listeners.add(of.ino)
 
+    def _end(self, fact: Changed | Gone, row: Row, old: int, held: int | None, cause: str | None) -> Transition:
+        """The full socket gives up, or the request socket that never became one: a connection ends, or a listening. The
+        row is in its new state already.
+        """
+        new = row.state
+        return Transition(
+            fact.at_ns, row, old, new, held, cause, fact.err if type(fact) is Changed else None, fact.retransmits,
+            self._lists(row, old, new), ended=old not in (_CLOSE, _LISTEN),
+            lifetime_ns=fact.at_ns - row.born_ns if row.born_ns is not None else None,
+        )  # fmt: skip
+
     def _transition(self, fact: Changed, row: Row, old: int, new: int, held: int | None) -> Transition:
+        listed = self._lists(row, old, new)
+        return Transition(fact.at_ns, row, old, new, held, fact.cause, fact.err, fact.retransmits, listed)
+
+    def _lists(self, row: Row, old: int, new: int) -> bool:
         # MPTCP's own sockets have ways of theirs.
         listed = LISTED[old << 4 | new] == 1 or row.protocol != IPPROTO_TCP
         if not listed:
             self.unlisted += 1
-        return Transition(fact.at_ns, row, old, new, held, fact.cause, fact.err, fact.retransmits, listed)
+        return listed
 
 
 def _own(row: Row, owner: Owner, new: int) -> None:

@@ -112,16 +112,28 @@ def lives(lines: list[Line]) -> dict[tuple[int, int], list[Line]]:
         if before is not None:
             assert line["from"] == before["to"], (before, line)
             assert line["held_us"] == (line["mono_ns"] - before["mono_ns"]) / 1000
-        last[line["id"]] = line
+        if line["from"] != line["to"]:  # a timewait socket that takes over in FIN-WAIT-2 begins no state
+            last[line["id"]] = line
         by_ports[line["sport"], line["dport"]].append(line)
     return dict(by_ports)
 
 
 def path(lines: list[Line]) -> list[str]:
-    """The states gone through, and the cause of each end: ``ESTAB UNCONN:linger``."""
+    """The states gone through, and the cause of each end: ``ESTAB UNCONN:linger``; of the connection, which is told
+    once, with its lifetime where its beginning was seen, and of the timewait socket that stays behind.
+    """
     states = [lines[0]["from"]] if lines else []
+    over = False
     for line in lines:
-        assert ("cause" in line) == (line["to"] == "UNCONN"), line
+        ended = line.get("ended", False)
+        assert not (over and ended), "a connection ends once"
+        over |= ended
+        listened = (line["from"], line["to"]) == ("LISTEN", "UNCONN")
+        assert ("cause" in line) == (ended or line["to"] == "UNCONN"), line
+        assert over or listened or line["to"] not in ("TIME-WAIT", "UNCONN"), line
+        if ended and lines[0]["from"] in ("UNCONN", "LISTEN"):
+            assert line["lifetime_us"] == (line["mono_ns"] - lines[0]["mono_ns"]) / 1000
+        assert ended or listened or "lifetime_us" not in line
         states.append(line["to"] + (f":{line['cause']}" if "cause" in line else ""))
     return states
 

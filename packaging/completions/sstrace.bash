@@ -23,7 +23,7 @@ _sstrace() {
     case $current in
     --*) COMPREPLY=($(compgen -W "--all --at --between --bound-inactive --bpf --bpf-map-id --bpf-maps --cgroup --color --context --contexts --count --dccp --diag --doctor --duration --events --extended --family --filter --from --group --help --inet-sockopt --info --interval --ipv4 --ipv6 --json --keep --keep-privileges --kill --listening --memory --metrics --mptcp --net --no-baseline --no-header --no-queues --numeric --on-full --oneline --options --output --packet --poll --processes --query --raw --ready-file --record --replay --resolve --rotate --schema --sctp --self-usage --serve --sink --snapshot --socket --speed --ss-version --stats --summary --tcp --threads --time --tipc --tipcinfo --tos --udp --unix --verify --version --vsock --watch --xdp" -- "$current")) ;;
     -*) COMPREPLY=($(compgen -W "-n -r -o -e -m -i -p -T -b -E -t -S -u -w -x -a -l -4 -6 -0 -f -A -s -D -F -V -v -h -Z -z -N -K -H -M -O" -- "$current")) ;;
-    *) COMPREPLY=($(compgen -W "state exclude from to src dst sport dport dev fwmark cgroup autobound held and or not" -- "$current")) ;;
+    *) COMPREPLY=($(compgen -W "state exclude from to ended src dst sport dport dev fwmark cgroup autobound held and or not" -- "$current")) ;;
     esac
 }
 complete -F _sstrace sstrace

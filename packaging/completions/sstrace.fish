@@ -116,4 +116,4 @@ complete -c sstrace -s H
 complete -c sstrace -s M
 complete -c sstrace -s O
 complete -c sstrace -n '__fish_prev_arg_in state exclude from to' -a 'established syn-sent syn-recv fin-wait-1 fin-wait-2 time-wait closed close-wait last-ack listening closing all connected synchronized bucket big'
-complete -c sstrace -n 'not __fish_prev_arg_in state exclude from to' -a 'state exclude from to src dst sport dport dev fwmark cgroup autobound held and or not'
+complete -c sstrace -n 'not __fish_prev_arg_in state exclude from to' -a 'state exclude from to ended src dst sport dport dev fwmark cgroup autobound held and or not'

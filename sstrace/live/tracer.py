@@ -22,6 +22,7 @@ from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 
+from sstrace.causes import FIN_BY_US
 from sstrace.live.owners import Holders
 from sstrace.live.probes import Hooks
 from sstrace.live.rows import socket_of
@@ -86,6 +87,7 @@ TABLE_STATES = ALL_STATES & ~(1 << State.BOUND_INACTIVE)
 """What the table holds. Of sockets that are bound and idle, which Linux 6.8 and newer dump as well, no event tells."""
 
 _AT = attrgetter("at_ns")
+_CLOSE = int(State.CLOSE)
 
 
 class Tracer:
@@ -391,12 +393,14 @@ class Tracer:
                 yield change
                 continue
             for row in change.removed:
-                old, row.state = row.state, int(State.CLOSE)
-                yield _polled(change.at_ns, row, old, row.state)
+                old, row.state = row.state, _CLOSE
+                ended = row.kind is not Kind.TIMEWAIT and old not in (_CLOSE, State.LISTEN)
+                yield _polled(change.at_ns, row, old, ended=ended)
             for row in change.added:
-                yield _polled(change.at_ns, row, int(State.CLOSE), row.state)
+                # Without any event, nothing has told of the connection that a timewait socket stands for.
+                yield _polled(change.at_ns, row, _CLOSE, ended=row.kind is Kind.TIMEWAIT and self._hooks is None)
             for row, old in change.changed:
-                yield _polled(change.at_ns, row, old, row.state)
+                yield _polled(change.at_ns, row, old, ended=row.id in change.ended)
         self._next_sweep_ns = time.monotonic_ns() + self._sweep_every_ns
 
     def _fold_until_now(self) -> Iterator[Change]:
@@ -532,5 +536,7 @@ def _ends(of: Row | InetSocket) -> tuple[int, int, bytes, bytes, int]:
     return of.sport, of.dport, of.src, of.dst, of.ifindex
 
 
-def _polled(at_ns: int, row: Row, old: int, new: int) -> Transition:
-    return Transition(at_ns, row, old, new, None, None, None, 0, True, True, "poll")
+def _polled(at_ns: int, row: Row, old: int, *, ended: bool) -> Transition:
+    lifetime = at_ns - row.born_ns if ended and row.born_ns is not None else None
+    cause = FIN_BY_US if ended and row.kind is Kind.TIMEWAIT else None
+    return Transition(at_ns, row, old, row.state, None, cause, None, 0, True, True, "poll", ended, lifetime)

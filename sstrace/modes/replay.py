@@ -122,6 +122,7 @@ class _Replay:
             selection.filter is None
             and selection.touch == selection.from_states == selection.to_states == ALL_STATES
             and not selection.avoid
+            and not selection.ended
             and bool(selection.families >> AF_INET & 1 and selection.families >> AF_INET6 & 1)
             and own.between is None
             and not own.no_baseline
@@ -275,6 +276,8 @@ class _Replay:
                 True,
                 line.approximate,
                 line.source,
+                line.ended,
+                round(line.lifetime_us * 1000) if line.lifetime_us is not None else None,
             )
         )
 

@@ -10,14 +10,15 @@ from sstrace.errors import DecodeError, SstraceError, UsageError
 from sstrace.live.rows import socket_of
 from sstrace.live.signals import Stopped, touch
 from sstrace.model import AF_INET, AF_INET6, Lost, Socket
+from sstrace.model import State as TcpState
 from sstrace.modes.replay import files, learn_names
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.query import options
 from sstrace.query.command import Act, Command
 from sstrace.query.match import predicate
-from sstrace.recording.reader import Clock, Reader, RecordedNames, complain, row_of, span, target
+from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, RecordedNames, complain, row_of, span, target
 from sstrace.render.events import timestamp
-from sstrace.render.stats import STEP_OF, STEPS, Digest, ndjson, text
+from sstrace.render.stats import Digest, ndjson, text
 from sstrace.render.times import moment
 from sstrace.sources.names import SystemNames
 from sstrace.sources.replay import Recording
@@ -32,6 +33,7 @@ __all__ = ["Counting", "counting", "run"]
 
 _MOST = 10
 _TICK_S = 0.05
+_ESTABLISHED = int(TcpState.ESTABLISHED)
 
 
 def run(command: Command, env: Mapping[str, str]) -> int:
@@ -88,16 +90,19 @@ class Counting:
                 digest = digests.get(row.family)
                 if digest is None or row.protocol != IPPROTO_TCP or (matches and not matches(socket_of(row))):
                     continue
-                step = STEPS[change.old << 4 | change.new]
-                if not step and not retransmits:  # half of all
+                if change.new != _ESTABLISHED and not change.ended and not retransmits:  # half of all
                     digest.pass_over(change.at_ns)
                     continue
                 owners = row.owners
                 digest.add(
                     change.at_ns,
                     row.id,
-                    step,
+                    change.old,
+                    change.new,
+                    ended=change.ended,
+                    lifetime_ns=change.lifetime_ns,
                     held_ns=change.held_ns,
+                    role=row.role,
                     peer=row.dst,
                     ports=(row.sport, row.dport),
                     owner=owners[0].comm if owners else b"",
@@ -254,15 +259,18 @@ def _digest(
                         continue
                 except OSError:
                     continue
-            step = STEP_OF[line.old, line.state]
-            if not step and not line.retransmits:
+            if line.state != "ESTAB" and not line.ended and not line.retransmits:
                 digest.pass_over(line.mono_ns)
                 continue
-            held = line.held_us
+            held, lifetime = line.held_us, line.lifetime_us
             digest.add(
                 line.mono_ns,
                 base + line.id,
-                step,
+                STATE_NUMBER[line.old],
+                STATE_NUMBER[line.state],
+                ended=line.ended,
+                lifetime_ns=round(lifetime * 1000) if lifetime is not None else None,
+                role=line.role,
                 held_ns=round(held * 1000) if held is not None else None,
                 peer=line.dst,
                 ports=(line.sport, line.dport),

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from sstrace import __version__
+from sstrace.causes import has_failed
 from sstrace.errors import FeatureError, SstraceError, reason
 from sstrace.live.tracer import Tracer
 from sstrace.model import AF_INET, STATE_TEXT, Lost, State
-from sstrace.render.outcome import FAILURES
-from sstrace.table import Resync, Transition
+from sstrace.table import IPPROTO_TCP, Resync, Transition
 
 __all__ = ["HANDSHAKE_SECONDS", "LIFETIME_SECONDS", "Metrics", "state_word"]
 
@@ -27,7 +27,7 @@ HANDSHAKE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
 LIFETIME_SECONDS = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 300.0, 1800.0, 7200.0, 43200.0, 86400.0)
 """Upper bounds: from a request to a day."""
 
-_ESTABLISHED, _CLOSE, _LISTEN = int(State.ESTABLISHED), int(State.CLOSE), int(State.LISTEN)
+_ESTABLISHED, _CLOSE = int(State.ESTABLISHED), int(State.CLOSE)
 _OPENING = (int(State.SYN_SENT), int(State.SYN_RECV))
 _WAIT_S = 1.0
 _T = TypeVar("_T")
@@ -116,16 +116,18 @@ class Metrics:
 
     def _count(self, change: Transition) -> None:
         row, old, new = change.row, change.old, change.new
+        if row.protocol != IPPROTO_TCP:  # an MPTCP socket: its subflows are counted
+            return
         family = row.family
         self._transitions[family, old, new] += 1
-        if new == _ESTABLISHED and old in _OPENING:
+        if new == _ESTABLISHED:
             self._opens[family, row.role] += 1
-            if change.held_ns is not None:
+            if change.held_ns is not None and old in _OPENING:
                 _observe(self._handshakes, (family, row.role), HANDSHAKE_SECONDS, change.held_ns)
-        elif new == _CLOSE and old != _LISTEN:
+        elif change.ended:
             self._closes[family, change.cause] += 1
-            if row.born_ns is not None:
-                _observe(self._lifetimes, (family, row.role), LIFETIME_SECONDS, change.at_ns - row.born_ns)
+            if change.lifetime_ns is not None:
+                _observe(self._lifetimes, (family, row.role), LIFETIME_SECONDS, change.lifetime_ns)
 
     @property
     def wanted(self) -> bool:
@@ -191,7 +193,7 @@ class Metrics:
         )
         for (family, cause), count in _sorted(self._closes):
             closes.add_metric((_family(family), cause or "unknown"), count)
-            if cause in FAILURES:
+            if has_failed(cause):
                 failures.add_metric((_family(family), cause), count)
         yield closes
         yield failures

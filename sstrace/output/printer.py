@@ -59,6 +59,7 @@ class Printer:
             and self.outlets[0].runs
             and self._matches is None
             and self._most is None
+            and not self._selection.ended
             and all(self._selection.families >> family & 1 for family in (AF_INET, AF_INET6))
             and all(self._wanted[old << 4 | new] for old, to in TRANSITIONS.items() for new in to)
         )
@@ -194,6 +195,7 @@ class Printer:
             bool(selection.families >> row.family & 1)
             and row.protocol == IPPROTO_TCP
             and self._wanted[change.old << 4 | change.new] == 1
+            and (change.ended or not selection.ended)
             and (self._matches is None or self._matches(socket_of(row)))
         )
 

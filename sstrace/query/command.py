@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from sstrace.dialect import Dialect
-from sstrace.model import AF_UNSPEC, ALL_STATES, Show
+from sstrace.model import AF_UNSPEC, ALL_STATES, Show, State
 
 if TYPE_CHECKING:
     # Only a command line with a filter pays for the module.
@@ -92,7 +92,9 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     from_states: int = ALL_STATES
     """… and the old state is one of these (``from X``) …"""
     to_states: int = ALL_STATES
-    """… and the new state is one of these (``to X``). See ``selects_transition``."""
+    """… and the new state is one of these (``to X``), see ``selects_transition``; …"""
+    ended: bool = False
+    """… and only those with which a connection ends (``ended``)."""
 
     summary: bool = False
     """-s: print it first."""
@@ -201,9 +203,12 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     ``selection.summary``."""
 
 
+_NO_CONNECTION = (State.CLOSE, State.LISTEN, State.TIME_WAIT)
+
+
 def selects_transition(selection: Selection, old: int, new: int) -> bool:
-    """Tell whether a transition between two states (numbers) is selected by state; everything else is the
-    filter's.
+    """Tell whether a transition between two states (numbers) is selected by state; whether the connection ends with it
+    (``ended``) no pair of states tells, and everything else is the filter's.
     """
     both = 1 << old | 1 << new
     return bool(
@@ -216,8 +221,11 @@ def selects_transition(selection: Selection, old: int, new: int) -> bool:
 
 def selects_row(selection: Selection, state: int, following: Iterable[int]) -> bool:
     """Tell whether a trace's table has a row in a state for this selection: it is one that ``state`` and ``exclude``
-    leave, and one of the transitions that may come next, to ``following``, is selected.
+    leave, and one of the transitions that may come next, to ``following``, is selected; for ``ended``, one that holds a
+    connection.
     """
-    return bool((selection.touch & ~selection.avoid) >> state & 1) and any(
-        selects_transition(selection, state, new) for new in following
+    return (
+        bool((selection.touch & ~selection.avoid) >> state & 1)
+        and not (selection.ended and state in _NO_CONNECTION)
+        and any(selects_transition(selection, state, new) for new in following)
     )

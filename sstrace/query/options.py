@@ -405,11 +405,12 @@ class _Transitions:
         self.avoid = 0
         self.from_states = ALL_STATES
         self.to_states = ALL_STATES
+        self.ended = False
 
 
 def _state_words(operands: list[str], found: _Transitions, line: _Line, *, trace: bool) -> bool:
-    """Take the leading ``state X``, ``exclude X`` (and in a trace ``from X``, ``to X``) off the operands; tell whether
-    there were any.
+    """Take the leading ``state X``, ``exclude X`` (and in a trace ``from X``, ``to X``, ``ended``) off the operands;
+    tell whether there were any.
     """
     masks = line.masks
     if trace and masks.chosen == states.LISTENING:
@@ -419,6 +420,10 @@ def _state_words(operands: list[str], found: _Transitions, line: _Line, *, trace
     taken = 0
     while taken < len(operands):
         word = operands[taken]
+        if trace and word == "ended":
+            found.ended = True
+            taken += 1
+            continue
         if word not in ("state", "exclude", "excl") and not (trace and word in ("from", "to")):
             break
         if taken + 1 == len(operands):
@@ -486,6 +491,7 @@ def _command(
         avoid=chosen.avoid,
         from_states=chosen.from_states,
         to_states=chosen.to_states,
+        ended=chosen.ended,
         summary="s" in flags,
         listing=listing,
         diag_file=line.diag_file,

@@ -20,7 +20,7 @@ def followed(command: Command) -> str:
     def some(mask: int) -> str:
         return " or ".join(state_words(mask, command.dialect))
 
-    text = "every transition of TCP"
+    text = "the end of every TCP connection" if selection.ended else "every transition of TCP"
     if selection.from_states != ALL_STATES:
         text += f" from {some(selection.from_states)}"
     if selection.to_states != ALL_STATES:

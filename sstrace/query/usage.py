@@ -133,9 +133,10 @@ table, the same bytes that ss would print.
 _TAIL: Final = """\
    The whole list, as ss gives it: sstrace --snapshot --help
 
-FILTER := [ state STATE | exclude STATE | from STATE | to STATE ]... [ EXPRESSION ]
+FILTER := [ state STATE | exclude STATE | from STATE | to STATE | ended ]... [ EXPRESSION ]
    state, exclude      in a table: which rows; in a trace: transitions that enter or leave STATE, or do not
    from, to            in a trace: the state left, the state entered; several joined by commas
+   ended               in a trace: the end of each connection, once, with its cause
    STATE := {established|syn-sent|syn-recv|fin-wait-1|fin-wait-2|time-wait|closed|close-wait|last-ack|listening|closing|
              all|connected|synchronized|bucket|big}
    EXPRESSION := TEST | ( EXPRESSION ) | not EXPRESSION | EXPRESSION {and|or} EXPRESSION    (left to right)
@@ -152,6 +153,7 @@ EXAMPLES
    sstrace                                               every TCP transition on this machine
    sstrace -n from syn-sent to established dport = :443  connections that came about
    sstrace to close-wait                                 peers that hung up first
+   sstrace --json ended dport = :5432                    how each connection to a database ended, and how long it lived
    sstrace --snapshot -tlp                               ss -tlp
    sstrace --watch state established 'held > 5m'         connections that live long
    sstrace --record day.ndjson --rotate 100M --keep 24   keep the history

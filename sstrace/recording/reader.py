@@ -261,11 +261,12 @@ def row_of(line: recording.Seen | recording.State, names: RecordedNames) -> Row:
     family = AF_INET if line.family == "inet" else AF_INET6
     if line.ifname is not None and line.ifindex is not None:
         names.name_interface(line.ifindex, line.ifname)
-    exact = type(line) is recording.State
     since = line.mono_ns
-    if not exact and line.held_us is not None:
-        since -= round(line.held_us * 1000)
+    if isinstance(line, recording.State) and line.old != line.state:
         exact = True
+    else:  # it has been in its state before: a row of a table, or one that a timewait socket has taken over
+        exact = line.held_us is not None
+        since -= round((line.held_us or 0) * 1000)
     row = Row(
         line.id, Kind.SOCKET, STATE_NUMBER[line.state], family, NUMBER_OF_NETID.get(line.netid, 0), line.netns,
         _address(family, line.src), line.sport, _address(family, line.dst), line.dport, line.ino or 0, line.uid,
@@ -274,6 +275,4 @@ def row_of(line: recording.Seen | recording.State, names: RecordedNames) -> Row:
         names.intern_cgroup(line.cgroup) if line.cgroup is not None else None, line.v6only,
     )  # fmt: skip
     row.role = line.role
-    if type(line) is recording.State and line.lifetime_us is not None:
-        row.born_ns = line.mono_ns - round(line.lifetime_us * 1000)
     return row

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, cast
 
 import msgspec
 
+from sstrace.causes import outcome
 from sstrace.model import AF_INET, STATE_TEXT, Owner
 from sstrace.render.events import (
     EventLine,
@@ -25,7 +26,6 @@ from sstrace.render.events import (
     TransitionView,
     errno_name,
 )
-from sstrace.render.outcome import outcome
 
 __all__ = ["ECS_VERSION", "SCHEMA", "EcsLine", "EcsWriter"]
 
@@ -38,6 +38,7 @@ ECS_VERSION = "8.11.0"
 _CLOSE, _LISTEN, _SYN_SENT, _SYN_RECV = 7, 10, 2, 3
 
 Type = Literal["start", "end", "info", "connection"]
+Outcome = Literal["success", "failure"] | None
 
 
 class Event(msgspec.Struct, omit_defaults=True, gc=False):
@@ -53,11 +54,11 @@ class Event(msgspec.Struct, omit_defaults=True, gc=False):
     dataset: str
     """``sstrace.`` and the line's type: state, seen, gone, gap, resync, meta, checkpoint, dropped."""
     sequence: int
-    outcome: Literal["success", "failure"] | None = None
+    outcome: Outcome = None
     reason: str | None = None
-    """Why it closed: a cause of sstrace's."""
+    """Why the connection ended, or what else closed here: a cause of sstrace's."""
     duration: int | None = None
-    """At the end: nanoseconds since the connection began."""
+    """Where the connection ended, or the listening: nanoseconds since it began."""
 
 
 class Address(msgspec.Struct, gc=False):
@@ -162,6 +163,7 @@ class Own(msgspec.Struct, omit_defaults=True, gc=False, rename={"old": "from", "
     ifname: str | None = None
     source: str | None = None
     v6only: bool | None = None
+    ended: bool = False
     state: str | None = None
     schema: str | None = None
     version: str | None = None
@@ -205,9 +207,11 @@ def _action(state: int) -> str:
     return {"ESTAB": "established", "LISTEN": "listening"}.get(STATE_TEXT[state], STATE_TEXT[state].lower())
 
 
-def _types(old: int, new: int) -> list[Type]:
-    if new == _CLOSE:
-        return ["end"] if old == _LISTEN else ["connection", "end"]
+def _types(old: int, new: int, *, ended: bool) -> list[Type]:
+    if ended:
+        return ["connection", "end"]
+    if old == _LISTEN and new == _CLOSE:
+        return ["end"]
     if new == _LISTEN:
         return ["start"]
     return ["connection", "start" if (old, new) in ((_CLOSE, _SYN_SENT), (_LISTEN, _SYN_RECV)) else "info"]
@@ -246,7 +250,7 @@ class EcsWriter(EventWriter):
         }
         self._actions = tuple(_action(state) for state in range(len(STATE_TEXT)))
         self._categories = cast("list[Literal['network']]", self._raw(_NETWORK))
-        self._kinds: dict[tuple[int, int, str | None], tuple[list[Type], str | None]] = {}
+        self._kinds: dict[tuple[int, int, str | None, bool], tuple[list[Type], Outcome]] = {}
         self._processes: dict[tuple[Owner, ...], tuple[Process, list[OwnerLine] | None]] = {}
         self._users: dict[int, User] = {}
         self._works: dict[int, Kept] = {}
@@ -264,8 +268,8 @@ class EcsWriter(EventWriter):
         """Append a transition."""
         row = change.row
         at_ns, old, new, cause, family = change.at_ns, change.old, change.new, change.cause, row.family
-        held, role, born_ns, cgroup = change.held_ns, row.role, row.born_ns, row.cgroup
-        kind = self._kinds.get((old, new, cause)) or self._kind(old, new, cause)
+        held, role, ended, cgroup = change.held_ns, row.role, change.ended, row.cgroup
+        kind = self._kinds.get((old, new, cause, ended)) or self._kind(old, new, cause, ended)
         process, owners = (self._processes.get(row.owners) or self._process(row.owners)) if row.owners else (None, None)
         container, pod, unit, path = (self._works.get(cgroup) or self._work(cgroup)) if cgroup is not None else _NO_WORK
         addresses = self._addresses
@@ -283,9 +287,9 @@ class EcsWriter(EventWriter):
                     "sstrace",
                     "sstrace.state",
                     self.seq,
-                    kind[1],  # type: ignore[arg-type]  # of outcome(), which gives these two words
+                    kind[1],
                     cause,
-                    at_ns - born_ns if new == _CLOSE and born_ns is not None else None,
+                    change.lifetime_ns,
                 ),
                 Own(
                     "state",
@@ -308,6 +312,7 @@ class EcsWriter(EventWriter):
                     self._ifname(row.ifindex) if row.ifindex and self._ifname is not None else None,
                     change.source,
                     row.v6only,
+                    ended,
                 ),
                 self._host,
                 self._version,
@@ -325,9 +330,9 @@ class EcsWriter(EventWriter):
         )
         out += b"\n"
 
-    def _kind(self, old: int, new: int, cause: str | None) -> tuple[list[Type], str | None]:
-        types = cast("list[Type]", self._raw(_types(old, new)))
-        self._kinds[old, new, cause] = kind = types, outcome(old, new, cause)
+    def _kind(self, old: int, new: int, cause: str | None, ended: bool) -> tuple[list[Type], Outcome]:
+        types = cast("list[Type]", self._raw(_types(old, new, ended=ended)))
+        self._kinds[old, new, cause, ended] = kind = types, outcome(old, new, cause, ended=ended)
         return kind
 
     def _process(self, owners: tuple[Owner, ...]) -> tuple[Process, list[OwnerLine] | None]:

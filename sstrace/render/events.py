@@ -42,7 +42,6 @@ __all__ = [
     "timestamp",
 ]
 
-_CLOSE = 7
 _Change = TypeVar("_Change")
 
 Looked = tuple[int, int, dict[int, list[Owner]]]
@@ -174,7 +173,7 @@ class StateLine(
     table).
     """
     cause: str | None = None
-    """Why it closed."""
+    """Why the connection ended, or what closed here: a listener, or a timewait socket that had stayed behind."""
     err: int | None = None
     """errno that the socket's owner is told, or will be."""
     errno: str | None = None
@@ -190,8 +189,12 @@ class StateLine(
     """``poll``: no event stands behind it, only the difference between two sweeps."""
     role: str | None = None
     """client: this end connected; server: it accepted; absent where that was not seen, and for listeners."""
+    ended: bool = False
+    """The connection ends here: on one line in the life of each, and on none of a listener. That line has its cause and
+    its lifetime; what follows, where a timewait socket stays behind, is the end of that one.
+    """
     lifetime_us: float | None = None
-    """At the end: microseconds since the connection, or the listening, began; absent when that was not seen."""
+    """Where the connection ended, or the listening: microseconds since it began; absent when that was not seen."""
     container_id: str | None = None
     """Id of the container, by its cgroup's path."""
     container_runtime: str | None = None
@@ -310,7 +313,6 @@ class RowView(Protocol):
     since_ns: int
     exact: bool
     role: str | None
-    born_ns: int | None
 
 
 class TransitionView(Protocol):
@@ -336,6 +338,10 @@ class TransitionView(Protocol):
     def approximate(self) -> bool: ...
     @property
     def source(self) -> str | None: ...
+    @property
+    def ended(self) -> bool: ...
+    @property
+    def lifetime_ns(self) -> int | None: ...
 
 
 def errno_name(err: int) -> str:
@@ -508,9 +514,10 @@ class EventWriter:
             self._ifname(ifindex) if ifindex and self._ifname is not None else None,
             change.source,
             row.role,
+            change.ended,
         )
-        if new == _CLOSE and row.born_ns is not None:
-            line.lifetime_us = (at_ns - row.born_ns) / 1000
+        if change.lifetime_ns is not None:
+            line.lifetime_us = change.lifetime_ns / 1000
         if place.work is not _NO_WORK:
             work = place.work
             line.container_id, line.container_runtime = work.container_id, work.container_runtime

@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from sstrace.causes import outcome
 from sstrace.model import AF_INET, STATE_TEXT, Owner
 from sstrace.render.events import (
     EventLine,
@@ -23,7 +24,6 @@ from sstrace.render.events import (
     TransitionView,
     errno_name,
 )
-from sstrace.render.outcome import outcome
 
 __all__ = ["SCHEMA", "STATES", "OtelLine", "OtelWriter"]
 
@@ -59,8 +59,6 @@ _NAMES: dict[str, StateName] = {
 STATES: tuple[StateName, ...] = tuple(_NAMES.get(text, "closed") for text in STATE_TEXT)
 """``network.connection.state`` by the kernel's number."""
 
-_CLOSE = 7
-
 _DOTTED = {
     "service": "service.name",
     "host": "host.name",
@@ -86,10 +84,10 @@ _DOTTED = {
     "previous": "sstrace.state.previous",
 }
 _KEPT = (
-    "mono_ns", "seq", "id", "held_us", "lifetime_us", "role", "netns", "ino", "sk", "owners", "owner_source", "unit",
-    "cause", "outcome", "retransmits", "approximate", "source", "v6only", "ifindex", "schema", "version", "clock",
-    "part", "cpu", "count", "after_ns", "before_ns", "added", "removed", "changed", "rows", "unwritten", "first_seq",
-    "reason",
+    "mono_ns", "seq", "id", "held_us", "ended", "lifetime_us", "role", "netns", "ino", "sk", "owners", "owner_source",
+    "unit", "cause", "outcome", "retransmits", "approximate", "source", "v6only", "ifindex", "schema", "version",
+    "clock", "part", "cpu", "count", "after_ns", "before_ns", "added", "removed", "changed", "rows", "unwritten",
+    "first_seq", "reason",
 )  # fmt: skip
 
 
@@ -137,6 +135,7 @@ class OtelLine(
     """All holders, where there is more than one."""
     owner_source: str | None = None
     role: str | None = None
+    ended: bool = False
     lifetime_us: float | None = None
     cause: str | None = None
     outcome: Literal["success", "failure"] | None = None
@@ -182,7 +181,7 @@ class OtelWriter(EventWriter):
     ) -> None:
         super().__init__(offset_ns, cgroup, ifname)
         self._host = ""
-        self._ends: dict[tuple[int, int, str | None], tuple[Severity, Ended]] = {}
+        self._ends: dict[tuple[int, int, str | None, bool], tuple[Severity, Ended]] = {}
         self._holders: dict[tuple[Owner, ...], Holder] = {}
 
     def meta(self, line: MetaLine, out: bytearray) -> None:
@@ -206,9 +205,9 @@ class OtelWriter(EventWriter):
             change.err,
             row.family,
         )
-        held, born_ns, cgroup = change.held_ns, row.born_ns, row.cgroup
+        held, lifetime, cgroup = change.held_ns, change.lifetime_ns, row.cgroup
         place = None if cgroup is None else self._places.get(cgroup) or self._place(cgroup)
-        severity, ended = self._ends.get((old, new, cause)) or self._end(old, new, cause)
+        severity, ended = self._ends.get((old, new, cause, change.ended)) or self._end(change)
         pid, comm, owners = (self._holders.get(row.owners) or self._holder(row.owners)) if row.owners else _NOBODY
         addresses = self._addresses
         self.seq += 1
@@ -249,9 +248,9 @@ class OtelWriter(EventWriter):
         line.owner_source = row.owner_source
         line.role = row.role
         line.v6only = row.v6only
-        line.cause, line.outcome = cause, ended
-        if new == _CLOSE and born_ns is not None:
-            line.lifetime_us = (at_ns - born_ns) / 1000
+        line.cause, line.outcome, line.ended = cause, ended, change.ended
+        if lifetime is not None:
+            line.lifetime_us = lifetime / 1000
         if err:
             line.error = errno_name(err)
         if change.retransmits:
@@ -260,12 +259,10 @@ class OtelWriter(EventWriter):
             line.approximate, line.source = True, change.source
         return line
 
-    def _end(self, old: int, new: int, cause: str | None) -> tuple[Severity, Ended]:
-        word = outcome(old, new, cause)
-        end: tuple[Severity, Ended] = (
-            ("WARN", "failure") if word == "failure" else ("INFO", "success" if word else None)
-        )
-        self._ends[old, new, cause] = end
+    def _end(self, change: TransitionView) -> tuple[Severity, Ended]:
+        old, new, cause, ended = change.old, change.new, change.cause, change.ended
+        word = outcome(old, new, cause, ended=ended)
+        end = self._ends[old, new, cause, ended] = ("WARN" if word == "failure" else "INFO"), word
         return end
 
     def _holder(self, owners: tuple[Owner, ...]) -> Holder:

@@ -4,7 +4,6 @@ Enters: transitions as plain values, one ``add`` each. Leaves: text lines, or on
 a connection that has ended, and durations go into buckets 2 % wide, so any number of transitions can be digested.
 """
 
-import enum
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -12,11 +11,12 @@ from typing import Final
 
 import msgspec
 
-from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, State
+from sstrace.causes import has_failed
+from sstrace.model import AF_INET, AF_INET6, State
 from sstrace.render.events import address
 from sstrace.render.times import span_text
 
-__all__ = ["STEPS", "STEP_OF", "Digest", "GroupLine", "SpreadLine", "StatsLine", "Step", "ndjson", "text"]
+__all__ = ["Digest", "GroupLine", "SpreadLine", "StatsLine", "ndjson", "text"]
 
 _DIGITS = 6
 """Durations are counted by their first so many binary digits: each bucket is 3 % wide, its middle right to 2 %."""
@@ -77,62 +77,14 @@ class Tally(msgspec.Struct, gc=False):
     failed: int = 0
     closed: int = 0
     retransmits: int = 0
-
-    @property
-    def weight(self) -> int:
-        """Connections begun."""
-        return self.opened + self.failed
+    weight: int = 0
+    """Connections begun: those that were opened, and those that ended without."""
 
 
-class Step(enum.IntEnum):
-    """What a transition means for a connection."""
-
-    NOTHING = 0
-    CALLED = 1
-    """It begins here: the SYN goes out."""
-    OPENED_OUT = 2
-    OPENED = 3
-    """Established, by a peer's call unless this end was seen to call."""
-    FAILED_OUT = 4
-    FAILED_IN = 5
-    CLOSED = 6
-    FINISHED = 7
-    """It ends in TIME-WAIT; what comes behind that is nothing."""
-
-
-def _step(old: int, new: int) -> Step:
-    if State.LISTEN in (old, new) or old == new:
-        return Step.NOTHING
-    if new == State.SYN_SENT:
-        return Step.CALLED
-    if new == State.ESTABLISHED:
-        return Step.OPENED_OUT if old == State.SYN_SENT else Step.OPENED
-    if new == State.CLOSE and old in (State.SYN_SENT, State.SYN_RECV):
-        return Step.FAILED_OUT if old == State.SYN_SENT else Step.FAILED_IN
-    if new == State.TIME_WAIT:
-        return Step.FINISHED
-    return Step.CLOSED if new == State.CLOSE and old != State.TIME_WAIT else Step.NOTHING
-
-
-STEPS: Final = bytes(_step(pair >> 4, pair & 15) for pair in range(256))
-"""``Step`` by old state * 16 + new state, the kernel's numbers."""
-STEP_OF: Final = {
-    (old, new): STEPS[STATE_TEXT.index(old) << 4 | STATE_TEXT.index(new)] for old in STATE_TEXT for new in STATE_TEXT
-}
-"""``Step`` by ss's words."""
-
-_CALLED, _OPENED_OUT, _OPENED, _FAILED_OUT, _FAILED_IN, _CLOSED, _FINISHED = map(int, list(Step)[1:])
-
-
-class _Open(msgspec.Struct, gc=False):
-    """A connection that is there."""
-
-    at_ns: int | None
-    """When it was established."""
-    way: str
-    """out, in."""
-    owned: bool = False
-    """Whether its owner's tally has counted it."""
+_ESTABLISHED = int(State.ESTABLISHED)
+_OPENING: Final = (int(State.SYN_SENT), int(State.SYN_RECV))
+_WAYS: Final = {"client": "out", "server": "in"}
+"""By role, as the lines have it."""
 
 
 class Digest:
@@ -146,7 +98,8 @@ class Digest:
         self.transitions = 0
         self.lost = 0
         self.opened = {"out": 0, "in": 0}
-        self.failed = {"out": 0, "in": 0}
+        self.failed = {"out": 0, "in": 0, "": 0}
+        """The last: of those that failed nobody saw who called."""
         self.closed = 0
         self.retransmits = 0
         self.handshake = {"out": Spread(), "in": Spread()}
@@ -158,10 +111,11 @@ class Digest:
         self.first_ns: int | None = None
         self.last_ns = 0
         self._most_keys = most_keys
-        self._there: dict[int, _Open] = {}
+        self._there: dict[int, bool] = {}
+        """Connections that are open → whether their owner's tally has counted them."""
 
     def pass_over(self, at_ns: int) -> None:
-        """A transition that means nothing (``STEPS``), without retransmits: it is counted."""
+        """A transition with which nothing opens and nothing ends, without retransmits: it is counted."""
         self.transitions += 1
         if self.first_ns is None or at_ns < self.first_ns:
             self.first_ns = at_ns
@@ -172,17 +126,21 @@ class Digest:
         self,
         at_ns: int,
         connection: int,
-        step: int,
+        old: int,
+        new: int,
         *,
+        ended: bool,
+        lifetime_ns: int | None,
         held_ns: int | None,
+        role: str | None,
         peer: "str | bytes",
         ports: tuple[int, int],
         owner: "str | bytes",
         cause: str | None,
         retransmits: int,
     ) -> None:
-        """One transition. ``step``: by ``STEPS``; ``held_ns``: time in the old state; ``ports``: local, remote;
-        ``owner``: a process's name, empty when unknown.
+        """One transition between two states (numbers). ``ended``, ``lifetime_ns``: of the connection; ``held_ns``: time
+        in the old state; ``ports``: local, remote; ``owner``: a process's name, empty when unknown.
         """
         self.transitions += 1
         if self.first_ns is None or at_ns < self.first_ns:
@@ -190,31 +148,24 @@ class Digest:
         if at_ns > self.last_ns:  # noqa: PLR1730 - half of max()'s price
             self.last_ns = at_ns
         there = self._there
-        known = there.get(connection)
-        if step == _CALLED:
-            there[connection] = _Open(None, "out")
-            return
-        way = known.way if known is not None else ""
-        late = False  # an owner who was not known when the connection was opened
-        if step in (_OPENED, _OPENED_OUT):
-            way = "out" if step == _OPENED_OUT or way == "out" else "in"
-            there[connection] = _Open(at_ns, way, bool(owner))
+        way = _WAYS.get(role or "", "")
+        opened, failed, late = new == _ESTABLISHED, False, False
+        if opened:
+            way = way or "in"
+            there[connection] = bool(owner)
             self.opened[way] += 1
-            if held_ns is not None:
+            if held_ns is not None and old in _OPENING:
                 self.handshake[way].add(held_ns)
-        elif step >= _CLOSED:
-            self.closed += 1
-            self.causes[cause or ("fin-by-us" if step == _FINISHED else "unknown")] += 1
-            if known is not None:
-                if known.at_ns is not None:
-                    self.lifetime.add(at_ns - known.at_ns)
-                    late = not known.owned
-                del there[connection]
-        elif step:
-            way = "out" if step == _FAILED_OUT else "in"
-            self.failed[way] += 1
+        elif ended:
+            failed = has_failed(cause)
+            if failed:
+                self.failed[way] += 1
+            else:
+                self.closed += 1
             self.causes[cause or "unknown"] += 1
-            there.pop(connection, None)
+            if lifetime_ns is not None:
+                self.lifetime.add(lifetime_ns)
+            late = there.pop(connection, None) is False  # its owner was not known when the connection was opened
         elif not retransmits:
             return
         local, remote = ports
@@ -230,15 +181,14 @@ class Digest:
         for tally in tallies:
             if tally is None:
                 continue
-            if step >= _CLOSED:
-                tally.closed += 1
-            elif step in (_OPENED, _OPENED_OUT):
-                tally.opened += 1
-            elif step:
-                tally.failed += 1
+            tally.opened += opened
+            tally.failed += failed
+            tally.closed += ended and not failed
+            tally.weight += opened or (ended and old in _OPENING)
             tally.retransmits += retransmits
         if late and tallies[2] is not None:
             tallies[2].opened += 1
+            tallies[2].weight += 1
 
     def _tally(self, by: str, key: "Key") -> Tally | None:
         if key in ("", b""):
@@ -253,7 +203,7 @@ class Digest:
 
     def keep(self, alive: Callable[[int], bool]) -> None:
         """Forget the connections whose end was lost: all but those that are ``alive``."""
-        self._there = {number: known for number, known in self._there.items() if alive(number)}
+        self._there = {number: owned for number, owned in self._there.items() if alive(number)}
 
     def merge(self, other: "Digest") -> None:
         """Count all of another digest's, too."""
@@ -261,9 +211,10 @@ class Digest:
         self.lost += other.lost
         self.closed += other.closed
         self.retransmits += other.retransmits
+        for way, count in other.failed.items():
+            self.failed[way] += count
         for way in ("out", "in"):
             self.opened[way] += other.opened[way]
-            self.failed[way] += other.failed[way]
             self.handshake[way].merge(other.handshake[way])
         self.lifetime.merge(other.lifetime)
         self.causes.update(other.causes)
@@ -276,6 +227,7 @@ class Digest:
                 into.failed += tally.failed
                 into.closed += tally.closed
                 into.retransmits += tally.retransmits
+                into.weight += tally.weight
         if other.first_ns is not None:
             self.first_ns = other.first_ns if self.first_ns is None else min(self.first_ns, other.first_ns)
         self.last_ns = max(self.last_ns, other.last_ns)
@@ -316,9 +268,13 @@ class StatsLine(msgspec.Struct, tag="stats", tag_field="type", kw_only=True):
     lost: int
     opened_out: int
     opened_in: int
+    failed: int
+    """Connections that ended by a cause that means failure, whether or not they had been opened."""
     failed_out: int
+    """Of these, those that this end called; ``failed_in``: that the peer called. Of the rest nobody saw who called."""
     failed_in: int
     closed: int
+    """Connections that ended by any other cause: ``failed`` and ``closed`` are all that ended."""
     retransmits: int
 
 
@@ -363,6 +319,7 @@ def ndjson(digest: Digest, began: str, ended: str, most: int) -> bytes:
             lost=digest.lost,
             opened_out=digest.opened["out"],
             opened_in=digest.opened["in"],
+            failed=sum(digest.failed.values()),
             failed_out=digest.failed["out"],
             failed_in=digest.failed["in"],
             closed=digest.closed,
@@ -405,7 +362,7 @@ def text(digest: Digest, began: str, ended: str, most: int) -> str:
     failed_out, failed_in = digest.failed["out"], digest.failed["in"]
     lines = [
         f"{began} to {ended}: {digest.transitions} transitions, {digest.lost} events lost",
-        f"opened {out + inside} ({out} out, {inside} in), failed {failed_out + failed_in} ({failed_out} out, "
+        f"opened {out + inside} ({out} out, {inside} in), failed {sum(digest.failed.values())} ({failed_out} out, "
         f"{failed_in} in), closed {digest.closed}, retransmits {digest.retransmits}",
     ]
     spreads = [

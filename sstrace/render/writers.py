@@ -7,6 +7,7 @@ no line for leaves ``out`` as it is.
 from collections.abc import Callable, Collection
 from typing import Protocol
 
+from sstrace.causes import outcome
 from sstrace.render.ends import Ends
 from sstrace.render.events import (
     DroppedLine,
@@ -21,7 +22,6 @@ from sstrace.render.events import (
     TransitionView,
     timestamp,
 )
-from sstrace.render.outcome import outcome
 from sstrace.render.times import TimeMode
 from sstrace.render.trace import TraceText
 
@@ -163,8 +163,10 @@ def _colored(text: str, change: TransitionView, to: slice) -> str:
     """The state that was entered, which stands at ``to``: green for what came about, red for what failed, yellow for a
     peer that has hung up, dim for an ordinary end.
     """
-    if outcome(change.old, change.new, change.cause) == "failure":
+    if _is_failure(change):
         color = _RED
+    elif change.ended:
+        color = _DIM
     else:
         color = {_ESTABLISHED: _GREEN, _CLOSE: _DIM, _CLOSE_WAIT: _YELLOW}.get(change.new, "")
     if not color:
@@ -208,7 +210,11 @@ def _owner(owner: OwnerLine) -> str:
 
 
 def _severity(change: TransitionView) -> int:
-    return _WARNING if outcome(change.old, change.new, change.cause) == "failure" else _INFO
+    return _WARNING if _is_failure(change) else _INFO
+
+
+def _is_failure(change: TransitionView) -> bool:
+    return outcome(change.old, change.new, change.cause, ended=change.ended) == "failure"
 
 
 class JournalWriter(EventWriter):

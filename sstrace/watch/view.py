@@ -17,6 +17,7 @@ from typing import Literal
 
 import msgspec
 
+from sstrace.causes import has_failed
 from sstrace.live.rows import socket_of
 from sstrace.model import State
 from sstrace.protocols import IPPROTO_TCP
@@ -26,8 +27,7 @@ from sstrace.table import Row, Transition
 
 __all__ = ["SORTS", "Entry", "Mark", "Order", "Tally", "Verdict", "Watched", "thresholds"]
 
-_CLOSE, _LISTEN, _TIME_WAIT = int(State.CLOSE), int(State.LISTEN), int(State.TIME_WAIT)
-_ESTABLISHED, _SYN_SENT, _SYN_RECV = int(State.ESTABLISHED), int(State.SYN_SENT), int(State.SYN_RECV)
+_CLOSE, _ESTABLISHED = int(State.CLOSE), int(State.ESTABLISHED)
 
 _LINGER_MOST = 1000
 """Closed rows that stay to be seen; in a storm the screen holds fewer than that anyway."""
@@ -65,26 +65,17 @@ class Tally(msgspec.Struct):
     opened: int = 0
     """Connections that were established."""
     closed: int = 0
-    """Established connections that ended in order, counted when TIME-WAIT or CLOSE came."""
+    """Connections that ended, but for those that failed."""
     failed: int = 0
-    """Connections that were never established, or were cut: reset, timed out, unreachable, killed."""
-
-
-_IN_ORDER = frozenset(
-    (None, "fin-by-us", "fin-by-peer", "closed", "disconnected", "timeout-fin-wait-2", "expired", "reused", "unknown")
-)
-"""Causes of a close that are no failure."""
+    """Connections that ended by a cause that means failure: refused, reset, timed out, unreachable, killed."""
 
 
 def tally(counts: Tally, change: Transition) -> None:
     """Count one transition."""
-    old, new = change.old, change.new
-    if new == _ESTABLISHED:
+    if change.new == _ESTABLISHED:
         counts.opened += 1
-    elif new == _TIME_WAIT:
-        counts.closed += 1
-    elif new == _CLOSE and old not in (_LISTEN, _TIME_WAIT):
-        if old in (_SYN_SENT, _SYN_RECV) or change.cause not in _IN_ORDER:
+    elif change.ended:
+        if has_failed(change.cause):
             counts.failed += 1
         else:
             counts.closed += 1

@@ -1,7 +1,8 @@
 """Kernel stack at →CLOSE → why the socket closed.
 
-Pure: return addresses and symbol spans in, a word of ``CAUSES`` out. A stack is matched by the functions that it goes
-through, so it does not matter what the compiler inlined around them; an unknown stack is ``unknown``, never a guess.
+Pure: return addresses and symbol spans in, a word of ``causes.CAUSES`` out. A stack is matched by the functions that it
+goes through, so it does not matter what the compiler inlined around them; an unknown stack is ``unknown``, never a
+guess.
 Functions: net/ipv4/ tcp.c, tcp_input.c, tcp_timer.c, tcp_minisocks.c, inet_connection_sock.c, inet_timewait_sock.c
 (Linux 5.10 to 6.18).
 """
@@ -12,42 +13,11 @@ from collections.abc import Callable
 
 from sstrace.model import Kind, State
 
-__all__ = ["CAUSES", "EXPIRED", "FULL", "FUNCTIONS", "ORPHANED", "PLAIN", "ROOM", "TELLING", "CauseReader"]
+__all__ = ["EXPIRED", "FULL", "FUNCTIONS", "ORPHANED", "PLAIN", "ROOM", "TELLING", "CauseReader"]
 
 EXPIRED, ORPHANED, FULL, ROOM = 2, 8, 32, 64
 """EVENT_EXPIRED and so on, bpf/event.h: what the programs add to a stack."""
 TELLING = EXPIRED | ORPHANED | FULL | ROOM
-
-CAUSES: dict[str, str] = {
-    "fin-by-us": "orderly close that this side began",
-    "fin-by-peer": "orderly close that the peer began",
-    "closed": "close() or shutdown() of a socket that had no connection: a listener, or one that never connected",
-    "abandoned": "close() or shutdown() while the connection was still being opened",
-    "reset-received": "the peer sent RST",
-    "reset-sent": "close() with unread data, data came after close(), or TCP_LINGER2 below 0: this side sent RST",
-    "completed": "of a request socket alone: the handshake completed, its child has taken over",
-    "linger": "close() with SO_LINGER of 0 seconds: this side sent RST",
-    "disconnected": "connect() to AF_UNSPEC took the connection down",
-    "refused": "RST answered our SYN",
-    "unreachable": "ICMP said that the peer, or its port, cannot be reached",
-    "connect-failed": "connect() failed before a SYN was sent: no port was to be had (EADDRNOTAVAIL)",
-    "timeout-connect": "our SYN was never answered",
-    "timeout-synack": "our SYN-ACK was never answered, or not by the data that TCP_DEFER_ACCEPT waits for",
-    "timeout-retransmit": "data or FIN was never acknowledged",
-    "timeout-keepalive": "keepalive probes were never answered, or TCP_USER_TIMEOUT passed",
-    "timeout-probe": "the peer kept its window closed and stopped answering probes",
-    "timeout-fin-wait-2": "the peer never sent its FIN",
-    "expired": "TIME-WAIT ran its time",
-    "reused": "TIME-WAIT made way for a new connection between the same addresses",
-    "killed": "somebody killed the socket (ss -K, or a BPF program)",
-    "listener-closed": "its listener closed before anybody accepted it",
-    "overflow": "the listener's accept queue was full",
-    "out-of-memory": "the kernel was short of memory for TCP, or had too many orphans",
-    "netns-gone": "its network namespace was taken down",
-    "subflow": "the last subflow of an MPTCP socket closed; its own end says why",
-    "unknown": "the kernel's stack matched no rule",
-}
-"""Every cause with its meaning, as the documentation prints it."""
 
 PLAIN: dict[tuple[int, int], tuple[str, bool]] = {
     (State.LAST_ACK, 0): ("fin-by-peer", False),

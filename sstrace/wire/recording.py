@@ -155,7 +155,9 @@ class State(
     ifname: str | None = None
     source: str | None = None
     role: str | None = None
+    ended: bool = False
     lifetime_us: Micros | None = None
+    """Of the connection, where it ``ended``, or of the listening."""
 
 
 class Gone(msgspec.Struct, tag="gone", tag_field="type", kw_only=True, gc=False):

@@ -72,7 +72,7 @@ def test_a_rung_sees_what_it_says(
         line = json.loads(tracer.stdout.readline())
         if line["type"] == "state" and "source" not in line:
             events.append(line)
-            ends += line["from"] in ("LAST-ACK", "FIN-WAIT-2")
+            ends += line["from"] in ("LAST-ACK", "FIN-WAIT-2") and line["from"] != line["to"]
     tracer.send_signal(signal.SIGINT)
     _, errors = tracer.communicate(timeout=60)
     server.close()
@@ -81,6 +81,7 @@ def test_a_rung_sees_what_it_says(
     opened = next(line for line in events if line["to"] == "SYN-SENT")
     assert (opened["sport"] != 0) is ("port" in sees)
     assert any(line["to"] == "TIME-WAIT" for line in events) is ("time-wait" in sees)
+    assert sum(line.get("ended", False) for line in events) == 2, "whichever object tells of it"
     causes = [line["cause"] for line in events if line["to"] == "UNCONN"]
     assert ("unknown" not in causes) is ("cause" in sees)
     steps = {(line["from"], line["to"]) for line in events}

@@ -64,8 +64,16 @@ class Trace:
         return [line for line in map(json.loads, whole) if line["type"] == "state"]
 
     def steps(self, near: int, far: int) -> list[Line]:
-        """The transitions of one end of a connection, by its local and peer port."""
-        return [line for line in self.states() if (line["sport"], line["dport"]) == (near, far)]
+        """The changes of state of one end of a connection, by its local and peer port. Whether a timewait socket takes
+        over in FIN-WAIT-2 hangs on when the peer acknowledges.
+        """
+        found = [line for line in self.states() if (line["sport"], line["dport"]) == (near, far)]
+        return [line for line in found if line["from"] != line["to"]]
+
+    def ends(self, near: int, far: int) -> list[Line]:
+        """The lines with which the connections between two ports ended."""
+        found = [line for line in self.states() if (line["sport"], line["dport"]) == (near, far)]
+        return [line for line in found if line.get("ended")]
 
     def wait(self, near: int, far: int, *path: str) -> list[Line]:
         """The transitions of one end, as soon as they are exactly these states; fails when they are others."""
@@ -165,7 +173,9 @@ def test_trace_tells_both_ends_of_a_connection_from_birth_to_death(trace: Trace,
     ours = trace.wait(near, far, "SYN-SENT", "ESTAB", "FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT")
     theirs = trace.wait(far, near, "SYN-RECV", "ESTAB", "CLOSE-WAIT", "LAST-ACK", "UNCONN")
     assert theirs[0]["from"] == "LISTEN"
-    assert theirs[-1]["cause"] == "fin-by-peer"
+    assert [line["cause"] for line in trace.ends(near, far)] == ["fin-by-us"]
+    assert [line["cause"] for line in trace.ends(far, near)] == ["fin-by-peer"]
+    assert all("lifetime_us" in line for line in (*trace.ends(near, far), *trace.ends(far, near)))
     listens = trace.wait(far, 0, "LISTEN", "UNCONN")
     assert listens[-1]["cause"] == "closed"
     for line in (*ours, *theirs):

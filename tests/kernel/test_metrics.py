@@ -117,6 +117,7 @@ def test_numbers_are_true(running: Callable[..., Any], netns: Netns, tmp_path: P
     assert rise("sstrace_sockets", family="inet", state="estab") in range(22, 25)
     assert value(after, "sstrace_sockets", family="inet", state="listen") == 2
     assert rise("sstrace_transitions_total", family="inet", from_="syn-sent", to="estab") == 17
+    assert rise("sstrace_closes_total", family="inet", cause="expired") == 0
     assert rise("sstrace_handshake_seconds_count", family="inet", role="client") == 17
     assert rise("sstrace_handshake_seconds_bucket", family="inet", role="client", le="+Inf") == 17
     assert rise("sstrace_lifetime_seconds_count", family="inet", role="client") >= 12

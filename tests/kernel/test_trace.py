@@ -44,7 +44,9 @@ from sstrace.model import State
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
 Start = Callable[..., Trace]
-CLOSED_BY_US = ["FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT"]
+CLOSED_BY_US = ["FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT:fin-by-us"]
+ORPHANED = ["FIN-WAIT-1", "FIN-WAIT-2", "FIN-WAIT-2:fin-by-us"]
+"""By close(2), of the last descriptor: what is left to do, a timewait socket does."""
 CLOSED_BY_PEER = ["CLOSE-WAIT", "LAST-ACK", "UNCONN:fin-by-peer"]
 
 
@@ -193,7 +195,7 @@ def test_an_orphan_in_fin_wait_2_becomes_time_wait(trace: Start, netns: Netns) -
         server.close()
         end = running.wait_for(sport=sport, dport=dport, new="TIME-WAIT")
         found = told(running)
-    assert path(found[sport, dport]) == [*CLIENT_OPEN, *CLOSED_BY_US]
+    assert path(found[sport, dport]) == [*CLIENT_OPEN, *ORPHANED, "TIME-WAIT"]
     assert "ino" not in end
     assert end["owners"][0]["pid"] == os.getpid()
 
@@ -228,7 +230,7 @@ def test_an_orphan_in_fin_wait_2_behind_its_twin(trace: Start, netns: Netns) -> 
         running.wait_for(sport=sport, dport=dport, new="TIME-WAIT")
         assert running.stop() == 0
     first, second = in_turn(running, (sport, dport))
-    assert path(first) == [*CLIENT_OPEN, *CLOSED_BY_US]
+    assert path(first) == [*CLIENT_OPEN, *ORPHANED, "TIME-WAIT"]
     assert path(second) == CLIENT_OPEN
 
 
@@ -248,7 +250,7 @@ def test_an_orphan_in_fin_wait_2_that_is_written_to(trace: Start, netns: Netns) 
         server.close()
         running.wait_for(sport=dport, dport=sport, new="UNCONN")
         found = told(running)
-    assert path(found[sport, dport]) == [*CLIENT_OPEN, "FIN-WAIT-1", "FIN-WAIT-2", "UNCONN:reset-sent"]
+    assert path(found[sport, dport]) == [*CLIENT_OPEN, *ORPHANED, "UNCONN:reset-sent"]
     assert path(found[dport, sport]) == [*SERVER_OPEN, "CLOSE-WAIT", "UNCONN:reset-received"]
 
 

@@ -9,8 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from sstrace.causes import CAUSES
 from sstrace.lifecycle import TRANSITIONS
-from sstrace.wire.cause import CAUSES
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "draw-states"

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "sstrace"
 
-BASE = {"errors", "model", "dialect", "protocols"}
+BASE = {"errors", "model", "dialect", "protocols", "causes"}
 TWINS = {"native"}
 PURE = {"wire", "lifecycle", "query", "render"}
 LOOPS = {"live", "output", "recording", "server", "watch", "modes"}
@@ -22,6 +22,7 @@ LAW: dict[str, set[str]] = {
     "model": {"errors"},
     "dialect": {"errors"},
     "protocols": {"model"},
+    "causes": {"model"},
     "native": set(),
     "wire": BASE | TWINS,
     "lifecycle": BASE,

@@ -27,8 +27,8 @@ def test_states_that_no_tcp_socket_reports_are_not_there() -> None:
     assert not {S.NEW_SYN_RECV, S.BOUND_INACTIVE} & set(TRANSITIONS)
 
 
-def test_nothing_goes_to_itself() -> None:
-    assert not any(old in to for old, to in TRANSITIONS.items())
+def test_only_what_a_timewait_socket_takes_over_goes_to_itself() -> None:
+    assert [old for old, to in TRANSITIONS.items() if old in to] == [S.FIN_WAIT2]
 
 
 def test_every_state_ends_in_close() -> None:
@@ -99,15 +99,22 @@ def test_every_object_can_go_on_from_where_it_holds_the_row() -> None:
 
 def test_only_the_object_that_holds_the_row_ends_it() -> None:
     for (report, kind), step in STEPS.items():
-        if step is Step.DEATH and kind is not None:
+        if step in (Step.END, Step.DEATH) and kind is not None:
             assert kind is REPORTERS.get(report, Kind.SOCKET)
+
+
+def test_a_connection_ends_once() -> None:
+    """Either with its row, or where a timewait socket takes over, after which the row alone can end."""
+    ends = {(report, kind) for (report, kind), step in STEPS.items() if step in (Step.END, Step.HAND_OVER)}
+    assert {kind for _, kind in ends} == {None, Kind.REQUEST, Kind.SOCKET}
+    assert [kind for (_, kind), step in STEPS.items() if step is Step.DEATH] == [Kind.TIMEWAIT]
 
 
 def test_rows_pass_on_only_forward() -> None:
     # Request, full socket, timewait socket: no way back.
     order = [Kind.REQUEST, Kind.SOCKET, Kind.TIMEWAIT]
     for (report, kind), step in STEPS.items():
-        if step is Step.TAKE_OVER:
+        if step in (Step.TAKE_OVER, Step.HAND_OVER):
             assert kind is not None
             assert order.index(REPORTERS.get(report, Kind.SOCKET)) == order.index(kind) + 1
 

@@ -334,7 +334,7 @@ CHANGES = st.builds(
     at_ns=st.integers(0, 2**62), row=ROWS, old=st.integers(0, 13), new=st.integers(0, 13), held_ns=OPTIONAL,
     cause=st.sampled_from((None, "linger", "reset-received")), err=st.none() | st.integers(-5, 133),
     retransmits=st.integers(0, 255), listed=st.booleans(), approximate=st.booleans(),
-    source=st.sampled_from((None, None, "poll")),
+    source=st.sampled_from((None, None, "poll")), ended=st.booleans(), lifetime_ns=OPTIONAL,
 )  # fmt: skip
 
 
@@ -352,7 +352,7 @@ def test_any_transition_makes_the_same_line(change: Transition) -> None:
     "ns", [0, 1, 10, 100, 999, 1000, 1001, 1010, 1100, 10**9, 999_999_999_999_999, 10**15, 10**15 + 1]
 )
 def test_durations_are_written_alike(ns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    change = Transition(10**15 + 5, a_row(born_ns=10**15 + 5 - ns), 1, 7, ns, None, None, 0, True)
+    change = Transition(10**15 + 5, a_row(), 1, 7, ns, None, None, 0, True, ended=True, lifetime_ns=ns)
     ours = line_of(change, native=True, patch=monkeypatch)
     assert ours == line_of(change, native=False, patch=monkeypatch)
     assert json.loads(ours.splitlines()[0])["held_us"] == ns / 1000
@@ -391,7 +391,7 @@ def test_a_view_with_other_slots_is_the_pythons() -> None:
     odd = type("Odd", (), {"__slots__": ("approximate", "at_ns", "row", "old", "new"), "held_ns": 5, "cause": None})()
     for name in odd.__slots__:
         setattr(odd, name, values[name])
-    for name in ("err", "retransmits", "source"):
+    for name in ("err", "retransmits", "source", "ended", "lifetime_ns"):
         setattr(type(odd), name, values[name])
     out, writer = bytearray(), EventWriter(5, PATHS.get)
     for change in (real, odd, real):

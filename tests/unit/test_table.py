@@ -1,5 +1,6 @@
 """The live table: every step of a life by made-up facts, sweeps, losses, and the fold law over random histories."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -216,8 +217,9 @@ def test_an_orphan_waits_in_a_timewait_socket() -> None:
         changed(5300, S.FIN_WAIT1, S.FIN_WAIT2, A),
         changed(5301, 0, S.FIN_WAIT2, B, **TIMEWAIT),
         changed(5302, S.FIN_WAIT2, S.CLOSE, A),
-    ) == [(S.ESTABLISHED, S.FIN_WAIT1, 3300), (S.FIN_WAIT1, S.FIN_WAIT2, 300)]
+    ) == [(S.ESTABLISHED, S.FIN_WAIT1, 3300), (S.FIN_WAIT1, S.FIN_WAIT2, 300), (S.FIN_WAIT2, S.FIN_WAIT2, 1)]
     row = only(live)
+    # It has been in its state for as long as before.
     assert (row.kind, row.state, row.since_ns) == (Kind.TIMEWAIT, S.FIN_WAIT2, 5300)
     assert live.vague() == [row]
 
@@ -660,7 +662,7 @@ def step_of(live: SocketTable, fact: Changed | Gone) -> Step:
     after = {row.id: (row.kind, row.state, row.since_ns) for row in live}
     if change is not None and change.new == S.CLOSE:
         assert not after
-        return Step.DEATH
+        return Step.END if change.ended else Step.DEATH
     if after.keys() != before.keys():
         assert len(after) == 1
         return Step.BIRTH
@@ -669,6 +671,8 @@ def step_of(live: SocketTable, fact: Changed | Gone) -> Step:
         touched = any(row.touched_ns == fact.at_ns for row in live)
         return Step.REPEAT if touched else Step.NOTHING
     ((kind_before, *_),), ((kind_after, *_),) = before.values(), after.values()
+    if change is not None and change.ended:
+        return Step.HAND_OVER
     return Step.MOVE if kind_before is kind_after else Step.TAKE_OVER
 
 
@@ -935,7 +939,8 @@ def test_a_lost_handover_is_healed() -> None:
 def test_a_lost_handover_within_fin_wait_2_is_healed() -> None:
     live = table()
     fold(live, *CONNECT, changed(1800, S.FIN_WAIT1, S.FIN_WAIT2, A))
-    assert sweep(live, 5000, found(S.FIN_WAIT2, 5, timer=3)).changed == []
+    healed = sweep(live, 5000, found(S.FIN_WAIT2, 5, timer=3))
+    assert (healed.changed, healed.ended) == ([(only(live), S.FIN_WAIT2)], {only(live).id})
     assert live.vague() == [only(live)]
     assert fold(live, gone(9000, Kind.TIMEWAIT, B, cookie=5)) == [(S.FIN_WAIT2, S.CLOSE, 7200)]
     assert_empty(live)
@@ -1186,7 +1191,34 @@ def test_what_users_see_of_each_connection_is_a_chain(seed: int, steps: list[int
             assert change.held_ns == change.at_ns - at
         else:
             assert change.held_ns is None
-        last[change.row.id] = change.new, change.at_ns
+        if change.old != change.new:
+            last[change.row.id] = change.new, change.at_ns
+
+
+@settings(max_examples=100, deadline=None)
+@given(SEEDS, STEPS_BETWEEN)
+def test_each_connection_ends_once_with_its_lifetime(seed: int, steps: list[int]) -> None:
+    follower = Follower(Kernel(seed))
+    for count in steps:
+        for _ in range(count):
+            follower.kernel.step()
+        follower.fold()
+    follower.kernel.end_all()
+    follower.fold()
+    born: dict[int, int] = {}
+    ends: Counter[int] = Counter()
+    for change in follower.changes:
+        number = change.row.id
+        first = born.setdefault(number, change.at_ns)
+        listener = S.LISTEN in (change.old, change.new) and change.new != S.SYN_RECV
+        ends[number] += change.ended or listener
+        if change.ended:
+            assert change.lifetime_ns == change.at_ns - first
+            assert (change.cause == "fin-by-us") is (change.new in (S.FIN_WAIT2, S.TIME_WAIT))
+        else:
+            assert (change.lifetime_ns is not None) is ((change.old, change.new) == (S.LISTEN, S.CLOSE))
+    listened = {change.row.id for change in follower.changes if change.new == S.LISTEN}
+    assert all(count == (2 if number in listened else 1) for number, count in ends.items())
 
 
 @settings(max_examples=100, deadline=None)

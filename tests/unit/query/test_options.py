@@ -351,6 +351,8 @@ def test_transitions(line: str, old: int, new: int, *, selected: bool) -> None:
         ("to closed exclude listening", "every one but LISTEN CLOSE"),
         ("from established to syn-sent", ""),
         ("state established from syn-sent", ""),
+        ("ended", "every one but CLOSE LISTEN TIME_WAIT"),
+        ("ended from syn-sent", "SYN_SENT"),
     ],
 )
 def test_rows_of_a_trace(line: str, states: str) -> None:
@@ -359,6 +361,18 @@ def test_rows_of_a_trace(line: str, states: str) -> None:
     kept = {State(old) for old in TRANSITIONS if selects_row(selection, old, TRANSITIONS[old])}
     named = {State[name] for name in states.removeprefix("every one").removeprefix(" but").split()}
     assert kept == (TRANSITIONS.keys() - named if states.startswith("every one") else named)
+
+
+@pytest.mark.parametrize("line", ["ended", "--json ended dport = :5432", "to closed ended", "--replay day ended"])
+def test_ended_selects_ends(line: str) -> None:
+    found = command(line, program="sstrace")
+    assert found.selection.ended
+    assert "ended" not in found.operands
+
+
+@pytest.mark.parametrize("line", ["dport = :80", "--snapshot ended", "--watch ended"])
+def test_ended_is_a_word_of_a_trace_alone(line: str) -> None:
+    assert not command(line, program="sstrace").selection.ended
 
 
 def test_from_and_to_are_words_of_a_trace_only() -> None:

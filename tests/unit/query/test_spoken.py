@@ -63,3 +63,9 @@ def test_the_words_of_every_mask_mean_it(release: tuple[int, int]) -> None:
         for word in states.state_words(mask, of):
             read |= states.scan_state(word, of) or 0
         assert read & 0xFFE == mask & 0xFFE
+
+
+def test_ends_are_told_by_their_name() -> None:
+    of = command("ended", "dport", "=", ":443")
+    assert followed(of) == "the end of every TCP connection where dport = :443"
+    assert table_beside(of) == "sstrace --snapshot -ta dport = :443"

@@ -44,7 +44,8 @@ class Story:
 
     def move(self, at_s: float, number: int, old: str, new: str, **fields: Any) -> None:
         """A transition."""
-        self.add("state", at_s, number, **{"from": old, "to": new}, **fields)
+        ends = {"ended": True} if "cause" in fields else {}
+        self.add("state", at_s, number, **{"from": old, "to": new}, **ends, **fields)
 
 
 @pytest.fixture
@@ -54,15 +55,23 @@ def path(tmp_path: Path) -> str:
     listener = {"src": "::", "sport": 22, "dst": "::", "dport": 0, "family": "inet6"}
     story.add("seen", 0, 1, state="LISTEN", v6only=False, ino=11, sk=1, uid=0, cgroup="/ssh",
               owners=[{"comm": "sshd", "pid": 1, "fd": 3}], owner_source="proc", **listener)  # fmt: skip
-    curl = {"ino": 12, "uid": 1000, "owners": [{"comm": "curl", "pid": 7, "fd": 5}], "cgroup": "/user"}
+    curl = {
+        "role": "client",
+        "ino": 12,
+        "uid": 1000,
+        "owners": [{"comm": "curl", "pid": 7, "fd": 5}],
+        "cgroup": "/user",
+    }
     story.move(10, 2, "UNCONN", "SYN-SENT", **curl)
     story.move(10.002, 2, "SYN-SENT", "ESTAB", held_us=2000.0, **curl)
-    story.move(20, 3, "UNCONN", "SYN-SENT", ino=13)
-    story.move(20.001, 3, "SYN-SENT", "UNCONN", cause="refused", err=111, held_us=1000.0)
+    story.move(20, 3, "UNCONN", "SYN-SENT", ino=13, role="client")
+    story.move(
+        20.001, 3, "SYN-SENT", "UNCONN", cause="refused", err=111, held_us=1000.0, lifetime_us=1000.0, role="client"
+    )
     story.move(
         60, 4, "SYN-RECV", "ESTAB", ifindex=77, ifname="vpn9", sport=8080, dport=40123, retransmits=2, held_us=5e6
     )
-    story.move(120, 2, "ESTAB", "UNCONN", cause="reset-received", held_us=1.1e8, **curl)
+    story.move(120, 2, "ESTAB", "UNCONN", cause="reset-received", held_us=1.1e8, lifetime_us=1.1e8 + 2000, **curl)
     story.add("seen", 180, 5, state="LISTEN", v6only=True, **{**listener, "sport": 80})
     story.move(240, 4, "ESTAB", "CLOSE-WAIT", ifindex=77, ifname="vpn9", sport=8080, dport=40123, held_us=1.8e8)
     file = tmp_path / "story.ndjson"
@@ -252,19 +261,21 @@ def test_digest(path: str, capfdbinary: Captured) -> None:
     lines = [msgspec.json.decode(line) for line in capfdbinary.readouterr().out.splitlines()]
     totals = lines[0]
     assert (totals["from"], totals["to"]) == ("2026-11-20T15:00:10.000000000Z", "2026-11-20T15:04:00.000000000Z")
-    expected = {"transitions": 7, "opened_out": 1, "opened_in": 1, "failed_out": 1, "closed": 1, "retransmits": 2}
+    expected = {
+        "transitions": 7, "opened_out": 1, "opened_in": 1, "failed": 2, "failed_out": 2, "closed": 0, "retransmits": 2,
+    }  # fmt: skip
     assert {key: totals[key] for key in expected} == expected
     groups = {(line["by"], line["key"]): line for line in lines if line["type"] == "stats_group"}
-    assert (groups["peer", "10.0.0.2"]["opened"], groups["peer", "10.0.0.2"]["failed"]) == (2, 1)
-    assert groups["port", "443"]["closed"] == 1
+    assert (groups["peer", "10.0.0.2"]["opened"], groups["peer", "10.0.0.2"]["failed"]) == (2, 2)
+    assert groups["port", "443"]["failed"] == 2
     assert groups["port", "8080"]["retransmits"] == 2
     assert groups["owner", "curl"]["opened"] == 1
     assert groups["cause", "refused"]["count"] == groups["cause", "reset-received"]["count"] == 1
     spreads = {line["of"]: line for line in lines if line["type"] == "stats_spread"}
     assert spreads["handshake_out"]["p50_us"] == 2000.0
     assert spreads["handshake_in"]["max_us"] == 5e6
-    assert spreads["lifetime"]["count"] == 1
-    assert spreads["lifetime"]["max_us"] == pytest.approx(109_998_000)
+    assert spreads["lifetime"]["count"] == 2
+    assert (spreads["lifetime"]["min_us"], spreads["lifetime"]["max_us"]) == (1000.0, 110_002_000.0)
 
 
 def test_digest_of_a_part(path: str, capfdbinary: Captured) -> None:

@@ -120,7 +120,6 @@ def test_a_full_transition_has_every_key() -> None:
         cgroup=5,
         v6only=False,
         role="client",
-        born_ns=4_000_000_000,
     )
     line = state_line(
         transition(
@@ -132,6 +131,8 @@ def test_a_full_transition_has_every_key() -> None:
             retransmits=2,
             approximate=True,
             source="poll",
+            ended=True,
+            lifetime_ns=1_000_000_000,
         )
     )
     assert {key: line[key] for key in line if key not in ("type", "ts", "mono_ns", "seq", "id", "netns")} == {
@@ -160,6 +161,7 @@ def test_a_full_transition_has_every_key() -> None:
         "approximate": True,
         "source": "poll",
         "role": "client",
+        "ended": True,
         "lifetime_us": 1_000_000.0,
     }
 
@@ -177,14 +179,15 @@ def test_a_full_transition_has_every_key() -> None:
         ({"owner_source": None}, "owner_source"),
         ({"v6only": None}, "v6only"),
         ({"role": None}, "role"),
-        ({"born_ns": None}, "lifetime_us"),
     ],
 )
 def test_what_is_not_known_of_a_row_is_absent(fields: dict[str, Any], key: str) -> None:
     assert key not in state_line(transition(row(**fields), new=int(State.CLOSE)))
 
 
-@pytest.mark.parametrize("key", ["held_us", "cause", "err", "retransmits", "approximate", "source"])
+@pytest.mark.parametrize(
+    "key", ["held_us", "cause", "err", "retransmits", "approximate", "source", "ended", "lifetime_us"]
+)
 def test_what_is_not_known_of_a_transition_is_absent(key: str) -> None:
     assert key not in state_line(transition())
 
@@ -196,10 +199,6 @@ def test_nought_is_a_value_where_it_can_be_one() -> None:
 
 def test_the_time_held_keeps_its_nanoseconds() -> None:
     assert state_line(transition(held_ns=1_234_567_891))["held_us"] == 1_234_567.891
-
-
-def test_a_lifetime_is_told_at_the_end_alone() -> None:
-    assert "lifetime_us" not in state_line(transition(row(born_ns=1)))
 
 
 @pytest.mark.parametrize(

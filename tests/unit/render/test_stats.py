@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sstrace.render.stats import STEP_OF, Digest, Spread, text
+from sstrace.model import STATE_TEXT
+from sstrace.render.stats import Digest, Spread, text
 
 
 @given(st.lists(st.integers(0, 10**13), min_size=1, max_size=300), st.sampled_from([0.01, 0.5, 0.9, 0.99, 1.0]))
@@ -22,8 +23,11 @@ def test_percentiles_are_right_to_two_percent(values: list[int], share: float) -
 
 def add(digest: Digest, number: int, *, old: str, new: str, **fields: Any) -> None:
     """A transition of connection ``number``."""
-    values = {"held_ns": 5, "peer": "p", "ports": (1, 2), "owner": "", "cause": None, "retransmits": 0, **fields}
-    digest.add(number, number, STEP_OF[old, new], **values)
+    values = {
+        "held_ns": 5, "peer": "p", "ports": (1, 2), "owner": "", "cause": None, "retransmits": 0, "lifetime_ns": None,
+        "role": "client", "ended": new == "TIME-WAIT" or (new == "UNCONN" and old != "TIME-WAIT"), **fields,
+    }  # fmt: skip
+    digest.add(number, number, STATE_TEXT.index(old), STATE_TEXT.index(new), **values)
 
 
 def test_nothing_is_kept_of_what_has_ended() -> None:
@@ -40,10 +44,23 @@ def test_nor_of_what_ended_unheard() -> None:
     for number in range(1000):
         add(digest, number, old="SYN-SENT", new="ESTAB")
     digest.keep({3, 4}.__contains__)
-    for number in range(1000):
-        add(digest, number, old="ESTAB", new="UNCONN")
-    assert digest.closed == 1000
+    assert set(digest._there) == {3, 4}
+
+
+def test_what_failed_is_what_its_cause_says() -> None:
+    """Whether or not it had been opened, and whoever called; all other ends are closes."""
+    digest = Digest()
+    add(digest, 1, old="SYN-SENT", new="UNCONN", cause="refused")
+    add(digest, 2, old="ESTAB", new="UNCONN", cause="reset-received", role="server", lifetime_ns=7)
+    add(digest, 3, old="ESTAB", new="UNCONN", cause="killed", role=None)
+    add(digest, 4, old="SYN-SENT", new="UNCONN", cause="abandoned")
+    add(digest, 5, old="FIN-WAIT-2", new="FIN-WAIT-2", cause="fin-by-us", ended=True, lifetime_ns=9)
+    add(digest, 5, old="FIN-WAIT-2", new="TIME-WAIT", ended=False)
+    assert digest.failed == {"out": 1, "in": 1, "": 1}
+    assert digest.closed == 2
     assert digest.lifetime.count == 2
+    assert "failed 3 (1 out, 1 in), closed 2," in text(digest, "-", "-", 10)
+    assert digest.top("peer", 1)[0][1].weight == 2, "connections begun"
 
 
 def test_a_scan_does_not_fill_the_memory() -> None:
@@ -68,15 +85,20 @@ def test_an_owner_who_was_not_known_yet_has_opened_what_he_closes() -> None:
     assert found == {"early": (1, 1), "late": (1, 1), "before": (0, 1)}
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(sorted(STEP_OF)), st.integers(0, 3)), max_size=60))
-def test_two_digests_together_are_one(steps: list[tuple[int, tuple[str, str], int]]) -> None:
+STATES = st.integers(1, 11)
+ROLES = ("client", "server", None)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), STATES, STATES, st.booleans(), st.integers(0, 3)), max_size=60))
+def test_two_digests_together_are_one(steps: list[tuple[int, int, int, bool, int]]) -> None:
     """What no connection shares can be counted apart."""
     halves, whole = (Digest(), Digest()), Digest()
-    for at, (number, (old, new), retransmits) in enumerate(steps):
+    for at, (number, old, new, ended, retransmits) in enumerate(steps):
         for digest in (halves[number % 2], whole):
             digest.add(
-                at, number, STEP_OF[old, new], held_ns=at * 10, peer=bytes((10, 0, 0, number % 3)), ports=(1, number),
-                owner=b"x" * (number % 3), cause=None, retransmits=retransmits,
+                at, number, old, new, ended=ended, lifetime_ns=at * 20, role=ROLES[number % 3], held_ns=at * 10,
+                peer=bytes((10, 0, 0, number % 3)), ports=(1, number), owner=b"x" * (number % 3),
+                cause=("refused", "linger")[number % 2], retransmits=retransmits,
             )  # fmt: skip
     halves[0].merge(halves[1])
     assert text(halves[0], "a", "b", 3) == text(whole, "a", "b", 3)
@@ -87,10 +109,7 @@ def test_two_digests_together_are_one(steps: list[tuple[int, tuple[str, str], in
 def test_raw_addresses_and_names_become_text_at_the_end() -> None:
     digest = Digest()
     for number, peer in enumerate((b"\x7f\0\0\1", bytes(15) + b"\1")):
-        digest.add(
-            0, number, STEP_OF["SYN-SENT", "ESTAB"], held_ns=None, peer=peer, ports=(1, 2), owner=b"a\xff", cause=None,
-            retransmits=0,
-        )  # fmt: skip
+        add(digest, number, old="SYN-SENT", new="ESTAB", held_ns=None, peer=peer, owner=b"a\xff")
     assert {key for key, _ in digest.top("peer", 9)} == {"127.0.0.1", "::1"}
     assert [key for key, _ in digest.top("owner", 9)] == ["a\ufffd"]
     assert [key for key, _ in digest.top("port", 9)] == ["2"]
@@ -99,7 +118,10 @@ def test_raw_addresses_and_names_become_text_at_the_end() -> None:
 def test_tables() -> None:
     digest = Digest()
     for number in range(12):
-        add(digest, number, old="SYN-RECV", new="ESTAB", peer=f"10.0.0.{number % 11}", ports=(80, 5), owner="a\x1bb")
+        add(
+            digest, number, old="SYN-RECV", new="ESTAB", peer=f"10.0.0.{number % 11}", ports=(80, 5), owner="a\x1bb",
+            role="server",
+        )  # fmt: skip
     shown = text(digest, "then", "now", 10)
     assert "opened 12 (0 out, 12 in), failed 0" in shown
     assert "\x1b" not in shown

@@ -23,7 +23,7 @@ ENDS = Ends(Show(numeric=True), dialect(NEWEST), SmallWorld())
 def change(new: int = 1, **given: Any) -> Transition:
     fields = {"at_ns": 2_000_123_456, "old": 2, "new": new, "held_ns": 1500, "cause": None, "err": None}
     fields = {**fields, **{key: given.pop(key) for key in list(given) if key in fields}}
-    return Transition(row=row(**given), retransmits=0, listed=True, **fields)
+    return Transition(row=row(**given), retransmits=0, listed=True, ended=fields["cause"] is not None, **fields)
 
 
 def journal_fields(data: bytes) -> list[tuple[str, bytes]]:
@@ -156,6 +156,7 @@ def test_a_host_without_a_name() -> None:
         ({"new": int(State.CLOSE), "cause": "fin-by-us"}, b"\x1b[2mUNCONN    \x1b[0m"),
         (FAILED, b"\x1b[31mUNCONN    \x1b[0m"),
         (FAILED, b"\x1b[31m[refused ECONNREFUSED]\x1b[0m"),
+        ({"new": int(State.TIME_WAIT), "cause": "fin-by-us"}, b"\x1b[2mTIME-WAIT \x1b[0m"),
         ({"new": int(State.FIN_WAIT1)}, b"FIN-WAIT-1"),
     ],
 )

@@ -65,7 +65,9 @@ class World:
     def moved(self, row: Row, state: State) -> None:
         old, held = row.state, self.now - row.since_ns
         row.state, row.since_ns = int(state), self.now
-        self.view.note(Transition(self.now, row, old, row.state, held, None, None, 0, True))
+        ended = state == State.TIME_WAIT
+        cause = "fin-by-us" if ended else None
+        self.view.note(Transition(self.now, row, old, row.state, held, cause, None, 0, True, ended=ended))
 
     def died(self, row: Row, cause: str | None = "fin-by-us", *, silently: bool = False) -> None:
         del self.rows[row.id]
@@ -73,7 +75,8 @@ class World:
         old, row.state = row.state, int(State.CLOSE)
         if not silently:
             held = self.now - row.since_ns
-            self.view.note(Transition(self.now, row, old, row.state, held, cause, None, 0, True))
+            ended = old not in (State.LISTEN, State.TIME_WAIT)
+            self.view.note(Transition(self.now, row, old, row.state, held, cause, None, 0, True, ended=ended))
 
     def fold(self, seconds: float = 0.0) -> None:
         self.now += int(seconds * S)

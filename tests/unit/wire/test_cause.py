@@ -7,8 +7,9 @@ from bpf_events import stack
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sstrace.causes import CAUSES
 from sstrace.model import Kind, State
-from sstrace.wire.cause import CAUSES, EXPIRED, FULL, FUNCTIONS, ORPHANED, ROOM, CauseReader
+from sstrace.wire.cause import EXPIRED, FULL, FUNCTIONS, ORPHANED, ROOM, CauseReader
 from sstrace.wire.kallsyms import Symbols
 
 S = State
