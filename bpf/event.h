@@ -9,7 +9,7 @@
 /* What the event is about: sock_event.kind. */
 enum sock_event_kind {
 	EVENT_STATE = 0,    /* a full socket moved from old to new */
-	EVENT_REQUEST = 1,  /* a request socket was born (or, known already, its SYN-ACK was retransmitted) */
+	EVENT_REQUEST = 1,  /* a request socket was born (or, known already, its SYN-ACK was retransmitted); old SYN-RECV: from another */
 	EVENT_REQUEST_GONE = 2, /* a request socket left the table: completed, dropped or timed out */
 	EVENT_TIMEWAIT = 3, /* a timewait socket was born (or, known already, its timer was set anew); new is its substate */
 	EVENT_TIMEWAIT_GONE = 4, /* a timewait socket left the table */

@@ -7,7 +7,8 @@
  *   timer_start; and expiry, followed by timer_expire_entry. A request socket has left the hash before its timer is deleted
  *   (reqsk_queue_unlink), so its hash link tells deletion from the rest. A timewait socket has not: the stack tells.
  * - timer_expire_entry of a timewait socket: death of old age. Of a request socket: its handler sends another SYN-ACK and
- *   starts the timer again, or drops it; timer_expire_exit without a start between is the drop.
+ *   starts the timer again, or drops it; timer_expire_exit without a start between is the drop. Where its listener has closed and
+ *   another takes it (net.ipv4.tcp_migrate_req, c905dee62232, v5.14), the timer that starts is that of a copy.
  */
 #pragma once
 
@@ -64,6 +65,11 @@ static __always_inline int on_request_timer(struct bpf_raw_tracepoint_args *ctx,
 	event.kind = EVENT_REQUEST;
 	event.old = TCP_LISTEN;
 	event.new = TCP_SYN_RECV;
+	/* inet_reqsk_clone(): the handler of one request socket starts the timer of another, in its place. */
+	if (expiring && expiring->timer && same_addresses(&event, &expiring->event)) {
+		expiring->timer = 0;
+		event.old = TCP_SYN_RECV;
+	}
 	READ(event.retransmits, event.sk, OFF_num_retrans);
 	return submit(ctx, &event);
 }

@@ -380,11 +380,15 @@ class SocketTable:
             row = None
         if row is None and fact.cookie is not None:
             row = self._by_cookie.get(_cookie(fact.cookie, kind, self._ends_of(fact)))
-            if row is not None and row.kind is kind:
-                if row.sk is not None and self._by_sk.get(row.sk) is row:
-                    del self._by_sk[row.sk]
-                row.sk = fact.sk
-                self._by_sk[fact.sk] = row
+        if row is None and kind is _REQUEST and fact.old == _SYN_RECV:
+            # Its listener closed, and another has taken it.
+            copied = self._by_tuple.get(self._ends_of(fact))
+            row = copied if copied is not None and copied.kind is kind else None
+        if row is not None and row.sk != fact.sk and row.kind is kind:
+            if row.sk is not None and self._by_sk.get(row.sk) is row:
+                del self._by_sk[row.sk]
+            row.sk = fact.sk
+            self._by_sk[fact.sk] = row
         if kind is _TIMEWAIT and fact.cookie is not None and self._may_be_shown(fact.at_ns):
             # Its full socket has died; and of an earlier life there may have been another timewait socket.
             self._dead.add((fact.cookie, self._ends_of(fact), False))

@@ -210,7 +210,7 @@ def disconnect(of: socket.socket) -> None:
     assert libc.connect(of.fileno(), bytes(16), 16) == 0
 
 
-SYN, RST = 2, 4
+SYN, RST, ACK = 2, 4, 16
 SEQUENCE = 0x1234567
 """Of the SYN that ``send_syn`` sends."""
 
@@ -220,15 +220,28 @@ def send_syn(sport: int, dport: int) -> None:
     send_segment((STRANGER, sport), ("127.0.0.1", dport), SYN, SEQUENCE)
 
 
-def send_segment(source: tuple[str, int], target: tuple[str, int], flags: int, sequence: int) -> None:
+def send_segment(
+    source: tuple[str, int], target: tuple[str, int], flags: int, sequence: int, acknowledged: int = 0
+) -> None:
     """A forged segment without data."""
     addresses = socket.inet_aton(source[0]) + socket.inet_aton(target[0])
-    segment = struct.pack("!HHIIBBHHH", source[1], target[1], sequence, 0, 5 << 4, flags, 1024, 0, 0)
+    segment = struct.pack("!HHIIBBHHH", source[1], target[1], sequence, acknowledged, 5 << 4, flags, 1024, 0, 0)
     check = _checksum(addresses + struct.pack("!BBH", 0, 6, len(segment)) + segment)
     segment = segment[:16] + struct.pack("!H", check) + segment[18:]
     header = struct.pack("!BBHHHBBH8s", 0x45, 0, 40, 0, 0, 64, 6, 0, addresses)
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
         raw.sendto(header + segment, (target[0], 0))
+
+
+def synack_sequence(raw: socket.socket, sport: int, dport: int) -> int:
+    """Of the next SYN-ACK between two ports that a raw TCP socket hears."""
+    raw.settimeout(20)
+    while True:
+        datagram = raw.recv(65536)
+        segment = datagram[(datagram[0] & 15) * 4 :]
+        source, target, sequence, _, _, flags = struct.unpack_from("!HHIIBB", segment)
+        if (source, target, flags & (SYN | ACK)) == (sport, dport, SYN | ACK):
+            return int(sequence)
 
 
 def _checksum(data: bytes) -> int:

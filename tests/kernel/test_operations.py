@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Netns, Program, unmet
 from tracing import (
+    ACK,
     RST,
     SEQUENCE,
     STRANGER,
@@ -34,6 +35,7 @@ from tracing import (
     route_stranger,
     send_segment,
     send_syn,
+    synack_sequence,
     sysctl,
     wait,
 )
@@ -527,6 +529,60 @@ def half_open_times_out(stage: Stage) -> Generator[dict[str, Names], Told, None]
     stage.until(port, 1006)
     told = yield {"server": (port, 1006)}
     assert told["server"][-1]["retransmits"] == 1
+
+
+def migrating(stage: Stage) -> tuple[int, socket.socket, int]:
+    """A half-open connection whose listener has closed, and another has its port: that port, that other, and the
+    sequence number of the SYN-ACK.
+    """
+    stage.sysctl("tcp_migrate_req", 1)
+    route_stranger(stage.netns)
+
+    def listens(port: int = 0) -> socket.socket:
+        made = keep(socket.socket())
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        made.bind(("127.0.0.1", port))
+        made.listen()
+        return made
+
+    def live() -> tuple[int, socket.socket, int]:
+        first = listens()
+        port = first.getsockname()[1]
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as raw:
+            send_syn(1006, port)
+            sequence = synack_sequence(raw, port, 1006)
+        other = listens(port)
+        first.close()
+        return port, other, sequence
+
+    return stage.call(live)
+
+
+def acknowledge(stage: Stage, port: int, other: socket.socket, sequence: int) -> None:
+    stage.call(send_segment, (STRANGER, 1006), ("127.0.0.1", port), ACK, SEQUENCE + 1, sequence + 1)
+    other.settimeout(20)
+    reset(other.accept()[0])
+    stage.until(port, 1006)
+
+
+@case("half open, its listener closes, and another has its port (net.ipv4.tcp_migrate_req=1)")
+def half_open_migrates(stage: Stage) -> Generator[dict[str, Names], Told, None]:
+    port, other, sequence = migrating(stage)
+    acknowledge(stage, port, other, sequence)
+    yield {"server": (port, 1006)}
+
+
+@case("the same, and the SYN-ACK is sent again")
+def half_open_migrates_by_timer(stage: Stage) -> Generator[dict[str, Names], Told, None]:
+    port, other, sequence = migrating(stage)
+
+    def hears_again() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as raw:
+            assert synack_sequence(raw, port, 1006) == sequence
+
+    stage.call(hears_again)
+    acknowledge(stage, port, other, sequence)
+    yield {"server": (port, 1006)}
 
 
 @case("half open, and killed (ss -K)")

@@ -449,6 +449,18 @@ def test_unlisted_transitions_are_applied_and_counted() -> None:
     assert (listed.listed, live.unlisted) == (True, 1)
 
 
+def test_a_request_that_another_listener_takes_over_is_the_same_connection() -> None:
+    live = table()
+    request = {"kind": Kind.REQUEST}
+    assert fold(
+        live,
+        changed(1000, S.LISTEN, S.SYN_RECV, A, **request),
+        changed(2000, S.SYN_RECV, S.SYN_RECV, B, **request),  # a copy
+        changed(3000, S.SYN_RECV, S.ESTABLISHED, C),
+    ) == [(S.LISTEN, S.SYN_RECV, None), (S.SYN_RECV, S.ESTABLISHED, 2000)]
+    assert (only(live).born_ns, only(live).sk) == (1000, C)
+
+
 # ----------------------------------------------------------------------------------------------------------- owners
 
 
