@@ -1,6 +1,6 @@
 /*
- * Records of the BPF programs → events, and events → Facts: the twin of sstrace.wire.event.EventDecoder._samples, which says
- * what it means.
+ * Records of the BPF programs → events: records that can be folded as they are, beside sstrace.wire.event.EventDecoder, which
+ * says what is in one, and makes a Fact of each that is unusual.
  */
 #include "shape.h"
 
@@ -13,14 +13,14 @@ enum {
 
 typedef struct decoder {
 	PyObject_HEAD
-	PyObject *changed, *gone;   /* classes */
+	PyObject *facts;            /* callable (cpu, records) → list of Facts: the twin */
+	PyObject *reported;         /* dict name → (offset, code): sstrace.fields.REPORTED */
 	PyObject *kinds;            /* tuple of Kind */
 	PyObject *plain;            /* dict (old, err) → (cause, by_call) */
 	PyObject *addresses;        /* dict 16 bytes → 4 bytes */
 	PyObject *owners;           /* dict (comm, tgid, fd) → Owner */
 	PyObject *owner;            /* callable (comm, tgid, fd) → Owner */
 	PyObject *cause;            /* callable (stack, old, kind, telling) → (cause, by_call) */
-	PyObject *listener_closed;
 	/* What came last, since most of it comes again: */
 	struct {
 		__u64 value;
@@ -139,99 +139,17 @@ static int has_owner(const struct sock_event *event)
 	return event->tgid && !(event->flags & EVENT_KTHREAD);
 }
 
-static PyObject *truth(int is)
-{
-	return new_ref(is ? Py_True : Py_False);
-}
-
-static PyObject *changed(Decoder *self, const struct sock_event *event, PyObject *cpu, int kind, __u32 netns)
-{
-	PyObject *owner = NULL, *cause = NULL;
-	int is_full = kind == SOCKET, by_call = 0;
-
-	if (is_full && event->new == CLOSE) {
-		cause = cause_of(self, event, SOCKET, &by_call);
-		if (cause == NULL)
-			return NULL;
-	} else if (is_full) {
-		by_call = is_by_call(event->new);
-	}
-	if (by_call && has_owner(event) && (owner = owner_of(self, event)) == NULL) {
-		Py_XDECREF(cause);
-		return NULL;
-	}
-	PyObject *values[] = {
-		PyLong_FromUnsignedLongLong(event->ts_ns),
-		new_ref(cpu),
-		new_ref(PyTuple_GET_ITEM(self->kinds, kind)),
-		PyLong_FromLong(event->old),
-		PyLong_FromLong(event->new),
-		PyLong_FromUnsignedLongLong(event->sk),
-		none_or_number(event->cookie),
-		none_or_number(is_full ? event->ino : 0),
-		number(self, NETNS, event->netns || !is_full ? event->netns : netns),
-		PyLong_FromLong(event->family),
-		PyLong_FromLong(event->protocol),
-		address(self, 0, event->saddr, event->family),
-		number(self, LOCAL_PORT, event->sport),
-		address(self, 1, event->daddr, event->family),
-		number(self, PEER_PORT, event->dport),
-		number(self, USER, event->uid),
-		PyLong_FromUnsignedLong(event->ifindex),
-		none_or_number(is_full ? event->since_ns : 0),
-		owner != NULL ? owner : new_ref(Py_None),
-		is_full && event->cgroup ? number(self, CGROUP, event->cgroup) : new_ref(Py_None),
-		cause != NULL ? cause : new_ref(Py_None),
-		is_full && event->err ? PyLong_FromLong(event->err) : new_ref(Py_None),
-		PyLong_FromLong(event->retransmits),
-		PyLong_FromLong(is_full ? event->shutdown : 0),
-		truth(is_full && (event->flags & EVENT_ORPHANED || (event->ino == 0 && event->netns != 0))),
-		is_full && event->new == LISTEN && event->netns && event->family == FAMILY_INET6
-			? truth(event->flags & EVENT_V6ONLY)
-			: new_ref(Py_None),
-	};
-	return make(self->changed, values, sizeof(values) / sizeof(*values));
-}
-
-static PyObject *ended(Decoder *self, const struct sock_event *event, PyObject *cpu, int kind)
-{
-	int by_call;
-	PyObject *cause = event->flags & EVENT_UNHEARD ? new_ref(self->listener_closed) : cause_of(self, event, kind, &by_call);
-	PyObject *values[] = {
-		PyLong_FromUnsignedLongLong(event->ts_ns),
-		new_ref(cpu),
-		new_ref(PyTuple_GET_ITEM(self->kinds, kind)),
-		PyLong_FromUnsignedLongLong(event->sk),
-		none_or_number(event->cookie),
-		number(self, NETNS, event->netns),
-		PyLong_FromLong(event->family),
-		address(self, 0, event->saddr, event->family),
-		number(self, LOCAL_PORT, event->sport),
-		address(self, 1, event->daddr, event->family),
-		number(self, PEER_PORT, event->dport),
-		PyLong_FromUnsignedLong(event->ifindex),
-		cause,
-		PyLong_FromLong(event->retransmits),
-	};
-	return make(self->gone, values, sizeof(values) / sizeof(*values));
-}
-
 PyObject *event_fact(Event *event)
 {
-	const struct sock_event *raw = &event->raw;
+	char record[STRIDE] = {};
+	PyObject *facts, *fact = NULL;
 
-	switch (raw->kind) {
-	case EVENT_STATE:
-		return changed(event->decoder, raw, event->cpu, SOCKET, event->netns);
-	case EVENT_REQUEST:
-		return changed(event->decoder, raw, event->cpu, REQUEST, event->netns);
-	case EVENT_TIMEWAIT:
-		return changed(event->decoder, raw, event->cpu, TIMEWAIT, event->netns);
-	case EVENT_REQUEST_GONE:
-		return ended(event->decoder, raw, event->cpu, REQUEST);
-	default:
-		return ended(event->decoder, raw, event->cpu, TIMEWAIT);
-	}
+	memcpy(record + HEADER, &event->raw, sizeof(event->raw));
+	facts = PyObject_CallFunction(event->decoder->facts, "Oy#", event->cpu, record, (Py_ssize_t)STRIDE);
+	if (facts != NULL)
+		fact = PySequence_GetItem(facts, 0);
+	Py_XDECREF(facts);
+	return fact;
 }
 
 PyObject *event_source(Event *event)
@@ -284,6 +202,23 @@ static PyObject *event_fact_method(PyObject *object, PyObject *nothing)
 	return event_fact((Event *)object);
 }
 
+/* What the record reports besides has its own name here, as in a Reported. */
+static PyObject *event_attribute(PyObject *object, PyObject *name)
+{
+	Event *self = (Event *)object;
+	PyObject *where = PyDict_GetItemWithError(self->decoder->reported, name);
+	unsigned int offset;
+	const char *code;
+	long long value;
+
+	if (where == NULL)
+		return PyErr_Occurred() ? NULL : PyObject_GenericGetAttr(object, name);
+	if (!PyArg_ParseTuple(where, "Is", &offset, &code))
+		return NULL;
+	value = load((const char *)&self->raw + offset, code[0]);
+	return value ? PyLong_FromLongLong(value) : new_ref(Py_None);
+}
+
 static PyMemberDef event_members[] = {
 	{ "at_ns", T_OBJECT_EX, offsetof(Event, at_ns), READONLY, "CLOCK_MONOTONIC" },
 	{ NULL, 0, 0, 0, NULL },
@@ -301,6 +236,7 @@ PyTypeObject event_type = {
 	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
 	.tp_members = event_members,
 	.tp_methods = event_methods,
+	.tp_getattro = event_attribute,
 	.tp_dealloc = event_dealloc,
 };
 
@@ -359,33 +295,32 @@ static PyObject *decoder_call(PyObject *callable, PyObject *args, PyObject *kwar
 static int decoder_init(PyObject *object, PyObject *args, PyObject *kwargs)
 {
 	Decoder *self = (Decoder *)object;
-	PyObject *changed, *gone, *kinds, *plain, *addresses, *owners, *owner, *cause;
+	PyObject *facts, *reported, *kinds, *plain, *addresses, *owners, *owner, *cause;
 
-	if (!PyArg_ParseTuple(args, "OOO!O!O!O!OO:Decoder", &changed, &gone, &PyTuple_Type, &kinds, &PyDict_Type, &plain,
-			      &PyDict_Type, &addresses, &PyDict_Type, &owners, &owner, &cause))
+	if (!PyArg_ParseTuple(args, "OO!O!O!O!O!OO:Decoder", &facts, &PyDict_Type, &reported, &PyTuple_Type, &kinds, &PyDict_Type,
+			      &plain, &PyDict_Type, &addresses, &PyDict_Type, &owners, &owner, &cause))
 		return -1;
 	if (PyTuple_GET_SIZE(kinds) != KINDS) {
 		PyErr_SetString(PyExc_TypeError, "there are three kinds");
 		return -1;
 	}
-	Py_XSETREF(self->changed, new_ref(changed));
-	Py_XSETREF(self->gone, new_ref(gone));
+	Py_XSETREF(self->facts, new_ref(facts));
+	Py_XSETREF(self->reported, new_ref(reported));
 	Py_XSETREF(self->kinds, new_ref(kinds));
 	Py_XSETREF(self->plain, new_ref(plain));
 	Py_XSETREF(self->addresses, new_ref(addresses));
 	Py_XSETREF(self->owners, new_ref(owners));
 	Py_XSETREF(self->owner, new_ref(owner));
 	Py_XSETREF(self->cause, new_ref(cause));
-	Py_XSETREF(self->listener_closed, PyUnicode_InternFromString("listener-closed"));
-	return self->listener_closed != NULL ? 0 : -1;
+	return 0;
 }
 
 static int decoder_traverse(PyObject *object, visitproc visit, void *arg)
 {
 	Decoder *self = (Decoder *)object;
 
-	Py_VISIT(self->changed);
-	Py_VISIT(self->gone);
+	Py_VISIT(self->facts);
+	Py_VISIT(self->reported);
 	Py_VISIT(self->kinds);
 	Py_VISIT(self->plain);
 	Py_VISIT(self->addresses);
@@ -399,15 +334,14 @@ static int decoder_clear(PyObject *object)
 {
 	Decoder *self = (Decoder *)object;
 
-	Py_CLEAR(self->changed);
-	Py_CLEAR(self->gone);
+	Py_CLEAR(self->facts);
+	Py_CLEAR(self->reported);
 	Py_CLEAR(self->kinds);
 	Py_CLEAR(self->plain);
 	Py_CLEAR(self->addresses);
 	Py_CLEAR(self->owners);
 	Py_CLEAR(self->owner);
 	Py_CLEAR(self->cause);
-	Py_CLEAR(self->listener_closed);
 	for (int at = 0; at < NUMBERS; at++)
 		Py_CLEAR(self->last[at].number);
 	for (int at = 0; at < 2; at++)
@@ -424,7 +358,7 @@ static void decoder_dealloc(PyObject *object)
 
 static PyTypeObject decoder_type = {
 	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_sstrace.Decoder",
-	.tp_doc = "Decoder(Changed, Gone, kinds, plain, addresses, owners, owner, cause)(records, cpu, netns) -> events, or None",
+	.tp_doc = "Decoder(facts, reported, kinds, plain, addresses, owners, owner, cause)(records, cpu, netns) -> events, or None",
 	.tp_basicsize = sizeof(Decoder),
 	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
 	.tp_new = PyType_GenericNew,

@@ -139,36 +139,39 @@ static PyObject *held(Folder *self, PyObject *row, PyObject *at_ns)
 
 /* The transition, with which the connection ends where there is a ``lifetime``. Takes the references to ``held``, ``cause`` and
  * ``lifetime``; NULL in one of the first two is an exception. */
-static PyObject *told_all(Folder *self, const struct sock_event *raw, PyObject *row, PyObject *at_ns, long old, PyObject *held,
-			  PyObject *cause, PyObject *lifetime)
+static PyObject *told_all(Folder *self, Event *event, PyObject *row, PyObject *at_ns, long old, PyObject *held, PyObject *cause,
+			  PyObject *lifetime)
 {
-	PyObject *from = PyLong_FromLong(old), *to = PyLong_FromLong(raw->kind == EVENT_TIMEWAIT_GONE ? CLOSE : raw->new);
-	PyObject *err = raw->err && raw->kind == EVENT_STATE ? PyLong_FromLong(raw->err) : new_ref(Py_None);
-	PyObject *retransmits = PyLong_FromLong(raw->retransmits), *change = NULL;
-	PyObject *values[] = { at_ns, row, from, to, held, cause, err, retransmits, Py_True, Py_False, Py_None, Py_True, lifetime };
-	size_t count = sizeof(values) / sizeof(*values) - (lifetime != NULL ? 0 : UNLESS_ENDED);
+	PyObject *values[] = {
+		new_ref(at_ns),
+		new_ref(row),
+		PyLong_FromLong(old),
+		PyLong_FromLong(event->raw.kind == EVENT_TIMEWAIT_GONE ? CLOSE : event->raw.new),
+		held,
+		cause,
+		new_ref((PyObject *)event),
+		new_ref(Py_True),
+		new_ref(Py_False),
+		new_ref(Py_None),
+		new_ref(Py_True),
+		lifetime,
+	};
+	size_t count = sizeof(values) / sizeof(*values);
 
-	if (from != NULL && to != NULL && held != NULL && cause != NULL && err != NULL && retransmits != NULL)
-		change = PyObject_Vectorcall(self->transition, values, count, NULL);
-	Py_XDECREF(from);
-	Py_XDECREF(to);
-	Py_XDECREF(err);
-	Py_XDECREF(retransmits);
-	Py_XDECREF(held);
-	Py_XDECREF(cause);
-	Py_XDECREF(lifetime);
-	return change;
+	for (int at = 0; lifetime == NULL && at < UNLESS_ENDED; at++) {
+		count--;
+		Py_CLEAR(values[count]);
+	}
+	return make(self->transition, values, count);
 }
 
-static PyObject *told(Folder *self, const struct sock_event *raw, PyObject *row, PyObject *at_ns, long old, PyObject *held,
-		      PyObject *cause)
+static PyObject *told(Folder *self, Event *event, PyObject *row, PyObject *at_ns, long old, PyObject *held, PyObject *cause)
 {
-	return told_all(self, raw, row, at_ns, old, held, cause, NULL);
+	return told_all(self, event, row, at_ns, old, held, cause, NULL);
 }
 
 /* The full socket gives up: the connection ends (sstrace.table.SocketTable._end). */
-static PyObject *told_end(Folder *self, const struct sock_event *raw, PyObject *row, PyObject *at_ns, long old, PyObject *held,
-			  PyObject *cause)
+static PyObject *told_end(Folder *self, Event *event, PyObject *row, PyObject *at_ns, long old, PyObject *held, PyObject *cause)
 {
 	PyObject *lifetime = ROW(born_ns) != Py_None ? PyNumber_Subtract(at_ns, ROW(born_ns)) : new_ref(Py_None);
 
@@ -177,7 +180,7 @@ static PyObject *told_end(Folder *self, const struct sock_event *raw, PyObject *
 		Py_XDECREF(cause);
 		return NULL;
 	}
-	return told_all(self, raw, row, at_ns, old, held, cause, lifetime);
+	return told_all(self, event, row, at_ns, old, held, cause, lifetime);
 }
 
 /* sstrace.table._own: an event names the process whose system call it was. Where owners are known already, it says nothing
@@ -334,7 +337,7 @@ static PyObject *connects(Folder *self, Event *event, PyObject *sk, PyObject *at
 	Py_XDECREF(ends);
 	if (row == NULL || own(self, row, event, self->connect) < 0 || learn(self, row, raw) < 0)
 		return NULL;
-	return told(self, raw, row, at_ns, CLOSE, new_ref(Py_None), new_ref(Py_None));
+	return told(self, event, row, at_ns, CLOSE, new_ref(Py_None), new_ref(Py_None));
 }
 
 /* An open connection goes to another open state. The row is as the event says, but for the state. */
@@ -351,7 +354,7 @@ static PyObject *moves(Folder *self, PyObject *row, Event *event, PyObject *at_n
 		Py_DECREF(duration);
 		return NULL;
 	}
-	return told(self, raw, row, at_ns, raw->old, duration, new_ref(Py_None));
+	return told(self, event, row, at_ns, raw->old, duration, new_ref(Py_None));
 }
 
 /* The table lets go of a row whose keys it has forgotten. */
@@ -376,7 +379,7 @@ static PyObject *closes(Folder *self, PyObject *row, Event *event, PyObject *at_
 	if (ino != Py_None)
 		SET(row, self->of, ino, new_ref(ino));
 	SET(row, self->of, state, new_ref(closed));
-	change = told_end(self, raw, row, at_ns, raw->old, held(self, row, at_ns), cause);
+	change = told_end(self, event, row, at_ns, raw->old, held(self, row, at_ns), cause);
 out:
 	Py_XDECREF(closed);
 	Py_XDECREF(ino);
@@ -481,7 +484,7 @@ static PyObject *asks(Folder *self, Event *event, PyObject *sk, PyObject *at_ns)
 	Py_DECREF(ends);
 	if (row == NULL)
 		return known == 1 ? UNUSUAL : NULL;
-	return told(self, raw, row, at_ns, LISTEN, new_ref(Py_None), new_ref(Py_None));
+	return told(self, event, row, at_ns, LISTEN, new_ref(Py_None), new_ref(Py_None));
 }
 
 /* The row becomes that of a timewait socket between the same ends; ``key``: that of its cookie, or None. */
@@ -544,7 +547,7 @@ static PyObject *waits(Folder *self, Event *event, PyObject *sk, PyObject *at_ns
 		change = UNUSUAL;
 	} else if (duration != NULL && hand_over(self, row, event, sk, at_ns, ends, key) == 0) {
 		if (old == raw->new || enter(self, row, at_ns, raw->new) == 0)
-			change = told_end(self, raw, row, at_ns, old, new_ref(duration), new_ref(self->fin_by_us));
+			change = told_end(self, event, row, at_ns, old, new_ref(duration), new_ref(self->fin_by_us));
 	}
 	Py_XDECREF(duration);
 	Py_XDECREF(key);
@@ -584,7 +587,7 @@ static PyObject *expires(Folder *self, Event *event, PyObject *sk, PyObject *at_
 	SET(row, self->of, ends, new_ref(Py_None));
 	old = small(ROW(state));
 	SET(row, self->of, state, new_ref(closed));
-	change = told(self, raw, row, at_ns, old, held(self, row, at_ns), new_ref(cause));
+	change = told(self, event, row, at_ns, old, held(self, row, at_ns), new_ref(cause));
 out:
 	Py_XDECREF(cause);
 	Py_XDECREF(closed);

@@ -1,7 +1,7 @@
 /*
  * A transition → its line of the native schema: the twin of sstrace.render.events.EventWriter.state, which says what it
- * means; the keys come in the order of StateLine. What is not ready for it (an address, cgroup or set of owners that
- * comes for the first time, a bound device, a line found by looking) it leaves to its twin, which prepares it.
+ * means, and gives the plan by which it is written here, key by key. What is not ready for it (an address, cgroup or set of
+ * owners that comes for the first time, a bound device, a line found by looking) it leaves to its twin, which prepares it.
  */
 #include "shape.h"
 
@@ -9,6 +9,7 @@ enum {
 	ROOM = 1 << 13, /* for a line: it has 350 bytes, and 40 for each owner but the first */
 	BLOCK = 1 << 16, /* lines are put together here, for a bytearray that grows by a line grows slowly */
 	SHORT = 32,
+	STEPS = 48,
 	SECOND = 1000000000,
 	MICROSECOND = 1000,
 };
@@ -17,23 +18,46 @@ enum {
  * 15 at most. A longer one (eleven days) is left to the twin. */
 static const long long LONGEST_NS = 1000000000000000;
 
+/* How a step of the plan is written: sstrace.render.events.PLAN has them by these names. */
+enum how { TIME, SEQ, NUMBER, NONZERO, MICROS, WORD, TRUTH, NAMED, ADDRESS, OWNERS, PLACE, WORK, TRUE, NEVER, HOWS };
+static const char *const HOW_NAMES[HOWS] = { "time", "seq", "number", "nonzero", "micros", "word", "truth", "named",
+					     "address", "owners", "place", "work", "true", "never" };
+
+/* What was looked up last, since most of it comes again; what it stands for is held. */
+struct memo {
+	PyObject *key, *text;
+};
+
+struct step {
+	char key[SHORT]; /* with the comma before it, the colon behind, and the quote of what is quoted */
+	size_t length;
+	enum how how;
+	int of_row;      /* whether the slot is the row's; else the transition's */
+	PyObject *slot;  /* its name */
+	Py_ssize_t at;   /* its offset */
+	PyObject *texts; /* dict value → text; NULL: it needs none */
+	struct memo memo;
+};
+
+/* A member of the record that goes into the line as it is: sstrace.fields.REPORTED. */
+struct carried {
+	char key[SHORT];
+	size_t length;
+	unsigned offset;
+	char code;
+	PyObject *texts; /* dict number → word that stands for it; NULL: the number itself */
+};
+
 typedef struct {
 	PyObject_HEAD
-	PyObject *errors;    /* dict errno → str: its name */
-	PyObject *addresses; /* dict bytes → str */
-	PyObject *owners;    /* dict tuple of Owner → bytes: their JSON array */
-	PyObject *places;    /* dict cgroup id → (bytes, bytes): members of the object, each with its comma before it */
-	const char *states[STATES];
-	size_t lengths[STATES];
-	PyObject *state_names;
-	PyObject *inet;
+	PyObject *nothing; /* sstrace.fields.NOTHING */
+	struct step steps[STEPS];
+	int step_count;
+	struct carried carried[STEPS];
+	int carried_count;
 	struct row_slots row;
 	struct transition_slots transition;
 	PyTypeObject *row_type, *transition_type; /* whose slots these are; NULL before the first line */
-	/* What was looked up last, since most of it comes again; what it stands for is held. */
-	struct memo {
-		PyObject *key, *text;
-	} local, peer, place, owner;
 	size_t used;
 	char block[BLOCK];
 } Liner;
@@ -140,26 +164,6 @@ static int is_zero(PyObject *number)
 	return PyObject_Not(number) == 1;
 }
 
-/* ``"key":`` and a number, unless it is None, or 0 where that means that there is none. */
-#define PUT_NUMBER(text, key, value, absent)                          \
-	do {                                                          \
-		PyObject *number = value;                             \
-		if (number != Py_None && !(absent && is_zero(number))) { \
-			PUT(text, ",\"" key "\":");                   \
-			put_int(text, number);                        \
-		}                                                     \
-	} while (0)
-
-#define PUT_WORD(text, key, value)                  \
-	do {                                        \
-		PyObject *word = value;             \
-		if (word != Py_None) {              \
-			PUT(text, ",\"" key "\":\"");  \
-			put_word(text, word);       \
-			PUT(text, "\"");            \
-		}                                   \
-	} while (0)
-
 /* Look a key up, whose very object may be that of the last time. A borrowed reference; NULL where there is none. */
 static PyObject *find(struct memo *memo, PyObject *texts, PyObject *key)
 {
@@ -176,16 +180,15 @@ static PyObject *find(struct memo *memo, PyObject *texts, PyObject *key)
 }
 
 /* The same for a tuple of owners: that of one owner is made anew for each of its sockets. */
-static PyObject *find_owners(Liner *self, PyObject *owners)
+static PyObject *find_owners(struct memo *memo, PyObject *texts, PyObject *owners)
 {
-	struct memo *memo = &self->owner;
 	PyObject *first = PyTuple_GET_ITEM(owners, 0), *found;
 
 	if (PyTuple_GET_SIZE(owners) != 1)
-		return PyDict_GetItemWithError(self->owners, owners);
+		return PyDict_GetItemWithError(texts, owners);
 	if (memo->key == first)
 		return memo->text;
-	found = PyDict_GetItemWithError(self->owners, owners);
+	found = PyDict_GetItemWithError(texts, owners);
 	if (found != NULL) {
 		Py_XSETREF(memo->key, new_ref(first));
 		Py_XSETREF(memo->text, new_ref(found));
@@ -193,34 +196,16 @@ static PyObject *find_owners(Liner *self, PyObject *owners)
 	return found;
 }
 
-static void put_address(Liner *self, struct text *text, struct memo *memo, PyObject *raw)
+/* Fill the offsets of the plan's slots; -1 with an exception. */
+static int find_steps(Liner *self, PyObject *transition, PyObject *row)
 {
-	PyObject *word = find(memo, self->addresses, raw);
+	for (struct step *step = self->steps; step < self->steps + self->step_count; step++) {
+		const char *names[] = { PyUnicode_AsUTF8(step->slot), NULL };
 
-	if (word == NULL)
-		text->at = NULL;
-	else
-		put_word(text, word);
-}
-
-static void put_state(Liner *self, struct text *text, PyObject *number)
-{
-	long state = small(number);
-
-	if (state < 0 || state >= STATES)
-		text->at = NULL;
-	else
-		put_short(text, self->states[state], self->lengths[state]);
-}
-
-static void put_error(Liner *self, struct text *text, PyObject *number)
-{
-	PyObject *name = PyDict_GetItemWithError(self->errors, number);
-
-	if (name == NULL)
-		text->at = NULL;
-	else
-		PUT_WORD(text, "errno", name);
+		if (names[0] == NULL || (names[0][0] && find_slots(step->of_row ? row : transition, names, &step->at) < 0))
+			return -1;
+	}
+	return 0;
 }
 
 /* The slots of a transition and its row; 0 where they have none. */
@@ -233,7 +218,8 @@ static int know(Liner *self, PyObject *change)
 	if (find_slots((PyObject *)Py_TYPE(change), TRANSITION_NAMES, &transition) < 0)
 		return 0;
 	of = SLOT(change, transition, row);
-	if (find_slots((PyObject *)Py_TYPE(of), ROW_NAMES, &row) < 0)
+	if (find_slots((PyObject *)Py_TYPE(of), ROW_NAMES, &row) < 0 ||
+	    find_steps(self, (PyObject *)Py_TYPE(change), (PyObject *)Py_TYPE(of)) < 0)
 		return 0;
 	self->transition = transition;
 	self->row = row;
@@ -242,105 +228,196 @@ static int know(Liner *self, PyObject *change)
 	return 1;
 }
 
-/* The line, from its type to the end. */
-static void put_line(Liner *self, struct text *text, PyObject *change, PyObject *prefix, long long second_ns,
-		     unsigned long long seq)
+/* There is always room for what is SHORT, and a copy of a length that the compiler knows costs next to nothing. */
+static inline void put_fixed(struct text *text, const char key[SHORT], size_t length)
 {
-	const struct transition_slots *of = &self->transition;
-	const struct row_slots *in = &self->row;
-	PyObject *row = SLOT(change, *of, row), *held = SLOT(change, *of, held_ns), *cgroup, *owners, *v6only, *lifetime, *place = NULL;
-	long long at_ns = whole(SLOT(change, *of, at_ns)), nanoseconds = at_ns - second_ns;
+	if (text->at != NULL) {
+		memcpy(text->at, key, SHORT);
+		text->at += length;
+		if (text->at > text->end)
+			text->at = NULL;
+	}
+}
+
+static inline void put_key(struct text *text, const struct step *step)
+{
+	put_fixed(text, step->key, step->length);
+}
+
+/* A time of this second: nine digits are those of a number that has ten, but for the first. */
+static void put_time(struct text *text, PyObject *prefix, long long nanoseconds)
+{
 	char digits[11];
 
-	if (!Py_IS_TYPE(row, self->row_type) || nanoseconds < 0 || nanoseconds >= SECOND ||
-	    !is_zero(SLOT(row, *in, ifindex)) || SLOT(change, *of, approximate) != Py_False ||
-	    SLOT(change, *of, source) != Py_None) {
+	if (nanoseconds < 0 || nanoseconds >= SECOND) {
 		text->at = NULL;
 		return;
 	}
-	PUT(text, "{\"type\":\"state\",\"ts\":\"");
 	put_word(text, prefix);
-	/* Nine digits: those of a number that has ten, but for the first. */
 	digits_before(digits + 10, SECOND + nanoseconds);
 	digits[10] = 'Z';
 	put_short(text, digits + 1, sizeof(digits) - 1);
-	PUT(text, "\",\"mono_ns\":");
-	put_digits(text, at_ns);
-	PUT(text, ",\"seq\":");
-	put_digits(text, seq);
-	PUT(text, ",\"id\":");
-	put_int(text, SLOT(row, *in, id));
-	if (small(SLOT(row, *in, protocol)) == IPPROTO_OF_TCP)
-		PUT(text, ",\"netid\":\"tcp\"");
-	else
-		PUT(text, ",\"netid\":\"mptcp\"");
-	if (equal(SLOT(row, *in, family), self->inet) == 1)
-		PUT(text, ",\"family\":\"inet\"");
-	else
-		PUT(text, ",\"family\":\"inet6\"");
-	PUT(text, ",\"from\":\"");
-	put_state(self, text, SLOT(change, *of, old));
-	PUT(text, "\",\"to\":\"");
-	put_state(self, text, SLOT(change, *of, new));
-	PUT(text, "\",\"src\":\"");
-	put_address(self, text, &self->local, SLOT(row, *in, src));
-	PUT(text, "\",\"sport\":");
-	put_int(text, SLOT(row, *in, sport));
-	PUT(text, ",\"dst\":\"");
-	put_address(self, text, &self->peer, SLOT(row, *in, dst));
-	PUT(text, "\",\"dport\":");
-	put_int(text, SLOT(row, *in, dport));
-	PUT(text, ",\"netns\":");
-	put_int(text, SLOT(row, *in, netns));
-	if (held != Py_None) {
-		PUT(text, ",\"held_us\":");
-		put_micros(text, whole(held));
+	PUT(text, "\"");
+}
+
+/* A word out of the step's texts. */
+static void put_found(struct text *text, struct step *step, PyObject *value)
+{
+	PyObject *word = find(&step->memo, step->texts, value);
+
+	if (word == NULL) {
+		text->at = NULL;
+		return;
 	}
-	PUT_NUMBER(text, "ino", SLOT(row, *in, ino), 1);
-	PUT_NUMBER(text, "sk", SLOT(row, *in, cookie), 0);
-	PUT_NUMBER(text, "uid", SLOT(row, *in, uid), 0);
-	if ((cgroup = SLOT(row, *in, cgroup)) != Py_None) {
-		place = find(&self->place, self->places, cgroup);
-		if (place == NULL || !PyTuple_Check(place) || PyTuple_GET_SIZE(place) != 2) {
-			text->at = NULL;
-			return;
-		}
-		put_bytes(text, PyTuple_GET_ITEM(place, 0));
-	}
-	owners = SLOT(row, *in, owners);
+	put_key(text, step);
+	put_word(text, word);
+	PUT(text, "\"");
+}
+
+/* Members that stand with a cgroup: its path, or what runs in it. */
+static void put_members(struct text *text, struct step *step, PyObject *cgroup, Py_ssize_t which)
+{
+	PyObject *place = find(&step->memo, step->texts, cgroup);
+
+	if (place == NULL || !PyTuple_Check(place) || PyTuple_GET_SIZE(place) != 2)
+		text->at = NULL;
+	else
+		put_bytes(text, PyTuple_GET_ITEM(place, which));
+}
+
+static void put_owners(struct text *text, struct step *step, PyObject *owners)
+{
+	PyObject *found;
+
 	if (!PyTuple_Check(owners)) {
 		text->at = NULL;
 		return;
 	}
-	if (PyTuple_GET_SIZE(owners) != 0) {
-		PyObject *texts = find_owners(self, owners);
+	if (PyTuple_GET_SIZE(owners) == 0)
+		return;
+	found = find_owners(&step->memo, step->texts, owners);
+	if (found == NULL) {
+		text->at = NULL;
+		return;
+	}
+	put_key(text, step);
+	put_bytes(text, found);
+}
 
-		if (texts == NULL) {
+static void put_word_for(struct text *text, PyObject *texts, long long value)
+{
+	PyObject *number = PyLong_FromLongLong(value), *word = number != NULL ? PyDict_GetItemWithError(texts, number) : NULL;
+
+	if (word == NULL)
+		text->at = NULL;
+	else
+		put_word(text, word);
+	PUT(text, "\"");
+	Py_XDECREF(number);
+}
+
+static void put_carried(Liner *self, struct text *text, PyObject *reported)
+{
+	if (reported == self->nothing)
+		return;
+	if (!Py_IS_TYPE(reported, &event_type)) {
+		text->at = NULL;
+		return;
+	}
+	for (const struct carried *one = self->carried; one < self->carried + self->carried_count; one++) {
+		long long value = load((const char *)&((Event *)reported)->raw + one->offset, one->code);
+
+		if (value == 0)
+			continue;
+		if (value < 0)
 			text->at = NULL;
-			return;
+		put_fixed(text, one->key, one->length);
+		if (one->texts == NULL)
+			put_digits(text, value);
+		else
+			put_word_for(text, one->texts, value);
+	}
+}
+
+/* The line, from its type to the end: step by step as planned. */
+static void put_line(Liner *self, struct text *text, PyObject *change, PyObject *prefix, long long second_ns,
+		     unsigned long long seq)
+{
+	PyObject *row = SLOT(change, self->transition, row);
+
+	if (!Py_IS_TYPE(row, self->row_type)) {
+		text->at = NULL;
+		return;
+	}
+	PUT(text, "{\"type\":\"state\"");
+	for (struct step *step = self->steps; text->at != NULL && step < self->steps + self->step_count; step++) {
+		PyObject *value = *(PyObject **)((char *)(step->of_row ? row : change) + step->at);
+
+		switch (step->how) {
+		case TIME:
+			put_key(text, step);
+			put_time(text, prefix, whole(value) - second_ns);
+			break;
+		case SEQ:
+			put_key(text, step);
+			put_digits(text, seq);
+			break;
+		case NONZERO:
+			if (is_zero(value))
+				break;
+			/* fall through */
+		case NUMBER:
+			if (value == Py_None)
+				break;
+			put_key(text, step);
+			put_int(text, value);
+			break;
+		case MICROS:
+			if (value == Py_None)
+				break;
+			put_key(text, step);
+			put_micros(text, whole(value));
+			break;
+		case WORD:
+			if (value == Py_None)
+				break;
+			put_key(text, step);
+			put_word(text, value);
+			PUT(text, "\"");
+			break;
+		case TRUTH:
+			if (value == Py_None)
+				break;
+			put_key(text, step);
+			if (value == Py_True)
+				PUT(text, "true");
+			else
+				PUT(text, "false");
+			break;
+		case NAMED:
+		case ADDRESS:
+			put_found(text, step, value);
+			break;
+		case OWNERS:
+			put_owners(text, step, value);
+			break;
+		case PLACE:
+		case WORK:
+			if (value != Py_None)
+				put_members(text, step, value, step->how == WORK);
+			break;
+		case TRUE:
+			if (value != Py_True)
+				break;
+			put_key(text, step);
+			PUT(text, "true");
+			break;
+		default: /* what only the twin can write */
+			if (value != Py_None && PyObject_IsTrue(value) != 0)
+				text->at = NULL;
 		}
-		PUT(text, ",\"owners\":");
-		put_bytes(text, texts);
 	}
-	PUT_WORD(text, "owner_source", SLOT(row, *in, owner_source));
-	PUT_WORD(text, "cause", SLOT(change, *of, cause));
-	PUT_NUMBER(text, "err", SLOT(change, *of, err), 0);
-	if (SLOT(change, *of, err) != Py_None)
-		put_error(self, text, SLOT(change, *of, err));
-	PUT_NUMBER(text, "retransmits", SLOT(change, *of, retransmits), 1);
-	if ((v6only = SLOT(row, *in, v6only)) == Py_True)
-		PUT(text, ",\"v6only\":true");
-	else if (v6only == Py_False)
-		PUT(text, ",\"v6only\":false");
-	PUT_WORD(text, "role", SLOT(row, *in, role));
-	if (SLOT(change, *of, ended) == Py_True)
-		PUT(text, ",\"ended\":true");
-	if ((lifetime = SLOT(change, *of, lifetime_ns)) != Py_None) {
-		PUT(text, ",\"lifetime_us\":");
-		put_micros(text, whole(lifetime));
-	}
-	if (place != NULL)
-		put_bytes(text, PyTuple_GET_ITEM(place, 1));
+	put_carried(self, text, SLOT(change, self->transition, reported));
 	PUT(text, "}\n");
 }
 
@@ -461,37 +538,70 @@ static PyObject *liner_run(PyObject *object, PyObject *args)
 	return empty_block(self, out) < 0 ? NULL : Py_BuildValue("KO", seq, Py_None);
 }
 
+static int is_quoted(enum how how)
+{
+	return how == TIME || how == WORD || how == NAMED || how == ADDRESS;
+}
+
+/* (key, how, slot, whether of the row, texts or None) */
+static int plan_step(struct step *step, PyObject *planned)
+{
+	const char *key, *how;
+	PyObject *slot, *texts;
+	int of_row;
+
+	if (!PyArg_ParseTuple(planned, "ssUpO:step", &key, &how, &slot, &of_row, &texts))
+		return -1;
+	while (step->how < HOWS && strcmp(HOW_NAMES[step->how], how) != 0)
+		step->how++;
+	step->length = snprintf(step->key, SHORT, ",\"%s\":%s", key, is_quoted(step->how) ? "\"" : "");
+	if (step->length >= SHORT || step->how == HOWS || (texts != Py_None && !PyDict_Check(texts))) {
+		PyErr_Format(PyExc_ValueError, "%s cannot be written as %s", key, how);
+		return -1;
+	}
+	step->of_row = of_row;
+	step->slot = new_ref(slot);
+	step->texts = texts != Py_None ? new_ref(texts) : NULL;
+	return 0;
+}
+
+/* (key, offset, code, texts or None) */
+static int plan_carried(struct carried *one, PyObject *planned)
+{
+	const char *key, *code;
+	PyObject *texts;
+
+	if (!PyArg_ParseTuple(planned, "sIsO:carried", &key, &one->offset, &code, &texts))
+		return -1;
+	one->code = code[0];
+	one->length = snprintf(one->key, SHORT, ",\"%s\":%s", key, texts != Py_None ? "\"" : "");
+	if (one->length >= SHORT || one->offset >= sizeof(struct sock_event) || (texts != Py_None && !PyDict_Check(texts))) {
+		PyErr_Format(PyExc_ValueError, "%s is no member of a record", key);
+		return -1;
+	}
+	one->texts = texts != Py_None ? new_ref(texts) : NULL;
+	return 0;
+}
+
 static int liner_init(PyObject *object, PyObject *args, PyObject *kwargs)
 {
 	Liner *self = (Liner *)object;
-	PyObject *names, *errors, *addresses, *owners, *places;
+	PyObject *plan, *carried, *nothing;
 
-	if (!PyArg_ParseTuple(args, "O!O!O!O!O!:Liner", &PyTuple_Type, &names, &PyDict_Type, &errors, &PyDict_Type, &addresses, &PyDict_Type, &owners,
-			      &PyDict_Type, &places))
+	if (self->nothing || !PyArg_ParseTuple(args, "O!O!O:Liner", &PyTuple_Type, &plan, &PyTuple_Type, &carried, &nothing))
 		return -1;
-	if (PyTuple_GET_SIZE(names) != STATES) {
-		PyErr_SetString(PyExc_TypeError, "the names are not those of 14 states");
+	self->nothing = new_ref(nothing);
+	if (PyTuple_GET_SIZE(plan) > STEPS || PyTuple_GET_SIZE(carried) > STEPS) {
+		PyErr_SetString(PyExc_ValueError, "no line is as long as that");
 		return -1;
 	}
-	for (int state = 0; state < STATES; state++) {
-		Py_ssize_t length;
-
-		self->states[state] = PyUnicode_AsUTF8AndSize(PyTuple_GET_ITEM(names, state), &length);
-		if (self->states[state] == NULL)
+	for (; self->step_count < PyTuple_GET_SIZE(plan); self->step_count++)
+		if (plan_step(&self->steps[self->step_count], PyTuple_GET_ITEM(plan, self->step_count)) < 0)
 			return -1;
-		if (length > SHORT) {
-			PyErr_SetString(PyExc_ValueError, "no name of a state is as long as that");
+	for (; self->carried_count < PyTuple_GET_SIZE(carried); self->carried_count++)
+		if (plan_carried(&self->carried[self->carried_count], PyTuple_GET_ITEM(carried, self->carried_count)) < 0)
 			return -1;
-		}
-		self->lengths[state] = length;
-	}
-	Py_XSETREF(self->state_names, new_ref(names));
-	Py_XSETREF(self->errors, new_ref(errors));
-	Py_XSETREF(self->addresses, new_ref(addresses));
-	Py_XSETREF(self->owners, new_ref(owners));
-	Py_XSETREF(self->places, new_ref(places));
-	Py_XSETREF(self->inet, PyLong_FromLong(FAMILY_INET));
-	return self->inet != NULL ? 0 : -1;
+	return 0;
 }
 
 static void liner_dealloc(PyObject *object)
@@ -500,16 +610,15 @@ static void liner_dealloc(PyObject *object)
 
 	Py_XDECREF(self->transition_type);
 	Py_XDECREF(self->row_type);
-	Py_XDECREF(self->state_names);
-	Py_XDECREF(self->errors);
-	Py_XDECREF(self->addresses);
-	Py_XDECREF(self->owners);
-	Py_XDECREF(self->places);
-	Py_XDECREF(self->inet);
-	for (struct memo *memo = &self->local; memo <= &self->owner; memo++) {
-		Py_XDECREF(memo->key);
-		Py_XDECREF(memo->text);
+	Py_XDECREF(self->nothing);
+	for (struct step *step = self->steps; step < self->steps + STEPS; step++) {
+		Py_XDECREF(step->slot);
+		Py_XDECREF(step->texts);
+		Py_XDECREF(step->memo.key);
+		Py_XDECREF(step->memo.text);
 	}
+	for (int at = 0; at < STEPS; at++)
+		Py_XDECREF(self->carried[at].texts);
 	Py_TYPE(object)->tp_free(object);
 }
 
@@ -524,7 +633,7 @@ static PyMethodDef liner_methods[] = {
 /* It refers to dicts of texts alone, which refer to nothing: no part of any cycle. */
 static PyTypeObject liner_type = {
 	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_sstrace.Liner",
-	.tp_doc = "Liner(state_names, errno_names, addresses, owners, places)",
+	.tp_doc = "Liner(plan, carried, nothing): see sstrace.render.events.PLAN",
 	.tp_basicsize = sizeof(Liner),
 	.tp_flags = Py_TPFLAGS_DEFAULT,
 	.tp_new = PyType_GenericNew,

@@ -31,7 +31,7 @@ enum { SOCKET, REQUEST, TIMEWAIT, KINDS };
 	X(cookie) X(sk) X(since_ns) X(exact) X(touched_ns) X(owners) X(owner_source) X(cgroup) X(v6only) X(born_ns)        \
 	X(role) X(ends) X(told)
 #define TRANSITION_FIELDS(X)                                                                                          \
-	X(at_ns) X(row) X(old) X(new) X(held_ns) X(cause) X(err) X(retransmits) X(approximate) X(source) \
+	X(at_ns) X(row) X(old) X(new) X(held_ns) X(cause) X(reported) X(approximate) X(source) \
 	X(ended) X(lifetime_ns)
 
 #define MEMBER(name) Py_ssize_t name;
@@ -115,6 +115,23 @@ static inline long long whole(PyObject *number)
 static inline int equal(PyObject *one, PyObject *other)
 {
 	return one == other ? 1 : PyObject_RichCompareBool(one, other, Py_EQ);
+}
+
+/* A member of a record, by its code of Python's struct module. */
+static inline long long load(const char *at, char code)
+{
+	switch (code) {
+	case 'B':
+		return *(const __u8 *)at;
+	case 'H':
+		return *(const __u16 *)at;
+	case 'i':
+		return *(const __s32 *)at;
+	case 'I':
+		return *(const __u32 *)at;
+	default:
+		return *(const __s64 *)at;
+	}
 }
 
 /*

@@ -11,9 +11,11 @@ Conventions that hold for every field here:
 import _socket  # what socket is made of; socket itself takes a millisecond to import
 import enum
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
+
+from sstrace.fields import Reported
 
 __all__ = [
     "AF_INET",
@@ -43,6 +45,7 @@ __all__ = [
     "Show",
     "Socket",
     "State",
+    "StateName",
     "SweepBegin",
     "SweepEnd",
     "Table",
@@ -92,7 +95,23 @@ class State(enum.IntEnum):
 ALL_STATES = (1 << 14) - 1
 """The mask of every state bit, bit n for state n; bit 0 is ss's UNKNOWN."""
 
-STATE_TEXT = (
+StateName = Literal[
+    "UNKNOWN",
+    "ESTAB",
+    "SYN-SENT",
+    "SYN-RECV",
+    "FIN-WAIT-1",
+    "FIN-WAIT-2",
+    "TIME-WAIT",
+    "UNCONN",
+    "CLOSE-WAIT",
+    "LAST-ACK",
+    "LISTEN",
+    "CLOSING",
+    "UNDEF",
+]
+
+STATE_TEXT: tuple[StateName, ...] = (
     "UNKNOWN",
     "ESTAB",
     "SYN-SENT",
@@ -499,10 +518,7 @@ class Changed(msgspec.Struct, frozen=True, gc=False):
     cgroup: int | None
     cause: str | None
     """Why it closed (at CLOSE): see wire.cause."""
-    err: int | None
-    """At CLOSE: sk_err, or EADDRNOTAVAIL where connect(2) got no port; an errno."""
-    retransmits: int
-    shutdown: int
+    reported: Reported
     orphaned: bool = False
     """No process holds it (any more): it has not been accepted yet, its last descriptor is gone, or is just being
     closed, and ``ino`` is what the socket leaves."""
@@ -526,7 +542,7 @@ class Gone(msgspec.Struct, frozen=True, gc=False):
     dport: int
     ifindex: int
     cause: str
-    retransmits: int
+    reported: Reported
 
 
 class SweepBegin(msgspec.Struct, frozen=True):

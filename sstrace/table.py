@@ -28,6 +28,7 @@ from typing import Any
 import msgspec
 
 from sstrace.causes import FIN_BY_US
+from sstrace.fields import NOTHING, Reported
 from sstrace.lifecycle import LISTED, STEPS, Report, Step, is_listed
 from sstrace.model import Changed, Gone, InetSocket, Kind, Owner, Seen, State, SweepBegin, SweepEnd
 from sstrace.native import twins
@@ -110,8 +111,8 @@ class Transition(msgspec.Struct, frozen=True, gc=False):
     held_ns: int | None
     """Time in the old state; None when its beginning is unknown."""
     cause: str | None
-    err: int | None
-    retransmits: int
+    reported: Reported
+    """What the event says besides: by the compiled event path the event itself, which has the same attributes."""
     listed: bool
     """False: a transition that lifecycle does not list."""
     approximate: bool = False
@@ -472,9 +473,7 @@ class SocketTable:
         old, row.state = row.state, _CLOSE
         if fact.kind is _REQUEST:
             return self._end(fact, row, old, held, fact.cause)
-        return Transition(
-            fact.at_ns, row, old, _CLOSE, held, fact.cause, None, fact.retransmits, is_listed(old, _CLOSE)
-        )
+        return Transition(fact.at_ns, row, old, _CLOSE, held, fact.cause, fact.reported, is_listed(old, _CLOSE))
 
     # Sweeps.
 
@@ -632,7 +631,7 @@ class SocketTable:
         held = at_ns - row.since_ns if row.exact else None
         self._restate(row, _TIME_WAIT)
         row.since_ns, row.exact = at_ns, True
-        return Transition(at_ns, row, _FIN_WAIT2, _TIME_WAIT, held, None, None, 0, True, True)
+        return Transition(at_ns, row, _FIN_WAIT2, _TIME_WAIT, held, None, NOTHING, True, True)
 
     # Rows and their keys.
 
@@ -856,14 +855,14 @@ class SocketTable:
         """
         new = row.state
         return Transition(
-            fact.at_ns, row, old, new, held, cause, fact.err if type(fact) is Changed else None, fact.retransmits,
-            self._lists(row, old, new), ended=old not in (_CLOSE, _LISTEN),
+            fact.at_ns, row, old, new, held, cause, fact.reported, self._lists(row, old, new),
+            ended=old not in (_CLOSE, _LISTEN),
             lifetime_ns=fact.at_ns - row.born_ns if row.born_ns is not None else None,
         )  # fmt: skip
 
     def _transition(self, fact: Changed, row: Row, old: int, new: int, held: int | None) -> Transition:
         listed = self._lists(row, old, new)
-        return Transition(fact.at_ns, row, old, new, held, fact.cause, fact.err, fact.retransmits, listed)
+        return Transition(fact.at_ns, row, old, new, held, fact.cause, fact.reported, listed)
 
     def _lists(self, row: Row, old: int, new: int) -> bool:
         # MPTCP's own sockets have ways of theirs.

@@ -3,10 +3,10 @@
 import struct
 from typing import Any
 
+from sstrace.fields import KINDS, RECORD, REPORTED, Reported
 from sstrace.model import AF_INET, Changed, Gone, Kind, Owner
-from sstrace.wire.event import EVENT_KINDS, FIELDS
 
-EVENT = struct.Struct("=" + "".join(code for _, code in FIELDS))
+EVENT = struct.Struct("=" + "".join(code for _, code in RECORD))
 SAMPLE, LOST = 9, 2
 
 CLIENT, SERVER = bytes((127, 0, 0, 1)), bytes((127, 0, 0, 2))
@@ -21,8 +21,8 @@ def stack(*addresses: int) -> bytes:
 def event(**fields: Any) -> bytes:
     """Pack a struct sock_event; members not named are 0, but for ``size`` and ``fd``, which say "right" and "none"."""
     values = {"size": EVENT.size, "fd": -1, "family": AF_INET, "protocol": 6, **fields}
-    assert not values.keys() - {name for name, _ in FIELDS}
-    return EVENT.pack(*(values.get(name, b"" if code.endswith("s") else 0) for name, code in FIELDS))
+    assert not values.keys() - {name for name, _ in RECORD}
+    return EVENT.pack(*(values.get(name, b"" if code.endswith("s") else 0) for name, code in RECORD))
 
 
 def record(payload: bytes, kind: int = SAMPLE, size: int | None = None) -> bytes:
@@ -44,10 +44,16 @@ def lost(count: int) -> bytes:
 
 def state(kind: str = "EVENT_STATE", **fields: Any) -> bytes:
     """A whole sample of one kind."""
-    return sample(event(kind=EVENT_KINDS[kind], **fields))
+    return sample(event(kind=KINDS[kind], **fields))
 
 
 # Facts, as wire.event would have made them.
+
+
+def reporting(fields: dict[str, Any]) -> dict[str, Any]:
+    """The same fields; those that are only reported, where they belong."""
+    told = {name: fields.pop(name) or None for name in REPORTED if name in fields}
+    return {"reported": Reported(**told), **fields}
 
 
 def changed(at_ns: int, old: int, new: int, sk: int, **fields: Any) -> Changed:
@@ -55,7 +61,7 @@ def changed(at_ns: int, old: int, new: int, sk: int, **fields: Any) -> Changed:
     values: dict[str, Any] = {
         "cpu": 0, "kind": Kind.SOCKET, "cookie": None, "ino": None, "netns": NETNS, "family": AF_INET, "protocol": 6,
         "src": CLIENT, "sport": 40000, "dst": SERVER, "dport": 443, "uid": 0, "ifindex": 0, "since_ns": None,
-        "owner": None, "cgroup": None, "cause": None, "err": None, "retransmits": 0, "shutdown": 0, **fields,
+        "owner": None, "cgroup": None, "cause": None, **reporting(fields),
     }  # fmt: skip
     return Changed(at_ns=at_ns, old=int(old), new=int(new), sk=sk, **values)
 
@@ -64,7 +70,7 @@ def gone(at_ns: int, kind: Kind, sk: int, **fields: Any) -> Gone:
     """The end of a request or timewait socket."""
     values: dict[str, Any] = {
         "cpu": 0, "cookie": None, "netns": NETNS, "family": AF_INET, "src": CLIENT, "sport": 40000, "dst": SERVER,
-        "dport": 443, "ifindex": 0, "cause": "expired", "retransmits": 0, **fields,
+        "dport": 443, "ifindex": 0, "cause": "expired", **reporting(fields),
     }  # fmt: skip
     return Gone(at_ns=at_ns, kind=kind, sk=sk, **values)
 

@@ -9,13 +9,14 @@ import msgspec
 import pytest
 from kernel_model import Kernel
 
+from sstrace.lines import MetaLine
 from sstrace.model import Lost, Names, Seen, SweepBegin, SweepEnd, Table
 from sstrace.output import recorder as record
 from sstrace.output.printer import Printer
 from sstrace.output.recorder import Recorder
 from sstrace.query.command import Early
 from sstrace.query.options import parse, resolve
-from sstrace.render.events import MetaLine, timestamp
+from sstrace.render.events import timestamp
 from sstrace.sources.names import SystemNames
 from sstrace.table import Resync, Row, SocketTable, Transition
 

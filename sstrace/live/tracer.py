@@ -23,6 +23,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from sstrace.causes import FIN_BY_US
+from sstrace.fields import NOTHING
 from sstrace.live.owners import Holders
 from sstrace.live.probes import Hooks
 from sstrace.live.rows import socket_of
@@ -539,4 +540,4 @@ def _ends(of: Row | InetSocket) -> tuple[int, int, bytes, bytes, int]:
 def _polled(at_ns: int, row: Row, old: int, *, ended: bool) -> Transition:
     lifetime = at_ns - row.born_ns if ended and row.born_ns is not None else None
     cause = FIN_BY_US if ended and row.kind is Kind.TIMEWAIT else None
-    return Transition(at_ns, row, old, row.state, None, cause, None, 0, True, True, "poll", ended, lifetime)
+    return Transition(at_ns, row, old, row.state, None, cause, NOTHING, True, True, "poll", ended, lifetime)

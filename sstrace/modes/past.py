@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from sstrace.errors import LookupFailed, SstraceError, UsageError, reason
+from sstrace.lines import CheckpointLine, DroppedLine, GapLine, GoneLine, MetaLine, ResyncLine, SeenLine, StateLine
 from sstrace.live.rows import socket_of
 from sstrace.live.width import screen_width
 from sstrace.model import AF_INET, AF_INET6, AF_UNSPEC, InetSocket, Owner, Socket, State
@@ -30,7 +31,6 @@ from sstrace.recording.reader import (
 from sstrace.render.times import moment
 from sstrace.sources.replay import Recording
 from sstrace.wire import inet_answer, recording
-from sstrace.wire.recording import Checkpoint, Dropped, Gap, Gone, Meta, Resync, Seen
 
 __all__ = ["Past", "PastRows", "run"]
 
@@ -52,7 +52,7 @@ class Past:
     """The rows of a recording at one moment: by id, each the last line that told of it."""
 
     def __init__(self) -> None:
-        self.rows: dict[int, recording.Seen | recording.State] = {}
+        self.rows: dict[int, SeenLine | StateLine] = {}
         self.at_ns = 0
         """The moment, ns since 1970 UTC."""
         self.mono_ns = 0
@@ -69,11 +69,11 @@ class Past:
     def fold(self, reader: Reader, offset: int, names: RecordedNames, until: "Until") -> None:
         """Read from ``offset`` up to the moment."""
         clock = Clock()
-        fresh: dict[int, recording.Seen | recording.State] | None = None
+        fresh: dict[int, SeenLine | StateLine] | None = None
         due = checked = 0
         limit = -1
         for item in reader.runs(offset):
-            if isinstance(item, Meta):
+            if isinstance(item, MetaLine):
                 names.learn(item)
                 clock = Clock()
                 at = recording.realtime(item.ts)
@@ -94,22 +94,22 @@ class Past:
                 return
             for line in lines:
                 if line.mono_ns > limit or (until.seq is not None and line.seq > until.seq):
-                    if isinstance(line, Seen | recording.State):
+                    if isinstance(line, SeenLine | StateLine):
                         self._hindsight(line)
-                    elif isinstance(line, Gap) and until.seq is None and line.after_ns <= limit:
+                    elif isinstance(line, GapLine) and until.seq is None and line.after_ns <= limit:
                         self.lost += line.count  # noticed later, lost perhaps before
                     continue
                 kind = type(line)
-                if due and (kind is not Seen or line.seq != checked):
+                if due and (kind is not SeenLine or line.seq != checked):
                     self.rows.update(fresh or {})  # a checkpoint that is not whole
                     fresh, due = None, 0
-                if kind is recording.State:
-                    assert isinstance(line, recording.State)
+                if kind is StateLine:
+                    assert isinstance(line, StateLine)
                     if line.state == "UNCONN":
                         self.rows.pop(line.id, None)
                     else:
                         self.rows[line.id] = line
-                elif isinstance(line, Seen):
+                elif isinstance(line, SeenLine):
                     if due and fresh is not None:
                         fresh[line.id] = line
                         due -= 1
@@ -117,19 +117,19 @@ class Past:
                             self.rows, fresh, self.whole, self.missing = fresh, None, True, 0
                     else:
                         self.rows[line.id] = line
-                elif isinstance(line, Gone):
+                elif isinstance(line, GoneLine):
                     self.rows.pop(line.id, None)
-                elif isinstance(line, Checkpoint):
+                elif isinstance(line, CheckpointLine):
                     if clock.learn(line):
                         limit = until.limit(clock)
-                    fresh, due, checked, self.hole = {}, line.rows, line.seq, line.unwritten
+                    fresh, due, checked, self.hole = {}, line.rows, line.seq, line.unwritten or 0
                     if not due:
                         self.rows, fresh, self.whole = {}, None, True
-                elif isinstance(line, Gap):
+                elif isinstance(line, GapLine):
                     self.lost += line.count
-                elif isinstance(line, Dropped):
+                elif isinstance(line, DroppedLine):
                     self.missing += line.count
-                elif isinstance(line, Resync):
+                elif isinstance(line, ResyncLine):
                     self.lost = 0
             last = lines[-1] if lines[-1].mono_ns <= limit else lines[0]
             self._reach(last.mono_ns, clock)
@@ -140,12 +140,14 @@ class Past:
         """Whether a port is not known that a later line may tell."""
         return any(line.sport == 0 for line in self.rows.values())
 
-    def _hindsight(self, line: recording.Seen | recording.State) -> None:
+    def _hindsight(self, line: SeenLine | StateLine) -> None:
         """A port that was chosen in listen(2) or connect(2), and that the recorder learnt only later."""
         row = self.rows.get(line.id)
         if row is None or row.sport:
             return
-        if row.state in ("LISTEN", "SYN-SENT") and row.state == (line.state if isinstance(line, Seen) else line.old):
+        if row.state in ("LISTEN", "SYN-SENT") and row.state == (
+            line.state if isinstance(line, SeenLine) else line.old
+        ):
             row.sport = line.sport
             if row.v6only is None:
                 row.v6only = line.v6only

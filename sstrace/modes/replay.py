@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from sstrace.errors import DecodeError, SstraceError, UsageError
+from sstrace.lines import CheckpointLine, DroppedLine, GapLine, GoneLine, MetaLine, ResyncLine, SeenLine, StateLine
 from sstrace.live.signals import Stopped, touch
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES
 from sstrace.output.printer import Printer
@@ -26,11 +27,10 @@ from sstrace.recording.reader import (
     span,
     target,
 )
-from sstrace.render.events import MetaLine
 from sstrace.sources.replay import Recording
 from sstrace.table import Row, Transition
 from sstrace.wire import recording
-from sstrace.wire.recording import Checkpoint, Dropped, Gap, Gone, Meta, Resync, Run, Seen, State
+from sstrace.wire.recording import Run
 
 __all__ = ["files", "learn_names", "run"]
 
@@ -130,7 +130,7 @@ class _Replay:
         self._copies = self.printer.verbatim and self._everything and own.count is None and not self._speed
         self._clock = Clock()
         self._rows: dict[int, Row] = {}
-        self._last: Meta | None = None
+        self._last: MetaLine | None = None
         self._news = True
         """Whether the next checkpoint tells what nobody has been told yet."""
         self._due = self._checked = 0
@@ -157,7 +157,7 @@ class _Replay:
             one, two = (target(when, ends, utc=self._utc) for when in self._between)
             self._window = (min(one, two), max(one, two))
         for item in reader.runs():
-            if isinstance(item, Meta):
+            if isinstance(item, MetaLine):
                 self._meta(item)
             else:
                 self._run(item)
@@ -165,7 +165,7 @@ class _Replay:
                 self.left = True
                 return
 
-    def _meta(self, meta: Meta) -> None:
+    def _meta(self, meta: MetaLine) -> None:
         self._names.learn(meta)
         last, self._last = self._last, meta
         goes_on = (
@@ -213,7 +213,7 @@ class _Replay:
                 self._wait(line)
                 if self._stopped.now:
                     return
-            if type(line) is State:
+            if type(line) is StateLine:
                 self._due = 0
                 self._state(line)
                 if self.printer.full:
@@ -230,20 +230,20 @@ class _Replay:
 
     def _fold(self, line: recording.Fact) -> None:
         """A line that is not shown: who knows its row knows what a later line is about."""
-        if isinstance(line, State):
+        if isinstance(line, StateLine):
             row = self._row(line)
             if row is not None and line.state != "UNCONN":
                 self._rows[line.id] = row
             else:
                 self._rows.pop(line.id, None)
-        elif isinstance(line, Seen):
+        elif isinstance(line, SeenLine):
             row = self._row(line)
             if row is not None:
                 self._rows[line.id] = row
-        elif isinstance(line, Gone):
+        elif isinstance(line, GoneLine):
             self._rows.pop(line.id, None)
 
-    def _row(self, line: Seen | State) -> Row | None:
+    def _row(self, line: SeenLine | StateLine) -> Row | None:
         try:
             return row_of(line, self._names)
         except OSError:
@@ -254,7 +254,7 @@ class _Replay:
         if self._everything:
             self.printer.writer.seq = line.seq - 1
 
-    def _state(self, line: State) -> None:
+    def _state(self, line: StateLine) -> None:
         row = self._row(line)
         if row is None:
             return
@@ -271,8 +271,7 @@ class _Replay:
                 STATE_NUMBER[line.state],
                 round(line.held_us * 1000) if line.held_us is not None else None,
                 line.cause,
-                line.err,
-                line.retransmits,
+                line,
                 True,
                 line.approximate,
                 line.source,
@@ -283,12 +282,12 @@ class _Replay:
 
     def _other(self, line: recording.Fact) -> None:
         printer = self.printer
-        if isinstance(line, Checkpoint):
+        if isinstance(line, CheckpointLine):
             self._tick(line)
             self._due, self._checked = line.rows, line.seq
             self._hole = [] if line.unwritten else None
-            self._unwritten = line.unwritten
-        elif isinstance(line, Seen):
+            self._unwritten = line.unwritten or 0
+        elif isinstance(line, SeenLine):
             if line.seq != self._checked:
                 self._due = 0
             row = self._row(line)
@@ -303,29 +302,29 @@ class _Replay:
                 self._due -= 1
                 if not self._due:
                     self._end_checkpoint(line)
-        elif isinstance(line, Gone):
+        elif isinstance(line, GoneLine):
             row = self._rows.pop(line.id, None)
             self._number(line)
             if self._everything:
                 printer.ended(line.id, STATE_NUMBER[line.state], line.mono_ns)
             elif row is not None:
                 printer.gone(row, line.mono_ns)
-        elif isinstance(line, Gap):
+        elif isinstance(line, GapLine):
             self._number(line)
             printer.gap(line.cpu, line.count, line.after_ns, line.before_ns)
-        elif isinstance(line, Dropped):
+        elif isinstance(line, DroppedLine):
             printer.dropped(line.mono_ns, line.count, line.reason)
-        elif isinstance(line, Resync):
+        elif isinstance(line, ResyncLine):
             self._number(line)
             printer.resync(line.mono_ns, (line.added, line.removed, line.changed))
 
-    def _begins(self, line: Seen) -> bool:
+    def _begins(self, line: SeenLine) -> bool:
         """Whether a line is of the baseline: of the first line's time, or of the checkpoint that stands for it in a
         file that goes on from another.
         """
         return self._due > 0 or line.mono_ns == self._first_ns
 
-    def _end_checkpoint(self, line: Seen) -> None:
+    def _end_checkpoint(self, line: SeenLine) -> None:
         self._news = False
         if self._hole is not None:
             if self._everything:

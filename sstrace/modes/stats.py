@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sstrace.errors import DecodeError, SstraceError, UsageError
+from sstrace.lines import GapLine, MetaLine, StateLine
 from sstrace.live.rows import socket_of
 from sstrace.live.signals import Stopped, touch
 from sstrace.model import AF_INET, AF_INET6, Lost, Socket
@@ -23,7 +24,7 @@ from sstrace.render.times import moment
 from sstrace.sources.names import SystemNames
 from sstrace.sources.replay import Recording
 from sstrace.table import Resync, Transition
-from sstrace.wire.recording import Gap, Meta, Run, State
+from sstrace.wire.recording import Run
 
 if TYPE_CHECKING:  # a recording needs no BPF
     from sstrace.live.tracer import Tracer
@@ -86,7 +87,7 @@ class Counting:
         digests, matches = self._digests, self._matches
         for change in changes:
             if type(change) is Transition:
-                row, retransmits = change.row, change.retransmits
+                row, retransmits = change.row, change.reported.retransmits or 0
                 digest = digests.get(row.family)
                 if digest is None or row.protocol != IPPROTO_TCP or (matches and not matches(socket_of(row))):
                     continue
@@ -213,7 +214,7 @@ def _file(command: Command, source: Recording, reader: Reader, names: RecordedNa
     clock = Clock()
     part = 0  # connections of another run have their own numbers
     for item in reader:
-        if isinstance(item, Meta):
+        if isinstance(item, MetaLine):
             names.learn(item)
             clock = Clock()
             clock.learn(item)
@@ -250,7 +251,7 @@ def _digest(
     for line in run.lines:
         if window is not None and not window[0] <= line.mono_ns + offset <= window[1]:
             continue
-        if type(line) is State:
+        if type(line) is StateLine:
             if line.netid != "tcp" or not (inet if line.family == "inet" else inet6):
                 continue
             if matches is not None:
@@ -276,7 +277,7 @@ def _digest(
                 ports=(line.sport, line.dport),
                 owner=line.owners[0].comm if line.owners else "",
                 cause=line.cause,
-                retransmits=line.retransmits,
+                retransmits=line.retransmits or 0,
             )
-        elif type(line) is Gap:
+        elif type(line) is GapLine:
             digest.lost += line.count

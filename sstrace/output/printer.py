@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from sstrace.lifecycle import TRANSITIONS
+from sstrace.lines import MetaLine
 from sstrace.live.announce import Told
 from sstrace.live.rows import socket_of
 from sstrace.live.signals import Stopped
@@ -12,7 +13,7 @@ from sstrace.output.sink import Outlet, outlets
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.query.command import Command, Selection, selects_row, selects_transition
 from sstrace.query.match import predicate
-from sstrace.render.events import NO_LOOK, MetaLine
+from sstrace.render.events import NO_LOOK
 from sstrace.render.writers import TextWriter, Writer
 from sstrace.table import Resync, Row, Transition
 

@@ -20,12 +20,13 @@ import msgspec
 
 from sstrace import __version__
 from sstrace.errors import PrivilegeError, SstraceError, reason
+from sstrace.lines import SCHEMA, MetaLine
 from sstrace.live.announce import Telling, Told
 from sstrace.live.tracer import Change, Tracer
 from sstrace.model import Lost, Names
 from sstrace.output.sink import cgroup_text
 from sstrace.query.command import Command
-from sstrace.render.events import SCHEMA, EventWriter, MetaLine, timestamp
+from sstrace.render.events import EventWriter, timestamp
 from sstrace.sources.record import RecordFile, numbered, older_parts
 from sstrace.sources.stream import count_lines
 from sstrace.table import Resync, Transition
@@ -75,7 +76,7 @@ def describe(netns: int, names: Names, now_ns: int, offset_ns: int) -> MetaLine:
         kernel=platform.release(),
         boot_id=boot_id,
         netns=netns,
-        ephemeral=list(names.ephemeral()),
+        ephemeral=names.ephemeral(),
         interfaces=interfaces,
     )
 

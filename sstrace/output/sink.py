@@ -25,12 +25,13 @@ import msgspec
 
 from sstrace import __version__
 from sstrace.errors import SstraceError, UsageError
+from sstrace.lines import MetaLine
 from sstrace.live.signals import Stopped
 from sstrace.model import Names
 from sstrace.query.command import Command, Own
 from sstrace.query.own import parse_size
 from sstrace.render.ends import Ends
-from sstrace.render.events import EventWriter, Looked, MetaLine, timestamp
+from sstrace.render.events import EventWriter, Looked, timestamp
 from sstrace.render.writers import JournalWriter, SyslogWriter, TextWriter, Writer
 from sstrace.sources.stream import Stream, count_lines, open_output
 from sstrace.table import Row, Transition

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from sstrace.errors import DecodeError, UsageError
+from sstrace.lines import MetaLine, OwnerLine, SeenLine, StateLine
 from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Kind, Owner
 from sstrace.protocols import NUMBER_OF_NETID
 from sstrace.query.command import When
@@ -14,7 +15,7 @@ from sstrace.sources.names import SystemNames
 from sstrace.sources.replay import Recording
 from sstrace.table import Row
 from sstrace.wire import recording
-from sstrace.wire.recording import LineReader, Meta, Run
+from sstrace.wire.recording import LineReader, Run
 
 __all__ = ["Clock", "RecordedNames", "Reader", "Span", "absolute", "complain", "row_of", "span", "target"]
 
@@ -37,7 +38,7 @@ class RecordedNames(SystemNames):
         self._cgroup_ids: dict[str, int] = {}
         self._cgroup_paths: list[str] = []
 
-    def learn(self, meta: Meta) -> None:
+    def learn(self, meta: MetaLine) -> None:
         """Take what a first line says."""
         if meta.interfaces:
             self._interfaces = dict(meta.interfaces)
@@ -123,14 +124,14 @@ class Reader:
         """Lines that were of use so far."""
         return self._lines.faults.used
 
-    def __iter__(self) -> Iterator[Meta | Run]:
+    def __iter__(self) -> Iterator[MetaLine | Run]:
         return self.runs()
 
     def only(self, *needles: bytes) -> None:
         """See ``LineReader.only``."""
         self._lines.only(*needles)
 
-    def runs(self, offset: int = 0) -> Iterator[Meta | Run]:
+    def runs(self, offset: int = 0) -> Iterator[MetaLine | Run]:
         """The lines from a place on. May be left before its end."""
         for block in self.source.blocks(offset):
             yield from self._lines.feed(block)
@@ -241,10 +242,10 @@ def _address(family: int, text: str) -> bytes:
     return raw
 
 
-_owners: dict[tuple[recording.Owned, ...], tuple[Owner, ...]] = {(): ()}
+_owners: dict[tuple[OwnerLine, ...], tuple[Owner, ...]] = {(): ()}
 
 
-def owners_of(owned: tuple[recording.Owned, ...]) -> tuple[Owner, ...]:
+def owners_of(owned: tuple[OwnerLine, ...]) -> tuple[Owner, ...]:
     """The holders that a line names."""
     known = _owners.get(owned)
     if known is None:
@@ -256,13 +257,13 @@ def owners_of(owned: tuple[recording.Owned, ...]) -> tuple[Owner, ...]:
     return known
 
 
-def row_of(line: recording.Seen | recording.State, names: RecordedNames) -> Row:
+def row_of(line: SeenLine | StateLine, names: RecordedNames) -> Row:
     """A line as a row of the table. Raises OSError when an address is none."""
     family = AF_INET if line.family == "inet" else AF_INET6
     if line.ifname is not None and line.ifindex is not None:
         names.name_interface(line.ifindex, line.ifname)
     since = line.mono_ns
-    if isinstance(line, recording.State) and line.old != line.state:
+    if isinstance(line, StateLine) and line.old != line.state:
         exact = True
     else:  # it has been in its state before: a row of a table, or one that a timewait socket has taken over
         exact = line.held_us is not None

@@ -14,18 +14,10 @@ from typing import Annotated, Literal, cast
 import msgspec
 
 from sstrace.causes import outcome
+from sstrace.fields import NOTHING, Reported
+from sstrace.lines import EventLine, MetaLine, OwnerLine, SeenLine, StateLine
 from sstrace.model import AF_INET, STATE_TEXT, Owner
-from sstrace.render.events import (
-    EventLine,
-    EventWriter,
-    MetaLine,
-    OwnerLine,
-    RowView,
-    SeenLine,
-    StateLine,
-    TransitionView,
-    errno_name,
-)
+from sstrace.render.events import EventWriter, RowView, TransitionView, tell
 
 __all__ = ["ECS_VERSION", "SCHEMA", "EcsLine", "EcsWriter"]
 
@@ -137,7 +129,7 @@ class Version(msgspec.Struct):
     version: str = ECS_VERSION
 
 
-class Own(msgspec.Struct, omit_defaults=True, gc=False, rename={"old": "from", "new": "to"}):
+class Own(Reported, kw_only=False, omit_defaults=True, gc=False, rename={"old": "from", "new": "to"}):
     """``sstrace``: what ECS has no field for, by the names of the native schema."""
 
     type: Literal["state", "seen", "gone", "gap", "resync", "meta", "checkpoint", "dropped"]
@@ -151,13 +143,8 @@ class Own(msgspec.Struct, omit_defaults=True, gc=False, rename={"old": "from", "
     sk: int | None = None
     cgroup: str | None = None
     owner_source: str | None = None
-    owners: list[OwnerLine] | None = None
+    owners: tuple[OwnerLine, ...] = ()
     """All holders, where there is more than the one in ``process``."""
-    err: int | None = None
-    """errno that the socket's owner is told, or will be."""
-    errno: str | None = None
-    """Its name: ECONNREFUSED, …"""
-    retransmits: int | None = None
     approximate: bool = False
     ifindex: int | None = None
     ifname: str | None = None
@@ -180,6 +167,8 @@ class Own(msgspec.Struct, omit_defaults=True, gc=False, rename={"old": "from", "
     unwritten: int | None = None
     first_seq: int | None = None
     reason: str | None = None
+    errno: str | None = None
+    """Name of ``err``: ECONNREFUSED, …"""
 
 
 class EcsLine(msgspec.Struct, omit_defaults=True, gc=False, rename={"ts": "@timestamp"}):
@@ -251,7 +240,7 @@ class EcsWriter(EventWriter):
         self._actions = tuple(_action(state) for state in range(len(STATE_TEXT)))
         self._categories = cast("list[Literal['network']]", self._raw(_NETWORK))
         self._kinds: dict[tuple[int, int, str | None, bool], tuple[list[Type], Outcome]] = {}
-        self._processes: dict[tuple[Owner, ...], tuple[Process, list[OwnerLine] | None]] = {}
+        self._processes: dict[tuple[Owner, ...], tuple[Process, tuple[OwnerLine, ...]]] = {}
         self._users: dict[int, User] = {}
         self._works: dict[int, Kept] = {}
 
@@ -270,12 +259,34 @@ class EcsWriter(EventWriter):
         at_ns, old, new, cause, family = change.at_ns, change.old, change.new, change.cause, row.family
         held, role, ended, cgroup = change.held_ns, row.role, change.ended, row.cgroup
         kind = self._kinds.get((old, new, cause, ended)) or self._kind(old, new, cause, ended)
-        process, owners = (self._processes.get(row.owners) or self._process(row.owners)) if row.owners else (None, None)
+        process, owners = (self._processes.get(row.owners) or self._process(row.owners)) if row.owners else (None, ())
         container, pod, unit, path = (self._works.get(cgroup) or self._work(cgroup)) if cgroup is not None else _NO_WORK
         addresses = self._addresses
         here = Address(addresses.get(row.src) or self._address(family, row.src), row.sport)
         there = Address(addresses.get(row.dst) or self._address(family, row.dst), row.dport) if row.dport else None
         self.seq += 1
+        own = Own(
+            "state",
+            at_ns,
+            row.id,
+            STATE_TEXT[old],
+            STATE_TEXT[new],
+            held / 1000 if held is not None else None,
+            row.netns,
+            row.ino or None,
+            row.cookie,
+            path,
+            row.owner_source,
+            owners,
+            change.approximate,
+            row.ifindex or None,
+            self._ifname(row.ifindex) if row.ifindex and self._ifname is not None else None,
+            change.source,
+            row.v6only,
+            ended,
+        )
+        if change.reported is not NOTHING:
+            tell(own, change.reported)
         self._encoder.encode_into(
             EcsLine(
                 self._ts(at_ns),
@@ -291,29 +302,7 @@ class EcsWriter(EventWriter):
                     cause,
                     change.lifetime_ns,
                 ),
-                Own(
-                    "state",
-                    at_ns,
-                    row.id,
-                    STATE_TEXT[old],
-                    STATE_TEXT[new],
-                    held / 1000 if held is not None else None,
-                    row.netns,
-                    row.ino or None,
-                    row.cookie,
-                    path,
-                    row.owner_source,
-                    owners,
-                    change.err,
-                    errno_name(change.err) if change.err is not None else None,
-                    change.retransmits or None,
-                    change.approximate,
-                    row.ifindex or None,
-                    self._ifname(row.ifindex) if row.ifindex and self._ifname is not None else None,
-                    change.source,
-                    row.v6only,
-                    ended,
-                ),
+                own,
                 self._host,
                 self._version,
                 there if role == "server" else here,
@@ -335,13 +324,13 @@ class EcsWriter(EventWriter):
         self._kinds[old, new, cause, ended] = kind = types, outcome(old, new, cause, ended=ended)
         return kind
 
-    def _process(self, owners: tuple[Owner, ...]) -> tuple[Process, list[OwnerLine] | None]:
+    def _process(self, owners: tuple[Owner, ...]) -> tuple[Process, tuple[OwnerLine, ...]]:
         if len(self._processes) > 100_000:  # against a host that forks without end
             self._processes.clear()
-        lines = self._owner_lines(owners) or []
+        lines = self._owner_lines(owners)
         found = (
             cast("Process", self._raw(Process(lines[0].pid, lines[0].comm))),
-            cast("list[OwnerLine]", self._raw(lines)) if len(lines) > 1 else None,
+            cast("tuple[OwnerLine, ...]", self._raw(lines)) if len(lines) > 1 else (),
         )
         self._processes[owners] = found
         return found
@@ -420,7 +409,7 @@ class EcsWriter(EventWriter):
         if line.owners:
             document.process = Process(line.owners[0].pid, line.owners[0].comm)
             if len(line.owners) == 1:
-                document.sstrace.owners = None
+                document.sstrace.owners = ()
         if line.uid is not None:
             document.user = User(str(line.uid))
         if line.container_id is not None:

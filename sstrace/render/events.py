@@ -1,5 +1,4 @@
-"""Changes of the live table → NDJSON, one flat object a line (design: the native schema). The line types are the
-schema.
+"""Changes of the live table → NDJSON of the native schema (sstrace.lines).
 
 Enters: rows, transitions, losses and repairs as plain values. Leaves: bytes. Keys are stable; a key whose value is not
 known is absent, never null and never 0. ``id`` joins the lines of one connection; it is unique within one run.
@@ -13,32 +12,36 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from sstrace.model import AF_INET, STATE_TEXT, Owner
+from sstrace.fields import MEMBERS, NOTHING, REPORTED, Reported, report
+from sstrace.lines import (
+    CheckpointLine,
+    DroppedLine,
+    EventLine,
+    GapLine,
+    GoneLine,
+    MarkLine,
+    MetaLine,
+    OwnerLine,
+    ResyncLine,
+    SeenLine,
+    StateLine,
+)
+from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Owner
 from sstrace.native import twins
 from sstrace.protocols import NETID_OF_NUMBER, UNNAMED
 from sstrace.render.workload import Workload, workload
 
 __all__ = [
     "NO_LOOK",
-    "SCHEMA",
-    "CheckpointLine",
-    "DroppedLine",
-    "EventLine",
+    "PLAN",
     "EventWriter",
-    "GapLine",
-    "GoneLine",
-    "MarkLine",
     "Looked",
-    "MetaLine",
-    "OwnerLine",
     "Place",
-    "ResyncLine",
     "RowView",
-    "SeenLine",
-    "StateLine",
     "TransitionView",
     "address",
     "errno_name",
+    "tell",
     "timestamp",
 ]
 
@@ -51,232 +54,45 @@ the two."""
 NO_LOOK: Looked = (-1, (1 << 63) - 1, {})
 """Nobody looks."""
 
-SCHEMA = "sstrace/1"
-"""Name and version of the native schema. The number grows when a key changes its meaning or goes; new keys may come
-at any time.
+
+_FAMILIES = {AF_INET: "inet", AF_INET6: "inet6"}
+
+PLAN: tuple[tuple[str, str, str, str, str], ...] = (
+    ("ts", "time", "change", "at_ns", ""),
+    ("mono_ns", "number", "change", "at_ns", ""),
+    ("seq", "seq", "", "", ""),
+    ("id", "number", "row", "id", ""),
+    ("netid", "named", "row", "protocol", "protocols"),
+    ("family", "named", "row", "family", "families"),
+    ("from", "named", "change", "old", "states"),
+    ("to", "named", "change", "new", "states"),
+    ("src", "address", "row", "src", "addresses"),
+    ("sport", "number", "row", "sport", ""),
+    ("dst", "address", "row", "dst", "addresses"),
+    ("dport", "number", "row", "dport", ""),
+    ("netns", "number", "row", "netns", ""),
+    ("held_us", "micros", "change", "held_ns", ""),
+    ("ino", "nonzero", "row", "ino", ""),
+    ("sk", "number", "row", "cookie", ""),
+    ("uid", "number", "row", "uid", ""),
+    ("ifindex", "never", "row", "ifindex", ""),
+    ("cgroup", "place", "row", "cgroup", "places"),
+    ("owners", "owners", "row", "owners", "owners"),
+    ("owner_source", "word", "row", "owner_source", ""),
+    ("cause", "word", "change", "cause", ""),
+    ("approximate", "never", "change", "approximate", ""),
+    ("v6only", "truth", "row", "v6only", ""),
+    ("source", "never", "change", "source", ""),
+    ("role", "word", "row", "role", ""),
+    ("ended", "true", "change", "ended", ""),
+    ("lifetime_us", "micros", "change", "lifetime_ns", ""),
+    ("container_id", "work", "row", "cgroup", "places"),
+)
+"""The line of a transition as the compiled twin writes it, key by key in the order of StateLine: how (native/line.c),
+from which attribute of the row or the change, with which texts. ``never``: a line that has it is for ``state_line``.
+``place`` and ``work`` are what stands with the row's cgroup: its path, and the keys of what runs in it. What is only
+reported (sstrace.fields) follows.
 """
-
-
-class OwnerLine(msgspec.Struct, omit_defaults=True, frozen=True):
-    """A holder: a process's name (bytes that are no UTF-8 are replaced), its pid, and its descriptor where that is
-    known.
-    """
-
-    comm: str
-    pid: int
-    fd: int | None = None
-    tid: int | None = None
-
-
-class MetaLine(msgspec.Struct, tag="meta", tag_field="type", omit_defaults=True, kw_only=True):
-    """The first line: what follows, from where, and how the clocks stand to each other."""
-
-    schema: str
-    version: str
-    ts: str
-    """RFC 3339, UTC, nanoseconds."""
-    mono_ns: int
-    """CLOCK_MONOTONIC at ``ts``."""
-    host: str
-    kernel: str
-    boot_id: str
-    netns: int
-    clock: str = "monotonic"
-    part: int | None = None
-    """Of a recording that goes on from the file before (--rotate): the file's number, from 1."""
-    ephemeral: list[int] | None = None
-    """First and last port of the local ephemeral range, whose ports ss never calls by a service's name."""
-    interfaces: dict[str, int] | None = None
-    """Index of each network interface."""
-
-
-class SeenLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
-    """A socket of the baseline or of a checkpoint, one that a resync found, or one of which something has become known
-    without a transition (a listener's port, say).
-    """
-
-    ts: str
-    mono_ns: int
-    seq: int
-    id: int
-    netid: str
-    family: str
-    state: str
-    src: str
-    sport: int
-    dst: str
-    dport: int
-    netns: int
-    ino: int | None = None
-    sk: int | None = None
-    uid: int | None = None
-    ifindex: int | None = None
-    v6only: bool | None = None
-    cgroup: str | None = None
-    owners: list[OwnerLine] | None = None
-    owner_source: str | None = None
-    ifname: str | None = None
-    held_us: float | None = None
-    """Microseconds in the state so far; absent when its beginning was not seen."""
-    role: str | None = None
-    """client: this end connected; server: it accepted; absent where that was not seen."""
-    container_id: str | None = None
-    container_runtime: str | None = None
-    unit: str | None = None
-    pod_uid: str | None = None
-
-
-class StateLine(
-    msgspec.Struct,
-    tag="state",
-    tag_field="type",
-    omit_defaults=True,
-    kw_only=False,
-    gc=False,
-    rename={"old": "from", "new": "to"},
-):
-    """A transition."""
-
-    ts: str
-    """When: RFC 3339, UTC, nanoseconds."""
-    mono_ns: int
-    """When: CLOCK_MONOTONIC, nanoseconds."""
-    seq: int
-    """Position in this stream; a gap between two numbers is another line type's."""
-    id: int
-    """Joins the lines of one connection."""
-    netid: str
-    family: str
-    """inet or inet6."""
-    old: str
-    new: str
-    src: str
-    sport: int
-    dst: str
-    dport: int
-    netns: int
-    """Inode of the network namespace."""
-    held_us: float | None = None
-    """Microseconds in the old state; absent when its beginning was not seen."""
-    ino: int | None = None
-    """Inode of the socket; absent for what no process holds."""
-    sk: int | None = None
-    """Socket cookie, ss's ``sk:`` (which prints it in hexadecimal); absent until somebody has asked the kernel for
-    it.
-    """
-    uid: int | None = None
-    ifindex: int | None = None
-    cgroup: str | None = None
-    owners: list[OwnerLine] | None = None
-    owner_source: str | None = None
-    """How the owners are known: connect, listen, close (a system call was seen), walk or proc (read from the process
-    table).
-    """
-    cause: str | None = None
-    """Why the connection ended, or what closed here: a listener, or a timewait socket that had stayed behind."""
-    err: int | None = None
-    """errno that the socket's owner is told, or will be."""
-    errno: str | None = None
-    """Its name: ECONNREFUSED, …"""
-    retransmits: int | None = None
-    approximate: bool = False
-    """The change was found by looking: it happened at ``ts`` or a little before."""
-    v6only: bool | None = None
-    """IPV6_V6ONLY of an inet6 socket; absent until the kernel was asked."""
-    ifname: str | None = None
-    """Name of the interface ``ifindex``."""
-    source: str | None = None
-    """``poll``: no event stands behind it, only the difference between two sweeps."""
-    role: str | None = None
-    """client: this end connected; server: it accepted; absent where that was not seen, and for listeners."""
-    ended: bool = False
-    """The connection ends here: on one line in the life of each, and on none of a listener. That line has its cause and
-    its lifetime; what follows, where a timewait socket stays behind, is the end of that one.
-    """
-    lifetime_us: float | None = None
-    """Where the connection ended, or the listening: microseconds since it began; absent when that was not seen."""
-    container_id: str | None = None
-    """Id of the container, by its cgroup's path."""
-    container_runtime: str | None = None
-    """docker, containerd, podman, cri-o, lxc, systemd-nspawn; absent where the path does not tell."""
-    unit: str | None = None
-    """systemd unit, by its cgroup's path."""
-    pod_uid: str | None = None
-    """UID of the Kubernetes pod, by its cgroup's path."""
-
-
-class GoneLine(msgspec.Struct, tag="gone", tag_field="type", omit_defaults=True, kw_only=True):
-    """A row that ended without a transition: its end was lost."""
-
-    ts: str
-    mono_ns: int
-    seq: int
-    id: int
-    state: str
-
-
-class GapLine(msgspec.Struct, tag="gap", tag_field="type", omit_defaults=True, kw_only=True):
-    """Events of one CPU that never arrived, and between which times they were due. A resync follows."""
-
-    ts: str
-    mono_ns: int
-    seq: int
-    cpu: int
-    count: int
-    after_ns: int
-    before_ns: int
-
-
-class ResyncLine(msgspec.Struct, tag="resync", tag_field="type", omit_defaults=True, kw_only=True):
-    """The table was compared with the kernel, after a gap or in an audit, and this is what was wrong. The rows follow:
-    ``seen`` for added and changed ones, ``gone`` for removed. An audit that finds nothing says nothing.
-    """
-
-    ts: str
-    mono_ns: int
-    seq: int
-    added: int
-    removed: int
-    changed: int
-
-
-class CheckpointLine(msgspec.Struct, tag="checkpoint", tag_field="type", omit_defaults=True, kw_only=True):
-    """Only in recordings: the whole table follows, as ``rows`` lines ``seen``, for readers who start here. It changes
-    nothing. This line and its rows repeat the ``seq`` of the line before.
-    """
-
-    ts: str
-    mono_ns: int
-    seq: int
-    rows: int
-    unwritten: int | None = None
-    """Lines that could not be written just before this one, on a full disk."""
-
-
-class DroppedLine(msgspec.Struct, tag="dropped", tag_field="type", omit_defaults=True, kw_only=True):
-    """Lines that are missing here, because whoever reads was slower than the events (--on-full drop), or the disk was
-    full. The table stays whole; a reader who keeps one of its own should start anew.
-    """
-
-    ts: str
-    mono_ns: int
-    seq: int
-    count: int
-    first_seq: int
-    """``seq`` of the first line missing; the last is the one before this line's."""
-    reason: str
-    """slow-reader, disk-full."""
-
-
-class MarkLine(msgspec.Struct, tag="mark", tag_field="type", omit_defaults=True, kw_only=True):
-    """Only in recordings: nothing more has happened until now. It repeats the ``seq`` of the line before."""
-
-    ts: str
-    mono_ns: int
-    seq: int
-
-
-EventLine = MetaLine | SeenLine | StateLine | GoneLine | GapLine | ResyncLine | CheckpointLine | MarkLine | DroppedLine
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -331,9 +147,7 @@ class TransitionView(Protocol):
     @property
     def cause(self) -> str | None: ...
     @property
-    def err(self) -> int | None: ...
-    @property
-    def retransmits(self) -> int: ...
+    def reported(self) -> Reported: ...
     @property
     def approximate(self) -> bool: ...
     @property
@@ -347,6 +161,13 @@ class TransitionView(Protocol):
 def errno_name(err: int) -> str:
     """ECONNREFUSED, …; the number, of what has no name here."""
     return _errno.errorcode.get(err, str(err))
+
+
+def tell(line: Any, of: Reported) -> None:
+    """Put what was reported into a line."""
+    report(line, of)
+    if line.err is not None:
+        line.errno = errno_name(line.err)
 
 
 def address(family: int, raw: bytes) -> str:
@@ -374,16 +195,27 @@ class EventWriter:
         self._encoder = msgspec.json.Encoder()
         self._begin_second(0)
         self._addresses: dict[bytes, str] = {}
-        self._owners: dict[tuple[Owner, ...], list[OwnerLine]] = {}
+        self._owners: dict[tuple[Owner, ...], tuple[OwnerLine, ...]] = {}
         self._places: dict[int, Place] = {}
         self._owner_texts: dict[tuple[Owner, ...], bytes] = {}
         self._place_texts: dict[int, tuple[bytes, bytes]] = {}
         self.seq = 0
         self._twin: Any = None
         if twins is not None and type(self) is EventWriter:
-            self._twin = twins.Liner(
-                STATE_TEXT, _errno.errorcode, self._addresses, self._owner_texts, self._place_texts
+            texts = {
+                "addresses": self._addresses,
+                "owners": self._owner_texts,
+                "places": self._place_texts,
+                "states": dict(enumerate(STATE_TEXT)),
+                "families": _FAMILIES,
+                "protocols": NETID_OF_NUMBER,
+            }
+            steps = ((key, how, name, of == "row", texts.get(which)) for key, how, of, name, which in PLAN)
+            carried = (
+                ("errno", *MEMBERS["err"], _errno.errorcode),
+                *((name, *MEMBERS[name], None) for name in REPORTED),
             )
+            self._twin = twins.Liner(tuple(steps), carried, NOTHING)
 
     @property
     def offset_ns(self) -> int:
@@ -416,15 +248,17 @@ class EventWriter:
             text = self._addresses[raw] = address(family, raw)
         return text
 
-    def _owner_lines(self, owners: tuple[Owner, ...]) -> list[OwnerLine] | None:
+    def _owner_lines(self, owners: tuple[Owner, ...]) -> tuple[OwnerLine, ...]:
         if not owners:
-            return None
+            return ()
         lines = self._owners.get(owners)
         if lines is None:
             if len(self._owners) > 100_000:  # against a host that forks without end
                 self._owners.clear()
                 self._owner_texts.clear()
-            lines = [OwnerLine(owner.comm.decode(errors="replace"), owner.pid, owner.fd, owner.tid) for owner in owners]
+            lines = tuple(
+                OwnerLine(owner.comm.decode(errors="replace"), owner.pid, owner.fd, owner.tid) for owner in owners
+            )
             self._owners[owners] = lines
             self._owner_texts[owners] = self._encoder.encode(lines)
         return lines
@@ -503,12 +337,9 @@ class EventWriter:
             row.uid,
             ifindex or None,
             place.path,
-            (self._owners.get(owners) or self._owner_lines(owners)) if owners else None,
+            (self._owners.get(owners) or self._owner_lines(owners)) if owners else (),
             row.owner_source,
             change.cause,
-            change.err,
-            errno_name(change.err) if change.err is not None else None,
-            change.retransmits or None,
             change.approximate,
             row.v6only,
             self._ifname(ifindex) if ifindex and self._ifname is not None else None,
@@ -516,6 +347,8 @@ class EventWriter:
             row.role,
             change.ended,
         )
+        if change.reported is not NOTHING:
+            tell(line, change.reported)
         if change.lifetime_ns is not None:
             line.lifetime_us = change.lifetime_ns / 1000
         if place.work is not _NO_WORK:

@@ -8,22 +8,15 @@ once. The ends of a connection are ``network.local.*`` and ``network.peer.*``; s
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from sstrace.causes import outcome
+from sstrace.fields import NOTHING, REPORTED, Reported, report
+from sstrace.lines import EventLine, MetaLine, OwnerLine, SeenLine, StateLine
 from sstrace.model import AF_INET, STATE_TEXT, Owner
-from sstrace.render.events import (
-    EventLine,
-    EventWriter,
-    MetaLine,
-    OwnerLine,
-    SeenLine,
-    StateLine,
-    TransitionView,
-    errno_name,
-)
+from sstrace.render.events import EventWriter, TransitionView, errno_name
 
 __all__ = ["SCHEMA", "STATES", "OtelLine", "OtelWriter"]
 
@@ -85,14 +78,31 @@ _DOTTED = {
 }
 _KEPT = (
     "mono_ns", "seq", "id", "held_us", "ended", "lifetime_us", "role", "netns", "ino", "sk", "owners", "owner_source",
-    "unit", "cause", "outcome", "retransmits", "approximate", "source", "v6only", "ifindex", "schema", "version",
+    "unit", "cause", "outcome", "approximate", "source", "v6only", "ifindex", "schema", "version",
     "clock", "part", "cpu", "count", "after_ns", "before_ns", "added", "removed", "changed", "rows", "unwritten",
     "first_seq", "reason",
 )  # fmt: skip
 
 
+if TYPE_CHECKING:
+    _Reported = Reported
+else:
+    _Reported = msgspec.defstruct(
+        "Reported",
+        [(field.name, field.type, None) for field in msgspec.structs.fields(Reported)],
+        rename=lambda name: f"sstrace.{name}",
+        kw_only=True,
+        omit_defaults=True,
+        gc=False,
+    )
+
+
 class OtelLine(
-    msgspec.Struct, omit_defaults=True, gc=False, rename={**_DOTTED, **{name: f"sstrace.{name}" for name in _KEPT}}
+    _Reported,
+    kw_only=False,
+    omit_defaults=True,
+    gc=False,
+    rename={**_DOTTED, **{name: f"sstrace.{name}" for name in _KEPT}},
 ):
     """One log record."""
 
@@ -131,7 +141,7 @@ class OtelLine(
     pid: int | None = None
     """Of the first holder."""
     comm: str | None = None
-    owners: list[OwnerLine] | None = None
+    owners: tuple[OwnerLine, ...] = ()
     """All holders, where there is more than one."""
     owner_source: str | None = None
     role: str | None = None
@@ -141,7 +151,6 @@ class OtelLine(
     outcome: Literal["success", "failure"] | None = None
     error: str | None = None
     """Name of the errno that the socket's owner is told, or will be."""
-    retransmits: int | None = None
     approximate: bool = False
     source: str | None = None
     v6only: bool | None = None
@@ -166,9 +175,9 @@ class OtelLine(
 
 Severity = Literal["INFO", "WARN"]
 Ended = Literal["success", "failure"] | None
-Holder = tuple[int | None, str | None, list[OwnerLine] | None]
+Holder = tuple[int | None, str | None, tuple[OwnerLine, ...]]
 
-_NOBODY: Holder = (None, None, None)
+_NOBODY: Holder = (None, None, ())
 
 
 class OtelWriter(EventWriter):
@@ -197,14 +206,7 @@ class OtelWriter(EventWriter):
     def record(self, change: TransitionView) -> OtelLine:
         """The next line: a transition."""
         row = change.row
-        at_ns, old, new, cause, err, family = (
-            change.at_ns,
-            change.old,
-            change.new,
-            change.cause,
-            change.err,
-            row.family,
-        )
+        at_ns, old, new, cause, family = change.at_ns, change.old, change.new, change.cause, row.family
         held, lifetime, cgroup = change.held_ns, change.lifetime_ns, row.cgroup
         place = None if cgroup is None else self._places.get(cgroup) or self._place(cgroup)
         severity, ended = self._ends.get((old, new, cause, change.ended)) or self._end(change)
@@ -251,10 +253,10 @@ class OtelWriter(EventWriter):
         line.cause, line.outcome, line.ended = cause, ended, change.ended
         if lifetime is not None:
             line.lifetime_us = lifetime / 1000
-        if err:
-            line.error = errno_name(err)
-        if change.retransmits:
-            line.retransmits = change.retransmits
+        if change.reported is not NOTHING:
+            report(line, change.reported)
+            if line.err is not None:
+                line.error = errno_name(line.err)
         if change.approximate:
             line.approximate, line.source = True, change.source
         return line
@@ -268,8 +270,8 @@ class OtelWriter(EventWriter):
     def _holder(self, owners: tuple[Owner, ...]) -> Holder:
         if len(self._holders) > 100_000:  # against a host that forks without end
             self._holders.clear()
-        lines = self._owner_lines(owners) or []
-        self._holders[owners] = holder = lines[0].pid, lines[0].comm, lines if len(lines) > 1 else None
+        lines = self._owner_lines(owners)
+        self._holders[owners] = holder = lines[0].pid, lines[0].comm, lines if len(lines) > 1 else ()
         return holder
 
     # Lines that are few: made from the native ones.
@@ -314,10 +316,10 @@ class OtelWriter(EventWriter):
             record.state = _NAMES.get(line.state)
         if line.owners:
             record.pid, record.comm = line.owners[0].pid, line.owners[0].comm
-            record.owners = line.owners if len(line.owners) > 1 else None
+            record.owners = line.owners if len(line.owners) > 1 else ()
 
 
 _SAME = frozenset(
-    (*(name for name in _KEPT if name not in ("mono_ns", "seq", "outcome")), "cgroup", "container_id",
+    (*(name for name in _KEPT if name not in ("mono_ns", "seq", "outcome")), *REPORTED, "cgroup", "container_id",
      "container_runtime", "pod_uid", "kernel", "boot_id")
 )  # fmt: skip

@@ -52,13 +52,13 @@ class TraceText:
         )
         if change.cause is not None:
             line += f" [{change.cause}"
-            if change.err:
-                line += f" {errno_name(change.err)}"
-            if change.retransmits:
-                line += f" after {change.retransmits} retransmits"
+            if change.reported.err:
+                line += f" {errno_name(change.reported.err)}"
+            if change.reported.retransmits:
+                line += f" after {change.reported.retransmits} retransmits"
             line += "]"
-        elif change.retransmits:
-            line += f" [{change.retransmits} retransmits]"
+        elif change.reported.retransmits:
+            line += f" [{change.reported.retransmits} retransmits]"
         return line
 
     def gap(self, cpu: int, count: int, after_ns: int, before_ns: int) -> str:

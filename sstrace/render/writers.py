@@ -8,20 +8,9 @@ from collections.abc import Callable, Collection
 from typing import Protocol
 
 from sstrace.causes import outcome
+from sstrace.lines import DroppedLine, EventLine, GapLine, MetaLine, OwnerLine, ResyncLine, StateLine
 from sstrace.render.ends import Ends
-from sstrace.render.events import (
-    DroppedLine,
-    EventLine,
-    EventWriter,
-    GapLine,
-    MetaLine,
-    OwnerLine,
-    ResyncLine,
-    RowView,
-    StateLine,
-    TransitionView,
-    timestamp,
-)
+from sstrace.render.events import EventWriter, RowView, TransitionView, timestamp
 from sstrace.render.times import TimeMode
 from sstrace.render.trace import TraceText
 
@@ -190,7 +179,7 @@ def brief(line: StateLine | GapLine | ResyncLine | DroppedLine) -> str:
     if isinstance(line, DroppedLine):
         return f"{line.count} lines are missing here: {_REASONS.get(line.reason, line.reason)}"
     source = f"{line.src}%{line.ifname}" if line.ifname is not None else line.src
-    text = f"{_endpoint(line.family, source, line.sport)} {line.old} -> {line.new}"
+    text = f"{_endpoint(line.family, source, line.sport)} {line.old} -> {line.state}"
     if line.dport:
         text += f" {_endpoint(line.family, line.dst, line.dport)}"
     if line.owners:
@@ -250,7 +239,7 @@ class JournalWriter(EventWriter):
             if value is None or value is False:
                 continue
             key = f"SSTRACE_{key.upper()}"  # noqa: PLW2901
-            if isinstance(value, list):
+            if isinstance(value, tuple):
                 for owner in value:
                     _field("SSTRACE_OWNER", _owner(owner), out)
             else:

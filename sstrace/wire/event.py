@@ -13,11 +13,12 @@ from itertools import chain
 from typing import Protocol
 
 from sstrace.errors import DecodeError
+from sstrace.fields import MEMBERS, RECORD, REPORTED, Flag, reported
 from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Changed, Gone, Kind, Owner, State
 from sstrace.native import twins
 from sstrace.wire.cause import PLAIN, TELLING, CauseReader
 
-__all__ = ["EVENT_FLAGS", "EVENT_KINDS", "FIELDS", "SIZE", "Event", "EventDecoder", "as_sample"]
+__all__ = ["SIZE", "Event", "EventDecoder", "as_sample"]
 
 
 class Event(Protocol):
@@ -29,49 +30,7 @@ class Event(Protocol):
         ...
 
 
-FIELDS: tuple[tuple[str, str], ...] = (
-    ("ts_ns", "Q"),
-    ("sk", "Q"),
-    ("cookie", "Q"),
-    ("ino", "Q"),
-    ("cgroup", "Q"),
-    ("since_ns", "Q"),
-    ("file", "Q"),
-    ("netns", "I"),
-    ("uid", "I"),
-    ("tgid", "I"),
-    ("fd", "i"),
-    ("ifindex", "I"),
-    ("err", "i"),
-    ("size", "H"),
-    ("family", "H"),
-    ("protocol", "H"),
-    ("sport", "H"),
-    ("dport", "H"),
-    ("kind", "B"),
-    ("old", "B"),
-    ("new", "B"),
-    ("flags", "B"),
-    ("retransmits", "B"),
-    ("shutdown", "B"),
-    ("saddr", "16s"),
-    ("daddr", "16s"),
-    ("comm", "16s"),
-    ("stack", "64s"),
-)
-"""struct sock_event: member and struct code, in order; units and meanings stand in bpf/event.h."""
-
-EVENT_KINDS = {
-    "EVENT_STATE": 0,
-    "EVENT_REQUEST": 1,
-    "EVENT_REQUEST_GONE": 2,
-    "EVENT_TIMEWAIT": 3,
-    "EVENT_TIMEWAIT_GONE": 4,
-}
-EVENT_FLAGS = {"EVENT_KTHREAD": 1, "EVENT_EXPIRED": 2, "EVENT_UNHEARD": 4, "EVENT_ORPHANED": 8, "EVENT_V6ONLY": 16}
-EVENT_FLAGS |= {"EVENT_FULL": 32, "EVENT_ROOM": 64, "EVENT_PLAIN": 128}
-
-_CODES = "".join(code for _, code in FIELDS)
+_CODES = "".join(code for _, code in RECORD)
 SIZE = struct.calcsize("=" + _CODES)
 
 _HEADER = struct.Struct("=IHH")
@@ -79,7 +38,18 @@ _RAW_SIZE = struct.Struct("=I")
 _RECORD_SAMPLE = 9
 
 _STRIDE = (_HEADER.size + _RAW_SIZE.size + SIZE + 7) // 8 * 8
-_SAMPLE = struct.Struct(f"={_HEADER.size + _RAW_SIZE.size}x{_CODES}{_STRIDE - _HEADER.size - _RAW_SIZE.size - SIZE}x")
+_LEAD = _HEADER.size + _RAW_SIZE.size
+
+
+def _record_of(wanted: Callable[[str], bool]) -> struct.Struct:
+    """What unpacks these members of a record, and passes over the others."""
+    codes = (code if wanted(name) else f"{struct.calcsize('=' + code)}x" for name, code in RECORD)
+    return struct.Struct(f"={_LEAD}x{''.join(codes)}{_STRIDE - _LEAD - SIZE}x")
+
+
+_SAMPLE = _record_of(lambda name: name not in (*REPORTED, "file", "shutdown"))
+_REPORTED = _record_of(lambda name: name in REPORTED)
+_KTHREAD, _UNHEARD, _ORPHANED, _V6ONLY, _PLAIN = Flag.KTHREAD, Flag.UNHEARD, Flag.ORPHANED, Flag.V6ONLY, Flag.PLAIN
 _STRIDE_LOW = _STRIDE & 0xFF
 _GOOD_BYTES = (
     (0, bytes((_RECORD_SAMPLE,))),
@@ -109,7 +79,14 @@ class EventDecoder:
         self._twin: Callable[[bytes, int, int], list[Event] | None] | None = None
         if twins is not None:
             self._twin = twins.Decoder(
-                Changed, Gone, tuple(Kind), PLAIN, self._addresses, self._owners, self._owner, causes.cause
+                self._samples,
+                dict(MEMBERS),
+                tuple(Kind),
+                PLAIN,
+                self._addresses,
+                self._owners,
+                self._owner,
+                causes.cause,
             )
 
     def decode(self, cpu: int, data: bytes) -> list[Changed | Gone]:
@@ -132,10 +109,13 @@ class EventDecoder:
         append = facts.append
         cause: str | None
         for (
-            at, sk, cookie, ino, cgroup, since, _file, netns, uid, tgid, fd, ifindex, err,
-            size, family, protocol, sport, dport, kind, old, new, flags, retransmits, shutdown,
-            saddr, daddr, comm, stack,
-        ) in _SAMPLE.iter_unpack(data):  # fmt: skip
+            (
+                at, sk, cookie, ino, cgroup, since, netns, uid, tgid, fd, ifindex, size, family, protocol, sport, dport,
+                kind, old, new, flags, saddr, daddr, comm, stack,
+            ),
+            carried,
+        ) in zip(_SAMPLE.iter_unpack(data), _REPORTED.iter_unpack(data), strict=True):  # fmt: skip
+            told = reported(carried)
             if family == AF_INET:
                 src = addresses.get(saddr) or addresses.setdefault(saddr, saddr[:4])
                 dst = addresses.get(daddr) or addresses.setdefault(daddr, daddr[:4])
@@ -144,19 +124,18 @@ class EventDecoder:
             if kind == 0:
                 owner = cause = None
                 if new == _CLOSE:
-                    plain = PLAIN.get((old, err)) if flags & 128 else None
+                    plain = PLAIN.get((old, told.err or 0)) if flags & _PLAIN else None
                     cause, by_call = plain or read_cause(stack, old, _SOCKET, flags & TELLING)
                 else:
                     by_call = new in _BY_CALL
-                if by_call and tgid and not flags & 1:
+                if by_call and tgid and not flags & _KTHREAD:
                     owner = owners.get((comm, tgid, fd)) or self._owner(comm, tgid, fd)
                 append(
                     Changed(
                         at, cpu, _SOCKET, old, new, sk, cookie or None, ino or None, netns or self._netns,
                         family, protocol, src, sport, dst, dport, uid, ifindex, since or None, owner,
-                        cgroup or None, cause, err or None, retransmits, shutdown,
-                        flags & 8 != 0 or (ino == 0 and netns != 0),
-                        flags & 16 != 0 if new == _LISTEN and netns and family == AF_INET6 else None,
+                        cgroup or None, cause, told, flags & _ORPHANED != 0 or (ino == 0 and netns != 0),
+                        flags & _V6ONLY != 0 if new == _LISTEN and netns and family == AF_INET6 else None,
                     )
                 )  # fmt: skip
             elif kind in (1, 3):
@@ -164,12 +143,12 @@ class EventDecoder:
                 append(
                     Changed(
                         at, cpu, which, old, new, sk, cookie or None, None, netns, family, protocol,
-                        src, sport, dst, dport, uid, ifindex, None, None, None, None, None, retransmits, 0,
+                        src, sport, dst, dport, uid, ifindex, None, None, None, None, told,
                     )
                 )  # fmt: skip
             elif kind in (2, 4):
                 which = _REQUEST if kind == 2 else _TIMEWAIT
-                if flags & 4:
+                if flags & _UNHEARD:
                     reason = "listener-closed"
                 else:
                     reason, _ = read_cause(stack, old, which, flags & TELLING)
@@ -188,7 +167,7 @@ class EventDecoder:
                         dport,
                         ifindex,
                         reason,
-                        retransmits,
+                        told,
                     )
                 )
             else:

@@ -13,219 +13,45 @@ before the line, or the whole line as a string in an object of their own.
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
 
+from sstrace.fields import Count
+from sstrace.lines import (
+    SCHEMA,
+    CheckpointLine,
+    DroppedLine,
+    GapLine,
+    GoneLine,
+    MarkLine,
+    MetaLine,
+    ResyncLine,
+    SeenLine,
+    StateLine,
+)
+
 __all__ = [
-    "Checkpoint",
-    "Dropped",
     "Fact",
     "Faults",
-    "Gap",
-    "Gone",
     "Line",
     "LineReader",
-    "Meta",
-    "Owned",
-    "Resync",
     "Run",
-    "Seen",
-    "State",
     "line_seq",
     "line_time",
     "meta",
     "realtime",
 ]
 
-_SCHEMA = "sstrace/1"
 _WINDOW = 1000
 """Lines that are held back, to put those that come later before them."""
 _LONGEST = 1 << 20
 """No line is longer: a row with a thousand holders has 60 KB."""
 
-Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
-Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
-Small = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
-Micros = Annotated[float, msgspec.Meta(ge=0, lt=1e16)]
-StateName = Literal[
-    "UNKNOWN",
-    "ESTAB",
-    "SYN-SENT",
-    "SYN-RECV",
-    "FIN-WAIT-1",
-    "FIN-WAIT-2",
-    "TIME-WAIT",
-    "UNCONN",
-    "CLOSE-WAIT",
-    "LAST-ACK",
-    "LISTEN",
-    "CLOSING",
-    "UNDEF",
-]
-Family = Literal["inet", "inet6"]
+Fact = SeenLine | StateLine | GoneLine | GapLine | DroppedLine | ResyncLine | CheckpointLine
+Line = MetaLine | Fact
 
-
-class Owned(msgspec.Struct, frozen=True, gc=False):
-    """A holder."""
-
-    comm: str
-    pid: int
-    fd: int | None = None
-    tid: int | None = None
-
-
-class Meta(msgspec.Struct, tag="meta", tag_field="type", kw_only=True):
-    """What follows, from where. Only the schema's name can be relied on."""
-
-    schema: str
-    version: str = ""
-    ts: str = ""
-    mono_ns: Count = 0
-    host: str = ""
-    kernel: str = ""
-    boot_id: str = ""
-    netns: int = 0
-    clock: str = "monotonic"
-    part: Count | None = None
-    ephemeral: tuple[Port, Port] | None = None
-    interfaces: dict[str, Small] | None = None
-
-
-class Seen(msgspec.Struct, tag="seen", tag_field="type", kw_only=True, gc=False):
-    """A row as it was then."""
-
-    ts: str
-    mono_ns: Count
-    seq: Count
-    id: Count
-    netid: str
-    family: Family
-    state: StateName
-    src: str
-    sport: Port
-    dst: str
-    dport: Port
-    netns: Count = 0
-    ino: Count | None = None
-    sk: Count | None = None
-    uid: Small | None = None
-    ifindex: Small | None = None
-    v6only: bool | None = None
-    cgroup: str | None = None
-    owners: tuple[Owned, ...] = ()
-    owner_source: str | None = None
-    ifname: str | None = None
-    held_us: Micros | None = None
-    role: str | None = None
-
-
-class State(
-    msgspec.Struct, tag="state", tag_field="type", kw_only=True, gc=False, rename={"old": "from", "state": "to"}
-):
-    """A transition, and the row as it was right after."""
-
-    ts: str
-    mono_ns: Count
-    seq: Count
-    id: Count
-    netid: str
-    family: Family
-    old: StateName
-    state: StateName
-    src: str
-    sport: Port
-    dst: str
-    dport: Port
-    netns: Count = 0
-    held_us: Micros | None = None
-    """Microseconds in the old state."""
-    ino: Count | None = None
-    sk: Count | None = None
-    uid: Small | None = None
-    ifindex: Small | None = None
-    cgroup: str | None = None
-    owners: tuple[Owned, ...] = ()
-    owner_source: str | None = None
-    cause: str | None = None
-    err: int | None = None
-    retransmits: Count = 0
-    approximate: bool = False
-    v6only: bool | None = None
-    ifname: str | None = None
-    source: str | None = None
-    role: str | None = None
-    ended: bool = False
-    lifetime_us: Micros | None = None
-    """Of the connection, where it ``ended``, or of the listening."""
-
-
-class Gone(msgspec.Struct, tag="gone", tag_field="type", kw_only=True, gc=False):
-    """A row that ended unheard."""
-
-    ts: str
-    mono_ns: Count
-    seq: Count
-    id: Count
-    state: StateName = "UNKNOWN"
-
-
-class Gap(msgspec.Struct, tag="gap", tag_field="type", kw_only=True, gc=False):
-    """Events that were lost."""
-
-    ts: str
-    mono_ns: Count
-    seq: Count
-    cpu: Count
-    count: Count
-    after_ns: Count = 0
-    before_ns: Count = 0
-
-
-class Dropped(msgspec.Struct, tag="dropped", tag_field="type", kw_only=True, gc=False):
-    """Lines that were not written."""
-
-    ts: str
-    mono_ns: Count
-    seq: Count
-    count: Count
-    first_seq: Count = 0
-    reason: str = ""
-
-
-class Resync(msgspec.Struct, tag="resync", tag_field="type", kw_only=True, gc=False):
-    """The table was compared with the kernel."""
-
-    ts: str
-    mono_ns: Count
-    seq: Count
-    added: Count = 0
-    removed: Count = 0
-    changed: Count = 0
-
-
-class Checkpoint(msgspec.Struct, tag="checkpoint", tag_field="type", kw_only=True, gc=False):
-    """The whole table follows, ``rows`` lines with this ``seq``."""
-
-    ts: str
-    mono_ns: Count
-    seq: Count
-    rows: Count
-    unwritten: Count = 0
-
-
-class Mark(msgspec.Struct, tag="mark", tag_field="type", kw_only=True, gc=False):
-    """Nothing has happened until then."""
-
-    ts: str
-    mono_ns: Count
-    seq: Count
-
-
-Fact = Seen | State | Gone | Gap | Dropped | Resync | Checkpoint
-Line = Meta | Fact
-
-_decoder = msgspec.json.Decoder(Line | Mark)
+_decoder = msgspec.json.Decoder(Line | MarkLine)
 _any = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -282,7 +108,7 @@ _SEQ = attrgetter("seq")
 def _order(line: Fact) -> tuple[int, int]:
     # A checkpoint and its rows repeat the number of the line before them.
     kind = type(line)
-    return line.seq, 1 if kind is Checkpoint else 2 if kind is Seen else 0
+    return line.seq, 1 if kind is CheckpointLine else 2 if kind is SeenLine else 0
 
 
 class LineReader:
@@ -307,7 +133,7 @@ class LineReader:
         self._needles = needles
         self._window = 0
 
-    def feed(self, block: bytes) -> Iterator[Meta | Run]:
+    def feed(self, block: bytes) -> Iterator[MetaLine | Run]:
         """The lines that are certain now."""
         if self._skipping:
             _, newline, block = block.partition(b"\n")
@@ -325,7 +151,7 @@ class LineReader:
         self._rest = block[end:]
         yield from self._whole(whole)
 
-    def end(self) -> Iterator[Meta | Run]:
+    def end(self) -> Iterator[MetaLine | Run]:
         """The last lines."""
         rest, self._rest = self._rest, b""
         if rest.strip():
@@ -335,11 +161,11 @@ class LineReader:
                 self.faults.bad, self.faults.unknown, self.faults.cut = bad, unknown, True
         yield from self._release()
 
-    def _whole(self, data: bytes) -> Iterator[Meta | Run]:
+    def _whole(self, data: bytes) -> Iterator[MetaLine | Run]:
         if self._needles:
             data = _thinned(data, self._needles)
         try:
-            lines: list[Line | Mark] = _decoder.decode_lines(data)
+            lines: list[Line | MarkLine] = _decoder.decode_lines(data)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             yield from self._special(*self._one_by_one(data))
             return
@@ -351,9 +177,9 @@ class LineReader:
         else:
             yield from self._ordered(lines, data if _verbatim(data) else None)  # type: ignore[arg-type]  # all facts
 
-    def _one_by_one(self, data: bytes) -> tuple[list[Line | Mark], list[bytes]]:
+    def _one_by_one(self, data: bytes) -> tuple[list[Line | MarkLine], list[bytes]]:
         """The good lines of a block, decoded and as they are."""
-        lines: list[Line | Mark] = []
+        lines: list[Line | MarkLine] = []
         texts: list[bytes] = []
         for text in data.split(b"\n"):
             if not text.strip():
@@ -372,55 +198,55 @@ class LineReader:
                     self.faults.bad += 1
         return lines, texts
 
-    def _special(self, found: list[Line | Mark], texts: list[bytes]) -> Iterator[Meta | Run]:
+    def _special(self, found: list[Line | MarkLine], texts: list[bytes]) -> Iterator[MetaLine | Run]:
         """Lines with first lines, marks or checkpoints among them, or around bad ones."""
-        lines = [line for line in found if not isinstance(line, Mark)]
+        lines = [line for line in found if not isinstance(line, MarkLine)]
         if len(lines) < len(found):
-            texts = [text for line, text in zip(found, texts, strict=True) if not isinstance(line, Mark)]
-        facts = [line for line in lines if not isinstance(line, Meta)]
+            texts = [text for line, text in zip(found, texts, strict=True) if not isinstance(line, MarkLine)]
+        facts = [line for line in lines if not isinstance(line, MetaLine)]
         keys = list(map(_order, facts))
         if len(facts) < len(lines) or keys == sorted(keys):
             yield from self._pieces(lines, texts)
             return
         facts.sort(key=_order)
         for line in facts:
-            if isinstance(line, Checkpoint):
+            if isinstance(line, CheckpointLine):
                 self._rows_due = line.rows
             else:
-                self._rows_due = max(self._rows_due - 1, 0) if isinstance(line, Seen) else 0
+                self._rows_due = max(self._rows_due - 1, 0) if isinstance(line, SeenLine) else 0
         yield from self._ordered(facts, None)
 
-    def _pieces(self, lines: list[Line], texts: list[bytes]) -> Iterator[Meta | Run]:
+    def _pieces(self, lines: list[Line], texts: list[bytes]) -> Iterator[MetaLine | Run]:
         """Runs of ordinary lines, with their texts; in between, checkpoints and first lines."""
         facts: list[Fact] = []
         begin = 0
         inside = False
         for index, line in enumerate(lines):
-            if isinstance(line, Checkpoint):
+            if isinstance(line, CheckpointLine):
                 self._rows_due = line.rows
                 special = True
-            elif self._rows_due and isinstance(line, Seen):
+            elif self._rows_due and isinstance(line, SeenLine):
                 self._rows_due -= 1
                 special = True
             else:
                 self._rows_due = 0
                 special = False
-            if facts and (special != inside or isinstance(line, Meta)):
+            if facts and (special != inside or isinstance(line, MetaLine)):
                 yield from self._ordered(facts, None if inside else _joined(texts[begin:index]))
                 facts = []
             if not facts:
                 inside, begin = special, index
-            if isinstance(line, Meta):
+            if isinstance(line, MetaLine):
                 yield from self._meta(line)
             else:
                 facts.append(line)
         if facts:
             yield from self._ordered(facts, None if inside else _joined(texts[begin:]))
 
-    def _meta(self, line: Meta) -> Iterator[Meta | Run]:
+    def _meta(self, line: MetaLine) -> Iterator[MetaLine | Run]:
         yield from self._release()
         self._emitted = -1
-        self._foreign = line.schema != _SCHEMA
+        self._foreign = line.schema != SCHEMA
         if self._foreign:
             self.faults.foreign += 1
             self.faults.schema = line.schema
@@ -428,7 +254,7 @@ class LineReader:
             self.faults.used += 1
             yield line
 
-    def _ordered(self, lines: list[Fact], raw: bytes | None) -> Iterator[Meta | Run]:
+    def _ordered(self, lines: list[Fact], raw: bytes | None) -> Iterator[MetaLine | Run]:
         """Hold the newest lines back: the next ones may belong before them."""
         if self._foreign:
             self.faults.foreign += len(lines)
@@ -451,12 +277,12 @@ class LineReader:
         while held and self._waiting - len(held[0].lines) >= self._window:
             yield from self._emit(held.pop(0))
 
-    def _release(self) -> Iterator[Meta | Run]:
+    def _release(self) -> Iterator[MetaLine | Run]:
         held, self._held = self._held, []
         for run in held:
             yield from self._emit(run)
 
-    def _emit(self, run: Run) -> Iterator[Meta | Run]:
+    def _emit(self, run: Run) -> Iterator[MetaLine | Run]:
         self._waiting -= len(run.lines)
         if run.lines[0].seq < self._emitted:
             lines = [line for line in run.lines if line.seq >= self._emitted]
@@ -483,7 +309,7 @@ def _thinned(data: bytes, needles: tuple[bytes, ...]) -> bytes:
     return b"".join(kept[begin] for begin in sorted(kept))
 
 
-_SPECIAL = {Meta, Checkpoint, Mark}
+_SPECIAL = {MetaLine, CheckpointLine, MarkLine}
 
 
 def _verbatim(data: bytes) -> bool:
@@ -511,7 +337,7 @@ def _object(text: bytes) -> dict[str, Any]:
     return value
 
 
-def _rewritten(text: bytes) -> Line | Mark | None:
+def _rewritten(text: bytes) -> Line | MarkLine | None:
     """A line that went through a tool that writes JSON in its own way; None when it is none."""
     try:
         value = {key: one for key, one in _object(text).items() if one is not None}
@@ -519,7 +345,7 @@ def _rewritten(text: bytes) -> Line | Mark | None:
             for key in _INFORMATION:
                 if not isinstance(value.get(key, ""), str):
                     del value[key]  # such as a shipper's own "host"
-        return msgspec.convert(value, Line | Mark, strict=False)  # type: ignore[no-any-return]
+        return msgspec.convert(value, Line | MarkLine, strict=False)  # type: ignore[no-any-return]
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
 
@@ -599,19 +425,19 @@ def line_seq(text: bytes) -> int | None:
         return _numbered.decode(text).seq
     except (msgspec.MsgspecError, UnicodeDecodeError):
         line = _rewritten(text)
-        return line.seq if line is not None and not isinstance(line, Meta) else None
+        return line.seq if line is not None and not isinstance(line, MetaLine) else None
 
 
-_meta = msgspec.json.Decoder(Meta)
+_meta = msgspec.json.Decoder(MetaLine)
 
 
-def meta(text: bytes) -> Meta | None:
+def meta(text: bytes) -> MetaLine | None:
     """A first line; None when it is another line, or none of ours."""
     try:
         found = _meta.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         rewritten = _rewritten(text)
-        if not isinstance(rewritten, Meta):
+        if not isinstance(rewritten, MetaLine):
             return None
         found = rewritten
-    return found if found.schema == _SCHEMA else None
+    return found if found.schema == SCHEMA else None

@@ -12,14 +12,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "sstrace"
 
-BASE = {"errors", "model", "dialect", "protocols", "causes"}
+BASE = {"errors", "fields", "model", "lines", "dialect", "protocols", "causes"}
 TWINS = {"native"}
 PURE = {"wire", "lifecycle", "query", "render"}
 LOOPS = {"live", "output", "recording", "server", "watch", "modes"}
 ALL = BASE | TWINS | PURE | LOOPS | {"table", "sources"}
 LAW: dict[str, set[str]] = {
     "errors": set(),
-    "model": {"errors"},
+    "fields": set(),
+    "model": {"errors", "fields"},
+    "lines": {"fields", "model"},
     "dialect": {"errors"},
     "protocols": {"model"},
     "causes": {"model"},

@@ -24,7 +24,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_model import MAPPED, Kernel
 
+from sstrace import fields as border
 from sstrace.errors import DecodeError
+from sstrace.fields import NOTHING, RECORD, REPORTED, Reported
 from sstrace.lifecycle import LISTED
 from sstrace.live import announce as telling
 from sstrace.live.announce import Telling
@@ -34,7 +36,7 @@ from sstrace.render import events as rendering
 from sstrace.render.events import NO_LOOK, EventWriter
 from sstrace.table import Resync, Row, SocketTable, Transition
 from sstrace.wire.cause import CauseReader
-from sstrace.wire.event import EVENT_KINDS, FIELDS, EventDecoder
+from sstrace.wire.event import EventDecoder
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 KINDS = {
@@ -132,7 +134,8 @@ class Corridor:
                 context.setattr(telling, "twins", None)
             for change in self.telling.through(filter(None, map(fold, events))):
                 if isinstance(change, Transition):
-                    self.changes.append((msgspec.structs.astuple(change)[2:], plain(change.row)))
+                    told = msgspec.structs.replace(change, reported=said(change.reported))
+                    self.changes.append((msgspec.structs.astuple(told)[2:], plain(change.row)))
                     self.writer.state(change, self.out)
                 else:
                     self.changes.append((change.at_ns, plain(change.row), change.alive))
@@ -158,6 +161,11 @@ class Corridor:
             "rows": [plain(row) for row in table], "by_state": by_state, "unlisted": table.unlisted,
             "told": (self.telling.last_ns, sorted(table.silent or ())), "seq": self.writer.seq, **indexes,
         }  # fmt: skip
+
+
+def said(reported: Reported) -> Reported:
+    """The same of an event, which has the same attributes."""
+    return Reported(**{name: getattr(reported, name) for name in REPORTED})
 
 
 def plain(row: Row) -> tuple[Any, ...]:
@@ -257,7 +265,7 @@ def test_recorded_records_decode_alike() -> None:
 @given(st.data())
 def test_any_record_decodes_alike(data: st.DataObject) -> None:
     fields = {}
-    for name, code in FIELDS:
+    for name, code in RECORD:
         if code.endswith("s"):
             fields[name] = data.draw(st.binary(max_size=int(code[:-1])))
         elif name not in ("size", "kind", "old", "new"):
@@ -265,7 +273,7 @@ def test_any_record_decodes_alike(data: st.DataObject) -> None:
             low = -(1 << size - 1) if code == "i" else 0
             fields[name] = data.draw(st.integers(low, low + (1 << size) - 1) | st.sampled_from((0, 1, 2, 10)))
     fields["old"], fields["new"] = data.draw(st.integers(0, 13)), data.draw(st.integers(0, 13))
-    ours, theirs = both(state(data.draw(st.sampled_from(sorted(EVENT_KINDS))), **fields))
+    ours, theirs = both(state(data.draw(st.sampled_from(sorted(border.KINDS))), **fields))
     assert ours == theirs
     assert [type(fact) for fact in ours] == [type(fact) for fact in theirs]
 
@@ -274,7 +282,7 @@ def test_any_record_decodes_alike(data: st.DataObject) -> None:
 def test_what_is_wrong_with_a_record_is_said_by_the_python(wrong: dict[str, int]) -> None:
     good = state(old=1, new=4)
     values = {"size": EVENT.size, "fd": -1, "family": AF_INET, "protocol": 6, **wrong}
-    bad = sample(EVENT.pack(*(values.get(name, b"" if code.endswith("s") else 0) for name, code in FIELDS)))
+    bad = sample(EVENT.pack(*(values.get(name, b"" if code.endswith("s") else 0) for name, code in RECORD)))
     decoder = EventDecoder(CauseReader(lambda _name: ()))
     with pytest.raises(DecodeError):
         decoder.events(0, good + bad)
@@ -282,7 +290,7 @@ def test_what_is_wrong_with_a_record_is_said_by_the_python(wrong: dict[str, int]
 
 def test_more_addresses_than_anybody_has_are_forgotten() -> None:
     decoder = EventDecoder(CauseReader(lambda _name: ()))
-    run = b"".join(state(saddr=struct.pack(">I", number), old=1, new=4) for number in range(1, 110_000))
+    run = b"".join(state(saddr=struct.pack(">I", number), old=1, new=4) for number in range(1, 109_000))
     most = 0
     for event in decoder.events(0, run):
         event.fact()  # type: ignore[attr-defined]
@@ -332,8 +340,9 @@ ROWS = st.builds(
 CHANGES = st.builds(
     Transition,
     at_ns=st.integers(0, 2**62), row=ROWS, old=st.integers(0, 13), new=st.integers(0, 13), held_ns=OPTIONAL,
-    cause=st.sampled_from((None, "linger", "reset-received")), err=st.none() | st.integers(-5, 133),
-    retransmits=st.integers(0, 255), listed=st.booleans(), approximate=st.booleans(),
+    cause=st.sampled_from((None, "linger", "reset-received")),
+    reported=st.just(NOTHING) | st.builds(Reported, err=st.none() | st.integers(-5, 133), retransmits=OPTIONAL),
+    listed=st.booleans(), approximate=st.booleans(),
     source=st.sampled_from((None, None, "poll")), ended=st.booleans(), lifetime_ns=OPTIONAL,
 )  # fmt: skip
 
@@ -352,7 +361,7 @@ def test_any_transition_makes_the_same_line(change: Transition) -> None:
     "ns", [0, 1, 10, 100, 999, 1000, 1001, 1010, 1100, 10**9, 999_999_999_999_999, 10**15, 10**15 + 1]
 )
 def test_durations_are_written_alike(ns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    change = Transition(10**15 + 5, a_row(), 1, 7, ns, None, None, 0, True, ended=True, lifetime_ns=ns)
+    change = Transition(10**15 + 5, a_row(), 1, 7, ns, None, NOTHING, True, ended=True, lifetime_ns=ns)
     ours = line_of(change, native=True, patch=monkeypatch)
     assert ours == line_of(change, native=False, patch=monkeypatch)
     assert json.loads(ours.splitlines()[0])["held_us"] == ns / 1000
@@ -367,14 +376,14 @@ def test_below_eleven_days_the_digits_are_those_of_the_double(ns: int) -> None:
 
 def test_a_line_that_is_longer_than_any_is_the_pythons(monkeypatch: pytest.MonkeyPatch) -> None:
     owners = tuple(Owner(b"worker", 1000 + number, number) for number in range(400))
-    change = Transition(9, a_row(owners=owners), 1, 7, 5, None, None, 0, True)
+    change = Transition(9, a_row(owners=owners), 1, 7, 5, None, NOTHING, True)
     ours = line_of(change, native=True, patch=monkeypatch)
     assert len(ours) > 2 * 8192
     assert ours == line_of(change, native=False, patch=monkeypatch)
 
 
 def test_a_view_that_is_no_row_is_the_pythons() -> None:
-    real = Transition(9, a_row(), 1, 7, 5, None, None, 0, True)
+    real = Transition(9, a_row(), 1, 7, 5, None, NOTHING, True)
     row = SimpleNamespace(**{name: getattr(real.row, name) for name in real.row.__struct_fields__})
     view = SimpleNamespace(**{name: getattr(real, name) for name in real.__struct_fields__} | {"row": row})
     out, writer = bytearray(), EventWriter(5, PATHS.get)
@@ -386,12 +395,12 @@ def test_a_view_that_is_no_row_is_the_pythons() -> None:
 
 def test_a_view_with_other_slots_is_the_pythons() -> None:
     """What it half knows of it does not spoil what it knows of others."""
-    real = Transition(9, a_row(), 1, 7, 5, None, None, 0, True)
+    real = Transition(9, a_row(), 1, 7, 5, None, NOTHING, True)
     values = {name: getattr(real, name) for name in real.__struct_fields__}
     odd = type("Odd", (), {"__slots__": ("approximate", "at_ns", "row", "old", "new"), "held_ns": 5, "cause": None})()
     for name in odd.__slots__:
         setattr(odd, name, values[name])
-    for name in ("err", "retransmits", "source", "ended", "lifetime_ns"):
+    for name in ("reported", "source", "ended", "lifetime_ns"):
         setattr(type(odd), name, values[name])
     out, writer = bytearray(), EventWriter(5, PATHS.get)
     for change in (real, odd, real):
@@ -405,7 +414,7 @@ def test_a_view_with_other_slots_is_the_pythons() -> None:
 
 def test_a_run_stops_before_what_needs_more_than_a_line() -> None:
     def change(**fields: Any) -> Transition:
-        return Transition(50, a_row(**fields), 1, 7, 5, None, None, 0, True)
+        return Transition(50, a_row(**fields), 1, 7, 5, None, NOTHING, True)
 
     writer, out = EventWriter(5, PATHS.get), bytearray()
     writer.state(change(), out)  # from here on its texts are known
@@ -429,7 +438,7 @@ def test_a_run_stops_before_what_needs_more_than_a_line() -> None:
 
 def test_a_run_stops_when_there_is_much_and_goes_on() -> None:
     writer, out = EventWriter(5, PATHS.get), bytearray()
-    changes = iter([Transition(50, a_row(), 1, 7, 5, None, None, 0, True) for _ in range(5000)])
+    changes = iter([Transition(50, a_row(), 1, 7, 5, None, NOTHING, True) for _ in range(5000)])
     writer.state(next(changes), out)
     stops = 0
     while writer.run(changes, NO_LOOK, out, 1 << 17) is None and len(out) > 1 << 17:
@@ -444,11 +453,11 @@ def test_a_run_stops_when_there_is_much_and_goes_on() -> None:
 
 def test_what_goes_wrong_behind_a_run_leaves_the_lines_before_it() -> None:
     def changes() -> Iterator[Transition]:
-        yield Transition(50, a_row(), 1, 7, 5, None, None, 0, True)
+        yield Transition(50, a_row(), 1, 7, 5, None, NOTHING, True)
         raise RuntimeError("behind")
 
     writer, out = EventWriter(5, PATHS.get), bytearray()
-    writer.state(Transition(50, a_row(), 1, 7, 5, None, None, 0, True), out)
+    writer.state(Transition(50, a_row(), 1, 7, 5, None, NOTHING, True), out)
     with pytest.raises(RuntimeError, match="behind"):
         writer.run(changes(), NO_LOOK, out, 1 << 20)
     assert out.count(b"\n") == 2
@@ -491,6 +500,7 @@ def test_nothing_leaks() -> None:
         ("Folder", ()),
         ("Folder", (1,) * 13),
         ("Liner", ((), {}, {}, {})),
+        ("Liner", ((("sk", "number"),), (), None)),
         ("Teller", (5, Transition, {}, print, print, 0)),
     ],
 )

@@ -66,7 +66,16 @@ def path(tmp_path: Path) -> str:
     story.move(10.002, 2, "SYN-SENT", "ESTAB", held_us=2000.0, **curl)
     story.move(20, 3, "UNCONN", "SYN-SENT", ino=13, role="client")
     story.move(
-        20.001, 3, "SYN-SENT", "UNCONN", cause="refused", err=111, held_us=1000.0, lifetime_us=1000.0, role="client"
+        20.001,
+        3,
+        "SYN-SENT",
+        "UNCONN",
+        cause="refused",
+        err=111,
+        errno="ECONNREFUSED",
+        held_us=1000.0,
+        lifetime_us=1000.0,
+        role="client",
     )
     story.move(
         60, 4, "SYN-RECV", "ESTAB", ifindex=77, ifname="vpn9", sport=8080, dport=40123, retransmits=2, held_us=5e6
@@ -216,7 +225,17 @@ def test_a_loss_that_was_noticed_later(tmp_path: Path, capfdbinary: Captured) ->
     story.lines.append({**gap, "ts": "2026-11-20T15:00:10.000000000Z", "after_ns": 3 * SECOND})
     story.seq = 2
     story.move(12, 1, "LISTEN", "UNCONN")
-    story.lines.append({"type": "resync", "ts": "2026-11-20T15:00:20.000000000Z", "seq": 4, "mono_ns": 21 * SECOND})
+    story.lines.append(
+        {
+            "type": "resync",
+            "ts": "2026-11-20T15:00:20.000000000Z",
+            "seq": 4,
+            "mono_ns": 21 * SECOND,
+            "added": 0,
+            "removed": 0,
+            "changed": 0,
+        }
+    )
     story.seq = 4
     story.move(30, 2, "UNCONN", "LISTEN")
     file = tmp_path / "story.ndjson"

@@ -7,12 +7,13 @@ from typing import Any
 import jsonschema
 import msgspec
 import pytest
-from bpf_events import CLIENT, NETNS, SERVER
+from bpf_events import CLIENT, NETNS, SERVER, reporting
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sstrace.lines import EventLine, MetaLine
 from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Kind, Owner, State
-from sstrace.render.events import EventLine, EventWriter, MetaLine, timestamp
+from sstrace.render.events import EventWriter, timestamp
 from sstrace.table import Row, Transition
 
 OFFSET = 1_700_000_000_123_456_789
@@ -52,10 +53,8 @@ def transition(of: Row | None = None, **fields: Any) -> Transition:
         "new": int(State.ESTABLISHED),
         "held_ns": None,
         "cause": None,
-        "err": None,
-        "retransmits": 0,
         "listed": True,
-        **fields,
+        **reporting(fields),
     }
     return Transition(**values)
 
@@ -224,12 +223,12 @@ def test_every_state_that_decodes_has_a_name(number: int) -> None:
 def test_lines_are_numbered_through_all_types() -> None:
     out, lines = bytearray(), writer()
     lines.meta(meta(), out)
-    lines.seen(row(), 10, out)
+    lines.seen(row(since_ns=5), 10, out)
     lines.state(transition(), out)
     lines.gap(1, 3, 10, 20, out)
     lines.resync(30, (1, 1, 0), out)
     lines.gone(7, int(State.ESTABLISHED), 30, out)
-    lines.seen(row(), 30, out)
+    lines.seen(row(since_ns=5), 30, out)
     assert [(line["type"], line.get("seq")) for line in parsed(out)] == [
         ("meta", None),
         ("seen", 1),
@@ -309,7 +308,7 @@ ROWS = st.builds(
     family=st.sampled_from((AF_INET, AF_INET6)),
     sport=st.integers(0, 65535),
     dport=st.integers(0, 65535),
-    ino=st.integers(0, 2**64 - 1),
+    ino=st.integers(0, 2**63 - 1),
     uid=st.integers(0, 2**32 - 1),
     ifindex=st.integers(0, 2**31 - 1),
     cookie=st.none() | st.integers(0, 2**64 - 1),

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sstrace.causes import CAUSES
+from sstrace.fields import NOTHING, Reported
+from sstrace.lines import MetaLine
 from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Kind, Owner, State
 from sstrace.render.ecs import EcsWriter
-from sstrace.render.events import EventWriter, MetaLine
+from sstrace.render.events import EventWriter
 from sstrace.render.otel import OtelWriter
 from sstrace.table import Row, Transition
 
@@ -70,7 +72,7 @@ def keys_of(schema: Any, definitions: Any) -> set[str]:
         one = definitions[part["$ref"].rpartition("/")[2]] if "$ref" in part else part
         for key, inner in one.get("properties", {}).items():
             found.add(key)
-            below = inner.get("items", inner)
+            below = inner.get("items") or inner
             found |= {f"{key}/{name}" for name in keys_of(below, definitions)} if "$ref" in below else set()
     return found
 
@@ -139,9 +141,9 @@ def transitions(draw: st.DrawFn) -> Transition:
     )
     held = draw(st.none() | st.integers(0, 10**14))
     cause = draw(st.none() | st.sampled_from(sorted(CAUSES)))
-    err = draw(st.none() | st.integers(0, 140))
+    reported = Reported(err=draw(st.none() | st.integers(1, 140)), retransmits=draw(st.none() | st.integers(1, 20)))
     return Transition(
-        at_ns, made, old, new, held, cause, err, draw(st.integers(0, 20)), True, draw(st.booleans()),
+        at_ns, made, old, new, held, cause, reported, True, draw(st.booleans()),
         draw(st.sampled_from([None, "poll"])), draw(st.booleans()), draw(st.none() | st.integers(0, 10**15)),
     )  # fmt: skip
 
@@ -220,7 +222,7 @@ def test_ecs_says_what_sort_of_event(
     made, out = writer("ecs")
     ended = "end" in said[0] and old != State.LISTEN
     lifetime = 1000 if "end" in said[0] else None
-    change = Transition(2000, row(), old, new, None, cause, None, 0, True, ended=ended, lifetime_ns=lifetime)
+    change = Transition(2000, row(), old, new, None, cause, NOTHING, True, ended=ended, lifetime_ns=lifetime)
     made.state(change, out)
     event = lines("ecs", out)[1]["event"]
     assert event["kind"] == "event"
@@ -232,7 +234,7 @@ def test_ecs_says_what_sort_of_event(
 def test_ecs_puts_the_caller_first() -> None:
     made, out = writer("ecs")
     for role in ("client", "server", None):
-        made.state(Transition(2000, row(role=role), 3, 1, None, None, None, 0, True), out)
+        made.state(Transition(2000, row(role=role), 3, 1, None, None, NOTHING, True), out)
     client, server, unknown = lines("ecs", out)[1:]
     assert (client["source"]["ip"], client["network"]["direction"]) == ("10.0.0.1", "egress")
     assert (server["source"]["ip"], server["network"]["direction"]) == ("10.0.0.2", "ingress")
@@ -243,7 +245,7 @@ def test_ecs_puts_the_caller_first() -> None:
 def test_otel_states_are_those_of_the_conventions() -> None:
     made, out = writer("otel")
     for state in range(1, 12):
-        made.state(Transition(2000, row(), 7, state, None, None, 111, 0, True), out)
+        made.state(Transition(2000, row(), 7, state, None, None, Reported(err=111), True), out)
     found = lines("otel", out)[1:]
     assert [line["network.connection.state"] for line in found] == [
         "established", "syn_sent", "syn_received", "fin_wait_1", "fin_wait_2", "time_wait", "closed", "close_wait",
@@ -295,5 +297,5 @@ def test_lines_that_are_few(name: str) -> None:
 def test_unknown_states_are_words() -> None:
     assert len(STATE_TEXT) == 14
     made, out = writer("native")
-    made.state(Transition(2000, row(), 12, 13, None, None, None, 0, True), out)
+    made.state(Transition(2000, row(), 12, 13, None, None, NOTHING, True), out)
     assert lines("native", out)[1]["to"] == "UNDEF"

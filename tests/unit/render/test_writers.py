@@ -4,12 +4,14 @@ import re
 from typing import Any
 
 import pytest
+from bpf_events import reporting
 from hypothesis import given
 from hypothesis import strategies as st
 from smallworld import SmallWorld
 from test_schemas import META, PATHS, row, transitions
 
 from sstrace.dialect import NEWEST, dialect
+from sstrace.fields import REPORTED
 from sstrace.model import AF_INET6, Owner, Show, State
 from sstrace.render.ends import Ends
 from sstrace.render.events import EventWriter
@@ -21,9 +23,10 @@ ENDS = Ends(Show(numeric=True), dialect(NEWEST), SmallWorld())
 
 
 def change(new: int = 1, **given: Any) -> Transition:
-    fields = {"at_ns": 2_000_123_456, "old": 2, "new": new, "held_ns": 1500, "cause": None, "err": None}
+    fields = {"at_ns": 2_000_123_456, "old": 2, "new": new, "held_ns": 1500, "cause": None}
     fields = {**fields, **{key: given.pop(key) for key in list(given) if key in fields}}
-    return Transition(row=row(**given), retransmits=0, listed=True, ended=fields["cause"] is not None, **fields)
+    told = reporting({key: given.pop(key) for key in list(given) if key in REPORTED})
+    return Transition(row=row(**given), **told, listed=True, ended=fields["cause"] is not None, **fields)
 
 
 def journal_fields(data: bytes) -> list[tuple[str, bytes]]:

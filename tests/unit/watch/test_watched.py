@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sstrace.fields import NOTHING
 from sstrace.live.rows import socket_of
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, Kind, Owner, State
 from sstrace.query.filter import Chain, Compare, Expr, Held, Not
@@ -59,7 +60,7 @@ class World:
         row = self.row(state, **fields)
         self.rows[row.id] = row
         self.journal[row.id] = row
-        self.view.note(Transition(self.now, row, State.CLOSE, row.state, None, None, None, 0, True))
+        self.view.note(Transition(self.now, row, State.CLOSE, row.state, None, None, NOTHING, True))
         return row
 
     def moved(self, row: Row, state: State) -> None:
@@ -67,7 +68,7 @@ class World:
         row.state, row.since_ns = int(state), self.now
         ended = state == State.TIME_WAIT
         cause = "fin-by-us" if ended else None
-        self.view.note(Transition(self.now, row, old, row.state, held, cause, None, 0, True, ended=ended))
+        self.view.note(Transition(self.now, row, old, row.state, held, cause, NOTHING, True, ended=ended))
 
     def died(self, row: Row, cause: str | None = "fin-by-us", *, silently: bool = False) -> None:
         del self.rows[row.id]
@@ -76,7 +77,7 @@ class World:
         if not silently:
             held = self.now - row.since_ns
             ended = old not in (State.LISTEN, State.TIME_WAIT)
-            self.view.note(Transition(self.now, row, old, row.state, held, cause, None, 0, True, ended=ended))
+            self.view.note(Transition(self.now, row, old, row.state, held, cause, NOTHING, True, ended=ended))
 
     def fold(self, seconds: float = 0.0) -> None:
         self.now += int(seconds * S)

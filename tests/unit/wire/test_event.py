@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sstrace.errors import DecodeError
+from sstrace.fields import KINDS, Reported
 from sstrace.model import AF_INET6, Changed, Gone, Kind, Owner, State
 from sstrace.wire.cause import CauseReader
-from sstrace.wire.event import EVENT_KINDS, SIZE, EventDecoder
+from sstrace.wire.event import SIZE, EventDecoder
 from sstrace.wire.kallsyms import Symbols
 
 DATA = ROOT / "tests" / "data"
@@ -173,15 +174,13 @@ def test_every_member_reaches_its_place() -> None:
         owner=Owner(b"curl", 4711, 17),
         cgroup=80001,
         cause=None,
-        err=111,
-        retransmits=6,
-        shutdown=3,
+        reported=Reported(err=111, retransmits=6),
     )
 
 
 def test_what_the_kernel_does_not_know_is_none() -> None:
     fact = one(**SYN_SENT)
-    assert [fact.cookie, fact.ino, fact.since_ns, fact.owner, fact.cgroup, fact.err] == [None] * 6
+    assert [fact.cookie, fact.ino, fact.since_ns, fact.owner, fact.cgroup, fact.reported.err] == [None] * 6
 
 
 def test_ipv4_addresses_are_four_bytes() -> None:
@@ -294,9 +293,7 @@ def test_births_of_request_and_timewait_sockets(kind: str, which: Kind, old: int
         owner=None,
         cgroup=None,
         cause=None,
-        err=None,
-        retransmits=3,
-        shutdown=0,
+        reported=Reported(retransmits=3),
     )
 
 
@@ -314,7 +311,7 @@ def test_births_of_request_and_timewait_sockets(kind: str, which: Kind, old: int
 def test_deaths_of_request_and_timewait_sockets(kind: str, which: Kind, old: int, flags: int, cause: str) -> None:
     assert one(kind=kind, old=old, new=State.CLOSE, flags=flags, **MINISOCK) == Gone(
         at_ns=5, cpu=3, kind=which, sk=0xFFFF888000000100, cookie=9, netns=7, family=2, src=bytes((10, 0, 0, 1)),
-        sport=443, dst=bytes((10, 0, 0, 2)), dport=40000, ifindex=2, cause=cause, retransmits=3,
+        sport=443, dst=bytes((10, 0, 0, 2)), dport=40000, ifindex=2, cause=cause, reported=Reported(retransmits=3),
     )  # fmt: skip
 
 
@@ -349,7 +346,7 @@ RECORDS = st.one_of(
                     else st.integers(-(2**31), 2**31 - 1) if code == "i"
                     else st.integers(0, {"Q": 2**64 - 1, "I": 2**32 - 1, "H": 2**16 - 1, "B": 16}[code])
                     if name != "size" else st.just(SIZE)
-                    for name, code in bpf_events.FIELDS)),
+                    for name, code in bpf_events.RECORD)),
     ),
 )  # fmt: skip
 
@@ -364,7 +361,7 @@ def test_records_of_any_content_whole_and_chopped(records: list[bytes], data: st
     facts_or_error(run[data.draw(st.integers(0, len(run))) :])
 
 
-@given(st.lists(st.sampled_from(sorted(EVENT_KINDS)), min_size=1, max_size=20), st.data())
+@given(st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=20), st.data())
 def test_runs_may_be_cut_at_any_record(kinds: list[str], data: st.DataObject) -> None:
     records = [state(kind, ts_ns=at, old=at % 13, new=at * 5 % 13, sk=at) for at, kind in enumerate(kinds, 1)]
     cut = data.draw(st.integers(0, len(records)))
@@ -392,6 +389,7 @@ def recorded_facts(name: str) -> list[Changed | Gone]:
 
 def as_json(fact: Changed | Gone) -> dict[str, object]:
     plain = {"type": type(fact).__name__, **msgspec.structs.asdict(fact)}
+    plain |= msgspec.structs.asdict(plain.pop("reported"))
     plain["kind"], plain["src"], plain["dst"] = fact.kind.name, fact.src.hex(), fact.dst.hex()
     if isinstance(fact, Changed) and fact.owner is not None:
         plain["owner"] = [fact.owner.comm.decode(), fact.owner.pid, fact.owner.fd]

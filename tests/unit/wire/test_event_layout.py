@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, unmet
 
+from sstrace.fields import FLAGS, KINDS, RECORD
 from sstrace.sources.bpf import Config
 from sstrace.sources.perf import COUNTS
-from sstrace.wire.event import EVENT_FLAGS, EVENT_KINDS, FIELDS, SIZE
+from sstrace.wire.event import SIZE
 
 HEADER = (ROOT / "bpf/event.h").read_text()
 PROGRAM = (ROOT / "bpf/sstrace.bpf.c").read_text()
@@ -45,7 +46,7 @@ def constants(name: str) -> dict[str, int]:
 
 def test_the_struct_is_the_same_on_both_sides() -> None:
     in_c = [(name, f"{size}s" if size else code) for name, code, size in members(HEADER, "sock_event")]
-    assert in_c == list(FIELDS)
+    assert in_c == list(RECORD)
 
 
 def test_the_counts_are_the_same_on_both_sides() -> None:
@@ -53,7 +54,7 @@ def test_the_counts_are_the_same_on_both_sides() -> None:
 
 
 def test_no_padding_hides_in_it() -> None:
-    codes = "".join(code for _, code in FIELDS)
+    codes = "".join(code for _, code in RECORD)
     asserted = re.search(r"_Static_assert\(sizeof\(struct sock_event\) == (\d+),", HEADER)
     assert asserted
     assert struct.calcsize("=" + codes) == struct.calcsize("@" + codes) == SIZE == int(asserted[1])
@@ -66,17 +67,17 @@ def test_arrays_are_arrays_of_bytes() -> None:
 
 def test_every_member_says_what_it_is() -> None:
     body = HEADER[HEADER.index("struct sock_event {") :].partition("};")[0]
-    assert body.count("/*") == len(FIELDS)
+    assert body.count("/*") == len(RECORD)
 
 
 def test_kinds_and_flags_are_the_same() -> None:
-    assert constants("sock_event_kind") == EVENT_KINDS
-    assert constants("sock_event_flags") == EVENT_FLAGS
+    assert constants("sock_event_kind") == KINDS
+    assert constants("sock_event_flags") == FLAGS
 
 
 def test_flags_are_bits() -> None:
-    assert all(value & (value - 1) == 0 for value in EVENT_FLAGS.values())
-    assert len(set(EVENT_KINDS.values())) == len(EVENT_KINDS)
+    assert all(value & (value - 1) == 0 for value in FLAGS.values())
+    assert len(set(KINDS.values())) == len(KINDS)
 
 
 def test_the_header_includes_nothing() -> None:
@@ -120,11 +121,11 @@ TYPES = (
 
 def test_the_compiler_agrees_about_the_event(tmp_path: Path) -> None:
     at, ours = 0, []
-    for _, code in FIELDS:
+    for _, code in RECORD:
         ours.append(at)
         at += struct.calcsize("=" + code)
     text = TYPES + HEADER.replace("#pragma once", "")
-    assert offsets(tmp_path, "sock_event", text, [name for name, _ in FIELDS]) == (at, ours)
+    assert offsets(tmp_path, "sock_event", text, [name for name, _ in RECORD]) == (at, ours)
 
 
 def config_definition() -> str:

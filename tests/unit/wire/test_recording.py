@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sstrace.lines import MetaLine, StateLine
 from sstrace.wire import recording
-from sstrace.wire.recording import LineReader, Meta, Run, State
+from sstrace.wire.recording import LineReader, Run
 
 
 def state(seq: int, /, **fields: Any) -> bytes:
@@ -27,13 +28,13 @@ META = b'{"type":"meta","schema":"sstrace/1","ts":"2026-11-20T15:00:00.000000000
 
 
 def read(blocks: list[bytes], reader: LineReader | None = None) -> tuple[list[Any], LineReader]:
-    """Everything that comes out: Meta lines, and the facts of runs."""
+    """Everything that comes out: MetaLine lines, and the facts of runs."""
     reader = reader or LineReader()
     out: list[Any] = []
 
     def take(items: Any) -> None:
         for item in items:
-            out.extend([item] if isinstance(item, Meta) else item.lines)
+            out.extend([item] if isinstance(item, MetaLine) else item.lines)
 
     for block in blocks:
         take(reader.feed(block))
@@ -103,7 +104,7 @@ def test_only_some_lines(marked: set[int], cut: int) -> None:
 
 def test_a_huge_line_is_one_bad_line() -> None:
     out, reader = read([META + b"\n", *([b"x" * 300_000] * 8), b"\n" + state(1) + b"\n"])
-    assert [type(line) for line in out] == [Meta, State]
+    assert [type(line) for line in out] == [MetaLine, StateLine]
     assert reader.faults.bad == 1
 
 
@@ -181,7 +182,7 @@ def test_lines_that_other_tools_have_written_anew(how: str) -> None:
     out, reader = read([b"\n".join(texts) + b"\n"])
     assert reader.faults.bad == 0
     if how == "shipped":
-        assert isinstance(out[0], Meta)
+        assert isinstance(out[0], MetaLine)
         out[0].host = expected[0].host
     assert out == expected
     assert [recording.line_time(text) for text in texts] == [recording.line_time(line) for line in plain]

@@ -1,0 +1,256 @@
+"""The lines of the native schema: what a trace writes, and what a recording is read as.
+
+One flat object a line, ``type`` first. Keys are stable; a key whose value is not known is absent, never null and never
+0. The texts below the fields are the documentation's (scripts/schemas). Bounds hold for what is read: whoever writes
+has its numbers from the kernel.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from sstrace.fields import Count, Reported
+from sstrace.model import StateName
+
+__all__ = [
+    "SCHEMA",
+    "CheckpointLine",
+    "DroppedLine",
+    "EventLine",
+    "Family",
+    "GapLine",
+    "GoneLine",
+    "MarkLine",
+    "MetaLine",
+    "OwnerLine",
+    "ResyncLine",
+    "SeenLine",
+    "StateLine",
+]
+
+SCHEMA = "sstrace/1"
+"""Name and version of the native schema. The number grows when a key changes its meaning or goes; new keys may come
+at any time.
+"""
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Small = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
+Cookie = Annotated[int, msgspec.Meta(ge=0)]
+"""64 bits: those made in an interrupt count down from the top (gen_cookie_next, include/linux/cookie.h)."""
+Micros = Annotated[float, msgspec.Meta(ge=0, lt=1e16)]
+Family = Literal["inet", "inet6"]
+
+
+class OwnerLine(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
+    """A holder: a process's name (bytes that are no UTF-8 are replaced), its pid, and its descriptor where that is
+    known.
+    """
+
+    comm: str
+    pid: int
+    fd: int | None = None
+    tid: int | None = None
+
+
+class MetaLine(msgspec.Struct, tag="meta", tag_field="type", omit_defaults=True, kw_only=True):
+    """The first line: what follows, from where, and how the clocks stand to each other. Of a line that is read, only
+    the schema's name can be relied on.
+    """
+
+    schema: str
+    version: str = ""
+    ts: str = ""
+    """RFC 3339, UTC, nanoseconds."""
+    mono_ns: Count = 0
+    """CLOCK_MONOTONIC at ``ts``."""
+    host: str = ""
+    kernel: str = ""
+    boot_id: str = ""
+    netns: int = 0
+    clock: str = "monotonic"
+    part: Count | None = None
+    """Of a recording that goes on from the file before (--rotate): the file's number, from 1."""
+    ephemeral: tuple[Port, Port] | None = None
+    """First and last port of the local ephemeral range, whose ports ss never calls by a service's name."""
+    interfaces: dict[str, Small] | None = None
+    """Index of each network interface."""
+
+
+class SeenLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
+    """A socket of the baseline or of a checkpoint, one that a resync found, or one of which something has become known
+    without a transition (a listener's port, say).
+    """
+
+    ts: str
+    mono_ns: Count
+    seq: Count
+    id: Count
+    netid: str
+    family: Family
+    state: StateName
+    src: str
+    sport: Port
+    dst: str
+    dport: Port
+    netns: Count
+    ino: Count | None = None
+    sk: Cookie | None = None
+    uid: Small | None = None
+    ifindex: Small | None = None
+    v6only: bool | None = None
+    cgroup: str | None = None
+    owners: tuple[OwnerLine, ...] = ()
+    owner_source: str | None = None
+    ifname: str | None = None
+    held_us: Micros | None = None
+    """Microseconds in the state so far; absent when its beginning was not seen."""
+    role: str | None = None
+    """client: this end connected; server: it accepted; absent where that was not seen."""
+    container_id: str | None = None
+    container_runtime: str | None = None
+    unit: str | None = None
+    pod_uid: str | None = None
+
+
+class StateLine(
+    Reported, tag="state", tag_field="type", omit_defaults=True, kw_only=False, gc=False,
+    rename={"old": "from", "state": "to"},
+):  # fmt: skip
+    """A transition, and the row as it was right after."""
+
+    ts: str
+    """When: RFC 3339, UTC, nanoseconds."""
+    mono_ns: Count
+    """When: CLOCK_MONOTONIC, nanoseconds."""
+    seq: Count
+    """Position in this stream; a gap between two numbers is another line type's."""
+    id: Count
+    """Joins the lines of one connection."""
+    netid: str
+    family: Family
+    old: StateName
+    state: StateName
+    src: str
+    sport: Port
+    dst: str
+    dport: Port
+    netns: Count
+    """Inode of the network namespace."""
+    held_us: Micros | None = None
+    """Microseconds in the old state; absent when its beginning was not seen."""
+    ino: Count | None = None
+    """Inode of the socket; absent for what no process holds."""
+    sk: Cookie | None = None
+    """Socket cookie, ss's ``sk:`` (which prints it in hexadecimal); absent until somebody has asked the kernel for
+    it.
+    """
+    uid: Small | None = None
+    ifindex: Small | None = None
+    cgroup: str | None = None
+    owners: tuple[OwnerLine, ...] = ()
+    owner_source: str | None = None
+    """How the owners are known: connect, listen, close (a system call was seen), walk or proc (read from the process
+    table).
+    """
+    cause: str | None = None
+    """Why the connection ended, or what closed here: a listener, or a timewait socket that had stayed behind."""
+    approximate: bool = False
+    """The change was found by looking: it happened at ``ts`` or a little before."""
+    v6only: bool | None = None
+    """IPV6_V6ONLY of an inet6 socket; absent until the kernel was asked."""
+    ifname: str | None = None
+    """Name of the interface ``ifindex``."""
+    source: str | None = None
+    """``poll``: no event stands behind it, only the difference between two sweeps."""
+    role: str | None = None
+    """client: this end connected; server: it accepted; absent where that was not seen, and for listeners."""
+    ended: bool = False
+    """The connection ends here: on one line in the life of each, and on none of a listener. That line has its cause and
+    its lifetime; what follows, where a timewait socket stays behind, is the end of that one.
+    """
+    lifetime_us: Micros | None = None
+    """Where the connection ended, or the listening: microseconds since it began; absent when that was not seen."""
+    container_id: str | None = None
+    """Id of the container, by its cgroup's path."""
+    container_runtime: str | None = None
+    """docker, containerd, podman, cri-o, lxc, systemd-nspawn; absent where the path does not tell."""
+    unit: str | None = None
+    """systemd unit, by its cgroup's path."""
+    pod_uid: str | None = None
+    """UID of the Kubernetes pod, by its cgroup's path."""
+    errno: str | None = None
+    """Name of ``err``: ECONNREFUSED, …"""
+
+
+class GoneLine(msgspec.Struct, tag="gone", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
+    """A row that ended without a transition: its end was lost."""
+
+    ts: str
+    mono_ns: Count
+    seq: Count
+    id: Count
+    state: StateName
+
+
+class GapLine(msgspec.Struct, tag="gap", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
+    """Events of one CPU that never arrived, and between which times they were due. A resync follows."""
+
+    ts: str
+    mono_ns: Count
+    seq: Count
+    cpu: Count
+    count: Count
+    after_ns: Count
+    before_ns: Count
+
+
+class ResyncLine(msgspec.Struct, tag="resync", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
+    """The table was compared with the kernel, after a gap or in an audit, and this is what was wrong. The rows follow:
+    ``seen`` for added and changed ones, ``gone`` for removed. An audit that finds nothing says nothing.
+    """
+
+    ts: str
+    mono_ns: Count
+    seq: Count
+    added: Count
+    removed: Count
+    changed: Count
+
+
+class CheckpointLine(msgspec.Struct, tag="checkpoint", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
+    """Only in recordings: the whole table follows, as ``rows`` lines ``seen``, for readers who start here. It changes
+    nothing. This line and its rows repeat the ``seq`` of the line before.
+    """
+
+    ts: str
+    mono_ns: Count
+    seq: Count
+    rows: Count
+    unwritten: Count | None = None
+    """Lines that could not be written just before this one, on a full disk."""
+
+
+class DroppedLine(msgspec.Struct, tag="dropped", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
+    """Lines that are missing here, because whoever reads was slower than the events (--on-full drop), or the disk was
+    full. The table stays whole; a reader who keeps one of its own should start anew.
+    """
+
+    ts: str
+    mono_ns: Count
+    seq: Count
+    count: Count
+    first_seq: Count
+    """``seq`` of the first line missing; the last is the one before this line's."""
+    reason: str
+    """slow-reader, disk-full."""
+
+
+class MarkLine(msgspec.Struct, tag="mark", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
+    """Only in recordings: nothing more has happened until now. It repeats the ``seq`` of the line before."""
+
+    ts: str
+    mono_ns: Count
+    seq: Count
+
+
+EventLine = MetaLine | SeenLine | StateLine | GoneLine | GapLine | ResyncLine | CheckpointLine | MarkLine | DroppedLine
