@@ -455,7 +455,8 @@ static PyObject *full_socket(Folder *self, Event *event, PyObject *sk, PyObject 
 	    small(ROW(ifindex)) != 0 || small(ROW(sport)) == 0 || small(ROW(protocol)) != IPPROTO_OF_TCP ||
 	    !PyTuple_CheckExact(ROW(owners)))
 		return UNUSUAL;
-	if (raw->new == CLOSE && raw->since_ns)
+	/* Has a timewait socket taken over, unheard? */
+	if (raw->new == CLOSE && (raw->since_ns || raw->old == FIN_WAIT2 || raw->old == CLOSING))
 		return UNUSUAL;
 	if (raw->new != CLOSE && raw->old == SYN_SENT &&
 	    (small(ROW(sport)) != raw->sport || !is_address(ROW(src), raw->saddr, raw->family)))

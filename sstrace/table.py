@@ -49,7 +49,10 @@ _CLOSE, _LISTEN, _SYN_RECV = int(State.CLOSE), int(State.LISTEN), int(State.SYN_
 _ESTABLISHED = int(State.ESTABLISHED)
 _HANDS_OVER = frozenset(map(int, (State.FIN_WAIT1, State.FIN_WAIT2, State.CLOSING)))
 """States out of which a timewait socket takes over."""
+_ORDERLY = frozenset((FIN_BY_US, "reset-sent"))
+"""Ends that may leave a timewait socket behind, whose stacks do not tell whether one was born unheard."""
 _FIN_WAIT2, _TIME_WAIT, _SYN_SENT = int(State.FIN_WAIT2), int(State.TIME_WAIT), int(State.SYN_SENT)
+_CLOSING = int(State.CLOSING)
 
 Ends = tuple[int, int, bytes, bytes] | tuple[int, int, bytes, bytes, int, int, int]
 """The key of a connection: local port, peer port, local address, peer address; v4-mapped addresses as IPv4. Behind them
@@ -164,6 +167,11 @@ class SocketTable:
         self._replaced: list[Row] = []
         self._changed: list[tuple[Row, int]] = []
         self._ended: set[int] = set()
+        self.probe: Callable[[Row], InetSocket | None] | None = None
+        """Where somebody can look: what the kernel has between the ends of this row now. Asked where a full socket
+        gives up as one does that leaves a timewait socket behind, and none has told of itself."""
+        self.implied = 0
+        """Timewait sockets that were found so: nobody heard of their births."""
         self.unlisted = 0
         """Transitions that lifecycle does not list."""
         self.journal: dict[int, Row] | None = None
@@ -331,6 +339,10 @@ class SocketTable:
             held = fact.at_ns - fact.since_ns if fact.since_ns else None
         else:
             held = fact.at_ns - row.since_ns if row.exact and row.state == fact.old else None
+            implied = self._implied(fact, row)
+            if implied is not None:
+                self._take_over_unheard(row, implied, fact.at_ns)
+                return self._end(fact, row, fact.old, held, FIN_BY_US)
         if fact.since_ns:
             # connect(2) failed before it sent anything, perhaps because another connection is between these addresses:
             # that one is not dead.
@@ -348,6 +360,26 @@ class SocketTable:
         row.sport = row.sport or fact.sport
         row.state = _CLOSE
         return self._end(fact, row, fact.old, held, fact.cause)
+
+    def _implied(self, fact: Changed, row: Row) -> InetSocket | None:
+        """The timewait socket that has taken over from this full socket, if there is one, and it did not tell."""
+        if self.probe is None or fact.old not in (_FIN_WAIT2, _CLOSING) or fact.cause not in _ORDERLY:
+            return None
+        found = self.probe(row)
+        if found is None or _kind_of(found) is not _TIMEWAIT or row.cookie not in (None, found.cookie):
+            return None
+        return found
+
+    def _take_over_unheard(self, row: Row, found: InetSocket, at_ns: int) -> None:
+        self.implied += 1
+        self._forget_keys(row)
+        row.kind, row.sk, row.cookie, row.ino, row.touched_ns = _TIMEWAIT, None, found.cookie, 0, at_ns
+        self._index(row)
+        if found.state == _FIN_WAIT2:
+            self._vague[row.id] = row
+        if row.state != found.state:
+            self._restate(row, found.state)
+            row.since_ns, row.exact = at_ns, True
 
     def _child(self, fact: Changed) -> Transition | None:
         """LISTEN→SYN-RECV: a listener's child. Where a request socket has told of the connection, the programs keep

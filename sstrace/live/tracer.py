@@ -75,6 +75,8 @@ _UNHEARD_PAUSE_NS = 250_000_000
 _UNHEARD_DUTY = 20
 """Least time between two audits for what was not heard; and 20 t, for it may happen again and again."""
 _SHORT_NS = 20_000_000
+_PROBE_SPAN_NS = 1_000_000_000
+"""Probes of single sockets may take that share of a CPU over so long a time, all at once."""
 _GC_THRESHOLD = (50_000, 20, 50)
 _SWEEP_NS = 1_000_000_000
 """Where request and timewait sockets make no events, a sweep looks for them this often."""
@@ -113,8 +115,7 @@ class Tracer:
         """Those that healed a loss."""
         self.repaired = 0
         """Rows that audits found wrong."""
-        self.unheard = 0
-        """Times that the kernel fired a tracepoint, perhaps for a socket elsewhere, and ran no program."""
+        self._unheard = 0
         self.holders = Holders(env)
         self._pending: list[Event] = []
         self._last_ns = 0
@@ -129,12 +130,15 @@ class Tracer:
         self._unheard_after = 0
         self._sweep_took_ns = 0
         self._next_look_ns = 0
+        self._next_probe_ns = 0
         self._looks: dict[int, tuple[int, int]] = {}
         self._sweep_every_ns = poll_ns
         self._hooks: Hooks | None = None
         if poll_ns is None:
             self._hooks = Hooks(env, self.netns, pages)
-            if not self._hooks.minisockets:
+            if self._hooks.minisockets:
+                self.table.probe = self._probe
+            else:
                 self._sweep_every_ns = _SWEEP_NS
         self._next_sweep_ns = 0
         self.meanwhile: Callable[[], None] | None = None
@@ -148,6 +152,11 @@ class Tracer:
         if self._hooks is None:
             return ["by netlink alone: what comes and goes between two looks is not seen, nor why anything closed"]
         return self._hooks.limits
+
+    @property
+    def unheard(self) -> int:
+        """Times that the kernel fired a tracepoint, perhaps for a socket elsewhere, and ran no program."""
+        return self._unheard + self.table.implied
 
     def account(self) -> str:
         """How hearing went, for a summary."""
@@ -307,8 +316,8 @@ class Tracer:
             return
         began = time.monotonic_ns()
         unheard = self._hooks.unheard()
-        if unheard is not None and unheard > self.unheard:
-            self.unheard = unheard
+        if unheard is not None and unheard > self._unheard:
+            self._unheard = unheard
             self._deaf = True
         now = time.monotonic_ns()
         self._next_listen_ns = now + max(_LISTEN_NS, _LISTEN_DUTY * (now - began))
@@ -428,6 +437,18 @@ class Tracer:
         """The kernel's row of one socket, if it still has it."""
         diag.send(inet_diag.exact_request(socket_of(row)))
         return inet_diag.decode(diag.receive(), Table.TCP).rows
+
+    def _probe(self, row: Row) -> InetSocket | None:
+        """What the kernel has between the ends of a row; None, too, when this is asked too often."""
+        now = time.monotonic_ns()
+        if now < self._next_probe_ns:
+            return None
+        spent = time.thread_time_ns()
+        with Diag() as diag:
+            found = next((socket for socket in self._exact(diag, row) if _ends(socket) == _ends(row)), None)
+        spent = time.thread_time_ns() - spent
+        self._next_probe_ns = max(self._next_probe_ns, now - _PROBE_SPAN_NS) + _LOOK_DUTY * spent
+        return found
 
     def _answer(self, diag: Diag, states: int) -> Iterator[bytes]:
         """The datagrams of a dump as they come; a third of the memory that its rows would take."""

@@ -68,6 +68,35 @@ print(json.dumps({
 """
 
 
+BORN_UNHEARD = """
+import json, os, socket, sys, time
+from sstrace.live.tracer import Tracer
+from sstrace.table import Transition
+
+tracer = Tracer(os.environ, audit=False)
+tracer.start()
+os.close(tracer._hooks._loaded._links.pop("timer_start"))  # timewait sockets are born unheard
+server = socket.create_server(("127.0.0.1", 0))
+client = socket.socket()
+client.bind(("127.0.0.1", 0))
+client.connect(server.getsockname())
+peer, _ = server.accept()
+port = client.getsockname()[1]
+if sys.argv[1] == "nobody":
+    client.close()
+else:
+    client.shutdown(socket.SHUT_WR)
+    peer.close()
+told, end = [], time.monotonic() + 10
+while not any(ended for *_, ended in told) and time.monotonic() < end:
+    changes = [change for change in tracer.poll(0.01) if isinstance(change, Transition)]
+    told += [(one.old, one.new, one.cause, one.ended) for one in changes if one.row.sport == port]
+rows = [(row.state, row.kind.name) for row in tracer.table if row.sport == port]
+print(json.dumps({"told": told[-1], "rows": rows, "unheard": tracer.unheard, "sweeps": tracer.sweeps}))
+tracer.close()
+"""
+
+
 WITHOUT_TRACEFS = ("unshare", "--mount", "sh", "-c", 'umount -a -t tracefs,debugfs; exec "$@"', "sh")
 
 
@@ -95,4 +124,16 @@ def test_an_audit_finds_what_no_event_told(netns: Netns) -> None:
         "added": [False, True],
         "removed": [True],
         "rows": [1, 1],
+    }
+
+
+@pytest.mark.parametrize("holder", ["nobody", "its-process"])
+def test_a_timewait_socket_whose_birth_was_not_heard_is_found_at_once(netns: Netns, holder: str) -> None:
+    state = 5 if holder == "nobody" else 6
+    done = netns.run(sys.executable, "-c", BORN_UNHEARD, holder, cwd=ROOT)
+    assert json.loads(done.stdout) == {
+        "told": [5, state, "fin-by-us", True],
+        "rows": [[state, "TIMEWAIT"]],
+        "unheard": 1,
+        "sweeps": 1,
     }

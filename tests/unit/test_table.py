@@ -461,6 +461,50 @@ def test_a_request_that_another_listener_takes_over_is_the_same_connection() -> 
     assert (only(live).born_ns, only(live).sk) == (1000, C)
 
 
+@pytest.mark.parametrize("cause", ["fin-by-us", "reset-sent"])
+@pytest.mark.parametrize("shown", [S.TIME_WAIT, S.FIN_WAIT2])
+def test_a_timewait_socket_that_did_not_tell_is_found_where_an_end_implies_it(cause: str, shown: State) -> None:
+    live = table()
+    asked = []
+
+    def probe(row: Row) -> InetSocket:
+        asked.append(row.state)
+        return found(shown, 7, timer=3)
+
+    live.probe = probe
+    fold(live, *CONNECT)
+    row = only(live)
+    assert fold(
+        live,
+        changed(2000, S.ESTABLISHED, S.FIN_WAIT1, A),
+        changed(3000, S.FIN_WAIT1, S.FIN_WAIT2, A),
+        changed(4000, S.FIN_WAIT2, S.CLOSE, A, cause=cause),
+    )[-1] == (S.FIN_WAIT2, shown, 1000)
+    assert (asked, live.implied) == ([S.FIN_WAIT2], 1)
+    assert (only(live), row.state, row.kind, row.sk) == (row, shown, Kind.TIMEWAIT, None)
+    assert live.vague() == ([row] if shown is S.FIN_WAIT2 else [])
+    # Its end finds it by its cookie.
+    assert fold(live, gone(9000, Kind.TIMEWAIT, C, cookie=7, cause="expired"))[-1][:2] == (shown, S.CLOSE)
+    assert_empty(live)
+
+
+@pytest.mark.parametrize(
+    "shown", [None, found(S.SYN_SENT, 9), found(S.TIME_WAIT, 9, timer=3)], ids=["nothing", "another", "another's"]
+)
+def test_an_end_is_an_end_where_the_kernel_has_no_timewait_socket_of_it(shown: InetSocket | None) -> None:
+    live = table()
+    live.probe = lambda _row: shown
+    fold(live, *CONNECT)
+    only(live).cookie = 7
+    assert fold(
+        live,
+        changed(2000, S.ESTABLISHED, S.FIN_WAIT1, A, cookie=7),
+        changed(3000, S.FIN_WAIT1, S.FIN_WAIT2, A, cookie=7),
+        changed(4000, S.FIN_WAIT2, S.CLOSE, A, cookie=7, cause="reset-sent"),
+    )[-1] == (S.FIN_WAIT2, S.CLOSE, 1000)
+    assert_empty(live)
+
+
 # ----------------------------------------------------------------------------------------------------------- owners
 
 
