@@ -4,15 +4,16 @@ A hundred thousand sockets of which only addresses, state and queues are wanted 
 This decodes just that, two to three times as fast as ``inet_diag.decode``, from datagrams that hold nothing unusual;
 of any other it says ``None``, and the caller decodes it the long way.
 
-Layout: struct inet_diag_msg, include/uapi/linux/inet_diag.h; see ``inet_diag``.
+Layout: ``inet_layout``.
 """
 
 import struct
+import sys
 from collections.abc import Sequence
 from typing import Any
 
-from sstrace.model import AF_INET, AF_INET6
-from sstrace.wire.netlink import NLM_F_DUMP_INTR, SOCK_DIAG_BY_FAMILY, Data
+from sstrace.wire import inet_layout
+from sstrace.wire.netlink import Data
 
 __all__ = ["Columns", "decode", "family_of"]
 
@@ -21,19 +22,14 @@ Columns = tuple[Sequence[Any], ...]
 destination addresses, recv_q, send_q, inodes.
 """
 
-# nlmsg_len, type, flags; state; ports; src, dst; interface; rqueue, wqueue; uid skipped, inode.
-_HEAD = "=IHH8xcB2xHH"
-_TAIL = "I8x4xII4xI"
-_V4 = _HEAD + "4s12x4s12x" + _TAIL
-_V6 = _HEAD + "16s16s" + _TAIL
-_FIXED = struct.calcsize(_V4)
-
-_UNPACK = {AF_INET: struct.Struct(_V4).unpack_from, AF_INET6: struct.Struct(_V6).unpack_from}
-_FORMAT = {AF_INET: _V4, AF_INET6: _V6}
+_SHOWN = ("state", "sport", "dport", "src", "dst", "rqueue", "wqueue", "inode")
+_LOOKED_AT = ("nlmsg_len", "nlmsg_type", "nlmsg_flags", "family", "if")
+_READ = [name for name in inet_layout.MEMBERS if name in _SHOWN or name in _LOOKED_AT]
+_FIXED = inet_layout.SIZE
+_FAMILY = inet_layout.OFFSET["family"]
+_FORMAT = {family: "=" + inet_layout.codes(family, *_READ) for family in inet_layout.FAMILIES}
+_UNPACK = {family: struct.Struct(codes).unpack_from for family, codes in _FORMAT.items()}
 _STRIDES: dict[tuple[int, int], struct.Struct] = {}
-
-_FAMILY = 16  # its place, behind struct nlmsghdr
-_ANY6 = bytes(16)
 
 
 def family_of(datagram: Data) -> int:
@@ -44,8 +40,7 @@ def family_of(datagram: Data) -> int:
 def decode(datagram: Data) -> Columns | None:
     """The rows of a datagram, all of one family; ``None`` where it holds anything else than plain rows.
 
-    Not plain: another message type, an interrupted dump, a row bound to an interface, an IPv6 wildcard (how it prints
-    hangs on an attribute), a length that is none.
+    What is plain: ``inet_layout.is_plain``; nor is a length that is none.
     """
     size = len(datagram)
     if size < _FIXED:
@@ -54,16 +49,16 @@ def decode(datagram: Data) -> Columns | None:
     if family not in _UNPACK:
         return None
     rows: list[tuple[Any, ...]]
-    length = int.from_bytes(datagram[:4], "little" if _LITTLE else "big")
+    length = int.from_bytes(datagram[:4], sys.byteorder)
     if length >= _FIXED and length & 3 == 0 and size % length == 0:
         # Most dumps: every message as long as the first. Should one not be, what is read in its place shows it.
         stride = _STRIDES.get((family, length))
         if stride is None:
             stride = _STRIDES[family, length] = struct.Struct(f"{_FORMAT[family]}{length - _FIXED}x")
         rows = list(stride.iter_unpack(datagram))
-        fields = list(zip(*rows, strict=True))
-        if fields[0].count(length) == len(rows):
-            return _checked(fields, family)
+        columns = _by_name(rows)
+        if columns["nlmsg_len"].count(length) == len(rows):
+            return _checked(columns, family)
     unpack = _UNPACK[family]
     offset = 0
     rows = []
@@ -77,25 +72,12 @@ def decode(datagram: Data) -> Columns | None:
             return None
         add(row)
         offset += (length + 3) & ~3
-    return _checked(list(zip(*rows, strict=True)), family)
+    return _checked(_by_name(rows), family)
 
 
-def _checked(fields: list[tuple[Any, ...]], family: int) -> Columns | None:
-    kinds, flags, families, states = fields[1:5]
-    sports, dports, sources, destinations, interfaces, recv_qs, send_qs, inodes = fields[5:]
-    count = len(kinds)
-    if (
-        kinds.count(SOCK_DIAG_BY_FAMILY) != count
-        or families.count(bytes((family,))) != count
-        or any(interfaces)
-        or max(states) > _STATES
-        or any(flag & NLM_F_DUMP_INTR for flag in set(flags))
-        or (family == AF_INET6 and (_ANY6 in sources or _ANY6 in destinations))
-    ):
-        return None
-    return states, sports, dports, sources, destinations, recv_qs, send_qs, inodes
+def _by_name(rows: list[tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+    return dict(zip(_READ, zip(*rows, strict=True), strict=True))
 
 
-_LITTLE = struct.pack("=H", 1) == b"\1\0"
-_STATES = 13
-"""States beyond the known ones have no name; the long way deals with them."""
+def _checked(columns: dict[str, tuple[Any, ...]], family: int) -> Columns | None:
+    return tuple([columns[name] for name in _SHOWN]) if inet_layout.is_plain(columns, family) else None

@@ -1,8 +1,7 @@
 """inet_diag: the requests for tcp, udp, raw, mptcp, dccp and sctp sockets, and their answers → ``InetSocket``.
 
-Layouts: include/uapi/linux/inet_diag.h (struct inet_diag_req_v2, inet_diag_msg, the INET_DIAG_* attributes). The
-fixed part of an answer is 72 bytes after the 16 of the netlink header; ports and addresses are big-endian, everything
-else the host's order.
+Layouts: include/uapi/linux/inet_diag.h (struct inet_diag_req_v2, the INET_DIAG_* attributes); an answer's fixed part:
+``inet_layout``. Ports and addresses of a request are big-endian, everything else the host's order.
 
 This is the hot path of a snapshot: one ``unpack_from`` and one object a row, and the attributes of a row are looked
 up by their bytes, because a hundred thousand idle sockets carry a handful of different attribute blobs among them.
@@ -16,7 +15,8 @@ from typing import Any
 from sstrace.errors import DecodeError
 from sstrace.model import AF_INET, AF_INET6, Extras, InetSocket, Table
 from sstrace.protocols import DIAG_PROTOCOL, TABLE_OF_NUMBER
-from sstrace.wire import netlink
+from sstrace.wire import inet_layout, netlink
+from sstrace.wire.inet_layout import LITTLE, swap_words
 from sstrace.wire.netlink import Batch, Data, attribute, attributes, need, u32s, walk
 
 __all__ = [
@@ -45,19 +45,17 @@ _MEMINFO, _INFO, _VEGAS, _CONG, _TOS, _TCLASS, _SKMEMINFO, _SHUTDOWN = 1, 2, 3, 
 _DCTCP, _PROTOCOL, _SKV6ONLY, _LOCALS, _PEERS = 9, 10, 11, 12, 13
 _MARK, _BBR, _CLASS_ID, _MD5, _ULP_INFO, _STORAGES, _CGROUP_ID, _SOCKOPT = 15, 16, 17, 18, 19, 20, 21, 22
 
-_LITTLE = sys.byteorder == "little"
-
 _REQ_V2 = struct.Struct("=BBBBI")  # sdiag_family, sdiag_protocol, idiag_ext, pad, idiag_states; then a sockid
 _PORTS = struct.Struct(">HH")  # the head of struct inet_diag_sockid
 _SOCKID_TAIL = struct.Struct("=16s16sIII")  # src, dst, if, cookie[2]
 _NO_SOCKID = b"\0" * (_PORTS.size + _SOCKID_TAIL.size)
 
-# nlmsg_len, _type, _flags; family, state, timer, retrans; the ports (be16, read apart); src; dst; if, cookie;
-# expires, rqueue, wqueue, uid, inode.
-_MESSAGE_V4 = struct.Struct("=IHH8xBBBB4x4s12x4s12xIQIIIII")
-_MESSAGE_V6 = struct.Struct("=IHH8xBBBB4x16s16sIQIIIII")
-_FIXED = _MESSAGE_V4.size
-assert _FIXED == _MESSAGE_V6.size == netlink.HEADER_SIZE + 72
+# Every member but the header's sequence and port, and the ports, which are read apart.
+_READ = [name for name in inet_layout.MEMBERS if name not in ("nlmsg_seq", "nlmsg_pid", "sport", "dport")]
+_MESSAGE_V4 = struct.Struct("=" + inet_layout.codes(AF_INET, *_READ))
+_MESSAGE_V6 = struct.Struct("=" + inet_layout.codes(AF_INET6, *_READ))
+_FIXED = inet_layout.SIZE
+_FAMILY, _SPORT = inet_layout.OFFSET["family"], inet_layout.OFFSET["sport"]
 
 # A blob with tcp_info in it hardly ever comes twice, and a big one is not worth hashing.
 _MEMO_BLOB = 120
@@ -170,7 +168,7 @@ def decode(datagram: Data, table: Table, *, extras: bool = True) -> Batch[InetSo
     while offset < size:
         kind = length = 0
         if size - offset >= _FIXED:
-            unpack = unpack_v4 if datagram[offset + 16] == AF_INET else unpack_v6
+            unpack = unpack_v4 if datagram[offset + _FAMILY] == AF_INET else unpack_v6
             (
                 length, kind, flags, family, state, timer, retrans,
                 src, dst, ifindex, cookie, expires, rqueue, wqueue, uid, inode,
@@ -189,13 +187,13 @@ def decode(datagram: Data, table: Table, *, extras: bool = True) -> Batch[InetSo
             continue
         if flags & 0x10:  # NLM_F_DUMP_INTR
             answer.interrupted = True
-        sport, dport = ports(datagram, offset + 20)
+        sport, dport = ports(datagram, offset + _SPORT)
         more = None
         if (extras or family == AF_INET6) and length > _FIXED:
             blob = bytes(datagram[offset + _FIXED : offset + length])
             more = known(blob) or _remember(blob)
-        if not _LITTLE:
-            cookie = cookie >> 32 | (cookie & 0xFFFFFFFF) << 32
+        if not LITTLE:
+            cookie = swap_words(cookie)
         add(
             InetSocket(
                 table, family, state, rqueue, wqueue, inode, cookie, src, sport, dst, dport,

@@ -1,13 +1,13 @@
 """inet_diag by its ends: which connections a datagram shows and in which states, without an object a row.
 
-For whoever only wants to know whether a table holds the same (live.source). Layout: struct inet_diag_msg,
-include/uapi/linux/inet_diag.h; see ``inet_diag``.
+For whoever only wants to know whether a table holds the same (live.source). Layout: ``inet_layout``.
 """
 
 import struct
 import sys
 
-from sstrace.model import AF_INET, AF_INET6
+from sstrace.model import AF_INET6
+from sstrace.wire import inet_layout
 from sstrace.wire.netlink import NLM_F_DUMP_INTR, SOCK_DIAG_BY_FAMILY, Data
 
 __all__ = ["End", "decode"]
@@ -15,9 +15,10 @@ __all__ = ["End", "decode"]
 End = tuple[int, int, bytes, bytes]
 """Local port, peer port, local address, peer address; a v4-mapped IPv6 address as the IPv4 one inside."""
 
-_FIXED = 88  # struct nlmsghdr and struct inet_diag_msg
-_FAMILY, _STATE, _INTERFACE = 16, 17, 56
-_ENDS = {AF_INET: ">20xHH4s12x4s12x32x", AF_INET6: ">20xHH16s16s32x"}
+_FIXED = inet_layout.SIZE
+_FAMILY, _STATE, _INTERFACE = (inet_layout.OFFSET[name] for name in ("family", "state", "if"))
+# Nothing but ports and addresses is read: in the network's byte order at once.
+_ENDS = {family: ">" + inet_layout.codes(family, "sport", "dport", "src", "dst") for family in inet_layout.FAMILIES}
 _UNPACK = {family: struct.Struct(ends).unpack_from for family, ends in _ENDS.items()}
 _STRIDES: dict[tuple[int, int], struct.Struct] = {}
 _MAPPED = bytes(10) + b"\xff\xff"

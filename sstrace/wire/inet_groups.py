@@ -5,7 +5,7 @@ tcp_info at the same place become columns; attributes on either side of tcp_info
 so they are told as numbers of ``Extras`` already decoded. Of a datagram that holds anything unusual it says ``None``,
 and the caller decodes it the long way.
 
-Layout: struct inet_diag_msg, include/uapi/linux/inet_diag.h; see ``inet_diag``.
+Layout: ``inet_layout``.
 """
 
 import struct
@@ -17,9 +17,9 @@ from typing import Any
 import msgspec
 
 from sstrace.errors import DecodeError
-from sstrace.model import AF_INET, AF_INET6, Extras, InetSocket, Table
-from sstrace.wire import inet_diag
-from sstrace.wire.netlink import NLM_F_DUMP_INTR, SOCK_DIAG_BY_FAMILY, Data
+from sstrace.model import Extras, InetSocket, State, Table
+from sstrace.wire import inet_diag, inet_layout
+from sstrace.wire.netlink import Data
 from sstrace.wire.tcp_info import InfoColumns, info_columns
 
 __all__ = ["Attributes", "Group", "decode", "select"]
@@ -61,22 +61,15 @@ class Group(msgspec.Struct):
     """tcp_info; None: these rows have none."""
 
 
-# nlmsg_len, type, flags; family, state, timer, retrans; ports; src, dst; interface, cookie; expires, rqueue, wqueue,
-# uid, inode; then attributes.
-_HEAD = "=IHH8xcBBBHH"
-_TAIL = "IQIIIII"
-_FIXED_V4 = _HEAD + "4s12x4s12x" + _TAIL
-_FIXED_V6 = _HEAD + "16s16s" + _TAIL
-_FIXED = struct.calcsize(_FIXED_V4)
-_FORMAT = {AF_INET: _FIXED_V4, AF_INET6: _FIXED_V6}
+_READ = [name for name in inet_layout.MEMBERS if name not in ("nlmsg_seq", "nlmsg_pid")]
+_FIXED = inet_layout.SIZE
+_FAMILY = inet_layout.OFFSET["family"]
+_FORMAT = {family: "=" + inet_layout.codes(family, *_READ) for family in inet_layout.FAMILIES}
 
 _ATTRIBUTE = struct.Struct("=HH")
 _LENGTH = struct.Struct("=I")
 _INFO = 2  # INET_DIAG_INFO
-_ANY6 = bytes(16)
-_LITTLE = struct.pack("=H", 1) == b"\1\0"
-_STATES = 13
-_LISTEN = 10
+_LISTEN = int(State.LISTEN)
 _ROOM = 4096
 """Combinations of attributes worth keeping."""
 _KINDS_MOST = 8
@@ -101,7 +94,7 @@ def decode(datagram: Data) -> tuple[list[Group], Sequence[int] | None] | None:
     size = len(datagram)
     if size < _FIXED:
         return None
-    family = datagram[16]
+    family = datagram[_FAMILY]
     if family not in _FORMAT:
         return None
     length: int = _LENGTH.unpack_from(datagram)[0]
@@ -191,24 +184,19 @@ def _group(data: Data, family: int, length: int) -> Group | None:
     if shape is None:
         shape = _structs[family, length, at, size] = struct.Struct(_FORMAT[family] + _rest(length - _FIXED, at, size))
     fields = list(zip(*shape.iter_unpack(data), strict=True))
-    lengths, kinds, flags, families, states, timers, retrans, sports, dports, sources, destinations = fields[:11]
-    interfaces, cookies, expires, recv_qs, send_qs, uids, inodes, before = fields[11:19]
-    count = len(kinds)
+    columns = dict(zip(_READ, fields, strict=False))
+    before, *rest = fields[len(_READ) :]
+    count = len(before)
     if (
-        lengths.count(length) != count
-        or kinds.count(SOCK_DIAG_BY_FAMILY) != count
-        or families.count(bytes((family,))) != count
-        or any(interfaces)
-        or max(states) > _STATES
-        or _LISTEN in states
-        or any(flag & NLM_F_DUMP_INTR for flag in set(flags))
-        or (family == AF_INET6 and (_ANY6 in sources or _ANY6 in destinations))
+        columns["nlmsg_len"].count(length) != count
+        or _LISTEN in columns["state"]
+        or not inet_layout.is_plain(columns, family)
     ):
         return None
     info = None
     behind: Sequence[bytes] = (b"",) * count
     if at >= 0:
-        headers, infos, behind = fields[19:]
+        headers, infos, behind = rest
         if headers.count(_ATTRIBUTE.pack(4 + size, _INFO)) != count:
             return None
         info = info_columns(infos)
@@ -216,12 +204,28 @@ def _group(data: Data, family: int, length: int) -> Group | None:
         attributes, which = _sides(family, before, behind)
     except DecodeError:
         return None
-    if not _LITTLE:
-        cookies = tuple(cookie >> 32 | (cookie & 0xFFFFFFFF) << 32 for cookie in cookies)
+    cookies = columns["cookie"]
+    if not inet_layout.LITTLE:
+        cookies = tuple(map(inet_layout.swap_words, cookies))
     return Group(
-        family, states, timers, retrans, sports, dports, sources, destinations, cookies, expires, recv_qs, send_qs,
-        uids, inodes, attributes, which, info,
-    )  # fmt: skip
+        family=family,
+        states=columns["state"],
+        timers=columns["timer"],
+        retrans=columns["retrans"],
+        sports=columns["sport"],
+        dports=columns["dport"],
+        sources=columns["src"],
+        destinations=columns["dst"],
+        cookies=cookies,
+        expires=columns["expires"],
+        recv_qs=columns["rqueue"],
+        send_qs=columns["wqueue"],
+        uids=columns["uid"],
+        inodes=columns["inode"],
+        attributes=attributes,
+        which=which,
+        info=info,
+    )
 
 
 def _stands(data: Data, place: tuple[int, int]) -> bool:
