@@ -12,37 +12,24 @@ from typing import NoReturn
 
 from sstrace.live.width import screen_width
 from sstrace.model import InetSocket, Owner, Socket, Table
-from sstrace.modes.past import PastRows
 from sstrace.protocols import FOLLOWED
 from sstrace.query import options
 from sstrace.query.command import Command, Selection
 from sstrace.query.match import Predicate, predicate
-from sstrace.recording.reader import RecordedNames
+from sstrace.recording.past import PastRows
+from sstrace.recording.reader import LineNames
 from sstrace.render.common import Context
 from sstrace.render.ndjson import Lines
 from sstrace.render.ss import Text
 from sstrace.render.times import span_text
 from sstrace.watch.view import thresholds
 
-__all__ = ["Change", "changes", "names", "run"]
+__all__ = ["Change", "changes", "run"]
 
 Change = tuple[str, InetSocket]
 """``-`` and a row as it was, or ``+`` and a row as it is."""
 
 _REMOVED, _ADDED = "-", "+"
-
-
-class _Names(RecordedNames):
-    """What stands in a row must not begin another line: only marks do."""
-
-    def cgroup_path(self, cgroup_id: int) -> bytes | None:
-        path = super().cgroup_path(cgroup_id)
-        return None if path is None else path.replace(b"\n", b"?")
-
-
-def names(env: Mapping[str, str]) -> RecordedNames:
-    """Names for rows that are to be printed by ``run``."""
-    return _Names(env)
 
 
 def changes(before: PastRows, after: PastRows, selection: Selection, matches: Predicate | None) -> list[Change]:
@@ -68,9 +55,9 @@ def _differ(row: InetSocket, now: InetSocket) -> bool:
 
 
 def run(
-    command: Command, env: Mapping[str, str], known: RecordedNames, moments: tuple[PastRows, PastRows], at_ns: int
+    command: Command, env: Mapping[str, str], known: LineNames, moments: tuple[PastRows, PastRows], at_ns: int
 ) -> int:
-    """Print the difference; the exit code. ``known``: of ``names``; ``at_ns``: the second moment, ns since 1970 UTC."""
+    """Print the difference; the exit code. ``at_ns``: the second moment, ns since 1970 UTC."""
     command = options.resolve(command, known)
     selection, show = command.selection, command.show
     before, after = moments

@@ -17,7 +17,7 @@ from sstrace.table import Row
 from sstrace.wire import recording
 from sstrace.wire.recording import LineReader, Run
 
-__all__ = ["Clock", "RecordedNames", "Reader", "Span", "absolute", "complain", "row_of", "span", "target"]
+__all__ = ["Clock", "LineNames", "RecordedNames", "Reader", "Span", "absolute", "complain", "row_of", "span", "target"]
 
 _NS = 1_000_000_000
 
@@ -90,6 +90,15 @@ class RecordedNames(SystemNames):
                 path = path.removeprefix(mount)
                 break
         return self.intern_cgroup("/" + path.strip("/"))
+
+
+class LineNames(RecordedNames):
+    """Names that keep a row in its line, for who marks lines."""
+
+    def cgroup_path(self, cgroup_id: int) -> bytes | None:
+        """Path of an interned cgroup."""
+        path = super().cgroup_path(cgroup_id)
+        return None if path is None else path.replace(b"\n", b"?")
 
 
 class Clock:

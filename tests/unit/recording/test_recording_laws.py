@@ -13,9 +13,9 @@ from tapes import OFFSET_NS, Tape, key, lines
 
 from sstrace.cli import main
 from sstrace.errors import SstraceError
-from sstrace.modes import past
 from sstrace.output import recorder as record
 from sstrace.query.command import When
+from sstrace.recording import past
 from sstrace.recording.reader import Reader, RecordedNames, row_of
 from sstrace.sources.replay import Recording
 

@@ -1,0 +1,296 @@
+"""The table of a recording as it was at some moment.
+
+A moment is found by bisection, then the nearest checkpoint (or first line) before it by reading backwards; from there
+lines are folded: the last line of a connection tells its row, until it closes. In compressed files and pipes
+everything before the moment is read.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from sstrace.errors import LookupFailed, UsageError
+from sstrace.lines import CheckpointLine, DroppedLine, GapLine, GoneLine, MetaLine, ResyncLine, SeenLine, StateLine
+from sstrace.live.rows import socket_of
+from sstrace.model import AF_INET, AF_INET6, AF_UNSPEC, InetSocket, Owner, Socket, State
+from sstrace.query.command import Selection, When
+from sstrace.query.match import Predicate
+from sstrace.recording.reader import (
+    Clock,
+    Reader,
+    RecordedNames,
+    absolute,
+    complain,
+    owners_of,
+    row_of,
+    span,
+    target,
+)
+from sstrace.render.times import moment
+from sstrace.sources.replay import Recording
+from sstrace.wire import recording
+
+__all__ = ["Past", "PastRows", "look_back"]
+
+_SLACK_NS = 6_000_000_000
+"""Lines are nearly in the order of time; none stands further behind its place."""
+
+_LATE_NS = 250_000_000
+"""Nor behind its place by more than this, unless it was found by looking."""
+_LOOK_NS = 10_000_000_000
+_LOOKS = 100_000
+"""By then a socket without a port has got one in the recording, or has ended."""
+_ABOVE = 1 << 17
+
+_LISTEN = int(State.LISTEN)
+_STARTS = (b'{"type":"checkpoint"', b'{"type":"meta"')
+
+
+class Past:
+    """The rows of a recording at one moment: by id, each the last line that told of it."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, SeenLine | StateLine] = {}
+        self.at_ns = 0
+        """The moment, ns since 1970 UTC."""
+        self.mono_ns = 0
+        """The moment, CLOCK_MONOTONIC of the machine that was recorded."""
+        self.whole = False
+        """Whether there was a baseline."""
+        self.lost = 0
+        """Events that had been lost then, and not been made good yet."""
+        self.missing = 0
+        """Lines that were not written, of the time since the last baseline."""
+        self.hole = 0
+        """Lines that could not be written, just after which the moment may lie."""
+
+    def fold(self, reader: Reader, offset: int, names: RecordedNames, until: "Until") -> None:
+        """Read from ``offset`` up to the moment."""
+        clock = Clock()
+        fresh: dict[int, SeenLine | StateLine] | None = None
+        due = checked = 0
+        limit = -1
+        for item in reader.runs(offset):
+            if isinstance(item, MetaLine):
+                names.learn(item)
+                clock = Clock()
+                at = recording.realtime(item.ts)
+                if until.seq is None and at is not None and at > until.at_ns:
+                    return
+                clock.learn(item)
+                limit = until.limit(clock)
+                self.rows, fresh, due = {}, None, 0
+                self.whole, self.lost = item.part is None, 0
+                self._reach(item.mono_ns, clock)
+                continue
+            lines = item.lines
+            if clock.offset_ns is None and clock.learn(lines[0]):
+                limit = until.limit(clock)
+            if not due and until.seq is None and lines[0].mono_ns > limit + _LATE_NS and not self._nameless():
+                reader.only(b'"approximate":true', b'"type":"gap"')
+            if not due and until.beyond(lines[0], limit, self._nameless()):
+                return
+            for line in lines:
+                if line.mono_ns > limit or (until.seq is not None and line.seq > until.seq):
+                    if isinstance(line, SeenLine | StateLine):
+                        self._hindsight(line)
+                    elif isinstance(line, GapLine) and until.seq is None and line.after_ns <= limit:
+                        self.lost += line.count  # noticed later, lost perhaps before
+                    continue
+                kind = type(line)
+                if due and (kind is not SeenLine or line.seq != checked):
+                    self.rows.update(fresh or {})  # a checkpoint that is not whole
+                    fresh, due = None, 0
+                if kind is StateLine:
+                    assert isinstance(line, StateLine)
+                    if line.state == "UNCONN":
+                        self.rows.pop(line.id, None)
+                    else:
+                        self.rows[line.id] = line
+                elif isinstance(line, SeenLine):
+                    if due and fresh is not None:
+                        fresh[line.id] = line
+                        due -= 1
+                        if not due:
+                            self.rows, fresh, self.whole, self.missing = fresh, None, True, 0
+                    else:
+                        self.rows[line.id] = line
+                elif isinstance(line, GoneLine):
+                    self.rows.pop(line.id, None)
+                elif isinstance(line, CheckpointLine):
+                    if clock.learn(line):
+                        limit = until.limit(clock)
+                    fresh, due, checked, self.hole = {}, line.rows, line.seq, line.unwritten or 0
+                    if not due:
+                        self.rows, fresh, self.whole = {}, None, True
+                elif isinstance(line, GapLine):
+                    self.lost += line.count
+                elif isinstance(line, DroppedLine):
+                    self.missing += line.count
+                elif isinstance(line, ResyncLine):
+                    self.lost = 0
+            last = lines[-1] if lines[-1].mono_ns <= limit else lines[0]
+            self._reach(last.mono_ns, clock)
+        if due:
+            self.rows.update(fresh or {})
+
+    def _nameless(self) -> bool:
+        """Whether a port is not known that a later line may tell."""
+        return any(line.sport == 0 for line in self.rows.values())
+
+    def _hindsight(self, line: SeenLine | StateLine) -> None:
+        """A port that was chosen in listen(2) or connect(2), and that the recorder learnt only later."""
+        row = self.rows.get(line.id)
+        if row is None or row.sport:
+            return
+        if row.state in ("LISTEN", "SYN-SENT") and row.state == (
+            line.state if isinstance(line, SeenLine) else line.old
+        ):
+            row.sport = line.sport
+            if row.v6only is None:
+                row.v6only = line.v6only
+
+    def _reach(self, mono_ns: int, clock: Clock) -> None:
+        if clock.offset_ns is not None:
+            self.mono_ns = max(self.mono_ns, mono_ns)
+            self.at_ns = max(self.at_ns, mono_ns + clock.offset_ns)
+
+
+class Until:
+    """Where the fold ends: at a time (ns since 1970 UTC), or behind a line (its seq)."""
+
+    def __init__(self, at_ns: int, seq: int | None = None) -> None:
+        self.at_ns = at_ns
+        self.seq = seq
+
+    def limit(self, clock: Clock) -> int:
+        """The same time by the recorded machine's CLOCK_MONOTONIC."""
+        if self.seq is not None:
+            return 1 << 63
+        return self.at_ns - clock.offset_ns if clock.offset_ns is not None else -1
+
+    def beyond(self, line: recording.Fact, limit: int, nameless: bool) -> bool:
+        """Whether nothing of interest can follow."""
+        if self.seq is not None:
+            return line.seq > self.seq + (_LOOKS if nameless else 0)
+        return line.mono_ns > limit + (_LOOK_NS if nameless else _SLACK_NS)
+
+
+class PastRows:
+    """The tcp table of a moment (modes.snapshot.TcpSource)."""
+
+    def __init__(self, past: Past, names: RecordedNames) -> None:
+        self._mono_ns = past.mono_ns
+        self._rows: list[InetSocket] = []
+        self._numbers: dict[int, int] = {}
+        self._since: dict[int, int] = {}
+        self._bounds: set[int] = set()
+        self.bad = 0
+        self.holders: dict[int, Sequence[Owner]] = {}
+        for line in past.rows.values():
+            if line.netid != "tcp":
+                continue
+            try:
+                row = row_of(line, names)
+            except OSError:
+                self.bad += 1
+                continue
+            found = socket_of(row, partial=True)
+            self._rows.append(found)
+            self._numbers[id(found)] = line.id
+            self._since[id(found)] = row.since_ns
+            if not row.exact:
+                self._bounds.add(id(found))
+            if line.ino and line.owners:
+                self.holders[line.ino] = owners_of(line.owners)
+
+    def rows(self, selection: Selection, **_: object) -> Iterator[Sequence[InetSocket]]:
+        """The selected rows: IPv4 before IPv6, listeners before the rest, as the kernel dumps them; else the oldest
+        connection first.
+        """
+        for family in (AF_INET, AF_INET6):
+            if selection.families >> family & 1 and selection.preferred in (AF_UNSPEC, family, *_OTHERS):
+                rows = [row for row in self._rows if row.family == family and selection.states >> row.state & 1]
+                yield [row for row in rows if row.state == _LISTEN]
+                yield [row for row in rows if row.state != _LISTEN]
+
+    def numbered(self, selection: Selection, matches: Predicate | None) -> Iterator[tuple[int, InetSocket]]:
+        """The selected rows that match, in the same order, with the recording's numbers of them."""
+        for rows in self.rows(selection):
+            for row in rows:
+                if matches is None or matches(row):
+                    yield self._numbers[id(row)], row
+
+    def held_ns(self, row: Socket) -> int | None:
+        """How long the row had been in its state; for one that is older than the recording, how long that is known."""
+        since = self._since.get(id(row))
+        return self._mono_ns - since if since is not None else None
+
+    def at_least(self, row: Socket) -> bool:
+        """Whether the row was in its state already when the recording began."""
+        return id(row) in self._bounds
+
+
+_OTHERS = tuple(family for family in range(1, 64) if family not in (AF_INET, AF_INET6))
+
+
+def look_back(source: Recording, when: When | None, names: RecordedNames, *, utc: bool = False) -> tuple[Past, Reader]:
+    """The table at a moment (None: at the end); ``utc``: see ``target``. Raises LookupFailed for one before the
+    recording, DecodeError when nothing can be used.
+    """
+    reader = Reader(source)
+    past = Past()
+    until = Until(1 << 62)
+    offset = 0
+    if source.regular:
+        ends = span(source)
+        if when is None:
+            until = Until(ends.last_ns)
+        elif when.kind == "seq":
+            until = Until(0, when.ns)
+            last = recording.line_seq(source.last_line(recording.line_seq) or b"")
+            if last is not None and when.ns > last:
+                complain(f"{source.name} ends with line #{last}, before {when.text}: this is the table then")
+        else:
+            until = Until(target(when, ends, utc=utc))
+            if until.at_ns < ends.first_ns:
+                raise LookupFailed(
+                    f"sstrace: {source.name} begins at {moment(ends.first_ns, utc=utc)}, after {when.text}: "
+                    f"it knows nothing of that moment"
+                )
+            if until.at_ns > ends.last_ns:
+                ended = moment(ends.last_ns, utc=utc)
+                complain(f"{source.name} ends at {ended}, before {when.text}: this is the table then")
+        head = recording.meta(source.first_line())
+        if head is not None:
+            names.learn(head)
+        if source.seekable:
+            offset = _start(source, until)
+    elif when is not None and when.kind == "seq":
+        until = Until(0, when.ns)
+    elif when is not None:
+        at = absolute(when, utc=utc)
+        if at is None:
+            raise UsageError(f'sstrace: "{when.text}" counts from an end of the recording, and {source.name} is a pipe')
+        until = Until(at)
+    past.fold(reader, offset, names, until)
+    if until.seq is None and until.at_ns < 1 << 62:
+        shift = until.at_ns - past.at_ns
+        if shift > 0:
+            past.mono_ns += shift
+            past.at_ns = until.at_ns
+    return past, reader
+
+
+def _start(source: Recording, until: Until) -> int:
+    """Offset of the last checkpoint, or first line of a stream, before the moment."""
+
+    def time_of(line: bytes) -> int | None:
+        return recording.line_time(line) if until.seq is None else recording.line_seq(line)
+
+    goal = until.at_ns if until.seq is None else until.seq
+    for offset in source.before(source.seek(goal, time_of), _STARTS):
+        line = source.line_at(offset)
+        at = time_of(line)
+        if at is not None and at <= goal:
+            # Lines that came out of order may stand a little above the checkpoint that they belong behind.
+            return offset if recording.meta(line) is not None else source.line_start(max(offset - _ABOVE, 0))
+    return 0
