@@ -6,27 +6,13 @@ same table elsewhere must tell of these too.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
-import msgspec
-
+from sstrace.changes import Change, Told
 from sstrace.model import Lost
 from sstrace.native import twins
 from sstrace.table import Resync, Row, SocketTable, Transition
 
-if TYPE_CHECKING:  # a replay needs no BPF
-    from sstrace.live.tracer import Change
-
-__all__ = ["Telling", "Told"]
-
-
-class Told(msgspec.Struct, frozen=True, gc=False):
-    """A row as it is now (``alive``), or its end."""
-
-    at_ns: int
-    """Time of the latest change before: when exactly it happened, nobody saw."""
-    row: Row
-    alive: bool
+__all__ = ["Telling"]
 
 
 class Telling:
@@ -46,7 +32,7 @@ class Telling:
         self._silent.clear()
         self.last_ns = at_ns
 
-    def through(self, changes: "Iterable[Change]") -> "Iterator[Change | Told]":
+    def through(self, changes: Iterable[Change]) -> Iterator[Change | Told]:
         """The same changes; after the last of them, what they did not tell."""
         if twins is None:
             return self._heeded(changes)
@@ -55,7 +41,7 @@ class Telling:
         )
         return teller
 
-    def _heeded(self, changes: "Iterable[Change]") -> "Iterator[Change | Told]":
+    def _heeded(self, changes: Iterable[Change]) -> Iterator[Change | Told]:
         silent = self._silent
         last_ns = self.last_ns
         for change in changes:
@@ -70,7 +56,7 @@ class Telling:
             yield change
         yield from self._finish(last_ns)
 
-    def _heed(self, change: "Change") -> None:
+    def _heed(self, change: Change) -> None:
         """Note what it tells, of a change that is no transition."""
         if type(change) is Resync:
             self.last_ns = max(self.last_ns, change.at_ns)

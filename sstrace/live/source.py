@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from operator import attrgetter
 
-from sstrace.live.rows import socket_of
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, InetSocket, Socket, State, Table
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.query.command import Selection
+from sstrace.rows import socket_of
 from sstrace.sources.diag import Diag
 from sstrace.table import Row, SocketTable
 from sstrace.wire import inet_diag, inet_ends

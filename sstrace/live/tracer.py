@@ -23,10 +23,10 @@ from operator import attrgetter
 from pathlib import Path
 
 from sstrace.causes import FIN_BY_US
+from sstrace.changes import Change
 from sstrace.fields import NOTHING
 from sstrace.live.owners import Holders
 from sstrace.live.probes import Hooks
-from sstrace.live.rows import socket_of
 from sstrace.model import (
     AF_INET,
     AF_INET6,
@@ -40,15 +40,14 @@ from sstrace.model import (
     SweepEnd,
     Table,
 )
+from sstrace.rows import socket_of
 from sstrace.sources.diag import Diag
 from sstrace.sources.memory import give_back
 from sstrace.table import Resync, Row, SocketTable, Transition
 from sstrace.wire import inet_diag, netlink
 from sstrace.wire.event import Event
 
-__all__ = ["TABLE_STATES", "Change", "Tracer"]
-
-Change = Transition | Resync | Lost
+__all__ = ["TABLE_STATES", "Tracer"]
 
 # From a program's timestamp to its record in the ring: microseconds, unless the host takes the virtual CPU away
 # meanwhile.

@@ -15,14 +15,13 @@ from sstrace.model import InetSocket, Owner, Socket, Table
 from sstrace.protocols import FOLLOWED
 from sstrace.query import options
 from sstrace.query.command import Command, Selection
-from sstrace.query.match import Predicate, predicate
+from sstrace.query.match import Predicate, predicate, thresholds
 from sstrace.recording.past import PastRows
 from sstrace.recording.reader import LineNames
 from sstrace.render.common import Context
 from sstrace.render.ndjson import Lines
 from sstrace.render.ss import Text
 from sstrace.render.times import span_text
-from sstrace.watch.view import thresholds
 
 __all__ = ["Change", "changes", "run"]
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from sstrace.decoders import decoders
 from sstrace.errors import DecodeError, KernelError, SstraceError, reason
 from sstrace.live.width import screen_width
 from sstrace.model import (
@@ -40,7 +41,7 @@ from sstrace.model import (
 )
 from sstrace.query.command import Command, Selection
 from sstrace.query.options import resolve
-from sstrace.render.common import Context, Decoders
+from sstrace.render.common import Context
 from sstrace.render.ss import Text
 from sstrace.sources.diag import Diag
 from sstrace.sources.names import SystemNames
@@ -50,10 +51,9 @@ from sstrace.wire import inet_columns, inet_diag
 from sstrace.wire.netlink import Batch
 
 if TYPE_CHECKING:
-    from sstrace.query.filter import Expr
     from sstrace.sources.sk_storage import StorageMaps
 
-__all__ = ["Elsewhere", "Sink", "TcpSource", "decoders", "run"]
+__all__ = ["Elsewhere", "Sink", "TcpSource", "run"]
 
 _ENOENT = 2
 _EISDIR = 21
@@ -177,20 +177,6 @@ def _complain(number: int) -> None:
         _warn(f"RTNETLINK answers: {os.strerror(number)}")
 
 
-def decoders() -> Decoders:
-    """What a render Context is lent: the decoders of what rows carry undecoded."""
-    from sstrace.wire import tcp_info
-
-    return Decoders(
-        tcp_info.decode_tcp_info,
-        tcp_info.unpack_tcp_info,
-        tcp_info.decode_mptcp_info,
-        tcp_info.decode_sctp_info,
-        tcp_info.decode_ulp,
-        inet_diag.decode_storage,
-    )
-
-
 def run(command: Command, env: Mapping[str, str], elsewhere: Elsewhere | None = None) -> int:
     """Print the tables that ``command`` selects; the exit code. Raises SstraceError where ss would exit with an
     error.
@@ -208,19 +194,6 @@ def run(command: Command, env: Mapping[str, str], elsewhere: Elsewhere | None = 
         # Also when it ends in an error: what ss had written by then is out.
         if sys.exc_info()[0] is not BrokenPipeError:
             output.flush()
-
-
-def _asks_held(expression: "Expr | None") -> bool:
-    """Whether a filter selects by the time in a state."""
-    if expression is None:
-        return False
-    from sstrace.query.filter import Chain, Held, Not
-
-    if isinstance(expression, Chain):
-        return _asks_held(expression.first) or any(_asks_held(test) for _, test in expression.rest)
-    if isinstance(expression, Not):
-        return _asks_held(expression.inner)
-    return isinstance(expression, Held)
 
 
 def _names(env: Mapping[str, str], elsewhere: Elsewhere | None) -> SystemNames:
@@ -261,6 +234,8 @@ class _Snapshot:
         self._sink: Sink
         self._match: Callable[[Any], bool] | None = None
         self._bytecode = b""
+        self._asks_held = False
+        """Whether the filter selects by the time in a state."""
         self._killer: Diag | None = None
         self._storage: StorageMaps | None = None
         self._storage_fds: Sequence[int] = ()
@@ -297,7 +272,7 @@ class _Snapshot:
             aside=self._output.write,
             warn=_warn,
             storage_text=self._storage_text,
-            held=self._held_text if _asks_held(self._selection.filter) else None,
+            held=self._held_text if self._asks_held else None,
         )
         self._sink = self._make_sink()
         if self._selection.events:
@@ -338,8 +313,9 @@ class _Snapshot:
         if expression is None:
             return
         from sstrace.query.bytecode import compile_bytecode
-        from sstrace.query.match import predicate
+        from sstrace.query.match import predicate, thresholds
 
+        self._asks_held = thresholds(expression) != ()
         self._match = predicate(
             expression,
             self._names,

@@ -1,40 +1,31 @@
 """``--stats``: a digest of a recording, of what happens from now to Ctrl-C, or of what a serving sstrace has seen."""
 
-import os
 import time
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from sstrace.errors import DecodeError, SstraceError, UsageError
 from sstrace.lines import GapLine, MetaLine, StateLine
-from sstrace.live.rows import socket_of
 from sstrace.live.signals import Stopped, touch
-from sstrace.model import AF_INET, AF_INET6, Lost, Socket
-from sstrace.model import State as TcpState
+from sstrace.model import AF_INET, Socket
 from sstrace.modes.replay import files, learn_names
-from sstrace.protocols import IPPROTO_TCP
+from sstrace.output.counting import counting, print_digest
 from sstrace.query import options
 from sstrace.query.command import Act, Command
 from sstrace.query.match import predicate
 from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, RecordedNames, complain, row_of, span, target
-from sstrace.render.events import timestamp
-from sstrace.render.stats import Digest, ndjson, text
-from sstrace.render.times import moment
+from sstrace.render.stats import Digest
+from sstrace.rows import socket_of
 from sstrace.sources.names import SystemNames
 from sstrace.sources.replay import Recording
-from sstrace.table import Resync, Transition
 from sstrace.wire.recording import Run
 
 if TYPE_CHECKING:  # a recording needs no BPF
-    from sstrace.live.tracer import Tracer
     from sstrace.output.recorder import Recorder
 
-__all__ = ["Counting", "counting", "run"]
+__all__ = ["run"]
 
-_MOST = 10
 _TICK_S = 0.05
-_ESTABLISHED = int(TcpState.ESTABLISHED)
 
 
 def run(command: Command, env: Mapping[str, str]) -> int:
@@ -48,100 +39,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     else:
         digest, offset = _of_now(command, env)
     spans = ((digest.first_ns or 0) + offset, digest.last_ns + offset) if digest.transitions else (None, None)
-    _print(command, digest, *spans)
+    print_digest(command, digest, *spans)
     return 0
-
-
-def _print(command: Command, digest: Digest, began_ns: int | None, ended_ns: int | None) -> None:
-    """``began_ns``, ``ended_ns``: since 1970 UTC."""
-    own = command.own
-    most = own.count or _MOST
-    say = timestamp if own.json else partial(moment, utc=own.utc)
-    began, ended = ("-" if at is None else say(at) for at in (began_ns, ended_ns))
-    if own.json:
-        data = ndjson(digest, began, ended, most)
-    else:
-        data = text(digest, began, ended, most).encode(errors="backslashreplace")
-    view = memoryview(data)
-    while view:
-        view = view[os.write(1, view) :]
-
-
-class Counting:
-    """Digests what a tracer folds in, a family for itself. ``matches``: connections that are not let pass are left
-    out. ``most_keys``: see ``Digest``.
-    """
-
-    def __init__(
-        self, tracer: "Tracer", matches: Callable[[Socket], bool] | None = None, most_keys: int | None = None
-    ) -> None:
-        self._table = tracer.table
-        self._matches = matches
-        make = partial(Digest, most_keys) if most_keys is not None else Digest
-        self._digests = {AF_INET: make(), AF_INET6: make()}
-        self._lost = 0
-        self._began_ns = time.monotonic_ns()
-
-    def take(self, changes: Iterable[object]) -> None:
-        """Count changes."""
-        digests, matches = self._digests, self._matches
-        for change in changes:
-            if type(change) is Transition:
-                row, retransmits = change.row, change.reported.retransmits or 0
-                digest = digests.get(row.family)
-                if digest is None or row.protocol != IPPROTO_TCP or (matches and not matches(socket_of(row))):
-                    continue
-                if change.new != _ESTABLISHED and not change.ended and not retransmits:  # half of all
-                    digest.pass_over(change.at_ns)
-                    continue
-                owners = row.owners
-                digest.add(
-                    change.at_ns,
-                    row.id,
-                    change.old,
-                    change.new,
-                    ended=change.ended,
-                    lifetime_ns=change.lifetime_ns,
-                    held_ns=change.held_ns,
-                    role=row.role,
-                    peer=row.dst,
-                    ports=(row.sport, row.dport),
-                    owner=owners[0].comm if owners else b"",
-                    cause=change.cause,
-                    retransmits=retransmits,
-                )
-            elif type(change) is Lost:
-                self._lost += change.count
-            elif type(change) is Resync:
-                alive = self._table.__contains__
-                for digest in digests.values():
-                    digest.keep(alive)
-
-    def digest(self, families: int) -> Digest:
-        """All of these families (bit n for family n) so far."""
-        found = Digest()
-        for family, digest in self._digests.items():
-            if families >> family & 1:
-                found.merge(digest)
-        found.lost = self._lost
-        return found
-
-    def tell(self, command: Command, *, owners: bool) -> int:
-        """Answer ``--stats --from live``: print what was counted since the beginning, whose sockets they were only to
-        those who may know; the exit code.
-        """
-        offset = time.time_ns() - time.monotonic_ns()
-        digest = self.digest(command.selection.families)
-        if not owners:
-            digest.groups["owner"].clear()
-        _print(command, digest, self._began_ns + offset, time.time_ns())
-        return 0
-
-
-def counting(command: Command, tracer: "Tracer", names: SystemNames, most_keys: int | None = None) -> Counting:
-    """What counts the connections that a command line selects. Raises UsageError and LookupFailed for its filter."""
-    expression = options.resolve(command, names).selection.filter
-    return Counting(tracer, predicate(expression, names) if expression is not None else None, most_keys)
 
 
 def _of_now(command: Command, env: Mapping[str, str]) -> tuple[Digest, int]:
@@ -158,7 +57,7 @@ def _of_now(command: Command, env: Mapping[str, str]) -> tuple[Digest, int]:
             complain(limit)
         tracer.start()
         recorder = recording_of(command, tracer, names)
-        counted = counting(command, tracer, names)
+        counted = counting(command, tracer.table, names)
         through = recorder.through if recorder is not None else iter
         if command.own.ready_file is not None:
             touch(command.own.ready_file)

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from sstrace.live.announce import Telling, Told
+from sstrace.changes import Change, Told
+from sstrace.live.announce import Telling
 from sstrace.live.signals import Asked, touch
-from sstrace.live.tracer import Change, Tracer
+from sstrace.live.tracer import Tracer
 from sstrace.output.printer import Printer
 from sstrace.output.recorder import Recorder, clock_offset, describe
 from sstrace.output.sink import colors

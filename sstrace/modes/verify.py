@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from sstrace.changes import Change
 from sstrace.errors import DriftError
 from sstrace.live.signals import Stopped, touch
-from sstrace.live.tracer import TABLE_STATES, Change, Tracer
+from sstrace.live.tracer import TABLE_STATES, Tracer
 from sstrace.model import AF_INET, STATE_TEXT, InetSocket, Owner, State, Table
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.query import options

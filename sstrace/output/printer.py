@@ -3,10 +3,9 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from sstrace.changes import Change, Told
 from sstrace.lifecycle import TRANSITIONS
 from sstrace.lines import MetaLine
-from sstrace.live.announce import Told
-from sstrace.live.rows import socket_of
 from sstrace.live.signals import Stopped
 from sstrace.model import AF_INET, AF_INET6, Lost, Names
 from sstrace.output.sink import Outlet, outlets
@@ -15,11 +14,11 @@ from sstrace.query.command import Command, Selection, selects_row, selects_trans
 from sstrace.query.match import predicate
 from sstrace.render.events import NO_LOOK
 from sstrace.render.writers import TextWriter, Writer
+from sstrace.rows import socket_of
 from sstrace.table import Resync, Row, Transition
 
 if TYPE_CHECKING:  # a replay needs no BPF
     from sstrace.live.owners import Holders
-    from sstrace.live.tracer import Change
 
 __all__ = ["Printer"]
 
@@ -103,7 +102,7 @@ class Printer:
                 self.seen(row, at_ns)
         self.flush()
 
-    def take(self, changes: "Iterable[Change | Told]") -> None:
+    def take(self, changes: Iterable[Change | Told]) -> None:
         """Turn changes into lines, up to --count of them; all are taken, so that the table stays whole."""
         if not self._easy:
             for change in changes:
@@ -117,7 +116,7 @@ class Printer:
                 return
             self._take(following)
 
-    def _take(self, change: "Change | Told") -> None:
+    def _take(self, change: Change | Told) -> None:
         if type(change) is Transition:
             self.state(change)
         elif type(change) is Told:

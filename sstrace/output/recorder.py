@@ -19,10 +19,11 @@ from pathlib import Path
 import msgspec
 
 from sstrace import __version__
+from sstrace.changes import Change, Told
 from sstrace.errors import PrivilegeError, SstraceError, reason
 from sstrace.lines import SCHEMA, MetaLine
-from sstrace.live.announce import Telling, Told
-from sstrace.live.tracer import Change, Tracer
+from sstrace.live.announce import Telling
+from sstrace.live.tracer import Tracer
 from sstrace.model import Lost, Names
 from sstrace.output.sink import cgroup_text
 from sstrace.query.command import Command

@@ -19,11 +19,12 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import msgspec
 
 from sstrace import __version__
+from sstrace.changes import Change, Told
 from sstrace.errors import SstraceError, UsageError
 from sstrace.lines import MetaLine
 from sstrace.live.signals import Stopped
@@ -35,10 +36,6 @@ from sstrace.render.events import EventWriter, Looked, timestamp
 from sstrace.render.writers import JournalWriter, SyslogWriter, TextWriter, Writer
 from sstrace.sources.stream import Stream, count_lines, open_output
 from sstrace.table import Row, Transition
-
-if TYPE_CHECKING:  # a replay needs no BPF
-    from sstrace.live.announce import Told
-    from sstrace.live.tracer import Change
 
 __all__ = ["SINKS", "Outlet", "Transport", "cgroup_text", "colors", "outlets"]
 
@@ -165,7 +162,7 @@ class Outlet:
             self._after()
         return True
 
-    def run(self, changes: "Iterator[Change | Told]", looked: Looked) -> "Change | Told | None":
+    def run(self, changes: Iterator[Change | Told], looked: Looked) -> Change | Told | None:
         """Take transitions for as long as they need nothing but their line; the first change that needs more, None at
         their end (render.events.EventWriter.run).
         """

@@ -31,7 +31,7 @@ from sstrace.model import (
 from sstrace.query.filter import Autobound, Cgroup, Chain, Compare, Device, Expr, Held, Host, Mark, Match, Not
 from sstrace.query.glob import compile_glob
 
-__all__ = ["HeldNs", "Predicate", "predicate"]
+__all__ = ["HeldNs", "Predicate", "predicate", "thresholds"]
 
 Predicate = Callable[[Socket], bool]
 
@@ -82,6 +82,21 @@ def predicate(
         return view is None or test(view(row))
 
     return passes
+
+
+def thresholds(expression: Expr | None) -> tuple[int, ...]:
+    """The durations after which the answer of a filter may change without an event: those of its ``held`` tests."""
+    if isinstance(expression, Held):
+        # "at most" holds up to and with the duration, "at least" from it on.
+        return (expression.ns if expression.at_least else expression.ns + 1,)
+    if isinstance(expression, Not):
+        return thresholds(expression.inner)
+    if isinstance(expression, Chain):
+        found = set(thresholds(expression.first))
+        for _, test in expression.rest:
+            found.update(thresholds(test))
+        return tuple(sorted(found))
+    return ()
 
 
 def _compile(expression: Expr, names: Names, held: HeldNs | None) -> _Test:

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 
 from sstrace.errors import LookupFailed, UsageError
 from sstrace.lines import CheckpointLine, DroppedLine, GapLine, GoneLine, MetaLine, ResyncLine, SeenLine, StateLine
-from sstrace.live.rows import socket_of
 from sstrace.model import AF_INET, AF_INET6, AF_UNSPEC, InetSocket, Owner, Socket, State
 from sstrace.query.command import Selection, When
 from sstrace.query.match import Predicate
@@ -25,6 +24,7 @@ from sstrace.recording.reader import (
     target,
 )
 from sstrace.render.times import moment
+from sstrace.rows import socket_of
 from sstrace.sources.replay import Recording
 from sstrace.wire import recording
 

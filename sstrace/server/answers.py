@@ -27,7 +27,7 @@ from sstrace.server.ask import Request
 from sstrace.sources import privilege, proc, service
 
 if TYPE_CHECKING:
-    from sstrace.modes.stats import Counting
+    from sstrace.output.counting import Counting
 
 __all__ = ["Small", "respond", "small"]
 

@@ -31,16 +31,17 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from sstrace.changes import Change
 from sstrace.errors import LookupFailed
 from sstrace.live.signals import Stopped, touch_later
-from sstrace.live.tracer import Change, Tracer
+from sstrace.live.tracer import Tracer
 from sstrace.query.command import Command
 from sstrace.server import answers
 from sstrace.sources import asking, privilege, service
 from sstrace.sources.notify import Notify
 
 if TYPE_CHECKING:  # only who asks for them pays for them
-    from sstrace.modes.stats import Counting
+    from sstrace.output.counting import Counting
     from sstrace.output.metrics import Metrics
     from sstrace.output.recorder import Recorder
 
@@ -143,9 +144,9 @@ class _Beside:
 
             self.recorder = recording_of(command, tracer, SystemNames(env))
         if command.own.stats:
-            from sstrace.modes import stats
+            from sstrace.output.counting import counting
 
-            self.counting = stats.counting(command, tracer, SystemNames(env), _MOST_KEYS)
+            self.counting = counting(command, tracer.table, SystemNames(env), _MOST_KEYS)
 
     def give_away(self, uid: int, gid: int) -> None:
         """Be prepared to become this user."""

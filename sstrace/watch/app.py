@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from sstrace.changes import Change, Told
+from sstrace.decoders import decoders
 from sstrace.errors import KernelError, SstraceError, UsageError
-from sstrace.live.rows import socket_of
 from sstrace.live.signals import Stopped, touch
 from sstrace.live.source import look_at
-from sstrace.live.tracer import Change, Tracer
+from sstrace.live.tracer import Tracer
 from sstrace.model import ALL_STATES, STATE_TEXT, InetSocket, Kind, State, Table
-from sstrace.modes.snapshot import decoders
 from sstrace.query import options
 from sstrace.query.command import Command, Early
 from sstrace.query.match import predicate
@@ -31,6 +31,7 @@ from sstrace.render import watch as render
 from sstrace.render.common import Context
 from sstrace.render.inet import InetCells
 from sstrace.render.times import span_text, time_of_day
+from sstrace.rows import socket_of
 from sstrace.sources.names import SystemNames
 from sstrace.table import Resync, Row, Transition
 from sstrace.watch.terminal import Terminal, colors_of
@@ -38,7 +39,6 @@ from sstrace.watch.view import SORTS, Entry, Verdict, Watched
 from sstrace.wire import inet_diag
 
 if TYPE_CHECKING:  # only who records pays for it
-    from sstrace.live.announce import Told
     from sstrace.output.metrics import Metrics
     from sstrace.output.recorder import Recorder
 
@@ -261,12 +261,12 @@ class _Watch:
             return True
         return False
 
-    def _take(self, changes: "Iterable[Change]") -> None:
+    def _take(self, changes: Iterable[Change]) -> None:
         counted = changes if self.metrics is None else self.metrics.through(changes)
         for change in self._through(counted):
             self._note(change)
 
-    def _note(self, change: "Change | Told") -> None:
+    def _note(self, change: Change | Told) -> None:
         if type(change) is Transition:
             row = change.row
             self._view.note(change)

@@ -18,14 +18,14 @@ from typing import Literal
 import msgspec
 
 from sstrace.causes import has_failed
-from sstrace.live.rows import socket_of
 from sstrace.model import State
 from sstrace.protocols import IPPROTO_TCP
-from sstrace.query.filter import Chain, Expr, Held, Not
-from sstrace.query.match import Predicate
+from sstrace.query.filter import Expr
+from sstrace.query.match import Predicate, thresholds
+from sstrace.rows import socket_of
 from sstrace.table import Row, Transition
 
-__all__ = ["SORTS", "Entry", "Mark", "Order", "Tally", "Verdict", "Watched", "thresholds"]
+__all__ = ["SORTS", "Entry", "Mark", "Order", "Tally", "Verdict", "Watched"]
 
 _CLOSE, _ESTABLISHED = int(State.CLOSE), int(State.ESTABLISHED)
 
@@ -205,21 +205,6 @@ class Order:
 
 
 # Filters.
-
-
-def thresholds(expression: Expr | None) -> tuple[int, ...]:
-    """The durations after which the answer of a filter may change without an event: those of its ``held`` tests."""
-    if isinstance(expression, Held):
-        # "at most" holds up to and with the duration, "at least" from it on.
-        return (expression.ns if expression.at_least else expression.ns + 1,)
-    if isinstance(expression, Not):
-        return thresholds(expression.inner)
-    if isinstance(expression, Chain):
-        found = set(thresholds(expression.first))
-        for _, test in expression.rest:
-            found.update(thresholds(test))
-        return tuple(sorted(found))
-    return ()
 
 
 class Verdict:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from sstrace.decoders import decoders
 from sstrace.dialect import dialect, parse_version
 from sstrace.model import Table
-from sstrace.modes.snapshot import decoders
 from sstrace.query.command import Command
 from sstrace.query.options import parse
 from sstrace.render.common import Context

@@ -28,8 +28,8 @@ from sstrace.model import (
     VsockSocket,
     XdpSocket,
 )
-from sstrace.query.filter import Scope, parse_filter
-from sstrace.query.match import HeldNs, predicate
+from sstrace.query.filter import Chain, Compare, Held, Not, Scope, parse_filter
+from sstrace.query.match import HeldNs, predicate, thresholds
 
 
 def matches(row: Socket, text: str, preferred: int = AF_UNSPEC, held: HeldNs | None = None) -> bool:
@@ -272,3 +272,10 @@ def test_a_filter_of_many_lines() -> None:
         test = predicate(expression, world)
         assert test is not None
         assert test(FOUR) is expected
+
+
+def test_thresholds() -> None:
+    assert thresholds(None) == ()
+    assert thresholds(Compare(True, True, 22)) == ()
+    inner = Chain(Held(True, 5), (("and", Not(Held(False, 7))), ("or", Compare(True, True, 1))))
+    assert thresholds(Not(inner)) == (5, 8)

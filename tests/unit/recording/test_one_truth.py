@@ -14,7 +14,7 @@ from tapes import NETNS, OFFSET_NS, meta
 
 from sstrace.causes import CAUSES, Verdict
 from sstrace.cli import main
-from sstrace.modes.stats import Counting
+from sstrace.output.counting import Counting
 from sstrace.output.metrics import Metrics
 from sstrace.render.ecs import EcsWriter
 from sstrace.render.events import EventWriter
@@ -58,7 +58,7 @@ class Run:
         tracer: Any = SimpleNamespace(
             table=SocketTable(NETNS), netns=NETNS, **dict.fromkeys(("events", "lost", "late", "unheard", "sweeps"), 0)
         )
-        metrics, counting, self.watched = Metrics("127.0.0.1", 0, tracer), Counting(tracer), Tally()
+        metrics, counting, self.watched = Metrics("127.0.0.1", 0, tracer), Counting(tracer.table), Tally()
         writers: dict[str, EventWriter] = {
             "native": EventWriter(OFFSET_NS, {}.get), "ecs": EcsWriter(OFFSET_NS, {}.get),
             "otel": OtelWriter(OFFSET_NS, {}.get),

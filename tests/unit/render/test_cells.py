@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sstrace.decoders import decoders
 from sstrace.dialect import dialect
 from sstrace.model import (
     AF_INET,
@@ -29,7 +30,6 @@ from sstrace.model import (
     VsockSocket,
     XdpSocket,
 )
-from sstrace.modes.snapshot import decoders
 from sstrace.render.common import Context, duration, general, memory, queue, rate, signed, users
 from sstrace.render.inet import InetCells
 from sstrace.render.netlink import NetlinkCells

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from sstrace.decoders import decoders
 from sstrace.dialect import dialect
 from sstrace.errors import DecodeError
 from sstrace.model import AF_INET, AF_INET6, InetSocket, Owner, Show, Table
-from sstrace.modes.snapshot import decoders
 from sstrace.render import info_columns
 from sstrace.render.common import Context
 from sstrace.render.info import tcp_items

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sstrace.fields import NOTHING
-from sstrace.live.rows import socket_of
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, Kind, Owner, State
-from sstrace.query.filter import Chain, Compare, Expr, Held, Not
+from sstrace.query.filter import Expr, Held
 from sstrace.query.match import Predicate, predicate
+from sstrace.rows import socket_of
 from sstrace.table import Row, Transition
-from sstrace.watch.view import SORTS, Order, Verdict, Watched, thresholds
+from sstrace.watch.view import SORTS, Order, Verdict, Watched
 
 BOTH = 1 << AF_INET | 1 << AF_INET6
 S = 1_000_000_000
@@ -332,13 +332,6 @@ def test_held_filter_follows_the_clock(at_least: bool) -> None:
     assert [mark != "-" for _, mark in world.shown()] == ([] if at_least else [True])
     world.fold(4.1)
     assert bool(world.shown()) is at_least
-
-
-def test_thresholds() -> None:
-    assert thresholds(None) == ()
-    assert thresholds(Compare(True, True, 22)) == ()
-    inner = Chain(Held(True, 5), (("and", Not(Held(False, 7))), ("or", Compare(True, True, 1))))
-    assert thresholds(Not(inner)) == (5, 8)
 
 
 def test_socket_of_has_what_filters_ask_for() -> None:

@@ -1,0 +1,117 @@
+"""``--stats``, live: transitions are digested as they come, and the digest is printed when somebody asks."""
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from sstrace.model import AF_INET, AF_INET6, Lost, Socket, State
+from sstrace.protocols import IPPROTO_TCP
+from sstrace.query import options
+from sstrace.query.command import Command
+from sstrace.query.match import predicate
+from sstrace.render.events import timestamp
+from sstrace.render.stats import Digest, ndjson, text
+from sstrace.render.times import moment
+from sstrace.rows import socket_of
+from sstrace.sources.names import SystemNames
+from sstrace.table import Resync, SocketTable, Transition
+
+__all__ = ["Counting", "counting", "print_digest"]
+
+_MOST = 10
+_ESTABLISHED = int(State.ESTABLISHED)
+
+
+class Counting:
+    """Digests what becomes of a table, a family for itself. ``matches``: connections that are not let pass are left
+    out. ``most_keys``: see ``Digest``.
+    """
+
+    def __init__(
+        self, table: SocketTable, matches: Callable[[Socket], bool] | None = None, most_keys: int | None = None
+    ) -> None:
+        self._table = table
+        self._matches = matches
+        make = partial(Digest, most_keys) if most_keys is not None else Digest
+        self._digests = {AF_INET: make(), AF_INET6: make()}
+        self._lost = 0
+        self._began_ns = time.monotonic_ns()
+
+    def take(self, changes: Iterable[object]) -> None:
+        """Count changes."""
+        digests, matches = self._digests, self._matches
+        for change in changes:
+            if type(change) is Transition:
+                row, retransmits = change.row, change.reported.retransmits or 0
+                digest = digests.get(row.family)
+                if digest is None or row.protocol != IPPROTO_TCP or (matches and not matches(socket_of(row))):
+                    continue
+                if change.new != _ESTABLISHED and not change.ended and not retransmits:  # half of all
+                    digest.pass_over(change.at_ns)
+                    continue
+                owners = row.owners
+                digest.add(
+                    change.at_ns,
+                    row.id,
+                    change.old,
+                    change.new,
+                    ended=change.ended,
+                    lifetime_ns=change.lifetime_ns,
+                    held_ns=change.held_ns,
+                    role=row.role,
+                    peer=row.dst,
+                    ports=(row.sport, row.dport),
+                    owner=owners[0].comm if owners else b"",
+                    cause=change.cause,
+                    retransmits=retransmits,
+                )
+            elif type(change) is Lost:
+                self._lost += change.count
+            elif type(change) is Resync:
+                alive = self._table.__contains__
+                for digest in digests.values():
+                    digest.keep(alive)
+
+    def digest(self, families: int) -> Digest:
+        """All of these families (bit n for family n) so far."""
+        found = Digest()
+        for family, digest in self._digests.items():
+            if families >> family & 1:
+                found.merge(digest)
+        found.lost = self._lost
+        return found
+
+    def tell(self, command: Command, *, owners: bool) -> int:
+        """Answer ``--stats --from live``: print what was counted since the beginning, whose sockets they were only to
+        those who may know; the exit code.
+        """
+        offset = time.time_ns() - time.monotonic_ns()
+        digest = self.digest(command.selection.families)
+        if not owners:
+            digest.groups["owner"].clear()
+        print_digest(command, digest, self._began_ns + offset, time.time_ns())
+        return 0
+
+
+def counting(command: Command, table: SocketTable, names: SystemNames, most_keys: int | None = None) -> Counting:
+    """What counts the connections that a command line selects. Raises UsageError and LookupFailed for its filter."""
+    expression = options.resolve(command, names).selection.filter
+    return Counting(table, predicate(expression, names) if expression is not None else None, most_keys)
+
+
+def print_digest(command: Command, digest: Digest, began_ns: int | None, ended_ns: int | None) -> None:
+    """To standard output; --count says how many lines a grouping may have. ``began_ns``, ``ended_ns``: since 1970,
+    UTC.
+    """
+    own = command.own
+    most = own.count or _MOST
+    say = timestamp if own.json else partial(moment, utc=own.utc)
+    began, ended = ("-" if at is None else say(at) for at in (began_ns, ended_ns))
+    if own.json:
+        data = ndjson(digest, began, ended, most)
+    else:
+        data = text(digest, began, ended, most).encode(errors="backslashreplace")
+    view = memoryview(data)
+    while view:
+        view = view[os.write(1, view) :]
