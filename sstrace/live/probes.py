@@ -18,7 +18,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sstrace.errors import FeatureError, SstraceError, UsageError
-from sstrace.sources import bpf
+from sstrace.sources.bpf.compile import bundle
+from sstrace.sources.bpf.config import config
+from sstrace.sources.bpf.load import load
+from sstrace.sources.bpf.programs import PLAIN, TRACE
 from sstrace.sources.cache import cache_directory
 from sstrace.sources.fired import Fired
 from sstrace.sources.perf import PerfBuffers, online
@@ -74,13 +77,13 @@ class Hooks:
     def _full(
         self, env: Mapping[str, str], netns: int, pages: int | None, symbols: Symbols, without: frozenset[str]
     ) -> None:
-        compiled = bpf.bundle(bpf.TRACE, cache_directory(env))
-        self._loaded = bpf.load(compiled)
+        compiled = bundle(TRACE, cache_directory(env))
+        self._loaded = load(compiled)
         try:
-            settings = bpf.config(symbols.span, netns)
+            settings = config(symbols.span, netns)
             timers = "timers" not in without and all(symbols.span(name) is not None for name in _NEEDED)
             if not timers:
-                settings = bpf.config(lambda _: None, netns)
+                settings = config(lambda _: None, netns)
             self._loaded.update("configs", 0, settings.pack())
             self.perf = PerfBuffers(self._loaded, pages)
             self._loaded.attach(without=() if timers else _TIMERS)
@@ -103,7 +106,7 @@ class Hooks:
         event_id, fields = decode_format(event_format("sock/inet_sock_set_state"))
         macros = {f"OFF_{name}": offset for name, (offset, _) in fields.items()}
         self.uncounted = "a program on the tracepoint itself keeps the kernel from counting"
-        self._loaded = bpf.load(bpf.bundle(bpf.PLAIN, cache_directory(env), macros))
+        self._loaded = load(bundle(PLAIN, cache_directory(env), macros))
         try:
             self.perf = PerfBuffers(self._loaded, pages)
             self._loaded.attach_tracepoint("inet_sock_set_state", event_id)

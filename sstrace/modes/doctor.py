@@ -20,7 +20,7 @@ from sstrace.model import AF_INET, AF_INET6, ALL_STATES, Table
 from sstrace.native import twins
 from sstrace.query.command import Command
 from sstrace.render.doctor import Finding, lines, ndjson
-from sstrace.sources.bpf import HOOKS
+from sstrace.sources.bpf.programs import HOOKS
 from sstrace.sources.btf import VMLINUX
 from sstrace.sources.cache import cache_directory, cached
 from sstrace.sources.diag import Diag, Route

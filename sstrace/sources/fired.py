@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from sstrace.errors import FeatureError
-from sstrace.sources.bpf import IOC_ENABLE
+from sstrace.sources.bpf.syscall import IOC_ENABLE
 from sstrace.sources.perf import perf_event_open
 
 __all__ = ["Fired"]

@@ -14,11 +14,13 @@ from pathlib import Path
 
 from sstrace.errors import FeatureError
 from sstrace.model import Owner
-from sstrace.sources import bpf
+from sstrace.sources.bpf.compile import bundle
+from sstrace.sources.bpf.load import load
+from sstrace.sources.bpf.programs import Source
 
 __all__ = ["WALK", "OwnerWalk"]
 
-WALK = bpf.Source(
+WALK = Source(
     file="owners.bpf.c",
     programs=("walk",),
     maps=("cursors", "holders", "wanted"),
@@ -64,7 +66,7 @@ class OwnerWalk:
     """
 
     def __init__(self, cache: Path | None) -> None:
-        self._loaded = bpf.load(bpf.bundle(WALK, cache))
+        self._loaded = load(bundle(WALK, cache))
         try:
             self._cursor = _map(self._loaded.maps["cursors"], _CURSOR.size)
             self._holders = _map(self._loaded.maps["holders"], _STEPS * _HOLDER.size)

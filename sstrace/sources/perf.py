@@ -21,7 +21,8 @@ from pathlib import Path
 import msgspec
 
 from sstrace.errors import FeatureError, PrivilegeError, reason
-from sstrace.sources.bpf import IOC_ENABLE, Loaded, perf_event_open_number, possible_cpus
+from sstrace.sources.bpf.load import Loaded
+from sstrace.sources.bpf.syscall import IOC_ENABLE, perf_event_open_number, possible_cpus
 
 __all__ = ["COUNTS", "PerfBuffers", "Run", "Runs", "online", "perf_event_open"]
 

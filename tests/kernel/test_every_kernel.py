@@ -23,7 +23,9 @@ import parity_cases
 import pytest
 from conftest import ROOT, Netns, Program
 
-from sstrace.sources import bpf, proc
+from sstrace.sources import proc
+from sstrace.sources.bpf.compile import bundle
+from sstrace.sources.bpf.programs import TRACE, Source
 from sstrace.sources.owners import WALK, OwnerWalk
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
@@ -290,10 +292,10 @@ def test_owners_by_the_walk_are_those_of_proc(tmp_path: Path) -> None:
         sock.close()
 
 
-@pytest.mark.parametrize("source", [bpf.TRACE, WALK], ids=lambda source: str(source.file))
-def test_owners_and_trace_programs_have_no_loop_that_old_verifiers_refuse(source: bpf.Source) -> None:
+@pytest.mark.parametrize("source", [TRACE, WALK], ids=lambda source: str(source.file))
+def test_owners_and_trace_programs_have_no_loop_that_old_verifiers_refuse(source: Source) -> None:
     """Linux 6.1 and older accept a way back only by a jump: falling through into a loop's head is refused."""
-    for name, code in bpf.bundle(source, None).programs.items():
+    for name, code in bundle(source, None).programs.items():
         assert falls_back(code) == [], name
 
 

@@ -59,7 +59,7 @@ PURE_USES = {
 }
 """What of an impure module the pure rooms may use: functions of their arguments alone."""
 
-CAGED = {"bcc": r"sources/bpf\w*\.py|sources/bpf/\w+\.py", "rich": r"render/\w+\.py"}
+CAGED = {"bcc": r"sources/bpf/compile\.py", "rich": r"render/\w+\.py"}
 """A package that is slow to import → the only files that may name it."""
 
 

@@ -72,7 +72,7 @@ def test_installed_command_runs(site: Path, tmp_path: Path) -> None:
 
 
 def test_installed_package_finds_its_own_bpf_sources(site: Path, tmp_path: Path) -> None:
-    code = "import sstrace.sources.bpf as b; print(b.__file__); print(b.source_directory())"
+    code = "import sstrace.sources.bpf.compile as b; print(b.__file__); print(b.source_directory())"
     where = {"PYTHONPATH": str(site), "PYTHONSAFEPATH": "1"}
     module, sources = run(sys.executable, "-c", code, cwd=tmp_path, **where).stdout.split()
     assert Path(module).is_relative_to(site)

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, unmet
 
 from sstrace.fields import FLAGS, KINDS, RECORD
-from sstrace.sources.bpf import Config
+from sstrace.sources.bpf.config import Config
 from sstrace.sources.perf import COUNTS
 from sstrace.wire.event import SIZE
 

@@ -1,0 +1,1 @@
+"""The BPF programs: what they are, compiled, loaded and attached."""

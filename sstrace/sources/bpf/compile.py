@@ -1,0 +1,201 @@
+"""The programs compiled by bcc in a child process, and cached.
+
+bcc's LLVM stays in memory for good once it has compiled (over 100 MB), so a child compiles and hands back what the
+kernel needs: instructions and map shapes. What depends on the boot (addresses, namespaces) goes into the config map,
+so the same instructions serve every boot of a kernel, and are cached under a key made of everything they depend on:
+our C sources, the member offsets, the machine and bcc's version.
+
+The only module that imports bcc, and only in that child.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import struct
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from sstrace.errors import FeatureError, PrivilegeError
+from sstrace.sources.bpf.offsets import macros as offset_macros
+from sstrace.sources.bpf.programs import Bundle, MapShape, Source
+from sstrace.sources.bpf.syscall import bpf, not_permitted
+from sstrace.sources.btf import Btf
+
+__all__ = ["bundle", "source_directory"]
+
+_OBJ_GET_INFO_BY_FD = 15
+_F_MMAPABLE = 1 << 10
+_CACHE_MOST = 8
+_FORMAT = 3
+"""Grows when Bundle changes its shape."""
+
+
+def source_directory() -> Path:
+    """The directory of the C sources: inside the installed package, else beside it in a checkout."""
+    package = Path(__file__).resolve().parents[2]
+    for directory in (package / "bpf", package.parent / "bpf"):
+        if (directory / "sstrace.bpf.c").is_file():
+            return directory
+    raise FeatureError("the BPF sources are missing from this installation: install sstrace again")
+
+
+def bundle(source: Source, cache: Path | None, macros: Mapping[str, int] | None = None) -> Bundle:
+    """The compiled programs for this kernel: from ``cache`` (a directory of the caller's own) or from bcc.
+
+    ``macros``: what is defined for the C source; default: the offsets that it asks for, from BTF.
+    Raises FeatureError when there is no BTF, no bcc, or the compiler refuses.
+    """
+    if macros is None:
+        with Btf() as btf:
+            macros = offset_macros(source.offsets, source.optional, source.bits, btf)
+    path = None
+    if cache is not None:
+        path = cache / f"bpf-{_cache_key(source, macros)}.msgpack"
+        stored = _read_cache(path)
+        if stored is not None:
+            return stored
+    compiled = _compile_in_child(source, macros)
+    if path is not None:
+        _write_cache(path, compiled)
+    return compiled
+
+
+def _cache_key(source: Source, macros: Mapping[str, int]) -> str:
+    digest = hashlib.sha256()
+    facts = source.file, _FORMAT, sorted(macros.items()), platform.machine(), _bcc_version(), sys.byteorder
+    digest.update(repr(facts).encode())
+    directory = source_directory()
+    for file in sorted(directory.rglob("*.[ch]")):
+        digest.update(file.relative_to(directory).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:32]
+
+
+def _bcc_version() -> str:
+    # Found without importing bcc, which costs 50 ms and loads LLVM.
+    from importlib.util import find_spec
+
+    spec = find_spec("bcc")
+    if spec is None or spec.origin is None:
+        return "none"
+    version = Path(spec.origin).with_name("version.py")
+    return version.read_text() if version.is_file() else "unknown"
+
+
+def _age(path: Path) -> float:
+    return -path.stat().st_mtime
+
+
+def _read_cache(path: Path) -> Bundle | None:
+    # What is read here goes into the kernel: nobody but us (or root) may have been able to write it.
+    try:
+        for place in (path, path.parent):
+            status = place.stat()
+            if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
+                return None
+        return msgspec.msgpack.decode(path.read_bytes(), type=Bundle)
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _write_cache(path: Path, compiled: Bundle) -> None:
+    # A cache that cannot be written costs the next start 0.3 s and nothing else.
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary.write_bytes(msgspec.msgpack.encode(compiled))
+        temporary.chmod(0o600)
+        temporary.replace(path)
+        # What older kernels and releases left behind: nobody will ask for it again.
+        for stale in sorted(path.parent.glob("bpf-*.msgpack"), key=_age)[_CACHE_MOST:]:
+            stale.unlink(missing_ok=True)
+    except OSError:
+        return
+
+
+def _compile_in_child(source: Source, macros: Mapping[str, int]) -> Bundle:
+    answer_read, answer_write = os.pipe()
+    errors_read, errors_write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(answer_read)
+            os.close(errors_read)
+            os.dup2(errors_write, 1)
+            os.dup2(errors_write, 2)
+            with open(answer_write, "wb") as out:
+                out.write(msgspec.msgpack.encode(_compile(source, macros)))
+            status = 0
+        except ImportError as error:
+            os.write(errors_write, f"\nbcc: {error}".encode())
+            status = 2
+        except BaseException as error:
+            os.write(errors_write, f"\n{error}".encode())
+        finally:
+            os._exit(status)
+    os.close(answer_write)
+    os.close(errors_write)
+    # The compiler's complaints fit a pipe (64 KiB) many times over, so reading one pipe after the other cannot dead-
+    # lock.
+    with open(answer_read, "rb") as answers, open(errors_read, "rb") as complaints:
+        answer, complaint = answers.read(), complaints.read().decode(errors="replace").strip()
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    if code == 0:
+        return msgspec.msgpack.decode(answer, type=Bundle)
+    if code == 2:
+        raise FeatureError(
+            "bcc for Python is not installed, and tracing needs it (--snapshot does not); "
+            "Debian and Ubuntu: apt install python3-bpfcc; Fedora: dnf install python3-bcc"
+        )
+    lines = [line for line in complaint.splitlines() if line.strip()]
+    detail = next((line for line in lines if "error:" in line), lines[-1] if lines else f"exit status {code}")
+    if "Operation not permitted" in complaint:
+        raise PrivilegeError(not_permitted("create a BPF map"))
+    raise FeatureError(f"bcc could not compile the BPF programs: {detail.strip()}")
+
+
+def _compile(source: Source, macros: Mapping[str, int]) -> Bundle:
+    """Run in the child: everything here may leave LLVM in memory."""
+    directory = source_directory()
+    os.environ["BCC_KERNEL_SOURCE"] = str(directory / "kheaders")
+    from bcc import BPF, lib
+
+    # bcc loads and attaches by function name as soon as it has compiled; here only the instructions are wanted.
+    BPF._trace_autoload = lambda _: None
+    flags = [f"-D{name}={value}" for name, value in macros.items()]
+    compiled = BPF(text=_one_file(directory / source.file).encode(), cflags=flags)
+    maps = []
+    for name in source.maps:
+        map_flags = _F_MMAPABLE if name in source.mapped else 0
+        maps.append(_map_shape(name, lib.bpf_table_fd(compiled.module, name.encode()), map_flags))
+    prefix = "plain__" if source.plain else "raw_tracepoint__"
+    programs = {name: compiled.dump_func((prefix + name).encode()) for name in source.programs}
+    return Bundle(programs=programs, maps=maps, plain=source.plain)
+
+
+def _one_file(path: Path) -> str:
+    """The source with its own headers put in their places: bcc rewrites ``map.lookup()`` in the main file alone."""
+    lines = [f'#line 1 "{path.name}"']
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if line.startswith('#include "'):
+            lines += [_one_file(path.with_name(line.split('"')[1])), f'#line {number + 1} "{path.name}"']
+        elif line != "#pragma once":
+            lines.append(line)
+        else:
+            lines.append("")
+    return "\n".join(lines) + "\n"
+
+
+def _map_shape(name: str, fd: int, flags: int) -> MapShape:
+    # struct bpf_map_info: type, id, key_size, value_size, max_entries, map_flags, name.
+    info = ctypes.create_string_buffer(128)
+    attr = struct.pack("=IIQ", fd, len(info), ctypes.addressof(info))
+    if bpf(_OBJ_GET_INFO_BY_FD, attr) < 0:
+        raise OSError(ctypes.get_errno(), f"BPF_OBJ_GET_INFO_BY_FD of map {name}")
+    kind, _, key_size, value_size, max_entries = struct.unpack_from("=5I", info)
+    return MapShape(name, kind, key_size, value_size, max_entries, flags, fd)

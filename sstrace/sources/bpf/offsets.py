@@ -1,0 +1,111 @@
+"""Where the kernel keeps what the programs read: members of its structs by BTF, as macros for the C sources."""
+
+from sstrace.errors import FeatureError
+from sstrace.sources.btf import Btf
+
+__all__ = ["BITS", "NEEDED", "OPTIONAL", "Offsets", "macros"]
+
+Offsets = dict[str, tuple[tuple[str, str], ...]]
+"""Macro (without OFF_) → the struct and member that it is the offset of; where several stand, the first that the kernel
+has counts."""
+
+NEEDED: Offsets = {
+    "skc_net": (("sock_common", "skc_net"),),
+    "skc_family": (("sock_common", "skc_family"),),
+    "skc_state": (("sock_common", "skc_state"),),
+    "skc_num": (("sock_common", "skc_num"),),
+    "skc_dport": (("sock_common", "skc_dport"),),
+    "skc_bound_dev_if": (("sock_common", "skc_bound_dev_if"),),
+    "skc_cookie": (("sock_common", "skc_cookie"),),
+    "skc_rcv_saddr": (("sock_common", "skc_rcv_saddr"),),
+    "skc_daddr": (("sock_common", "skc_daddr"),),
+    "skc_pprev": (("sock_common", "skc_nulls_node.pprev"),),
+    "net_inum": (("net", "ns.inum"),),
+    "sk_socket": (("sock", "sk_socket"),),
+    "sk_protocol": (("sock", "sk_protocol"),),
+    "sk_err": (("sock", "sk_err"),),
+    "sk_shutdown": (("sock", "sk_shutdown"),),
+    "socket_ino": (("socket_alloc", "vfs_inode.i_ino"),),
+    "socket_file": (("socket", "file"),),
+    "task_flags": (("task_struct", "flags"),),
+    "task_files": (("task_struct", "files"),),
+    "files_fdt": (("files_struct", "fdt"),),
+    "files_next_fd": (("files_struct", "next_fd"),),
+    "fdt_fd": (("fdtable", "fd"),),
+    "fdt_max_fds": (("fdtable", "max_fds"),),
+    "timer_function": (("timer_list", "function"),),
+    "timer_pprev": (("timer_list", "entry.pprev"),),
+    # Linux 6.19 moved the timer into struct sock.
+    "retransmit_timer": (("inet_connection_sock", "icsk_retransmit_timer"), ("sock", "tcp_retransmit_timer")),
+    "rsk_timer": (("request_sock", "rsk_timer"),),
+    "num_retrans": (("request_sock", "num_retrans"),),
+    "tw_timer": (("inet_timewait_sock", "tw_timer"),),
+    "tw_substate": (("inet_timewait_sock", "tw_substate"),),
+}
+"""Of the event path: without these there is none."""
+
+# IPv6 is a build option; sk_cgrp_data is too.
+OPTIONAL: Offsets = {
+    "skc_v6_rcv_saddr": (("sock_common", "skc_v6_rcv_saddr"),),
+    "skc_v6_daddr": (("sock_common", "skc_v6_daddr"),),
+    "sk_uid": (("sock", "sk_uid"),),
+    "sk_ino": (("sock", "sk_ino"),),
+    "file_ref": (("file", "f_ref"),),
+    "file_count": (("file", "f_count"),),
+    "icsk_retransmits": (("inet_connection_sock", "icsk_retransmits"),),
+    "skc_flags": (("sock_common", "skc_flags"),),
+    "sk_lingertime": (("sock", "sk_lingertime"),),
+    "sk_txhash": (("sock", "sk_txhash"),),
+    "snd_una": (("tcp_sock", "snd_una"),),
+    "write_seq": (("tcp_sock", "write_seq"),),
+    "rcv_nxt": (("tcp_sock", "rcv_nxt"),),
+    "copied_seq": (("tcp_sock", "copied_seq"),),
+    "inet_sport": (("inet_sock", "inet_sport"),),
+    "skc_listener": (("sock_common", "skc_listener"),),
+    "ack_backlog": (("sock", "sk_ack_backlog"),),
+    "max_ack_backlog": (("sock", "sk_max_ack_backlog"),),
+    "abort_on_overflow": (("net", "ipv4.sysctl_tcp_abort_on_overflow"),),
+    # Counts one more since fbb8295248e1 ("tcp: allocate tcp_death_row outside of struct netns_ipv4", v5.18), behind a
+    # pointer until e9bd0cca09d1 ("tcp: Don't allocate tcp_death_row outside of struct netns_ipv4", v6.1).
+    "tw_refcount": (("net", "ipv4.tcp_death_row.tw_refcount"),),
+    "tw_count": (("net", "ipv4.tcp_death_row.tw_count"),),
+    "tw_most": (("net", "ipv4.tcp_death_row.sysctl_max_tw_buckets"),),
+    # A pointer since 8520e224f547 ("bpf, cgroups: Fix cgroup v2 fallback on v1/v2 mixed mode", v5.15), packed before.
+    "sk_cgroup": (("sock", "sk_cgrp_data.cgroup"), ("sock", "sk_cgrp_data.val")),
+    "cgroup_kn": (("cgroup", "kn"),),
+    "kernfs_id": (("kernfs_node", "id"),),
+}
+"""What a kernel may lack at the price of one field."""
+
+BITS: Offsets = {
+    "skc_ipv6only": (("sock_common", "skc_ipv6only"),),
+    "fastopen_connect": (("tcp_sock", "fastopen_connect"),),
+    "acked": (("inet_request_sock", "acked"),),
+}
+"""The same, of bit-fields of one bit."""
+
+_COMMON = {"skc_net": 8, "skc_family": 2, "skc_num": 2, "skc_dport": 2, "skc_bound_dev_if": 4, "skc_cookie": 8}
+_COMMON |= {"skc_rcv_saddr": 4, "skc_daddr": 4, "skc_v6_rcv_saddr": 16, "skc_v6_daddr": 16}
+
+
+def macros(needed: Offsets, optional: Offsets, bits: Offsets, btf: Btf) -> dict[str, int]:
+    """Every offset that the kernel has, by the macro's name. Raises FeatureError where one that is needed is
+    missing.
+    """
+    found: dict[str, int] = {}
+    for name, places in (needed | optional).items():
+        offset = next((at for at in (btf.offset(*place) for place in places) if at is not None), None)
+        if offset is not None:
+            found[f"OFF_{name}"] = offset
+        elif name in needed:
+            raise FeatureError(f"this kernel's BTF has no {places[0][0]}.{places[0][1]}: sstrace does not know it yet")
+    for name, places in bits.items():
+        bit = next((at for at in (btf.bit(*place) for place in places) if at is not None), None)
+        if bit is not None:
+            found[f"BYTE_{name}"], found[f"MASK_{name}"] = bit
+    if "OFF_skc_v6_daddr" not in found or "OFF_skc_v6_rcv_saddr" not in found:
+        found.pop("OFF_skc_v6_rcv_saddr", None)
+    if "OFF_cgroup_kn" not in found or "OFF_kernfs_id" not in found:
+        found.pop("OFF_sk_cgroup", None)
+    found["COMMON_END"] = max(found.get(f"OFF_{name}", 0) + size for name, size in _COMMON.items())
+    return found

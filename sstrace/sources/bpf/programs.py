@@ -1,0 +1,72 @@
+"""Which programs there are: their C files below bpf/, what it takes to compile them, and what comes of that."""
+
+import msgspec
+
+from sstrace.sources.bpf import offsets
+from sstrace.sources.bpf.offsets import Offsets
+
+__all__ = ["HOOKS", "PLAIN", "TRACE", "Bundle", "MapShape", "Source"]
+
+HOOKS = (
+    "timer_start",
+    "timer_cancel",
+    "timer_expire_entry",
+    "timer_expire_exit",
+    "inet_sock_set_state",
+    "inet_sock_set_state__again",
+)
+"""Programs by their raw tracepoints, in the order in which they are attached: on_state hands CLOSE→SYN-SENT to
+timer_start, so that comes first. A second program on one tracepoint has ``__again`` behind its name.
+"""
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """One C file below bpf/, and what it takes to compile and load it."""
+
+    file: str
+    programs: tuple[str, ...]
+    """Each stands in the file as RAW_TRACEPOINT_PROBE(name), or where ``plain`` as a function plain__name."""
+    maps: tuple[str, ...]
+    offsets: Offsets = {}
+    optional: Offsets = {}
+    """Offsets that the file does without: their macros are then not defined."""
+    bits: Offsets = {}
+    """Bit-fields of one bit that the file does without: BYTE_name is the offset, MASK_name the bit in it."""
+    mapped: tuple[str, ...] = ()
+    """Maps that user space reads through a mapping of its own (BPF_F_MMAPABLE, Linux 5.5)."""
+    plain: bool = False
+    """Programs of tracepoints proper, which see the record of the tracepoint, not its arguments."""
+
+
+TRACE = Source(
+    file="sstrace.bpf.c",
+    programs=HOOKS,
+    maps=("configs", "events", "counts", "connecting", "connect", "expirings", "passings", "marked"),
+    offsets=offsets.NEEDED,
+    optional=offsets.OPTIONAL,
+    bits=offsets.BITS,
+)
+"""The programs of the event path."""
+
+PLAIN = Source(file="plain.bpf.c", programs=("inet_sock_set_state",), maps=("events", "counts"), plain=True)
+"""The event path without BTF: see the C file."""
+
+
+class MapShape(msgspec.Struct, frozen=True):
+    """What BPF_MAP_CREATE needs, and the fd number that stands for the map in the compiled instructions."""
+
+    name: str
+    type: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int
+    fd: int
+
+
+class Bundle(msgspec.Struct, frozen=True):
+    """Compiled programs: name → struct bpf_insn array, and the maps they use."""
+
+    programs: dict[str, bytes]
+    maps: list[MapShape]
+    plain: bool = False
