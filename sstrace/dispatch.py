@@ -15,7 +15,6 @@ _MODULES: Final = {
     Act.REPLAY: "modes.replay",
     Act.STATS: "modes.stats",
     Act.STATS_PAST: "modes.stats",
-    Act.STATS_LIVE: "modes.stats",
     Act.SNAPSHOT: "modes.snapshot",
     Act.PAST: "modes.past",
     Act.BETWEEN: "modes.past",
@@ -36,16 +35,18 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         # A trace writes its file itself, to rotate it and to survive a full disk.
         _redirect(own.output)
     try:
-        if act is not Act.LIVE:
+        if act not in (Act.LIVE, Act.STATS_LIVE):
             return int(import_module(f"sstrace.{_MODULES[act]}").run(command, env))
-        if command.selection.summary and not command.selection.listing:  # -s reads counters, not sockets
+        counts_alone = command.selection.summary and not command.selection.listing
+        if act is Act.LIVE and counts_alone:  # -s reads counters, not sockets
             from sstrace.modes import snapshot
 
             return snapshot.run(command, env)
         from sstrace.live.width import screen_width
         from sstrace.server import ask
 
-        return ask.snapshot(command, screen_width(env, columns_env=command.dialect.columns_env))
+        width = screen_width(env, columns_env=command.dialect.columns_env) if act is Act.LIVE else None
+        return ask.snapshot(command, width)
     finally:
         if own.self_usage:
             _say_usage()

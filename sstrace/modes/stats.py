@@ -1,4 +1,4 @@
-"""``--stats``: a digest of a recording, of what happens from now to Ctrl-C, or of what a serving sstrace has seen."""
+"""``--stats``: a digest of a recording, or of what happens from now to Ctrl-C."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -30,10 +30,6 @@ _TICK_S = 0.05
 
 def run(command: Command, env: Mapping[str, str]) -> int:
     """Digest; the exit code. --count says how many lines a grouping may have."""
-    if command.act is Act.STATS_LIVE:
-        from sstrace.server import ask
-
-        return ask.snapshot(command, None)
     if command.act is Act.STATS_PAST:
         digest, offset = _of_files(command, env)
     else:

@@ -39,7 +39,7 @@ LAW: dict[str, set[str]] = {
     "live": ROWS | TWINS | {"sources"},
     "output": ROWS | {"sources", "live"},
     "watch": ROWS | {"decoders", "sources", "live", "output"},
-    "modes": ROWS | TWINS | {"decoders", "sources", "recording", "live", "output", "server.ask"},
+    "modes": ROWS | TWINS | {"decoders", "sources", "recording", "live", "output"},
     "server": BASE | PURE | {"changes", "sources", "live", "output", "modes.snapshot"},
     "dispatch": BASE | {"query", "sources", "live.width", "modes", "watch", "server"},
     "cli": BASE | {"query", "sources", "dispatch", "server.quick"},
