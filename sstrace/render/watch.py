@@ -172,8 +172,8 @@ _HELP = """\
   +  new   *  changed its state   -  closed: its last state, how long, and why
   {ge} in Held: in this state since before sstrace started, so at least that long
   Counts are of all rows that the filter lets pass; (states) are not listed.
-  opened: connections established     closed: ended in order
-  failed: never established, or cut (reset, timed out, unreachable, killed)
+  opened: connections established     closed: ended, and did not fail
+  failed: refused, reset, timed out, unreachable, killed
 
   q          quit                     arrows  PgUp PgDn Home End: scroll;
   space      pause: the screen stands         left and right move the columns
