@@ -2,12 +2,12 @@
 
 import msgspec
 
-from sstrace.model import Lost
+from sstrace.model import Lost, Renamed
 from sstrace.table import Resync, Row, Transition
 
 __all__ = ["Change", "Told"]
 
-Change = Transition | Resync | Lost
+Change = Transition | Resync | Lost | Renamed
 
 
 class Told(msgspec.Struct, frozen=True, gc=False):

@@ -41,6 +41,7 @@ __all__ = [
     "Owners",
     "PacketSocket",
     "ProcTcp",
+    "Renamed",
     "Seen",
     "Show",
     "Socket",
@@ -371,7 +372,9 @@ class Names(Protocol):
         ...
 
     def ifindex(self, name: str) -> int | None:
-        """Index of a network interface."""
+        """Index of a network interface by its name, or another name that the kernel knows it by; -1 where none bears
+        the name so far (of a recording that is still to be read).
+        """
         ...
 
     def service(self, port: int, protocol: str | None) -> str | None:
@@ -569,6 +572,15 @@ class Lost(msgspec.Struct, frozen=True):
     count: int
     after_ns: int
     before_ns: int
+
+
+class Renamed(msgspec.Struct, frozen=True, gc=False):
+    """An interface came (``before`` is None), went (``name`` is None) or has another name, from ``at_ns`` on."""
+
+    at_ns: int
+    index: int
+    before: str | None
+    name: str | None
 
 
 Fact = Seen | Changed | Gone | SweepBegin | SweepEnd | Lost

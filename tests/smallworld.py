@@ -22,11 +22,14 @@ CGROUPS = {"/known": 4711, "/zero": 0}
 class SmallWorld:
     """Numbers and names from the tables above."""
 
+    def __init__(self) -> None:
+        self.devices = DEVICES
+
     def ifname(self, index: int) -> str:
-        return next((name for name, number in DEVICES.items() if number == index), f"if{index}")
+        return next((name for name, number in self.devices.items() if number == index), f"if{index}")
 
     def ifindex(self, name: str) -> int | None:
-        return DEVICES.get(name)
+        return self.devices.get(name)
 
     def service(self, port: int, protocol: str | None) -> str | None:
         return next((n for (n, p), number in SERVICES.items() if number == port and protocol in (None, p)), None)

@@ -10,7 +10,7 @@ import pytest
 from kernel_model import Kernel
 
 from sstrace.lines import MetaLine
-from sstrace.model import Lost, Names, Seen, SweepBegin, SweepEnd, Table
+from sstrace.model import Lost, Seen, SweepBegin, SweepEnd, Table
 from sstrace.output import recorder as record
 from sstrace.output.printer import Printer
 from sstrace.output.recorder import Recorder
@@ -35,8 +35,9 @@ def key(row: Any) -> RowKey:
 class StillTracer:
     """What a Recorder needs of a Tracer."""
 
-    def __init__(self, table: SocketTable) -> None:
+    def __init__(self, table: SocketTable, names: SystemNames) -> None:
         self.table = table
+        self.names = names
         self.netns = NETNS
         self.holders = StillHolders()
 
@@ -81,8 +82,8 @@ class Tape:
         self.kernel = Kernel(seed, loss=loss)
         self.random = random.Random(seed)
         self.table = SocketTable(NETNS)
-        self.names: Names = SystemNames({})
-        self.recorder = Recorder(str(path), StillTracer(self.table), self.names, **how)  # type: ignore[arg-type]
+        self.names = SystemNames({})
+        self.recorder = Recorder(str(path), StillTracer(self.table, self.names), **how)  # type: ignore[arg-type]
         self.sweeps = sweeps
         self.moments: list[tuple[int, int, dict[int, RowKey]]] = []
         self.changes = 0

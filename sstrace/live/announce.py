@@ -1,4 +1,4 @@
-"""What no transition tells: rows that came, went, or got a port while nobody was looking.
+"""What no transition tells: rows that came, went, or got a port or another device's name while nobody was looking.
 
 Most lines of a stream are transitions. But a sweep or a look can teach the table a listener's port or IPV6_V6ONLY, and
 after a loss a row may be buried because another socket turns up in its place. A stream that is to be folded into the
@@ -8,7 +8,7 @@ same table elsewhere must tell of these too.
 from collections.abc import Iterable, Iterator
 
 from sstrace.changes import Change, Told
-from sstrace.model import Lost
+from sstrace.model import Lost, Renamed
 from sstrace.native import twins
 from sstrace.table import Resync, Row, SocketTable, Transition
 
@@ -65,6 +65,10 @@ class Telling:
                 self._silent.pop(row.id, None)
         elif type(change) is Lost:
             self.last_ns = max(self.last_ns, change.before_ns)
+        elif type(change) is Renamed and change.before is not None:
+            # Of a device that comes no row knows yet.
+            self.last_ns = max(self.last_ns, change.at_ns)
+            self._silent.update((row.id, row) for row in self._table if row.ifindex == change.index)
 
     def _finish(self, last_ns: int) -> Iterator[Told]:
         """What the changes did not tell, the latest of which was then."""

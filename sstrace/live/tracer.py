@@ -25,6 +25,7 @@ from pathlib import Path
 from sstrace.causes import FIN_BY_US
 from sstrace.changes import Change
 from sstrace.fields import NOTHING
+from sstrace.live.interfaces import Interfaces
 from sstrace.live.owners import Holders
 from sstrace.live.probes import Hooks
 from sstrace.model import (
@@ -34,6 +35,7 @@ from sstrace.model import (
     InetSocket,
     Kind,
     Lost,
+    Renamed,
     Seen,
     State,
     SweepBegin,
@@ -43,6 +45,7 @@ from sstrace.model import (
 from sstrace.rows import socket_of
 from sstrace.sources.diag import Diag
 from sstrace.sources.memory import give_back
+from sstrace.sources.names import SystemNames
 from sstrace.table import Resync, Row, SocketTable, Transition
 from sstrace.wire import inet_diag, netlink
 from sstrace.wire.event import Event
@@ -96,11 +99,18 @@ class Tracer:
     """A running trace of TCP in this process's network namespace. Close it to detach."""
 
     def __init__(
-        self, env: Mapping[str, str], *, pages: int | None = None, poll_ns: int | None = None, audit: bool = True
+        self,
+        env: Mapping[str, str],
+        names: SystemNames | None = None,
+        *,
+        pages: int | None = None,
+        poll_ns: int | None = None,
+        audit: bool = True,
     ) -> None:
         """Compile (or take from the cache), load and attach; no sweep yet. Raises PrivilegeError or FeatureError.
 
-        ``pages``: size of each perf buffer, for tests of loss. ``poll_ns``: no BPF at all, a sweep so often instead.
+        ``names`` are kept as of the change that is being told of. ``pages``: size of each perf buffer, for tests of
+        loss. ``poll_ns``: no BPF at all, a sweep so often instead.
         ``audit``: False for one who compares the table with the kernel himself.
         """
         self.netns = Path("/proc/self/ns/net").stat().st_ino
@@ -116,6 +126,7 @@ class Tracer:
         """Rows that audits found wrong."""
         self._unheard = 0
         self.holders = Holders(env)
+        self.names = names if names is not None else SystemNames(env)
         self._pending: list[Event] = []
         self._last_ns = 0
         self._unread: tuple[int, ...] = ()
@@ -139,6 +150,9 @@ class Tracer:
                 self.table.probe = self._probe
             else:
                 self._sweep_every_ns = _SWEEP_NS
+        self._interfaces = Interfaces(self.names)
+        self._news = select.poll()
+        self.register(self._news)
         self._next_sweep_ns = 0
         self.meanwhile: Callable[[], None] | None = None
         """Called every 20 ms while a sweep goes on; may ``settle``."""
@@ -220,12 +234,14 @@ class Tracer:
         """Have a poll object wake up when there is much to ``poll``."""
         if self._hooks is not None:
             self._hooks.perf.register(poll)
+        self._interfaces.register(poll)
 
     def close(self) -> None:
         """Detach every hook; harmless when done twice."""
         if self._hooks is not None:
             self._hooks.close()
         self.holders.close()
+        self._interfaces.close()
 
     def poll(self, timeout_s: float) -> Iterator[Change]:
         """Wait for events at most so long, fold them in and yield what changed, in the order of time.
@@ -233,10 +249,9 @@ class Tracer:
         A ``Transition`` shows its row as it was right after the transition, so use it before taking the next.
         """
         # What is too young to be complete stays for the next time: where events never cease, there is always some.
-        if self._hooks is not None:
-            self._hooks.perf.wait(timeout_s)
-        else:
-            time.sleep(min(timeout_s, max(0, self._next_sweep_ns - time.monotonic_ns()) / 1e9))
+        if self._hooks is None:
+            timeout_s = min(timeout_s, (self._next_sweep_ns - time.monotonic_ns()) / 1e9)
+        self._news.poll(max(0, timeout_s * 1000))
         yield from self._fold(self._drain() - _PATIENCE_NS)
         if time.monotonic_ns() >= self._next_listen_ns:
             self._listen()
@@ -269,6 +284,7 @@ class Tracer:
 
     def _drain(self) -> int:
         """Take what the rings hold. The time before which, but for the slack, nothing is missing."""
+        self._interfaces.hear()
         if self._hooks is None:
             return time.monotonic_ns()
         look = self._hooks.perf.read()
@@ -294,20 +310,35 @@ class Tracer:
     def _fold(self, horizon_ns: int) -> Iterator[Change]:
         """What happened up to then: each event is folded in as its change is taken."""
         losses, self._losses = self._losses, []
+        renamed = self._interfaces.until(horizon_ns)
         pending = self._pending
         if self._hooks is not None:
             pending += self._hooks.waiting(horizon_ns)
         pending.sort(key=_AT)
         cut = bisect_right(pending, horizon_ns, key=_AT)
         if not cut:
-            return iter(losses)
+            return chain(losses, self._renaming([], renamed)) if renamed else iter(losses)
         ready, self._pending = pending[:cut], pending[cut:]
         last = self._last_ns
         if ready[0].at_ns < last:
             self.late += bisect_right(ready, last - 1, key=_AT)
         self._last_ns = max(last, ready[-1].at_ns)
         self.events += cut
+        if renamed:
+            return chain(losses, self._renaming(ready, renamed))
         return chain(losses, filter(None, map(self.table.folder(), ready)))
+
+    def _renaming(self, ready: list[Event], renamed: list[Renamed]) -> Iterator[Change]:
+        """Fold in events, each by the names of its time."""
+        folder = self.table.folder()
+        at = 0
+        for change in renamed:
+            cut = bisect_right(ready, change.at_ns, key=_AT)
+            yield from filter(None, map(folder, ready[at:cut]))
+            at = cut
+            self.names.name_interface(change.index, change.name)
+            yield change
+        yield from filter(None, map(folder, ready[at:]))
 
     def _listen(self) -> None:
         """Note what the kernel fired and nobody heard."""

@@ -7,7 +7,7 @@ other. What came and went in between is in neither table: ``--replay FILE --betw
 
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NoReturn
 
 from sstrace.live.width import screen_width
@@ -38,7 +38,7 @@ def changes(before: PastRows, after: PastRows, selection: Selection, matches: Pr
     found: list[Change] = []
     for number, row in old.items():
         now = new.get(number)
-        if now is None or _differ(row, now):
+        if now is None or _differ(row, now) or before.ifname(row) != after.ifname(now):
             found.append((_REMOVED, row))
             if now is not None:
                 found.append((_ADDED, now))
@@ -58,6 +58,7 @@ def run(
 ) -> int:
     """Print the difference; the exit code. ``at_ns``: the second moment, ns since 1970 UTC."""
     command = options.resolve(command, known)
+    known.finish(command.selection.filter)
     selection, show = command.selection, command.show
     before, after = moments
 
@@ -81,11 +82,19 @@ def run(
         held=held_text if thresholds(selection.filter) else None,
     )
     if command.own.json:
-        _write(_json(context, found, at_ns))
+        _write(_json(context, _recalled(found, moments), at_ns))
     else:
         width = screen_width(env, columns_env=command.dialect.columns_env)
-        _write(_text(context, found, width - 2 if width is not None else None, header=show.header))
+        _write(_text(context, _recalled(found, moments), width - 2 if width is not None else None, header=show.header))
     return 0
+
+
+def _recalled(found: Iterable[Change], moments: tuple[PastRows, PastRows]) -> Iterator[Change]:
+    """The same, each by the names of its moment."""
+    before, after = moments
+    for change in found:
+        (after if change[0] == _ADDED else before).recall()
+        yield change
 
 
 def _no_decoders() -> NoReturn:
@@ -99,20 +108,23 @@ def _holders(before: PastRows, after: PastRows) -> dict[int, Sequence[Owner]]:
     }
 
 
-def _text(context: Context, found: Sequence[Change], width: int | None, *, header: bool) -> Iterator[bytes]:
+def _text(context: Context, found: Iterable[Change], width: int | None, *, header: bool) -> Iterator[bytes]:
     pieces: list[bytes] = []
     sink = Text(context, pieces.append, screen=width)
     sink.begin(Table.TCP)
-    sink.feed([row for _, row in found])
+    shown = [" "] if header else []
+    for mark, row in found:
+        sink.feed([row])
+        shown.append(mark)
     sink.flush()
-    marks = iter([*(" " if header else ""), *(mark for mark, _ in found)])
+    marks = iter(shown)
     for line in io.BytesIO(b"".join(pieces)):
         # -i and the like go on in a line of their own, which begins with a tab.
         mark = " " if line.startswith(b"\t") else next(marks, " ")
         yield mark.encode() + b" " + line
 
 
-def _json(context: Context, found: Sequence[Change], at_ns: int) -> Iterator[bytes]:
+def _json(context: Context, found: Iterable[Change], at_ns: int) -> Iterator[bytes]:
     pieces: list[bytes] = []
     sink = Lines(context, pieces.append, at_ns)
     for mark, row in found:

@@ -27,6 +27,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     with Recording(own.source.path) as source:
         past, reader = look_back(source, own.at, names, utc=own.utc)
         reader.finish()
+    names.open = False
     rows = PastRows(past, names)
     for sentence in _caveats(command, past, rows):
         complain(sentence)

@@ -92,6 +92,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         if not usable:
             raise failure
         complain(str(failure))
+    if not replay.left:
+        names.finish(command.selection.filter)
     return 0
 
 
@@ -245,6 +247,7 @@ class _Replay:
 
     def _row(self, line: SeenLine | StateLine) -> Row | None:
         try:
+            self._names.hear(line)
             return row_of(line, self._names)
         except OSError:
             return None

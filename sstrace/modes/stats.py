@@ -46,13 +46,13 @@ def _of_now(command: Command, env: Mapping[str, str]) -> tuple[Digest, int]:
     stopped = Stopped()
     names = SystemNames(env)
     offset = time.time_ns() - time.monotonic_ns()
-    tracer = Tracer(env, poll_ns=command.own.poll_ns)
+    tracer = Tracer(env, names, poll_ns=command.own.poll_ns)
     recorder: Recorder | None = None
     try:
         for limit in tracer.limits:
             complain(limit)
         tracer.start()
-        recorder = recording_of(command, tracer, names)
+        recorder = recording_of(command, tracer)
         counted = counting(command, tracer.table, names)
         through = recorder.through if recorder is not None else iter
         if command.own.ready_file is not None:
@@ -92,6 +92,7 @@ def _of_files(command: Command, env: Mapping[str, str]) -> tuple[Digest, int]:
         if not usable:
             raise failure
         complain(str(failure))
+    names.finish(command.selection.filter)
     return digest, offset
 
 
@@ -144,6 +145,8 @@ def _digest(
 ) -> None:
     inet, inet6 = families
     for line in run.lines:
+        if matches is not None:
+            names.hear(line)
         if window is not None and not window[0] <= line.mono_ns + offset <= window[1]:
             continue
         if type(line) is StateLine:

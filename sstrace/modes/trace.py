@@ -38,7 +38,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     stopped = Asked(files=command.own.output is not None)
     names = SystemNames(env)
     command = options.resolve(command, names)
-    tracer = Tracer(env, poll_ns=command.own.poll_ns)
+    tracer = Tracer(env, names, poll_ns=command.own.poll_ns)
     for limit in tracer.limits:
         print(f"sstrace: {limit}", file=sys.stderr)
     recorder: Recorder | None = None
@@ -63,7 +63,6 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             recorder = Recorder(
                 command.own.record,
                 tracer,
-                names,
                 rotate=command.own.rotate_bytes,
                 rotate_ns=command.own.rotate_ns,
                 keep=command.own.keep,
@@ -146,7 +145,8 @@ class _Attendance:
             self._metrics.tick()
         if asked.reopen:
             asked.reopen = False
-            self._trace.reopen()
+            now = time.monotonic_ns()
+            self._trace.reopen(describe(self._tracer.netns, self._tracer.names, now, clock_offset()))
         if asked.statistics:
             asked.statistics = False
             tracer = self._tracer

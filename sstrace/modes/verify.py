@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -25,6 +25,7 @@ from sstrace.protocols import IPPROTO_TCP
 from sstrace.query import options
 from sstrace.query.command import Command
 from sstrace.query.match import Predicate, predicate
+from sstrace.render.ends import Ends
 from sstrace.render.events import address, timestamp
 from sstrace.render.times import times
 from sstrace.sources import proc
@@ -79,7 +80,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     stopped = Stopped()
     names = SystemNames(env)
     command = options.resolve(command, names)
-    tracer = Tracer(env, poll_ns=command.own.poll_ns, audit=False)
+    tracer = Tracer(env, names, poll_ns=command.own.poll_ns, audit=False)
     totals = _Totals()
     metrics: Metrics | None = None
     recorder: Recorder | None = None
@@ -93,7 +94,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         if command.own.record is not None:
             from sstrace.output.recorder import recording_of
 
-            recorder = recording_of(command, tracer, names)
+            recorder = recording_of(command, tracer)
         if command.own.ready_file is not None:
             touch(command.own.ready_file)
         check = _Check(command, names, tracer, totals, recorder)
@@ -132,6 +133,17 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     return 0
 
 
+class _Between(NamedTuple):
+    """Both ends of what differs."""
+
+    src: bytes
+    sport: int
+    dst: bytes
+    dport: int
+    ifindex: int
+    v6only: bool | None = None
+
+
 class _Check:
     def __init__(
         self,
@@ -155,6 +167,7 @@ class _Check:
         self._matches: Predicate | None = predicate(selection.filter, names) if selection.filter is not None else None
         offset_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         self._times = times(command.own.time or ("clock" if os.isatty(1) else "iso"), offset_ns)
+        self._ends = Ends(command.show, command.dialect, names)
         self._encoder = msgspec.json.Encoder()
 
     def take(self, changes: Iterable[Change]) -> None:
@@ -242,7 +255,7 @@ class _Check:
         if drift in self._known:
             return
         self._totals.kinds[kind] += 1
-        family, src, sport, dst, dport, _, _ = key
+        family, src, sport, dst, dport, ifindex, _ = key
         now = time.monotonic_ns()
         line = DriftLine(
             ts=timestamp(now + self._times.offset_ns),
@@ -260,7 +273,8 @@ class _Check:
             text = self._encoder.encode(line) + b"\n"
         else:
             differs = f"table {table or 'has nothing'}, kernel {kernel or 'has nothing'}"
-            text = f"{self._times.text(now)} {kind} [{line.src}]:{sport} [{line.dst}]:{dport} {differs}\n".encode()
+            local, peer = self._ends.of(_Between(src, sport, dst, dport, ifindex))
+            text = f"{self._times.text(now)} {kind} {local} {peer} {differs}\n".encode()
         os.write(1, text)
 
 

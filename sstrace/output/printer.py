@@ -216,10 +216,10 @@ class Printer:
         if all(outlet.broken for outlet in self.outlets):
             raise BrokenPipeError
 
-    def reopen(self) -> None:
+    def reopen(self, meta: MetaLine) -> None:
         """Begin the files anew (SIGHUP)."""
         for outlet in self.outlets:
-            outlet.reopen()
+            outlet.reopen(meta)
 
     def close(self) -> None:
         """The last lines. A reader who is slow has two seconds for them."""

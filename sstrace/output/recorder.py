@@ -10,7 +10,6 @@ checkpoint makes the recording whole from there on.
 
 import os
 import platform
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -24,10 +23,11 @@ from sstrace.errors import PrivilegeError, SstraceError, reason
 from sstrace.lines import SCHEMA, MetaLine
 from sstrace.live.announce import Telling
 from sstrace.live.tracer import Tracer
-from sstrace.model import Lost, Names
-from sstrace.output.sink import cgroup_text
+from sstrace.model import Lost
+from sstrace.output.sink import cgroup_text, ifname_text, printed
 from sstrace.query.command import Command
 from sstrace.render.events import EventWriter, timestamp
+from sstrace.sources.names import SystemNames
 from sstrace.sources.record import RecordFile, numbered, older_parts
 from sstrace.sources.stream import count_lines
 from sstrace.table import Resync, Transition
@@ -59,15 +59,12 @@ def clock_offset() -> int:
     return now - (before + time.monotonic_ns()) // 2
 
 
-def describe(netns: int, names: Names, now_ns: int, offset_ns: int) -> MetaLine:
+def describe(netns: int, names: SystemNames, now_ns: int, offset_ns: int) -> MetaLine:
     """The first line of a stream that begins now on this machine."""
     try:
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         boot_id = ""
-    interfaces: dict[str, int] = {}
-    with suppress(OSError):
-        interfaces = {name: index for index, name in socket.if_nameindex()}
     return MetaLine(
         schema=SCHEMA,
         version=__version__,
@@ -78,8 +75,12 @@ def describe(netns: int, names: Names, now_ns: int, offset_ns: int) -> MetaLine:
         boot_id=boot_id,
         netns=netns,
         ephemeral=names.ephemeral(),
-        interfaces=interfaces,
+        interfaces=_interfaces(names),
     )
+
+
+def _interfaces(names: SystemNames) -> dict[str, int]:
+    return {printed(name): index for index, name in names.interfaces().items()}
 
 
 class Recorder:
@@ -89,7 +90,6 @@ class Recorder:
         self,
         path: str,
         tracer: Tracer,
-        names: Names,
         *,
         rotate: int | None = None,
         rotate_ns: int | None = None,
@@ -111,7 +111,8 @@ class Recorder:
         if (rotate is not None or rotate_ns is not None) and (reason := self._shift()) is not None:
             raise SstraceError(f"cannot rename {path}: {reason}: record to another file, or move this one away")
         self._file = RecordFile(path)
-        self._writer = EventWriter(0, cgroup_text(names), names.ifname)
+        self._names = names = tracer.names
+        self._writer = EventWriter(0, cgroup_text(names), ifname_text(names))
         self._meta: MetaLine | None = None
         self._out = bytearray()
         self._telling = Telling(tracer.table)
@@ -285,7 +286,9 @@ class Recorder:
         if self._meta is not None:
             now = self._telling.last_ns
             ts = timestamp(now + self._writer.offset_ns)
-            self._writer.meta(msgspec.structs.replace(self._meta, ts=ts, mono_ns=now), self._out)
+            interfaces = _interfaces(self._names)
+            meta = msgspec.structs.replace(self._meta, ts=ts, mono_ns=now, interfaces=interfaces)
+            self._writer.meta(meta, self._out)
 
     # Rotation.
 
@@ -351,9 +354,7 @@ class Recorder:
             )
 
 
-def recording_of(
-    command: Command, tracer: Tracer, names: Names, say: Callable[[str], None] | None = None
-) -> Recorder | None:
+def recording_of(command: Command, tracer: Tracer, say: Callable[[str], None] | None = None) -> Recorder | None:
     """What a command line wants recorded, with the table as it is now in it; None when it wants nothing. For modes that
     need nothing of the recorder but that it is beside them: have it see every change (``through``), and close it.
     Raises SstraceError.
@@ -361,11 +362,9 @@ def recording_of(
     own = command.own
     if own.record is None:
         return None
-    recorder = Recorder(
-        own.record, tracer, names, rotate=own.rotate_bytes, rotate_ns=own.rotate_ns, keep=own.keep, say=say
-    )
+    recorder = Recorder(own.record, tracer, rotate=own.rotate_bytes, rotate_ns=own.rotate_ns, keep=own.keep, say=say)
     now, offset = time.monotonic_ns(), clock_offset()
-    recorder.begin(describe(tracer.netns, names, now, offset), offset)
+    recorder.begin(describe(tracer.netns, tracer.names, now, offset), offset)
     return recorder
 
 

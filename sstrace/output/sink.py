@@ -21,8 +21,6 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from typing import Protocol
 
-import msgspec
-
 from sstrace import __version__
 from sstrace.changes import Change, Told
 from sstrace.errors import SstraceError, UsageError
@@ -32,12 +30,12 @@ from sstrace.model import Names
 from sstrace.query.command import Command, Own
 from sstrace.query.own import parse_size
 from sstrace.render.ends import Ends
-from sstrace.render.events import EventWriter, Looked, timestamp
+from sstrace.render.events import EventWriter, Looked
 from sstrace.render.writers import JournalWriter, SyslogWriter, TextWriter, Writer
 from sstrace.sources.stream import Stream, count_lines, open_output
 from sstrace.table import Row, Transition
 
-__all__ = ["SINKS", "Outlet", "Transport", "cgroup_text", "colors", "outlets"]
+__all__ = ["SINKS", "Outlet", "Transport", "cgroup_text", "colors", "ifname_text", "outlets", "printed"]
 
 SINKS = ("stdout", "journald", "syslog[:PATH]", "otlp[:URL]")
 """What --sink takes."""
@@ -108,7 +106,6 @@ class Outlet:
         self._separate = separate
         self._patient = isinstance(transport, Stream)
         self._path = path
-        self._meta: MetaLine | None = None
         self._out = bytearray()
         self.broken = False
         """Nobody reads any more: lines are not made from here on."""
@@ -134,7 +131,6 @@ class Outlet:
 
     def meta(self, line: MetaLine) -> None:
         """The first line."""
-        self._meta = line
         self.writer.meta(line, self._out)
         self._after()
 
@@ -309,8 +305,8 @@ class Outlet:
                 f"writing to {self.name} works again" + (f": {self.dropped} lines are missing" if self.dropped else "")
             )
 
-    def reopen(self) -> None:
-        """SIGHUP: go on in a new file of the same name; in NDJSON it begins as the first one did."""
+    def reopen(self, line: MetaLine) -> None:
+        """SIGHUP: go on in a new file of the same name; in NDJSON this is its first line."""
         if self._path is None or self.broken or not isinstance(self.transport, Stream):
             return
         self.flush()
@@ -320,10 +316,8 @@ class Outlet:
             _say(f"{error}: lines go on into the file that was open")
             return
         self.transport.replace(fd)
-        if self._meta is not None and isinstance(self.writer, EventWriter):
-            now = time.monotonic_ns()
-            ts = timestamp(now + self.writer.offset_ns)
-            self.writer.meta(msgspec.structs.replace(self._meta, ts=ts, mono_ns=now), self._out)
+        if isinstance(self.writer, EventWriter):
+            self.writer.meta(line, self._out)
 
     def end(self) -> None:
         """The last lines. A reader who is slow (a pager) is waited for, unless we were told to stop; a daemon, or
@@ -387,7 +381,7 @@ def outlets(command: Command, names: Names, offset_ns: int, stopped: Stopped) ->
             from sstrace.sources.datagrams import JOURNAL, Datagrams
 
             journal = Datagrams(JOURNAL, "journal", memory_files=True)
-            lines = JournalWriter(offset_ns, cgroup_text(names), names.ifname)
+            lines = JournalWriter(offset_ns, cgroup_text(names), ifname_text(names))
             made.append(Outlet("journald", lines, journal, stopped, drop=drop, most=most, separate=True))
         elif kind == "syslog":
             from sstrace.sources.datagrams import SYSLOG, Datagrams
@@ -400,7 +394,7 @@ def outlets(command: Command, names: Names, offset_ns: int, stopped: Stopped) ->
             from sstrace.render.otel import OtelWriter
             from sstrace.sources.otlp import Otlp
 
-            records = OtelWriter(offset_ns, cgroup_text(names), names.ifname)
+            records = OtelWriter(offset_ns, cgroup_text(names), ifname_text(names))
             made.append(Outlet("otlp", records, Otlp(where or None, __version__), stopped, drop=drop, most=most))
         else:
             raise UsageError(f"sstrace: --sink {sink}: it is one of {', '.join(SINKS)}")
@@ -415,16 +409,16 @@ def colors(own: Own, *, screen: bool) -> bool:
 
 
 def _writer(own: Own, names: Names, offset_ns: int) -> EventWriter:
-    cgroup = cgroup_text(names)
+    cgroup, ifname = cgroup_text(names), ifname_text(names)
     if own.schema == "ecs":
         from sstrace.render.ecs import EcsWriter
 
-        return EcsWriter(offset_ns, cgroup, names.ifname)
+        return EcsWriter(offset_ns, cgroup, ifname)
     if own.schema == "otel":
         from sstrace.render.otel import OtelWriter
 
-        return OtelWriter(offset_ns, cgroup, names.ifname)
-    return EventWriter(offset_ns, cgroup, names.ifname)
+        return OtelWriter(offset_ns, cgroup, ifname)
+    return EventWriter(offset_ns, cgroup, ifname)
 
 
 def cgroup_text(names: Names) -> Callable[[int], str | None]:
@@ -435,6 +429,16 @@ def cgroup_text(names: Names) -> Callable[[int], str | None]:
         return None if found is None else found.decode(errors="replace")
 
     return path
+
+
+def ifname_text(names: Names) -> Callable[[int], str]:
+    """Index → name of an interface; bytes that are no UTF-8 are replaced."""
+    return lambda index: printed(names.ifname(index))
+
+
+def printed(name: str) -> str:
+    """A name that the system gave (UTF-8, surrogates for strays), as JSON can hold it."""
+    return name if name.isascii() else name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _say(sentence: str) -> None:

@@ -46,6 +46,7 @@ __all__ = [
     "Match",
     "Not",
     "Scope",
+    "awaited",
     "parse_filter",
 ]
 
@@ -87,6 +88,9 @@ class Device(msgspec.Struct, frozen=True):
     """``dev`` = index."""
 
     index: int
+    """When the filter was read; -1 where nothing bore the name yet."""
+    name: str | None = None
+    """Where it was named: whatever bears this name then is meant, as time goes on."""
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -132,6 +136,18 @@ class Chain(msgspec.Struct, frozen=True):
 
 
 Expr = Chain | Not | Match | Compare | Device | Mark | Cgroup | Autobound | Held
+
+
+def awaited(expression: Expr | None) -> Iterator[str]:
+    """The names of devices that nothing bore when the filter was read."""
+    if isinstance(expression, Chain):
+        for one in (expression.first, *(test for _, test in expression.rest)):
+            yield from awaited(one)
+    elif isinstance(expression, Not):
+        yield from awaited(expression.inner)
+    elif isinstance(expression, Device) and expression.index < 0 and expression.name is not None:
+        yield expression.name
+
 
 _AND: Final = frozenset(("&", "&&", "and"))
 _OR: Final = frozenset(("|", "||", "or"))
@@ -430,13 +446,16 @@ class _Operands:
         return index or 0
 
     def _device(self, word: str) -> Device:
-        index = self._index(word)
+        name = _native(word)
+        index = self._names.ifindex(name) or 0
+        if index > 0:
+            return Device(index, name)
+        number = (scan_unsigned(word, 2) if word.startswith("if") else None) or get_unsigned(word)
+        if number is not None:
+            return Device(number)
         if not index:
-            number = get_unsigned(word)
-            if number is None:
-                raise LookupFailed("Cannot parse device.")
-            index = number
-        return Device(index)
+            raise LookupFailed("Cannot parse device.")
+        return Device(index, name)
 
     def _cgroup(self, word: str) -> Cgroup:
         try:

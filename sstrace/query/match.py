@@ -115,8 +115,7 @@ def _compile(expression: Expr, names: Names, held: HeldNs | None) -> _Test:
     if isinstance(expression, Compare):
         return _compare(expression)
     if isinstance(expression, Device):
-        index = expression.index
-        return lambda row: row.ifindex == index
+        return _device(expression, names)
     if isinstance(expression, Mark):
         value, mask = expression.value, expression.mask
         return lambda row: (((row.extras.mark or 0) if row.extras is not None else 0) & mask) == value
@@ -210,6 +209,13 @@ def _compare(compare: Compare) -> _Test:
     if compare.local:
         return (lambda row: row.sport >= port) if compare.at_least else (lambda row: row.sport <= port)
     return (lambda row: row.dport >= port) if compare.at_least else (lambda row: row.dport <= port)
+
+
+def _device(device: Device, names: Names) -> _Test:
+    index, name = device.index, device.name
+    if name is None:
+        return lambda row: row.ifindex == index
+    return lambda row: row.ifindex == names.ifindex(name)
 
 
 def _autobound(names: Names) -> _Test:

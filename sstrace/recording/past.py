@@ -49,6 +49,8 @@ class Past:
 
     def __init__(self) -> None:
         self.rows: dict[int, SeenLine | StateLine] = {}
+        self.interfaces: dict[int, str] = {}
+        """What they were called."""
         self.at_ns = 0
         """The moment, ns since 1970 UTC."""
         self.mono_ns = 0
@@ -95,6 +97,7 @@ class Past:
                     elif isinstance(line, GapLine) and until.seq is None and line.after_ns <= limit:
                         self.lost += line.count  # noticed later, lost perhaps before
                     continue
+                names.hear(line)
                 kind = type(line)
                 if due and (kind is not SeenLine or line.seq != checked):
                     self.rows.update(fresh or {})  # a checkpoint that is not whole
@@ -178,6 +181,8 @@ class PastRows:
     """The tcp table of a moment (modes.snapshot.TcpSource)."""
 
     def __init__(self, past: Past, names: RecordedNames) -> None:
+        self._names = names
+        self._interfaces = past.interfaces
         self._mono_ns = past.mono_ns
         self._rows: list[InetSocket] = []
         self._numbers: dict[int, int] = {}
@@ -212,8 +217,19 @@ class PastRows:
                 yield [row for row in rows if row.state == _LISTEN]
                 yield [row for row in rows if row.state != _LISTEN]
 
+    def recall(self) -> None:
+        """Have the names be those of this moment."""
+        self._names.recall(self._interfaces)
+
+    def ifname(self, row: Socket) -> str | None:
+        """What the device that a row is bound to was called."""
+        return self._interfaces.get(row.ifindex) if isinstance(row, InetSocket) else None
+
     def numbered(self, selection: Selection, matches: Predicate | None) -> Iterator[tuple[int, InetSocket]]:
-        """The selected rows that match, in the same order, with the recording's numbers of them."""
+        """The selected rows that match, in the same order, with the recording's numbers of them; by the names of this
+        moment.
+        """
+        self.recall()
         for rows in self.rows(selection):
             for row in rows:
                 if matches is None or matches(row):
@@ -272,6 +288,7 @@ def look_back(source: Recording, when: When | None, names: RecordedNames, *, utc
             raise UsageError(f'sstrace: "{when.text}" counts from an end of the recording, and {source.name} is a pipe')
         until = Until(at)
     past.fold(reader, offset, names, until)
+    past.interfaces = names.interfaces()
     if until.seq is None and until.at_ns < 1 << 62:
         shift = until.at_ns - past.at_ns
         if shift > 0:

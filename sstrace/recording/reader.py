@@ -5,8 +5,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from sstrace.errors import DecodeError, UsageError
+from sstrace.errors import DecodeError, LookupFailed, UsageError
 from sstrace.lines import MetaLine, OwnerLine, SeenLine, StateLine
 from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Kind, Owner
 from sstrace.protocols import NUMBER_OF_NETID
@@ -16,6 +17,9 @@ from sstrace.sources.replay import Recording
 from sstrace.table import Row
 from sstrace.wire import recording
 from sstrace.wire.recording import LineReader, Run
+
+if TYPE_CHECKING:  # only a command line with a filter pays for it
+    from sstrace.query.filter import Expr
 
 __all__ = ["Clock", "LineNames", "RecordedNames", "Reader", "Span", "absolute", "complain", "row_of", "span", "target"]
 
@@ -32,23 +36,34 @@ class RecordedNames(SystemNames):
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         super().__init__(environ)
-        self._interfaces: dict[str, int] = {}
-        self._interface_names: dict[int, str] = {}
         self._ephemeral: tuple[int, int] | None = None
+        self.open = True
+        """Whether there are lines that have not been heard yet."""
+        self._borne: set[str] = set()
+        """Every name of an interface so far."""
         self._cgroup_ids: dict[str, int] = {}
         self._cgroup_paths: list[str] = []
 
     def learn(self, meta: MetaLine) -> None:
         """Take what a first line says."""
         if meta.interfaces:
-            self._interfaces = dict(meta.interfaces)
-            self._interface_names = {index: name for name, index in meta.interfaces.items()}
+            self._borne |= meta.interfaces.keys()
+            self.recall({index: name for name, index in meta.interfaces.items()})
         if meta.ephemeral is not None:
             self._ephemeral = meta.ephemeral
 
-    def name_interface(self, index: int, name: str) -> None:
-        """Take what a line says."""
-        self._interface_names[index] = name
+    def hear(self, line: recording.Fact) -> None:
+        """Take what a line says: its names are those of its time."""
+        if (type(line) is SeenLine or type(line) is StateLine) and line.ifindex and line.ifname is not None:
+            self._borne.add(line.ifname)
+            self.name_interface(line.ifindex, line.ifname)
+
+    def recall(self, interfaces: Mapping[int, str]) -> None:
+        """From here on interfaces are called as they were at another moment."""
+        self._ifnames.clear()
+        self._ifindexes.clear()
+        for index, name in interfaces.items():
+            self.name_interface(index, name)
 
     def intern_cgroup(self, path: str) -> int:
         """A number for a path: ids themselves are not recorded."""
@@ -58,16 +73,26 @@ class RecordedNames(SystemNames):
             found = self._cgroup_ids[path] = len(self._cgroup_paths)
         return found
 
-    def ifname(self, index: int) -> str:
-        """Name of an interface."""
-        return self._interface_names.get(index) or f"if{index}"
+    def _ask_ifname(self, index: int) -> str | None:
+        return None
 
     def ifindex(self, name: str) -> int | None:
-        """Index of an interface."""
-        found = self._interfaces.get(name)
-        if found is None and name.startswith("if") and name[2:].isdecimal():
-            return int(name[2:])
-        return found
+        """Index of an interface; where a line may still name one so, -1."""
+        return self._ifindexes.get(name, -1 if self.open else None)
+
+    def finish(self, expression: "Expr | None") -> None:
+        """Everything has been heard. Raises LookupFailed where a filter asks for an interface that never was there."""
+        if expression is None:
+            return
+        from sstrace.query.filter import awaited
+
+        for name in awaited(expression):
+            if name not in self._borne:
+                raise LookupFailed(f'sstrace: no interface was called "{name}" while this was recorded')
+
+    def interfaces(self) -> dict[int, str]:
+        """Index → name, as of the line that was heard last."""
+        return dict(self._ifnames)
 
     def ephemeral(self) -> tuple[int, int]:
         """The ephemeral range."""
@@ -99,6 +124,10 @@ class LineNames(RecordedNames):
         """Path of an interned cgroup."""
         path = super().cgroup_path(cgroup_id)
         return None if path is None else path.replace(b"\n", b"?")
+
+    def ifname(self, index: int) -> str:
+        """Name of an interface."""
+        return super().ifname(index).replace("\n", "?")
 
 
 class Clock:
@@ -269,8 +298,6 @@ def owners_of(owned: tuple[OwnerLine, ...]) -> tuple[Owner, ...]:
 def row_of(line: SeenLine | StateLine, names: RecordedNames) -> Row:
     """A line as a row of the table. Raises OSError when an address is none."""
     family = AF_INET if line.family == "inet" else AF_INET6
-    if line.ifname is not None and line.ifindex is not None:
-        names.name_interface(line.ifindex, line.ifname)
     since = line.mono_ns
     if isinstance(line, StateLine) and line.old != line.state:
         exact = True

@@ -317,7 +317,6 @@ class Context:
         self.protocol: str | None = None
         """ss's service protocol: set by the raw, udp and tcp tables, inherited by those that follow."""
         self._ports: dict[str | None, Ports] = {}
-        self._cgroups: dict[int, str | None] = {}
         self._cgroup_mount_missed = False
         self.states = States(dialect)
         self.rate: Callable[[float], str] = "%.0f".__mod__ if show.numeric else partial(rate, numeric=False)
@@ -350,7 +349,7 @@ class Context:
         return local, peer
 
     def interface(self, index: int) -> str:
-        """Name of an interface as a cell."""
+        """Name of an interface, as it is now, as a cell."""
         return cell(self.names.ifname(index))
 
     def cgroup(self, cgroup_id: int) -> str:
@@ -372,10 +371,8 @@ class Context:
 
     def cgroup_path(self, cgroup_id: int) -> str | None:
         """A cgroup's path as a cell; None when it is gone."""
-        if cgroup_id not in self._cgroups:
-            path = self.names.cgroup_path(cgroup_id)
-            self._cgroups[cgroup_id] = None if path is None else text(path)
-        return self._cgroups[cgroup_id]
+        path = self.names.cgroup_path(cgroup_id)
+        return None if path is None else text(path)
 
     def users(self, inode: int) -> str:
         """The ``users:`` item of a socket, or nothing."""

@@ -1,16 +1,32 @@
 """Both ends of a TCP socket, in one piece each as in ss: ``10.0.0.1%eth0:ssh``, ``[fe80::1]%v0:90``, ``*:*``."""
 
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from sstrace.dialect import Dialect
 from sstrace.model import Names, Show
 from sstrace.render.common import Context
-from sstrace.render.events import RowView
 
-__all__ = ["Ends", "printable"]
+__all__ = ["Ends", "HasEnds", "printable"]
 
 _MOST = 100_000
 """Ends that are remembered: against a scan over all ports and addresses."""
+
+
+class HasEnds(Protocol):
+    """What is read of a row."""
+
+    @property
+    def src(self) -> bytes: ...
+    @property
+    def sport(self) -> int: ...
+    @property
+    def dst(self) -> bytes: ...
+    @property
+    def dport(self) -> int: ...
+    @property
+    def ifindex(self) -> int: ...
+    @property
+    def v6only(self) -> bool | None: ...
 
 
 class Ends:
@@ -23,7 +39,7 @@ class Ends:
         self._context.protocol = "tcp"
         self._known: dict[tuple[bytes, int], str] = {}
 
-    def of(self, row: RowView) -> tuple[str, str]:
+    def of(self, row: HasEnds) -> tuple[str, str]:
         """The local end and the peer's: one line, nothing in it that could move a terminal's cursor."""
         if row.ifindex or row.v6only:
             ports = self._context.ports()
@@ -44,7 +60,9 @@ class Ends:
 def printable(cell: str) -> str:
     """A cell (each character a byte) as text: UTF-8 where it is that, escaped where it is not or would not be seen."""
     text = cell if cell.isascii() else cell.encode("latin-1").decode(errors="backslashreplace")
-    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def _no_decoders() -> NoReturn:

@@ -94,7 +94,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             ready = touch_later(command.own.ready_file) if command.own.ready_file is not None else None
             shed = not command.own.keep_privileges
             user = privilege.service_user() if shed and os.geteuid() == 0 else None
-            beside = _Beside(command, tracer, env)
+            beside = _Beside(command, tracer)
             if shed:
                 if user is not None:
                     service.give_away(path, user[0])
@@ -133,20 +133,18 @@ def run(command: Command, env: Mapping[str, str]) -> int:
 class _Beside:
     """What sees every change beside the live table: --record, --stats, --metrics."""
 
-    def __init__(self, command: Command, tracer: Tracer, env: Mapping[str, str]) -> None:
+    def __init__(self, command: Command, tracer: Tracer) -> None:
         self.recorder: Recorder | None = None
         self.counting: Counting | None = None
         self.metrics: Metrics | None = None
-        from sstrace.sources.names import SystemNames
-
         if command.own.record is not None:
             from sstrace.output.recorder import recording_of
 
-            self.recorder = recording_of(command, tracer, SystemNames(env))
+            self.recorder = recording_of(command, tracer)
         if command.own.stats:
             from sstrace.output.counting import counting
 
-            self.counting = counting(command, tracer.table, SystemNames(env), _MOST_KEYS)
+            self.counting = counting(command, tracer.table, tracer.names, _MOST_KEYS)
 
     def give_away(self, uid: int, gid: int) -> None:
         """Be prepared to become this user."""

@@ -2,13 +2,19 @@
 remembered.
 
 Sources: the resolver libraries behind getservbyport(3) and gethostbyaddr(3), /etc/protocols, /etc/rpc, iproute2's
-nl_protos, /proc, and the cgroup2 mount. A long-running caller drops what may have changed with ``refresh``.
+nl_protos, /proc, and the cgroup2 mount.
+
+Names change while one looks. Interfaces are renamed and replaced: who goes on for long tells of it
+(``name_interface``). A cgroup's id is never used again, and cgroup2 knows no rename (kernel/cgroup/cgroup.c has none in
+its operations), so its path stands for good, also when its directory has gone; an id that was not found is looked for
+again after a while.
 """
 
 import _socket as socket  # all that is needed of it; socket itself takes a millisecond to import
 import errno
 import os
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
@@ -45,6 +51,11 @@ _NL_PROTOS = ("/etc/iproute2/nl_protos", "/usr/share/iproute2/nl_protos")
 
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 
+_AGAIN_S = 1.0
+"""What no cgroup had for its id is not looked for again before."""
+_MOST_CGROUPS = 100_000
+"""Cgroups that are remembered, most of them gone."""
+
 _DEFAULT_EPHEMERAL = (1024, 4999)
 """What ss assumes when the sysctl cannot be read."""
 
@@ -61,33 +72,29 @@ class SystemNames:
         if self._range_file is None:
             self._range_file = f"{self._proc}/sys/net/ipv4/ip_local_port_range"
         self._ifnames: dict[int, str] = {}
+        self._ifindexes: dict[str, int] = {}
+        self._told = False
+        """Whether somebody tells of every change of an interface's name."""
         self._services: dict[tuple[int, str | None], str | None] = {}
         self._hosts: dict[tuple[int, bytes], str | None] = {}
         self._ephemeral: tuple[int, int] | None = None
         self._rpc: dict[tuple[int, str], str] = {}
         self._protocols: dict[int, str] | None = None
         self._netlink: dict[int, str] | None = None
-        self._cgroups: dict[int, bytes] | None = None
+        self._cgroups: dict[int, bytes] = {}
         self._lost_cgroups: set[int] = set()
+        self._cgroups_s = 0.0
+        """When they were looked at, time.monotonic()."""
         self._cgroup_troubles: dict[int, str | None] = {}
-
-    def refresh(self) -> None:
-        """Forget what can change while one watches: interfaces, hosts, the port range, cgroups that were not found."""
-        self._ifnames.clear()
-        self._hosts.clear()
-        self._ephemeral = None
-        self._lost_cgroups.clear()
-        self._cgroup_troubles.clear()
 
     def ifname(self, index: int) -> str:
         """Name of a network interface of this network namespace; ``if<index>`` when there is none."""
         name = self._ifnames.get(index)
         if name is None:
-            try:
-                name = socket.if_indextoname(index)
-            except (OSError, OverflowError):
-                name = f"if{index}"
-            self._ifnames[index] = name
+            name = self._ask_ifname(index)
+            if name is None:
+                return f"if{index}"
+            self.name_interface(index, name)
         return name
 
     def read_interfaces(self) -> None:
@@ -95,9 +102,49 @@ class SystemNames:
 
     def ifindex(self, name: str) -> int | None:
         """Index of a network interface by its name or alternative name."""
+        index = self._ifindexes.get(name)
+        if index is None:
+            try:
+                index = socket.if_nametoindex(name)
+            except (OSError, ValueError):
+                return None
+            if not self._told:
+                self._ifindexes[name] = index
+        return index
+
+    def name_interface(self, index: int, name: str | None) -> None:
+        """From here on an interface has this name; None: there is none of this index."""
+        before = self._ifnames.pop(index, None)
+        if before is not None and self._ifindexes.get(before) == index:
+            del self._ifindexes[before]
+        if name is not None:
+            self._ifnames[index] = name
+            self._ifindexes[name] = index
+
+    def know_interfaces(self) -> None:
+        """Learn what all of them are called now. From here on ``name_interface`` is told of every change."""
+        self._told = True
+        self._ifnames.clear()
+        self._ifindexes.clear()
+        for index, name in self.look_at_interfaces().items():
+            self.name_interface(index, name)
+
+    def interfaces(self) -> dict[int, str]:
+        """Index → name of every interface, by what was told."""
+        return dict(self._ifnames) if self._told else self.look_at_interfaces()
+
+    def look_at_interfaces(self) -> dict[int, str]:
+        """The same by the kernel, now. Where it refuses to list them, of those that are known."""
         try:
-            return socket.if_nametoindex(name)
-        except (OSError, ValueError):
+            return dict(socket.if_nameindex())
+        except OSError:
+            asked = {index: self._ask_ifname(index) for index in self._ifnames}
+            return {index: name for index, name in asked.items() if name is not None}
+
+    def _ask_ifname(self, index: int) -> str | None:
+        try:
+            return socket.if_indextoname(index)
+        except (OSError, OverflowError):
             return None
 
     def service(self, port: int, protocol: str | None) -> str | None:
@@ -265,16 +312,20 @@ class SystemNames:
         """Path of a cgroup below the mount, ``/`` for its root; ``None`` when no directory has this id.
 
         The id is the directory's inode number (kernfs, Linux 5.5: 67c0496e87d1 "kernfs: convert kernfs_node->id from
-        union kernfs_node_id to u64"). The whole mount is scanned once; an unknown id leads to one more scan, then it
-        stays unknown.
+        union kernfs_node_id to u64"). An id that is not known leads to a scan of the whole mount; where that does not
+        find it, to another one after a second at the earliest.
         """
-        if self._cgroups is None:
-            self._cgroups = self._scan_cgroups()
         path = self._cgroups.get(cgroup_id)
-        if path is None and cgroup_id not in self._lost_cgroups:
-            self._cgroups = self._scan_cgroups()
-            path = self._cgroups.get(cgroup_id)
+        if path is None and (cgroup_id not in self._lost_cgroups or time.monotonic() - self._cgroups_s >= _AGAIN_S):
+            found = self._scan_cgroups()
+            self._cgroups_s = time.monotonic()
+            self._lost_cgroups -= found.keys()
+            # Those that have gone keep their names: sockets outlive them.
+            self._cgroups = found if len(self._cgroups) > _MOST_CGROUPS else self._cgroups | found
+            path = found.get(cgroup_id)
             if path is None:
+                if len(self._lost_cgroups) > _MOST_CGROUPS:
+                    self._lost_cgroups.clear()
                 self._lost_cgroups.add(cgroup_id)
         return path
 

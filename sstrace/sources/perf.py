@@ -73,7 +73,6 @@ class PerfBuffers:
     def __init__(self, loaded: Loaded, pages: int | None = None) -> None:
         self._loaded = loaded
         self._cpus = possible_cpus()
-        self._poll = select.poll()
         self._rings: list[_Ring] = []
         self._unread = (0,) * self._cpus
         self._count_at = 0
@@ -88,19 +87,14 @@ class PerfBuffers:
                 ring = _Ring(cpu, pages)
                 self._rings.append(ring)
                 loaded.update("events", cpu, struct.pack("=i", ring.fd))
-                self._poll.register(ring.fd, select.POLLIN)
         except BaseException:
             self.close()
             raise
 
     def register(self, poll: select.poll) -> None:
-        """Have another poll object wake up for the rings as well."""
+        """Have a poll object wake up when a ring is an eighth full."""
         for ring in self._rings:
             poll.register(ring.fd, select.POLLIN)
-
-    def wait(self, timeout_s: float) -> None:
-        """Until a ring is an eighth full, or the time is over."""
-        self._poll.poll(max(0, int(timeout_s * 1000)))
 
     def read(self) -> Runs:
         """What the rings hold: the time first, then every head, then the data, so that what is older is complete."""

@@ -23,7 +23,7 @@ from sstrace.errors import KernelError, SstraceError, UsageError
 from sstrace.live.signals import Stopped, touch
 from sstrace.live.source import look_at
 from sstrace.live.tracer import Tracer
-from sstrace.model import ALL_STATES, STATE_TEXT, InetSocket, Kind, State, Table
+from sstrace.model import ALL_STATES, STATE_TEXT, InetSocket, Kind, Renamed, State, Table
 from sstrace.query import options
 from sstrace.query.command import Command, Early
 from sstrace.query.match import predicate
@@ -74,7 +74,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     stopped = Stopped()
     names = SystemNames(env)
     command = options.resolve(command, names)
-    tracer = Tracer(env, poll_ns=command.own.poll_ns)
+    tracer = Tracer(env, names, poll_ns=command.own.poll_ns)
     watch: _Watch | None = None
     try:
         tracer.start()
@@ -173,7 +173,7 @@ class _Watch:
         if command.own.record is not None:
             from sstrace.output.recorder import recording_of
 
-            self.recorder = recording_of(command, tracer, names, self._say)
+            self.recorder = recording_of(command, tracer, self._say)
         if self.recorder is not None:
             self._through = self.recorder.through
         self.metrics: Metrics | None = None
@@ -276,6 +276,9 @@ class _Watch:
                     del self._unowned[next(iter(self._unowned))]
         elif type(change) is Resync:
             self._view.rekey(row for row, _ in change.changed)
+        elif type(change) is Renamed and change.before is not None:
+            # The filter may think otherwise of them now.
+            self._journal.update((row.id, row) for row in self._tracer.table if row.ifindex == change.index)
 
     def _fold(self, now_ns: int) -> None:
         self._view.fold(self._journal, self._tracer.table.__contains__, now_ns)

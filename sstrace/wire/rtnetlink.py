@@ -1,4 +1,4 @@
-"""Interfaces by rtnetlink: RTM_GETLINK requests, and the index and names in what comes back.
+"""Interfaces by rtnetlink: RTM_GETLINK requests, index and names in what comes back, and the news of the link group.
 
 Source of the layouts: include/uapi/linux/rtnetlink.h, if_link.h (struct ifinfomsg, IFLA_*). Host order.
 """
@@ -21,9 +21,10 @@ from sstrace.wire.netlink import (
     walk,
 )
 
-__all__ = ["Link", "decode", "dump_request", "one_request"]
+__all__ = ["Link", "decode", "dump_request", "news", "one_request"]
 
 _RTM_NEWLINK = 16
+_RTM_DELLINK = 17
 _RTM_GETLINK = 18
 _IFLA_IFNAME = 3
 _IFLA_EXT_MASK = 29
@@ -38,7 +39,7 @@ class Link(msgspec.Struct, frozen=True):
 
     index: int
     names: tuple[bytes, ...]
-    """Its name, then its alternative names (Linux 5.5)."""
+    """Its name, then its alternative names (Linux 5.5). In news, empty: it is gone, or in another network namespace."""
 
 
 def dump_request() -> bytes:
@@ -69,6 +70,27 @@ def decode(datagram: Data) -> Batch[Link]:
             break
         offset = (end + 3) & ~3
     return answer
+
+
+def news(datagram: Data) -> list[Link]:
+    """What a datagram of the link group says, in its order; empty where that is about something else. Raises
+    DecodeError.
+    """
+    found: list[Link] = []
+    offset = 0
+    while offset < len(datagram):
+        kind, _, start, end = message(datagram, offset)
+        offset = (end + 3) & ~3
+        if kind not in (_RTM_NEWLINK, _RTM_DELLINK):
+            continue
+        link = _link(bytes(datagram[start:end]))
+        if datagram[start]:
+            continue  # a bridge's port (AF_BRIDGE) that comes or goes: the interface stays what it is
+        if kind == _RTM_DELLINK:
+            found.append(Link(link.index, ()))
+        elif link.names:
+            found.append(link)
+    return found
 
 
 def _link(payload: bytes) -> Link:

@@ -100,6 +100,28 @@ def test_rows_are_those_of_ss(watch: Watch, peers: Peers, netns: Netns, ss: Prog
     assert lines[1].split() == ["LISTEN", "1", "ESTAB", "6"]
 
 
+def test_a_device_is_called_what_it_is_called_now(watch: Watch, netns: Netns) -> None:
+    """On the screen, and in the filter."""
+
+    def make() -> socket.socket:
+        made = socket.socket()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"v0")
+        made.bind(("0.0.0.0", 6001))
+        made.listen()
+        return made
+
+    netns.run("ip", "link", "add", "v0", "type", "veth", "peer", "name", "v1")
+    with netns.call(make):
+        everything, those = watch("-an", columns=150), watch("-an", "dev", "v0", columns=150)
+        everything.until_text("0.0.0.0%v0:6001")
+        those.until_text("0.0.0.0%v0:6001")
+        netns.run("ip", "link", "set", "v0", "name", "wan")
+        everything.until_text("0.0.0.0%wan:6001")
+        those.until(lambda lines: not any(":6001" in line for line in lines))
+        netns.run("ip", "link", "set", "wan", "name", "v0")
+        those.until_text("0.0.0.0%v0:6001")
+
+
 def test_wildcards_and_ipv6(watch: Watch, netns: Netns, ss: Program) -> None:
     def make() -> list[socket.socket]:
         both = socket.create_server(("::", 6001), family=socket.AF_INET6, dualstack_ipv6=True)

@@ -11,7 +11,7 @@ import pytest
 from bpf_events import NETNS, changed
 
 from sstrace.dialect import dialect
-from sstrace.model import AF_INET, InetSocket, Kind, Owner, State, Table
+from sstrace.model import AF_INET, AF_INET6, InetSocket, Kind, Owner, State, Table
 from sstrace.modes import verify
 from sstrace.query.options import parse
 from sstrace.sources.names import SystemNames
@@ -61,6 +61,17 @@ def drift(
         check.compare()
     lines = [json.loads(line) for line in said.getvalue().splitlines()]
     return [(line["kind"], line.get("table"), line.get("kernel")) for line in lines]
+
+
+def test_a_drift_names_both_ends_as_ss_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = io.BytesIO()
+    monkeypatch.setattr(os, "write", lambda _fd, data: said.write(data))
+    command = parse(["sstrace", "--verify", "-an"], release=dialect())
+    names = SystemNames({})
+    names.name_interface(7, "v0")
+    check = verify._Check(command, names, Tracer([]), verify._Totals(), None)  # type: ignore[arg-type]
+    check._report("missed", (AF_INET6, b"\xfe\x80" + bytes(13) + b"\1", 90, bytes(16), 0, 7, 0), None, "LISTEN")
+    assert said.getvalue().endswith(b" missed [fe80::1]%v0:90 *:* table has nothing, kernel LISTEN\n")
 
 
 class Looks:

@@ -156,9 +156,9 @@ def test_operators_of_ports(operator: str, tree: Expr) -> None:
     ("text", "tree"),
     [
         ("dport >= :ssh", Compare(False, True, 22)),
-        ("dev lo", Device(1)),
-        ("dev = eth0", Device(7)),
-        ("dev != lo", Not(Device(1))),
+        ("dev lo", Device(1, "lo")),
+        ("dev = eth0", Device(7, "eth0")),
+        ("dev != lo", Not(Device(1, "lo"))),
         ("dev 5", Device(5)),
         ("dev 0x10", Device(16)),
         ("dev if77", Device(77)),

@@ -32,6 +32,24 @@ from sstrace.query.filter import Chain, Compare, Held, Not, Scope, parse_filter
 from sstrace.query.match import HeldNs, predicate, thresholds
 
 
+def test_a_device_is_whoever_bears_the_name_then() -> None:
+    world = SmallWorld()
+    tests = []
+    for text in ("dev eth0", "dev != eth0", "dev 7", "dev if7", "dev if9"):
+        tree = parse_filter([text], None, world, Scope(0b1001, 0, AF_UNSPEC), dialect((6, 1)))
+        test = predicate(tree, world)
+        assert test is not None
+        tests.append(test)
+    seven, nine, none = (inet("10.1.2.3", 22, ifindex=index) for index in (7, 9, 0))
+    assert [test(seven) for test in tests] == [True, False, True, True, False]
+    world.devices = {"lo": 1, "wan": 7, "eth0": 9}
+    assert [test(seven) for test in tests] == [False, True, True, True, False]
+    assert [test(nine) for test in tests] == [True, False, False, False, True]
+    world.devices = {"lo": 1}
+    assert [test(nine) for test in tests] == [False, True, False, False, True]
+    assert [test(none) for test in tests] == [False, True, False, False, False]
+
+
 def matches(row: Socket, text: str, preferred: int = AF_UNSPEC, held: HeldNs | None = None) -> bool:
     world = SmallWorld()
     tree = parse_filter([text], None, world, Scope(0b1001, 0, preferred), dialect((6, 1)), held=held is not None)

@@ -140,6 +140,75 @@ def test_what_changed(path: str, capfdbinary: Captured) -> None:
         capfdbinary.readouterr()
 
 
+@pytest.fixture
+def renamed(tmp_path: Path) -> str:
+    """Of device 5, which is called v0, then wan, and goes; of device 6, which is called v0 later."""
+    story = Story()
+    for at_s, number, index, name in ((1, 1, 5, "v0"), (2, 2, 5, "v0"), (5, 3, 5, "wan"), (8, 4, 6, "v0")):
+        if at_s == 5:
+            story.add("seen", 4, 1, state="SYN-SENT", ifindex=5, ifname="wan", held_us=3e6)
+        if at_s == 8:
+            story.add("seen", 7, 1, state="SYN-SENT", ifindex=5, ifname="if5", held_us=6e6)
+        story.move(at_s, number, "UNCONN", "SYN-SENT", ifindex=index, ifname=name)
+        if number > 1:
+            story.move(at_s + 0.5, number, "SYN-SENT", "UNCONN", cause="refused", err=111, ifindex=index, ifname=name)
+    file = tmp_path / "renamed.ndjson"
+    file.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in story.lines))
+    return str(file)
+
+
+def test_names_are_those_of_the_time(renamed: str, capfdbinary: Captured) -> None:
+    def at(when: str, *words: str) -> list[str]:
+        return [line[3] for line in rows(capfdbinary, "--from", renamed, "--at", when, "-tan", *words)]
+
+    assert at("+2.2s") == ["10.0.0.1%v0:40001", "10.0.0.1%v0:40002"]
+    assert at("+2.2s", "dev", "v0") == at("+2.2s")
+    assert at("+3s") == ["10.0.0.1%v0:40001"]
+    assert at("+5.2s") == ["10.0.0.1%wan:40001", "10.0.0.1%wan:40003"]
+    assert at("+5.2s", "dev", "wan") == at("+5.2s")
+    assert at("+8.2s") == ["10.0.0.1%if5:40001", "10.0.0.1%v0:40004"]
+    assert at("+8.2s", "dev", "v0") == ["10.0.0.1%v0:40004"]
+    assert at("+8.2s", "dev", "5") == at("+8.2s", "dev", "if5") == ["10.0.0.1%if5:40001"]
+    assert rows(capfdbinary, "--from", renamed, "--at", "+3s", "-tan", "dev", "wan", code=1) == []
+
+    def replayed(*words: str) -> list[str]:
+        assert main(["--replay", renamed, "-nH", *words]) == 0
+        return [line.split()[5] for line in capfdbinary.readouterr().out.decode().splitlines()]
+
+    assert replayed("to", "syn-sent") == [
+        "10.0.0.1%v0:40001", "10.0.0.1%v0:40002", "10.0.0.1%wan:40003", "10.0.0.1%v0:40004"
+    ]  # fmt: skip
+    assert replayed("to", "syn-sent", "dev", "v0") == ["10.0.0.1%v0:40001", "10.0.0.1%v0:40002", "10.0.0.1%v0:40004"]
+    assert replayed("dev", "wan") == ["10.0.0.1%wan:40003"] * 2
+    assert replayed("to", "syn-sent", "dev", "5", "and", "dev", "v0") == ["10.0.0.1%v0:40001", "10.0.0.1%v0:40002"]
+
+
+def test_what_changed_of_names(renamed: str, capfdbinary: Captured) -> None:
+    def between(one: str, two: str, *words: str) -> list[str]:
+        found = rows(capfdbinary, "--from", renamed, "--between", one, two, "-tan", *words)
+        return [f"{line[0]} {line[4]}" for line in found]
+
+    assert between("+3s", "+7s") == ["- 10.0.0.1%v0:40001", "+ 10.0.0.1%if5:40001"]
+    assert between("+2.2s", "+8.2s", "dev", "v0") == [
+        "- 10.0.0.1%v0:40001", "- 10.0.0.1%v0:40002", "+ 10.0.0.1%v0:40004"
+    ]  # fmt: skip
+    assert between("+3s", "+3.5s") == []
+    assert main(["--snapshot", "--from", renamed, "--between", "+3s", "+6s", "-tan", "dev", "nix"]) == 1
+    assert b'no interface was called "nix" while this was recorded' in capfdbinary.readouterr().err
+
+
+def test_a_device_that_never_was(renamed: str, capfdbinary: Captured) -> None:
+    """It may come as long as there are lines; then it is known."""
+    for words in (["--replay", renamed], ["--stats", "--from", renamed]):
+        assert main([*words, "dev", "nix"]) == 1
+        assert capfdbinary.readouterr().err == b'sstrace: no interface was called "nix" while this was recorded\n'
+        assert main([*words, "dev", "nix", "or", "dev", "wan"]) == 1
+        capfdbinary.readouterr()
+        assert main([*words, "dev", "wan", "or", "dev", "lo"]) == 0
+        capfdbinary.readouterr()
+    assert main(["--replay", renamed, "--count", "1", "dev", "v0", "or", "dev", "nix"]) == 0
+
+
 def test_a_name_with_a_newline_forges_no_change(tmp_path: Path, capfdbinary: Captured) -> None:
     story = Story()
     owner = {"comm": "x\n+ LISTEN", "pid": 1, "fd": 3}

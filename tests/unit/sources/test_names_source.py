@@ -65,8 +65,6 @@ def test_ephemeral_range_below_another_proc(tmp_path: Path) -> None:
     assert names.ephemeral() == (10, 20)
     (folder / "ip_local_port_range").write_bytes(b"30 40\n")
     assert names.ephemeral() == (10, 20)
-    names.refresh()
-    assert names.ephemeral() == (30, 40)
 
 
 def test_hosts() -> None:
@@ -119,15 +117,44 @@ def test_cgroup_paths_by_directory_number(tmp_path: Path) -> None:
     assert names.cgroup_path((mount / "user.slice" / "one").stat().st_ino) == b"/user.slice/one"
 
 
-def test_a_new_cgroup_is_found_and_a_lost_one_is_looked_for_once(tmp_path: Path) -> None:
+def test_a_new_cgroup_is_found_and_one_that_has_gone_keeps_its_name(tmp_path: Path) -> None:
     names, mount = cgroups(tmp_path)
     assert names.cgroup_path(mount.stat().st_ino) == b"/"
     (mount / "late").mkdir()
-    assert names.cgroup_path((mount / "late").stat().st_ino) == b"/late"
-    unknown = 1 << 40
-    assert names.cgroup_path(unknown) is None
-    assert names.cgroup_path(unknown) is None
+    late = (mount / "late").stat().st_ino
+    assert names.cgroup_path(late) == b"/late"
+    (mount / "later").mkdir()
+    (mount / "late").rmdir()
+    assert names.cgroup_path((mount / "later").stat().st_ino) == b"/later"
+    assert names.cgroup_path(late) == b"/late"
+
+
+def test_a_lost_cgroup_is_looked_for_again_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mount = tmp_path / "appears"
+    mount.mkdir()
+    names = system(tmp_path)
+    assert names.cgroup_path(mount.stat().st_ino) is None
+    (tmp_path / "mounts").write_text(f"none {mount} cgroup2 rw 0 0\n")
+    monkeypatch.setattr("sstrace.sources.names._AGAIN_S", 1e9)
+    assert names.cgroup_path(mount.stat().st_ino) is None
+    monkeypatch.setattr("sstrace.sources.names._AGAIN_S", 0)
+    assert names.cgroup_path(mount.stat().st_ino) == b"/"
+    assert names.cgroup_path(1 << 40) is None
     assert system(tmp_path / "nowhere").cgroup_path(1) is None
+
+
+def test_interfaces_are_called_as_was_told_last() -> None:
+    names = SystemNames({})
+    names.know_interfaces()
+    assert names.interfaces() == names.look_at_interfaces()
+    assert names.ifindex("lo") == 1
+    for index, name in ((7, "v0"), (8, "v1"), (7, "wan"), (8, "v0"), (9, "v0"), (8, "v2"), (7, None)):
+        names.name_interface(index, name)
+    assert [names.ifname(index) for index in (8, 9)] == ["v2", "v0"]
+    assert [names.ifindex(name) for name in ("v0", "v1", "v2", "wan")] == [9, None, 8, None]
+    assert {8: "v2", 9: "v0"}.items() <= names.interfaces().items()
+    names.name_interface(9, None)
+    assert names.ifindex("v0") is None
 
 
 def test_why_a_cgroup_has_no_path(tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
 """Interfaces out of rtnetlink's bytes."""
 
 import struct
+from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from links_heard import AF_BRIDGE, DELLINK, NEWADDR, message
 
 from sstrace.errors import DecodeError
 from sstrace.wire import rtnetlink
@@ -25,6 +29,37 @@ def test_names_and_alternative_names() -> None:
     batch = rtnetlink.decode(datagram)
     assert batch.rows == [Link(1, (b"lo",)), Link(7, (b"eth0", b"uplink", b"a-much-longer-name-of-it"))]
     assert not batch.done
+
+
+def test_news_in_their_order() -> None:
+    datagram = (
+        message(3, b"v0")
+        + message(3, b"wan")
+        + message(3, b"wan", DELLINK)
+        + message(9, b"v0")
+        + message(10, b"\xff\x1b")
+    )
+    assert rtnetlink.news(datagram) == [
+        Link(3, (b"v0",)),
+        Link(3, (b"wan",)),
+        Link(3, ()),
+        Link(9, (b"v0",)),
+        Link(10, (b"\xff\x1b",)),
+    ]
+
+
+def test_news_of_something_else() -> None:
+    # A bridge loses a port: the interface itself lives on.
+    assert rtnetlink.news(message(3, b"v0", DELLINK, AF_BRIDGE)) == []
+    assert rtnetlink.news(message(3, b"v0", NEWADDR)) == []
+    assert rtnetlink.news(message(3, None)) == []
+    assert rtnetlink.news(b"") == []
+
+
+@given(st.binary(max_size=200))
+def test_any_news(data: bytes) -> None:
+    with suppress(DecodeError):
+        rtnetlink.news(data)
 
 
 def test_the_end_of_a_dump_and_a_refusal() -> None:
