@@ -16,7 +16,7 @@ SERVICES = {
     ("syslog", "udp"): 514,
 }
 HOSTS = {"localhost": ("127.0.0.1", "::1"), "multi": ("10.0.0.1", "10.0.0.2", "fd00::3"), "six": ("fd00::6",)}
-CGROUPS = {"/known": 4711, "/zero": 0}
+CGROUPS = {"/known": 4711, "/user.slice": 4712, "/zero": 0}
 
 
 class SmallWorld:

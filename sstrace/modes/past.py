@@ -9,7 +9,7 @@ from sstrace.modes import snapshot
 from sstrace.protocols import FOLLOWED
 from sstrace.query.command import Command, Selection, When
 from sstrace.recording.past import Past, PastRows, look_back
-from sstrace.recording.reader import LineNames, RecordedNames, complain
+from sstrace.recording.reader import LineNames, RecordedNames, complain, reversed_moments
 from sstrace.sources.replay import Recording
 from sstrace.wire import inet_answer
 
@@ -56,7 +56,8 @@ def _between(command: Command, env: Mapping[str, str], path: str, moments: tuple
             past, reader = look_back(source, when, names, utc=command.own.utc)
             reader.finish(told=not found)
             found.append((past, PastRows(past, names)))
-    found.sort(key=lambda one: one[0].at_ns)
+    if found[0][0].at_ns > found[1][0].at_ns:
+        raise reversed_moments(moments)
     for sentence in dict.fromkeys(sentence for one in found for sentence in _caveats(command, *one)):
         complain(sentence)
     (_, before), (last, after) = found

@@ -10,7 +10,7 @@ Of a rotation's files each begins with the whole table; behind the file before, 
 import time
 from collections.abc import Iterable, Mapping
 
-from sstrace.errors import DecodeError, SstraceError, UsageError
+from sstrace.errors import DecodeError, SstraceError
 from sstrace.lines import CheckpointLine, DroppedLine, GapLine, GoneLine, MetaLine, ResyncLine, SeenLine, StateLine
 from sstrace.live.signals import Stopped, touch
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES
@@ -24,8 +24,7 @@ from sstrace.recording.reader import (
     RecordedNames,
     complain,
     row_of,
-    span,
-    target,
+    window,
 )
 from sstrace.sources.replay import Recording
 from sstrace.table import Row, Transition
@@ -67,7 +66,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     sources = files(command)
     learn_names(sources, names)
     command = options.resolve(command, names)
-    replay = _Replay(command, names, stopped)
+    replay = _Replay(command, names, stopped, alone=len(sources) == 1)
     if own.ready_file is not None:
         touch(own.ready_file)
     usable = False
@@ -111,10 +110,11 @@ def _finish(printer: Printer, stopped: Stopped) -> None:
 
 
 class _Replay:
-    def __init__(self, command: Command, names: RecordedNames, stopped: Stopped) -> None:
+    def __init__(self, command: Command, names: RecordedNames, stopped: Stopped, *, alone: bool) -> None:
         own, selection = command.own, command.selection
         self._names = names
         self._between = own.between
+        self._alone = alone
         self._utc = own.utc
         self._json = own.json
         self._speed = own.speed or 0.0
@@ -151,13 +151,7 @@ class _Replay:
         """One recording."""
         self.left = False
         if self._between is not None:
-            if not source.regular:
-                raise UsageError(f"sstrace: --between needs both ends of the recording, and {source.name} is a pipe")
-            ends = span(source)
-            if any(when.kind == "seq" for when in self._between):
-                raise UsageError("sstrace: --between takes times; #SEQ is for --at")
-            one, two = (target(when, ends, utc=self._utc) for when in self._between)
-            self._window = (min(one, two), max(one, two))
+            self._window = window(source, self._between, utc=self._utc, alone=self._alone)
         for item in reader.runs():
             if isinstance(item, MetaLine):
                 self._meta(item)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from sstrace.errors import DecodeError, SstraceError, UsageError
+from sstrace.errors import DecodeError, SstraceError
 from sstrace.lines import GapLine, MetaLine, StateLine
 from sstrace.live.signals import Stopped, touch
 from sstrace.model import AF_INET, Socket
@@ -13,7 +13,7 @@ from sstrace.output.counting import counting, print_digest
 from sstrace.query import options
 from sstrace.query.command import Act, Command
 from sstrace.query.match import predicate
-from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, RecordedNames, complain, row_of, span, target
+from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, RecordedNames, complain, row_of, window
 from sstrace.render.stats import Digest
 from sstrace.rows import socket_of
 from sstrace.sources.names import SystemNames
@@ -81,7 +81,7 @@ def _of_files(command: Command, env: Mapping[str, str]) -> tuple[Digest, int]:
     for source in sources:
         with source:
             reader = Reader(source)
-            counted = _file(command, source, reader, names, digest)
+            counted = _file(command, source, reader, names, digest, alone=len(sources) == 1)
             offset = counted if counted is not None else offset
             try:
                 reader.finish()
@@ -96,17 +96,13 @@ def _of_files(command: Command, env: Mapping[str, str]) -> tuple[Digest, int]:
     return digest, offset
 
 
-def _file(command: Command, source: Recording, reader: Reader, names: RecordedNames, digest: Digest) -> int | None:
+def _file(
+    command: Command, source: Recording, reader: Reader, names: RecordedNames, digest: Digest, *, alone: bool
+) -> int | None:
     selection, between = command.selection, command.own.between
     matches = predicate(selection.filter, names) if selection.filter is not None else None
     inet, inet6 = bool(selection.families >> AF_INET & 1), bool(selection.families >> 10 & 1)
-    window: tuple[int, int] | None = None
-    if between is not None:
-        if not source.regular:
-            raise UsageError(f"sstrace: --between needs both ends of the recording, and {source.name} is a pipe")
-        ends = span(source)
-        one, two = (target(when, ends, utc=command.own.utc) for when in between)
-        window = min(one, two), max(one, two)
+    within = window(source, between, utc=command.own.utc, alone=alone) if between is not None else None
     clock = Clock()
     part = 0  # connections of another run have their own numbers
     for item in reader:
@@ -123,7 +119,7 @@ def _file(command: Command, source: Recording, reader: Reader, names: RecordedNa
             item,
             digest,
             offset=clock.offset_ns or 0,
-            window=window,
+            within=within,
             families=(inet, inet6),
             matches=matches,
             names=names,
@@ -137,7 +133,7 @@ def _digest(
     digest: Digest,
     *,
     offset: int,
-    window: tuple[int, int] | None,
+    within: tuple[int, int] | None,
     families: tuple[bool, bool],
     matches: Callable[[Socket], bool] | None,
     names: RecordedNames,
@@ -147,7 +143,7 @@ def _digest(
     for line in run.lines:
         if matches is not None:
             names.hear(line)
-        if window is not None and not window[0] <= line.mono_ns + offset <= window[1]:
+        if within is not None and not within[0] <= line.mono_ns + offset <= within[1]:
             continue
         if type(line) is StateLine:
             if line.netid != "tcp" or not (inet if line.family == "inet" else inet6):

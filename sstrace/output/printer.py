@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from sstrace.changes import Change, Told
+from sstrace.errors import UsageError
 from sstrace.lifecycle import TRANSITIONS
 from sstrace.lines import MetaLine
 from sstrace.live.signals import Stopped
@@ -12,6 +13,7 @@ from sstrace.output.sink import Outlet, outlets
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.query.command import Command, Selection, selects_row, selects_transition
 from sstrace.query.match import predicate
+from sstrace.query.spoken import followed
 from sstrace.render.events import NO_LOOK
 from sstrace.render.writers import TextWriter, Writer
 from sstrace.rows import socket_of
@@ -47,6 +49,8 @@ class Printer:
         self._held_ns: int | None = None
         self._wanted = bytes(selects_transition(self._selection, pair >> 4, pair & 15) for pair in range(256))
         """By old state * 16 + new state: whether the command line selects that transition."""
+        if not any(self._wanted[old << 4 | new] for old, to in TRANSITIONS.items() for new in to):
+            raise UsageError(f"sstrace: TCP has no {followed(command).removeprefix('every ').replace(' of TCP', '')}")
         self._kept = bytes(
             selects_row(self._selection, state, TRANSITIONS.get(state, range(16))) for state in range(16)
         )

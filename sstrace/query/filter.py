@@ -13,7 +13,7 @@ operand, so nothing that ss accepts changes its meaning (``src held`` is still a
 """
 
 from _socket import inet_pton  # socket takes a millisecond to import
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal, NoReturn
 
 import msgspec
@@ -34,6 +34,7 @@ from sstrace.model import (
 from sstrace.query.numbers import get_integer, get_unsigned, scan_integer, strtoul
 
 __all__ = [
+    "EXAMPLES",
     "Autobound",
     "Cgroup",
     "Chain",
@@ -47,6 +48,7 @@ __all__ = [
     "Not",
     "Scope",
     "awaited",
+    "gathered",
     "parse_filter",
 ]
 
@@ -171,6 +173,17 @@ _OPERATORS: Final = {
     "lt": "<",
 }
 _KEYWORDS: Final = frozenset(("dst", "src", "dport", "sport", "dev", "fwmark", "cgroup", "autobound"))
+EXAMPLES: Final = {
+    "src": "src 10.0.0.1",
+    "dst": "dst 10.0.0.1:443",
+    "sport": "sport = :443",
+    "dport": "dport = :443",
+    "dev": "dev eth0",
+    "fwmark": "fwmark = 7",
+    "cgroup": "cgroup /user.slice",
+    "held": "held > 5m",
+}
+"""Of each test that compares, one that can be typed."""
 
 # Parentheses and negations inside one another. ss stops at 10,000; nobody writes hundreds, and each is a call inside a
 # call when rows are matched, of which Python allows 1,000.
@@ -203,14 +216,52 @@ def parse_filter(
     *,
     rpc: bool = False,
     held: bool = False,
+    stray: Callable[[str], UsageError] | None = None,
 ) -> Expr | None:
     """Parse a filter; None when there is none. ``scope`` is changed as operands fix families.
 
     ``file`` is the content of -F, whose lines follow the operands. ``rpc``: services may be named as rpcbind does (-r).
     ``held``: the word is known. Raises UsageError for mistakes of syntax, LookupFailed for names that do not exist,
-    with ss's sentences.
+    with ss's sentences; with ``stray``, which makes the one about a word that begins no test, with sstrace's own, which
+    also refuse ports that cannot be.
     """
-    return _Parser(_words(operands, file), _Operands(names, scope, release, rpc=rpc), held=held).parse()
+    values = _Operands(names, scope, release, rpc=rpc, ours=stray is not None)
+    return _Parser(_words(operands, file), values, held=held, stray=stray).parse()
+
+
+def gathered(operands: list[str], takes: dict[str, int]) -> list[str]:
+    """Put state words, wherever they stand between the tests of a filter, in front of it. ``takes``: how many words
+    follow each. They are always joined by "and", which may be written. Raises UsageError where they are not.
+    """
+    words = [word for operand in operands for word in ([operand] if "\\" in operand else _cut(operand))]
+    front: list[str] = []
+    rest: list[str] = []
+    at = 0
+    while at < len(words):
+        word = words[at]
+        if word not in takes or _wants_operand(rest):
+            rest.append(word)
+            at += 1
+            continue
+        after = at + 1 + takes[word]
+        following = "".join(words[after : after + 1])
+        if {*rest[-1:], following} & (_OR | _NOT) or rest.count("(") > rest.count(")"):
+            raise UsageError(f'sstrace: "{word}" is always joined by "and": "or", "not" and parentheses are for tests')
+        front += words[at:after]
+        if rest and rest[-1] in _AND:
+            rest.pop()
+        elif not rest and following in _AND:
+            after += 1
+        at = after
+    return front + (rest if front else operands)
+
+
+def _wants_operand(words: list[str]) -> bool:
+    """Whether the next word is what a test compares with."""
+    if not words:
+        return False
+    last = words[-1]
+    return last in _OPERATORS or (last in EXAMPLES and not _wants_operand(words[:-1]))
 
 
 def _words(operands: Sequence[str], file: bytes | None) -> Iterator[str]:
@@ -258,10 +309,18 @@ def _cut(text: str) -> Iterator[str]:
 class _Parser:
     """The grammar. Keeps its own stack, so that no nesting of a user reaches Python's."""
 
-    def __init__(self, words: Iterator[str], operands: "_Operands", *, held: bool) -> None:
+    def __init__(
+        self,
+        words: Iterator[str],
+        operands: "_Operands",
+        *,
+        held: bool,
+        stray: Callable[[str], UsageError] | None,
+    ) -> None:
         self._words = words
         self._operands = operands
         self._held = held
+        self._stray = stray
         self._kind = ""
         """The last keyword: what an operand means."""
 
@@ -298,7 +357,7 @@ class _Parser:
                 level.add(self._test(kind))
                 expecting = False
             elif expecting:
-                _bellow()
+                self._wrong("the filter is not complete" if kind == "end" else f'"{kind}" stands before a test')
             elif kind in ("and", "or"):
                 level.operator = kind
                 expecting = True
@@ -309,7 +368,7 @@ class _Parser:
             elif kind == "end" and not outer:
                 return level.expression()
             else:
-                _bellow()
+                self._wrong('a "(" is not closed' if kind == "end" else f'"{kind}" stands behind a whole test')
             token = self._next()
 
     def _test(self, kind: str) -> Expr:
@@ -321,10 +380,10 @@ class _Parser:
             operator = token.kind
             allowed = {"src": "=", "dst": "=", "dev": "= !=", "fwmark": "= !=", "cgroup": "= !="}.get(kind)
             if allowed is not None and operator not in allowed.split():
-                _bellow()
+                self._wrong(f"{kind} cannot be compared by {operator}: write {EXAMPLES[kind]}")
             token = self._next(operand=True)
         if token.kind != "operand":
-            _bellow()
+            self._wrong(f"{kind} needs something to compare with: {EXAMPLES[kind]}")
         value = token.value
         if kind == "held":
             return _held(operator, value if isinstance(value, int) else 0)
@@ -339,6 +398,11 @@ class _Parser:
             return Not(match) if operator == "!=" else match
         compare = Compare(local, operator in (">=", "<"), value[0].port)
         return Not(compare) if operator in (">", "<") else compare
+
+    def _wrong(self, sentence: str) -> NoReturn:
+        if self._stray is not None:
+            raise UsageError(f"sstrace: {sentence}")
+        _bellow()
 
     def _next(self, *, operand: bool = False) -> _Token:
         """Read a token; ``operand``: one may stand here, so ``held`` is not a keyword."""
@@ -359,6 +423,8 @@ class _Parser:
         operator = _OPERATORS.get(word)
         if operator is not None:
             return _Token(operator)
+        if self._stray is not None and not operand:
+            raise self._stray(word)
         return _Token("operand", self._operands.read(self._kind, word))
 
 
@@ -411,11 +477,12 @@ def _held(operator: str, ns: int) -> Expr:
 class _Operands:
     """Operands to values: everything that is looked up, and the family that sticks."""
 
-    def __init__(self, names: Names, scope: Scope, release: Dialect, *, rpc: bool) -> None:
+    def __init__(self, names: Names, scope: Scope, release: Dialect, *, rpc: bool, ours: bool) -> None:
         self._names = names
         self._scope = scope
         self._release = release
         self._rpc = rpc
+        self._ours = ours
         self._port_bits = 64 if release.unsigned_inode else 32
 
     def read(self, kind: str, word: str) -> tuple[Host, ...] | Expr | int:
@@ -430,13 +497,16 @@ class _Operands:
         if kind == "dev":
             return self._device(word)
         if kind == "fwmark":
-            return _mark(word)
+            return self._mark(word)
         if kind == "cgroup":
             return self._cgroup(word)
         hosts = self._host(word, port_only=kind in ("sport", "dport"))
         if hosts is None:
-            raise LookupFailed("Cannot parse dst/src address.")
+            self._wrong(f'"{word}" is no address or port: write 10.0.0.1, 10.0.0.0/8, [::1]:443 or :443')
         return hosts
+
+    def _wrong(self, ours: str, theirs: str = "Cannot parse dst/src address.") -> NoReturn:
+        raise LookupFailed(f"sstrace: {ours}" if self._ours else theirs)
 
     def _index(self, name: str) -> int:
         """Give the index of a device, also by the ``if7`` that ss prints for one without a name; 0: none."""
@@ -454,16 +524,28 @@ class _Operands:
         if number is not None:
             return Device(number)
         if not index:
-            raise LookupFailed("Cannot parse device.")
+            self._wrong(f"there is no device {word}", "Cannot parse device.")
         return Device(index, name)
+
+    def _mark(self, word: str) -> Mark:
+        value, at = scan_integer(word)
+        mask = 0xFFFFFFFF
+        ok = at > 0
+        if "/" in word:
+            ok = ok and word[at : at + 1] == "/"
+            mask, after = scan_integer(word, at + 1)
+            ok = ok and after > at + 1
+        if not ok:
+            self._wrong(f'"{word}" is no mark: write fwmark = 7 or fwmark = 1/255', f"Cannot parse mark {word}.")
+        return Mark(value, mask)
 
     def _cgroup(self, word: str) -> Cgroup:
         try:
             number = self._names.cgroup_id(_native(word))
         except LookupFailed as error:
-            raise LookupFailed(f"{error}\nCannot parse cgroup {word}.") from None
+            self._wrong(f"there is no cgroup {word}", f"{error}\nCannot parse cgroup {word}.")
         if not number:
-            raise LookupFailed(f"Cannot parse cgroup {word}.")
+            self._wrong(f"there is no cgroup {word}", f"Cannot parse cgroup {word}.")
         return Cgroup(number)
 
     def _host(self, word: str, *, port_only: bool) -> tuple[Host, ...] | None:
@@ -573,8 +655,9 @@ class _Operands:
         for wanted in _lookups(address, family):
             addresses += [pair for pair in self._names.addresses(address, wanted) if pair[0] == wanted]
         if not addresses:
-            raise LookupFailed(
-                f'Error: an inet prefix is expected rather than "{address}".\nCannot parse dst/src address.'
+            self._wrong(
+                f'"{address}" is no address, and no host of that name is known',
+                f'Error: an inet prefix is expected rather than "{address}".\nCannot parse dst/src address.',
             )
         return tuple(Host(family=found, address=raw, bits=8 * len(raw), port=port) for found, raw in addresses)
 
@@ -584,6 +667,8 @@ class _Operands:
             return -1
         number = get_integer(text, self._port_bits)
         if number is not None:
+            if self._ours and not 0 <= number < 1 << 16:
+                raise UsageError(f"sstrace: ports go from 0 to 65535, and {number} is none")
             return number
         protocols = [name for name, table in _SERVICES if self._scope.tables >> table & 1]
         found = {name: self._names.service_port(text, name) for name in protocols}
@@ -595,7 +680,10 @@ class _Operands:
         if not ports and self._rpc and text.startswith("rpc."):
             ports = [p for p in range(1, 65536) for name in protocols if self._names.rpc(p, name) == text]
         if not ports or ports[0] <= 0:
-            raise LookupFailed(f'Error: "{text}" does not look like a port.\nCannot parse dst/src address.')
+            self._wrong(
+                f'"{text}" is no port, and no service of that name is known',
+                f'Error: "{text}" does not look like a port.\nCannot parse dst/src address.',
+            )
         return ports[0]
 
 
@@ -633,19 +721,6 @@ def _split_port(word: str, *, port_only: bool) -> tuple[str, str | None]:
 def _native(word: str) -> str:
     """Turn a word of one character a byte into what functions of the system take: os.fsdecode of its bytes."""
     return word.encode("latin-1").decode("utf-8", "surrogateescape")
-
-
-def _mark(word: str) -> Mark:
-    value, at = scan_integer(word)
-    mask = 0xFFFFFFFF
-    ok = at > 0
-    if "/" in word:
-        ok = ok and word[at : at + 1] == "/"
-        mask, after = scan_integer(word, at + 1)
-        ok = ok and after > at + 1
-    if not ok:
-        raise LookupFailed(f"Cannot parse mark {word}.")
-    return Mark(value, mask)
 
 
 def scan_unsigned(text: str, at: int) -> int:

@@ -30,6 +30,11 @@ class Option(msgspec.Struct, frozen=True):
 class BadOption(Exception):  # noqa: N818 - a signal to the caller, who makes the user's error of it
     """getopt's own sentence, without the program name that it starts with."""
 
+    def __init__(self, sentence: str, word: str = "") -> None:
+        super().__init__(sentence)
+        self.word = word
+        """The argument that names no option; empty for other mistakes."""
+
 
 def getopt(
     arguments: Sequence[str], short: str, long: Sequence[Option], operands: list[str], *, posix: bool = False
@@ -67,7 +72,7 @@ def getopt(
                 at += 1
                 where = short.find(letter)
                 if where < 0 or letter in ":;":
-                    raise BadOption(f"invalid option -- '{letter}'")
+                    raise BadOption(f"invalid option -- '{letter}'", word)
                 if short[where + 1 : where + 2] != ":":
                     yield letter, ()
                     continue
@@ -89,7 +94,7 @@ def _long(text: str, options: Sequence[Option]) -> tuple[Option, str | None]:
     if found is None:
         candidates = [option for option in options if not option.whole and option.name.startswith(name)]
         if not candidates:
-            raise BadOption(f"unrecognized option '--{text}'")
+            raise BadOption(f"unrecognized option '--{text}'", text)
         found = candidates[0]
         # Two names of one option (--query, --socket) are no ambiguity; glibc compares with the first candidate only.
         ambiguous = [o for o in candidates if o is found or (o.key, o.arguments) != (found.key, found.arguments)]

@@ -37,7 +37,7 @@ from sstrace.protocols import FOLLOWED
 from sstrace.query import own, states
 from sstrace.query.catalog import FILTER, MODES, OWN, SS, STATES, Entry, refusal
 from sstrace.query.command import Act, Command, Early, Mode, Selection
-from sstrace.query.getopt import BadOption, getopt
+from sstrace.query.getopt import BadOption, Option, getopt
 from sstrace.query.usage import help_text, ss_usage
 
 __all__ = ["Effects", "mode_of", "parse", "resolve", "version_of"]
@@ -334,13 +334,20 @@ def parse(
             if early is not None:
                 return early
     except BadOption as error:
-        raise UsageError(f"{program if _is_ss(program) else name}: {error}", usage=True) from None
+        hint = "" if snapshot else _hint(error.word, long)
+        raise UsageError(f"{program if _is_ss(program) else name}: {error}{hint}", usage=not hint) from None
 
     mode, act, own_options = line.own.finish(default=Mode.SNAPSHOT if _is_ss(program) else Mode.TRACE)
     masks = line.masks
     summary = "s" in line.flags
     if summary and masks.default and not operands:
         return _command(line, mode, act, own_options, listing=False)
+    if operands and not snapshot:
+        if operands == ["help"]:
+            return Early(help_text())
+        from sstrace.query.filter import gathered
+
+        operands = gathered(operands, _STATE_WORDS if mode is Mode.TRACE else _ROW_WORDS)
     transitions = _Transitions()
     try:
         if _state_words(operands, transitions, line, trace=mode is Mode.TRACE) and act not in STATES.acts:
@@ -360,6 +367,18 @@ def parse(
     if stop is not None and not summary:
         return stop
     return _command(line, mode, act, own_options, operands=operands, stop=stop, transitions=transitions)
+
+
+_ROW_WORDS: Final = {"state": 1, "exclude": 1, "excl": 1}
+_STATE_WORDS: Final = {**_ROW_WORDS, "from": 1, "to": 1}
+"""Words about states, and how many words follow each; the last two are of events."""
+
+
+def _hint(word: str, known: Sequence[Option]) -> str:
+    from sstrace.query.meant import nearest
+
+    near = nearest(word.lstrip("-").partition("=")[0], [option.name for option in known])
+    return f"; did you mean --{near}?" if near is not None else ""
 
 
 def resolve(command: Command, names: Names) -> Command:
@@ -384,9 +403,16 @@ def resolve(command: Command, names: Names) -> Command:
         command.dialect,
         rpc=command.show.resolve and not command.show.numeric,
         held=command.mode is not Mode.SNAPSHOT or (source is not None and source.kind != "netlink"),
+        stray=None if command.mode is Mode.SNAPSHOT else lambda word: _stray(word, command),
     )
     resolved = msgspec.structs.replace(selection, filter=expression, families=scope.families, preferred=scope.preferred)
     return msgspec.structs.replace(command, selection=resolved)
+
+
+def _stray(word: str, command: Command) -> UsageError:
+    from sstrace.query import meant
+
+    return meant.stray(word, command.act, states.keywords(command.dialect))
 
 
 def _known(release: Dialect) -> list[Entry]:
@@ -427,10 +453,11 @@ def _state_words(operands: list[str], found: _Transitions, line: _Line, *, trace
         if word not in ("state", "exclude", "excl") and not (trace and word in ("from", "to")):
             break
         if taken + 1 == len(operands):
-            raise UsageError('Command line is not complete. Try option "help"')
+            raise UsageError(
+                'Command line is not complete. Try option "help"' if line.snapshot else f"sstrace: {word} which state?"
+            )
         value = operands[taken + 1]
-        scan = states.scan_transition if word in ("from", "to") else states.scan_state
-        mask = scan(value, line.release)
+        mask = states.scan_state(value, line.release) if line.snapshot else states.read_states(value, line.release)
         if mask is None:
             raise UsageError(f"{line.name}: wrong state name: {value}")
         if word == "from":

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from sstrace.dialect import Dialect
+from sstrace.errors import UsageError
 from sstrace.model import (
     AF_INET,
     AF_NETLINK,
@@ -30,8 +31,9 @@ __all__ = [
     "all_states",
     "connected_states",
     "family_states",
+    "keywords",
+    "read_states",
     "scan_state",
-    "scan_transition",
     "state_words",
     "table_states",
 ]
@@ -104,24 +106,36 @@ def state_words(mask: int, dialect: Dialect) -> list[str]:
     return [names[number] for number in range(1, 12) if mask >> number & 1]
 
 
-_COLUMN: Final[Mapping[str, int]] = {text.lower(): 1 << number for number, text in enumerate(STATE_TEXT) if number < 12}
+_GROUPS: Final = ("all", "connected", "synchronized", "bucket", "big")
 
 
-def scan_transition(words: str, dialect: Dialect) -> int | None:
-    """Give the mask of a word after ``from`` or ``to``: states joined by commas, by keyword or as ss prints them.
+def keywords(dialect: Dialect) -> list[str]:
+    """Give the words for states, in the order of their numbers, then those for several."""
+    return [word for number in range(1, 12) for word in state_words(1 << number, dialect)] + list(_GROUPS)
+
+
+def _letters(word: str) -> str:
+    return "".join(char for char in word.lower() if char.isascii() and char.isalnum()).removeprefix("tcp")
+
+
+def read_states(words: str, dialect: Dialect) -> int:
+    """Give the mask of states joined by commas: each by keyword, as ss prints it, or as the kernel names it, in any
+    case, with or without its dashes, and no longer than to be told from the others. Raises UsageError.
 
     >>> from sstrace.dialect import dialect
-    >>> scan_transition("syn-sent,ESTAB", dialect((6, 1)))
-    6
+    >>> read_states("syn-sent,ESTAB,TCP_CLOSE_WAIT,listen", dialect((6, 1)))
+    1286
     """
+    names = [*_NAMES, *_GROUPS, *(["bound-inactive"] if dialect.bound_inactive else [])]
+    masks = {_letters(name): scan_state(name, dialect) or 0 for name in names if name != "unknown"}
+    masks |= {_letters(text): 1 << number for number, text in enumerate(STATE_TEXT) if 0 < number < 12}
     mask = 0
     for word in words.split(","):
-        one = scan_state(word, dialect)
-        if one is None:
-            one = _COLUMN.get(word.lower() if word.isascii() else word)
-        if one is None:
-            return None
-        mask |= one
+        key = _letters(word)
+        found = {masks[key]} if key in masks else {masks[name] for name in masks if key[2:] and name.startswith(key)}
+        if len(found) != 1:
+            raise UsageError(f'sstrace: "{word}" is no state: write one of {", ".join(keywords(dialect))}')
+        mask |= found.pop()
     return mask
 
 

@@ -21,7 +21,20 @@ from sstrace.wire.recording import LineReader, Run
 if TYPE_CHECKING:  # only a command line with a filter pays for it
     from sstrace.query.filter import Expr
 
-__all__ = ["Clock", "LineNames", "RecordedNames", "Reader", "Span", "absolute", "complain", "row_of", "span", "target"]
+__all__ = [
+    "Clock",
+    "LineNames",
+    "RecordedNames",
+    "Reader",
+    "Span",
+    "absolute",
+    "complain",
+    "reversed_moments",
+    "row_of",
+    "span",
+    "target",
+    "window",
+]
 
 _NS = 1_000_000_000
 
@@ -244,6 +257,27 @@ def target(when: When, span_: Span, *, utc: bool = False) -> int:
         at = int(midnight.timestamp()) * _NS + when.ns
     day = 86400 * _NS
     return at - day if at > span_.last_ns and at - day >= span_.first_ns else at
+
+
+def window(source: Recording, between: tuple[When, When], *, utc: bool, alone: bool) -> tuple[int, int]:
+    """The two moments of --between in a recording, ns since 1970 UTC; of one recording of several (``alone`` is false)
+    they may leave nothing. Raises UsageError for what cannot be.
+    """
+    if not source.regular:
+        raise UsageError(f"sstrace: --between needs both ends of the recording, and {source.name} is a pipe")
+    if any(when.kind == "seq" for when in between):
+        raise UsageError("sstrace: --between takes times; #SEQ is for --at")
+    ends = span(source)
+    first, last = (target(when, ends, utc=utc) for when in between)
+    if first > last and alone:
+        raise reversed_moments(between)
+    return first, last
+
+
+def reversed_moments(between: tuple[When, When]) -> UsageError:
+    """The sentence about moments that stand the wrong way round."""
+    first, last = (when.text for when in between)
+    return UsageError(f"sstrace: {first} is after {last}: write --between {last} {first}")
 
 
 def absolute(when: When, *, utc: bool) -> int | None:

@@ -377,7 +377,7 @@ def test_ended_is_a_word_of_a_trace_alone(line: str) -> None:
 
 def test_from_and_to_are_words_of_a_trace_only() -> None:
     assert command("--snapshot from syn-sent", program="sstrace").operands == ("from", "syn-sent")
-    with pytest.raises(UsageError, match="sstrace: wrong state name: nowhere"):
+    with pytest.raises(UsageError, match='sstrace: "nowhere" is no state: '):
         command("from nowhere", program="sstrace")
 
 

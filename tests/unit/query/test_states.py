@@ -3,6 +3,7 @@
 import pytest
 
 from sstrace.dialect import dialect
+from sstrace.errors import UsageError
 from sstrace.model import AF_INET, AF_INET6, AF_TIPC, AF_UNIX, State, Table
 from sstrace.query import states
 
@@ -53,12 +54,29 @@ def test_new_bits_since_6_8() -> None:
     assert states.connected_states(NEW) >> State.BOUND_INACTIVE & 1
 
 
-def test_transitions_also_know_what_ss_prints_and_lists() -> None:
-    assert states.scan_transition("ESTAB,syn-sent", OLD) == 1 << 1 | 1 << 2
-    assert states.scan_transition("listen", OLD) == 1 << State.LISTEN
-    assert states.scan_transition("unconn", OLD) == 1 << State.CLOSE
-    assert states.scan_transition("estab,", OLD) is None
-    assert states.scan_transition("nowhere", OLD) is None
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("ESTAB,syn-sent", "ESTABLISHED SYN_SENT"),
+        ("listen", "LISTEN"),
+        ("unconn", "CLOSE"),
+        ("CLOSE_WAIT", "CLOSE_WAIT"),
+        ("TCP_FIN_WAIT2", "FIN_WAIT2"),
+        ("fin-wait2,Fin-Wait-1", "FIN_WAIT1 FIN_WAIT2"),
+        ("establish", "ESTABLISHED"),
+        ("close", "CLOSE"),
+        ("closin", "CLOSING"),
+        ("tim", "TIME_WAIT"),
+    ],
+)
+def test_outside_ss_states_are_read_as_anybody_writes_them(words: str, named: str) -> None:
+    assert states.read_states(words, OLD) == sum(1 << State[name] for name in named.split())
+
+
+@pytest.mark.parametrize("words", ["estab,", "nowhere", "fin-wait", "syn", "clos", "e", "", "\xe9stablished", "tcp"])
+def test_what_could_be_several_states_or_none_is_answered_by_the_list(words: str) -> None:
+    with pytest.raises(UsageError, match=r"is no state: write one of established, syn-sent, .*, closing, all, "):
+        states.read_states(words, OLD)
 
 
 def test_default_states_of_tables() -> None:

@@ -1,0 +1,132 @@
+"""Words that sstrace does not know, each answered by one that it does; what is suggested can be typed."""
+
+import re
+
+import pytest
+from smallworld import SmallWorld
+
+from sstrace.dialect import dialect
+from sstrace.errors import LookupFailed, SstraceError, UsageError
+from sstrace.query.command import Command, Early
+from sstrace.query.options import parse, resolve
+from sstrace.query.usage import help_text
+
+RELEASE = dialect((7, 1))
+
+
+def read(*words: str) -> Command:
+    command = parse(["sstrace", *words], release=RELEASE)
+    assert isinstance(command, Command)
+    return resolve(command, SmallWorld())
+
+
+SUGGESTED = re.compile(
+    r"(?:mean|is|with|or|write|,) ((?:-|src|dst|[sd]port|dev|fwmark|cgroup|held|state)[^?,]+?)(?=[?,]| or |$)"
+)
+
+
+def sentence(line: str) -> str:
+    """What is said of a command line; every command that it suggests is typed."""
+    with pytest.raises(SstraceError) as caught:
+        read(*line.split())
+    said = str(caught.value)
+    assert said.startswith("sstrace: ")
+    assert "\n" not in said
+    for found in SUGGESTED.findall(said):
+        read(*found.split())
+    return said.removeprefix("sstrace: ")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("watch", '"watch" is no filter: did you mean --watch?'),
+        ("Snapshot", '"Snapshot" is no filter: did you mean --snapshot?'),
+        ("tcp", '"tcp" is no filter: did you mean -t?'),
+        ("udp", '"udp" is no filter: did you mean --snapshot -u?'),
+        ("unix", '"unix" is no filter: did you mean --snapshot -x?'),
+        ("port 443", '"port" is no filter: a port is sport = :443 or dport = :443'),
+        ("-p 1234", '"1234" is no filter: a port is sport = :1234 or dport = :1234, and no filter asks for a process'),
+        (":443", '":443" is no filter: a port is sport = :443 or dport = :443'),
+        ("dport = :80 :443", '":443" is no filter: a port is sport = :443 or dport = :443'),
+        ("10.0.0.1", '"10.0.0.1" is no filter: an address is src 10.0.0.1 or dst 10.0.0.1'),
+        ("10.0.0.0/8", '"10.0.0.0/8" is no filter: an address is src 10.0.0.0/8 or dst 10.0.0.0/8'),
+        ("fe80::1", '"fe80::1" is no filter: an address is src [fe80::1] or dst [fe80::1]'),
+        ("[::1]:22", '"[::1]:22" is no filter: an address is src [::1]:22 or dst [::1]:22'),
+        (
+            "r1.ndjson",
+            '"r1.ndjson" is no filter: a recording is read with --replay r1.ndjson, or --snapshot --from r1.ndjson',
+        ),
+        ("established", '"established" is no filter: did you mean state established?'),
+        ("sprot = :1", '"sprot" is no filter: did you mean sport = :443?'),
+        ("--watch to established", '"to" is no filter: from and to are of events; a table has state and exclude'),
+        (
+            "nginx",
+            '"nginx" is no filter: one is src 10.0.0.1, dst 10.0.0.1:443, sport = :443, dport = :443, dev eth0, '
+            "fwmark = 7, cgroup /user.slice, held > 5m or autobound",
+        ),
+        ("--snaphot", "unrecognized option '--snaphot'; did you mean --snapshot?"),
+        ("--wach", "unrecognized option '--wach'; did you mean --watch?"),
+        ("--snap -t", "unrecognized option '--snap'; did you mean --snapshot?"),
+        ("-watch", "invalid option -- 'c'; did you mean --watch?"),
+        ("--xyzzy", "unrecognized option '--xyzzy'"),
+        ("dport = 99999", "ports go from 0 to 65535, and 99999 is none"),
+        ("sport > 70000", "ports go from 0 to 65535, and 70000 is none"),
+        ("dst 10.0.0.1:65536", "ports go from 0 to 65535, and 65536 is none"),
+        ("dst nosuch.invalid", '"nosuch.invalid" is no address, and no host of that name is known'),
+        ("dport = :nosuch", '"nosuch" is no port, and no service of that name is known'),
+        ("dev nosuch", "there is no device nosuch"),
+        ("cgroup /nosuch", "there is no cgroup /nosuch"),
+        ("fwmark = x", '"x" is no mark: write fwmark = 7 or fwmark = 1/255'),
+        ("sport", "sport needs something to compare with: sport = :443"),
+        ("src >= 10.0.0.1", "src cannot be compared by >=: write src 10.0.0.1"),
+        ("sport = :1 and", "the filter is not complete"),
+        ("and sport = :1", '"and" stands before a test'),
+        ("( sport = :1", 'a "(" is not closed'),
+        ("sport = :1 )", '")" stands behind a whole test'),
+        ("to", "to which state?"),
+        ("sport = :1 or to established", '"to" is always joined by "and": "or", "not" and parentheses are for tests'),
+        ("to established or sport = :1", '"to" is always joined by "and": "or", "not" and parentheses are for tests'),
+        ("not state established", '"state" is always joined by "and": "or", "not" and parentheses are for tests'),
+    ],
+)
+def test_what_is_said_of_words_that_are_not_known(line: str, said: str) -> None:
+    assert sentence(line) == said
+
+
+def test_help_helps() -> None:
+    assert parse(["sstrace", "help"]) == Early(help_text())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "dport = :443 to established",
+        "dport = :443 and to established",
+        "to established and dport = :443",
+        "to established dport = :443",
+        "to ESTAB dport = :443",
+    ],
+)
+def test_states_may_stand_anywhere_in_a_filter(line: str) -> None:
+    found, plain = read(*line.split()).selection, read("to", "established", "dport", "=", ":443").selection
+    assert (found.to_states, found.filter) == (plain.to_states, plain.filter)
+    assert read(line).selection == found
+
+
+def test_a_host_may_be_called_as_a_state_word() -> None:
+    with pytest.raises(LookupFailed, match='"to" is no address'):
+        read("dst", "to")
+
+
+@pytest.mark.parametrize("line", ["watch", "port 443", ":443", "dst 10.0.0.1 state established", "dport = x"])
+def test_in_a_snapshot_ss_s_words_stay(line: str) -> None:
+    with pytest.raises(SstraceError) as ours:
+        read("--snapshot", *line.split())
+    with pytest.raises(SstraceError) as theirs:
+        resolve(parse(["ss", *line.split()], release=RELEASE), SmallWorld())  # type: ignore[arg-type]
+    assert str(ours.value) == str(theirs.value)
+    assert "sstrace" not in str(ours.value)
+    assert read("--snapshot", "dport", "=", "99999").selection.filter is not None
+    with pytest.raises(UsageError, match="wrong state name: CLOSE_WAIT"):
+        read("--snapshot", "state", "CLOSE_WAIT")
