@@ -370,8 +370,8 @@ def parse(
 
 
 _ROW_WORDS: Final = {"state": 1, "exclude": 1, "excl": 1}
-_STATE_WORDS: Final = {**_ROW_WORDS, "from": 1, "to": 1}
-"""Words about states, and how many words follow each; the last two are of events."""
+_STATE_WORDS: Final = {**_ROW_WORDS, "from": 1, "to": 1, "ended": 0}
+"""Words about states, and how many words follow each; the last three are of events."""
 
 
 def _hint(word: str, known: Sequence[Option]) -> str:
