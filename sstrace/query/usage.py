@@ -137,6 +137,8 @@ FILTER := [ state STATE | exclude STATE | from STATE | to STATE | ended ]... [ E
    state, exclude      in a table: which rows; in a trace: transitions that enter or leave STATE, or do not
    from, to            in a trace: the state left, the state entered; several joined by commas
    ended               in a trace: the end of each connection, once, with its cause
+                       (all of these may stand behind the expression too, and STATE be written CLOSE_WAIT or estab;
+                       only --snapshot takes ss's way alone)
    STATE := {established|syn-sent|syn-recv|fin-wait-1|fin-wait-2|time-wait|closed|close-wait|last-ack|listening|closing|
              all|connected|synchronized|bucket|big}
    EXPRESSION := TEST | ( EXPRESSION ) | not EXPRESSION | EXPRESSION {and|or} EXPRESSION    (left to right)
