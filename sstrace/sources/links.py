@@ -1,6 +1,5 @@
 """News of this network namespace's interfaces: rtnetlink's link group. Decodes nothing (wire.rtnetlink does)."""
 
-import errno
 import socket
 import time
 from typing import NamedTuple
@@ -50,17 +49,13 @@ class Links:
         if self._socket is None:
             return self._look_again()
         datagrams: list[bytes] = []
-        whole = True
         while True:
             try:
                 datagrams.append(self._socket.recv(_BUFFER))
             except BlockingIOError:
-                return Heard(datagrams, whole)
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    self.close()
-                    return Heard([], whole=False)
-                whole = False
+                return Heard(datagrams, whole=True)
+            except OSError:  # ENOBUFS: the kernel had no room for them
+                return Heard(datagrams, whole=False)
 
     def _look_again(self) -> Heard:
         now = time.monotonic_ns()

@@ -81,7 +81,7 @@ def test_changes_are_given_when_it_is_their_turn(wire: Socket) -> None:
     assert wire.closed
 
 
-@pytest.mark.parametrize("trouble", [OSError(errno.ENOBUFS, "full"), b"\1\2\3"])
+@pytest.mark.parametrize("trouble", [OSError(errno.ENOBUFS, "full"), OSError(errno.ENOMEM, "no memory"), b"\1\2\3"])
 def test_what_was_missed_is_looked_at(wire: Socket, trouble: Any) -> None:
     names = Names(lo=1, v0=3, v1=4)
     heard = Interfaces(names)
@@ -109,14 +109,6 @@ def test_where_nobody_can_hear_one_looks_now_and_then(monkeypatch: pytest.Monkey
     heard.hear()
     assert told(heard.until(1 << 62)) == [(3, "wan", None)]
     heard.close()
-
-
-def test_a_socket_that_fails_is_given_up(wire: Socket) -> None:
-    heard = Interfaces(Names(lo=1))
-    wire.coming.append(OSError(errno.ENOMEM, "no memory"))
-    heard.hear()
-    assert wire.closed
-    assert heard._links.fileno() is None
 
 
 def test_the_real_kernel_s_socket_is_silent_while_nothing_happens() -> None:
