@@ -104,6 +104,18 @@ static __always_inline int same_addresses(struct sock_event *one, struct sock_ev
 	       a[3] == b[3];
 }
 
+/* The inode of a full socket; 0 where it has none, or there is no socket. */
+static __always_inline u64 inode_of(u64 sk)
+{
+	u64 socket = 0, ino = 0;
+
+	if (sk)
+		READ(socket, sk, OFF_sk_socket);
+	if (socket)
+		READ(ino, socket, OFF_socket_ino);
+	return ino;
+}
+
 /* What only a full socket has. */
 static __always_inline void capture_sock(struct sock_event *event, u64 sk)
 {
@@ -139,16 +151,20 @@ static __always_inline void capture_cgroup(struct sock_event *event, u64 sk)
 #endif
 }
 
-/* The task that runs now. Whether it owns the socket, Python decides by the transition. */
+/*
+ * The process that runs now. Whether it owns the socket, Python decides by the transition. Its name is that of its first thread
+ * (as in /proc/PID/stat), whatever the thread calls itself that runs, say one of io_uring's workers.
+ */
 static __always_inline void capture_task(struct sock_event *event, struct config *config)
 {
-	u64 task = bpf_get_current_task();
+	u64 task = bpf_get_current_task(), leader = 0;
 	u32 flags = 0;
 
 	READ(flags, task, OFF_task_flags);
 	if (flags & 0x00200000) /* PF_KTHREAD, include/linux/sched.h */
 		event->flags |= EVENT_KTHREAD;
-	bpf_get_current_comm(event->comm, sizeof(event->comm));
+	READ(leader, task, OFF_task_group_leader);
+	READ(event->comm, leader, OFF_task_comm);
 	if (config->pidns_ino) {
 		struct bpf_pidns_info info = {};
 

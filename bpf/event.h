@@ -31,7 +31,7 @@ struct sock_event {
 	__u64 ts_ns;        /* CLOCK_MONOTONIC, ns */
 	__u64 sk;           /* kernel address of the socket, request socket or timewait socket */
 	__u64 cookie;       /* socket cookie; 0 = nobody asked for it yet */
-	__u64 ino;          /* inode in sockfs; 0 = none (not accepted, orphaned, minisocket) */
+	__u64 ino;          /* inode in sockfs; 0 = none (not accepted, orphaned, timewait socket). EVENT_REQUEST: its listener's */
 	__u64 cgroup;       /* cgroup v2 id; 0 = not read for this event */
 	__u64 since_ns;     /* SYN-SENT and its end, of a connect(2) that failed before it sent anything: when it began; else 0 */
 	__u64 file;         /* kernel address of the socket's struct file; 0 = none */
@@ -54,7 +54,7 @@ struct sock_event {
 	__u8 shutdown;      /* sk_shutdown: bit 0 receive, bit 1 send */
 	__u8 saddr[16];     /* local address; IPv4 in the first 4 bytes, the rest 0 */
 	__u8 daddr[16];     /* peer address, likewise */
-	__u8 comm[16];      /* name of the task that ran, NUL-padded */
+	__u8 comm[16];      /* name of that process (of its first thread), NUL-padded */
 	__u8 stack[64];     /* at CLOSE: eight return addresses, native order, innermost first; else 0 */
 };
 

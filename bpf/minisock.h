@@ -51,6 +51,17 @@ static __always_inline int capture_minisock(struct sock_event *event, struct con
 	return 1;
 }
 
+/* The listener of a request socket; 0 where that is not known. */
+static __always_inline u64 listener_of(u64 request)
+{
+	u64 listener = 0;
+
+#ifdef OFF_skc_listener
+	READ(listener, request, OFF_skc_listener);
+#endif
+	return listener;
+}
+
 static __always_inline int on_request_timer(struct bpf_raw_tracepoint_args *ctx, struct config *config, u64 timer)
 {
 	struct sock_event event = {};
@@ -71,6 +82,7 @@ static __always_inline int on_request_timer(struct bpf_raw_tracepoint_args *ctx,
 		event.old = TCP_SYN_RECV;
 	}
 	READ(event.retransmits, event.sk, OFF_num_retrans);
+	event.ino = inode_of(listener_of(event.sk));
 	return submit(ctx, &event);
 }
 

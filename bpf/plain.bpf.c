@@ -27,6 +27,7 @@ BPF_PERCPU_ARRAY(counts, struct sock_counts, 1);
 int plain__inet_sock_set_state(void *ctx)
 {
 	struct sock_event event = {};
+	u64 task;
 	int zero = 0;
 	struct sock_counts *count = counts.lookup(&zero);
 
@@ -54,7 +55,10 @@ int plain__inet_sock_set_state(void *ctx)
 		((u32 *)event.saddr)[0] = FIELD(u32, OFF_saddr);
 		((u32 *)event.daddr)[0] = FIELD(u32, OFF_daddr);
 	}
-	event.tgid = bpf_get_current_pid_tgid() >> 32;
+	/* Another thread may bear another name than the process, which only its first thread's struct tells. */
+	task = bpf_get_current_pid_tgid();
+	if (task >> 32 == (u32)task)
+		event.tgid = task;
 	bpf_get_current_comm(event.comm, sizeof(event.comm));
 	if (event.new == TCP_CLOSE)
 		capture_cause(&event, ctx);

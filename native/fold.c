@@ -11,7 +11,7 @@
 #include "shape.h"
 
 enum {
-	ARGUMENTS = 13,
+	ARGUMENTS = 15,
 	UNLESS_ENDED = 4, /* a transition's last values are left to their defaults: approximate, source, ended, lifetime_ns */
 };
 
@@ -26,12 +26,15 @@ typedef struct {
 	PyObject *rows, *by_sk, *by_cookie, *by_ino, *by_tuple, *vague; /* the table's dicts */
 	PyObject *ids;                                                  /* iterator */
 	PyObject *otherwise;                                            /* callable: the twin */
-	PyObject *client, *server, *connect, *close, *fin_by_us;        /* str */
+	PyObject *own, *inherited;                                      /* sstrace.table._own, _inherited */
+	PyObject *client, *server, *connect, *close, *listener, *fin_by_us; /* str */
 	PyObject *zero;
+	PyObject *held, *left;                                          /* owners of a listener, and those that they leave; NULL at first */
 	PyObject *by_state;                                             /* dict state → dict id → row; NULL or None: there is none */
 	unsigned long own_netns;
 	struct row_slots of;
-	char is_easy;
+	struct owner_slots in;
+	char is_easy, knows_owners; /* whether ``in`` is filled */
 } Folder;
 
 /* No answer of ours: neither an exception nor a reference. */
@@ -131,6 +134,12 @@ static int is_listed(Folder *self, long old, long new)
 	return old >= 0 && old < STATES && PyBytes_AS_STRING(self->listed)[old << 4 | new] == 1;
 }
 
+/* sstrace.model.Changed.orphaned */
+static int is_orphaned(const struct sock_event *raw)
+{
+	return raw->flags & EVENT_ORPHANED || (raw->ino == 0 && raw->netns != 0);
+}
+
 /* How long the row has been in its state: a new reference, None where that is not known. */
 static PyObject *held(Folder *self, PyObject *row, PyObject *at_ns)
 {
@@ -183,21 +192,80 @@ static PyObject *told_end(Folder *self, Event *event, PyObject *row, PyObject *a
 	return told_all(self, event, row, at_ns, old, held, cause, lifetime);
 }
 
-/* sstrace.table._own: an event names the process whose system call it was. Where owners are known already, it says nothing
- * new: it is none of connect(2) or listen(2). */
+/* Whether these owners are one alone, by the name and number that the event gives him; -1 with an exception. */
+static int is_owned_by(Folder *self, PyObject *owners, PyObject *owner)
+{
+	PyObject *known;
+
+	if (PyTuple_GET_SIZE(owners) != 1)
+		return 0;
+	known = PyTuple_GET_ITEM(owners, 0);
+	if (!self->knows_owners && find_slots((PyObject *)Py_TYPE(owner), OWNER_NAMES, &self->in) < 0)
+		return -1;
+	self->knows_owners = 1; /* owners are of one class */
+	return equal(SLOT(known, self->in, pid), SLOT(owner, self->in, pid)) == 1 &&
+	       equal(SLOT(known, self->in, comm), SLOT(owner, self->in, comm)) == 1;
+}
+
+/* sstrace.table._own: an event names the process whose system call it was. As a rule that is the owner who is known, or
+ * nobody is. */
 static int own(Folder *self, PyObject *row, Event *event, PyObject *source)
 {
-	PyObject *owner, *owners;
+	PyObject *owner, *owners, *done;
+	int is_nobodys, is_said;
 
-	if (!event_has_owner(event) || PyTuple_GET_SIZE(ROW(owners)) != 0)
+	if (!event_has_owner(event))
 		return 0;
 	owner = event_owner(event);
-	owners = owner != NULL ? PyTuple_Pack(1, owner) : NULL;
-	Py_XDECREF(owner);
-	if (owners == NULL)
+	if (owner == NULL)
 		return -1;
-	SET(row, self->of, owners, owners);
-	SET(row, self->of, owner_source, new_ref(source));
+	is_nobodys = PyTuple_GET_SIZE(ROW(owners)) == 0 || equal(ROW(owner_source), self->listener) == 1;
+	is_said = is_nobodys ? 0 : is_owned_by(self, ROW(owners), owner);
+	if (is_said < 0) {
+		Py_DECREF(owner);
+		return -1;
+	}
+	if (is_nobodys) {
+		owners = PyTuple_Pack(1, owner);
+		if (owners != NULL) {
+			SET(row, self->of, owners, owners);
+			SET(row, self->of, owner_source, new_ref(source));
+		}
+		Py_DECREF(owner);
+		return owners != NULL ? 0 : -1;
+	}
+	done = is_said ? new_ref(Py_None)
+		       : PyObject_CallFunction(self->own, "OOii", row, owner, event->raw.new,
+					       event->raw.new == CLOSE || is_orphaned(&event->raw));
+	Py_DECREF(owner);
+	Py_XDECREF(done);
+	return done != NULL ? 0 : -1;
+}
+
+/* Until accept(2) a connection is of those who hold its listener. */
+static int inherit(Folder *self, PyObject *row, const struct sock_event *raw)
+{
+	PyObject *ino = PyLong_FromUnsignedLongLong(raw->ino), *listener, *held;
+
+	if (ino == NULL)
+		return -1;
+	listener = PyDict_GetItemWithError(self->by_ino, ino);
+	Py_DECREF(ino);
+	if (listener == NULL)
+		return PyErr_Occurred() ? -1 : 0;
+	held = SLOT(listener, self->of, owners);
+	if (!PyTuple_CheckExact(held) || PyTuple_GET_SIZE(held) == 0)
+		return 0;
+	if (held != self->held) { /* that of the last time, as a rule */
+		PyObject *left = PyObject_CallOneArg(self->inherited, held);
+
+		if (left == NULL)
+			return -1;
+		Py_XSETREF(self->held, new_ref(held));
+		Py_XSETREF(self->left, left);
+	}
+	SET(row, self->of, owners, new_ref(self->left));
+	SET(row, self->of, owner_source, new_ref(self->listener));
 	return 0;
 }
 
@@ -215,7 +283,7 @@ static int own(Folder *self, PyObject *row, Event *event, PyObject *source)
 static int learn(Folder *self, PyObject *row, const struct sock_event *raw)
 {
 	LEARN(ino, raw->ino);
-	if (raw->flags & EVENT_ORPHANED || (raw->ino == 0 && raw->netns != 0))
+	if (is_orphaned(raw))
 		SET(row, self->of, ino, new_ref(self->zero));
 	LEARN(cgroup, raw->cgroup);
 	if (ROW(uid) == Py_None || PyLong_AsUnsignedLong(ROW(uid)) != raw->uid) {
@@ -298,7 +366,7 @@ static PyObject *birth(Folder *self, Event *event, PyObject *sk, PyObject *at_ns
 		new_ref(PyTuple_GET_ITEM(ends, 0)),
 		new_ref(PyTuple_GET_ITEM(ends, 3)),
 		new_ref(PyTuple_GET_ITEM(ends, 1)),
-		PyLong_FromUnsignedLongLong(raw->ino),
+		PyLong_FromUnsignedLongLong(kind == SOCKET ? raw->ino : 0),
 		kind == SOCKET ? event_number(event, USER, raw->uid) : new_ref(Py_None),
 		new_ref(self->zero),
 		none_or_number(raw->cookie),
@@ -474,7 +542,7 @@ static PyObject *asks(Folder *self, Event *event, PyObject *sk, PyObject *at_ns)
 	PyObject *ends, *row;
 	int known;
 
-	if (raw->new != SYN_RECV || raw->ino != 0 || !has_plain_ends(self, event) || PyDict_Contains(self->by_sk, sk) != 0 ||
+	if (raw->new != SYN_RECV || raw->ino == 0 || !has_plain_ends(self, event) || PyDict_Contains(self->by_sk, sk) != 0 ||
 	    knows(self->by_cookie, raw->cookie))
 		return UNUSUAL;
 	ends = ends_of(event);
@@ -485,6 +553,8 @@ static PyObject *asks(Folder *self, Event *event, PyObject *sk, PyObject *at_ns)
 	Py_DECREF(ends);
 	if (row == NULL)
 		return known == 1 ? UNUSUAL : NULL;
+	if (inherit(self, row, raw) < 0)
+		return NULL;
 	return told(self, event, row, at_ns, LISTEN, new_ref(Py_None), new_ref(Py_None));
 }
 
@@ -644,7 +714,8 @@ static PyObject *folder_call(PyObject *callable, PyObject *const *args, size_t c
 
 #define REFERENCES(X)                                                                                                    \
 	X(row) X(transition) X(kinds) X(listed) X(netns) X(rows) X(by_sk) X(by_cookie) X(by_ino) X(by_tuple) X(vague) \
-	X(ids) X(otherwise) X(client) X(server) X(connect) X(close) X(fin_by_us) X(zero) X(by_state)
+	X(ids) X(otherwise) X(own) X(inherited) X(client) X(server) X(connect) X(close) X(listener) X(fin_by_us) X(zero) \
+	X(held) X(left) X(by_state)
 
 static int folder_clear(PyObject *object)
 {
@@ -661,7 +732,7 @@ static int folder_init(PyObject *object, PyObject *args, PyObject *kwargs)
 	PyObject **given = &self->row;
 
 	if (self->row != NULL || PyTuple_GET_SIZE(args) != ARGUMENTS) {
-		PyErr_SetString(PyExc_TypeError, "Folder takes 13 arguments, once");
+		PyErr_SetString(PyExc_TypeError, "Folder takes 15 arguments, once");
 		return -1;
 	}
 	for (Py_ssize_t at = 0; at < ARGUMENTS; at++)
@@ -670,10 +741,11 @@ static int folder_init(PyObject *object, PyObject *args, PyObject *kwargs)
 	self->server = PyUnicode_InternFromString("server");
 	self->connect = PyUnicode_InternFromString("connect");
 	self->close = PyUnicode_InternFromString("close");
+	self->listener = PyUnicode_InternFromString("listener");
 	self->fin_by_us = PyUnicode_InternFromString("fin-by-us");
 	self->zero = PyLong_FromLong(0);
 	if (self->client == NULL || self->server == NULL || self->connect == NULL || self->close == NULL ||
-	    self->fin_by_us == NULL || self->zero == NULL)
+	    self->listener == NULL || self->fin_by_us == NULL || self->zero == NULL)
 		return -1;
 	for (PyObject **dict = &self->rows; dict <= &self->vague; dict++) {
 		if (!PyDict_Check(*dict)) {
@@ -726,7 +798,7 @@ static PyMemberDef folder_members[] = {
 static PyTypeObject folder_type = {
 	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_sstrace.Folder",
 	.tp_doc = "Folder(Row, Transition, kinds, listed, netns, rows, by_sk, by_cookie, by_ino, by_tuple, vague, ids, "
-		  "otherwise)(event) -> Transition or None",
+		  "otherwise, own, inherited)(event) -> Transition or None",
 	.tp_basicsize = sizeof(Folder),
 	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL,
 	.tp_vectorcall_offset = offsetof(Folder, call),

@@ -478,31 +478,24 @@ static PyObject *liner_line(PyObject *object, PyObject *args)
 	return done < 0 || empty_block(self, out) < 0 ? NULL : PyBool_FromLong(done);
 }
 
-/* Whether a transition needs nothing but its line: of TCP, and nothing is to be learnt of its owners (live.owners). */
-static int is_easy(Liner *self, PyObject *change, long long known_ns, long long next_ns, PyObject *known)
+/* Whether a transition needs nothing but its line: it is of TCP. */
+static int is_easy(Liner *self, PyObject *change)
 {
 	PyObject *row = SLOT(change, self->transition, row);
-	long long at_ns;
 
-	if (!Py_IS_TYPE(row, self->row_type) || small(SLOT(row, self->row, protocol)) != IPPROTO_OF_TCP)
-		return 0;
-	if (is_zero(SLOT(row, self->row, ino)))
-		return 1;
-	at_ns = whole(SLOT(change, self->transition, at_ns));
-	return at_ns < next_ns && (at_ns > known_ns || PyDict_Contains(known, SLOT(row, self->row, ino)) == 0);
+	return Py_IS_TYPE(row, self->row_type) && small(SLOT(row, self->row, protocol)) == IPPROTO_OF_TCP;
 }
 
-/* run(changes, prefix, second_ns, seq, out, most, known_ns, next_ns, known) */
+/* run(changes, prefix, second_ns, seq, out, most) */
 static PyObject *liner_run(PyObject *object, PyObject *args)
 {
 	Liner *self = (Liner *)object;
-	PyObject *changes, *prefix, *out, *known, *change;
-	long long second_ns, known_ns, next_ns;
+	PyObject *changes, *prefix, *out, *change;
+	long long second_ns;
 	unsigned long long seq;
 	Py_ssize_t most;
 
-	if (!PyArg_ParseTuple(args, "OULKO!nLLO!:run", &changes, &prefix, &second_ns, &seq, &PyByteArray_Type, &out, &most,
-			      &known_ns, &next_ns, &PyDict_Type, &known))
+	if (!PyArg_ParseTuple(args, "OULKO!n:run", &changes, &prefix, &second_ns, &seq, &PyByteArray_Type, &out, &most))
 		return NULL;
 	if (!PyIter_Check(changes)) {
 		PyErr_SetString(PyExc_TypeError, "changes are taken from an iterator");
@@ -517,9 +510,7 @@ static PyObject *liner_run(PyObject *object, PyObject *args)
 		change = PyIter_Next(changes);
 		if (change == NULL)
 			break;
-		done = is_known(self, change) && is_easy(self, change, known_ns, next_ns, known)
-			       ? add_line(self, change, prefix, second_ns, seq + 1)
-			       : 0;
+		done = is_known(self, change) && is_easy(self, change) ? add_line(self, change, prefix, second_ns, seq + 1) : 0;
 		if (done == 0)
 			return empty_block(self, out) < 0 ? NULL : Py_BuildValue("KN", seq, change);
 		Py_DECREF(change);
@@ -625,8 +616,8 @@ static void liner_dealloc(PyObject *object)
 static PyMethodDef liner_methods[] = {
 	{ "line", liner_line, METH_VARARGS, "line(change, prefix, second_ns, seq, out) -> whether it has been appended" },
 	{ "run", liner_run, METH_VARARGS,
-	  "run(changes, prefix, second_ns, seq, out, most, known_ns, next_ns, known) -> the last seq given, and the first change that\n"
-	  "is not for it; None at their end, or when out is longer than most" },
+	  "run(changes, prefix, second_ns, seq, out, most) -> the last seq given, and the first change that is not for it; None at\n"
+	  "their end, or when out is longer than most" },
 	{ NULL, NULL, 0, NULL },
 };
 

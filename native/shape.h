@@ -34,11 +34,15 @@ enum { SOCKET, REQUEST, TIMEWAIT, KINDS };
 	X(at_ns) X(row) X(old) X(new) X(held_ns) X(cause) X(reported) X(approximate) X(source) \
 	X(ended) X(lifetime_ns)
 
+#define OWNER_FIELDS(X) X(comm) X(pid)
+
 #define MEMBER(name) Py_ssize_t name;
+struct owner_slots { OWNER_FIELDS(MEMBER) };
 struct row_slots { ROW_FIELDS(MEMBER) };
 struct transition_slots { TRANSITION_FIELDS(MEMBER) };
 
 #define NAME(name) #name,
+static const char *const OWNER_NAMES[] = { OWNER_FIELDS(NAME) NULL };
 static const char *const ROW_NAMES[] = { ROW_FIELDS(NAME) NULL };
 static const char *const TRANSITION_NAMES[] = { TRANSITION_FIELDS(NAME) NULL };
 #undef MEMBER

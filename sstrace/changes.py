@@ -14,6 +14,6 @@ class Told(msgspec.Struct, frozen=True, gc=False):
     """What no transition tells (live.announce): a row as it is now (``alive``), or its end."""
 
     at_ns: int
-    """Time of the latest change before: when exactly it happened, nobody saw."""
+    """Time of the latest change before, or of the look that found it: when exactly it happened, nobody saw."""
     row: Row
     alive: bool

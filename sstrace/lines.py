@@ -78,7 +78,7 @@ class MetaLine(msgspec.Struct, tag="meta", tag_field="type", omit_defaults=True,
 
 class SeenLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
     """A socket of the baseline or of a checkpoint, one that a resync found, or one of which something has become known
-    without a transition (a listener's port, say).
+    without a transition (a listener's port, say, or who has accepted it).
     """
 
     ts: str
@@ -150,7 +150,8 @@ class StateLine(
     owners: tuple[OwnerLine, ...] = ()
     owner_source: str | None = None
     """How the owners are known: connect, listen, close (a system call was seen), walk or proc (read from the process
-    table).
+    table; without ``owners``: nobody holds it), listener (nobody is known to have accepted it yet: these, whose ``fd``
+    is absent, hold its listener).
     """
     cause: str | None = None
     """Why the connection ended, or what closed here: a listener, or a timewait socket that had stayed behind."""

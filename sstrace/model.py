@@ -517,7 +517,9 @@ class Changed(msgspec.Struct, frozen=True, gc=False):
     since_ns: int | None
     """SYN-SENT and its end, of a connect(2) that failed before it sent anything: when it began."""
     owner: Owner | None
-    """The process whose system call did this; None where the kernel did it on its own."""
+    """The process whose system call did this, by the name that ``ss -p`` gives it; None where the kernel did it on its
+    own.
+    """
     cgroup: int | None
     cause: str | None
     """Why it closed (at CLOSE): see wire.cause."""
@@ -527,6 +529,8 @@ class Changed(msgspec.Struct, frozen=True, gc=False):
     closed, and ``ino`` is what the socket leaves."""
     v6only: bool | None = None
     """Told at LISTEN, of IPv6."""
+    listener: int | None = None
+    """Of a request socket: the inode of its listener."""
 
 
 class Gone(msgspec.Struct, frozen=True, gc=False):

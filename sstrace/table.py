@@ -22,6 +22,7 @@ complete end.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from itertools import count
 from typing import Any
 
@@ -87,9 +88,10 @@ class Row(msgspec.Struct, gc=False):
     touched_ns: int
     """Time of the last event; 0 when only sweeps know it."""
     owners: tuple[Owner, ...] = ()
-    """Who held it when that was last learnt."""
+    """Who held it when that was last learnt; nobody is told of its end."""
     owner_source: str | None = None
-    """connect, listen, close: the system call that an event saw. walk, proc: read from the process table."""
+    """connect, listen, close: the system call that an event saw. walk, proc: read from the process table, nobody
+    included. listener: nobody has accepted it, as far as is known, and these hold its listener. None: not known."""
     cgroup: int | None = None
     v6only: bool | None = None
     seen: int = 0
@@ -175,16 +177,17 @@ class SocketTable:
         self.unlisted = 0
         """Transitions that lifecycle does not list."""
         self.journal: dict[int, Row] | None = None
-        """Where somebody keeps a view of the rows: every row that came, went or changed its addresses, by id, with or
-        without a transition to tell of it. Whoever sets it empties it."""
-        self.silent: dict[int, Row] | None = None
-        """Where somebody tells of every change: the rows, by id, that came, went or changed their ports, family or
-        v6only without a transition or a Resync to tell of it. Whoever sets it empties it."""
+        """Where somebody keeps a view of the rows: every row that came, went or changed its addresses or owners, by
+        id, with or without a transition to tell of it. Whoever sets it empties it."""
+        self.silent: dict[int, tuple[Row, int]] | None = None
+        """Where somebody tells of every change: the rows, by id, that came, went or changed their ports, family,
+        v6only or owners without a transition or a Resync to tell of it, and since when that has been so, 0 where
+        nobody knows. Whoever sets it empties it."""
         self._twin: Any = None
         if twins is not None:
             self._twin = twins.Folder(
                 Row, Transition, tuple(Kind), LISTED, netns, self._rows, self._by_sk, self._by_cookie, self._by_ino,
-                self._by_tuple, self._vague, self._ids, self.apply,
+                self._by_tuple, self._vague, self._ids, self.apply, _own, _inherited,
             )  # fmt: skip
 
     def __contains__(self, row_id: int) -> bool:
@@ -304,7 +307,7 @@ class SocketTable:
         if fact.orphaned:
             row.ino = 0
         if fact.owner is not None:
-            _own(row, fact.owner, new)
+            _own(row, fact.owner, new, fact.orphaned)
         if fact.cgroup is not None:
             row.cgroup = fact.cgroup
         if new == _LISTEN:
@@ -354,7 +357,7 @@ class SocketTable:
         else:
             self._bury(row)
         if fact.owner is not None:
-            _own(row, fact.owner, _CLOSE)
+            _own(row, fact.owner, _CLOSE, True)
         if fact.ino is not None:
             row.ino = fact.ino
         row.sport = row.sport or fact.sport
@@ -665,6 +668,19 @@ class SocketTable:
         row.since_ns, row.exact = at_ns, True
         return Transition(at_ns, row, _FIN_WAIT2, _TIME_WAIT, held, None, NOTHING, True, True)
 
+    def own(self, row: Row, owners: tuple[Owner, ...], source: str, at_ns: int) -> None:
+        """Somebody looked who holds this row's socket: these, or nobody. ``at_ns``: everything up to then has been
+        folded in, or is about to be.
+        """
+        if row.owners == owners and owners:
+            return  # what told of them first stays their source
+        changed = row.owners != owners
+        row.owners, row.owner_source = owners, source
+        if changed and row.id in self._rows:
+            self._note(row, at_ns)
+            if self.journal is not None:
+                self.journal[row.id] = row
+
     # Rows and their keys.
 
     def _find(self, fact: Changed) -> Row | None:
@@ -704,6 +720,9 @@ class SocketTable:
         row = self._row_of(fact, kind, state)
         if kind is _REQUEST or fact.old == _LISTEN:
             row.born_ns, row.role = fact.at_ns, "server"
+            listener = self._listener_of(fact)
+            if listener is not None and listener.owners:
+                row.owners, row.owner_source = _inherited(listener.owners), "listener"
         elif kind is _SOCKET and state == _SYN_SENT:
             row.born_ns, row.role = fact.at_ns, "client"
         elif fact.old == _SYN_SENT:
@@ -736,6 +755,20 @@ class SocketTable:
         if kind is _TIMEWAIT and state == _FIN_WAIT2:
             self._vague[row.id] = row
         return row
+
+    def _listener_of(self, fact: Changed) -> Row | None:
+        """Where a connection came to; by the address where the event does not say, as with SYN cookies."""
+        if fact.listener is not None:
+            return self._by_ino.get(fact.listener)
+        src = _plain(fact.src)
+        fits = (
+            row
+            for row in self._by_ino.values()
+            if (row.sport, row.protocol, row.netns) == (fact.sport, fact.protocol, fact.netns)
+            and row.ifindex in (0, fact.ifindex)
+            and (_plain(row.src) == src or (not any(row.src) and len(row.src) >= len(src)))
+        )
+        return max(fits, key=lambda row: (any(row.src), row.ifindex), default=None)
 
     def _adopt(self, found: InetSocket) -> Row:
         """A row that only the sweep knows."""
@@ -830,10 +863,10 @@ class SocketTable:
             return found.sport, found.dport, src, dst
         return found.sport, found.dport, src, dst, found.ifindex, IPPROTO_TCP, self._netns
 
-    def _note(self, row: Row) -> None:
+    def _note(self, row: Row, at_ns: int = 0) -> None:
         """It changed, and no transition tells of it."""
         if self.silent is not None:
-            self.silent[row.id] = row
+            self.silent[row.id] = row, at_ns
 
     def _bury(self, row: Row) -> None:
         if self.journal is not None:
@@ -904,16 +937,30 @@ class SocketTable:
         return listed
 
 
-def _own(row: Row, owner: Owner, new: int) -> None:
-    """An event names the process whose system call it was. A holder that is known with its descriptor is not
-    forgotten for one without.
+def _own(row: Row, owner: Owner, new: int, last: bool) -> None:
+    """An event names the process whose system call it was. Who connects or listens is the owner; so is who makes
+    another call where those that are known do not name it, for they hold it no more. ``last``: it was the last holder.
+    One that is known with its descriptor is not forgotten for one without.
     """
-    if owner.fd is None and any(known.pid == owner.pid for known in row.owners):
-        return
-    if new in (_SYN_SENT, _LISTEN):
+    known = row.owners if row.owner_source != "listener" else ()
+    is_known = any(one.pid == owner.pid for one in known)
+    if new in (_SYN_SENT, _LISTEN) and (owner.fd is not None or not is_known):
         row.owners, row.owner_source = (owner,), "listen" if new == _LISTEN else "connect"
-    elif not row.owners:
+    elif not is_known:
         row.owners, row.owner_source = (owner,), "close"
+    else:
+        # It may have another name by now: exec(2), prctl(2).
+        row.owners = tuple(
+            one if one.pid != owner.pid or one.comm == owner.comm else Owner(owner.comm, one.pid, one.fd)
+            for one in known
+            if not last or one.pid == owner.pid
+        )
+
+
+@lru_cache(1024)
+def _inherited(owners: tuple[Owner, ...]) -> tuple[Owner, ...]:
+    """Those who hold a listener, as owners of what it has not handed to one of them yet."""
+    return tuple({one.pid: Owner(one.comm, one.pid, None) for one in owners}.values())
 
 
 def _is_stale(row: Row, fact: Changed) -> bool:

@@ -257,6 +257,7 @@ class Kernel:
         return self._next_ino
 
     def _report(self, thing: Thing, old: int, new: int, cause: str | None = None) -> None:
+        listener = self.find(thing.sport, 0) if thing.kind is Kind.REQUEST else None
         fact = changed(
             self._tick(),
             old,
@@ -272,6 +273,7 @@ class Kernel:
             dport=thing.dport,
             uid=thing.uid,
             cause=cause,
+            listener=listener.ino if listener is not None else None,
         )
         thing.since_ns = self.now
         self._send(fact)

@@ -18,7 +18,7 @@ from sstrace.query.command import Early
 from sstrace.query.options import parse, resolve
 from sstrace.render.events import timestamp
 from sstrace.sources.names import SystemNames
-from sstrace.table import Resync, Row, SocketTable, Transition
+from sstrace.table import Resync, SocketTable, Transition
 
 NETNS = 4026531833
 OFFSET_NS = 1_800_000_000_000_000_000
@@ -39,14 +39,6 @@ class StillTracer:
         self.table = table
         self.names = names
         self.netns = NETNS
-        self.holders = StillHolders()
-
-
-class StillHolders:
-    """Owners stay as they are."""
-
-    def refresh(self, row: Row, at_ns: int) -> None:
-        """Nothing new."""
 
 
 def meta(mono_ns: int = 1000, **fields: Any) -> MetaLine:

@@ -1,8 +1,8 @@
 """What no transition tells: rows that came, went, or got a port or another device's name while nobody was looking.
 
-Most lines of a stream are transitions. But a sweep or a look can teach the table a listener's port or IPV6_V6ONLY, and
-after a loss a row may be buried because another socket turns up in its place. A stream that is to be folded into the
-same table elsewhere must tell of these too.
+Most lines of a stream are transitions. But a sweep or a look can teach the table a listener's port or IPV6_V6ONLY, or
+who holds what by now, and after a loss a row may be buried because another socket turns up in its place. A stream that
+is to be folded into the same table elsewhere must tell of these too.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,7 +20,7 @@ class Telling:
 
     def __init__(self, table: SocketTable) -> None:
         self._table = table
-        self._silent: dict[int, Row] = {}
+        self._silent: dict[int, tuple[Row, int]] = {}
         table.silent = self._silent
         self.last_ns = 0
         """Time of the latest change."""
@@ -68,7 +68,7 @@ class Telling:
         elif type(change) is Renamed and change.before is not None:
             # Of a device that comes no row knows yet.
             self.last_ns = max(self.last_ns, change.at_ns)
-            self._silent.update((row.id, row) for row in self._table if row.ifindex == change.index)
+            self._silent.update((row.id, (row, change.at_ns)) for row in self._table if row.ifindex == change.index)
 
     def _finish(self, last_ns: int) -> Iterator[Told]:
         """What the changes did not tell, the latest of which was then."""
@@ -81,10 +81,10 @@ class Telling:
             self._table.silent = None
 
     def _untold(self) -> Iterator[Told]:
-        for row in self._silent.values():
+        for row, at_ns in self._silent.values():
             alive = row.id in self._table
             if alive or row.told:  # who never heard of it need not hear of its end
                 row.told = True
-                self.last_ns = max(self.last_ns, row.since_ns)  # it may have come after the latest change
+                self.last_ns = max(self.last_ns, row.since_ns, at_ns)  # it may have come after the latest change
                 yield Told(self.last_ns, row, alive)
         self._silent.clear()

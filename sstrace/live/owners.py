@@ -1,20 +1,41 @@
-"""Who holds the sockets now: by the walk over the kernel's tables where it can be had and pays, else by /proc."""
+"""Who holds the sockets now: by the walk over the kernel's tables where it can be had and pays, else by /proc.
+
+Events name who connects, listens, shuts down and closes. Of accept, dup, fork, exec, exit and SCM_RIGHTS none tells, so
+somebody has to look: before events are folded in, and for as long as what they did may go on, ever less often. When
+that is depends on the table alone, never on who prints what of it.
+"""
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from sstrace.errors import SstraceError
-from sstrace.model import Owner
-from sstrace.render.events import Looked
+from sstrace.model import InetSocket, Kind, Owner, State
+from sstrace.protocols import IPPROTO_TCP
 from sstrace.sources import proc
 from sstrace.sources.cache import cache_directory
 from sstrace.sources.owners import OwnerWalk
-from sstrace.table import Row
+from sstrace.sources.privilege import CAP_SYS_PTRACE, effective
+from sstrace.table import Row, SocketTable
 
 __all__ = ["Holders"]
 
 _DUTY = 100
-"""A look that took t is not repeated, for the sake of single events, before 100 t have passed: 1 % of a CPU at most."""
+"""A look that took t of CPU time is not repeated before 100 t have passed: 1 % of a CPU at most."""
+_FIRST_NS = 300_000_000
+_LAST_NS = 5_000_000_000
+"""After the last event it is looked once more after the one, then ever less often, down to this."""
+
+_ACCEPTABLE = frozenset(map(int, (State.ESTABLISHED, State.CLOSE_WAIT)))
+"""States in which a connection waits for accept(2), which gives it its inode and makes no event."""
+
+BLIND = (
+    "without CAP_SYS_PTRACE it cannot be seen what other users' processes hold: of these only who connects, listens, "
+    "shuts down or closes is known; in a container, add SYS_PTRACE"
+)
+"""What a trace lacks where ``sees_all`` is not so."""
+
+Shown = Callable[[list[Row]], Iterable[tuple[Row, InetSocket]]]
+"""Asks the kernel for the sockets of some rows; those that it has not got are left out."""
 
 
 class Holders:
@@ -24,21 +45,13 @@ class Holders:
         self._env = env
         self._walk: OwnerWalk | None = None
         self._tried = False
-        self.known_ns = 0
-        """When the last look for the sake of an event was made."""
-        self._known: dict[int, list[Owner]] = {}
-        """What it found, by inode."""
-        self.next_ns = 0
-        """When the next may be made. Of events between the two, and of inodes that were not found before them,
-        ``refresh`` knows nothing, so callers in a hurry spare themselves the call.
-        """
+        self._next_ns = 0
+        self._due_ns = 0
+        self._pause_ns = _FIRST_NS
+        self.sees_all = bool(effective() >> CAP_SYS_PTRACE & 1)
+        """Whether what is found nowhere is held by nobody."""
         self.source = "proc"
         """walk or proc: how the last look was made."""
-
-    @property
-    def looked(self) -> Looked:
-        """When the last look was made, when the next may be, and what is known between them."""
-        return self.known_ns, self.next_ns, self._known
 
     def look(self, wanted: Collection[int] | None = None) -> dict[int, list[Owner]]:
         """Inode → holders, in ss's order; only for inodes in ``wanted`` where the walk makes that cheaper."""
@@ -61,22 +74,39 @@ class Holders:
         self.source = "proc"
         return proc.owners()
 
-    def refresh(self, row: Row, at_ns: int) -> None:
-        """Bring a row's owners up to date, as of ``at_ns`` or later, when a look is due: dup, fork, exec and SCM_RIGHTS
-        make no event of the socket.
-        """
-        if not row.ino:
-            return
-        if self.known_ns < at_ns:
-            now = time.monotonic_ns()
-            if now < self.next_ns:
-                return
-            self._known = self.look()
-            self.known_ns = now
-            self.next_ns = now + _DUTY * (time.monotonic_ns() - now)
-        found = self._known.get(row.ino)
-        if found:
-            row.owners, row.owner_source = tuple(found), self.source
+    def is_due(self, *, news: bool) -> bool:
+        """Whether it is time to ``own``; ``news``: events are about to be folded in."""
+        now = time.monotonic_ns()
+        if news:
+            self._pause_ns = _FIRST_NS
+        return now >= self._next_ns and (news or now >= self._due_ns)
+
+    def own(self, table: SocketTable, rows: Iterable[Row], shown: Shown, at_ns: int, *, few: bool = False) -> None:
+        """Look, and bring the owners of these rows up to date (``SocketTable.own``). ``few``: of all that there are."""
+        spent = time.thread_time_ns()
+        rows = [row for row in rows if row.kind is Kind.SOCKET]
+        nameless = [row for row in rows if not row.ino and row.state in _ACCEPTABLE and row.protocol == IPPROTO_TCP]
+        for row, socket in shown(nameless):
+            row.ino = socket.ino
+        found = self.look({row.ino for row in rows if row.ino} if few else None)
+        vanished = []
+        for row in rows:
+            held = found.get(row.ino) if row.ino else None
+            if held is not None:
+                table.own(row, tuple(held), self.source, at_ns)
+            elif row.ino and row.protocol == IPPROTO_TCP and (row.owners or row.owner_source is None):
+                vanished.append(row)
+        # Nobody holds it: it has been closed meanwhile, which an event will tell; or it is on its way from one process
+        # to another, or the kernel's own. Or it is an MPTCP subflow, which only now has its connection's inode.
+        for row, socket in shown(vanished) if self.sees_all else ():
+            if socket.ino:
+                row.ino = socket.ino
+                table.own(row, tuple(found.get(row.ino, ())), self.source, at_ns)
+        now = time.monotonic_ns()
+        self._next_ns = now + _DUTY * (time.thread_time_ns() - spent)
+        if not few:
+            self._due_ns = now + self._pause_ns
+            self._pause_ns = min(self._pause_ns * 2, _LAST_NS)
 
     def close(self) -> None:
         """Unload the walk."""

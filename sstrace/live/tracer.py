@@ -17,7 +17,7 @@ import gc
 import select
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -26,7 +26,7 @@ from sstrace.causes import FIN_BY_US
 from sstrace.changes import Change
 from sstrace.fields import NOTHING
 from sstrace.live.interfaces import Interfaces
-from sstrace.live.owners import Holders
+from sstrace.live.owners import BLIND, Holders
 from sstrace.live.probes import Hooks
 from sstrace.model import (
     AF_INET,
@@ -163,8 +163,10 @@ class Tracer:
     def limits(self) -> Sequence[str]:
         """What this trace cannot see, one sentence each; empty when it sees everything."""
         if self._hooks is None:
-            return ["by netlink alone: what comes and goes between two looks is not seen, nor why anything closed"]
-        return self._hooks.limits
+            limits = ["by netlink alone: what comes and goes between two looks is not seen, nor why anything closed"]
+        else:
+            limits = self._hooks.limits
+        return limits if self.holders.sees_all else [*limits, BLIND]
 
     @property
     def unheard(self) -> int:
@@ -180,12 +182,6 @@ class Tracer:
         """The baseline: after this the table is the kernel's, and ``poll`` goes on from there."""
         for _ in self.sweep():
             pass
-        held = self.holders.look()
-        for row in self.table:
-            owners = held.get(row.ino) if row.ino else None
-            if owners:
-                row.owners, row.owner_source = tuple(owners), self.holders.source
-        del held
         give_back()  # who holds what, and the dump before, take more than the table that is made of them
         # Rows live long and form no cycles: looking through them for garbage again and again would only stall events.
         gc.collect()
@@ -252,7 +248,9 @@ class Tracer:
         if self._hooks is None:
             timeout_s = min(timeout_s, (self._next_sweep_ns - time.monotonic_ns()) / 1e9)
         self._news.poll(max(0, timeout_s * 1000))
-        yield from self._fold(self._drain() - _PATIENCE_NS)
+        until = self._drain() - _PATIENCE_NS
+        self._own(until)
+        yield from self._fold(until)
         if time.monotonic_ns() >= self._next_listen_ns:
             self._listen()
         if self._doubtful and time.monotonic_ns() >= self._resync_after:
@@ -275,10 +273,16 @@ class Tracer:
             if until > now + _SLACK_NS:
                 break
             time.sleep(_SLACK_NS / 1e9)
+        self._own(now)
         yield from self._fold(now)
         if self._sweep_every_ns is not None:
             yield from self._polled_sweep()
         yield from self._look(everything=True)
+
+    def own(self, rows: Iterable[Row] | None = None) -> None:
+        """Look now who holds the sockets of these rows; None: of all."""
+        few = rows is not None
+        self.holders.own(self.table, rows if rows is not None else self.table, self._shown, self._last_ns, few=few)
 
     # Events.
 
@@ -352,6 +356,31 @@ class Tracer:
         now = time.monotonic_ns()
         self._next_listen_ns = now + max(_LISTEN_NS, _LISTEN_DUTY * (now - began))
 
+    # Owners.
+
+    def _own(self, until_ns: int) -> None:
+        """See who holds what by now, before what happened until then is folded in."""
+        if self.holders.is_due(news=bool(self._pending)):
+            self.holders.own(self.table, self.table, self._shown, until_ns)
+
+    def _shown(self, rows: list[Row]) -> list[tuple[Row, InetSocket]]:
+        """What the kernel says now of the sockets of these rows, which are TCP's."""
+        if not rows:
+            return []
+        with Diag() as diag:
+            found: list[InetSocket] = []
+            if any(row.state == State.LISTEN for row in rows):  # an exact question finds any of several at one address
+                found += self.dump(diag, 1 << State.LISTEN)[0]
+            others = [row for row in rows if row.state != State.LISTEN]
+            if len(others) > _EXACT_MOST:
+                found += self.dump(diag, sum({1 << row.state for row in others}))[0]
+            else:
+                for row in others:
+                    found += self._exact(diag, row)
+        wanted = {row.id for row in rows}
+        known = [(self.table.known(socket), socket) for socket in found]
+        return [(row, socket) for row, socket in known if row is not None and row.id in wanted]
+
     # Sweeps and looks.
 
     def sweep(self) -> Iterator[Change]:
@@ -369,9 +398,13 @@ class Tracer:
             self._sweeping = False
         self.sweeps += 1
         self._deaf |= not complete  # what it could not remove is still in doubt
-        yield self.table.end(SweepEnd(Table.TCP, 0, time.monotonic_ns(), complete))
+        now = time.monotonic_ns()
+        self._swept(now - began)
+        resync = self.table.end(SweepEnd(Table.TCP, 0, now, complete))
+        if resync.added and self.holders.is_due(news=True):
+            self.own()
+        yield resync
         yield from losses
-        self._swept(time.monotonic_ns() - began)
 
     def _see_all(self, began: int, losses: list[Change]) -> Generator[Change, None, bool]:
         """Show the table what the kernel has; whether that was all."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from sstrace.dialect import NEWEST, dialect, parse_version
 from sstrace.errors import FeatureError, KernelError, PrivilegeError, SstraceError, reason
+from sstrace.live.owners import BLIND
 from sstrace.live.probes import Hooks
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, Table
 from sstrace.native import twins
@@ -26,6 +27,7 @@ from sstrace.sources.cache import cache_directory, cached
 from sstrace.sources.diag import Diag, Route
 from sstrace.sources.installed import ss_release
 from sstrace.sources.owners import OwnerWalk
+from sstrace.sources.privilege import CAP_SYS_PTRACE, effective
 from sstrace.sources.tracefs import directory, mount_point
 from sstrace.wire import inet_diag, netlink_diag, packet_diag, tipc_diag, unix_diag, vsock_diag, xdp_diag
 from sstrace.wire.netlink import Batch
@@ -239,6 +241,8 @@ def _walk(env: Mapping[str, str]) -> Finding:
         return Finding("owner walk", "less", f"{error}; owners come from /proc")
     finally:
         walk.close()
+    if not effective() >> CAP_SYS_PTRACE & 1:
+        return Finding("owner walk", "root", BLIND)
     return Finding("owner walk", "ok", f"{len(found)} sockets have holders in sight")
 
 

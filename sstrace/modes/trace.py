@@ -45,7 +45,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     trace: Printer | None = None
     metrics: Metrics | None = None
     try:
-        trace = Printer(command, names, clock_offset(), tracer.holders, stopped)
+        trace = Printer(command, names, clock_offset(), stopped)
         if command.own.metrics is not None:
             from sstrace.output import metrics as measuring
 

@@ -1,7 +1,6 @@
 """From changes to lines: what a trace and a replay share, so that both print the same."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from sstrace.changes import Change, Told
 from sstrace.errors import UsageError
@@ -14,33 +13,20 @@ from sstrace.protocols import IPPROTO_TCP
 from sstrace.query.command import Command, Selection, selects_row, selects_transition
 from sstrace.query.match import predicate
 from sstrace.query.spoken import followed
-from sstrace.render.events import NO_LOOK
 from sstrace.render.writers import TextWriter, Writer
 from sstrace.rows import socket_of
 from sstrace.table import Resync, Row, Transition
-
-if TYPE_CHECKING:  # a replay needs no BPF
-    from sstrace.live.owners import Holders
 
 __all__ = ["Printer"]
 
 
 class Printer:
-    """Selects and writes. ``command`` must have been resolved; ``offset_ns``: CLOCK_REALTIME minus CLOCK_MONOTONIC;
-    ``holders``: who brings the owners of a row up to date that is about to be shown. A full queue is waited for
-    until ``stopped``.
+    """Selects and writes. ``command`` must have been resolved; ``offset_ns``: CLOCK_REALTIME minus CLOCK_MONOTONIC.
+    A full queue is waited for until ``stopped``.
     """
 
-    def __init__(
-        self,
-        command: Command,
-        names: Names,
-        offset_ns: int,
-        holders: "Holders | None" = None,
-        stopped: Stopped | None = None,
-    ) -> None:
+    def __init__(self, command: Command, names: Names, offset_ns: int, stopped: Stopped | None = None) -> None:
         self._selection: Selection = command.selection
-        self._holders = holders
         self.outlets: list[Outlet] = outlets(command, names, offset_ns, stopped or Stopped())
         """Where lines go. When the reader of one has gone, the others get on."""
         self.json = any(not isinstance(outlet.writer, TextWriter) for outlet in self.outlets)
@@ -113,11 +99,8 @@ class Printer:
                 self._take(change)
             return
         # Nearly all are transitions of which everything is shown, in one way: the way out takes those by itself.
-        outlet, holders, rest = self.outlets[0], self._holders, iter(changes)
-        while True:
-            following = outlet.run(rest, holders.looked if holders is not None else NO_LOOK)
-            if following is None:
-                return
+        outlet, rest = self.outlets[0], iter(changes)
+        while (following := outlet.run(rest)) is not None:
             self._take(following)
 
     def _take(self, change: Change | Told) -> None:
@@ -138,9 +121,6 @@ class Printer:
         """A transition, if it is selected."""
         if self.full or not self._selects(change):
             return
-        holders = self._holders
-        if change.row.ino and holders is not None and not holders.known_ns < change.at_ns < holders.next_ns:
-            holders.refresh(change.row, change.at_ns)
         taken = False
         for outlet in self.outlets:
             taken = outlet.state(change) or taken

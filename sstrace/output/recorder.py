@@ -146,7 +146,6 @@ class Recorder:
         writer, out = self._writer, self._out
         for change in self._telling.through(changes):
             if type(change) is Transition:
-                self._tracer.holders.refresh(change.row, change.at_ns)
                 self._since += 1
             if self._broken is not None:
                 self._skip(change)

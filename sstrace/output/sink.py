@@ -30,7 +30,7 @@ from sstrace.model import Names
 from sstrace.query.command import Command, Own
 from sstrace.query.own import parse_size
 from sstrace.render.ends import Ends
-from sstrace.render.events import EventWriter, Looked
+from sstrace.render.events import EventWriter
 from sstrace.render.writers import JournalWriter, SyslogWriter, TextWriter, Writer
 from sstrace.sources.stream import Stream, count_lines, open_output
 from sstrace.table import Row, Transition
@@ -158,13 +158,13 @@ class Outlet:
             self._after()
         return True
 
-    def run(self, changes: Iterator[Change | Told], looked: Looked) -> Change | Told | None:
+    def run(self, changes: Iterator[Change | Told]) -> Change | Told | None:
         """Take transitions for as long as they need nothing but their line; the first change that needs more, None at
         their end (render.events.EventWriter.run).
         """
         assert isinstance(self.writer, EventWriter)
         while not self._closed:
-            change = self.writer.run(changes, looked, self._out, _CHUNK)
+            change = self.writer.run(changes, self._out, _CHUNK)
             if change is not None or len(self._out) <= _CHUNK:
                 return change
             self.flush()

@@ -32,10 +32,8 @@ from sstrace.protocols import NETID_OF_NUMBER, UNNAMED
 from sstrace.render.workload import Workload, workload
 
 __all__ = [
-    "NO_LOOK",
     "PLAN",
     "EventWriter",
-    "Looked",
     "Place",
     "RowView",
     "TransitionView",
@@ -46,14 +44,6 @@ __all__ = [
 ]
 
 _Change = TypeVar("_Change")
-
-Looked = tuple[int, int, dict[int, list[Owner]]]
-"""When it was last looked who holds which inode, when that is due again (CLOCK_MONOTONIC, ns), and what was found.
-Nothing is to be learnt of the owners of what happened before the one and is not found, nor of what happened between
-the two."""
-NO_LOOK: Looked = (-1, (1 << 63) - 1, {})
-"""Nobody looks."""
-
 
 _FAMILIES = {AF_INET: "inet", AF_INET6: "inet6"}
 
@@ -298,13 +288,13 @@ class EventWriter:
         """Whether ``run`` can be called."""
         return self._twin is not None
 
-    def run(self, changes: Iterator[_Change], looked: Looked, out: bytearray, most: int) -> _Change | None:
+    def run(self, changes: Iterator[_Change], out: bytearray, most: int) -> _Change | None:
         """Append transitions for as long as they need nothing but their line, and ``out`` is not longer than ``most``;
-        the first change that needs more, None where there is none. More is needed where it is no transition, where it
-        is MPTCP's, and where somebody has to see to its owners.
+        the first change that needs more, None where there is none. More is needed where it is no transition, and where
+        it is MPTCP's.
         """
         change: _Change | None
-        self.seq, change = self._twin.run(changes, self._prefix, self._second_ns, self.seq, out, most, *looked)
+        self.seq, change = self._twin.run(changes, self._prefix, self._second_ns, self.seq, out, most)
         return change
 
     def state_line(self, change: TransitionView) -> StateLine:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from sstrace.model import STATE_TEXT, Owner
 from sstrace.render.ends import Ends, printable
-from sstrace.render.events import TransitionView, errno_name
+from sstrace.render.events import RowView, TransitionView, errno_name
 from sstrace.render.times import TimeMode, span_text, times
 
 __all__ = ["HEADER", "TraceText"]
@@ -35,6 +35,7 @@ class TraceText:
         """A moment as the first column has it."""
         self._ends = ends
         self._owners: dict[tuple[Owner, ...], str] = {(): "-"}
+        self._inherited: dict[tuple[Owner, ...], str] = {}
 
     def header(self, at_ns: int) -> str:
         """Column titles as of a moment: they say the zone where the times do not."""
@@ -45,10 +46,11 @@ class TraceText:
         # What the lines of many sockets share is made once.
         row, held = change.row, change.held_ns
         local, peer = self._ends.of(row)
+        owners = self._inherited if row.owner_source == "listener" else self._owners
         span = f"{'~' * change.approximate + (span_text(held) if held is not None else '-'):>10}"
         line = (
             f"{self.time(change.at_ns)} {_PAIRS[change.old * _STATES + change.new]} {span} "
-            f"{local:<{_ADDRESS}} {peer:<{_ADDRESS}} {self._owners.get(row.owners) or self._holders(row.owners)}"
+            f"{local:<{_ADDRESS}} {peer:<{_ADDRESS}} {owners.get(row.owners) or self._holders(row)}"
         )
         if change.cause is not None:
             line += f" [{change.cause}"
@@ -76,17 +78,19 @@ class TraceText:
         """Lines that a recording lacks."""
         return f"{self.time(at_ns)} {unwritten} lines could not be recorded before this moment"
 
-    def _holders(self, owners: tuple[Owner, ...]) -> str:
-        if len(self._owners) > 100_000:  # against a host that forks without end
-            self._owners.clear()
-        text = self._owners[owners] = _owners(owners)
+    def _holders(self, row: RowView) -> str:
+        inherited = row.owner_source == "listener"
+        texts = self._inherited if inherited else self._owners
+        if len(texts) > 100_000:  # against a host that forks without end
+            texts.clear()
+        text = texts[row.owners] = _owners(row.owners, "~" * inherited)
         return text
 
 
-def _owners(owners: Iterable[Owner]) -> str:
-    """``comm/pid/fd`` of each holder; ``-`` when nobody is known."""
+def _owners(owners: Iterable[Owner], mark: str) -> str:
+    """``comm/pid/fd`` of each holder; ``-`` when nobody is known. ``mark``: what stands before each."""
     texts = []
     for owner in owners:
         comm = printable(owner.comm.decode("latin-1"))
-        texts.append(f"{comm}/{owner.pid}" + (f"/{owner.fd}" if owner.fd is not None else ""))
+        texts.append(f"{mark}{comm}/{owner.pid}" + (f"/{owner.fd}" if owner.fd is not None else ""))
     return ",".join(texts) or "-"

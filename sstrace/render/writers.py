@@ -183,7 +183,8 @@ def brief(line: StateLine | GapLine | ResyncLine | DroppedLine) -> str:
     if line.dport:
         text += f" {_endpoint(line.family, line.dst, line.dport)}"
     if line.owners:
-        text += f" {','.join(_owner(owner) for owner in line.owners)}"
+        mark = "~" * (line.owner_source == "listener")
+        text += f" {','.join(mark + _owner(owner) for owner in line.owners)}"
     if line.cause is not None:
         text += f" [{line.cause}{f' {line.errno}' if line.errno else ''}]"
     return text

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from sstrace.errors import SstraceError, reason
 
-__all__ = ["NEEDED", "ProcessView", "effective", "service_user", "shed"]
+__all__ = ["CAP_SYS_PTRACE", "NEEDED", "ProcessView", "effective", "service_user", "shed"]
 
 _NUMBERS = {
     "CAP_DAC_READ_SEARCH": 2,
@@ -29,6 +29,7 @@ _NUMBERS = {
     "CAP_SYS_ADMIN": 21,
     "CAP_BPF": 39,
 }
+CAP_SYS_PTRACE = _NUMBERS["CAP_SYS_PTRACE"]
 NEEDED = ("CAP_NET_ADMIN", "CAP_BPF", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH")
 """After the start: what netlink shows to administrators alone; to run the owner walk, which is loaded by then; to see
 whose /proc/PID/fd may be read. Before Linux 5.8 CAP_SYS_ADMIN stands for CAP_BPF.

@@ -23,12 +23,12 @@ from sstrace.errors import KernelError, SstraceError, UsageError
 from sstrace.live.signals import Stopped, touch
 from sstrace.live.source import look_at
 from sstrace.live.tracer import Tracer
-from sstrace.model import ALL_STATES, STATE_TEXT, InetSocket, Kind, Renamed, State, Table
+from sstrace.model import ALL_STATES, STATE_TEXT, InetSocket, Renamed, State, Table
 from sstrace.query import options
 from sstrace.query.command import Command, Early
 from sstrace.query.match import predicate
 from sstrace.render import watch as render
-from sstrace.render.common import Context
+from sstrace.render.common import Context, users
 from sstrace.render.inet import InetCells
 from sstrace.render.times import span_text, time_of_day
 from sstrace.rows import socket_of
@@ -53,8 +53,6 @@ _FADE_NS = 2_000_000_000
 """A mark stays so long, but always for one regular picture."""
 _RATE_NS = 1_000_000_000
 """Rates are taken over the last interval, but no less than this."""
-_UNOWNED_MOST = 2000
-"""So many rows that came without a holder wait to be looked up; beyond, in a storm, the oldest stay unknown."""
 _OWNERS_DUTY = 50
 """A look at the process table that took t is not repeated before 50 t have passed: 2 % of a CPU at most."""
 
@@ -152,7 +150,6 @@ class _Watch:
         self._journal: dict[int, Row] = {}
         tracer.table.journal = self._journal
         self._view.reset(tracer.table, time.monotonic_ns())
-        self._unowned: dict[int, Row] = {}
         self._owners_due_ns = 0
         self._history: deque[tuple[int, int, int, int, int]] = deque()
         self._rates = render.Rates()
@@ -268,12 +265,7 @@ class _Watch:
 
     def _note(self, change: Change | Told) -> None:
         if type(change) is Transition:
-            row = change.row
             self._view.note(change)
-            if row.ino and not row.owners and (self._show.processes or self._view.sort == "owner"):
-                self._unowned[row.id] = row
-                if len(self._unowned) > _UNOWNED_MOST:
-                    del self._unowned[next(iter(self._unowned))]
         elif type(change) is Resync:
             self._view.rekey(row for row, _ in change.changed)
         elif type(change) is Renamed and change.before is not None:
@@ -284,23 +276,13 @@ class _Watch:
         self._view.fold(self._journal, self._tracer.table.__contains__, now_ns)
 
     def _own(self, visible: Sequence[Row], now_ns: int) -> None:
-        """Learn who holds the rows on the screen, and those that came without a holder, when a look is due: no event
-        tells of accept, dup, fork, exec and SCM_RIGHTS.
+        """See who holds the rows on the screen, when a look is due: the tracer looks too, but for all rows, and so more
+        seldom.
         """
-        rows = [*self._unowned.values(), *(visible if self._show.processes else ())]
-        wanted = {row.ino for row in rows if row.ino}
-        if not wanted or now_ns < self._owners_due_ns:
-            return
-        holders, table = self._tracer.holders, self._tracer.table
-        held = holders.look(wanted)
-        now = time.monotonic_ns()
-        self._owners_due_ns = now + _OWNERS_DUTY * (now - now_ns)
-        for row in rows:
-            if row.ino:
-                row.owners, row.owner_source = tuple(held.get(row.ino, ())), holders.source
-        if self._view.sort == "owner":
-            self._view.rekey(row for row in rows if row.id in table)
-        self._unowned.clear()
+        if visible and self._show.processes and now_ns >= self._owners_due_ns:
+            self._tracer.own(visible)
+            now = time.monotonic_ns()
+            self._owners_due_ns = now + _OWNERS_DUTY * (now - now_ns)
 
     def _sample(self, now_ns: int) -> None:
         """Take the rates of the last interval."""
@@ -391,6 +373,10 @@ class _Watch:
         else:
             held = ("" if row.exact else self._glyphs.at_least) + span_text(now_ns - row.since_ns)
             rest = render.printable((cells[8] + cells[9]).replace("\n", " ").replace("\t", " ").strip())
+        if row.owners and self._show.processes and (closed or not row.ino):
+            # ss has no word for these: who held it last, and (~) whose listener it came to and waits at.
+            who = users(row.owners, self._show, escaped=self._command.dialect.comm_escaped).strip()
+            rest = render.printable(f"{'~' * (row.owner_source == 'listener')}{who} {rest}".rstrip())
         return render.Line(
             mark=entry.mark,
             state=STATE_TEXT[entry.state],
@@ -482,14 +468,7 @@ class _Watch:
     def _sort(self, view: Watched, name: str) -> None:
         view.sort = name
         if name == "owner" and self._frozen is None:
-            nameless = [row for row in self._tracer.table if not row.ino and row.kind is Kind.SOCKET]
-            if nameless:
-                _learn_inodes(nameless, self._ask(nameless))
-            held = self._tracer.holders.look()
-            for row in self._tracer.table:
-                owners = held.get(row.ino) if row.ino else None
-                if owners:
-                    row.owners, row.owner_source = tuple(owners), self._tracer.holders.source
+            self._tracer.own()
         view.resort()
         self._widths = None
         self._top = 0

@@ -144,6 +144,7 @@ class EventDecoder:
                     Changed(
                         at, cpu, which, old, new, sk, cookie or None, None, netns, family, protocol,
                         src, sport, dst, dport, uid, ifindex, None, None, None, None, told,
+                        False, None, (ino or None) if kind == 1 else None,
                     )
                 )  # fmt: skip
             elif kind in (2, 4):
@@ -183,7 +184,8 @@ class EventDecoder:
     def _owner(self, comm: bytes, tgid: int, fd: int) -> Owner:
         if len(self._owners) > 100_000:  # against a host that forks without end
             self._owners.clear()
-        owner = Owner(comm.split(b"\0", 1)[0], tgid, fd if fd >= 0 else None)
+        # As /proc/PID/stat is read by ss: up to the first closing parenthesis.
+        owner = Owner(comm.split(b"\0", 1)[0].split(b")", 1)[0], tgid, fd if fd >= 0 else None)
         self._owners[comm, tgid, fd] = owner
         return owner
 

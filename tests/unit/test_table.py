@@ -376,7 +376,7 @@ def test_a_family_that_only_a_sweep_tells_is_news() -> None:
     mapped.family = AF_INET6
     repaired = sweep(live, 2000, mapped)
     assert [repaired.added, repaired.removed, repaired.changed] == [[], [], []]
-    assert list(live.silent.values()) == [only(live)]
+    assert list(live.silent.values()) == [(only(live), 0)]
     assert only(live).family == AF_INET6
 
 

@@ -28,6 +28,8 @@ NEEDED: Offsets = {
     "socket_ino": (("socket_alloc", "vfs_inode.i_ino"),),
     "socket_file": (("socket", "file"),),
     "task_flags": (("task_struct", "flags"),),
+    "task_comm": (("task_struct", "comm"),),
+    "task_group_leader": (("task_struct", "group_leader"),),
     "task_files": (("task_struct", "files"),),
     "files_fdt": (("files_struct", "fdt"),),
     "files_next_fd": (("files_struct", "next_fd"),),

@@ -200,11 +200,12 @@ def test_the_any_address_is_an_address() -> None:
     [
         (b"exactly-15-byte", b"exactly-15-byte"),
         (b"a\0left-over", b"a"),
-        (b"\xff\xfe\n(x) y", b"\xff\xfe\n(x) y"),
+        (b"\xff\xfe\n(x", b"\xff\xfe\n(x"),
+        (b"par(en)x", b"par(en"),
         (b"x" * 16, b"x" * 16),
     ],
 )
-def test_a_name_ends_at_its_first_nul(comm: bytes, wanted: bytes) -> None:
+def test_a_name_is_the_one_that_ss_prints(comm: bytes, wanted: bytes) -> None:
     assert one(**SYN_SENT, tgid=1, comm=comm).owner == Owner(wanted, 1, None)
 
 
