@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from test_cells import context, netlink, packet, tcp, unix
 
+import sstrace
 from sstrace.model import (
     AF_INET6,
     AF_TIPC,
@@ -23,7 +24,7 @@ from sstrace.model import (
     VsockSocket,
     XdpSocket,
 )
-from sstrace.render.ndjson import Lines, schema, summary_line
+from sstrace.render.ndjson import Lines, summary_line
 from sstrace.wire import inet_diag
 from sstrace.wire.netlink import attribute
 from sstrace.wire.proc_net import SockStat
@@ -31,7 +32,8 @@ from sstrace.wire.proc_net import SockStat
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import dumps
 
-VALIDATOR = jsonschema.Draft202012Validator(schema())
+SCHEMA = msgspec.json.decode((Path(sstrace.__file__).parent / "schemas/snapshot.json").read_bytes())
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 EVERY = {
     "timers": True,
     "extended": True,
@@ -64,7 +66,7 @@ def lines(rows: list[Any], *, owners: Any = None, destroyed: bool = False, **sho
 
 
 def test_the_schema_is_one() -> None:
-    jsonschema.Draft202012Validator.check_schema(schema())
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
     with pytest.raises(jsonschema.ValidationError):
         VALIDATOR.validate({"type": "seen"})
 
