@@ -36,7 +36,7 @@ _STATE = attrgetter("state")
 
 
 class LiveRows:
-    """The tcp table as a live table has it now (modes.snapshot.TcpSource)."""
+    """The tcp table as a live table has it now (snapshot.sources.TcpSource)."""
 
     def __init__(self, table: SocketTable, news: Callable[[], bool] = lambda: True) -> None:
         """``news``: whether anything may have happened that ``table`` lacks."""

@@ -10,6 +10,7 @@ from sstrace.protocols import FOLLOWED
 from sstrace.query.command import Command, Selection, When
 from sstrace.recording.past import Past, PastRows, look_back
 from sstrace.recording.reader import LineNames, RecordedNames, complain, reversed_moments
+from sstrace.snapshot.sources import Elsewhere
 from sstrace.sources.replay import Recording
 from sstrace.wire import inet_answer
 
@@ -33,7 +34,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         complain(sentence)
     if selection.diag_file is not None:
         return _dump(selection, rows)
-    elsewhere = snapshot.Elsewhere(
+    elsewhere = Elsewhere(
         tcp=rows,
         holders=rows.holders,
         width=screen_width(env, columns_env=command.dialect.columns_env),

@@ -178,7 +178,7 @@ class Until:
 
 
 class PastRows:
-    """The tcp table of a moment (modes.snapshot.TcpSource)."""
+    """The tcp table of a moment (snapshot.sources.TcpSource)."""
 
     def __init__(self, past: Past, names: RecordedNames) -> None:
         self._names = names

@@ -24,6 +24,7 @@ from sstrace.query.command import Command, Early
 from sstrace.query.options import parse
 from sstrace.query.usage import ss_usage
 from sstrace.server.ask import Request
+from sstrace.snapshot.sources import Elsewhere
 from sstrace.sources import privilege, proc, service
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def _release(request: Request) -> Dialect:
 def _printed(command: Command, request: Request, live: LiveRows, holders: Mapping[int, list[Owner]] | None) -> int:
     """Print the tables on our standard streams; the exit code."""
     environment = {"COLUMNS": str(request.width)} if request.width is not None else {}
-    elsewhere = snapshot.Elsewhere(tcp=live, holders=holders, width=request.width)
+    elsewhere = Elsewhere(tcp=live, holders=holders, width=request.width)
     try:
         return snapshot.run(command, environment, elsewhere)
     except SstraceError as error:

@@ -1,0 +1,1 @@
+"""The parts of one ss invocation, as ``modes.snapshot`` puts them together."""

@@ -1,0 +1,104 @@
+"""The inet tables as they are asked of the kernel; and -D, which writes down what it answers."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+from sstrace.errors import reason
+from sstrace.model import AF_INET, AF_INET6, InetSocket, Table
+from sstrace.query.command import Command
+from sstrace.snapshot.asking import Refused, Unsent, ask, open_diag
+from sstrace.snapshot.streams import warn
+from sstrace.sources.diag import Diag
+from sstrace.wire import inet_diag
+from sstrace.wire.netlink import Batch
+
+__all__ = ["InetDump", "write_dump"]
+
+
+class InetDump:
+    """Requests for inet tables. ``bytecode``: the filter, for the kernel; ``storage_fds``: the sk-storage maps whose
+    values are wanted, none for every map.
+    """
+
+    def __init__(self, command: Command, *, bytecode: bytes = b"", storage_fds: Sequence[int] = ()) -> None:
+        self._selection = command.selection
+        self._bytecode = bytecode
+        self._storage_maps = storage_fds if command.show.bpf_maps else None
+        self._silent = command.dialect.netlink_errors_silent
+        show = command.show
+        self.ext = inet_diag.extensions(memory=show.memory, info=show.info, tos=show.tos)
+        """What is asked for of each row: see ``wire.inet_diag.extensions``."""
+        self._killer: Diag | None = None
+
+    def killer(self) -> Diag:
+        """The socket for -K. Raises Refused."""
+        if self._killer is None:
+            self._killer = open_diag()
+        return self._killer
+
+    def ask(
+        self,
+        table: Table,
+        decode: Callable[[memoryview], Batch[InetSocket]],
+        take: Callable[[Sequence[InetSocket]], None],
+    ) -> None:
+        """The kernel's table; a request of the old kind where the new one is refused. Raises Refused."""
+        # ss never warned that a kernel lacks mptcp; since 7.0 it does not for the others either.
+        silent = self._silent or table is Table.MPTCP
+        with open_diag() as diag:
+            if self._selection.kill:
+                self.killer()
+            try:
+                for request in self._requests(table):
+                    for rows in ask(diag, request, decode, silent=silent):
+                        take(rows)
+            except Unsent:
+                raise
+            except Refused:
+                if table not in (Table.TCP, Table.DCCP):
+                    raise
+                request = inet_diag.legacy_request(table, self._selection.states, ext=self.ext, bytecode=self._bytecode)
+                for rows in ask(diag, request, decode, silent=silent):
+                    take(rows)
+
+    def _requests(self, table: Table) -> Iterator[bytes]:
+        """The requests of a table, one for each family that is asked of the kernel."""
+        preferred = self._selection.preferred
+        for family in (AF_INET, AF_INET6):
+            if preferred not in (AF_INET, AF_INET6) or preferred == family:
+                yield inet_diag.dump_request(
+                    table,
+                    family,
+                    self._selection.states,
+                    ext=self.ext,
+                    bytecode=self._bytecode,
+                    storage_maps=self._storage_maps,
+                )
+
+
+def write_dump(command: Command, dump: InetDump, path: str) -> int:
+    """-D: the kernel's datagrams as they came; the exit code."""
+    standard = path[:1] == "-"
+    try:
+        descriptor = 1 if standard else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if command.dialect.dump_file_error:
+            warn(f"fopen dump file: {reason(error)}")
+            return 255
+        # An ss that does not say so asks the kernel all the same, and says where that fails.
+        standard, descriptor = False, os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+
+    def decode(datagram: memoryview) -> Batch[InetSocket]:
+        data: memoryview = datagram
+        while data:
+            data = data[os.write(descriptor, data) :]
+        return inet_diag.decode(datagram, Table.TCP, extras=False)
+
+    try:
+        dump.ask(Table.TCP, decode, lambda rows: None)
+    except Refused:
+        pass
+    finally:
+        if not standard:
+            os.close(descriptor)
+    return 0

@@ -1,0 +1,72 @@
+"""Where a snapshot comes from when not from this machine's kernel, now, and where its rows go."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import msgspec
+
+from sstrace.model import InetSocket, Owners, Socket, Table
+from sstrace.query.command import Selection
+from sstrace.sources.names import SystemNames
+
+__all__ = ["Elsewhere", "Sink", "TcpSource"]
+
+
+class Sink(Protocol):
+    """What takes the rows: ss's text, or NDJSON."""
+
+    def begin(self, table: Table) -> None:
+        """The rows that follow are of this table."""
+        ...
+
+    def feed(self, sockets: Sequence[Socket]) -> None:
+        """Rows, in the order in which they are to stand."""
+        ...
+
+    def flush(self) -> None:
+        """Write what is held back."""
+        ...
+
+
+class TcpSource(Protocol):
+    """Where the tcp table comes from when not from the kernel: a live table, a recording."""
+
+    def rows(
+        self,
+        selection: Selection,
+        *,
+        ext: int,
+        attributes: bool,
+        bytecode: bytes,
+        take: Callable[[memoryview], bool] | None,
+        complain: Callable[[int], None],
+    ) -> Iterator[Sequence[InetSocket]]:
+        """The selected rows, in order. ``ext``, ``attributes``: what of each will be looked at (see wire.inet_diag);
+        ``bytecode``: the filter, for whoever can have the kernel apply it; ``take``: takes a datagram of the kernel's
+        whole, where all of its rows are wanted as they are, and says whether it has; ``complain`` of an errno.
+        """
+        ...
+
+    def held_ns(self, row: Socket) -> int | None:
+        """How long one of these rows has been in its state; None when nobody knows."""
+        ...
+
+    def at_least(self, row: Socket) -> bool:
+        """Whether that is a lower bound: the row is older than the trace."""
+        ...
+
+
+class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
+    """A snapshot that does not come from this machine's kernel, now, for this process's own screen."""
+
+    tcp: TcpSource
+    holders: Owners | None = None
+    """Who holds which socket; None: find out as always."""
+    width: int | None = None
+    """The screen's width; None: unknown."""
+    names: SystemNames | None = None
+    """Whom to ask for names; None: this machine."""
+    at_ns: int | None = None
+    """The moment of which it tells, ns since 1970 UTC; None: now."""
+    only_tcp: bool = False
+    """Nothing is known of the other tables."""
