@@ -213,8 +213,8 @@ class Collector(HTTPServer):
 
     allow_reuse_address = True
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Receive)
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), Receive)
         self.records: list[tuple[dict[str, Any], Any]] = []
         self.refusals = 0
 

@@ -85,8 +85,9 @@ def test_zsh_takes_it() -> None:
         assert re.search(rf"--{name}[\[=]", text), name
 
 
-def test_the_unit_gives_what_is_needed_and_keeps_the_rest() -> None:
-    unit = (PACKAGING / "sstrace.service").read_text()
+@pytest.mark.parametrize("name", ["sstrace.service", "sstrace-events.service"])
+def test_a_unit_gives_what_is_needed_and_keeps_the_rest(name: str) -> None:
+    unit = (PACKAGING / name).read_text()
     ambient = re.search(r"^AmbientCapabilities=(.*)$", unit, re.MULTILINE)
     bounding = re.search(r"^CapabilityBoundingSet=(.*)$", unit, re.MULTILINE)
     assert ambient
@@ -96,10 +97,10 @@ def test_the_unit_gives_what_is_needed_and_keeps_the_rest() -> None:
     assert not {"CAP_SYS_ADMIN", "CAP_SETUID", "CAP_DAC_OVERRIDE", "CAP_SYS_MODULE"} & set(ambient[1].split())
     analyze = need("systemd-analyze")
     done = subprocess.run(
-        [analyze, "verify", "--man=no", PACKAGING / "sstrace.service"], capture_output=True, text=True, check=False
+        [analyze, "verify", "--man=no", PACKAGING / name], capture_output=True, text=True, check=False
     )
     assert [line for line in done.stderr.splitlines() if "/usr/bin/sstrace is not executable" not in line] == []
-    exposure = run(analyze, "security", "--offline=yes", "--threshold=40", PACKAGING / "sstrace.service")
+    exposure = run(analyze, "security", "--offline=yes", "--threshold=40", PACKAGING / name)
     assert "Overall exposure level" in exposure
 
 
@@ -146,7 +147,8 @@ def test_the_debian_package_comes_out_the_same_twice_and_runs(sources: Path, tmp
     tree = tmp_path / "tree"
     run("dpkg-deb", "-x", made[0], tree)
     for path in (
-        "usr/bin/sstrace", "lib/systemd/system/sstrace.service", "usr/share/man/man1/sstrace.1.gz",
+        "usr/bin/sstrace", "lib/systemd/system/sstrace.service", "lib/systemd/system/sstrace-events.service",
+        "etc/logrotate.d/sstrace", "usr/share/man/man1/sstrace.1.gz",
         "usr/share/bash-completion/completions/sstrace", "usr/share/zsh/vendor-completions/_sstrace",
         "usr/share/fish/vendor_completions.d/sstrace.fish", "usr/lib/sstrace/sstrace/bpf/event.h",
         "usr/share/doc/sstrace/copyright", "usr/lib/sstrace/sstrace/schemas/ecs.json",
@@ -154,6 +156,12 @@ def test_the_debian_package_comes_out_the_same_twice_and_runs(sources: Path, tmp
         assert (tree / path).is_file(), path
     assert not list(tree.rglob("__pycache__"))
     assert run("dpkg-deb", "-f", made[0], "Package").strip() == "sstrace"
+    run("dpkg-deb", "-e", made[0], tree / "control")
+    assert (tree / "control" / "conffiles").read_text() == "/etc/logrotate.d/sstrace\n"
+    sums = (tree / "control" / "md5sums").read_text().split()[1::2]
+    assert {str(file.relative_to(tree)) for file in tree.rglob("*") if file.is_file()} - set(sums) <= {
+        str(file.relative_to(tree)) for file in (tree / "control").iterdir()
+    }
     bare = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
     python = ["/usr/bin/python3", "-s", tree / "usr/bin/sstrace"]
     assert run(*python, "--help", env=bare).startswith("Usage: sstrace")
