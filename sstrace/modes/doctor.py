@@ -21,6 +21,7 @@ from sstrace.model import AF_INET, AF_INET6, ALL_STATES, Table
 from sstrace.native import twins
 from sstrace.query.command import Command
 from sstrace.render.doctor import Finding, lines, ndjson
+from sstrace.sources.bindings import bcc_advice
 from sstrace.sources.bpf.programs import HOOKS
 from sstrace.sources.btf import VMLINUX
 from sstrace.sources.cache import cache_directory, cached
@@ -43,17 +44,6 @@ _CAPABILITIES = {
     "CAP_SYSLOG": 34,
     "CAP_PERFMON": 38,
     "CAP_BPF": 39,
-}
-_BCC_PACKAGE = {
-    "debian": "apt install python3-bpfcc",
-    "ubuntu": "apt install python3-bpfcc",
-    "fedora": "dnf install python3-bcc",
-    "rhel": "dnf install python3-bcc",
-    "centos": "dnf install python3-bcc",
-    "arch": "pacman -S python-bcc",
-    "alpine": "apk add py3-bcc",
-    "opensuse": "zypper install python3-bcc",
-    "suse": "zypper install python3-bcc",
 }
 
 
@@ -165,23 +155,13 @@ def _bcc(env: Mapping[str, str]) -> Finding:
     spec = find_spec("bcc")
     if spec is None or spec.origin is None:
         compiled = _compiled(env)
-        found = "not installed; compiled programs are in the cache" if compiled else "not installed"
-        return Finding("bcc", "ok" if compiled else "no", found, _bcc_remedy())
+        found = "not to be imported; compiled programs are in the cache" if compiled else "not to be imported"
+        return Finding("bcc", "ok" if compiled else "no", found, bcc_advice())
     version = "version unknown"
     with contextlib.suppress(OSError):
         text = Path(spec.origin).with_name("version.py").read_text()
         version = text.partition("=")[2].strip().strip("'\"") or version
     return Finding("bcc", "ok", version)
-
-
-def _bcc_remedy() -> str:
-    words = ""
-    with contextlib.suppress(OSError):
-        for line in Path("/etc/os-release").read_text().splitlines():
-            if line.startswith(("ID=", "ID_LIKE=")):
-                words += " " + line.partition("=")[2].strip('"')
-    package = next((_BCC_PACKAGE[word] for word in words.split() if word in _BCC_PACKAGE), None)
-    return package or "install bcc with its Python 3 package (python3-bpfcc, python3-bcc, python-bcc, py3-bcc)"
 
 
 def _compiled(env: Mapping[str, str]) -> int:

@@ -234,7 +234,7 @@ def test_filter(watch: Watch, peers: Peers) -> None:
     pane.type("/", "C-u")
     pane.text("src nonsense..here and")
     pane.type("Enter")
-    pane.until(lambda lines: "prefix is expected" in lines[-2] or "prefix is expected" in lines[-1])
+    pane.until(lambda lines: "is no address" in lines[-2] or "is no address" in lines[-1])
     pane.type("/", "C-u")
     pane.text("sport = :1")
     pane.type("Escape")  # nothing happens

@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from sstrace.errors import FeatureError, PrivilegeError
+from sstrace.sources.bindings import bcc_advice
 from sstrace.sources.bpf.offsets import macros as offset_macros
 from sstrace.sources.bpf.programs import Bundle, MapShape, Source
 from sstrace.sources.bpf.syscall import bpf, not_permitted
@@ -148,10 +149,7 @@ def _compile_in_child(source: Source, macros: Mapping[str, int]) -> Bundle:
     if code == 0:
         return msgspec.msgpack.decode(answer, type=Bundle)
     if code == 2:
-        raise FeatureError(
-            "bcc for Python is not installed, and tracing needs it (--snapshot does not); "
-            "Debian and Ubuntu: apt install python3-bpfcc; Fedora: dnf install python3-bcc"
-        )
+        raise FeatureError(f"bcc for Python cannot be imported, and tracing needs it: {bcc_advice()}")
     lines = [line for line in complaint.splitlines() if line.strip()]
     detail = next((line for line in lines if "error:" in line), lines[-1] if lines else f"exit status {code}")
     if "Operation not permitted" in complaint:

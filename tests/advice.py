@@ -1,0 +1,151 @@
+"""What sentences of sstrace tell to type: collected from the code, and said here of each. See test_advice in unit and
+kernel.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from sstrace.query.command import Act
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = re.compile(
+    r"(?<![\w`-])--?[a-zA-Z][a-z-]*|\bsstrace --|`\w"
+    r"|\b(?:apt|apt-get|dnf|pacman|apk|zypper|pip|pipx|sysctl|mount|chown|sudo|modprobe|zstd)\b"
+)
+TABLES = {"query/catalog.py": "tests/unit/query/test_catalog.py", "query/usage.py": "test_the_examples_of_the_help"}
+"""Modules that are such text through and through → where that is typed."""
+
+FACT: tuple[str, ...] = ()
+"""It advises nothing, it says how things are."""
+MADE = ("made of other words: ",)
+"""The command is put together when it is said; what follows is where that is tried."""
+
+ADVICE: dict[str, tuple[str, ...]] = {
+    '{}\nTry "sstrace --help".\n': ("sstrace --help",),
+    "somebody killed the socket (ss -K, or a BPF program)": FACT,
+    # Doctor.
+    "Only privilege is missing: run it with sudo.": ("root",),
+    "run it with sudo": ("root",),
+    "sysctl kernel.kptr_restrict=1, and CAP_SYSLOG; until then no causes, no SYN-RECV or TIME-WAIT events": (
+        "sysctl kernel.kptr_restrict",
+    ),
+    "iproute2 {}, unknown: --snapshot answers as ss {}": FACT,
+    "iproute2 {}: --snapshot answers as ss {}": FACT,
+    "not on PATH: --snapshot answers as ss {}": FACT,
+    "no cgroup2 mount: cgroups print as unreachable": FACT,
+    "{}; --snapshot reads less out of /proc meanwhile": ("sstrace --snapshot -tan",),
+    "--poll INTERVAL lives on netlink alone": ("sstrace --poll 1s",),
+    # Packages.
+    **{
+        f"{how} {package}": ("package",)
+        for how, package in (
+            ("apt install", "python3-bpfcc"),
+            ("dnf install", "python3-bcc"),
+            ("pacman -S", "python-bcc"),
+            ("apk add", "py3-bcc"),
+            ("zypper install", "python3-bcc"),
+        )
+    },
+    "make it with {} -m venv --system-site-packages, or pipx install --python {} --system-site-packages": (
+        *MADE,
+        "tests/unit/sources/test_bindings.py",
+    ),
+    "libbpf is not installed: it comes with bcc (Debian: apt install python3-bpfcc)": ("package",),
+    "--metrics needs prometheus_client: pip install 'sstrace[metrics]', or apt-get install python3-prometheus-client": (
+        "extra metrics",
+        "package",
+    ),
+    "--sink otlp needs OpenTelemetry's SDK ({} is missing): pip install 'sstrace[otlp]'": ("extra otlp",),
+    "{} is compressed with zstd: install the Python package zstandard, or unpack it with zstd -d": ("extra zstd",),
+    # The system.
+    "tracing needs root (or CAP_BPF, CAP_PERFMON and CAP_SYSLOG): run it with sudo": ("root",),
+    "the kernel refused to {}: this root lacks CAP_BPF or CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8); in a "
+    "container, start it with --privileged or add both": ("root",),
+    "tracefs is not mounted ({}): mount -t tracefs tracefs /sys/kernel/tracing": (
+        "unshare --mount mount -t tracefs tracefs /sys/kernel/tracing",
+    ),
+    '"mount --make-rslave /"': FACT,
+    "mount of /sys": FACT,
+    "Failed to find cgroup2 mount": FACT,
+    "Failed to open cgroup2 mount": FACT,
+    # Modes.
+    "--watch needs a terminal on standard input and output; without one use --snapshot": ("sstrace --snapshot",),
+    "--watch needs a terminal that can move its cursor, and TERM says that this one cannot": FACT,
+    "--watch cannot ask the terminal for its modes: {}": FACT,
+    "sstrace: this server does not count: start it with sstrace --serve --stats": ("sstrace --serve --stats",),
+    "no sstrace serves at {}: start one with sstrace --serve": ("sstrace --serve",),
+    "{} is not open to you: it is root's, or its --group's": ("sstrace --serve --group nogroup",),
+    "--rotate makes files in {}, which a server that gives up root cannot: record to a directory of its user's (chown "
+    "sstrace, or nobody where there is no such user), or add --keep-privileges": (
+        "sstrace --serve --record new.ndjson --rotate 1M --keep-privileges",
+    ),
+    "sstrace: --between looks twice into the recording, and {} is a pipe": FACT,
+    "sstrace: --between needs both ends of the recording, and {} is a pipe": FACT,
+    "sstrace: --between takes times; #SEQ is for --at": ("sstrace --snapshot --from day.ndjson --at #1 -tan",),
+    "sstrace: {} is after {}: write --between {} {}": (*MADE, "tests/unit/recording/test_past_cli.py"),
+    "Rows on which table and kernel disagreed (--verify).": FACT,
+    # The command line.
+    "sstrace: only TCP tells what happens to it: look at other tables with --snapshot": ("sstrace --snapshot -ua",),
+    "{}: --bpf-maps and --bpf-map-id cannot be used together": FACT,
+    'sstrace: --speed "{}" is not a speed: write 1, 0.5, 10 or max': tuple(
+        f"sstrace --replay day.ndjson --speed {speed}" for speed in ("1000", "10", "max")
+    ),
+    'sstrace: --metrics "{}" is not [ADDR:]PORT: write 9435, 127.0.0.1:9435 or [::1]:9435': tuple(
+        f"sstrace --metrics={where}" for where in ("9435", "127.0.0.1:9435", "[::1]:9435")
+    ),
+    "sstrace: --schema {} is of events: {} has the native one alone": ("sstrace --snapshot --json --schema native",),
+    "sstrace: --json has its times in UTC: --time {} is of text": ("sstrace --time iso", "sstrace --json --time utc"),
+    "sstrace: --time {} is of lines of events: here write utc, or nothing": ("sstrace --watch --time utc",),
+    "--from live:": FACT,
+    "sstrace: --sink {}: it is one of {}": tuple(f"sstrace --sink {one}" for one in ("stdout", "journald", "syslog")),
+    **{
+        act.value: (*MADE, "tests/unit/query/test_catalog.py")
+        for act in Act
+        if " " in act.value and act.value.startswith("--")
+    },
+    **{
+        f"did you mean {words}?": (*MADE, "tests/unit/query/test_meant.py")
+        for words in ("-t", "-t -4", "-t -6", "--snapshot {}")
+    },
+    "a recording is read with --replay {}, or --snapshot --from {}": (*MADE, "tests/unit/query/test_meant.py"),
+    "sstrace --snapshot --json": FACT,
+    "sstrace --watch": FACT,
+}
+
+
+def sentences() -> Iterator[tuple[str, str]]:
+    """(where, text) of every string of several words that names an option or a program; what is put in is ``{}``."""
+    for path in sorted((ROOT / "sstrace").rglob("*.py")):
+        inner = path.relative_to(ROOT / "sstrace").as_posix()
+        if inner in TABLES:
+            continue
+        tree = ast.parse(path.read_text())
+        passed = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                passed.add(node.value)  # a docstring
+            elif isinstance(node, ast.JoinedStr):
+                passed.update(value for value in node.values if isinstance(value, ast.Constant))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                text = "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in passed:
+                text = node.value
+            else:
+                continue
+            if " " in text.strip() and NAMES.search(text):
+                yield f"{inner}:{node.lineno}", text
+
+
+COMMANDS = sorted({words for told in ADVICE.values() if told[:1] != MADE for words in told})
+"""What is told to type: a command line of sstrace or of the system, ``root``, ``package``, ``extra NAME``."""
+
+RECORDING = (
+    '{"type":"meta","schema":"sstrace/1","version":"0","ts":"2026-11-20T15:00:00.000000000Z","mono_ns":1000000000,"seq":0,"host":"h",'
+    '"kernel":"k","boot_id":"b","netns":1}\n'
+    '{"type":"seen","ts":"2026-11-20T15:00:00.000000000Z","mono_ns":1000000000,"seq":1,"id":1,"netid":"tcp",'
+    '"family":"inet","src":"10.0.0.1","sport":22,"dst":"0.0.0.0","dport":0,"netns":1,"state":"LISTEN"}\n'
+)
+"""``day.ndjson``."""
