@@ -110,7 +110,6 @@ ADVICE: dict[str, tuple[str, ...]] = {
         for words in ("-t", "-t -4", "-t -6", "--snapshot {}")
     },
     "a recording is read with --replay {}, or --snapshot --from {}": (*MADE, "tests/unit/query/test_meant.py"),
-    "sstrace --snapshot --json": FACT,
     "sstrace --watch": FACT,
 }
 
