@@ -28,7 +28,7 @@ from sstrace.lines import MetaLine
 from sstrace.live.signals import Stopped
 from sstrace.model import Names
 from sstrace.query.command import Command, Own
-from sstrace.query.own import parse_size
+from sstrace.query.quantity import parse_size
 from sstrace.render.ends import Ends
 from sstrace.render.events import EventWriter
 from sstrace.render.writers import JournalWriter, SyslogWriter, TextWriter, Writer

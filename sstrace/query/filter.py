@@ -488,7 +488,7 @@ class _Operands:
     def read(self, kind: str, word: str) -> tuple[Host, ...] | Expr | int:
         """Read an operand of the last keyword ("": none yet). Raises LookupFailed."""
         if kind == "held":
-            from sstrace.query.own import parse_duration
+            from sstrace.query.quantity import parse_duration
 
             ns = parse_duration(word)
             if ns is None:

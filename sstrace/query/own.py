@@ -3,13 +3,13 @@
 Every mistake is one sentence that says what would have been right.
 """
 
-from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from sstrace.dialect import parse_version
 from sstrace.errors import UsageError
 from sstrace.query.catalog import ENTRIES, MODES, act_of, check
 from sstrace.query.command import Act, Mode, Own, Source, When
+from sstrace.query.quantity import parse_duration, parse_size, scaled
 
 __all__ = [
     "METRICS_ADDRESS",
@@ -17,8 +17,6 @@ __all__ = [
     "Collector",
     "Own",
     "is_mode",
-    "parse_duration",
-    "parse_size",
     "parse_when",
 ]
 
@@ -39,46 +37,6 @@ def is_mode(word: str) -> bool:
     return word[:2] == "--" and word[2:].partition("=")[0] in MODES
 
 
-_UNITS: Final = {"": 10**9, "ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-_UNITS_DAY: Final = {**_UNITS, "d": 86400 * 10**9}
-# Far beyond any use, and well inside what clocks and timers take (signed 64-bit nanoseconds: 292 years).
-_LONGEST: Final = 100 * 365 * 86400 * 10**9
-
-
-def _split_number(text: str) -> tuple[str, str]:
-    length = 0
-    while length < len(text) and text[length] in "0123456789.":
-        length += 1
-    return text[:length], text[length:]
-
-
-def _scaled(text: str, units: Mapping[str, int]) -> int | None:
-    """Read ``1.5s`` exactly (no float in between); None when it is not that."""
-    number, unit = _split_number(text)
-    whole, _, fraction = number.partition(".")
-    scale = units.get(unit)
-    if scale is None or not (whole + fraction).isdecimal() or "." in fraction or len(number) > 40:
-        return None
-    shift: int = 10 ** len(fraction)
-    return (int(whole or "0") * shift + int(fraction or "0")) * scale // shift
-
-
-def parse_duration(text: str) -> int | None:
-    """Give the nanoseconds of ``5`` (seconds), ``1.5s``, ``250ms``, ``5m``, ``2h``, ``1d``; None for anything else."""
-    ns = _scaled(text, _UNITS_DAY)
-    return ns if ns is not None and ns <= _LONGEST else None
-
-
-def parse_size(text: str) -> int | None:
-    """Give the bytes of ``4096``, ``100k``, ``100M``, ``2G`` (powers of 1024, with or without B); None for anything
-    else.
-    """
-    units = {"": 1}
-    for power, letter in enumerate("kmgt", 1):
-        units |= {letter: 1024**power, letter + "b": 1024**power, letter + "ib": 1024**power}
-    return _scaled(text.lower() if text.isascii() else "x", {"b": 1, **units})
-
-
 _NS: Final = 10**9
 
 
@@ -97,7 +55,7 @@ def parse_when(text: str) -> When | None:
         ns = parse_duration(text[1:])
         return None if ns is None else When("start" if text[0] == "+" else "end", ns, text)
     if text[:1] == "@":
-        ns = _scaled(text[1:], {"": _NS})
+        ns = scaled(text[1:], {"": _NS})
         return None if ns is None or ns >= 1 << 63 else When("utc", ns, text)
     # datetime keeps microseconds; the rest of the fraction is read here, so that a recording's own times can be typed.
     main, fraction, zone = _cut_fraction(text)
@@ -257,7 +215,7 @@ def _when(key: str, value: str) -> When:
 def _speed(value: str) -> float:
     if value == "max":
         return 0.0
-    thousandths = _scaled(value.removesuffix("x"), {"": 1000})
+    thousandths = scaled(value.removesuffix("x"), {"": 1000})
     if not thousandths or thousandths > 10**9:
         raise UsageError(f'sstrace: --speed "{value}" is not a speed: write 1, 0.5, 10 or max')
     return thousandths / 1000
