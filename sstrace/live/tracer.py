@@ -24,6 +24,7 @@ from pathlib import Path
 
 from sstrace.causes import FIN_BY_US
 from sstrace.changes import Change
+from sstrace.errors import FeatureError, PrivilegeError
 from sstrace.fields import NOTHING
 from sstrace.live.interfaces import Interfaces
 from sstrace.live.owners import BLIND, Holders
@@ -46,6 +47,7 @@ from sstrace.rows import socket_of
 from sstrace.sources.diag import Diag
 from sstrace.sources.memory import give_back
 from sstrace.sources.names import SystemNames
+from sstrace.sources.privilege import may_trace
 from sstrace.table import Resync, Row, SocketTable, Transition
 from sstrace.wire import inet_diag, netlink
 from sstrace.wire.event import Event
@@ -106,12 +108,14 @@ class Tracer:
         pages: int | None = None,
         poll_ns: int | None = None,
         audit: bool = True,
+        fall_back: bool = False,
     ) -> None:
         """Compile (or take from the cache), load and attach; no sweep yet. Raises PrivilegeError or FeatureError.
 
         ``names`` are kept as of the change that is being told of. ``pages``: size of each perf buffer, for tests of
         loss. ``poll_ns``: no BPF at all, a sweep so often instead.
-        ``audit``: False for one who compares the table with the kernel himself.
+        ``audit``: False for one who compares the table with the kernel himself. ``fall_back``: a sweep each second
+        where only a privilege is missing; ``limits`` tells.
         """
         self.netns = Path("/proc/self/ns/net").stat().st_ino
         self.table = SocketTable(self.netns)
@@ -143,13 +147,12 @@ class Tracer:
         self._next_probe_ns = 0
         self._looks: dict[int, tuple[int, int]] = {}
         self._sweep_every_ns = poll_ns
-        self._hooks: Hooks | None = None
-        if poll_ns is None:
-            self._hooks = Hooks(env, self.netns, pages)
-            if self._hooks.minisockets:
-                self.table.probe = self._probe
-            else:
-                self._sweep_every_ns = _SWEEP_NS
+        self._without = "by netlink alone"
+        self._hooks = self._attached(env, pages, fall_back=fall_back) if poll_ns is None else None
+        if self._hooks is not None and self._hooks.minisockets:
+            self.table.probe = self._probe
+        elif poll_ns is None:
+            self._sweep_every_ns = _SWEEP_NS
         self._interfaces = Interfaces(self.names)
         self._news = select.poll()
         self.register(self._news)
@@ -159,14 +162,33 @@ class Tracer:
         self._audits = audit and self._sweep_every_ns is None
         self._next_audit_ns = 0
 
+    def _attached(self, env: Mapping[str, str], pages: int | None, *, fall_back: bool) -> Hooks | None:
+        """The hooks; None where a privilege is missing for them and a trace may do without."""
+        try:
+            return Hooks(env, self.netns, pages)
+        except (PrivilegeError, FeatureError) as error:
+            # Who may not trace meets other obstacles on the way to that one.
+            unprivileged = isinstance(error, PrivilegeError) or not may_trace()
+            if not unprivileged or not fall_back:
+                error.advice = error.advice or ("--poll 1s does without, and sees less" if unprivileged else "")
+                raise
+            self._without = f"{error}; until then the kernel is asked every second"
+            return None
+
+    @property
+    def polls(self) -> bool:
+        """Whether it hears of nothing, and looks instead."""
+        return self._hooks is None
+
     @property
     def limits(self) -> Sequence[str]:
         """What this trace cannot see, one sentence each; empty when it sees everything."""
         if self._hooks is None:
-            limits = ["by netlink alone: what comes and goes between two looks is not seen, nor why anything closed"]
-        else:
-            limits = self._hooks.limits
-        return limits if self.holders.sees_all else [*limits, BLIND]
+            held = "" if self.holders.sees_all else ", nor what other users' processes hold"
+            return [
+                f"{self._without}: what comes and goes between two looks is not seen, nor why anything closed{held}"
+            ]
+        return self._hooks.limits if self.holders.sees_all else [*self._hooks.limits, BLIND]
 
     @property
     def unheard(self) -> int:
@@ -175,6 +197,8 @@ class Tracer:
 
     def account(self) -> str:
         """How hearing went, for a summary."""
+        if self._hooks is None:
+            return f"{self.sweeps} looks"
         text = f"{self.events} events, {self.lost} lost, {self.late} late"
         return text + (f", {self.unheard} unheard" if self.unheard else "")
 

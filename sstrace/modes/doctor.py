@@ -198,9 +198,9 @@ def _hooks(env: Mapping[str, str]) -> list[Finding]:
     try:
         hooks = Hooks(env, Path("/proc/self/ns/net").stat().st_ino, pages=8)
     except PrivilegeError as error:
-        return [Finding("tracing", "root", str(error), "run it with sudo")]
+        return [Finding("tracing", "root", str(error), "until then a trace and --watch look each second")]
     except FeatureError as error:
-        return [Finding("tracing", "no", str(error), "--poll INTERVAL lives on netlink alone")]
+        return [Finding("tracing", "no", str(error), "--poll 1s lives on netlink alone")]
     unheard = Finding("unheard events", "ok", f"not counted: {hooks.uncounted}" if hooks.uncounted else "counted")
     hooks.close()
     if hooks.limits:

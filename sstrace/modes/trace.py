@@ -38,7 +38,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     stopped = Asked(files=command.own.output is not None)
     names = SystemNames(env)
     command = options.resolve(command, names)
-    tracer = Tracer(env, names, poll_ns=command.own.poll_ns)
+    tracer = Tracer(env, names, poll_ns=command.own.poll_ns, fall_back=True)
     for limit in tracer.limits:
         print(f"sstrace: {limit}", file=sys.stderr)
     recorder: Recorder | None = None

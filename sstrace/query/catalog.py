@@ -229,7 +229,12 @@ OWN: Final = (
         _LONG, "interval", "TIME", frozenset((Act.WATCH, Act.VERIFY)),
         "between pictures of --watch and rounds of --verify",
     ),
-    _own(_LONG, "poll", "TIME", _WAITS, "how often the kernel is asked for what events do not tell"),
+    _own(
+        _LONG, "poll", "TIME", _WAITS,
+        "look at the kernel so often instead of tracing; takes no root\n"
+        "(what comes and goes between two looks, and why anything closed, is not seen; without root,\n"
+        "a trace and --watch look each second)",
+    ),
     _own(
         _LONG, "stats", "", _DIGESTS | {Act.SERVE_STATS},
         "who connected to whom, how it ended, how long it took: of a recording, or from now on;\n"

@@ -123,6 +123,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     rates: Rates
     lost: int
     """Events lost since the start; the table has been compared with the kernel after each loss."""
+    polled: bool = False
+    """There are no events: the kernel is asked again and again."""
     total: int
     """Rows to scroll through."""
     top: int
@@ -264,9 +266,8 @@ def _header(look: Look, width: int) -> list[list[Segment]]:
     if not second:
         second = [Segment("no sockets" + (" that the filter lets pass" if look.filter else ""), _DIM)]
     rates = look.rates
-    third = (
-        f"opened {_rate(rates.opened)}  closed {_rate(rates.closed)}  failed {_rate(rates.failed)}"
-        f"  {dot}  {_rate(rates.events)} events"
+    third = (f"opened {_rate(rates.opened)}  closed {_rate(rates.closed)}  failed {_rate(rates.failed)}  {dot}  ") + (
+        "polled" if look.polled else f"{_rate(rates.events)} events"
     )
     if look.lost:
         third += f", {look.lost} lost"

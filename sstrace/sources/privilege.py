@@ -20,13 +20,14 @@ from pathlib import Path
 
 from sstrace.errors import SstraceError, reason
 
-__all__ = ["CAP_SYS_PTRACE", "NEEDED", "ProcessView", "effective", "service_user", "shed"]
+__all__ = ["CAP_SYS_PTRACE", "NEEDED", "ProcessView", "effective", "may_trace", "service_user", "shed"]
 
 _NUMBERS = {
     "CAP_DAC_READ_SEARCH": 2,
     "CAP_NET_ADMIN": 12,
     "CAP_SYS_PTRACE": 19,
     "CAP_SYS_ADMIN": 21,
+    "CAP_PERFMON": 38,
     "CAP_BPF": 39,
 }
 CAP_SYS_PTRACE = _NUMBERS["CAP_SYS_PTRACE"]
@@ -90,6 +91,14 @@ def shed(user: tuple[int, int] | None, keep: Iterable[str] = NEEDED) -> None:
 def effective() -> int:
     """The effective capabilities of this thread, a bit each."""
     return _sets()[0]
+
+
+def may_trace() -> bool:
+    """Whether this thread has what tracing takes, by itself: CAP_BPF and CAP_PERFMON (Linux 5.8), or CAP_SYS_ADMIN."""
+    held = effective()
+    return all(held >> _NUMBERS[name] & 1 for name in ("CAP_BPF", "CAP_PERFMON")) or bool(
+        held >> _NUMBERS["CAP_SYS_ADMIN"] & 1
+    )
 
 
 class ProcessView:

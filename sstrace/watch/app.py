@@ -72,7 +72,9 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     stopped = Stopped()
     names = SystemNames(env)
     command = options.resolve(command, names)
-    tracer = Tracer(env, names, poll_ns=command.own.poll_ns)
+    tracer = Tracer(env, names, poll_ns=command.own.poll_ns, fall_back=True)
+    for limit in tracer.limits:
+        print(f"sstrace: {limit}", file=sys.stderr)
     watch: _Watch | None = None
     try:
         tracer.start()
@@ -335,6 +337,7 @@ class _Watch:
             states=view.states,
             rates=frozen.rates if frozen is not None else self._rates,
             lost=self._tracer.lost,
+            polled=self._tracer.polls,
             total=len(view),
             top=self._top,
             sort=view.sort,

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Netns, Program, unmet
+from conftest import ROOT, Netns, Program, unmet
 from tmux import Tmux
 from tracing import (
     CLIENT_OPEN,
@@ -867,17 +868,50 @@ def test_without_a_header(trace: Start, netns: Netns) -> None:
 # --------------------------------------------------------------------------------------------------------- refusals
 
 
-def test_without_root(sstrace: Program) -> None:
-    if shutil.which("setpriv") is None:
-        unmet("needs setpriv (package util-linux)")
-    words = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *sstrace.head, "--duration", "1s"]
-    outcome = Program(*words)(env={"HOME": "/nonexistent"})
-    assert outcome.returncode == 3
-    assert outcome.stdout == b""
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "HOME=/nonexistent")
+REFUSE_BPF = (sys.executable, str(ROOT / "tests/refusal.py"), "bpf=EPERM", "--")
+UNSEEN = "until then the kernel is asked every second: what comes and goes between two looks is not seen, nor why "
+
+
+@pytest.mark.parametrize("who", [NOBODY, REFUSE_BPF], ids=["nobody", "no bpf(2)"])
+def test_without_the_privilege_to_trace_it_looks_each_second(
+    sstrace: Program, netns: Netns, who: tuple[str, ...]
+) -> None:
+    tracer = Program(*who, *sstrace.head).start("--json", "--count", "1", "--no-baseline", netns=netns)
+    assert tracer.stdout is not None
+    meta = json.loads(tracer.stdout.readline())
+    server = netns.call(listener)
+    out, errors = tracer.communicate(timeout=60)
+    (line,) = map(json.loads, out.splitlines())
+    assert (meta["type"], line["source"], line["to"]) == ("meta", "poll", "LISTEN")
+    assert line["sport"] == server.getsockname()[1]
+    assert tracer.returncode == 0
+    sentence, summary = errors.decode().splitlines()
+    assert sentence.startswith("sstrace: tracing needs root" if who is NOBODY else "sstrace: ")
+    assert UNSEEN in sentence
+    assert re.fullmatch(r"sstrace: \d+ looks", summary)
+
+
+@pytest.mark.parametrize("mode", ["--stats", "--verify"])
+def test_what_must_not_miss_anything_says_how_it_does_without_root(sstrace: Program, netns: Netns, mode: str) -> None:
+    """And what it says is true."""
+    unprivileged = Program(*NOBODY, *sstrace.head)
+    outcome = unprivileged(mode, "--duration", "1s", netns=netns)
+    assert (outcome.returncode, outcome.stdout) == (3, b"")
     sentence = outcome.stderr.decode()
-    assert sentence.startswith("sstrace: ")
     assert sentence.count("\n") == 1
-    assert "root" in sentence
+    advice = re.search(r"root.*\((--poll \w+) does without, and sees less\)$", sentence.strip())
+    assert advice
+    assert unprivileged(mode, "--duration", "1s", *advice[1].split(), netns=netns).returncode == 0
+
+
+def test_where_not_even_looking_is_allowed(sstrace: Program, netns: Netns) -> None:
+    outcome = Program(*REFUSE_BPF[:-1], "socket:16::4=EACCES", "--", *sstrace.head)("--duration", "1s", netns=netns)
+    assert (outcome.returncode, outcome.stdout) == (3, b"")
+    said = outcome.stderr.decode().splitlines()
+    assert said[-1] == (
+        "sstrace: Cannot open netlink socket: Permission denied (a sandbox or security policy forbids netlink)"
+    )
 
 
 @pytest.fixture

@@ -511,3 +511,19 @@ def test_a_wrong_filter_is_told_before_the_screen_is_taken(netns: Netns, tmp_pat
         assert pane.restored()
     finally:
         pane.close()
+
+
+def test_without_root_it_looks_each_second_and_says_so(netns: Netns, tmp_path: Path, peers: Peers) -> None:
+    if shutil.which("tmux") is None:
+        unmet("needs tmux")
+    user = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "HOME=/nonexistent")
+    pane = Tmux(tmp_path, [*netns.prefix, *user, sys.executable, "-m", "sstrace", "--watch", "-n"], columns=100)
+    try:
+        pane.until_text("polled")
+        client = netns.call(peers.connect)
+        pane.until_text(f":{client.getsockname()[1]} ")
+        pane.type("q")
+        pane.until_text("exit=0")
+        assert "what comes and goes between two looks is not seen" in " ".join(pane.screen()).replace("\n", "")
+    finally:
+        pane.close()
