@@ -65,6 +65,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_standard()
     typed = sys.argv if argv is None else ["sstrace", *argv]
     words = [os.fsencode(word).decode("latin-1") for word in typed]
+    try:
+        return _main(words)
+    except Exception as error:
+        _write(2, _unforeseen(error, words))
+        return _SOFTWARE
+
+
+_SOFTWARE = 70
+"""As sources.bugs has it, which may be what is missing."""
+
+
+def _unforeseen(error: Exception, words: Sequence[str]) -> str:
+    """Give what goes to standard error for what nobody foresaw, and leave a report behind."""
+    sentence = type(error).__name__
+    with suppress(Exception):  # no memory, no module, no place to write: then less is said
+        from sstrace.sources import bugs
+
+        sentence = bugs.sentence(error)
+        report = bugs.text(error, words)
+        if "--debug" in words[1:]:
+            return f"{report}sstrace: {sentence}\n"
+        return f"sstrace: {sentence}; {bugs.keep(report)} says more, for whom you report it to\n"
+    return f"sstrace: {sentence}; --debug shows where\n"
+
+
+def _main(words: Sequence[str]) -> int:
     release: Dialect | None = None
     try:
         if any(word.startswith("--from") for word in words):

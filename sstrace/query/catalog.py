@@ -246,6 +246,7 @@ OWN: Final = (
         "a --serve that root started stays root, instead of becoming user sstrace or nobody",
     ),
     _own(_LONG, "self-usage", "", _ALL, "at the end: CPU and memory that sstrace itself took"),
+    _own(_LONG, "debug", "", _ALL, "of a bug in sstrace: show where, instead of leaving a report in a file"),
     _own(
         "ss OPTIONS", "ss-version", "X.Y", _ALL,
         "which ss to be identical to (default: the one installed, else the newest known)",

@@ -174,6 +174,8 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
     time: Literal["clock", "iso", "utc", "delta", "relative"] | None = None
     """--time: how moments are told in text; None: ``clock`` on a terminal, ``iso`` elsewhere."""
     self_usage: bool = False
+    debug: bool = False
+    """--debug: an unforeseen exception shows its traceback (``cli`` looks at the words themselves)."""
     keep_privileges: bool = False
     """--serve as root stays root."""
 

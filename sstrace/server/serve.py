@@ -27,7 +27,6 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -37,7 +36,7 @@ from sstrace.live.signals import Stopped, touch_later
 from sstrace.live.tracer import Tracer
 from sstrace.query.command import Command
 from sstrace.server import answers
-from sstrace.sources import asking, privilege, service
+from sstrace.sources import asking, bugs, privilege, service
 from sstrace.sources.notify import Notify
 
 if TYPE_CHECKING:  # only who asks for them pays for them
@@ -370,9 +369,12 @@ class _Server:
             )
         except BrokenPipeError:
             raise
-        except BaseException:
-            traceback.print_exc()
-            return 1
+        except Exception as error:
+            shown = b'"--debug"' in client.data
+            said = f"{bugs.text(error, ()) if shown else ''}sstrace: the server met {bugs.sentence(error)}"
+            with contextlib.suppress(OSError):
+                os.write(2, f"{said}{'' if shown else '; --debug shows where'}\n".encode(errors="backslashreplace"))
+            return bugs.SOFTWARE
 
     def _fork(self, client: _Client, body: Callable[[], int]) -> None:
         """Have a child do the rest for a client: its result is the answer's code."""

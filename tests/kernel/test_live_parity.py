@@ -135,7 +135,7 @@ class LiveBench:
         self._warden.close()
         self._space.close()
         self._home.cleanup()
-        assert b"Traceback" not in errors, errors.decode()
+        assert b"bug in sstrace" not in errors, errors.decode()
         assert b" 0 lost" in errors, errors.decode()
 
 

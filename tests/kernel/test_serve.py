@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT, Program
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.ss]
 
@@ -411,7 +413,7 @@ def test_a_group_may_connect_and_others_see_their_own_processes_only(sstrace: An
         kept = ss("-Htan", netns=netns).stdout
         killed = _as_nobody(served, 60001, "-K", "-tan")
         assert b"ESTAB" not in killed, "only root may kill"
-        assert b"Traceback" not in killed
+        assert b"bug in sstrace" not in killed
         assert sorted(ss("-Htan", netns=netns).stdout.splitlines()) == sorted(kept.splitlines())
     finally:
         served.stop()
@@ -503,3 +505,26 @@ def test_what_was_lost_just_now_is_in_the_very_next_answer(sstrace: Any, ss: Any
         process.communicate()
         for one in opened:
             one.close()
+
+
+def test_a_bug_of_the_server_is_one_sentence_to_its_client(sstrace: Any, netns: Any, tmp_path: Path) -> None:
+    program = tmp_path / "broken.py"
+    program.write_text(
+        "import sys\nfrom sstrace import cli\nfrom sstrace.server import answers\n"
+        "def broken(*_, **__):\n    raise KeyError('made for the test')\n"
+        "answers.small = answers.respond = broken\n"
+        "raise SystemExit(cli.main(sys.argv[1:]))\n"
+    )
+    broken = Program("env", f"PYTHONPATH={ROOT}", sys.executable, str(program))
+    served = Service(broken, netns, tmp_path)
+    try:
+        for more, first in (
+            ((), b"sstrace: the server met a bug in sstrace: KeyError at "),
+            (("--debug",), b"sstrace 0"),
+        ):
+            asked = sstrace("--snapshot", "--from", f"live:{served.path}", "-tan", *more, netns=netns)
+            assert (asked.returncode, asked.stdout) == (70, b"")
+            assert asked.stderr.startswith(first), asked.stderr
+            assert (b"Traceback" in asked.stderr) == bool(more)
+    finally:
+        served.stop()

@@ -384,13 +384,15 @@ def test_an_exception_is_seen_on_the_ordinary_screen(netns: Netns, tmp_path: Pat
         "watch._Watch._key = broken\n"
         "raise SystemExit(cli.main(['--watch']))\n"
     )
-    pane = Tmux(tmp_path, [*netns.prefix, sys.executable, str(program)], env={"PYTHONPATH": str(ROOT)})
+    pane = Tmux(
+        tmp_path, [*netns.prefix, sys.executable, str(program)], env={"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    )
     try:
         pane.until_text("Local Address:Port")
         pane.type("x")
-        assert pane.ended() == 1
+        assert pane.ended() == 70
         assert pane.restored()
-        pane.until_text("RuntimeError: made for the test")
+        pane.until_text("a bug in sstrace: RuntimeError")
     finally:
         pane.close()
 

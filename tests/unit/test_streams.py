@@ -57,4 +57,4 @@ def test_a_standard_error_that_takes_nothing_changes_nothing(words: str, redirec
     done = run(words.format(recording), redirection)
     assert done.returncode == 0
     assert done.stdout
-    assert "Traceback" not in done.stderr
+    assert "bug in sstrace" not in done.stderr

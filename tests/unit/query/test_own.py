@@ -136,6 +136,7 @@ def test_no_moments(text: str) -> None:
         ("--replay r --speed 10x", "speed", 10.0),
         ("--color never", "color", "never"),
         ("--self-usage", "self_usage", True),
+        ("--debug", "debug", True),
         ("--json --no-baseline", "no_baseline", True),
         ("--time delta", "time", "delta"),
     ],
