@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from sstrace.model import AF_INET6
-from sstrace.query.filter import Autobound, Cgroup, Chain, Compare, Expr, Host, Mark, Match, Not
+from sstrace.query.expression import Autobound, Cgroup, Chain, Compare, Expr, Host, Mark, Match, Not
 
 __all__ = ["LONGEST", "compile_bytecode"]
 

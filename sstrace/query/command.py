@@ -15,7 +15,7 @@ from sstrace.model import AF_UNSPEC, ALL_STATES, Show, State
 
 if TYPE_CHECKING:
     # Only a command line with a filter pays for the module.
-    from sstrace.query.filter import Expr
+    from sstrace.query.expression import Expr
 
 __all__ = [
     "Act",

@@ -28,7 +28,7 @@ from sstrace.model import (
     VsockSocket,
     XdpSocket,
 )
-from sstrace.query.filter import Autobound, Cgroup, Chain, Compare, Device, Expr, Held, Host, Mark, Match, Not
+from sstrace.query.expression import Autobound, Cgroup, Chain, Compare, Device, Expr, Held, Host, Mark, Match, Not
 from sstrace.query.glob import compile_glob
 
 __all__ = ["HeldNs", "Predicate", "predicate", "thresholds"]

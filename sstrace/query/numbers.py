@@ -4,7 +4,7 @@ Blanks in front, a sign, 0x and 0 prefixes; a number ends where its digits end; 
 (The 0b prefix of C2x is not among them: glibc reads it only in programs built for C2x.)
 """
 
-__all__ = ["get_integer", "get_unsigned", "scan_integer", "strtol", "strtoul"]
+__all__ = ["get_integer", "get_unsigned", "scan_integer", "scan_unsigned", "strtol", "strtoul"]
 
 _BLANKS = " \t\n\v\f\r"
 _LONG_MAX = (1 << 63) - 1
@@ -93,3 +93,19 @@ def scan_integer(text: str, at: int = 0) -> tuple[int, int]:
 
 def _single_zero(text: str, after: int) -> bool:
     return text[after - 2 : after - 1] in ("", "+", "-", *_BLANKS, "/")
+
+
+def scan_unsigned(text: str, at: int) -> int:
+    """Read a decimal number at an index as ``%u`` does: blanks and a sign before it, modulo 2**32; 0 when there is
+    none.
+    """
+    digits = text[at:].lstrip(" \t\n\v\f\r")
+    sign = digits[:1]
+    if sign in ("+", "-"):
+        digits = digits[1:]
+    end = 0
+    while end < len(digits) and digits[end] in "0123456789":
+        end += 1
+    # Too large a number sticks at the end of unsigned long; beyond 20 digits its value does not matter.
+    number = min(int(digits[: min(end, 25)] or "0"), (1 << 64) - 1)
+    return (-number if sign == "-" and number < (1 << 64) - 1 else number) & 0xFFFFFFFF

@@ -389,7 +389,8 @@ def resolve(command: Command, names: Names) -> Command:
     """
     if (not command.operands and command.filter_file is None) or command.selection.diag_file is not None:
         return command
-    from sstrace.query.filter import Scope, parse_filter
+    from sstrace.query.filter import parse_filter
+    from sstrace.query.operands import Scope
 
     # Where the time in a state is not known, in a snapshot of the kernel, `held` must stay ss's host name.
     source = command.own.source

@@ -19,7 +19,7 @@ from sstrace.wire import recording
 from sstrace.wire.recording import LineReader, Run
 
 if TYPE_CHECKING:  # only a command line with a filter pays for it
-    from sstrace.query.filter import Expr
+    from sstrace.query.expression import Expr
 
 __all__ = [
     "Clock",
@@ -97,7 +97,7 @@ class RecordedNames(SystemNames):
         """Everything has been heard. Raises LookupFailed where a filter asks for an interface that never was there."""
         if expression is None:
             return
-        from sstrace.query.filter import awaited
+        from sstrace.query.expression import awaited
 
         for name in awaited(expression):
             if name not in self._borne:

@@ -87,7 +87,7 @@ class SsNames(SystemNames):
         answers EINVAL to a request for no state at all. Where no answer can be read, ss supposes that it can.
         """
         from sstrace.query.bytecode import compile_bytecode
-        from sstrace.query.filter import Cgroup
+        from sstrace.query.expression import Cgroup
 
         request = inet_diag.dump_request(Table.TCP, AF_INET, 0, bytecode=compile_bytecode(Cgroup(0)) or b"")
         try:

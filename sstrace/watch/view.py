@@ -20,7 +20,7 @@ import msgspec
 from sstrace.causes import has_failed
 from sstrace.model import State
 from sstrace.protocols import IPPROTO_TCP
-from sstrace.query.filter import Expr
+from sstrace.query.expression import Expr
 from sstrace.query.match import Predicate, thresholds
 from sstrace.rows import socket_of
 from sstrace.table import Row, Transition

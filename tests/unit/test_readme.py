@@ -10,7 +10,8 @@ import pytest
 from smallworld import SmallWorld
 
 from sstrace.query.command import Command
-from sstrace.query.filter import Scope, parse_filter
+from sstrace.query.filter import parse_filter
+from sstrace.query.operands import Scope
 from sstrace.query.options import parse
 from sstrace.query.states import scan_state
 

@@ -13,7 +13,9 @@ from smallworld import SmallWorld
 
 from sstrace.dialect import dialect
 from sstrace.query.bytecode import LONGEST, compile_bytecode
-from sstrace.query.filter import Chain, Compare, Device, Expr, Held, Match, Not, Scope, parse_filter
+from sstrace.query.expression import Chain, Compare, Device, Expr, Held, Match, Not
+from sstrace.query.filter import parse_filter
+from sstrace.query.operands import Scope
 
 PORTS = range(4)
 

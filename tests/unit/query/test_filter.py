@@ -6,21 +6,9 @@ from smallworld import SmallWorld
 from sstrace.dialect import dialect
 from sstrace.errors import LookupFailed, UsageError
 from sstrace.model import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, AF_UNSPEC, AF_VSOCK, AF_XDP, Table
-from sstrace.query.filter import (
-    Autobound,
-    Cgroup,
-    Chain,
-    Compare,
-    Device,
-    Expr,
-    Held,
-    Host,
-    Mark,
-    Match,
-    Not,
-    Scope,
-    parse_filter,
-)
+from sstrace.query.expression import Autobound, Cgroup, Chain, Compare, Device, Expr, Held, Host, Mark, Match, Not
+from sstrace.query.filter import parse_filter
+from sstrace.query.operands import Scope
 
 OLD, NEW = dialect((6, 1)), dialect((7, 1))
 TCP, UDP = 1 << Table.TCP, 1 << Table.UDP

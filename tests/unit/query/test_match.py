@@ -28,8 +28,10 @@ from sstrace.model import (
     VsockSocket,
     XdpSocket,
 )
-from sstrace.query.filter import Chain, Compare, Held, Not, Scope, parse_filter
+from sstrace.query.expression import Chain, Compare, Held, Not
+from sstrace.query.filter import parse_filter
 from sstrace.query.match import HeldNs, predicate, thresholds
+from sstrace.query.operands import Scope
 
 
 def test_a_device_is_whoever_bears_the_name_then() -> None:

@@ -12,8 +12,10 @@ from sstrace.model import AF_INET, InetSocket, Table, UnixSocket
 from sstrace.query.bytecode import compile_bytecode
 from sstrace.query.catalog import OWN, SS
 from sstrace.query.command import Command, Early
-from sstrace.query.filter import Expr, Scope, parse_filter
+from sstrace.query.expression import Expr
+from sstrace.query.filter import parse_filter
 from sstrace.query.match import predicate
+from sstrace.query.operands import Scope
 from sstrace.query.options import parse, resolve
 
 ROWS = (

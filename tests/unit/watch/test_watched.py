@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sstrace.fields import NOTHING
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, Kind, Owner, State
-from sstrace.query.filter import Expr, Held
+from sstrace.query.expression import Expr, Held
 from sstrace.query.match import Predicate, predicate
 from sstrace.rows import socket_of
 from sstrace.table import Row, Transition

@@ -1,0 +1,121 @@
+"""What a filter says, parsed: a tree of tests, each as ss means it."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import msgspec
+
+from sstrace.model import AF_UNSPEC
+
+__all__ = [
+    "Autobound",
+    "Cgroup",
+    "Chain",
+    "Compare",
+    "Device",
+    "Expr",
+    "Held",
+    "Host",
+    "Mark",
+    "Match",
+    "Not",
+    "awaited",
+]
+
+
+class Host(msgspec.Struct, frozen=True, kw_only=True):
+    """One host operand: an address prefix of a family, a port, or for unix a glob."""
+
+    family: int = AF_UNSPEC
+    """The pattern's own family; AF_UNSPEC for a bare port, ``*`` and ``any``."""
+    address: bytes = b"\0\0\0\0"
+    """16 bytes for IPv6, else 4: network order for IPv4; for packet and netlink the protocol, for vsock the CID, as
+    ss keeps them, in the machine's order (written here as little-endian)."""
+    bits: int = 0
+    """Prefix length; 0 matches every address."""
+    port: int = -1
+    """-1: any."""
+    glob: str | None = None
+    """unix: the pattern, latin-1 text."""
+
+
+class Match(msgspec.Struct, frozen=True):
+    """``src``/``dst`` HOST, and ``sport``/``dport`` = PORT."""
+
+    local: bool
+    hosts: tuple[Host, ...]
+    """More than one when a host name has several addresses: any of them."""
+
+
+class Compare(msgspec.Struct, frozen=True):
+    """``sport``/``dport`` >= or <= PORT; the other operators are these negated."""
+
+    local: bool
+    at_least: bool
+    """>= when set, else <=."""
+    port: int
+
+
+class Device(msgspec.Struct, frozen=True):
+    """``dev`` = index."""
+
+    index: int
+    """When the filter was read; -1 where nothing bore the name yet."""
+    name: str | None = None
+    """Where it was named: whatever bears this name then is meant, as time goes on."""
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """``fwmark``: (mark & mask) == value."""
+
+    value: int
+    mask: int
+
+
+class Cgroup(msgspec.Struct, frozen=True):
+    """``cgroup`` = id."""
+
+    id: int
+
+
+class Autobound(msgspec.Struct, frozen=True):
+    """``autobound``."""
+
+
+class Held(msgspec.Struct, frozen=True):
+    """``held`` OP DURATION: how long the socket has been in its state."""
+
+    at_least: bool
+    """>= when set, else <=."""
+    ns: int
+
+
+class Not(msgspec.Struct, frozen=True):
+    """Negation."""
+
+    inner: "Expr"
+
+
+class Chain(msgspec.Struct, frozen=True):
+    """Tests joined by ``and`` and ``or``, evaluated strictly from left to right: ``A or B and C`` is ``(A or B) and
+    C``.
+
+    Two or more tests: one alone is not wrapped.
+    """
+
+    first: "Expr"
+    rest: tuple[tuple[Literal["and", "or"], "Expr"], ...]
+
+
+Expr = Chain | Not | Match | Compare | Device | Mark | Cgroup | Autobound | Held
+
+
+def awaited(expression: Expr | None) -> Iterator[str]:
+    """The names of devices that nothing bore when the filter was read."""
+    if isinstance(expression, Chain):
+        for one in (expression.first, *(test for _, test in expression.rest)):
+            yield from awaited(one)
+    elif isinstance(expression, Not):
+        yield from awaited(expression.inner)
+    elif isinstance(expression, Device) and expression.index < 0 and expression.name is not None:
+        yield expression.name
