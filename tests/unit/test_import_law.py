@@ -4,6 +4,7 @@ import ast
 import re
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -176,6 +177,18 @@ def test_every_module_says_what_it_offers() -> None:
         and not any(isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == "__all__" for n in tree.body)
     ]
     assert not silent, f"no __all__ in {silent}"
+
+
+def test_every_program_is_linted_and_typed() -> None:
+    """Ruff and mypy find files by their endings, which programs have not: pyproject.toml names each."""
+    programs = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "scripts").rglob("*")
+        if path.is_file() and not path.suffix and path.read_bytes().split(b"\n", 1)[0].endswith(b"python3")
+    }
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    assert set(tools["ruff"]["extend-include"]) == programs
+    assert {name for name in tools["mypy"]["files"] if "/" in name} == programs
 
 
 def test_nothing_names_a_machine() -> None:
