@@ -1,29 +1,90 @@
 # bash completion for sstrace. Made by scripts/manual.
 
+# What may follow, in terms of $value, the word so far.
+_sstrace_words() { # WORDS [,]: joined by commas
+    local before=
+    [[ $2 && $value == *,* ]] && before=${value%,*},
+    mapfile -t COMPREPLY < <(compgen -P "$before" -W "$1" -- "${value#"$before"}")
+}
+_sstrace_files() { # [WORD:]: behind which they stand
+    [[ $value == "$1"* ]] || return
+    compopt -o filenames 2>/dev/null
+    local path=${value#"$1"}
+    mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -P "$1" -f -- "${path//\\/}")
+}
+_sstrace_names() { # DIRECTORY that has them
+    mapfile -t COMPREPLY < <(cd "$1" 2>/dev/null && compgen -f -- "$value")
+}
+
 _sstrace() {
-    local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD-1]}
+    # bash breaks words at : and =, unless it has been told otherwise. $kept: the part that it will not replace.
+    local at=$COMP_CWORD last=${COMP_WORDS[COMP_CWORD]} value= kept= glued= equals= option
+    if [[ $last != = ]]; then
+        value=$last
+        ((at--))
+        while ((at > 0)) && [[ ${COMP_WORDS[at]} != = && ($value == :* || ${COMP_WORDS[at]} == :) ]]; do
+            value=${COMP_WORDS[at]}$value
+            ((at--))
+        done
+        kept=$value
+        [[ $last == : ]] || kept=${value%"$last"}
+    fi
+    option=${COMP_WORDS[at]}
+    if [[ $value == --*=* ]]; then
+        equals=1 option=${value%%=*} glued=${value%%=*}= value=${value#*=}
+    elif [[ $option == = ]]; then
+        equals=1 option=${COMP_WORDS[at - 1]}
+    fi
+    # -tnA is -A by now; what need not have an argument has it behind =; the second argument is its first one's kind.
+    [[ $option == -[!-]* ]] && option=-${option: -1}
+    [[ ! $equals && $option == @(--metrics|--serve) ]] && option=
+    ((at > 1)) && [[ ${COMP_WORDS[at - 1]} == --between ]] && option=--between
+
     COMPREPLY=()
-    case $previous in
-    --family) COMPREPLY=($(compgen -W "inet inet6 link unix netlink vsock tipc xdp" -- "$current")); return ;;
-    --socket) COMPREPLY=($(compgen -W "all inet tcp mptcp udp raw unix unix_dgram unix_stream unix_seqpacket packet packet_raw packet_dgram netlink dccp sctp vsock_stream vsock_dgram tipc xdp" -- "$current")); return ;;
-    --query) COMPREPLY=($(compgen -W "all inet tcp mptcp udp raw unix unix_dgram unix_stream unix_seqpacket packet packet_raw packet_dgram netlink dccp sctp vsock_stream vsock_dgram tipc xdp" -- "$current")); return ;;
-    --from) COMPREPLY=($(compgen -W "netlink live" -- "$current")); return ;;
-    --speed) COMPREPLY=($(compgen -W "1 10 100 max" -- "$current")); return ;;
-    --schema) COMPREPLY=($(compgen -W "native ecs otel" -- "$current")); return ;;
-    --sink) COMPREPLY=($(compgen -W "stdout journald syslog otlp" -- "$current")); return ;;
-    --on-full) COMPREPLY=($(compgen -W "block drop" -- "$current")); return ;;
-    --color) COMPREPLY=($(compgen -W "auto always never" -- "$current")); return ;;
-    --time) COMPREPLY=($(compgen -W "clock iso utc delta relative" -- "$current")); return ;;
-    -f) COMPREPLY=($(compgen -W "inet inet6 link unix netlink vsock tipc xdp" -- "$current")); return ;;
-    -A) COMPREPLY=($(compgen -W "all inet tcp mptcp udp raw unix unix_dgram unix_stream unix_seqpacket packet packet_raw packet_dgram netlink dccp sctp vsock_stream vsock_dgram tipc xdp" -- "$current")); return ;;
-    -N|--net) COMPREPLY=($(compgen -W "$(ls /run/netns 2>/dev/null)" -- "$current")); return ;;
-    --diag|--filter|--output|--ready-file|--record|--replay|-F|-D) COMPREPLY=($(compgen -f -- "$current")); return ;;
-    state|exclude|from|to) COMPREPLY=($(compgen -W "established syn-sent syn-recv fin-wait-1 fin-wait-2 time-wait closed close-wait last-ack listening closing all connected synchronized bucket big" -- "$current")); return ;;
+    case $option in
+    --at) : ;;
+    --between) : ;;
+    --bpf-map-id) : ;;
+    --color) _sstrace_words "auto always never" ;;
+    --count) : ;;
+    -D | --diag) _sstrace_files ;;
+    --duration) : ;;
+    -f | --family) _sstrace_words "inet inet6 link unix netlink vsock tipc xdp" ;;
+    -F | --filter) _sstrace_files ;;
+    --from) _sstrace_words "netlink live"; _sstrace_files live:; _sstrace_files ;;
+    --group) mapfile -t COMPREPLY < <(compgen -g -- "$value") ;;
+    --interval) : ;;
+    --keep) : ;;
+    --metrics) : ;;
+    -N | --net) _sstrace_names /run/netns ;;
+    --on-full) _sstrace_words "block drop" ;;
+    --output) _sstrace_files ;;
+    --poll) : ;;
+    -A | --query) _sstrace_words "all inet tcp mptcp udp raw unix unix_dgram unix_stream unix_seqpacket packet packet_raw packet_dgram netlink dccp sctp vsock_stream vsock_dgram tipc xdp" , ;;
+    --ready-file) _sstrace_files ;;
+    --record) _sstrace_files ;;
+    --replay) _sstrace_files ;;
+    --rotate) : ;;
+    --schema) _sstrace_words "native ecs otel" ;;
+    --serve) _sstrace_files ;;
+    --sink) _sstrace_words "stdout journald syslog otlp"; _sstrace_files syslog: ;;
+    --socket) _sstrace_words "all inet tcp mptcp udp raw unix unix_dgram unix_stream unix_seqpacket packet packet_raw packet_dgram netlink dccp sctp vsock_stream vsock_dgram tipc xdp" , ;;
+    --speed) _sstrace_words "1 10 100 max" ;;
+    --ss-version) : ;;
+    --time) _sstrace_words "clock iso utc delta relative" ;;
+    state | exclude) _sstrace_words "established syn-sent syn-recv fin-wait-1 fin-wait-2 time-wait closed close-wait last-ack listening closing all connected synchronized bucket big" ;;
+    from | to) _sstrace_words "established syn-sent syn-recv fin-wait-1 fin-wait-2 time-wait closed close-wait last-ack listening closing all connected synchronized bucket big" , ;;
+    dev) _sstrace_names /sys/class/net ;;
+    src | dst | sport | dport | fwmark | cgroup | held | [=!\<\>]*) ;;
+    *)
+        case $value in
+        --*) _sstrace_words "--all --at --between --bound-inactive --bpf --bpf-map-id --bpf-maps --cgroup --color --context --contexts --count --dccp --debug --diag --doctor --duration --events --extended --family --filter --from --group --help --inet-sockopt --info --interval --ipv4 --ipv6 --json --keep --keep-privileges --kill --listening --memory --metrics --mptcp --net --no-baseline --no-header --no-queues --numeric --on-full --oneline --options --output --packet --poll --processes --query --raw --ready-file --record --replay --resolve --rotate --schema --sctp --self-usage --serve --sink --snapshot --socket --speed --ss-version --stats --summary --tcp --threads --time --tipc --tipcinfo --tos --udp --unix --verify --version --vsock --watch --xdp" ;;
+        -*) _sstrace_words "-n -r -o -e -m -i -p -T -b -E -t -S -u -w -x -a -l -4 -6 -0 -f -A -s -D -F -V -v -h -Z -z -N -K -H -M -O" ;;
+        *) _sstrace_words "state exclude from to ended src dst sport dport dev fwmark cgroup autobound held and or not" ;;
+        esac
+        ;;
     esac
-    case $current in
-    --*) COMPREPLY=($(compgen -W "--all --at --between --bound-inactive --bpf --bpf-map-id --bpf-maps --cgroup --color --context --contexts --count --dccp --debug --diag --doctor --duration --events --extended --family --filter --from --group --help --inet-sockopt --info --interval --ipv4 --ipv6 --json --keep --keep-privileges --kill --listening --memory --metrics --mptcp --net --no-baseline --no-header --no-queues --numeric --on-full --oneline --options --output --packet --poll --processes --query --raw --ready-file --record --replay --resolve --rotate --schema --sctp --self-usage --serve --sink --snapshot --socket --speed --ss-version --stats --summary --tcp --threads --time --tipc --tipcinfo --tos --udp --unix --verify --version --vsock --watch --xdp" -- "$current")) ;;
-    -*) COMPREPLY=($(compgen -W "-n -r -o -e -m -i -p -T -b -E -t -S -u -w -x -a -l -4 -6 -0 -f -A -s -D -F -V -v -h -Z -z -N -K -H -M -O" -- "$current")) ;;
-    *) COMPREPLY=($(compgen -W "state exclude from to ended src dst sport dport dev fwmark cgroup autobound held and or not" -- "$current")) ;;
-    esac
+    COMPREPLY=("${COMPREPLY[@]/#/$glued}")
+    COMPREPLY=("${COMPREPLY[@]#"$kept"}")
 }
 complete -F _sstrace sstrace

@@ -50,7 +50,11 @@ class Entry(msgspec.Struct, frozen=True):
     needs: tuple[str, ...] = ()
     """The options without one of which it means nothing, as one would add them."""
     values: tuple[str, ...] = ()
-    """What may stand for the argument, for completions; ``("FILE",)``: any file."""
+    """What may stand for the argument, for completions: words; ``FILE``, ``NETNS`` and ``GROUP`` are names of such;
+    ``live:FILE`` is a word and a file behind it.
+    """
+    commas: bool = False
+    """Several of them may be joined by commas."""
     many: bool = False
     """May be given again."""
     since: str = ""
@@ -103,14 +107,14 @@ SS: Final = (
     *_ss(_FAMILIES, ("ipv4", "4"), ("ipv6", "6")),
     Entry("packet", _TABLES, "0"),
     Entry("family", _FAMILIES, "f", "FAMILY", values=_FAMILY),
-    Entry("socket", _SELECTS, argument="QUERY", values=_QUERY, key="A"),
-    Entry("query", _SELECTS, "A", "QUERY", values=_QUERY),
+    Entry("socket", _SELECTS, argument="QUERY", values=_QUERY, commas=True, key="A"),
+    Entry("query", _SELECTS, "A", "QUERY", values=_QUERY, commas=True),
     Entry("summary", _ASKS, "s"),
     Entry("diag", frozenset((Act.SNAPSHOT, Act.PAST)), "D", "FILE", values=_FILE),
     Entry("filter", _FILTERS, "F", "FILE", values=_FILE),
     *_ss(_ALL, ("version", "Vv"), ("help", "h")),
     *_ss(_TABLES, ("context", "Z"), ("contexts", "z")),
-    Entry("net", _WAITS | _ASKS | {Act.DOCTOR}, "N", "NAME"),
+    Entry("net", _WAITS | _ASKS | {Act.DOCTOR}, "N", "NAME", values=("NETNS",)),
     Entry("tipcinfo", _TABLES),
     *_ss(_ROWS, ("tos", ""), ("cgroup", "")),
     Entry("kill", _ASKS, "K"),
@@ -126,8 +130,8 @@ SS: Final = (
 """ss's options."""
 
 
-def _mode(name: str, text: str, argument: str = "") -> Entry:
-    return Entry(name, _ALL, argument=argument, text=text, section="MODE")
+def _mode(name: str, text: str, argument: str = "", values: tuple[str, ...] = ()) -> Entry:
+    return Entry(name, _ALL, argument=argument, text=text, section="MODE", values=values)
 
 
 def _own(section: str, name: str, argument: str, acts: frozenset[Act], text: str, **more: Any) -> Entry:
@@ -141,13 +145,13 @@ _LONG: Final = "HOW LONG, AND HOW"
 OWN: Final = (
     _mode("snapshot", "the table, once, exactly as ss prints it: put it where you would type ss"),
     _mode("watch", "the table, full screen, alive"),
-    _mode("serve", "keep the live table, answer --snapshot --from live on a unix socket", "[=PATH]"),
+    _mode("serve", "keep the live table, answer --snapshot --from live on a unix socket", "[=PATH]", _FILE),
     _mode("verify", "compare the live table with the kernel's again and again, report drift"),
     _mode("doctor", "what works on this machine, what is missing, what would bring it"),
     _own(
         _FROM, "from", "SOURCE", _TABLES | _DIGESTS | {Act.REPLAY},
         "SOURCE := {netlink|live[:PATH]|FILE}: the kernel (default), a serving sstrace, a recording",
-        values=("netlink", "live", "FILE"),
+        values=("netlink", "live", "live:FILE", "FILE"),
     ),
     _own(_FROM, "at", "TIME", frozenset((Act.PAST,)), "with --snapshot and a recording: the table as it was then"),
     _own(
@@ -195,7 +199,7 @@ OWN: Final = (
     _own(
         _TO, "sink", "SINK", _TRACES,
         "SINK := {stdout|journald|syslog[:PATH]|otlp[:URL]}: send events there (may be given again)",
-        values=("stdout", "journald", "syslog", "otlp"), many=True, instead="tables go to --output FILE",
+        values=("stdout", "journald", "syslog", "syslog:FILE", "otlp"), many=True, instead="tables go to --output FILE",
     ),
     _own(
         _TO, "on-full", "WHAT", _TRACES,
@@ -240,7 +244,7 @@ OWN: Final = (
         "who connected to whom, how it ended, how long it took: of a recording, or from now on;\n"
         "--serve --stats counts, and --stats --from live asks for it",
     ),
-    _own(_LONG, "group", "NAME", _SERVES, "of --serve: who may ask besides root"),
+    _own(_LONG, "group", "NAME", _SERVES, "of --serve: who may ask besides root", values=("GROUP",)),
     _own(
         _LONG, "keep-privileges", "", _SERVES,
         "a --serve that root started stays root, instead of becoming user sstrace or nobody",

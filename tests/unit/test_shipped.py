@@ -13,13 +13,12 @@ from pathlib import Path
 import pytest
 from conftest import unmet
 
-from sstrace.query.catalog import OWN, SS
+from sstrace.query.catalog import OWN
 from sstrace.sources.privilege import NEEDED
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGING = ROOT / "packaging"
 EPOCH = {"SOURCE_DATE_EPOCH": "1767225600"}
-LONG = sorted({entry.name for entry in (*SS, *OWN)})
 
 
 def need(name: str) -> str:
@@ -50,39 +49,6 @@ def test_the_man_page_is_sound() -> None:
     for name in OWN:
         assert f"--{name.name}" in page
     assert "timeout-fin-wait-2" in page
-
-
-def bash(*typed: str) -> list[str]:
-    script = f"""source {PACKAGING}/completions/sstrace.bash
-COMP_WORDS=({" ".join(f"'{word}'" for word in typed)}); COMP_CWORD={len(typed) - 1}
-_sstrace; printf '%s\\n' "${{COMPREPLY[@]}}" """
-    return run(need("bash"), "-c", script).split()
-
-
-def test_bash_completes() -> None:
-    assert bash("sstrace", "--") == [f"--{name}" for name in LONG]
-    assert bash("sstrace", "--schema", "") == ["native", "ecs", "otel"]
-    assert bash("sstrace", "--json", "--sch") == ["--schema"]
-    assert "syn-sent" in bash("sstrace", "from", "s")
-    assert bash("sstrace", "-A", "pack") == ["packet", "packet_raw", "packet_dgram"]
-
-
-def fish(typed: str) -> list[str]:
-    script = f"source {PACKAGING}/completions/sstrace.fish; complete -C '{typed}'"
-    return [line.split("\t")[0] for line in run(need("fish"), "--no-config", "-c", script).splitlines()]
-
-
-def test_fish_completes() -> None:
-    assert {word for word in fish("sstrace --") if word.startswith("--")} == {f"--{name}" for name in LONG}
-    assert fish("sstrace --schema ") == ["ecs", "native", "otel"]
-    assert "syn-sent" in fish("sstrace from s")
-
-
-def test_zsh_takes_it() -> None:
-    run(need("zsh"), "-n", PACKAGING / "completions" / "_sstrace")
-    text = (PACKAGING / "completions" / "_sstrace").read_text()
-    for name in LONG:
-        assert re.search(rf"--{name}[\[=]", text), name
 
 
 @pytest.mark.parametrize("name", ["sstrace.service", "sstrace-events.service"])

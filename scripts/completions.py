@@ -1,0 +1,262 @@
+"""Completions for bash, zsh and fish, from the table of options (sstrace.query.catalog). Used by scripts/manual.
+
+Every argument is of one of these kinds: words, perhaps joined by commas; files; words or files; a word with a file
+behind its colon; network namespaces; groups; two, or one that nobody can guess. ``tests/unit/test_completions.py``
+asks the real shells for each.
+"""
+
+import re
+
+from sstrace.dialect import NEWEST, dialect
+from sstrace.query.catalog import OWN, SS, Entry
+from sstrace.query.usage import ss_usage
+
+__all__ = ["FILTER", "STATES", "bash", "fish", "zsh"]
+
+FILTER = "state exclude from to ended src dst sport dport dev fwmark cgroup autobound held and or not"
+STATES = (
+    "established syn-sent syn-recv fin-wait-1 fin-wait-2 time-wait closed close-wait last-ack listening closing all "
+    "connected synchronized bucket big"
+)
+OPERANDS = ("state", "exclude", "from", "to", "dev", "src", "dst", "sport", "dport", "fwmark", "cgroup", "held")
+"""Words of a filter behind which none of a filter's words stands."""
+ENTRIES = sorted((*SS, *OWN), key=lambda entry: entry.name)
+LETTERS = [(letter, entry) for entry in SS if not entry.since for letter in entry.letters]
+
+
+def words(entry: Entry) -> str:
+    """What may stand as it is."""
+    return " ".join(value for value in entry.values if value.islower() or value.isdecimal())
+
+
+def heads(entry: Entry) -> list[str]:
+    """Words behind whose colon a file stands."""
+    return [value.partition(":")[0] for value in entry.values if value.endswith(":FILE")]
+
+
+def spellings(entry: Entry) -> list[str]:
+    """All that means the option."""
+    return [*(f"-{letter}" for letter, of in LETTERS if of is entry), f"--{entry.name}"]
+
+
+def describe() -> dict[str, str]:
+    """Long option → the first line that says what it does: of ss's own, in the words of ss's usage."""
+    found = {entry.name: entry.text.partition("\n")[0] for entry in OWN}
+    for line in ss_usage(dialect(NEWEST)).splitlines():
+        match = re.match(r"\s+(?:-\w, )?--([\w-]+)(?:=\S+[^,])?\s+(\S.*)", line)
+        if match:
+            found.setdefault(match[1], match[2])
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------------- bash
+
+
+def bash() -> str:
+    """Works with the package bash-completion and without it, wherever bash breaks words."""
+    takers = [entry for entry in ENTRIES if entry.argument]
+    cases = "\n".join(f"    {' | '.join(spellings(entry))}) {_bash_does(entry)} ;;" for entry in takers)
+    optional = "|".join(f"--{entry.name}" for entry in takers if entry.option.optional)
+    longs = " ".join(f"--{entry.name}" for entry in ENTRIES)
+    letters = " ".join(f"-{letter}" for letter, _ in LETTERS)
+    return f"""\
+# bash completion for sstrace. Made by scripts/manual.
+
+# What may follow, in terms of $value, the word so far.
+_sstrace_words() {{ # WORDS [,]: joined by commas
+    local before=
+    [[ $2 && $value == *,* ]] && before=${{value%,*}},
+    mapfile -t COMPREPLY < <(compgen -P "$before" -W "$1" -- "${{value#"$before"}}")
+}}
+_sstrace_files() {{ # [WORD:]: behind which they stand
+    [[ $value == "$1"* ]] || return
+    compopt -o filenames 2>/dev/null
+    local path=${{value#"$1"}}
+    mapfile -t -O "${{#COMPREPLY[@]}}" COMPREPLY < <(compgen -P "$1" -f -- "${{path//\\\\/}}")
+}}
+_sstrace_names() {{ # DIRECTORY that has them
+    mapfile -t COMPREPLY < <(cd "$1" 2>/dev/null && compgen -f -- "$value")
+}}
+
+_sstrace() {{
+    # bash breaks words at : and =, unless it has been told otherwise. $kept: the part that it will not replace.
+    local at=$COMP_CWORD last=${{COMP_WORDS[COMP_CWORD]}} value= kept= glued= equals= option
+    if [[ $last != = ]]; then
+        value=$last
+        ((at--))
+        while ((at > 0)) && [[ ${{COMP_WORDS[at]}} != = && ($value == :* || ${{COMP_WORDS[at]}} == :) ]]; do
+            value=${{COMP_WORDS[at]}}$value
+            ((at--))
+        done
+        kept=$value
+        [[ $last == : ]] || kept=${{value%"$last"}}
+    fi
+    option=${{COMP_WORDS[at]}}
+    if [[ $value == --*=* ]]; then
+        equals=1 option=${{value%%=*}} glued=${{value%%=*}}= value=${{value#*=}}
+    elif [[ $option == = ]]; then
+        equals=1 option=${{COMP_WORDS[at - 1]}}
+    fi
+    # -tnA is -A by now; what need not have an argument has it behind =; the second argument is its first one's kind.
+    [[ $option == -[!-]* ]] && option=-${{option: -1}}
+    [[ ! $equals && $option == @({optional}) ]] && option=
+    ((at > 1)) && [[ ${{COMP_WORDS[at - 1]}} == --between ]] && option=--between
+
+    COMPREPLY=()
+    case $option in
+{cases}
+    state | exclude) _sstrace_words "{STATES}" ;;
+    from | to) _sstrace_words "{STATES}" , ;;
+    dev) _sstrace_names /sys/class/net ;;
+    {" | ".join(OPERANDS[5:])} | [=!\\<\\>]*) ;;
+    *)
+        case $value in
+        --*) _sstrace_words "{longs}" ;;
+        -*) _sstrace_words "{letters}" ;;
+        *) _sstrace_words "{FILTER}" ;;
+        esac
+        ;;
+    esac
+    COMPREPLY=("${{COMPREPLY[@]/#/$glued}}")
+    COMPREPLY=("${{COMPREPLY[@]#"$kept"}}")
+}}
+complete -F _sstrace sstrace
+"""
+
+
+def _bash_does(entry: Entry) -> str:
+    does = [f'_sstrace_words "{words(entry)}"' + " ," * entry.commas] if words(entry) else []
+    does += [f"_sstrace_files {head}:" for head in heads(entry)]
+    does += ["_sstrace_files"] if "FILE" in entry.values else []
+    does += ["_sstrace_names /run/netns"] if "NETNS" in entry.values else []
+    does += ['mapfile -t COMPREPLY < <(compgen -g -- "$value")'] if "GROUP" in entry.values else []
+    return "; ".join(does or [":"])
+
+
+# ----------------------------------------------------------------------------------------------------------------- zsh
+
+
+def zsh() -> str:
+    """For a directory of fpath; one specification for all spellings of an option."""
+    about = describe()
+    lines = []
+    for entry in ENTRIES:
+        text = re.sub(r"([\[\]:\\])", r"\\\1", about.get(entry.name, "")).replace("'", "")
+        count = len(entry.argument.split())
+        value = f":{entry.name}:{_zsh_does(entry)}" * count
+        if entry.option.optional:
+            lines.append(f"'--{entry.name}=-[{text}]:{value}'")
+            continue
+        letters = [name for name in spellings(entry) if name[1] != "-"]
+        every = " ".join(spellings(entry))
+        first = "(*)" if entry.many else f"({every})"
+        for name in spellings(entry):
+            mark = "" if count != 1 else "=" if name[1] == "-" else "+"
+            star = "*" if entry.many else ""
+            exclusive = "" if entry.many or not letters else first
+            lines.append(f"'{exclusive}{star}{name}{mark}[{text}]{value}'")
+    body = " \\\n".join(f"    {line}" for line in lines)
+    return f"""\
+#compdef sstrace
+# zsh completion for sstrace. Made by scripts/manual.
+
+_sstrace_filter() {{
+  local before=${{words[CURRENT-1]}}
+  [[ $before == (=|!=) ]] && before=${{words[CURRENT-2]}}
+  case $before in
+    state|exclude) compadd -- {STATES} ;;
+    from|to) _sequence compadd - {STATES} ;;
+    dev) _files -W /sys/class/net ;;
+    {"|".join(OPERANDS[5:])}|[=\\!\\<\\>]*) ;;
+    *) compadd -- {FILTER} ;;
+  esac
+}}
+
+# Words, or files behind the colon of some of them: HEADS WORDS [files]
+_sstrace_behind() {{
+  if compset -P "(${{1}}):"; then
+    _files
+  else
+    compadd -- ${{=2}}
+    [[ -n $3 ]] && _files
+  fi
+}}
+
+_arguments -s -S \\
+{body} \\
+    '*:filter:_sstrace_filter'
+"""
+
+
+def _zsh_does(entry: Entry) -> str:
+    if heads(entry):
+        files = " files" if "FILE" in entry.values else ""
+        return f'{{_sstrace_behind "{"|".join(heads(entry))}" "{words(entry)}"{files}}}'
+    if entry.commas:
+        return f"{{_sequence compadd - {words(entry)}}}"
+    if words(entry):
+        return f"({words(entry)})"
+    return {("FILE",): "_files", ("NETNS",): "_files -W /run/netns", ("GROUP",): "_groups"}.get(entry.values, " ")
+
+
+# ---------------------------------------------------------------------------------------------------------------- fish
+
+
+def fish() -> str:
+    """One line for all spellings of an option."""
+    about = describe()
+    lines = [_FISH_HEAD]
+    for entry in ENTRIES:
+        text = about.get(entry.name, "").replace("\\", "\\\\").replace("'", "\\'")
+        names = " ".join(f"-s {name[1]}" if name[1] != "-" else f"-l {name[2:]}" for name in spellings(entry))
+        kind = "" if not entry.argument or entry.option.optional else " -r -F" if "FILE" in entry.values else " -x"
+        lines.append(f"complete -c sstrace {names}{kind}{_fish_does(entry)} -d '{text}'")
+    lines += [
+        f"complete -c sstrace -n '__sstrace_behind state exclude' -a '{STATES}'",
+        f"complete -c sstrace -n '__sstrace_behind from to' -a '(__sstrace_list {STATES})'",
+        "complete -c sstrace -n '__sstrace_behind dev' -a '(ls /sys/class/net)'",
+        f"complete -c sstrace -n 'not __sstrace_behind {' '.join(OPERANDS)}; and not __sstrace_second' -a '{FILTER}'",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+_FISH_HEAD = """\
+# fish completion for sstrace. Made by scripts/manual.
+
+function __sstrace_behind # any of these words, and perhaps an operator
+    set -l before (string match -v -r -- '^[=!<>]+$' (commandline -poc))
+    contains -- $before[-1] $argv
+end
+
+function __sstrace_second # of the arguments of --between
+    test "$(commandline -poc)[-2]" = --between
+end
+
+function __sstrace_list # these words, joined by commas
+    set -l token (string replace -r -- '^--[a-z-]+=' '' (commandline -t))
+    printf '%s\\n' (string replace -r -- '[^,]*$' '' $token)$argv
+end
+
+function __sstrace_files # behind this word and a colon
+    set -l token (string split -m 1 : (string replace -r -- '^--[a-z-]+=' '' (commandline -t)))
+    test "$token[1]" = $argv; and set -q token[2]; or return
+    set -l files $token[2]* # empty where there are none
+    test -n "$files"; and printf "$argv:%s\\n" $files
+end
+
+complete -c sstrace -f"""
+
+
+def _fish_does(entry: Entry) -> str:
+    offers = ""
+    if entry.commas:
+        offers = f"(__sstrace_list {words(entry)})"
+    elif "NETNS" in entry.values:
+        offers = "(ls /run/netns 2>/dev/null)"
+    elif "GROUP" in entry.values:
+        offers = "(__fish_complete_groups)"
+    elif words(entry):
+        offers = words(entry)
+    if "FILE" not in entry.values:
+        offers += "".join(f" (__sstrace_files {head})" for head in heads(entry))
+    return f" -a '{offers}'" if offers else ""
