@@ -3,6 +3,8 @@
  * of the tracepoint sock:inet_sock_set_state itself, and no more. So: no inode, cookie or network namespace, no source port at
  * CLOSE→SYN-SENT, no request or timewait sockets; sweeps find those.
  *
+ * It returns 1: after a 0 the kernel shows the tracepoint to nobody else, not even to those who only count (trace_call_bpf).
+ *
  * OFF_… are the fields' offsets in the tracepoint's record, from its format file in tracefs.
  */
 #include "event.h"
@@ -32,10 +34,10 @@ int plain__inet_sock_set_state(void *ctx)
 	struct sock_counts *count = counts.lookup(&zero);
 
 	if (!count)
-		return 0;
+		return 1;
 	event.protocol = FIELD(u16, OFF_protocol);
 	if (event.protocol != IPPROTO_TCP && event.protocol != IPPROTO_MPTCP)
-		return 0;
+		return 1;
 	event.ts_ns = bpf_ktime_get_ns();
 	event.sk = FIELD(u64, OFF_skaddr);
 	event.size = sizeof(event);
@@ -64,5 +66,5 @@ int plain__inet_sock_set_state(void *ctx)
 		capture_cause(&event, ctx);
 	if (events.perf_submit(ctx, &event, sizeof(event)))
 		__sync_fetch_and_add(&count->dropped, 1);
-	return 0;
+	return 1;
 }

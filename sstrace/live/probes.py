@@ -105,7 +105,7 @@ class Hooks:
     def _plain(self, env: Mapping[str, str], netns: int, pages: int | None, symbols: Symbols) -> None:
         event_id, fields = decode_format(event_format("sock/inet_sock_set_state"))
         macros = {f"OFF_{name}": offset for name, (offset, _) in fields.items()}
-        self.uncounted = "a program on the tracepoint itself keeps the kernel from counting"
+        self.uncounted = "the program on the tracepoint itself does not count what it hears"
         self._loaded = load(bundle(PLAIN, cache_directory(env), macros))
         try:
             self.perf = PerfBuffers(self._loaded, pages)
