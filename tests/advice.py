@@ -36,7 +36,12 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "not on PATH: --snapshot answers as ss {}": FACT,
     "no cgroup2 mount: cgroups print as unreachable": FACT,
     "{}; --snapshot reads less out of /proc meanwhile": ("sstrace --snapshot -tan",),
-    "--poll INTERVAL lives on netlink alone": ("sstrace --poll 1s",),
+    "--poll 1s lives on netlink alone": ("sstrace --poll 1s",),
+    "--poll 1s does without, and sees less": ("sstrace --stats --poll 1s", "sstrace --verify --poll 1s"),
+    "until then a trace and --watch look each second": ("sstrace", "sstrace --watch"),
+    # The last resort.
+    "sstrace: {}; --debug shows where\n": ("sstrace --debug",),
+    "; --debug shows where": ("sstrace --snapshot --debug -tan",),
     # Packages.
     **{
         f"{how} {package}": ("package",)
