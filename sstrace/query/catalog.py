@@ -303,8 +303,12 @@ def refusal(entry: Entry, word: str, act: Act) -> UsageError:
         if name != f"--{entry.name}" and not any(name.startswith(f"{other} ") for other in where)
     ]
     advice = entry.instead or "leave it away"
+    if Act.TRACE in entry.acts:  # a replay is one
+        alone = ["in a trace", *(f"with {name}" for name in alone if name != Act.REPLAY.value)]
+    elif alone:
+        alone[0] = f"with {alone[0]}"
     if 0 < len(alone) < 4 and not entry.instead:
-        advice += f", or use it with {', '.join(alone[:-1])}{' or ' if alone[1:] else ''}{alone[-1]}"
+        advice += f", or use it {', '.join(alone[:-1])}{' or ' if alone[1:] else ''}{alone[-1]}"
     return UsageError(f"sstrace: {word} means nothing to {act.value}: {advice}")
 
 

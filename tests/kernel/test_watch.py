@@ -509,7 +509,7 @@ def test_a_wrong_filter_is_told_before_the_screen_is_taken(netns: Netns, tmp_pat
     pane = Tmux(tmp_path, words)
     try:
         assert pane.ended() == 1
-        assert any("prefix is expected" in line for line in pane.screen())
+        assert any("is no address" in line for line in pane.screen())
         assert pane.restored()
     finally:
         pane.close()

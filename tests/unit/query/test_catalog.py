@@ -84,6 +84,8 @@ def follow(sentence: str, line: str, words: str) -> None:
     assert "\n" not in sentence
     for way in re.findall(r"--\w[\w-]*(?: --[\w-]+| FILE| live)*", found[3]):
         parsed(way if way == "--output FILE" else f"{way} {words}")
+    if "in a trace" in found[3]:
+        parsed(words)
     if "leave it away" in found[3]:
         parsed(line.removesuffix(words))
 
