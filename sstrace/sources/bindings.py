@@ -55,7 +55,8 @@ def _is_isolated() -> bool:
 def _has_bcc(python: str) -> bool:
     from subprocess import DEVNULL, SubprocessError, run
 
-    asked = "import importlib.util, sys; sys.exit(importlib.util.find_spec('bcc') is None)"
+    # An empty directory of that name would be a package without an origin.
+    asked = "import importlib.util, sys; sys.exit(not getattr(importlib.util.find_spec('bcc'), 'origin', None))"
     try:
         return run([python, "-I", "-c", asked], stdin=DEVNULL, stderr=DEVNULL, timeout=30, check=False).returncode == 0
     except (OSError, SubprocessError):
