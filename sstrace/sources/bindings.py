@@ -4,6 +4,7 @@ that sees what the distribution has.
 
 import sys
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 __all__ = ["bcc_advice"]
@@ -31,16 +32,22 @@ _SEEN = (
 
 def bcc_advice() -> str:
     """What to do where ``import bcc`` fails."""
+    here = find_spec("bcc")
+    if here is not None and here.origin is not None:
+        return f"{here.origin} is there, but is no whole bcc: {_package()}"
     if _has_bcc(_SYSTEM):
         return f"{_SYSTEM} has it, but this Python environment does not see that: {_SEEN}"
+    return f"{_package()}; this Python environment will not see it: {_SEEN}" if _is_isolated() else _package()
+
+
+def _package() -> str:
     words = ""
     with suppress(OSError):
         for line in Path("/etc/os-release").read_text(errors="replace").splitlines():
             if line.startswith(("ID=", "ID_LIKE=")):
                 words += " " + line.partition("=")[2].strip('"')
     package = next((_BCC_PACKAGE[word] for word in words.split() if word in _BCC_PACKAGE), None)
-    advice = package or "install bcc with its Python 3 package (python3-bpfcc, python3-bcc, python-bcc, py3-bcc)"
-    return f"{advice}; this Python environment will not see it: {_SEEN}" if _is_isolated() else advice
+    return package or "install bcc with its Python 3 package (python3-bpfcc, python3-bcc, python-bcc, py3-bcc)"
 
 
 def _is_isolated() -> bool:

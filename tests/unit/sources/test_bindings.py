@@ -42,7 +42,8 @@ def test_an_isolated_environment_is_told_how_to_see_the_bindings(isolated: Path,
 
 
 def test_where_no_python_has_them_a_package_is_named(isolated: Path) -> None:
-    code = ASK.replace("bcc_advice;", "bcc_advice; import sstrace.sources.bindings as b; b._has_bcc = lambda _: False;")
+    nobody = "b._has_bcc = lambda _: False; b.find_spec = lambda _: None"
+    code = f"import sstrace.sources.bindings as b; {nobody}; print(b.bcc_advice())"
     for program, also in ((PYTHON, False), (isolated, True)):
         said = python(program, code).stdout
         assert re.match(r"(\w+ (-S|add|install) py\S+|install bcc with its Python 3 package)", said)
