@@ -196,7 +196,14 @@ def _zsh_does(entry: Entry) -> str:
         return f"{{_sequence compadd - {words(entry)}}}"
     if words(entry):
         return f"({words(entry)})"
-    return {("FILE",): "_files", ("NETNS",): "_files -W /run/netns", ("GROUP",): "_groups"}.get(entry.values, " ")
+    return _ZSH_KINDS.get(entry.values, " ")
+
+
+_ZSH_KINDS: dict[tuple[str, ...], str] = {
+    ("FILE",): "_files",
+    ("NETNS",): "_files -W /run/netns",
+    ("GROUP",): "_groups",
+}
 
 
 # ---------------------------------------------------------------------------------------------------------------- fish
