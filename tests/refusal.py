@@ -84,7 +84,7 @@ def _parse(text: str) -> Rule:
 def _main(words: Sequence[str]) -> None:
     split = list(words).index("--")
     refuse(_parse(word) for word in words[:split])
-    os.execvp(words[split + 1], words[split + 1 :])
+    os.execvp(words[split + 1], [*words[split + 1 :]])
 
 
 if __name__ == "__main__":

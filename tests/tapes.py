@@ -99,7 +99,7 @@ class Tape:
             for _ in passed:
                 pass
         else:
-            self.printer.take(passed)  # type: ignore[arg-type]
+            self.printer.take(passed)
             self.printer.flush()
 
     def _changes(self, steps: int) -> Iterable[Transition | Resync | Lost]:

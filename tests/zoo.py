@@ -87,6 +87,11 @@ def until(fact: Callable[[], object], what: str, seconds: float = 10) -> None:
         select.select([], [], [], 0.001)
 
 
+def until_state(sock: socket.socket, state: int, what: str) -> None:
+    """Wait until a TCP socket is in a state, by the kernel's number."""
+    until(lambda: tcp_state(sock) == state, what)
+
+
 def receive(sock: socket.socket, size: int) -> None:
     """Read exactly this many bytes."""
     while size:
@@ -300,7 +305,7 @@ class Zoo:
             self.kept.remove(client)
             self.kept.remove(server)
             client.close()
-            until(lambda server=server: tcp_state(server) == 8, "FIN of the pair")
+            until_state(server, 8, "FIN of the pair")
             server.close()
         sock, local, seq = self.puppet.accept(socket.AF_INET, 7009)
         sock.setsockopt(socket.IPPROTO_TCP, TCP_LINGER2, 55)
@@ -462,7 +467,8 @@ def tcp_closing_on_this_machine(zoo: Zoo) -> None:
     for family, host in ((V4, "127.0.0.1"), (V6, "::1")):
         client, server = zoo.pair(family, host)
         client.shutdown(socket.SHUT_WR)  # FIN-WAIT-2 and CLOSE-WAIT
-        until(lambda client=client, server=server: (tcp_state(client), tcp_state(server)) == (5, 8), "half-close")
+        until_state(client, 5, "half-close")
+        until_state(server, 8, "half-close")
         client, server = zoo.pair(family, host)
         client.shutdown(socket.SHUT_RD)  # still ESTAB, receive side shut
 
@@ -507,18 +513,18 @@ def tcp_with_the_puppet(zoo: Zoo) -> None:
 
         sock, local, seq = puppet.accept(family, base + 10)  # CLOSE-WAIT with data to read
         puppet.segment(family, (base + 10, local), FIN | ACK | PSH, iss, seq, payload=b"bye")
-        until(lambda sock=sock: tcp_state(sock) == 8, "CLOSE-WAIT")
+        until_state(sock, 8, "CLOSE-WAIT")
         zoo.keep(sock)
 
         sock, local, seq = puppet.accept(family, base + 11)  # LAST-ACK, owned
         puppet.segment(family, (base + 11, local), FIN | ACK, iss, seq)
-        until(lambda sock=sock: tcp_state(sock) == 8, "CLOSE-WAIT")
+        until_state(sock, 8, "CLOSE-WAIT")
         zoo.keep(sock).shutdown(socket.SHUT_WR)
         puppet.hear(base + 11, FIN)
 
         sock, local, seq = puppet.accept(family, base + 12)  # LAST-ACK, orphaned
         puppet.segment(family, (base + 12, local), FIN | ACK, iss, seq)
-        until(lambda sock=sock: tcp_state(sock) == 8, "CLOSE-WAIT")
+        until_state(sock, 8, "CLOSE-WAIT")
         sock.close()
         puppet.hear(base + 12, FIN)
 
@@ -526,7 +532,7 @@ def tcp_with_the_puppet(zoo: Zoo) -> None:
         zoo.keep(sock).shutdown(socket.SHUT_WR)
         puppet.hear(base + 13, FIN)
         puppet.segment(family, (base + 13, local), FIN | ACK, iss, seq)
-        until(lambda sock=sock: tcp_state(sock) == 11, "CLOSING")
+        until_state(sock, 11, "CLOSING")
 
 
 @exhibit

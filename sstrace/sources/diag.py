@@ -20,7 +20,7 @@ kernel refuses ss, it refuses this at the same place, and a snapshot says the sa
 import _socket as socket  # all that is needed of it; socket itself takes a millisecond to import
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -121,7 +121,7 @@ class Netlink:
         while True:
             yield self.receive()
 
-    def ahead(self) -> Iterator[memoryview]:
+    def ahead(self) -> Generator[memoryview, None, None]:
         """Like iteration, but while the caller works on a datagram, a second thread has the kernel make the next ones.
 
         For long dumps: half of their time is the kernel's, and it is spent inside the call that reads. The first

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import termios
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -31,7 +32,7 @@ import dumps
 
 HOME = Path(__file__).resolve().parents[1] / "data" / "golden"
 
-DUMPS = {
+DUMPS: dict[str, Callable[[], bytes]] = {
     "plain": lambda: dumps.random_dump(random.Random(1), 25, rich=False),
     "rich": lambda: dumps.random_dump(random.Random(2), 40, md5=False),
     "keys": lambda: dumps.random_dump(random.Random(3), 30, md5=True),

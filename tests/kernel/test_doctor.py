@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
-
-from tests.kernel.test_serve import wait
+from test_serve import wait
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 

@@ -31,7 +31,7 @@ from sstrace.sources.owners import WALK, OwnerWalk
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
-HOST = {V4: "127.0.0.1", V6: "::1"}
+HOST: dict[int, str] = {V4: "127.0.0.1", V6: "::1"}
 BOTH = pytest.mark.parametrize("family", [V4, V6], ids=["inet", "inet6"])
 SECONDS = 60
 """The longest wait for a fact; an emulated machine compiles the programs in ten of them."""

@@ -31,7 +31,7 @@ FILTERS = (
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("tables")
     try:
-        words = ["cc", "-shared", "-fPIC", "-o", home / "shim.so", ROOT / "tests/golden/shim.c"]
+        words = ["cc", "-shared", "-fPIC", "-o", str(home / "shim.so"), str(ROOT / "tests/golden/shim.c")]
         subprocess.run(words, check=True, timeout=60, capture_output=True)
     except FileNotFoundError:
         unmet("needs cc")

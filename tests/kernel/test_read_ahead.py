@@ -7,6 +7,7 @@ import select
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -77,10 +78,9 @@ def test_a_dump_that_is_left_takes_its_thread_along(crowd: Netns, monkeypatch: p
     for reads in (1, 2, 5):
         with crowd.call(Diag) as reader:
             reader.send(inet_diag.dump_request(Table.UDP, AF_INET, ALL_STATES))
-            datagrams = reader.ahead()
-            for _ in range(reads):
-                assert len(next(datagrams)) > 0
-            datagrams.close()
+            with closing(reader.ahead()) as datagrams:
+                for _ in range(reads):
+                    assert len(next(datagrams)) > 0
     # A thread's last breath comes after it let go of its lock.
     deadline = time.monotonic() + 10
     while (left := tasks() - before) and time.monotonic() < deadline:

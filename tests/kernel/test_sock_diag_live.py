@@ -27,7 +27,7 @@ from sstrace.wire import inet_diag, netlink_diag, packet_diag, proc_net, tcp_inf
 from sstrace.wire.netlink import Batch
 
 if TYPE_CHECKING:
-    from tests.conftest import Netns, Program
+    from conftest import Netns, Program
 
 pytestmark = pytest.mark.root
 
@@ -162,7 +162,9 @@ def test_exact_requests_find_one_socket_and_destroy_it(netns: "Netns", keep: Kee
         client.connect(listener.getsockname())
         row = one(inet(Table.TCP), client)
         assert ask(inet_diag.exact_request(row)).rows == [row]
-        assert ask(inet_diag.exact_request(row, ext=inet_diag.extensions(info=True))).rows[0].extras.info is not None
+        extras = ask(inet_diag.exact_request(row, ext=inet_diag.extensions(info=True))).rows[0].extras
+        assert extras is not None
+        assert extras.info is not None
         row.cookie += 1
         assert (ask(inet_diag.exact_request(row)).rows, ask(inet_diag.exact_request(row)).error) == ([], 2)
         row.cookie -= 1
@@ -255,10 +257,10 @@ def test_proc_and_netlink_agree(netns: "Netns", keep: Keep) -> None:
         # The thread's own: /proc/net is that of the process, which is elsewhere.
         files = ProcFiles({"PROC_ROOT": "/proc/thread-self"})
         for table, name in ((Table.TCP, "tcp"), (Table.UDP, "udp")):
-            for family, suffix in ((AF_INET, ""), (AF_INET6, "6")):
-                told = {(r.src, r.sport, r.dst, r.dport, r.state, r.ino, r.uid, r.recv_q) for r in inet(table, family)}
+            for version, suffix in ((AF_INET, ""), (AF_INET6, "6")):
+                told = {(r.src, r.sport, r.dst, r.dport, r.state, r.ino, r.uid, r.recv_q) for r in inet(table, version)}
                 text = files.read(f"net/{name}{suffix}")
-                rows = list(proc_net.decode_inet(text, table, family))
+                rows = list(proc_net.decode_inet(text, table, version))
                 assert {(r.src, r.sport, r.dst, r.dport, r.state, r.ino, r.uid, r.recv_q) for r in rows} == told
                 assert told
 
@@ -325,11 +327,11 @@ def test_owners_are_those_of_ss_in_its_order(ss: "Program") -> None:
             assert mine[0].comm == b"wor(ker"
         port = listener.getsockname()[1]
         found = owners()[ino(listener)]
-        users = b",".join(b'("%b",pid=%d,fd=%d)' % (owner.comm, owner.pid, owner.fd) for owner in found)
+        users = b",".join(b'("%b",pid=%d,fd=%d)' % (owner.comm, owner.pid, owner.fd or 0) for owner in found)
         assert {owner.pid for owner in found} == {os.getpid(), *(holder.pid for holder in holders)}
         assert b"users:(" + users + b")" in ss("-Htlnp", "sport", "=", f":{port}").stdout
         found = owners(threads=True)[ino(listener)]
-        users = b",".join(b'("%b",pid=%d,tid=%d,fd=%d)' % (o.comm, o.pid, o.tid or 0, o.fd) for o in found)
+        users = b",".join(b'("%b",pid=%d,tid=%d,fd=%d)' % (o.comm, o.pid, o.tid or 0, o.fd or 0) for o in found)
         assert b"users:(" + users + b")" in ss("-HtlnpT", "sport", "=", f":{port}").stdout
 
 

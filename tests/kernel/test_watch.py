@@ -13,6 +13,7 @@ import termios
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -291,16 +292,21 @@ def test_help_and_scrolling(watch: Watch, peers: Peers, netns: Netns) -> None:
     pane.until_text("1-19 of 46")
 
 
+def _has_size(pane: Tmux, size: str, _shown: list[str]) -> bool:
+    return pane("display-message", "-p", "#{pane_width}x#{pane_height}").strip() == size
+
+
+def _has_help(line: int, shown: list[str]) -> bool:
+    return len(shown) > line and "? help" in shown[line]
+
+
 def test_resize(watch: Watch, peers: Peers) -> None:
     pane = watch("-an")
     for columns, lines in ((200, 50), (40, 10), (10, 3), (1, 1), (80, 24)):
         pane.resize(columns, lines)
-        size = f"{columns}x{lines}"
-        pane.until(
-            lambda _lines, size=size: pane("display-message", "-p", "#{pane_width}x#{pane_height}").strip() == size
-        )
+        pane.until(partial(_has_size, pane, f"{columns}x{lines}"))
         if columns >= 80:
-            shown = pane.until(lambda shown, lines=lines: len(shown) > lines - 1 and "? help" in shown[lines - 1])
+            shown = pane.until(partial(_has_help, lines - 1))
             assert shown[lines - 1].rstrip().endswith(("of 7", "of 7 →"))
     pane.type("q")
     assert pane.ended() == 0

@@ -53,7 +53,8 @@ class Actor:
     def says(self) -> list[str]:
         """The words of the next line that it says."""
         assert self._process.stdout is not None
-        return self._process.stdout.readline().decode().split()
+        line: bytes = self._process.stdout.readline()
+        return line.decode().split()
 
     def go(self) -> None:
         """Let it go on."""

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(*arguments: str | bytes, stdin: bytes = b"", **options: object) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
+    done: subprocess.CompletedProcess[bytes] = subprocess.run(
         [sys.executable, "-m", "sstrace", *arguments],
         input=stdin,
         capture_output=True,
@@ -23,6 +23,7 @@ def run(*arguments: str | bytes, stdin: bytes = b"", **options: object) -> subpr
         check=False,
         **options,  # type: ignore[call-overload]
     )
+    return done
 
 
 def test_help_goes_to_standard_output() -> None:

@@ -20,6 +20,8 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 import completions  # noqa: E402 - found through the path above
 
+from sstrace.query.catalog import Entry  # noqa: E402
+
 FILES = ["a day.ndjson", "day.ndjson", "day-13:55.ndjson", "other.txt", "records/"]
 PACKAGE = Path("/usr/share/bash-completion/bash_completion")
 
@@ -37,7 +39,7 @@ class Shell:
             os.chdir(directory / "files")
             path = f"{directory}/bin:{os.environ['PATH']}"
             env = {"PATH": path, "TERM": "xterm", "LC_ALL": "C.UTF-8", "HOME": str(directory), "PS1": "> "}
-            os.execvpe(words[0], words, env)
+            os.execvpe(words[0], [*words], env)
         self._pid = pid
         self._type(f"{setup}\n: > ../ready\n")
         self._until(directory / "ready")
@@ -133,7 +135,7 @@ def offers(shell: "Shell | Fish", typed: str) -> set[str]:
     return {re.sub(r"\\(.)", r"\1", one.removeprefix(head[0])) for one in found}
 
 
-def spelled() -> Iterator[tuple[completions.Entry, str]]:
+def spelled() -> Iterator[tuple[Entry, str]]:
     """Each option that takes an argument, by each of its names, as one begins the argument."""
     for entry in completions.ENTRIES:
         if entry.argument[:2] == "[=":
@@ -145,7 +147,7 @@ def spelled() -> Iterator[tuple[completions.Entry, str]]:
                 yield entry, f"--{entry.name}="
 
 
-def expected(entry: completions.Entry) -> set[str]:
+def expected(entry: Entry) -> set[str]:
     values = set(completions.words(entry).split())
     if "FILE" in entry.values:
         values |= {file.rstrip("/") for file in FILES}
@@ -153,7 +155,7 @@ def expected(entry: completions.Entry) -> set[str]:
 
 
 @pytest.mark.parametrize(("entry", "typed"), [pytest.param(*case, id=case[1]) for case in spelled()])
-def test_every_argument(shell: "Shell | Fish", entry: completions.Entry, typed: str) -> None:
+def test_every_argument(shell: "Shell | Fish", entry: Entry, typed: str) -> None:
     if isinstance(shell, Fish) and entry.option.optional:
         return  # fish has no word for arguments that may be left out
     found = {one.rstrip("/") for one in offers(shell, typed)}

@@ -129,7 +129,7 @@ def test_the_debian_package_comes_out_the_same_twice_and_runs(sources: Path, tmp
         str(file.relative_to(tree)) for file in (tree / "control").iterdir()
     }
     bare = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
-    python = ["/usr/bin/python3", "-s", tree / "usr/bin/sstrace"]
+    python: list[str | Path] = ["/usr/bin/python3", "-s", tree / "usr/bin/sstrace"]
     assert run(*python, "--help", env=bare).startswith("Usage: sstrace")
     lines = run(*python, "--snapshot", "--json", "-tan", env=bare).splitlines()
     assert {json.loads(line)["netid"] for line in lines} <= {"tcp"}

@@ -5,6 +5,7 @@ import pytest
 from sstrace.errors import FeatureError
 from sstrace.live import owners as holders
 from sstrace.model import Owner
+from sstrace.sources import proc
 
 
 class Walk:
@@ -25,7 +26,7 @@ class Walk:
 def test_a_walk_that_fails_leaves_it_to_proc(monkeypatch: pytest.MonkeyPatch, error: Exception, closed: bool) -> None:
     walk = Walk(error)
     monkeypatch.setattr(holders, "OwnerWalk", lambda _cache: walk)
-    monkeypatch.setattr(holders.proc, "owners", lambda: {7: [Owner(b"x", 1, 2)]})
+    monkeypatch.setattr(proc, "owners", lambda: {7: [Owner(b"x", 1, 2)]})
     found = holders.Holders({})
     assert list(found.look()) == [7]
     assert (found.source, walk.closed) == ("proc", closed)
@@ -36,6 +37,6 @@ def test_a_walk_that_does_not_load_leaves_it_to_proc(monkeypatch: pytest.MonkeyP
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr(holders, "OwnerWalk", refuse)
-    monkeypatch.setattr(holders.proc, "owners", dict)
+    monkeypatch.setattr(proc, "owners", dict)
     found = holders.Holders({})
     assert (found.look(), found.source) == ({}, "proc")

@@ -13,7 +13,7 @@ FNM_CASEFOLD = 16
 
 
 def fnmatch(pattern: str, name: str) -> bool:
-    return LIBC.fnmatch(pattern.encode("latin-1"), name.encode("latin-1"), FNM_CASEFOLD) == 0
+    return int(LIBC.fnmatch(pattern.encode("latin-1"), name.encode("latin-1"), FNM_CASEFOLD)) == 0
 
 
 PIECES = st.sampled_from(

@@ -59,9 +59,13 @@ class Run:
             table=SocketTable(NETNS), netns=NETNS, **dict.fromkeys(("events", "lost", "late", "unheard", "sweeps"), 0)
         )
         metrics, counting, self.watched = Metrics("127.0.0.1", 0, tracer), Counting(tracer.table), Tally()
+
+        def nothing(_cgroup: int) -> str | None:
+            return None
+
         writers: dict[str, EventWriter] = {
-            "native": EventWriter(OFFSET_NS, {}.get), "ecs": EcsWriter(OFFSET_NS, {}.get),
-            "otel": OtelWriter(OFFSET_NS, {}.get),
+            "native": EventWriter(OFFSET_NS, nothing), "ecs": EcsWriter(OFFSET_NS, nothing),
+            "otel": OtelWriter(OFFSET_NS, nothing),
         }  # fmt: skip
         out = {name: bytearray() for name in writers}
         for name, writer in writers.items():

@@ -17,6 +17,7 @@ from sstrace.output import recorder as record
 from sstrace.query.command import When
 from sstrace.recording import past
 from sstrace.recording.reader import Reader, RecordedNames, row_of
+from sstrace.sources.record import RecordFile
 from sstrace.sources.replay import Recording
 
 often = tapes.often
@@ -286,8 +287,8 @@ def test_a_disk_that_stays_full_ends_quietly(
 
 @pytest.mark.parametrize("path", ["/nonexistent/tape", "/proc/tape", "."])
 def test_what_cannot_be_recorded_to_is_said_at_once(path: str) -> None:
-    with pytest.raises(record.SstraceError, match="cannot record to"):
-        record.RecordFile(path)
+    with pytest.raises(SstraceError, match="cannot record to"):
+        RecordFile(path)
 
 
 # ------------------------------------------------------------------------------------------------------------- damage

@@ -55,8 +55,9 @@ class Names:
         return 32768, 60999
 
     def service(self, port: int, protocol: str | None) -> str | None:
+        table: dict[tuple[int, str | None], str]
         table = {(514, "tcp"): "shell", (514, "udp"): "syslog", (514, None): "shell", (22, "tcp"): "ssh"}
-        return table.get((port, protocol)) or {(40000, "tcp"): "never"}.get((port, protocol))
+        return "never" if (port, protocol) == (40000, "tcp") else table.get((port, protocol))
 
     def rpc(self, port: int, protocol: str) -> str | None:
         return "rpc.mountd" if (port, protocol) == (20048, "tcp") else None
@@ -283,7 +284,7 @@ def test_details_in_order_and_in_which_column() -> None:
     extras = Extras(mark=7, cgroup_id=9, v6only=True, shutdown=1, tos=0, tclass=16, class_id=3, sockopt=0b10000000010)
     row = tcp(uid=1000, ino=5, cookie=255, timer=5, expires_ms=1500, retrans=200, extras=extras)
     row.family, row.src, row.dst = AF_INET6, bytes(16), bytes(16)
-    every = {"timers": True, "extended": True, "tos": True, "cgroup": True, "inet_sockopt": True, "processes": True}
+    every: dict[str, Any] = dict.fromkeys(("timers", "extended", "tos", "cgroup", "inet_sockopt", "processes"), True)
     timer, late = " timer:(unknown,1.500ms,200)", " timer:(delack,1.500sec,200)"
     details = " uid:1000 ino:5 sk:ff fwmark:0x7 cgroup:/a/b v6only:1 -->"
     rest = details + " tos:0 tclass:0x10 class_id:0x3 cgroup:/a/b\n\tinet-sockopt: ( is_icsk defer_connect)"

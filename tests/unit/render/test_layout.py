@@ -213,7 +213,7 @@ def test_random_tables_equal_the_model(screen: int | None, extra: bool, trim: bo
 @pytest.mark.parametrize(("extra", "end"), [(False, PROCESS), (True, EXTRA), (True, PROCESS)])
 def test_output_of_megabytes_is_batched_like_the_model(screen: int | None, extra: bool, end: int) -> None:
     rng = random.Random(f"{screen} {extra} {end}")
-    rows = []
+    rows: list[tuple[dict[int, str], int]] = []
     size = 0
     while size < 9_500_000:
         row = {index: "x" * rng.randint(0, 9) for index in range(10)}

@@ -123,7 +123,7 @@ def test_services_have_names_without_n() -> None:
 @given(st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=15))
 def test_any_device_gives_one_printable_line(name: str) -> None:
     names = SmallWorld()
-    names.ifname = lambda _: name  # type: ignore[method-assign]
+    names.ifname = lambda index: name  # type: ignore[method-assign]
     assert line(row(ifindex=7), ends=Ends(Show(), dialect(NEWEST), names)).isprintable()
 
 

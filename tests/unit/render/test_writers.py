@@ -1,6 +1,7 @@
 """Lines for log daemons and for terminals."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ ENDS = Ends(Show(numeric=True), dialect(NEWEST), SmallWorld())
 
 
 def change(new: int = 1, **given: Any) -> Transition:
-    fields = {"at_ns": 2_000_123_456, "old": 2, "new": new, "held_ns": 1500, "cause": None}
+    fields: dict[str, Any] = {"at_ns": 2_000_123_456, "old": 2, "new": new, "held_ns": 1500, "cause": None}
     fields = {**fields, **{key: given.pop(key) for key in list(given) if key in fields}}
     told = reporting({key: given.pop(key) for key in list(given) if key in REPORTED})
     return Transition(row=row(**given), **told, listed=True, ended=fields["cause"] is not None, **fields)
@@ -109,12 +110,13 @@ def test_the_journal_is_spared_the_baseline() -> None:
     writer.checkpoint([row()], 1, 0, out)
     assert not out
     assert writer.seq == 2
-    for write, says in (
+    cases: tuple[tuple[Callable[[], None], bytes], ...] = (
         (lambda: writer.gap(1, 42, 0, 5, out), b"42 events of CPU 1 were lost"),
         (lambda: writer.resync(5, (1, 2, 3), out), b"table compared with the kernel: 1 added, 2 removed, 3 corrected"),
         (lambda: writer.dropped(5, 9, "slow-reader", out), b"9 lines are missing here: the reader was slower than the"
          b" events"),
-    ):  # fmt: skip
+    )  # fmt: skip
+    for write, says in cases:
         write()
         fields = dict(journal_fields(bytes(out)))
         assert fields["MESSAGE"] == says

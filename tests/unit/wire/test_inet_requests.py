@@ -1,6 +1,7 @@
 """inet_diag requests: the bytes that ss 6.1 was seen to send (strace), and the exact and destroying ones."""
 
 import struct
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,7 @@ def test_legacy_request() -> None:
     assert inet_diag.legacy_request(Table.DCCP, 1)[4] == 19
 
 
-def socket(table: Table = Table.TCP, **more: int) -> InetSocket:
+def socket(table: Table = Table.TCP, **more: Any) -> InetSocket:
     return InetSocket(
         table=table,
         family=2,

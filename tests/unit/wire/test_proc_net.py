@@ -3,13 +3,13 @@
 import pytest
 
 from sstrace.errors import DecodeError
-from sstrace.model import NetlinkSocket, PacketSocket, ProcTcp, State, Table
+from sstrace.model import InetSocket, NetlinkSocket, PacketSocket, ProcTcp, State, Table
 from sstrace.wire import proc_net
 
 HEAD = b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 
 
-def tcp(*lines: bytes) -> list[proc_net.InetSocket]:
+def tcp(*lines: bytes) -> list[InetSocket]:
     return list(proc_net.decode_inet(HEAD + b"".join(line + b"\n" for line in lines), Table.TCP, 2))
 
 
