@@ -16,17 +16,24 @@ struct common {
 	u64 words[COMMON_BYTES / 8];
 };
 
-static __always_inline int in_namespace(struct config *config, u32 netns)
-{
-	return config->netns == 0 || config->netns == netns;
-}
-
 static __always_inline u32 netns_of(struct common *common)
 {
 	u32 inum = 0;
 
 	READ(inum, AT(u64, common, OFF_skc_net), OFF_net_inum);
 	return inum;
+}
+
+/* Whether the socket is in a namespace that is asked for. Where there is one alone, the reader knows its cookie. */
+static __always_inline int capture_namespace(struct sock_event *event, struct config *config, struct common *common)
+{
+	event->netns = netns_of(common);
+	if (config->netns)
+		return config->netns == event->netns;
+#ifdef OFF_net_cookie
+	READ(event->net_cookie, AT(u64, common, OFF_skc_net), OFF_net_cookie);
+#endif
+	return 1;
 }
 
 /*

@@ -43,8 +43,7 @@ static __always_inline int capture_minisock(struct sock_event *event, struct con
 	struct common common;
 
 	READ(common, sk, 0);
-	event->netns = netns_of(&common);
-	if (!in_namespace(config, event->netns))
+	if (!capture_namespace(event, config, &common))
 		return 0;
 	capture_common(event, &common, sk);
 	event->protocol = IPPROTO_TCP;

@@ -161,8 +161,7 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx)
 	if (protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP)
 		return 0; /* SCTP and DCCP fire this tracepoint too; their states are not these */
 	READ(common, sk, 0);
-	event.netns = netns_of(&common);
-	if (!in_namespace(config, event.netns))
+	if (!capture_namespace(&event, config, &common))
 		return 0;
 	passing = passings.lookup(&zero);
 	if (!passing)
@@ -317,6 +316,7 @@ static __always_inline int on_write_timer(struct bpf_raw_tracepoint_args *ctx, s
 			return 0;
 		passing->child = 0;
 		READ(common, sk, 0);
+		capture_namespace(&event, config, &common);
 		capture_common(&event, &common, sk);
 		event.ts_ns = passing->child_ns;
 		event.old = TCP_LISTEN;
@@ -330,7 +330,7 @@ static __always_inline int on_write_timer(struct bpf_raw_tracepoint_args *ctx, s
 		if (!waits && is_resent(sk))
 			return 0;
 		READ(common, sk, 0);
-		if (!in_namespace(config, netns_of(&common)))
+		if (!capture_namespace(&event, config, &common))
 			return 0;
 		capture_common(&event, &common, sk);
 		event.old = TCP_SYN_SENT;
@@ -338,7 +338,6 @@ static __always_inline int on_write_timer(struct bpf_raw_tracepoint_args *ctx, s
 	} else {
 		return 0;
 	}
-	event.netns = netns_of(&common);
 	event.kind = EVENT_STATE;
 	event.protocol = IPPROTO_TCP;
 	capture_sock(&event, sk);

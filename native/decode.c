@@ -240,7 +240,7 @@ PyTypeObject event_type = {
 	.tp_dealloc = event_dealloc,
 };
 
-static PyObject *new_event(Decoder *self, const char *record, PyObject *cpu, __u32 netns)
+static PyObject *new_event(Decoder *self, const char *record, PyObject *cpu)
 {
 	Event *event = PyObject_New(Event, &event_type);
 
@@ -248,7 +248,6 @@ static PyObject *new_event(Decoder *self, const char *record, PyObject *cpu, __u
 		return NULL;
 	event->decoder = (Decoder *)new_ref((PyObject *)self);
 	event->cpu = new_ref(cpu);
-	event->netns = netns;
 	memcpy(&event->raw, record + HEADER, sizeof(event->raw));
 	event->at_ns = PyLong_FromUnsignedLongLong(event->raw.ts_ns);
 	if (event->at_ns == NULL)
@@ -262,22 +261,21 @@ static int is_sound(const struct sock_event *event)
 	       event->kind <= EVENT_TIMEWAIT_GONE;
 }
 
-/* (records, cpu, netns) → list of events; None where a record is not as it should be: the twin says what is wrong. */
+/* (records, cpu) → list of events; None where a record is not as it should be: the twin says what is wrong. */
 static PyObject *decoder_call(PyObject *callable, PyObject *args, PyObject *kwargs)
 {
 	Decoder *self = (Decoder *)callable;
 	const char *data;
 	Py_ssize_t length, at, count = 0;
 	PyObject *cpu, *events;
-	unsigned int netns;
 
-	if (!PyArg_ParseTuple(args, "y#OI:Decoder", &data, &length, &cpu, &netns))
+	if (!PyArg_ParseTuple(args, "y#O:Decoder", &data, &length, &cpu))
 		return NULL;
 	events = PyList_New(length / STRIDE);
 	if (events == NULL)
 		return NULL;
 	for (at = 0; at + STRIDE <= length; at += STRIDE) {
-		PyObject *event = new_event(self, data + at, cpu, netns);
+		PyObject *event = new_event(self, data + at, cpu);
 
 		if (event == NULL) {
 			Py_DECREF(events);
@@ -358,7 +356,7 @@ static void decoder_dealloc(PyObject *object)
 
 static PyTypeObject decoder_type = {
 	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_sstrace.Decoder",
-	.tp_doc = "Decoder(facts, reported, kinds, plain, addresses, owners, owner, cause)(records, cpu, netns) -> events, or None",
+	.tp_doc = "Decoder(facts, reported, kinds, plain, addresses, owners, owner, cause)(records, cpu) -> events, or None",
 	.tp_basicsize = sizeof(Decoder),
 	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
 	.tp_new = PyType_GenericNew,

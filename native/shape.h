@@ -27,7 +27,7 @@ enum { FAMILY_INET = 2, FAMILY_INET6 = 10, IPPROTO_OF_TCP = 6 };
 enum { SOCKET, REQUEST, TIMEWAIT, KINDS };
 
 #define ROW_FIELDS(X)                                                                                                 \
-	X(id) X(kind) X(state) X(family) X(protocol) X(netns) X(src) X(sport) X(dst) X(dport) X(ino) X(uid) X(ifindex)     \
+	X(id) X(kind) X(state) X(family) X(protocol) X(net) X(netns) X(src) X(sport) X(dst) X(dport) X(ino) X(uid) X(ifindex)     \
 	X(cookie) X(sk) X(since_ns) X(exact) X(touched_ns) X(owners) X(owner_source) X(cgroup) X(v6only) X(born_ns)        \
 	X(role) X(ends) X(told)
 #define TRANSITION_FIELDS(X)                                                                                          \
@@ -149,14 +149,13 @@ typedef struct {
 	struct decoder *decoder;
 	PyObject *cpu;
 	PyObject *at_ns; /* raw.ts_ns */
-	__u32 netns;     /* what stands for 0 */
 	struct sock_event raw;
 } Event;
 
 extern PyTypeObject event_type;
 
 /* Kinds of numbers that often come again. */
-enum number { NETNS, CGROUP, LOCAL_PORT, PEER_PORT, USER, NUMBERS };
+enum number { LOCAL_PORT, PEER_PORT, DEVICE, USER, NUMBERS };
 
 /* New references; NULL with an exception. */
 PyObject *event_fact(Event *event);

@@ -20,6 +20,7 @@ RECORD: tuple[tuple[str, str], ...] = (
     ("ino", "Q"),
     ("cgroup", "Q"),
     ("since_ns", "Q"),
+    ("net_cookie", "Q"),
     ("file", "Q"),
     ("netns", "I"),
     ("uid", "I"),

@@ -11,7 +11,7 @@ Conventions that hold for every field here:
 import _socket  # what socket is made of; socket itself takes a millisecond to import
 import enum
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -37,6 +37,7 @@ __all__ = [
     "Lost",
     "Names",
     "NetlinkSocket",
+    "Netns",
     "Owner",
     "Owners",
     "PacketSocket",
@@ -47,6 +48,7 @@ __all__ = [
     "Socket",
     "State",
     "StateName",
+    "Space",
     "SweepBegin",
     "SweepEnd",
     "Table",
@@ -479,9 +481,28 @@ class Kind(enum.IntEnum):
     """struct inet_timewait_sock: TIME-WAIT, or FIN-WAIT-2 whose owner is gone."""
 
 
-class Seen(msgspec.Struct, frozen=True):
-    """A sweep met this socket."""
+class Netns(NamedTuple):
+    """A network namespace."""
 
+    cookie: int
+    """What it is known by: never used again. The inode, where the kernel gives no cookies."""
+    inode: int
+    """What it is shown as: used again as soon as the namespace is gone."""
+
+
+class Space(NamedTuple):
+    """Where keys are unique: what is in one space is never mistaken for what is in another."""
+
+    net: int
+    """The network namespace's cookie: see ``Netns``."""
+    protocol: int
+    """IPPROTO_*."""
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """A sweep of this space met this socket."""
+
+    space: Space
     socket: Socket
 
 
@@ -502,6 +523,8 @@ class Changed(msgspec.Struct, frozen=True, gc=False):
     """Kernel address: identity until the socket dies, reused at once after."""
     cookie: int | None
     ino: int | None
+    net: int
+    """Its network namespace: see ``Space``."""
     netns: int
     """Inode of the network namespace."""
     family: int
@@ -541,8 +564,10 @@ class Gone(msgspec.Struct, frozen=True, gc=False):
     kind: Kind
     sk: int
     cookie: int | None
+    net: int
     netns: int
     family: int
+    protocol: int
     src: bytes
     sport: int
     dst: bytes
@@ -553,24 +578,22 @@ class Gone(msgspec.Struct, frozen=True, gc=False):
 
 
 class SweepBegin(msgspec.Struct, frozen=True):
-    """A sweep of one table and family starts: rows of it not Seen before its complete end are gone."""
+    """A sweep of a space starts: rows of it not Seen before its complete end are gone."""
 
-    table: Table
-    family: int
+    space: Space
     at_ns: int
 
 
 class SweepEnd(msgspec.Struct, frozen=True):
     """A sweep ends; an incomplete one (error, interrupted dump) deletes nothing."""
 
-    table: Table
-    family: int
+    space: Space
     at_ns: int
     complete: bool
 
 
 class Lost(msgspec.Struct, frozen=True):
-    """``count`` events of a CPU never arrived; they were due between the two times."""
+    """``count`` events of a CPU never arrived, of whatever space; they were due between the two times."""
 
     cpu: int
     count: int

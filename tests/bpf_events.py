@@ -4,13 +4,15 @@ import struct
 from typing import Any
 
 from sstrace.fields import KINDS, RECORD, REPORTED, Reported
-from sstrace.model import AF_INET, Changed, Gone, Kind, Owner
+from sstrace.model import AF_INET, Changed, Gone, Kind, Netns, Owner, Space
 
 EVENT = struct.Struct("=" + "".join(code for _, code in RECORD))
 SAMPLE, LOST = 9, 2
 
 CLIENT, SERVER = bytes((127, 0, 0, 1)), bytes((127, 0, 0, 2))
 NETNS = 4026531833
+HERE = Netns(7001, NETNS)
+SPACE = Space(HERE.cookie, 6)
 
 
 def stack(*addresses: int) -> bytes:
@@ -59,7 +61,8 @@ def reporting(fields: dict[str, Any]) -> dict[str, Any]:
 def changed(at_ns: int, old: int, new: int, sk: int, **fields: Any) -> Changed:
     """A transition of a full socket between CLIENT:40000 and SERVER:443, unless said otherwise."""
     values: dict[str, Any] = {
-        "cpu": 0, "kind": Kind.SOCKET, "cookie": None, "ino": None, "netns": NETNS, "family": AF_INET, "protocol": 6,
+        "cpu": 0, "kind": Kind.SOCKET, "cookie": None, "ino": None, "net": HERE.cookie, "netns": NETNS,
+        "family": AF_INET, "protocol": 6,
         "src": CLIENT, "sport": 40000, "dst": SERVER, "dport": 443, "uid": 0, "ifindex": 0, "since_ns": None,
         "owner": None, "cgroup": None, "cause": None, **reporting(fields),
     }  # fmt: skip
@@ -69,7 +72,8 @@ def changed(at_ns: int, old: int, new: int, sk: int, **fields: Any) -> Changed:
 def gone(at_ns: int, kind: Kind, sk: int, **fields: Any) -> Gone:
     """The end of a request or timewait socket."""
     values: dict[str, Any] = {
-        "cpu": 0, "cookie": None, "netns": NETNS, "family": AF_INET, "src": CLIENT, "sport": 40000, "dst": SERVER,
+        "cpu": 0, "cookie": None, "net": HERE.cookie, "netns": NETNS, "family": AF_INET, "protocol": 6,
+        "src": CLIENT, "sport": 40000, "dst": SERVER,
         "dport": 443, "ifindex": 0, "cause": "expired", **reporting(fields),
     }  # fmt: skip
     return Gone(at_ns=at_ns, kind=kind, sk=sk, **values)

@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from bpf_events import HERE, SPACE
 from kernel_model import Kernel
 
 from sstrace.lines import MetaLine
-from sstrace.model import Lost, Seen, SweepBegin, SweepEnd, Table
+from sstrace.model import Lost, Seen, SweepBegin, SweepEnd
 from sstrace.output import recorder as record
 from sstrace.output.printer import Printer
 from sstrace.output.recorder import Recorder
@@ -73,7 +74,7 @@ class Tape:
     ) -> None:
         self.kernel = Kernel(seed, loss=loss)
         self.random = random.Random(seed)
-        self.table = SocketTable(NETNS)
+        self.table = SocketTable(HERE)
         self.names = SystemNames({})
         self.recorder = Recorder(str(path), StillTracer(self.table, self.names), **how)  # type: ignore[arg-type]
         self.sweeps = sweeps
@@ -116,11 +117,11 @@ class Tape:
             if kernel.lost:
                 yield Lost(0, kernel.lost, kernel.now - 10, kernel.now)
                 kernel.lost = 0
-            self.table.begin(SweepBegin(Table.TCP, 0, kernel.now + 1))
+            self.table.begin(SweepBegin(SPACE, kernel.now + 1))
             for socket in kernel.dump():
-                self.table.seen(Seen(socket))
+                self.table.seen(Seen(SPACE, socket))
             kernel.now += 2
-            yield self.table.end(SweepEnd(Table.TCP, 0, kernel.now, True))
+            yield self.table.end(SweepEnd(SPACE, kernel.now, True))
 
     def close(self) -> "Tape":
         """End the recording."""

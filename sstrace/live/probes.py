@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sstrace.errors import FeatureError, SstraceError, UsageError
+from sstrace.model import Netns
 from sstrace.sources.bpf.compile import bundle
 from sstrace.sources.bpf.config import config
 from sstrace.sources.bpf.load import load
@@ -47,7 +48,7 @@ class Hooks:
     perf: PerfBuffers
     decoder: EventDecoder
 
-    def __init__(self, env: Mapping[str, str], netns: int, pages: int | None) -> None:
+    def __init__(self, env: Mapping[str, str], netns: Netns, pages: int | None) -> None:
         self.limits: list[str] = []
         """What this kernel keeps from us, one sentence each; empty on the first rung."""
         self.minisockets = True
@@ -75,19 +76,19 @@ class Hooks:
             self._lose_minisockets()
 
     def _full(
-        self, env: Mapping[str, str], netns: int, pages: int | None, symbols: Symbols, without: frozenset[str]
+        self, env: Mapping[str, str], netns: Netns, pages: int | None, symbols: Symbols, without: frozenset[str]
     ) -> None:
         compiled = bundle(TRACE, cache_directory(env))
         self._loaded = load(compiled)
         try:
-            settings = config(symbols.span, netns)
+            settings = config(symbols.span, netns.inode)
             timers = "timers" not in without and all(symbols.span(name) is not None for name in _NEEDED)
             if not timers:
-                settings = config(lambda _: None, netns)
+                settings = config(lambda _: None, netns.inode)
             self._loaded.update("configs", 0, settings.pack())
             self.perf = PerfBuffers(self._loaded, pages)
             self._loaded.attach(without=() if timers else _TIMERS)
-            self.decoder = EventDecoder(CauseReader(symbols.spans))
+            self.decoder = EventDecoder(CauseReader(symbols.spans), netns)
         except BaseException:
             self._loaded.close()
             raise
@@ -102,7 +103,7 @@ class Hooks:
         except (SstraceError, OSError) as error:
             self.uncounted = str(error)
 
-    def _plain(self, env: Mapping[str, str], netns: int, pages: int | None, symbols: Symbols) -> None:
+    def _plain(self, env: Mapping[str, str], netns: Netns, pages: int | None, symbols: Symbols) -> None:
         event_id, fields = decode_format(event_format("sock/inet_sock_set_state"))
         macros = {f"OFF_{name}": offset for name, (offset, _) in fields.items()}
         self.uncounted = "the program on the tracepoint itself does not count what it hears"
@@ -110,7 +111,7 @@ class Hooks:
         try:
             self.perf = PerfBuffers(self._loaded, pages)
             self._loaded.attach_tracepoint("inet_sock_set_state", event_id)
-            self.decoder = EventDecoder(CauseReader(symbols.spans), netns=netns)
+            self.decoder = EventDecoder(CauseReader(symbols.spans), netns)
         except BaseException:
             self._loaded.close()
             raise

@@ -20,7 +20,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
-from pathlib import Path
 
 from sstrace.causes import FIN_BY_US
 from sstrace.changes import Change
@@ -47,6 +46,7 @@ from sstrace.rows import socket_of
 from sstrace.sources.diag import Diag
 from sstrace.sources.memory import give_back
 from sstrace.sources.names import SystemNames
+from sstrace.sources.netns import current_netns
 from sstrace.sources.privilege import may_trace
 from sstrace.table import Resync, Row, SocketTable, Transition
 from sstrace.wire import inet_diag, netlink
@@ -117,8 +117,10 @@ class Tracer:
         ``audit``: False for one who compares the table with the kernel himself. ``fall_back``: a sweep each second
         where only a privilege is missing; ``limits`` tells.
         """
-        self.netns = Path("/proc/self/ns/net").stat().st_ino
+        self.netns = current_netns()
         self.table = SocketTable(self.netns)
+        self.space = self.table.home.index.space
+        """What sweeps read: TCP of this namespace."""
         self.events = 0
         self.lost = 0
         self.late = 0
@@ -424,7 +426,7 @@ class Tracer:
         self._deaf |= not complete  # what it could not remove is still in doubt
         now = time.monotonic_ns()
         self._swept(now - began)
-        resync = self.table.end(SweepEnd(Table.TCP, 0, now, complete))
+        resync = self.table.end(SweepEnd(self.space, now, complete))
         if resync.added and self.holders.is_due(news=True):
             self.own()
         yield resync
@@ -432,22 +434,22 @@ class Tracer:
 
     def _see_all(self, began: int, losses: list[Change]) -> Generator[Change, None, bool]:
         """Show the table what the kernel has; whether that was all."""
-        self.table.begin(SweepBegin(Table.TCP, 0, began))
+        self.table.begin(SweepBegin(self.space, began))
         with Diag() as diag:
             answer = list(self._answer(diag, TABLE_STATES))
             yield from self._apart(losses)
             complete = self._see(answer)
-            if complete and self.table.unseen():
+            if complete and self.table.unseen(self.space):
                 answer = list(self._answer(diag, TABLE_STATES))
                 yield from self._apart(losses)
                 complete = self._see(answer)
-            doubted = self.table.unseen() if complete else []
+            doubted = self.table.unseen(self.space) if complete else []
             if 0 < len(doubted) <= _EXACT_MOST:
                 # Where much comes and goes, both dumps may pass over a socket; a question for just that one does not.
                 answers = [self._exact(diag, row) for row in doubted]
                 yield from self._apart(losses)
                 for socket in chain.from_iterable(answers):
-                    self.table.seen(Seen(socket))
+                    self.table.seen(Seen(self.space, socket))
         if len(answer) > _MANY_DATAGRAMS:
             del answer
             give_back()
@@ -568,12 +570,12 @@ class Tracer:
             batch = inet_diag.decode(datagram, Table.TCP)
             complete = complete and not batch.interrupted and batch.error == 0
             for socket in batch.rows:
-                seen(Seen(socket))
+                seen(Seen(self.space, socket))
         return complete
 
     def _look(self, *, everything: bool = False) -> Iterator[Change]:
         """Look at the rows of which events cannot tell all: soon, then ever less often."""
-        vague = self.table.vague()
+        vague = self.table.unsettled()
         if not vague:
             self._looks.clear()
             return
@@ -629,14 +631,14 @@ class Tracer:
         connecting = {(socket.ino, socket.dport): socket for socket in found if socket.state == State.SYN_SENT}
         for row in others:
             if row.state == State.LISTEN:
-                change = self.table.look(row, listeners.get(row.ino), asked)
+                change = self.table.probed(row, listeners.get(row.ino), asked)
             else:
-                change = self.table.look(row, connecting.get((row.ino, row.dport)), asked)
+                change = self.table.probed(row, connecting.get((row.ino, row.dport)), asked)
             if change is not None:
                 yield change
         for socket in turned:
             timewait = half_closed.get(_ends(socket))
-            change = self.table.look(timewait, socket, asked, answered) if timewait is not None else None
+            change = self.table.probed(timewait, socket, asked, answered) if timewait is not None else None
             if change is not None:
                 yield change
 

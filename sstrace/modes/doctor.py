@@ -27,6 +27,7 @@ from sstrace.sources.btf import VMLINUX
 from sstrace.sources.cache import cache_directory, cached
 from sstrace.sources.diag import Diag, Route
 from sstrace.sources.installed import ss_release
+from sstrace.sources.netns import current_netns
 from sstrace.sources.owners import OwnerWalk
 from sstrace.sources.privilege import CAP_SYS_PTRACE, effective
 from sstrace.sources.tracefs import directory, mount_point
@@ -196,7 +197,7 @@ def _ss(env: Mapping[str, str]) -> Finding:
 def _hooks(env: Mapping[str, str]) -> list[Finding]:
     """Really attach, for a moment, and detach."""
     try:
-        hooks = Hooks(env, Path("/proc/self/ns/net").stat().st_ino, pages=8)
+        hooks = Hooks(env, current_netns(), pages=8)
     except PrivilegeError as error:
         return [Finding("tracing", "root", str(error), "until then a trace and --watch look each second")]
     except FeatureError as error:

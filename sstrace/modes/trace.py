@@ -58,7 +58,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         tracer.start()
         now, offset = time.monotonic_ns(), clock_offset()
         trace.move(offset)
-        meta = describe(tracer.netns, names, now, offset)
+        meta = describe(tracer.netns.inode, names, now, offset)
         if command.own.record is not None:
             recorder = Recorder(
                 command.own.record,
@@ -146,7 +146,7 @@ class _Attendance:
         if asked.reopen:
             asked.reopen = False
             now = time.monotonic_ns()
-            self._trace.reopen(describe(self._tracer.netns, self._tracer.names, now, clock_offset()))
+            self._trace.reopen(describe(self._tracer.netns.inode, self._tracer.names, now, clock_offset()))
         if asked.statistics:
             asked.statistics = False
             tracer = self._tracer

@@ -18,7 +18,8 @@ from sstrace.causes import has_failed
 from sstrace.errors import FeatureError, SstraceError, reason
 from sstrace.live.tracer import Tracer
 from sstrace.model import AF_INET, STATE_TEXT, Lost, State
-from sstrace.table import IPPROTO_TCP, Resync, Transition
+from sstrace.protocols import IPPROTO_TCP
+from sstrace.table import Resync, Transition
 
 __all__ = ["HANDSHAKE_SECONDS", "LIFETIME_SECONDS", "Metrics", "state_word"]
 
@@ -211,7 +212,9 @@ class Metrics:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 
         tracer = self._tracer
-        yield InfoMetricFamily("sstrace", "This sstrace.", value={"version": __version__, "netns": str(tracer.netns)})
+        yield InfoMetricFamily(
+            "sstrace", "This sstrace.", value={"version": __version__, "netns": str(tracer.netns.inode)}
+        )
         for name, text, value in (
             ("events", "Kernel events folded into the table.", tracer.events),
             ("lost_events", "Kernel events that never arrived.", tracer.lost),

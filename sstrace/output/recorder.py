@@ -363,7 +363,7 @@ def recording_of(command: Command, tracer: Tracer, say: Callable[[str], None] | 
         return None
     recorder = Recorder(own.record, tracer, rotate=own.rotate_bytes, rotate_ns=own.rotate_ns, keep=own.keep, say=say)
     now, offset = time.monotonic_ns(), clock_offset()
-    recorder.begin(describe(tracer.netns, tracer.names, now, offset), offset)
+    recorder.begin(describe(tracer.netns.inode, tracer.names, now, offset), offset)
     return recorder
 
 

@@ -339,8 +339,9 @@ def row_of(line: SeenLine | StateLine, names: RecordedNames) -> Row:
         exact = line.held_us is not None
         since -= round((line.held_us or 0) * 1000)
     row = Row(
-        line.id, Kind.SOCKET, STATE_NUMBER[line.state], family, NUMBER_OF_NETID.get(line.netid, 0), line.netns,
-        _address(family, line.src), line.sport, _address(family, line.dst), line.dport, line.ino or 0, line.uid,
+        line.id, Kind.SOCKET, STATE_NUMBER[line.state], family, NUMBER_OF_NETID.get(line.netid, 0),
+        line.netns, line.netns, _address(family, line.src), line.sport,
+        _address(family, line.dst), line.dport, line.ino or 0, line.uid,
         line.ifindex or 0, line.sk, None, since, exact, line.mono_ns,
         owners_of(line.owners) if line.owners else (), line.owner_source,
         names.intern_cgroup(line.cgroup) if line.cgroup is not None else None, line.v6only,

@@ -1,4 +1,4 @@
-"""Entering a named network namespace, as ``ip netns exec`` and ``ss -N`` do.
+"""Which network namespace this is, and entering a named one, as ``ip netns exec`` and ``ss -N`` do.
 
 The namespace itself is one call. For a snapshot, ss goes on to what the files of the system should look like in
 there: a mount namespace of its own, a /sys that shows the namespace's devices, and the files of /etc/netns/NAME over
@@ -8,11 +8,15 @@ as well.) A tracer must not do that: its tracing files are below /sys.
 
 import ctypes
 import os
+import socket
+import sys
+from pathlib import Path
 from typing import Final
 
 from sstrace.errors import LookupFailed
+from sstrace.model import Netns
 
-__all__ = ["enter_netns"]
+__all__ = ["current_netns", "enter_netns"]
 
 _RUN: Final = "/var/run/netns"
 _ETC: Final = "/etc/netns"
@@ -25,6 +29,8 @@ _MS_BIND: Final = 4096
 _MS_REC: Final = 16384
 _MS_SLAVE: Final = 1 << 19
 _MNT_DETACH: Final = 2
+_SO_NETNS_COOKIE: Final = 71
+"""include/uapi/asm-generic/socket.h; parisc and sparc, where it is another number, are not served."""
 
 
 def enter_netns(name: str, *, mounts: bool) -> None:
@@ -76,3 +82,16 @@ def _mounts(libc: ctypes.CDLL, name: str) -> None:
         if libc.mount(source, target, b"none", _MS_BIND, None):
             message = f"Bind {os.fsdecode(source)} -> {os.fsdecode(target)} failed: {os.strerror(ctypes.get_errno())}\n"
             os.write(2, os.fsencode(message))
+
+
+def current_netns() -> Netns:
+    """The network namespace of this process. There are cookies to ask for since e8b9eab99232 ("net: retrieve netns
+    cookie via getsocketopt", v5.14).
+    """
+    inode = Path("/proc/self/ns/net").stat().st_ino
+    try:
+        with socket.socket(socket.AF_UNIX) as any_socket:
+            cookie = any_socket.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+    except OSError:
+        return Netns(inode, inode)
+    return Netns(int.from_bytes(cookie, sys.byteorder), inode)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from sstrace.errors import DecodeError
 from sstrace.fields import MEMBERS, RECORD, REPORTED, Flag, reported
-from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Changed, Gone, Kind, Owner, State
+from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Changed, Gone, Kind, Netns, Owner, State
 from sstrace.native import twins
 from sstrace.wire.cause import PLAIN, TELLING, CauseReader
 
@@ -66,17 +66,20 @@ _SOCKET, _REQUEST, _TIMEWAIT = Kind.SOCKET, Kind.REQUEST, Kind.TIMEWAIT
 _STATES = len(STATE_TEXT)
 
 
+_NOWHERE = Netns(0, 0)
+
+
 class EventDecoder:
-    """Decodes one tracer's events. ``causes`` reads the stacks of this boot's kernel; ``netns`` stands for 0, where the
-    programs cannot know it.
+    """Decodes one tracer's events. ``causes`` reads the stacks of this boot's kernel; ``netns`` is meant where the
+    programs say none: they cannot know it, or are to hear of that one alone.
     """
 
-    def __init__(self, causes: CauseReader, *, netns: int = 0) -> None:
+    def __init__(self, causes: CauseReader, netns: Netns = _NOWHERE) -> None:
         self._causes = causes
         self._netns = netns
         self._owners: dict[tuple[bytes, int, int], Owner] = {}
         self._addresses: dict[bytes, bytes] = {}
-        self._twin: Callable[[bytes, int, int], list[Event] | None] | None = None
+        self._twin: Callable[[bytes, int], list[Event] | None] | None = None
         if twins is not None:
             self._twin = twins.Decoder(
                 self._samples,
@@ -97,7 +100,7 @@ class EventDecoder:
         """The same for who folds them into a table (SocketTable.folder): with a twin, they are no facts yet."""
         events: list[Event] = []
         for samples in _runs(data):
-            packed = self._twin(samples, cpu, self._netns) if self._twin is not None else None
+            packed = self._twin(samples, cpu) if self._twin is not None else None
             events += packed if packed is not None else self._samples(cpu, samples)
         return events
 
@@ -105,17 +108,19 @@ class EventDecoder:
         addresses, owners, read_cause = self._addresses, self._owners, self._causes.cause
         if len(addresses) > 100_000:  # against a port scan over all of IPv6; entries are rebuilt at once
             addresses.clear()
+        home, here = self._netns
         facts: list[Changed | Gone] = []
         append = facts.append
         cause: str | None
         for (
             (
-                at, sk, cookie, ino, cgroup, since, netns, uid, tgid, fd, ifindex, size, family, protocol, sport, dport,
-                kind, old, new, flags, saddr, daddr, comm, stack,
+                at, sk, cookie, ino, cgroup, since, net_cookie, netns, uid, tgid, fd, ifindex, size, family, protocol,
+                sport, dport, kind, old, new, flags, saddr, daddr, comm, stack,
             ),
             carried,
         ) in zip(_SAMPLE.iter_unpack(data), _REPORTED.iter_unpack(data), strict=True):  # fmt: skip
             told = reported(carried)
+            net = net_cookie or (home if netns in (0, here) else netns)
             if family == AF_INET:
                 src = addresses.get(saddr) or addresses.setdefault(saddr, saddr[:4])
                 dst = addresses.get(daddr) or addresses.setdefault(daddr, daddr[:4])
@@ -132,7 +137,7 @@ class EventDecoder:
                     owner = owners.get((comm, tgid, fd)) or self._owner(comm, tgid, fd)
                 append(
                     Changed(
-                        at, cpu, _SOCKET, old, new, sk, cookie or None, ino or None, netns or self._netns,
+                        at, cpu, _SOCKET, old, new, sk, cookie or None, ino or None, net, netns or here,
                         family, protocol, src, sport, dst, dport, uid, ifindex, since or None, owner,
                         cgroup or None, cause, told, flags & _ORPHANED != 0 or (ino == 0 and netns != 0),
                         flags & _V6ONLY != 0 if new == _LISTEN and netns and family == AF_INET6 else None,
@@ -142,7 +147,7 @@ class EventDecoder:
                 which = _REQUEST if kind == 1 else _TIMEWAIT
                 append(
                     Changed(
-                        at, cpu, which, old, new, sk, cookie or None, None, netns, family, protocol,
+                        at, cpu, which, old, new, sk, cookie or None, None, net, netns, family, protocol,
                         src, sport, dst, dport, uid, ifindex, None, None, None, None, told,
                         False, None, (ino or None) if kind == 1 else None,
                     )
@@ -160,8 +165,10 @@ class EventDecoder:
                         which,
                         sk,
                         cookie or None,
+                        net,
                         netns,
                         family,
+                        protocol,
                         src,
                         sport,
                         dst,

@@ -12,13 +12,16 @@ from sstrace.wire.netlink import NLM_F_DUMP_INTR, SOCK_DIAG_BY_FAMILY, Data
 
 __all__ = ["End", "decode"]
 
-End = tuple[int, int, bytes, bytes]
-"""Local port, peer port, local address, peer address; a v4-mapped IPv6 address as the IPv4 one inside."""
+End = tuple[int, int, bytes, bytes, int]
+"""Local port, peer port, local address, peer address, bound device: 0; a v4-mapped IPv6 address as the IPv4 one inside.
+"""
 
 _FIXED = inet_layout.SIZE
 _FAMILY, _STATE, _INTERFACE = (inet_layout.OFFSET[name] for name in ("family", "state", "if"))
-# Nothing but ports and addresses is read: in the network's byte order at once.
-_ENDS = {family: ">" + inet_layout.codes(family, "sport", "dport", "src", "dst") for family in inet_layout.FAMILIES}
+# Ports and addresses are read in the network's byte order at once; of the device only whether it is 0.
+_ENDS = {
+    family: ">" + inet_layout.codes(family, "sport", "dport", "src", "dst", "if") for family in inet_layout.FAMILIES
+}
 _UNPACK = {family: struct.Struct(ends).unpack_from for family, ends in _ENDS.items()}
 _STRIDES: dict[tuple[int, int], struct.Struct] = {}
 _MAPPED = bytes(10) + b"\xff\xff"
@@ -60,7 +63,7 @@ def decode(datagram: Data) -> tuple[list[End], bytes] | None:
     if bound or families.count(family) != len(ends) or not all(map(_is_row, heads)):
         return None
     if family == AF_INET6 and _MAPPED in bytes(datagram):
-        ends = [(sport, dport, _plain(src), _plain(dst)) for sport, dport, src, dst in ends]
+        ends = [(sport, dport, _plain(src), _plain(dst), 0) for sport, dport, src, dst, _ in ends]
     return ends, states
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from bpf_events import HERE, SPACE
 from conftest import Netns
 
 from sstrace.live.source import LiveRows, look_at
@@ -30,11 +31,11 @@ class World:
     def __init__(self, netns: Netns) -> None:
         self._netns = netns
         self.listener, self.opened = netns.call(self._open)
-        self.table = SocketTable(netns.inode)
-        self.table.begin(SweepBegin(Table.TCP, 0, 1))
+        self.table = SocketTable(HERE)
+        self.table.begin(SweepBegin(SPACE, 1))
         for found in netns.call(_dump):
-            self.table.seen(Seen(found))
-        self.table.end(SweepEnd(Table.TCP, 0, 2, complete=True))
+            self.table.seen(Seen(SPACE, found))
+        self.table.end(SweepEnd(SPACE, 2, complete=True))
 
     @staticmethod
     def _open() -> tuple[socket.socket, list[socket.socket]]:
@@ -124,7 +125,7 @@ def test_datagrams_that_agree_are_taken_whole(world: World) -> None:
 
 def test_what_the_table_does_not_know_is_left_out(world: World) -> None:
     news = world.row(world.opened[0])
-    world.table._bury(news)
+    world.table.home.index.bury(news)
     taken: list[InetSocket] = []
     rows = world.rows(take=taker(taken))
     assert len(rows) > 1, "a datagram that does not agree is looked at row by row"
@@ -134,7 +135,7 @@ def test_what_the_table_does_not_know_is_left_out(world: World) -> None:
 
 def test_the_state_is_that_of_the_table(world: World) -> None:
     changed = world.row(world.opened[0])
-    world.table._restate(changed, int(State.CLOSE_WAIT))
+    world.table.home.index.restate(changed, int(State.CLOSE_WAIT))
     taken: list[InetSocket] = []
     (shown,) = [
         row for row in world.rows(take=taker(taken)) if (row.sport, row.dport) == (changed.sport, changed.dport)
@@ -149,7 +150,7 @@ def test_the_state_is_that_of_the_table(world: World) -> None:
 
 def test_without_news_nothing_is_looked_up(world: World) -> None:
     """The kernel then shows what the table has: here, where that is not so, it shows what the kernel has."""
-    world.table._bury(world.row(world.opened[0]))
+    world.table.home.index.bury(world.row(world.opened[0]))
     taken: list[InetSocket] = []
     world.rows(take=taker(taken), news=lambda: False)
     assert len(taken) == 2 * PAIRS
@@ -170,7 +171,7 @@ def test_one_family(world: World) -> None:
 
 def test_few_rows_are_asked_for_one_by_one_in_the_order_of_their_ports(world: World) -> None:
     for client in world.opened[:20:2]:
-        world.table._restate(world.row(client), int(State.CLOSE_WAIT))
+        world.table.home.index.restate(world.row(client), int(State.CLOSE_WAIT))
     live = LiveRows(world.table)
     assert live.count(1 << State.CLOSE_WAIT | 1 << State.LISTEN) == (1, 10)
     for client in world.opened[1:21:2]:

@@ -85,39 +85,39 @@ def test_every_transition_says_what_brings_it_about() -> None:
     assert all(text for to in TRANSITIONS.values() for text in to.values())
 
 
-def test_every_report_has_a_step_when_there_is_no_row() -> None:
-    """Whatever comes first of a connection, after a loss or at the start, means something."""
-    assert {report for report, kind in STEPS if kind is None} == set(Report)
-
-
-def test_every_object_can_go_on_from_where_it_holds_the_row() -> None:
-    for report, kind in REPORTERS.items():
-        assert (report, kind) in STEPS
-    for report in set(Report) - set(REPORTERS) - {Report.CHILD}:
-        assert (report, Kind.SOCKET) in STEPS
+def test_every_report_means_something_whoever_holds_the_row() -> None:
+    """Whatever comes, after a loss or at the start: of each pair the last rule holds always, and it alone."""
+    assert set(STEPS) == set(itertools.product(Report, (None, *Kind)))
+    for rules in STEPS.values():
+        assert [rule.when is None for rule in rules] == [False] * (len(rules) - 1) + [True]
 
 
 def test_only_the_object_that_holds_the_row_ends_it() -> None:
-    for (report, kind), step in STEPS.items():
-        if step in (Step.END, Step.DEATH) and kind is not None:
-            assert kind is REPORTERS.get(report, Kind.SOCKET)
+    for (report, kind), rules in STEPS.items():
+        for rule in rules:
+            if rule.step in (Step.END, Step.DEATH) and rule.when is None:
+                assert kind is REPORTERS.get(report, Kind.SOCKET) or (report, kind) == (Report.CLOSES, Kind.REQUEST)
 
 
 def test_a_connection_ends_once() -> None:
     """Either with its row, or where a timewait socket takes over, after which the row alone can end."""
-    ends = {(report, kind) for (report, kind), step in STEPS.items() if step in (Step.END, Step.HAND_OVER)}
-    assert {kind for _, kind in ends} == {None, Kind.REQUEST, Kind.SOCKET}
-    assert [kind for (_, kind), step in STEPS.items() if step is Step.DEATH] == [Kind.TIMEWAIT]
+    for (_, kind), rules in STEPS.items():
+        for rule in rules:
+            if rule.step in (Step.END, Step.HAND_OVER, Step.HAND_OVER_UNHEARD):
+                assert kind in (Kind.REQUEST, Kind.SOCKET)
+            if rule.step is Step.DEATH:
+                assert kind is Kind.TIMEWAIT
 
 
 def test_rows_pass_on_only_forward() -> None:
     # Request, full socket, timewait socket: no way back.
     order = [Kind.REQUEST, Kind.SOCKET, Kind.TIMEWAIT]
-    for (report, kind), step in STEPS.items():
-        if step in (Step.TAKE_OVER, Step.HAND_OVER):
-            assert kind is not None
-            assert order.index(REPORTERS.get(report, Kind.SOCKET)) == order.index(kind) + 1
+    for (report, kind), rules in STEPS.items():
+        for rule in rules:
+            if rule.step in (Step.TAKE_OVER, Step.HAND_OVER):
+                assert kind is not None
+                assert order.index(REPORTERS.get(report, Kind.SOCKET)) == order.index(kind) + 1
 
 
 def test_every_step_is_used() -> None:
-    assert set(STEPS.values()) == set(Step)
+    assert {rule.step for rules in STEPS.values() for rule in rules} == set(Step)

@@ -4,9 +4,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
 import pytest
-from bpf_events import CLIENT, NETNS, SERVER, changed, gone, owner
+from bpf_events import CLIENT, HERE, SERVER, SPACE, changed, gone, owner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_model import MAPPED, Kernel, Life
@@ -21,7 +20,7 @@ Shown = tuple[int, int, int | None]
 
 
 def table() -> SocketTable:
-    return SocketTable(NETNS)
+    return SocketTable(HERE)
 
 
 def fold(into: SocketTable, *facts: Changed | Gone) -> list[Shown]:
@@ -35,17 +34,17 @@ def found(state: int, cookie: int, **fields: Any) -> InetSocket:
 
 
 def begin(into: SocketTable, at: int) -> None:
-    into.begin(SweepBegin(Table.TCP, 0, at))
+    into.begin(SweepBegin(SPACE, at))
 
 
 def end(into: SocketTable, at: int, *, complete: bool = True) -> Resync:
-    return into.end(SweepEnd(Table.TCP, 0, at, complete))
+    return into.end(SweepEnd(SPACE, at, complete))
 
 
 def sweep(into: SocketTable, at: int, *sockets: InetSocket, complete: bool = True) -> Resync:
     begin(into, at)
     for socket in sockets:
-        into.seen(Seen(socket))
+        into.seen(Seen(SPACE, socket))
     return end(into, at + 1, complete=complete)
 
 
@@ -60,8 +59,10 @@ def states(of: SocketTable) -> list[int]:
 
 def assert_empty(of: SocketTable) -> None:
     """Nothing is kept of what has died."""
-    for name in ("_rows", "_by_sk", "_by_cookie", "_by_ino", "_by_tuple", "_vague", "_dead", "_dead_listeners"):
-        assert not getattr(of, name), name
+    for name in ("rows", "by_sk", "by_cookie", "by_ino", "by_ends", "unsettled"):
+        assert not getattr(of.home.index, name), name
+    for name in ("_ends", "_cookies", "_inodes"):
+        assert not getattr(of.home.tombstones, name), name
     assert of.in_states(_NOT_ESTABLISHED) == []
 
 
@@ -221,7 +222,7 @@ def test_an_orphan_waits_in_a_timewait_socket() -> None:
     row = only(live)
     # It has been in its state for as long as before.
     assert (row.kind, row.state, row.since_ns) == (Kind.TIMEWAIT, S.FIN_WAIT2, 5300)
-    assert live.vague() == [row]
+    assert live.unsettled() == [row]
 
 
 def orphan() -> SocketTable:
@@ -234,14 +235,14 @@ def orphan() -> SocketTable:
 def test_an_orphan_that_is_seen_to_have_become_time_wait() -> None:
     live = orphan()
     row = only(live)
-    assert live.look(row, found(S.FIN_WAIT2, 1, timer=3), 7000) is None
-    change = live.look(row, found(S.TIME_WAIT, 1, timer=3), 8000)
+    assert live.probed(row, found(S.FIN_WAIT2, 1, timer=3), 7000) is None
+    change = live.probed(row, found(S.TIME_WAIT, 1, timer=3), 8000)
     assert change is not None
     assert (change.old, change.new, change.at_ns, change.held_ns) == (S.FIN_WAIT2, S.TIME_WAIT, 8000, 2700)
     assert change.approximate
-    assert not live.vague()
+    assert not live.unsettled()
     # Once more changes nothing, and an event that says so too late shows nothing.
-    assert live.look(row, found(S.TIME_WAIT, 1, timer=3), 9000) is None
+    assert live.probed(row, found(S.TIME_WAIT, 1, timer=3), 9000) is None
     assert fold(live, changed(9100, 0, S.TIME_WAIT, B, **TIMEWAIT)) == []
     assert fold(live, gone(68000, Kind.TIMEWAIT, B)) == [(S.TIME_WAIT, S.CLOSE, 60000)]
     assert_empty(live)
@@ -250,21 +251,21 @@ def test_an_orphan_that_is_seen_to_have_become_time_wait() -> None:
 def test_an_orphan_whose_timer_is_set_anew() -> None:
     live = orphan()
     assert fold(live, changed(8000, 0, S.TIME_WAIT, B, **TIMEWAIT)) == [(S.FIN_WAIT2, S.TIME_WAIT, 2700)]
-    assert not live.vague()
+    assert not live.unsettled()
 
 
 def test_a_look_that_is_older_than_an_event_is_not_believed() -> None:
     live = orphan()
     row = only(live)
     fold(live, changed(8000, 0, S.FIN_WAIT2, B, **TIMEWAIT))
-    assert live.look(row, found(S.TIME_WAIT, 1, timer=3), 7999) is None
+    assert live.probed(row, found(S.TIME_WAIT, 1, timer=3), 7999) is None
     assert row.state == S.FIN_WAIT2
 
 
 def test_a_look_that_finds_nothing_leaves_the_end_to_its_event() -> None:
     live = orphan()
-    assert live.look(only(live), None, 9000) is None
-    assert live.vague()
+    assert live.probed(only(live), None, 9000) is None
+    assert live.unsettled()
     assert fold(live, gone(9001, Kind.TIMEWAIT, B, cause="reset-received")) == [(S.FIN_WAIT2, S.CLOSE, 3701)]
 
 
@@ -272,7 +273,7 @@ def test_a_look_at_a_row_that_has_gone_meanwhile_is_nothing() -> None:
     live = orphan()
     row = only(live)
     fold(live, gone(6000, Kind.TIMEWAIT, B))
-    assert live.look(row, found(S.TIME_WAIT, 1, timer=3), 9000) is None
+    assert live.probed(row, found(S.TIME_WAIT, 1, timer=3), 9000) is None
     assert_empty(live)
 
 
@@ -311,11 +312,11 @@ def test_a_sweep_finds_the_port_that_was_chosen_late(touched: bool) -> None:
     began = 1000 if touched else 3000
     fold(live, changed(2000, S.CLOSE, S.SYN_SENT, A, ino=5, sport=0, src=bytes(4)))
     row = only(live)
-    assert live.vague() == [row]
+    assert live.unsettled() == [row]
     repaired = sweep(live, began, found(S.SYN_SENT, 9, ino=5))
     assert [repaired.added, repaired.removed, repaired.changed] == [[], [], []]
     assert (only(live), row.sport, row.src, row.cookie) == (row, 40000, CLIENT, 9)
-    assert live.vague() == []
+    assert live.unsettled() == []
     assert_indexed(live)
     assert fold(live, changed(4000, S.SYN_SENT, S.ESTABLISHED, A, ino=5, cookie=9)) == [
         (S.SYN_SENT, S.ESTABLISHED, 2000)
@@ -329,7 +330,7 @@ def test_a_port_that_was_chosen_late_is_known_from_any_later_event() -> None:
     row = only(live)
     # How it came about was lost; and how it handed over to its timewait socket will be.
     fold(live, changed(3000, S.ESTABLISHED, S.FIN_WAIT1, A, ino=5), changed(3100, S.FIN_WAIT1, S.FIN_WAIT2, A, ino=5))
-    assert live.vague() == []
+    assert live.unsettled() == []
     repaired = sweep(live, 4000, found(S.TIME_WAIT, 9, timer=3))
     assert [(changed_row, old) for changed_row, old in repaired.changed] == [(row, S.FIN_WAIT2)]
     assert (row.state, row.kind) == (S.TIME_WAIT, Kind.TIMEWAIT)
@@ -351,8 +352,8 @@ def test_what_closed_and_connected_again_just_before_a_sweep_lives(before: int) 
         changed(began - before + 100, S.CLOSE, S.SYN_SENT, A, ino=5, cookie=9, sport=0),
         changed(began - before + 200, S.SYN_SENT, S.ESTABLISHED, A, ino=5, cookie=9),
     )
-    live.seen(Seen(found(S.ESTABLISHED, 9, ino=5)))
-    assert live.unseen() == []
+    live.seen(Seen(SPACE, found(S.ESTABLISHED, 9, ino=5)))
+    assert live.unseen(SPACE) == []
     assert end(live, began + 100).removed == []
     assert only(live).state == S.ESTABLISHED
 
@@ -363,7 +364,7 @@ def test_an_end_before_a_sweep_says_nothing_of_what_it_meets() -> None:
     fold(live, changed(MS, S.SYN_SENT, S.ESTABLISHED, A, cookie=8))
     begin(live, 100 * MS)
     fold(live, changed(2 * MS, S.ESTABLISHED, S.CLOSE, A, cookie=8))
-    live.seen(Seen(found(S.ESTABLISHED, 9)))
+    live.seen(Seen(SPACE, found(S.ESTABLISHED, 9)))
     assert [row.cookie for row in end(live, 101 * MS).added] == [9]
 
 
@@ -384,10 +385,10 @@ def test_a_listener_whose_port_comes_later() -> None:
     live = table()
     fold(live, changed(1000, S.CLOSE, S.LISTEN, A, ino=9, sport=0, dport=0, dst=bytes(4)))
     row = only(live)
-    assert live.vague() == [row]
-    assert live.look(row, found(S.LISTEN, 5, ino=9, sport=33333, dport=0), 2000) is None
+    assert live.unsettled() == [row]
+    assert live.probed(row, found(S.LISTEN, 5, ino=9, sport=33333, dport=0), 2000) is None
     assert row.sport == 33333
-    assert not live.vague()
+    assert not live.unsettled()
     fold(live, changed(3000, S.LISTEN, S.CLOSE, A, ino=9, sport=33333, dport=0, dst=bytes(4)))
     assert_empty(live)
 
@@ -424,7 +425,7 @@ def test_a_connect_that_fails_leaves_its_addresses_to_who_has_them() -> None:
         changed(1700, S.CLOSE, S.SYN_SENT, B, ino=77, **failed),
         changed(2000, S.SYN_SENT, S.CLOSE, B, ino=77, cause="connect-failed", **failed),
     ) == [(S.CLOSE, S.SYN_SENT, None), (S.SYN_SENT, S.CLOSE, 300)]
-    assert (only(live), live.between([ends[:4]])) == (alive, [alive])
+    assert (only(live), live.between([ends])) == (alive, [alive])
 
 
 def test_a_syn_of_which_nobody_heard_the_connect_is_its_beginning() -> None:
@@ -482,7 +483,7 @@ def test_a_timewait_socket_that_did_not_tell_is_found_where_an_end_implies_it(ca
     )[-1] == (S.FIN_WAIT2, shown, 1000)
     assert (asked, live.implied) == ([S.FIN_WAIT2], 1)
     assert (only(live), row.state, row.kind, row.sk) == (row, shown, Kind.TIMEWAIT, None)
-    assert live.vague() == ([row] if shown is S.FIN_WAIT2 else [])
+    assert live.unsettled() == ([row] if shown is S.FIN_WAIT2 else [])
     # Its end finds it by its cookie.
     assert fold(live, gone(9000, Kind.TIMEWAIT, C, cookie=7, cause="expired"))[-1][:2] == (shown, S.CLOSE)
     assert_empty(live)
@@ -692,60 +693,83 @@ def held_by(kind: Kind | None) -> SocketTable:
 
 
 def report_of(report: Report, kind: Kind | None, step: Step) -> Changed | Gone:
-    """What the kernel would report, of an object that fits the row."""
-    full = A if kind in (Kind.SOCKET, Kind.TIMEWAIT) else C
-    if report is Report.OPENS:
-        return changed(9000, S.CLOSE, S.SYN_SENT, full)
-    if report is Report.CHILD:
-        return changed(9000, S.LISTEN, S.SYN_RECV, full)
-    if report is Report.MOVES:
-        return changed(9000, S.ESTABLISHED, S.CLOSE_WAIT, full)
-    if report is Report.CLOSES:
-        return changed(9000, S.ESTABLISHED, S.CLOSE, full)
-    if report is Report.REQUEST_TIMER:
-        return changed(9000, S.LISTEN, S.SYN_RECV, B, kind=Kind.REQUEST)
-    if report is Report.REQUEST_GONE:
-        return gone(9000, Kind.REQUEST, B, cause="completed" if step is Step.NOTHING else "timeout-synack")
-    if report is Report.TIMEWAIT_TIMER:
-        return changed(9000, 0, S.TIME_WAIT, B, kind=Kind.TIMEWAIT)
-    return gone(9000, Kind.TIMEWAIT, B)
+    """What the kernel would report, of an object that fits the row and the step."""
+    full = A if kind in (Kind.SOCKET, Kind.TIMEWAIT) and report is not Report.CHILD else C
+    request, timewait = B if kind is Kind.REQUEST else C, B if kind is Kind.TIMEWAIT else C
+    completed = step in (Step.NOTHING, Step.SUCCEED)
+    return {
+        Report.OPENS: changed(9000, S.CLOSE, S.SYN_SENT, full, cookie=5),
+        Report.CHILD: changed(9000, S.LISTEN, S.SYN_RECV, full),
+        Report.MOVES: changed(9000, S.ESTABLISHED, S.CLOSE_WAIT, full),
+        Report.REPEATS: changed(9000, S.ESTABLISHED, S.ESTABLISHED, full),
+        Report.CLOSES: changed(9000, S.FIN_WAIT2 if step is Step.NOTHING and kind else S.ESTABLISHED, S.CLOSE, full),
+        Report.REQUEST_TIMER: changed(9000, S.LISTEN, S.SYN_RECV, request, kind=Kind.REQUEST),
+        Report.REQUEST_GONE: gone(9000, Kind.REQUEST, request, cause="completed" if completed else "timeout-synack"),
+        Report.TIMEWAIT_TIMER: changed(9000, 0, S.TIME_WAIT, timewait, kind=Kind.TIMEWAIT),
+        Report.TIMEWAIT_GONE: gone(9000, Kind.TIMEWAIT, timewait),
+    }[report]
 
 
-def step_of(live: SocketTable, fact: Changed | Gone) -> Step:
-    """What the table makes of a fact, seen from outside."""
-    before = {row.id: (row.kind, row.state, row.since_ns) for row in live}
+def seen_from_outside(live: SocketTable, fact: Changed | Gone) -> tuple[str, ...]:
+    """What the table makes of a fact: whether rows came, went or stayed, and what is told."""
+    before = {row.id: row.kind for row in live}
     change = live.apply(fact)
-    after = {row.id: (row.kind, row.state, row.since_ns) for row in live}
-    if change is not None and change.new == S.CLOSE:
-        assert not after
-        return Step.END if change.ended else Step.DEATH
-    if after.keys() != before.keys():
-        assert len(after) == 1
-        return Step.BIRTH
-    if before == after:
-        assert change is None
-        touched = any(row.touched_ns == fact.at_ns for row in live)
-        return Step.REPEAT if touched else Step.NOTHING
-    ((kind_before, *_),), ((kind_after, *_),) = before.values(), after.values()
-    if change is not None and change.ended:
-        return Step.HAND_OVER
-    return Step.MOVE if kind_before is kind_after else Step.TAKE_OVER
+    after = {row.id: row.kind for row in live}
+    words = ["came"] * bool(after.keys() - before.keys()) + ["went"] * bool(before.keys() - after.keys())
+    words += ["passed"] * any(before[row] is not after[row] for row in before.keys() & after.keys())
+    words += ["told"] * (change is not None) + ["ended"] * (change is not None and change.ended)
+    return tuple(words)
 
 
-@pytest.mark.parametrize(("report", "kind"), STEPS)
-def test_the_table_does_what_lifecycle_says(report: Report, kind: Kind | None) -> None:
-    step = STEPS[report, kind]
+DONE: dict[Step, set[tuple[str, ...]]] = {
+    Step.NOTHING: {()},
+    Step.BIRTH: {("came", "told"), ("came",)},
+    Step.MOVE: {("told",), (), ("passed", "told"), ("passed",)},
+    Step.REPEAT: {()},
+    Step.TAKE_OVER: {("passed",)},
+    Step.SUCCEED: {("passed",)},
+    Step.HAND_OVER: {("passed", "told", "ended")},
+    Step.HAND_OVER_UNHEARD: {("passed", "told", "ended")},
+    Step.END: {("went", "told", "ended")},
+    Step.END_OF_STRANGER: {("told", "ended")},
+    Step.DEATH: {("went", "told")},
+    Step.DEATH_OF_SUCCESSOR: {("went", "told")},
+    Step.VANISH: {("went",)},
+    Step.PASS: {()},
+}
+"""How each step looks. A birth in the place of a timewait socket buries that one."""
+
+WAYS = [
+    (report, kind, rule.step)
+    for (report, kind), rules in STEPS.items()
+    for rule in rules
+    # Opened, a socket's row is another's; what a sweep shows, a probe finds or a second request does has its own tests.
+    if (report, kind) != (Report.OPENS, Kind.SOCKET)
+    and rule.step not in (Step.HAND_OVER_UNHEARD, Step.VANISH, Step.DEATH_OF_SUCCESSOR)
+    and (report, kind, rule.step) != (Report.REQUEST_GONE, Kind.SOCKET, Step.END)
+    and not (report is Report.CLOSES and kind is None and rule.step is Step.NOTHING)
+]
+
+
+@pytest.mark.parametrize(("report", "kind", "step"), WAYS)
+def test_the_table_does_what_lifecycle_says(report: Report, kind: Kind | None, step: Step) -> None:
     live = held_by(kind)
-    if (report, kind) == (Report.OPENS, Kind.SOCKET):
-        # The row of a socket that is open already is another's: only one in CLOSE can be opened.
-        live = table()
-        sweep(live, 1000, found(S.CLOSE, 5, ino=9, dport=0, dst=bytes(4)))
-    fact = report_of(report, kind, step)
-    if isinstance(fact, Changed) and report is Report.OPENS:
-        fact = msgspec.structs.replace(fact, cookie=5)
-    elif isinstance(fact, Changed) and kind is Kind.TIMEWAIT and report is Report.CLOSES:
-        fact = msgspec.structs.replace(fact, old=int(S.FIN_WAIT2))
-    assert step_of(live, fact) is step
+    assert seen_from_outside(live, report_of(report, kind, step)) in DONE[step] | (
+        {("came", "went", "told"), ("came", "went")} if step is Step.BIRTH and kind else set()
+    )
+
+
+def test_the_fold_takes_the_step_that_stands_in_the_table() -> None:
+    """Nothing is decided elsewhere."""
+    for report, kind, step in WAYS:
+        live = held_by(kind)
+        fact = report_of(report, kind, step)
+        fold_ = live.home.fold
+        takes: dict[Step, Any] = fold_._take if isinstance(fact, Changed) else fold_._take_gone
+        taken: list[Step] = []
+        takes.update({one: lambda *_, one=one, taken=taken: taken.append(one) for one in takes})
+        live.apply(fact)
+        assert taken == [step]
 
 
 # --------------------------------------------------------------------------------------------------------------- sweeps
@@ -768,7 +792,7 @@ def test_a_sweep_fills_an_empty_table() -> None:
         1: Kind.SOCKET, 2: Kind.SOCKET, 3: Kind.TIMEWAIT, 4: Kind.TIMEWAIT, 5: Kind.SOCKET, 6: Kind.REQUEST,
     }  # fmt: skip
     assert (len(live), repair.removed, repair.changed) == (6, [], [])
-    assert [row.cookie for row in live.vague()] == [4]
+    assert [row.cookie for row in live.unsettled()] == [4]
 
 
 def test_the_time_in_a_state_that_a_sweep_met_is_not_known() -> None:
@@ -839,7 +863,7 @@ def test_a_complete_sweep_removes_what_it_has_not_seen() -> None:
     fold(live, *CONNECT)
     row = only(live)
     begin(live, 5000)
-    assert live.unseen() == [row]
+    assert live.unseen(SPACE) == [row]
     assert end(live, 5001).removed == [row]
     assert_empty(live)
 
@@ -855,9 +879,9 @@ def test_what_a_second_look_shows_is_not_removed() -> None:
     live = table()
     fold(live, *CONNECT)
     begin(live, 5000)
-    assert live.unseen()
-    live.seen(Seen(found(S.ESTABLISHED, 3, ino=9)))
-    assert not live.unseen()
+    assert live.unseen(SPACE)
+    live.seen(Seen(SPACE, found(S.ESTABLISHED, 3, ino=9)))
+    assert not live.unseen(SPACE)
     assert end(live, 5001).removed == []
 
 
@@ -865,7 +889,7 @@ def test_what_is_born_during_a_sweep_stays() -> None:
     live = table()
     begin(live, 500)
     fold(live, *CONNECT)
-    assert not live.unseen()
+    assert not live.unseen(SPACE)
     repair = end(live, 6000)
     assert (repair.removed, repair.added, states(live)) == ([], [], [S.ESTABLISHED])
 
@@ -875,7 +899,7 @@ def test_events_during_a_sweep_win() -> None:
     fold(live, *CONNECT)
     begin(live, 2000)
     fold(live, changed(2500, S.ESTABLISHED, S.FIN_WAIT1, A))
-    live.seen(Seen(found(S.ESTABLISHED, 5, ino=9)))  # read before 2500
+    live.seen(Seen(SPACE, found(S.ESTABLISHED, 5, ino=9)))  # read before 2500
     repair = end(live, 3000)
     assert (repair.changed, states(live), only(live).cookie) == ([], [S.FIN_WAIT1], 5)
 
@@ -885,7 +909,7 @@ def test_what_a_sweep_corrects_and_an_event_ends_is_not_told_of_again() -> None:
     live = table()
     sweep(live, 100, found(S.ESTABLISHED, 7))
     begin(live, 200)
-    live.seen(Seen(found(S.CLOSE_WAIT, 7)))
+    live.seen(Seen(SPACE, found(S.CLOSE_WAIT, 7)))
     end_of_it = changed(250, S.CLOSE_WAIT, S.CLOSE, A, cookie=7, cause="killed")
     assert fold(live, end_of_it) == [(S.CLOSE_WAIT, S.CLOSE, None)]
     repair = end(live, 300)
@@ -908,7 +932,7 @@ def test_deaths_during_a_sweep_stay_dead(cookie: int | None) -> None:
     fold(live, *CONNECT)
     begin(live, 2000)
     fold(live, changed(2500, S.ESTABLISHED, S.CLOSE, A, cookie=cookie))
-    live.seen(Seen(found(S.ESTABLISHED, 5, ino=9)))
+    live.seen(Seen(SPACE, found(S.ESTABLISHED, 5, ino=9)))
     assert end(live, 3000).added == []
     assert_empty(live)
 
@@ -922,7 +946,7 @@ def test_deaths_of_what_no_event_has_named_before_stay_dead(
     live = table()
     begin(live, 2000)
     fold(live, gone(2500, kind, B, cookie=cookie, cause="killed"))
-    live.seen(Seen(found(state, 5, timer=timer)))
+    live.seen(Seen(SPACE, found(state, 5, timer=timer)))
     assert end(live, 3000).added == []
     assert_empty(live)
 
@@ -933,7 +957,7 @@ def test_deaths_of_full_sockets_that_no_event_has_named_before_stay_dead(cookie:
     live = table()
     begin(live, 2000)
     assert fold(live, changed(2500, old, S.CLOSE, A, cookie=cookie)) == [(old, S.CLOSE, None)]
-    live.seen(Seen(found(old, 5, ino=9)))
+    live.seen(Seen(SPACE, found(old, 5, ino=9)))
     assert end(live, 3000).added == []
     assert_empty(live)
 
@@ -942,7 +966,7 @@ def test_the_death_of_a_listener_that_no_event_has_named_before() -> None:
     live = table()
     begin(live, 2000)
     fold(live, changed(2500, S.LISTEN, S.CLOSE, A, ino=6, dport=0))
-    live.seen(Seen(found(S.LISTEN, 5, ino=6, sport=40000, dport=0)))
+    live.seen(Seen(SPACE, found(S.LISTEN, 5, ino=6, sport=40000, dport=0)))
     assert end(live, 3000).added == []
     assert_empty(live)
 
@@ -953,7 +977,7 @@ def test_an_inode_is_no_cookie() -> None:
     fold(live, changed(1000, S.CLOSE, S.LISTEN, A, ino=6, sport=443, dport=0, dst=bytes(4)))
     begin(live, 2000)
     fold(live, changed(2500, S.LISTEN, S.CLOSE, A, ino=6, sport=443, dport=0, dst=bytes(4)))
-    live.seen(Seen(found(S.ESTABLISHED, 6, ino=7)))
+    live.seen(Seen(SPACE, found(S.ESTABLISHED, 6, ino=7)))
     assert len(end(live, 3000).added) == 1
     assert states(live) == [S.ESTABLISHED]
 
@@ -963,7 +987,7 @@ def test_addresses_used_again_during_a_sweep() -> None:
     fold(live, *CONNECT)
     begin(live, 2000)
     fold(live, changed(2500, S.ESTABLISHED, S.CLOSE, A), changed(2600, S.CLOSE, S.SYN_SENT, A, ino=10))
-    live.seen(Seen(found(S.ESTABLISHED, 5, ino=9)))  # the old one
+    live.seen(Seen(SPACE, found(S.ESTABLISHED, 5, ino=9)))  # the old one
     end(live, 3000)
     assert states(live) == [S.SYN_SENT]
 
@@ -997,7 +1021,7 @@ def test_a_lost_handover_within_fin_wait_2_is_healed() -> None:
     fold(live, *CONNECT, changed(1800, S.FIN_WAIT1, S.FIN_WAIT2, A))
     healed = sweep(live, 5000, found(S.FIN_WAIT2, 5, timer=3))
     assert (healed.changed, healed.ended) == ([(only(live), S.FIN_WAIT2)], {only(live).id})
-    assert live.vague() == [only(live)]
+    assert live.unsettled() == [only(live)]
     assert fold(live, gone(9000, Kind.TIMEWAIT, B, cookie=5)) == [(S.FIN_WAIT2, S.CLOSE, 7200)]
     assert_empty(live)
 
@@ -1032,7 +1056,7 @@ def test_a_timewait_socket_and_the_socket_whose_cookie_it_has(first: bool) -> No
     begin(live, 4000)
     assert fold(live, gone(61004, Kind.TIMEWAIT, B, cookie=5)) == [(S.TIME_WAIT, S.CLOSE, 60000)]
     for socket in shown:
-        live.seen(Seen(socket))
+        live.seen(Seen(SPACE, socket))
     repair = end(live, 62000)
     assert (repair.added, repair.removed, repair.changed, states(live)) == ([], [], [], [S.LISTEN])
 
@@ -1041,10 +1065,10 @@ def test_a_sweep_leaves_what_is_vague_to_a_look() -> None:
     live = orphan()
     row = only(live)
     repair = sweep(live, 9000, found(S.TIME_WAIT, 5, timer=3))
-    assert (repair.changed, states(live), live.vague(), row.cookie) == ([], [S.FIN_WAIT2], [row], 5)
-    told = live.look(row, found(S.TIME_WAIT, 5, timer=3), 10_000)
+    assert (repair.changed, states(live), live.unsettled(), row.cookie) == ([], [S.FIN_WAIT2], [row], 5)
+    told = live.probed(row, found(S.TIME_WAIT, 5, timer=3), 10_000)
     assert told is not None
-    assert (told.old, told.new, states(live), live.vague()) == (S.FIN_WAIT2, S.TIME_WAIT, [S.TIME_WAIT], [])
+    assert (told.old, told.new, states(live), live.unsettled()) == (S.FIN_WAIT2, S.TIME_WAIT, [S.TIME_WAIT], [])
 
 
 def test_a_lost_completion_is_healed() -> None:
@@ -1106,7 +1130,7 @@ class Follower:
         """As live.tracer does: dump, fold, see; look a second time for what was not seen."""
         begin(self.table, self.kernel.now)
         self.see(self.kernel.dump(steps=steps, miss=miss))
-        if self.table.unseen():
+        if self.table.unseen(SPACE):
             self.see(self.kernel.dump(steps=steps))
         self.kernel.now += 1
         return end(self.table, self.kernel.now)
@@ -1115,13 +1139,13 @@ class Follower:
         sockets = list(dump)
         self.fold()
         for socket in sockets:
-            self.table.seen(Seen(socket))
+            self.table.seen(Seen(SPACE, socket))
 
     def look(self) -> None:
         self.kernel.now += 1
-        for row in self.table.vague():
+        for row in self.table.unsettled():
             thing = self.kernel.find(row.sport, row.dport)
-            self.table.look(row, self.kernel.shown(thing) if thing else None, self.kernel.now)
+            self.table.probed(row, self.kernel.shown(thing) if thing else None, self.kernel.now)
 
     def check(self) -> None:
         """Whether the table is true. To whoever missed its birth, a full socket in SYN-RECV looks like a request."""
@@ -1291,5 +1315,5 @@ def test_no_history_with_losses_makes_it_stumble_or_grow(seed: int, loss: float)
     begin(follower.table, kernel.now + 1)
     end(follower.table, kernel.now + 2)
     assert len(follower.table) == 0
-    assert not follower.table._by_sk
-    assert not follower.table._by_tuple
+    assert not follower.table.home.index.by_sk
+    assert not follower.table.home.index.by_ends

@@ -50,6 +50,9 @@ NEEDED: Offsets = {
 OPTIONAL: Offsets = {
     "skc_v6_rcv_saddr": (("sock_common", "skc_v6_rcv_saddr"),),
     "skc_v6_daddr": (("sock_common", "skc_v6_daddr"),),
+    # Every namespace has one since 3d368ab87cf6 ("net: initialize net->net_cookie at netns setup", v5.12); before, it
+    # was made when somebody asked.
+    "net_cookie": (("net", "net_cookie"),),
     "sk_uid": (("sock", "sk_uid"),),
     "sk_ino": (("sock", "sk_ino"),),
     "file_ref": (("file", "f_ref"),),

@@ -5,6 +5,7 @@ import socket
 from typing import Any
 
 import pytest
+from bpf_events import HERE, SPACE
 from links_heard import DELLINK, message
 
 from sstrace.live.announce import Telling, Told
@@ -121,12 +122,14 @@ def test_the_real_kernel_s_socket_is_silent_while_nothing_happens() -> None:
 
 
 def test_rows_of_a_renamed_device_are_told_again() -> None:
-    table = SocketTable(1)
-    table.begin(SweepBegin(Table.TCP, 0, 1))
+    table = SocketTable(HERE)
+    table.begin(SweepBegin(SPACE, 1))
     for port, index in ((1, 0), (2, 3), (3, 4), (4, 3)):
         ends = {"src": bytes(4), "sport": port, "dst": bytes(4), "dport": 0}
-        table.seen(Seen(InetSocket(Table.TCP, AF_INET, State.LISTEN, ino=port, cookie=port, ifindex=index, **ends)))
-    table.end(SweepEnd(Table.TCP, 0, 2, complete=True))
+        table.seen(
+            Seen(SPACE, InetSocket(Table.TCP, AF_INET, State.LISTEN, ino=port, cookie=port, ifindex=index, **ends))
+        )
+    table.end(SweepEnd(SPACE, 2, complete=True))
     telling = Telling(table)
     telling.begin(2)
     came, went = Renamed(10, 3, None, "v0"), Renamed(20, 3, "v0", "wan")

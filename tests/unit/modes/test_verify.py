@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from bpf_events import NETNS, changed
+from bpf_events import HERE, changed
 
 from sstrace.dialect import dialect
 from sstrace.model import AF_INET, AF_INET6, InetSocket, Kind, Owner, State, Table
@@ -28,7 +28,7 @@ class Tracer:
     lost = 0
 
     def __init__(self, *dumps: list[InetSocket]) -> None:
-        self.table = SocketTable(NETNS)
+        self.table = SocketTable(HERE)
         self.between: list[Callable[[Tracer], None]] = []
         """What happens between the two dumps."""
         self._dumps = iter(dumps)

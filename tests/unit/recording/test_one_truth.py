@@ -9,11 +9,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from bpf_events import HERE
 from kernel_model import Kernel
-from tapes import NETNS, OFFSET_NS, meta
+from tapes import OFFSET_NS, meta
 
 from sstrace.causes import CAUSES, Verdict
 from sstrace.cli import main
+from sstrace.model import Netns
 from sstrace.output.counting import Counting
 from sstrace.output.metrics import Metrics
 from sstrace.render.ecs import EcsWriter
@@ -39,12 +41,12 @@ def recorded() -> Iterator[Transition]:
         facts += decoder.decode(cpu, data[at + 8 : at + 8 + size])
         at += 8 + size
     facts.sort(key=lambda fact: fact.at_ns)
-    yield from filter(None, map(SocketTable(facts[0].netns).apply, facts))
+    yield from filter(None, map(SocketTable(Netns(facts[0].net, facts[0].netns)).apply, facts))
 
 
 def imagined() -> Iterator[Transition]:
     """What a kernel in miniature did: every way through its sockets, in any order."""
-    kernel, table = Kernel(7), SocketTable(NETNS)
+    kernel, table = Kernel(7), SocketTable(HERE)
     for _ in range(2000):
         kernel.step()
     kernel.end_all()
@@ -56,7 +58,7 @@ class Run:
 
     def __init__(self, changes: Iterable[Transition], path: Path) -> None:
         tracer: Any = SimpleNamespace(
-            table=SocketTable(NETNS), netns=NETNS, **dict.fromkeys(("events", "lost", "late", "unheard", "sweeps"), 0)
+            table=SocketTable(HERE), netns=HERE, **dict.fromkeys(("events", "lost", "late", "unheard", "sweeps"), 0)
         )
         metrics, counting, self.watched = Metrics("127.0.0.1", 0, tracer), Counting(tracer.table), Tally()
 

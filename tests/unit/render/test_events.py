@@ -27,6 +27,7 @@ def row(**fields: Any) -> Row:
         "state": int(State.ESTABLISHED),
         "family": AF_INET,
         "protocol": 6,
+        "net": 1,
         "netns": NETNS,
         "src": CLIENT,
         "sport": 40000,

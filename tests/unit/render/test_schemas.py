@@ -50,7 +50,7 @@ def writer(name: str) -> tuple[EventWriter, bytearray]:
 
 def row(**given: Any) -> Row:
     fields: dict[str, Any] = {
-        "id": 17, "kind": Kind.SOCKET, "state": 1, "family": AF_INET, "protocol": 6, "netns": 4026531840,
+        "id": 17, "kind": Kind.SOCKET, "state": 1, "family": AF_INET, "protocol": 6, "net": 1, "netns": 4026531840,
         "src": b"\x0a\0\0\1", "sport": 45678, "dst": b"\x0a\0\0\2", "dport": 443, "ino": 99, "uid": 33, "ifindex": 0,
         "cookie": 4711, "sk": 1, "since_ns": 1000, "exact": True, "touched_ns": 1000,
     }  # fmt: skip

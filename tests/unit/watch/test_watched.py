@@ -39,6 +39,7 @@ class World:
             "kind": Kind.SOCKET,
             "family": AF_INET,
             "protocol": 6,
+            "net": 1,
             "netns": 1,
             "src": bytes([10, 0, 0, 1 + number % 7]),
             "sport": 1000 + 37 * number % 501,

@@ -38,7 +38,7 @@ def slowly(datagram: bytes) -> tuple[list[inet_ends.End], bytes]:
     def plain(address: bytes) -> bytes:
         return address[12:] if address.startswith(MAPPED) else address
 
-    return [(x.sport, x.dport, plain(x.src), plain(x.dst)) for x in rows], bytes(x.state for x in rows)
+    return [(x.sport, x.dport, plain(x.src), plain(x.dst), 0) for x in rows], bytes(x.state for x in rows)
 
 
 ADDRESSES = {

@@ -1,0 +1,401 @@
+"""Events into rows: each report is brought to its row, looked up in lifecycle.STEPS, and done.
+
+After the hooks are attached, events are the whole truth of every socket that they mention. What an event means stands
+in lifecycle; what is here is how each step is taken.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+from sstrace.causes import FIN_BY_US
+from sstrace.lifecycle import LISTED, STEPS, Report, Step, is_listed
+from sstrace.model import Changed, Gone, InetSocket, Kind, Owner, State
+from sstrace.protocols import IPPROTO_TCP
+from sstrace.table.index import Index, cookie_key, differ, kind_of
+from sstrace.table.rows import Row, Transition
+from sstrace.table.tombstones import Tombstones
+
+__all__ = ["Fold", "Probe", "inherited", "own"]
+
+_ANY6 = bytes(16)
+_SOCKET, _REQUEST, _TIMEWAIT = Kind.SOCKET, Kind.REQUEST, Kind.TIMEWAIT
+_CLOSE, _LISTEN, _SYN_RECV = int(State.CLOSE), int(State.LISTEN), int(State.SYN_RECV)
+_FIN_WAIT1, _FIN_WAIT2, _CLOSING = int(State.FIN_WAIT1), int(State.FIN_WAIT2), int(State.CLOSING)
+_TIME_WAIT, _SYN_SENT = int(State.TIME_WAIT), int(State.SYN_SENT)
+_ORDERLY = frozenset((FIN_BY_US, "reset-sent"))
+"""Ends that may leave a timewait socket behind, whose stacks do not tell whether one was born unheard."""
+
+Probe = Callable[[Row], InetSocket | None]
+
+
+class Fold:
+    """Takes the steps of one space."""
+
+    def __init__(self, index: Index, tombstones: Tombstones) -> None:
+        self._index = index
+        self._tombstones = tombstones
+        self.unlisted = 0
+        """Transitions that lifecycle does not list."""
+        self.probe: Probe | None = None
+        """Where somebody can look: what the kernel has between the ends of this row now. Asked where a full socket
+        gives up as one does that leaves a timewait socket behind, and none has told of itself."""
+        self.implied = 0
+        """Timewait sockets that were found so: nobody heard of their births."""
+        self._found: InetSocket | None = None
+        self._take: dict[Step, Callable[[Changed, Row], Transition | None]] = {
+            Step.NOTHING: self._nothing,
+            Step.BIRTH: self._birth,
+            Step.MOVE: self._move,
+            Step.REPEAT: self._repeat,
+            Step.TAKE_OVER: self._take_over,
+            Step.HAND_OVER: self._hand_over,
+            Step.HAND_OVER_UNHEARD: self._hand_over_unheard,
+            Step.END: self._end_of_row,
+            Step.END_OF_STRANGER: self._end_of_stranger,
+        }
+        self._take_gone: dict[Step, Callable[[Gone, Row], Transition | None]] = {
+            Step.NOTHING: self._nothing,
+            Step.SUCCEED: self._succeed,
+            Step.VANISH: self._vanish,
+            Step.END: self._die,
+            Step.DEATH: self._die,
+            Step.DEATH_OF_SUCCESSOR: self._die_after_all,
+            Step.PASS: self._pass,
+        }
+
+    def apply(self, fact: Changed | Gone) -> Transition | None:
+        """Fold one event in. The transition that users see, None when there is none."""
+        index = self._index
+        if type(fact) is Changed:
+            row = index.of_socket(fact) if fact.kind is _SOCKET else index.of_timer(fact)
+            return self._take[self._step(report_of(fact), row, fact)](fact, row)  # type: ignore[arg-type]
+        assert isinstance(fact, Gone)
+        row = index.of_gone(fact)
+        return self._take_gone[self._step(report_of(fact), row, fact)](fact, row)  # type: ignore[arg-type]
+
+    def _step(self, report: Report, row: Row | None, fact: Changed | Gone) -> Step:
+        for step, _, when in STEPS[report, row.kind if row is not None else None]:
+            if when is None or when(row, fact, self):
+                return step
+        raise AssertionError("the last rule of a report has no guard")
+
+    # What the rules ask (lifecycle.Sight).
+
+    def is_taken(self, row: Row, fact: Changed | Gone) -> bool:
+        """Whether another row is between the addresses of a report."""
+        return self._index.by_ends.get(self._index.ends_of(fact), row) is not row
+
+    def inherits(self, row: Row, fact: Changed) -> bool:
+        """Whether a full socket that closes has handed over to the timewait socket that holds this row."""
+        return (
+            fact.old in (_FIN_WAIT1, _FIN_WAIT2, _CLOSING)
+            and (row.cookie is None or fact.cookie is None or row.cookie == fact.cookie)
+            and not differ(row, fact)
+        )
+
+    def has_handed_over(self, row: Row, fact: Changed) -> bool:
+        """Whether the kernel has a timewait socket in the place of this full socket, of which nobody heard."""
+        if self.probe is None or fact.old not in (_FIN_WAIT2, _CLOSING) or fact.cause not in _ORDERLY:
+            return False
+        found = self._found = self.probe(row)
+        return found is not None and kind_of(found) is _TIMEWAIT and row.cookie in (None, found.cookie)
+
+    # Steps of a socket that goes on.
+
+    def _nothing(self, _fact: Changed | Gone, _row: Row | None) -> None:
+        return None
+
+    def _birth(self, fact: Changed, _row: Row | None) -> Transition | None:
+        row = self._bear(fact)
+        old, new = fact.old, fact.new
+        if fact.kind is _TIMEWAIT:
+            self._index.news.note(row)
+            return None  # a timewait socket from nowhere: no transition is known
+        if fact.kind is _REQUEST:
+            return self._transition(fact, row, _LISTEN, new, None)
+        if old == _LISTEN:
+            row.cgroup = fact.cgroup
+            if not fact.dport:
+                self._index.news.note(row)
+                return None  # its next transition names its peer
+            return self._transition(fact, row, old, new, None)
+        self._learn(row, fact)
+        if old == new == _SYN_SENT:
+            old = _CLOSE  # the SYN goes out, and nobody heard of the connect(2) before it
+        if old == new:
+            self._index.news.note(row)
+            return None
+        return self._transition(fact, row, old, new, None)
+
+    def _bear(self, fact: Changed) -> Row:
+        """A new row, with its keys."""
+        index, kind, state = self._index, fact.kind, fact.new
+        row = index.row_of(fact, state)
+        if kind is _REQUEST or fact.old == _LISTEN:
+            row.born_ns, row.role = fact.at_ns, "server"
+            listener = index.listener_of(fact)
+            if listener is not None and listener.owners:
+                row.owners, row.owner_source = inherited(listener.owners), "listener"
+        elif kind is _SOCKET and state == _SYN_SENT:
+            row.born_ns, row.role = fact.at_ns, "client"
+        elif fact.old == _SYN_SENT:
+            row.role = "client"
+        elif fact.old == _CLOSE:
+            row.born_ns = fact.at_ns
+        index.add(row)
+        index.by_sk[fact.sk] = row
+        if state == _LISTEN:
+            if row.ino:
+                index.by_ino[row.ino] = row
+        elif fact.dport and not fact.since_ns:  # a connect(2) that has failed never had its addresses
+            ends = row.ends = index.ends_of(fact)
+            if kind is not _TIMEWAIT and state != _SYN_SENT:
+                before = index.by_ends.get(ends)
+                # A timewait socket makes way for a new connection, and that is reported first (but for connect(2),
+                # whose event is dated back): so its end was lost. Others may be between the same addresses for a
+                # moment, when two processors answer one segment.
+                if before is not None and before.kind is _TIMEWAIT:
+                    index.bury_unheard(before)
+            index.by_ends[ends] = row
+        if fact.cookie is not None:
+            index.by_cookie[cookie_key(fact.cookie, kind, row.ends)] = row
+        if kind is _TIMEWAIT:
+            self._tombstones.add_cookie(fact)  # its full socket has died
+        self._tombstones.forgive(fact)  # its socket may have been closed, and used again
+        return row
+
+    def _move(self, fact: Changed, row: Row) -> Transition | None:
+        if fact.kind is _TIMEWAIT:
+            return self._turn(fact, row)
+        index, old, new, at_ns = self._index, fact.old, fact.new, fact.at_ns
+        if row.sk != fact.sk:
+            # A request's row: its child, which kept silent so far, takes over. Or a sweep's: its address is known now.
+            index.hold(row, _SOCKET, fact.sk)
+        ends = row.ends
+        held = at_ns - row.since_ns if row.exact and row.state == old else None
+        if row.sport == 0 or row.dport == 0 or row.state in (_CLOSE, _SYN_SENT) or row.ifindex != fact.ifindex:
+            index.readdress(row, fact)
+        if fact.ino is not None:
+            row.ino = fact.ino
+        row.uid = fact.uid
+        row.touched_ns = at_ns
+        if row.state != new:
+            index.restate(row, new)
+            row.since_ns = at_ns
+            row.exact = True
+        if fact.cookie is not None and row.cookie is None:
+            row.cookie = fact.cookie
+            index.by_cookie[fact.cookie] = row
+        self._learn(row, fact)
+        if old == new:
+            if not row.told or ends is not row.ends:
+                index.news.note(row)
+            return None
+        return self._transition(fact, row, old, new, held)
+
+    def _learn(self, row: Row, fact: Changed) -> None:
+        """What a full socket tells of itself besides."""
+        index, new = self._index, fact.new
+        if fact.orphaned:
+            row.ino = 0
+        if fact.owner is not None:
+            own(row, fact.owner, new, fact.orphaned)
+        if fact.cgroup is not None:
+            row.cgroup = fact.cgroup
+        if new == _LISTEN:
+            if fact.v6only is not None:
+                row.v6only = fact.v6only
+            if fact.ino is not None:
+                index.by_ino[row.ino] = row
+            if row.sport == 0 or (row.v6only is None and row.src == _ANY6):
+                index.unsettled[row.id] = row
+        else:
+            index.settle(row, settled=new != _SYN_SENT or row.protocol != IPPROTO_TCP or row.sport != 0)
+
+    def _repeat(self, fact: Changed, row: Row) -> None:
+        if row.sk != fact.sk:
+            self._index.hold(row, fact.kind, fact.sk)
+        row.touched_ns = fact.at_ns
+
+    def _take_over(self, fact: Changed, row: Row) -> None:
+        self._index.take_over(row, fact)
+        row.uid = fact.uid
+        row.cgroup = fact.cgroup
+
+    # Steps at the end of a connection.
+
+    def _turn(self, fact: Changed, row: Row) -> Transition | None:
+        """A timewait socket's timer is set anew."""
+        if row.sk != fact.sk:
+            self._index.hold(row, fact.kind, fact.sk)
+        old, new = row.state, fact.new
+        held = self._pass_on(fact, row)
+        return self._transition(fact, row, old, new, held) if old != new else None
+
+    def _hand_over(self, fact: Changed, row: Row) -> Transition:
+        old = row.state
+        self._index.take_over(row, fact)
+        # There is a timewait socket only of who has sent its FIN, and had it acknowledged.
+        return self._end(fact, row, old, self._pass_on(fact, row), FIN_BY_US)
+
+    def _pass_on(self, fact: Changed, row: Row) -> int | None:
+        """A timewait socket holds the row, in the state of this report; the time in the old one."""
+        new = fact.new
+        held = fact.at_ns - row.since_ns if row.exact else None
+        row.touched_ns = fact.at_ns
+        self._tombstones.add_cookie(fact)  # its full socket has died
+        self._tombstones.forgive(fact)  # of an earlier life there may have been another timewait socket
+        self._index.settle(row, settled=new != _FIN_WAIT2)
+        if row.state != new:
+            self._index.restate(row, new)
+            row.since_ns, row.exact = fact.at_ns, True
+        return held
+
+    def _hand_over_unheard(self, fact: Changed, row: Row) -> Transition:
+        index, found = self._index, self._found
+        assert found is not None
+        held = fact.at_ns - row.since_ns if row.exact and row.state == fact.old else None
+        self.implied += 1
+        index.leave(row)
+        row.kind, row.sk, row.cookie, row.ino, row.touched_ns = _TIMEWAIT, None, found.cookie, 0, fact.at_ns
+        index.enter(row)
+        index.settle(row, settled=found.state != _FIN_WAIT2)
+        if row.state != found.state:
+            index.restate(row, found.state)
+            row.since_ns, row.exact = fact.at_ns, True
+        return self._end(fact, row, fact.old, held, FIN_BY_US)
+
+    def _end_of_row(self, fact: Changed, row: Row) -> Transition:
+        held = fact.at_ns - row.since_ns if row.exact and row.state == fact.old else None
+        if fact.since_ns:
+            # connect(2) failed before it sent anything, perhaps because another connection is between these addresses:
+            # that one is not dead.
+            self._tombstones.add_cookie(fact)
+        else:
+            self._mourn(fact, row)
+        self._index.bury(row)
+        return self._closed(fact, row, held)
+
+    def _end_of_stranger(self, fact: Changed, _row: Row | None) -> Transition:
+        row = self._index.row_of(fact, fact.old)
+        if fact.since_ns:
+            self._tombstones.add_cookie(fact)
+        else:
+            self._mourn(fact, row)
+        return self._closed(fact, row, fact.at_ns - fact.since_ns if fact.since_ns else None)
+
+    def _closed(self, fact: Changed, row: Row, held: int | None) -> Transition:
+        if fact.owner is not None:
+            own(row, fact.owner, _CLOSE, True)
+        if fact.ino is not None:
+            row.ino = fact.ino
+        row.sport = row.sport or fact.sport
+        row.state = _CLOSE
+        return self._end(fact, row, fact.old, held, fact.cause)
+
+    def _mourn(self, fact: Changed | Gone, row: Row) -> None:
+        """Its end was reported: a sweep that goes on may have seen it before."""
+        tombstones = self._tombstones
+        if tombstones.sweeping and tombstones.may_be_shown(fact.at_ns):
+            # The sweep may have given it a cookie that the row does not know yet, but its last event does.
+            tombstones.add(fact.cookie or row.cookie, row)
+            if row.sport != fact.sport or row.src != fact.src:  # not learnt until it ended
+                tombstones.add(fact.cookie, fact)
+
+    # Steps of a request or timewait socket that dies.
+
+    def _pass(self, fact: Gone, _row: Row | None) -> None:
+        if self._tombstones.may_be_shown(fact.at_ns):
+            self._tombstones.add(fact.cookie, fact)
+
+    def _vanish(self, _fact: Gone, row: Row) -> None:
+        self._index.bury_unheard(row)
+
+    def _succeed(self, _fact: Gone, row: Row) -> None:
+        index = self._index
+        index.leave(row)
+        row.kind, row.sk = _SOCKET, None
+        index.enter(row)
+
+    def _die_after_all(self, fact: Gone, row: Row) -> Transition:
+        index = self._index
+        index.restate(row, _TIME_WAIT)
+        index.leave(row)
+        row.kind, row.exact = _TIMEWAIT, False
+        return self._die(fact, row)
+
+    def _die(self, fact: Gone, row: Row) -> Transition:
+        held = fact.at_ns - row.since_ns if row.exact else None
+        self._mourn(fact, row)
+        self._index.bury(row)
+        old, row.state = row.state, _CLOSE
+        if fact.kind is _REQUEST:
+            return self._end(fact, row, old, held, fact.cause)
+        return Transition(fact.at_ns, row, old, _CLOSE, held, fact.cause, fact.reported, is_listed(old, _CLOSE))
+
+    # What is told.
+
+    def _end(self, fact: Changed | Gone, row: Row, old: int, held: int | None, cause: str | None) -> Transition:
+        """The full socket gives up, or the request socket that never became one: a connection ends, or a listening. The
+        row is in its new state already.
+        """
+        new = row.state
+        return Transition(
+            fact.at_ns, row, old, new, held, cause, fact.reported, self._lists(row, old, new),
+            ended=old not in (_CLOSE, _LISTEN),
+            lifetime_ns=fact.at_ns - row.born_ns if row.born_ns is not None else None,
+        )  # fmt: skip
+
+    def _transition(self, fact: Changed, row: Row, old: int, new: int, held: int | None) -> Transition:
+        listed = self._lists(row, old, new)
+        return Transition(fact.at_ns, row, old, new, held, fact.cause, fact.reported, listed)
+
+    def _lists(self, row: Row, old: int, new: int) -> bool:
+        # MPTCP's own sockets have ways of theirs.
+        listed = LISTED[old << 4 | new] == 1 or row.protocol != IPPROTO_TCP
+        if not listed:
+            self.unlisted += 1
+        return listed
+
+
+def report_of(fact: Changed | Gone) -> Report:
+    """What an event reports."""
+    kind = fact.kind
+    if type(fact) is not Changed:
+        return Report.REQUEST_GONE if kind is _REQUEST else Report.TIMEWAIT_GONE
+    if kind is not _SOCKET:
+        return Report.REQUEST_TIMER if kind is _REQUEST else Report.TIMEWAIT_TIMER
+    old, new = fact.old, fact.new
+    if new == _CLOSE:
+        return Report.CLOSES
+    if old == new:
+        return Report.REPEATS
+    if old == _CLOSE:
+        return Report.OPENS
+    return Report.CHILD if old == _LISTEN and new == _SYN_RECV else Report.MOVES
+
+
+def own(row: Row, owner: Owner, new: int, last: bool) -> None:
+    """An event names the process whose system call it was. Who connects or listens is the owner; so is who makes
+    another call where those that are known do not name it, for they hold it no more. ``last``: it was the last holder.
+    One that is known with its descriptor is not forgotten for one without.
+    """
+    known = row.owners if row.owner_source != "listener" else ()
+    is_known = any(one.pid == owner.pid for one in known)
+    if new in (_SYN_SENT, _LISTEN) and (owner.fd is not None or not is_known):
+        row.owners, row.owner_source = (owner,), "listen" if new == _LISTEN else "connect"
+    elif not is_known:
+        row.owners, row.owner_source = (owner,), "close"
+    else:
+        # It may have another name by now: exec(2), prctl(2).
+        row.owners = tuple(
+            one if one.pid != owner.pid or one.comm == owner.comm else Owner(owner.comm, one.pid, one.fd)
+            for one in known
+            if not last or one.pid == owner.pid
+        )
+
+
+@lru_cache(1024)
+def inherited(owners: tuple[Owner, ...]) -> tuple[Owner, ...]:
+    """Those who hold a listener, as owners of what it has not handed to one of them yet."""
+    return tuple({one.pid: Owner(one.comm, one.pid, None) for one in owners}.values())

@@ -1,0 +1,202 @@
+"""The shards, and the way of each fact to its own."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, count
+from typing import Any
+
+from sstrace.lifecycle import LISTED
+from sstrace.model import Changed, Gone, InetSocket, Kind, Netns, Owner, Seen, Space, State, SweepBegin, SweepEnd
+from sstrace.native import twins
+from sstrace.protocols import IPPROTO_TCP
+from sstrace.table.fold import Fold, Probe, inherited, own
+from sstrace.table.index import Index, News
+from sstrace.table.rows import Ends, Resync, Row, Transition
+from sstrace.table.sweep import Sweep
+from sstrace.table.tombstones import Tombstones
+
+__all__ = ["Shard", "SocketTable"]
+
+_ESTABLISHED = int(State.ESTABLISHED)
+
+
+class Shard:
+    """The rows of one space, and everything that is done with them."""
+
+    def __init__(self, space: Space, netns: int, ids: Iterator[int], news: News) -> None:
+        self.index = Index(space, netns, ids, news)
+        self.tombstones = Tombstones(self.index)
+        self.fold = Fold(self.index, self.tombstones)
+        self.sweep = Sweep(self.index, self.tombstones)
+        self.twin: Any = None
+        if twins is not None and space.protocol == IPPROTO_TCP:
+            index = self.index
+            self.twin = twins.Folder(
+                Row, Transition, tuple(Kind), LISTED, space.net, netns, index.rows, index.by_sk, index.by_cookie,
+                index.by_ino, index.by_ends, index.unsettled, ids, own, inherited,
+            )  # fmt: skip
+
+    def watch_states(self) -> None:
+        """From here on rows are found by their state."""
+        by_state = self.index.watch_states()
+        if self.twin is not None:
+            self.twin.by_state = by_state
+
+    def in_states(self, states: int) -> Iterator[Row]:
+        """The rows in these states; ESTABLISHED is none of them."""
+        if self.index.by_state is None:
+            self.watch_states()
+        by_state = self.index.watch_states()
+        return chain.from_iterable(rows.values() for state, rows in by_state.items() if states >> state & 1)
+
+
+class SocketTable:
+    """The live table. ``netns``: where sweeps look."""
+
+    def __init__(self, netns: Netns) -> None:
+        self._ids = count(1)
+        self._news = News()
+        self._inodes = {netns.cookie: netns.inode}
+        self._shards: dict[Space, Shard] = {}
+        self._watches_states = False
+        self._probe: Probe | None = None
+        self._folders: dict[Space, Any] = {}
+        """The shards' twins."""
+        self._twin: Any = twins.Dispatcher(self._folders, self.apply, tuple(netns)) if twins is not None else None
+        self.home = self.shard(Space(netns.cookie, IPPROTO_TCP))
+        """TCP of that namespace."""
+
+    # Shards.
+
+    def shard(self, space: Space, inode: int = 0) -> Shard:
+        """That of a space, made where there is none. ``inode``: of its namespace, where that may be news."""
+        found = self._shards.get(space)
+        if found is None:
+            inode = self._inodes.setdefault(space.net, inode)
+            found = self._shards[space] = Shard(space, inode, self._ids, self._news)
+            found.fold.probe = self._probe
+            if self._watches_states:
+                found.watch_states()
+            if found.twin is not None:
+                self._folders[space] = found.twin
+        return found
+
+    def _of(self, row: Row) -> Shard:
+        return self._shards[Space(row.net, row.protocol)]
+
+    @property
+    def probe(self) -> Probe | None:
+        """See ``Fold.probe``; of every shard."""
+        return self._probe
+
+    @probe.setter
+    def probe(self, probe: Probe | None) -> None:
+        self._probe = probe
+        for shard in self._shards.values():
+            shard.fold.probe = probe
+
+    @property
+    def journal(self) -> dict[int, Row] | None:
+        """See ``News.journal``."""
+        return self._news.journal
+
+    @journal.setter
+    def journal(self, journal: dict[int, Row] | None) -> None:
+        self._news.journal = journal
+
+    @property
+    def silent(self) -> dict[int, tuple[Row, int]] | None:
+        """See ``News.silent``."""
+        return self._news.silent
+
+    @silent.setter
+    def silent(self, silent: dict[int, tuple[Row, int]] | None) -> None:
+        self._news.silent = silent
+
+    @property
+    def implied(self) -> int:
+        """See ``Fold.implied``; in every shard."""
+        return sum(shard.fold.implied for shard in self._shards.values())
+
+    @property
+    def unlisted(self) -> int:
+        """See ``Fold.unlisted``; in every shard."""
+        return sum(shard.fold.unlisted for shard in self._shards.values())
+
+    # Rows.
+
+    def __contains__(self, row_id: int) -> bool:
+        return any(row_id in shard.index.rows for shard in self._shards.values())
+
+    def __len__(self) -> int:
+        return sum(len(shard.index.rows) for shard in self._shards.values())
+
+    def __iter__(self) -> Iterator[Row]:
+        return chain.from_iterable(shard.index.rows.values() for shard in self._shards.values())
+
+    def in_states(self, states: int) -> list[Row] | None:
+        """The rows in these states (bit n for state n), from the second time on found without a look at any other; None
+        where ESTABLISHED is among them, so that they are no fewer than most.
+        """
+        if states >> _ESTABLISHED & 1:
+            return None
+        self._watches_states = True
+        return [row for shard in self._shards.values() for row in shard.in_states(states)]
+
+    def known(self, found: InetSocket) -> Row | None:
+        """The row of a socket that the kernel has just shown at home, by the same keys as a sweep's; None when it is
+        news.
+        """
+        return self.home.index.known(found)
+
+    def between(self, ends: Iterable[Ends]) -> list[Row | None]:
+        """The rows of connections at home between these ends; None where there is none."""
+        return self.home.index.between(ends)
+
+    def unsettled(self) -> list[Row]:
+        """See ``Index.unsettled``; of every shard."""
+        return [row for shard in self._shards.values() for row in shard.index.unsettled.values()]
+
+    def own(self, row: Row, owners: tuple[Owner, ...], source: str, at_ns: int) -> None:
+        """See ``Index.own``."""
+        self._of(row).index.own(row, owners, source, at_ns)
+
+    # Facts.
+
+    def folder(self) -> Callable[[Any], Transition | None]:
+        """What folds a run of events in (wire.event.Event) as ``apply`` does, as fast as may be; good until a sweep
+        begins or ends, or somebody asks for a journal.
+        """
+        if self._twin is None:
+            return self.apply
+        for shard in self._shards.values():
+            if shard.twin is not None:
+                shard.twin.is_easy = not shard.tombstones.sweeping and self._news.journal is None
+        return self._twin  # type: ignore[no-any-return]
+
+    def apply(self, fact: Changed | Gone) -> Transition | None:
+        """Fold one event in. The transition that users see, None when there is none."""
+        shard = self._shards.get((fact.net, fact.protocol))  # type: ignore[call-overload]  # a Space is such a tuple
+        if shard is None:
+            shard = self.shard(Space(fact.net, fact.protocol), fact.netns)
+        return shard.fold.apply(fact)  # type: ignore[no-any-return]
+
+    def begin(self, fact: SweepBegin) -> None:
+        """A sweep of a space starts."""
+        self.shard(fact.space).sweep.begin(fact.at_ns)
+
+    def seen(self, fact: Seen) -> None:
+        """The sweep of a space met this socket."""
+        assert isinstance(fact.socket, InetSocket)
+        self.shard(fact.space).sweep.seen(fact.socket)
+
+    def unseen(self, space: Space) -> list[Row]:
+        """See ``Sweep.unseen``."""
+        return self.shard(space).sweep.unseen()
+
+    def end(self, fact: SweepEnd) -> Resync:
+        """The sweep of a space ends; a complete one removes what is still unseen there."""
+        return self.shard(fact.space).sweep.end(fact.at_ns, complete=fact.complete)
+
+    def probed(self, row: Row, found: InetSocket | None, at_ns: int, until_ns: int | None = None) -> Transition | None:
+        """See ``Sweep.probed``."""
+        return self._of(row).sweep.probed(row, found, at_ns, until_ns)
