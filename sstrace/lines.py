@@ -53,20 +53,19 @@ class OwnerLine(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
 
 
 class MetaLine(msgspec.Struct, tag="meta", tag_field="type", omit_defaults=True, kw_only=True):
-    """The first line: what follows, from where, and how the clocks stand to each other. Of a line that is read, only
-    the schema's name can be relied on.
-    """
+    """The first line: what follows, from where, and how the clocks stand to each other."""
 
     schema: str
-    version: str = ""
-    ts: str = ""
+    version: str
+    ts: str
     """RFC 3339, UTC, nanoseconds."""
-    mono_ns: Count = 0
+    mono_ns: Count
     """CLOCK_MONOTONIC at ``ts``."""
-    host: str = ""
-    kernel: str = ""
-    boot_id: str = ""
-    netns: int = 0
+    host: str
+    kernel: str
+    boot_id: str
+    netns: int
+    """Inode of the network namespace."""
     clock: str = "monotonic"
     part: Count | None = None
     """Of a recording that goes on from the file before (--rotate): the file's number, from 1."""

@@ -36,6 +36,7 @@ __all__ = [
     "Faults",
     "Line",
     "LineReader",
+    "RecordedMeta",
     "Run",
     "line_seq",
     "line_time",
@@ -48,10 +49,23 @@ _WINDOW = 1000
 _LONGEST = 1 << 20
 """No line is longer: a row with a thousand holders has 60 KB."""
 
+
+class RecordedMeta(MetaLine, tag="meta", tag_field="type", kw_only=True):
+    """As it is read: only the schema's name can be relied on."""
+
+    version: str = ""
+    ts: str = ""
+    mono_ns: Count = 0
+    host: str = ""
+    kernel: str = ""
+    boot_id: str = ""
+    netns: int = 0
+
+
 Fact = SeenLine | StateLine | GoneLine | GapLine | DroppedLine | ResyncLine | CheckpointLine
 Line = MetaLine | Fact
 
-_decoder = msgspec.json.Decoder(Line | MarkLine)
+_decoder = msgspec.json.Decoder(RecordedMeta | Fact | MarkLine)
 _any = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -309,7 +323,7 @@ def _thinned(data: bytes, needles: tuple[bytes, ...]) -> bytes:
     return b"".join(kept[begin] for begin in sorted(kept))
 
 
-_SPECIAL = {MetaLine, CheckpointLine, MarkLine}
+_SPECIAL = {RecordedMeta, CheckpointLine, MarkLine}
 
 
 def _verbatim(data: bytes) -> bool:
@@ -345,7 +359,7 @@ def _rewritten(text: bytes) -> Line | MarkLine | None:
             for key in _INFORMATION:
                 if not isinstance(value.get(key, ""), str):
                     del value[key]  # such as a shipper's own "host"
-        return msgspec.convert(value, Line | MarkLine, strict=False)  # type: ignore[no-any-return]
+        return msgspec.convert(value, RecordedMeta | Fact | MarkLine, strict=False)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
 
@@ -428,13 +442,13 @@ def line_seq(text: bytes) -> int | None:
         return line.seq if line is not None and not isinstance(line, MetaLine) else None
 
 
-_meta = msgspec.json.Decoder(MetaLine)
+_meta = msgspec.json.Decoder(RecordedMeta)
 
 
 def meta(text: bytes) -> MetaLine | None:
     """A first line; None when it is another line, or none of ours."""
     try:
-        found = _meta.decode(text)
+        found: MetaLine = _meta.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         rewritten = _rewritten(text)
         if not isinstance(rewritten, MetaLine):

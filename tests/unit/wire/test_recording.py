@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sstrace.lines import MetaLine, StateLine
 from sstrace.wire import recording
-from sstrace.wire.recording import LineReader, Run
+from sstrace.wire.recording import LineReader, RecordedMeta, Run
 
 
 def state(seq: int, /, **fields: Any) -> bytes:
@@ -104,7 +104,7 @@ def test_only_some_lines(marked: set[int], cut: int) -> None:
 
 def test_a_huge_line_is_one_bad_line() -> None:
     out, reader = read([META + b"\n", *([b"x" * 300_000] * 8), b"\n" + state(1) + b"\n"])
-    assert [type(line) for line in out] == [MetaLine, StateLine]
+    assert [type(line) for line in out] == [RecordedMeta, StateLine]
     assert reader.faults.bad == 1
 
 
