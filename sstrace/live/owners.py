@@ -39,7 +39,7 @@ Shown = Callable[[list[Row]], Iterable[tuple[Row, InetSocket]]]
 
 
 class Holders:
-    """Looks again and again, so the walk is loaded at the first look and kept."""
+    """Looks again and again, so the walk is loaded once, at the first look at the latest, and kept."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self._env = env
@@ -53,14 +53,18 @@ class Holders:
         self.source = "proc"
         """walk or proc: how the last look was made."""
 
-    def look(self, wanted: Collection[int] | None = None) -> dict[int, list[Owner]]:
-        """Inode → holders, in ss's order; only for inodes in ``wanted`` where the walk makes that cheaper."""
+    def load(self) -> None:
+        """Load the walk, which takes as long as many looks; harmless when done twice."""
         if not self._tried:
             self._tried = True
             try:
                 self._walk = OwnerWalk(cache_directory(self._env))
             except (SstraceError, OSError):  # OSError: a limit of this process, say on descriptors
                 self._walk = None
+
+    def look(self, wanted: Collection[int] | None = None) -> dict[int, list[Owner]]:
+        """Inode → holders, in ss's order; only for inodes in ``wanted`` where the walk makes that cheaper."""
+        self.load()
         if self._walk is not None:
             try:
                 found = self._walk.owners(wanted)
@@ -79,6 +83,7 @@ class Holders:
         now = time.monotonic_ns()
         if news:
             self._pause_ns = _FIRST_NS
+            self._due_ns = min(self._due_ns, now + _FIRST_NS)
         return now >= self._next_ns and (news or now >= self._due_ns)
 
     def own(self, table: SocketTable, rows: Iterable[Row], shown: Shown, at_ns: int, *, few: bool = False) -> None:

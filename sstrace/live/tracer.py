@@ -206,6 +206,7 @@ class Tracer:
 
     def start(self) -> None:
         """The baseline: after this the table is the kernel's, and ``poll`` goes on from there."""
+        self.holders.load()
         for _ in self.sweep():
             pass
         give_back()  # who holds what, and the dump before, take more than the table that is made of them
