@@ -340,7 +340,7 @@ def _row(line: Line, look: Look, width: int) -> list[Segment]:
         # The blanks before the address may lend it some room; a word that finds none stands behind the row.
         gap = len(line.cause) + 1
         free = look.queues and not rest[_QUEUES_WIDTH:gap].strip()
-        rest = f"{line.cause} {rest[gap:]}" if free else f"{rest}[{line.cause}]"
+        rest = f"{line.cause} {rest[gap:]}" if free else f"{rest}{' ' if line.rest else ''}[{line.cause}]"
     held = line.held.rjust(_HELD_WIDTH)
     fixed = f"{line.mark} {line.state:<{_STATE_WIDTH}} {held} "
     tail = _cut(rest[look.pan :], width - len(fixed)).rstrip() if width > len(fixed) else ""

@@ -127,15 +127,19 @@ class Fold:
             return None
         return self._transition(fact, row, old, new, None)
 
+    def _inherit(self, row: Row, fact: Changed) -> None:
+        """Until accept(2) a connection is of those who hold its listener."""
+        listener = self._index.listener_of(fact)
+        if listener is not None and listener.owners:
+            row.owners, row.owner_source = inherited(listener.owners), "listener"
+
     def _bear(self, fact: Changed) -> Row:
         """A new row, with its keys."""
         index, kind, state = self._index, fact.kind, fact.new
         row = index.row_of(fact, state)
         if kind is _REQUEST or fact.old == _LISTEN:
             row.born_ns, row.role = fact.at_ns, "server"
-            listener = index.listener_of(fact)
-            if listener is not None and listener.owners:
-                row.owners, row.owner_source = inherited(listener.owners), "listener"
+            self._inherit(row, fact)
         elif kind is _SOCKET and state == _SYN_SENT:
             row.born_ns, row.role = fact.at_ns, "client"
         elif fact.old == _SYN_SENT:
@@ -215,6 +219,8 @@ class Fold:
     def _repeat(self, fact: Changed, row: Row) -> None:
         if row.sk != fact.sk:
             self._index.hold(row, fact.kind, fact.sk)
+        if fact.kind is _REQUEST:
+            self._inherit(row, fact)  # another listener may have taken it
         row.touched_ns = fact.at_ns
 
     def _take_over(self, fact: Changed, row: Row) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Netns, Program, unmet
 from tmux import Tmux
+from tracing import close_all, connect, listener, reset
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.ss]
 
@@ -175,8 +176,27 @@ def test_owners(watch: Watch, peers: Peers, netns: Netns) -> None:
     netns.call(peers.connect)
     ends = [f"pid={os.getpid()},fd={end.fileno()})" for end in peers.pairs[-1]]
     pane.until(lambda lines: all(any(end in line for line in lines) for end in ends))
+    # Who held it last stands with what has closed.
+    for end in peers.pairs[-1]:
+        reset(end)
+    pane.until(lambda lines: any(line.startswith("- ESTAB") and end in line for line in lines for end in ends))
     pane.type("p")
     pane.until(lambda lines: not any("pid=" in line for line in lines))
+
+
+def test_what_waits_for_accept_is_of_who_holds_the_listener(watch: Watch, netns: Netns) -> None:
+    pane = watch("-np", columns=200, lines=50)
+    listens = netns.call(listener)
+    client = netns.call(connect, listens.getsockname())
+    ends = f"127.0.0.1:{listens.getsockname()[1]}", f"127.0.0.1:{client.getsockname()[1]}"
+    mark = f",pid={os.getpid()},fd=-))"
+
+    def marked(lines: list[str]) -> bool:
+        mine = [line for line in lines if line.split()[4:6] == [*ends] or line.split()[5:7] == [*ends]]
+        return any("~users:((" in line and mark in line for line in mine)
+
+    pane.until(marked)
+    close_all()
 
 
 def test_details(watch: Watch, peers: Peers) -> None:

@@ -532,6 +532,89 @@ def test_a_listener_s_owner() -> None:
     assert (only(live).owners, only(live).owner_source) == ((owner(),), "listen")
 
 
+def test_who_closes_is_the_owner_where_the_known_do_not_name_it() -> None:
+    """They are gone, or have sent it away: whoever makes a call holds it."""
+    live = table()
+    fold(live, *CONNECT, changed(5000, S.ESTABLISHED, S.FIN_WAIT1, A, owner=owner(88, None, b"worker")))
+    assert (only(live).owners, only(live).owner_source) == ((owner(88, None, b"worker"),), "close")
+
+
+def test_of_several_holders_the_last_to_close_was_the_last() -> None:
+    live = table()
+    fold(live, *CONNECT)
+    both = owner(), owner(88, 7)
+    live.own(only(live), both, "walk", 2000)
+    fold(live, changed(5000, S.ESTABLISHED, S.FIN_WAIT1, A, ino=9, owner=owner(88, None)))  # shutdown(2)
+    assert only(live).owners == both
+    fold(live, changed(6000, S.FIN_WAIT1, S.LAST_ACK, A, ino=9, owner=owner(88, None), orphaned=True))
+    assert (only(live).owners, only(live).owner_source) == ((owner(88, 7),), "walk")
+
+
+def test_a_process_is_called_by_the_name_that_it_has_now() -> None:
+    live = table()
+    fold(live, *CONNECT, changed(5000, S.ESTABLISHED, S.FIN_WAIT1, A, owner=owner(fd=None, comm=b"worker")))
+    assert only(live).owners == (owner(comm=b"worker"),)
+
+
+LISTENS = changed(100, S.CLOSE, S.LISTEN, B, ino=20, src=SERVER, sport=443, dst=bytes(4), dport=0, owner=owner(50, 3))
+ASKED = {"kind": Kind.REQUEST, "src": SERVER, "sport": 443, "dst": CLIENT, "dport": 40000}
+
+
+def test_until_it_is_accepted_a_connection_is_of_its_listener_s_holders() -> None:
+    live = table()
+    fold(live, LISTENS)
+    live.own(only(live), (owner(51, 3), owner(50, 4), owner(50, 3)), "walk", 200)
+    fold(live, changed(1000, S.LISTEN, S.SYN_RECV, A, listener=20, **ASKED))
+    row = next(row for row in live if row.dport)
+    assert (row.owners, row.owner_source) == ((owner(51, None), owner(50, None)), "listener")
+    ends = {name: ASKED[name] for name in ("src", "sport", "dst", "dport")}
+    fold(live, changed(2000, S.SYN_RECV, S.ESTABLISHED, C, **ends))
+    assert row.owner_source == "listener"
+    fold(live, changed(3000, S.ESTABLISHED, S.FIN_WAIT1, C, ino=30, owner=owner(50, None), **ends))
+    assert (row.owners, row.owner_source) == ((owner(50, None),), "close")
+
+
+def test_the_listener_is_the_one_that_the_connection_came_to() -> None:
+    """Of several at one address (SO_REUSEPORT); and the next one, where that one has closed (tcp_migrate_req)."""
+    live = table()
+    fold(live, LISTENS, changed(200, S.CLOSE, S.LISTEN, C, ino=21, src=SERVER, sport=443, dst=bytes(4), dport=0,
+                                owner=owner(60, 3)))  # fmt: skip
+    fold(live, changed(1000, S.LISTEN, S.SYN_RECV, A, listener=21, **ASKED))
+    row = next(row for row in live if row.dport)
+    assert row.owners == (owner(60, None),)
+    fold(live, changed(2000, S.SYN_RECV, S.SYN_RECV, A + 64, listener=20, **ASKED))
+    assert row.owners == (owner(50, None),)
+
+
+@pytest.mark.parametrize(
+    ("address", "inherits"),
+    [(SERVER, True), (bytes(4), True), (bytes(16), True), (CLIENT, False), (MAPPED + SERVER, True)],
+)
+def test_where_no_event_names_the_listener_its_address_does(address: bytes, inherits: bool) -> None:
+    """SYN cookies and Fast Open have no request socket."""
+    live = table()
+    family = AF_INET if len(address) == 4 else AF_INET6
+    fold(live, changed(100, S.CLOSE, S.LISTEN, B, ino=20, src=address, sport=443, dst=bytes(len(address)), dport=0,
+                       family=family, owner=owner(50, 3)))  # fmt: skip
+    fold(live, changed(1000, S.LISTEN, S.SYN_RECV, A, src=SERVER, sport=443, dst=CLIENT, dport=40000))
+    row = next(row for row in live if row.dport)
+    assert row.owners == ((owner(50, None),) if inherits else ())
+
+
+def test_a_look_that_finds_other_owners_is_news() -> None:
+    live = table()
+    live.silent = {}
+    fold(live, *CONNECT)
+    row = only(live)
+    live.own(row, (owner(),), "walk", 2000)
+    assert (row.owner_source, live.silent) == ("connect", {})  # the same that connect(2) told of
+    live.own(row, (), "walk", 3000)
+    assert (row.owners, row.owner_source, live.silent) == ((), "walk", {row.id: (row, 3000)})
+    live.silent.clear()
+    live.own(row, (), "walk", 4000)
+    assert live.silent == {}
+
+
 # ------------------------------------------------------------------------------------ addresses used again after a loss
 
 

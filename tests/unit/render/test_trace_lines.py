@@ -176,6 +176,13 @@ def test_owners_are_separated_by_commas() -> None:
     assert line(row(owners=(Owner(b"a", 1, 2), Owner(b"b", 3, None)))).endswith(" a/1/2,b/3")
 
 
+def test_who_only_holds_the_listener_is_marked() -> None:
+    owners = Owner(b"a", 1, None), Owner(b"b", 3, None)
+    writer = TraceText(0, ENDS)
+    for source, text in (("listener", " ~a/1,~b/3"), ("close", " a/1,b/3"), ("listener", " ~a/1,~b/3")):
+        assert writer.state(transition(row(owners=owners, owner_source=source))).endswith(text)
+
+
 def test_losses_and_repairs() -> None:
     text = TraceText(0, ENDS)
     assert text.gap(1, 42, 1_000_000_000, 1_002_000_000).endswith(" 42 events of CPU 1 were lost within 2.0ms")

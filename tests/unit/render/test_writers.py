@@ -57,6 +57,12 @@ def test_a_journal_message_names_the_device() -> None:
     ]
 
 
+def test_who_only_holds_the_listener_is_marked() -> None:
+    writer, out = JournalWriter(OFFSET, PATHS.get), bytearray()
+    writer.state(change(owners=(Owner(b"nginx", 7, None), Owner(b"nginx", 8, None)), owner_source="listener"), out)
+    assert dict(journal_fields(bytes(out)))["MESSAGE"].endswith(b" ~nginx/7,~nginx/8")
+
+
 def test_a_journal_message() -> None:
     writer, out = JournalWriter(OFFSET, PATHS.get), bytearray()
     owners = (Owner(b"nginx", 7, 3), Owner(b"ba\nd", 8, None))
