@@ -8,7 +8,7 @@ enum { ARGUMENTS = 15 };
 #define REFERENCES(X)                                                                                                      \
 	X(row) X(transition) X(kinds) X(listed) X(net) X(netns) X(rows) X(by_sk) X(by_cookie) X(by_ino) X(by_ends)      \
 	X(unsettled) X(ids) X(own) X(inherited) X(client) X(server) X(connect) X(close) X(listener) X(fin_by_us) X(zero) \
-	X(held) X(left) X(by_state)
+	X(held) X(left) X(by_state) X(silent)
 #define CLEAR(name) Py_CLEAR(self->name);
 #define VISIT(name) Py_VISIT(self->name);
 
@@ -72,6 +72,8 @@ static int folder_init(PyObject *object, PyObject *args, PyObject *kwargs)
 
 static PyMemberDef folder_members[] = {
 	{ "is_easy", T_BOOL, offsetof(Folder, is_easy), 0, "whether there is no sweep, and no journal" },
+	{ "silent", T_OBJECT, offsetof(Folder, silent), 0, "News.silent" },
+	{ "last_ns", T_LONGLONG, offsetof(Folder, last_ns), READONLY, "time of the latest change that was told" },
 	{ "by_state", T_OBJECT, offsetof(Folder, by_state), 0, "the index by state, or None" },
 	{ NULL, 0, 0, 0, NULL },
 };

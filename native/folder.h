@@ -19,6 +19,8 @@ typedef struct {
 	PyObject *zero;
 	PyObject *held, *left;  /* owners of a listener, and those that they leave; NULL at first */
 	PyObject *by_state;     /* dict state → dict id → row; NULL or None: there is none */
+	PyObject *silent;       /* News.silent: dict id → …; NULL or None: nobody is told */
+	long long last_ns;      /* time of the latest change that was told */
 	struct row_slots of;
 	struct owner_slots in;
 	char is_easy, knows_owners; /* whether ``in`` is filled */

@@ -74,6 +74,15 @@ PyObject *held(Folder *self, PyObject *row, PyObject *at_ns)
 	return ROW(exact) == Py_True ? PyNumber_Subtract(at_ns, ROW(since_ns)) : new_ref(Py_None);
 }
 
+/* sstrace.table.index.News.tell: a transition tells of the row. */
+static int tell(Folder *self, PyObject *row, __u64 at_ns)
+{
+	SET(row, self->of, told, new_ref(Py_True));
+	if ((long long)at_ns > self->last_ns)
+		self->last_ns = at_ns;
+	return self->silent != NULL && self->silent != Py_None ? discard(self->silent, ROW(id)) : 0;
+}
+
 /* The transition, with which the connection ends where there is a ``lifetime``. Takes the references to ``held``, ``cause`` and
  * ``lifetime``; NULL in one of the first two is an exception. */
 static PyObject *told_all(Folder *self, Event *event, PyObject *row, PyObject *at_ns, long old, PyObject *held, PyObject *cause,
@@ -94,6 +103,9 @@ static PyObject *told_all(Folder *self, Event *event, PyObject *row, PyObject *a
 		lifetime,
 	};
 	size_t count = sizeof(values) / sizeof(*values);
+
+	if (tell(self, row, event->raw.ts_ns) < 0)
+		Py_CLEAR(values[0]);
 
 	for (int at = 0; lifetime == NULL && at < UNLESS_ENDED; at++) {
 		count--;

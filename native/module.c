@@ -1,20 +1,18 @@
 /*
- * _sstrace: compiled twins of the steps that every event takes: decode.c, fold.c, tell.c and line.c. Each does what a
+ * _sstrace: compiled twins of the steps that every event takes: decode.c, fold.c and line.c. Each does what a
  * Python method does, for the events that nearly all are, and leaves the others to that method; the two are held
  * against each other by tests/unit/test_native.py. sstrace/native.py is their door, native/build.py compiles them.
  */
 #include "shape.h"
 
 /* sstrace.native.INTERFACE: the two grow together whenever what one passes to the other changes. */
-enum { INTERFACE = 2 };
+enum { INTERFACE = 3 };
 
 static int execute(PyObject *module)
 {
 	if (PyModule_AddIntMacro(module, INTERFACE) < 0)
 		return -1;
-	return add_decoder(module) < 0 || add_folder(module) < 0 || add_teller(module) < 0 || add_liner(module) < 0
-		       ? -1
-		       : 0;
+	return add_decoder(module) < 0 || add_folder(module) < 0 || add_liner(module) < 0 ? -1 : 0;
 }
 
 static PyModuleDef_Slot slots[] = {

@@ -1,9 +1,9 @@
 """The event path's compiled twins (native/*.c), where they have been built.
 
-Four Python methods take nearly all of a busy trace's time: ``EventDecoder.decode``, ``SocketTable.apply``,
-``Telling.through`` and ``EventWriter.state``. Each has a twin in C that does the same for the events that nearly all
-are, and hands the rest back to it. The Python says what is right, and works alone; the C makes it fast: together three
-to five times as fast (scripts/bench/trace, with and without).
+Three Python methods take nearly all of a busy trace's time: ``EventDecoder.decode``, ``SocketTable.apply`` and
+``EventWriter.state``. Each has a twin in C that does the same for the events that nearly all are, and hands the rest
+back to it. The Python says what is right, and works alone; the C makes it fast: together three to five times as fast
+(scripts/bench/trace, with and without).
 
 They are built with the package where there are a C compiler and Python's headers (native/build.py).
 SSTRACE_WITHOUT=native does without.
@@ -14,7 +14,7 @@ from typing import Any
 
 __all__ = ["INTERFACE", "twins"]
 
-INTERFACE = 2
+INTERFACE = 3
 """native/module.c has the same: others are of another build, and not used."""
 
 

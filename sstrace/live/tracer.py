@@ -341,6 +341,8 @@ class Tracer:
     def _fold(self, horizon_ns: int) -> Iterator[Change]:
         """What happened up to then: each event is folded in as its change is taken."""
         losses, self._losses = self._losses, []
+        for loss in losses:
+            self.table.lost(loss)
         renamed = self._interfaces.until(horizon_ns)
         pending = self._pending
         if self._hooks is not None:
@@ -368,6 +370,8 @@ class Tracer:
             yield from filter(None, map(folder, ready[at:cut]))
             at = cut
             self.names.name_interface(change.index, change.name)
+            if change.before is not None:  # of a device that comes no row knows yet
+                self.table.renamed(change.index, change.at_ns)
             yield change
         yield from filter(None, map(folder, ready[at:]))
 

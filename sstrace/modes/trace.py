@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sstrace.changes import Change, Told
-from sstrace.live.announce import Telling
+from sstrace.live.announce import Announcer
 from sstrace.live.signals import Asked, touch
 from sstrace.live.tracer import Tracer
 from sstrace.output.printer import Printer
@@ -75,7 +75,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         notify = Notify(env)
         notify.ready(f"tracing {len(tracer.table)} sockets")
         silence = _Silence(command, trace, now)
-        tell = _telling(trace, tracer, recorder, metrics, now)
+        tell = _through(trace, tracer, recorder, metrics, now)
         end = time.monotonic_ns() + command.own.duration_ns if command.own.duration_ns is not None else None
         while not stopped.now and not trace.full and not trace.unread:
             left = _TICK_S
@@ -156,7 +156,7 @@ class _Attendance:
             )
 
 
-def _telling(
+def _through(
     trace: Printer, tracer: Tracer, recorder: Recorder | None, metrics: "Metrics | None", now_ns: int
 ) -> Callable[[Iterable[Change]], Iterable[Change | Told]]:
     """What changes go through on their way to the printer."""
@@ -164,9 +164,9 @@ def _telling(
     if recorder is not None:
         through = recorder.through
     elif trace.json:
-        telling = Telling(tracer.table)
-        telling.begin(now_ns)
-        through = telling.through
+        announcer = Announcer(tracer.table)
+        announcer.begin(now_ns)
+        through = announcer.through
     if metrics is None:
         return through
     counted = metrics.through

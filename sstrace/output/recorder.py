@@ -21,7 +21,7 @@ from sstrace import __version__
 from sstrace.changes import Change, Told
 from sstrace.errors import PrivilegeError, SstraceError, reason
 from sstrace.lines import SCHEMA, MetaLine
-from sstrace.live.announce import Telling
+from sstrace.live.announce import Announcer
 from sstrace.live.tracer import Tracer
 from sstrace.model import Lost
 from sstrace.output.sink import cgroup_text, ifname_text, printed
@@ -115,7 +115,7 @@ class Recorder:
         self._writer = EventWriter(0, cgroup_text(names), ifname_text(names))
         self._meta: MetaLine | None = None
         self._out = bytearray()
-        self._telling = Telling(tracer.table)
+        self._announcer = Announcer(tracer.table)
         self._baseline = 0
         self._since = 0
         self._checkpoint_ns = 0
@@ -134,7 +134,7 @@ class Recorder:
         self._meta = meta
         self._writer.offset_ns = offset_ns
         self._checkpoint_ns = self._flushed_ns = self._marked_ns = meta.mono_ns
-        self._telling.begin(meta.mono_ns)
+        self._announcer.begin(meta.mono_ns)
         self._writer.meta(meta, self._out)
         for row in self._table:
             self._writer.seen(row, meta.mono_ns, self._out)
@@ -144,7 +144,7 @@ class Recorder:
     def through(self, changes: Iterable[Change]) -> Iterator[Change | Told]:
         """The same changes, and what they leave untold, each recorded before it is handed on."""
         writer, out = self._writer, self._out
-        for change in self._telling.through(changes):
+        for change in self._announcer.through(changes):
             if type(change) is Transition:
                 self._since += 1
             if self._broken is not None:
@@ -175,7 +175,7 @@ class Recorder:
 
     def close(self) -> None:
         """Write what is left and end the file."""
-        self._telling.close()
+        self._announcer.close()
         if self._broken is None:
             self._mark()
             self._flush()
@@ -238,13 +238,13 @@ class Recorder:
     def _mark(self) -> None:
         self._marked_ns = time.monotonic_ns()
         # What happened just now may not have been folded in yet.
-        self._writer.mark(max(self._marked_ns - _SETTLED_NS, self._telling.last_ns), self._out)
+        self._writer.mark(max(self._marked_ns - _SETTLED_NS, self._table.last_ns), self._out)
 
     def _checkpoint(self) -> None:
         offset = clock_offset()
         if abs(offset - self._writer.offset_ns) > _CLOCK_STEP_NS:
             self._writer.offset_ns = offset
-        self._writer.checkpoint(list(self._table), self._telling.last_ns, self._hole, self._out)
+        self._writer.checkpoint(list(self._table), self._table.last_ns, self._hole, self._out)
         self._since = 0
         self._checkpoint_ns = time.monotonic_ns()
 
@@ -283,7 +283,7 @@ class Recorder:
 
     def _write_meta(self) -> None:
         if self._meta is not None:
-            now = self._telling.last_ns
+            now = self._table.last_ns
             ts = timestamp(now + self._writer.offset_ns)
             interfaces = _interfaces(self._names)
             meta = msgspec.structs.replace(self._meta, ts=ts, mono_ns=now, interfaces=interfaces)

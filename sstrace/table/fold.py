@@ -337,6 +337,7 @@ class Fold:
         old, row.state = row.state, _CLOSE
         if fact.kind is _REQUEST:
             return self._end(fact, row, old, held, fact.cause)
+        self._index.news.tell(row, fact.at_ns)
         return Transition(fact.at_ns, row, old, _CLOSE, held, fact.cause, fact.reported, is_listed(old, _CLOSE))
 
     # What is told.
@@ -346,6 +347,7 @@ class Fold:
         row is in its new state already.
         """
         new = row.state
+        self._index.news.tell(row, fact.at_ns)
         return Transition(
             fact.at_ns, row, old, new, held, cause, fact.reported, self._lists(row, old, new),
             ended=old not in (_CLOSE, _LISTEN),
@@ -354,6 +356,7 @@ class Fold:
 
     def _transition(self, fact: Changed, row: Row, old: int, new: int, held: int | None) -> Transition:
         listed = self._lists(row, old, new)
+        self._index.news.tell(row, fact.at_ns)
         return Transition(fact.at_ns, row, old, new, held, fact.cause, fact.reported, listed)
 
     def _lists(self, row: Row, old: int, new: int) -> bool:

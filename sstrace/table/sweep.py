@@ -185,6 +185,8 @@ class Sweep:
         alive = self._index.rows  # what has died since it was seen has told of it already
         added = [row for row in added if row.id in alive]
         changed = [(row, old) for row, old in changed if row.id in alive]
+        for row in (*removed, *added, *(row for row, _ in changed)):
+            self._index.news.tell(row, at_ns)
         return Resync(at_ns, added, removed, changed, frozenset(self._ended))
 
     def probed(self, row: Row, found: InetSocket | None, at_ns: int, until_ns: int | None = None) -> Transition | None:
@@ -215,4 +217,5 @@ class Sweep:
         held = at_ns - row.since_ns if row.exact else None
         index.restate(row, _TIME_WAIT)
         row.since_ns, row.exact = at_ns, True
+        index.news.tell(row, at_ns)
         return Transition(at_ns, row, _FIN_WAIT2, _TIME_WAIT, held, None, NOTHING, True, True)

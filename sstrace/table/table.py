@@ -5,7 +5,7 @@ from itertools import chain, count
 from typing import Any
 
 from sstrace.lifecycle import LISTED
-from sstrace.model import Changed, Gone, InetSocket, Kind, Netns, Owner, Seen, Space, State, SweepBegin, SweepEnd
+from sstrace.model import Changed, Gone, InetSocket, Kind, Lost, Netns, Owner, Seen, Space, State, SweepBegin, SweepEnd
 from sstrace.native import twins
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.table.fold import Fold, Probe, inherited, own
@@ -34,6 +34,16 @@ class Shard:
                 Row, Transition, tuple(Kind), LISTED, space.net, netns, index.rows, index.by_sk, index.by_cookie,
                 index.by_ino, index.by_ends, index.unsettled, ids, own, inherited,
             )  # fmt: skip
+
+    @property
+    def told_ns(self) -> int:
+        """When the latest change happened that the twin has told of."""
+        return int(self.twin.last_ns) if self.twin is not None else 0
+
+    def tell_silently(self, silent: dict[int, tuple[Row, int]] | None) -> None:
+        """See ``News.silent``; None: nobody does."""
+        if self.twin is not None:
+            self.twin.silent = silent
 
     def watch_states(self) -> None:
         """From here on rows are found by their state."""
@@ -74,6 +84,7 @@ class SocketTable:
             inode = self._inodes.setdefault(space.net, inode)
             found = self._shards[space] = Shard(space, inode, self._ids, self._news)
             found.fold.probe = self._probe
+            found.tell_silently(self._news.silent)
             if self._watches_states:
                 found.watch_states()
             if found.twin is not None:
@@ -111,6 +122,29 @@ class SocketTable:
     @silent.setter
     def silent(self, silent: dict[int, tuple[Row, int]] | None) -> None:
         self._news.silent = silent
+        for shard in self._shards.values():
+            shard.tell_silently(silent)
+
+    @property
+    def last_ns(self) -> int:
+        """Time of the latest change that was told."""
+        return max(self._news.last_ns, *(shard.told_ns for shard in self._shards.values()))
+
+    def passed(self, at_ns: int) -> None:
+        """What is told next happened no sooner."""
+        self._news.last_ns = max(self._news.last_ns, at_ns)
+
+    def lost(self, fact: Lost) -> None:
+        """Events never arrived."""
+        self.passed(fact.before_ns)
+
+    def renamed(self, index: int, at_ns: int) -> None:
+        """What is bound to this device shows another name since then."""
+        self.passed(at_ns)
+        if self._news.silent is not None:
+            for row in self:
+                if row.ifindex == index:
+                    self._news.note(row, at_ns)
 
     @property
     def implied(self) -> int:
@@ -126,6 +160,10 @@ class SocketTable:
 
     def __contains__(self, row_id: int) -> bool:
         return any(row_id in shard.index.rows for shard in self._shards.values())
+
+    def holds(self, row: Row) -> bool:
+        """Whether this row is one of the table's."""
+        return row.id in self._of(row).index.rows
 
     def __len__(self) -> int:
         return sum(len(shard.index.rows) for shard in self._shards.values())

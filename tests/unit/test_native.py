@@ -27,8 +27,7 @@ from kernel_model import MAPPED, Kernel
 from sstrace import fields as border
 from sstrace.errors import DecodeError
 from sstrace.fields import NOTHING, RECORD, REPORTED, Reported
-from sstrace.live import announce as telling
-from sstrace.live.announce import Telling
+from sstrace.live.announce import Announcer
 from sstrace.model import AF_INET, AF_INET6, Changed, Gone, Kind, Lost, Owner, Seen, State, SweepBegin, SweepEnd
 from sstrace.native import INTERFACE, twins
 from sstrace.render import events as rendering
@@ -120,9 +119,7 @@ class Corridor:
             self.decoder = EventDecoder(CauseReader(lambda _name: ()), HERE)
             self.table = SocketTable(HERE)
             self.writer = EventWriter(1_700_000_000_000_000_000, PATHS.get, lambda index: f"if{index}")
-        self.native = native
-        self.patch = patch
-        self.telling = Telling(self.table)
+        self.announcer = Announcer(self.table)
         self.out = bytearray()
         self.changes: list[Any] = []
 
@@ -130,16 +127,13 @@ class Corridor:
         """Events, up to their lines."""
         events = self.decoder.events(0, data)
         fold = self.table.folder()
-        with self.patch.context() as context:
-            if not self.native:
-                context.setattr(telling, "twins", None)
-            for change in self.telling.through(filter(None, map(fold, events))):
-                if isinstance(change, Transition):
-                    told = msgspec.structs.replace(change, reported=said(change.reported))
-                    self.changes.append((msgspec.structs.astuple(told)[2:], plain(change.row)))
-                    self.writer.state(change, self.out)
-                else:
-                    self.changes.append((change.at_ns, plain(change.row), change.alive))
+        for change in self.announcer.through(filter(None, map(fold, events))):
+            if isinstance(change, Transition):
+                told = msgspec.structs.replace(change, reported=said(change.reported))
+                self.changes.append((msgspec.structs.astuple(told)[2:], plain(change.row)))
+                self.writer.state(change, self.out)
+            else:
+                self.changes.append((change.at_ns, plain(change.row), change.alive))
 
     def sweep(self, seen: list[Seen], at_ns: int) -> Resync:
         """A dump, with nothing happening meanwhile."""
@@ -147,7 +141,7 @@ class Corridor:
         for one in seen:
             self.table.seen(one)
         resync = self.table.end(SweepEnd(SPACE, at_ns, True))
-        list(self.telling.through([resync]))
+        list(self.announcer.through([resync]))
         return resync
 
     def state(self) -> dict[str, Any]:
@@ -166,7 +160,7 @@ class Corridor:
         }
         return {
             "rows": [plain(row) for row in table], "by_state": by_state, "unlisted": table.unlisted,
-            "told": (self.telling.last_ns, sorted(table.silent or ())), "seq": self.writer.seq, "indexes": indexes,
+            "told": (self.table.last_ns, sorted(table.silent or ())), "seq": self.writer.seq, "indexes": indexes,
         }  # fmt: skip
 
 
@@ -469,7 +463,7 @@ def test_nothing_leaks() -> None:
         decoder, table = EventDecoder(CauseReader(lambda _name: ())), SocketTable(HERE)
         writer, out = EventWriter(5, PATHS.get), bytearray()
         for part in parts:
-            changes = Telling(table).through(filter(None, map(table.folder(), decoder.events(0, part))))
+            changes = Announcer(table).through(filter(None, map(table.folder(), decoder.events(0, part))))
             while (odd := writer.run(changes, out, 1 << 30)) is not None:  # type: ignore[arg-type]
                 if isinstance(odd, Transition):
                     writer.state(odd, out)
@@ -498,7 +492,6 @@ def test_nothing_leaks() -> None:
         ("Folder", (1,) * 15),
         ("Liner", ((), {}, {}, {})),
         ("Liner", ((("sk", "number"),), (), None)),
-        ("Teller", (5, Transition, {}, print, print, 0)),
     ],
 )
 def test_wrong_arguments_are_refused(make: str, arguments: tuple[Any, ...]) -> None:

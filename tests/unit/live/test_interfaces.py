@@ -8,7 +8,7 @@ import pytest
 from bpf_events import HERE, SPACE
 from links_heard import DELLINK, message
 
-from sstrace.live.announce import Telling, Told
+from sstrace.live.announce import Announcer, Told
 from sstrace.live.interfaces import Interfaces
 from sstrace.model import AF_INET, InetSocket, Renamed, Seen, State, SweepBegin, SweepEnd, Table
 from sstrace.sources import links
@@ -130,14 +130,15 @@ def test_rows_of_a_renamed_device_are_told_again() -> None:
             Seen(SPACE, InetSocket(Table.TCP, AF_INET, State.LISTEN, ino=port, cookie=port, ifindex=index, **ends))
         )
     table.end(SweepEnd(SPACE, 2, complete=True))
-    telling = Telling(table)
-    telling.begin(2)
+    announcer = Announcer(table)
+    announcer.begin(2)
     came, went = Renamed(10, 3, None, "v0"), Renamed(20, 3, "v0", "wan")
-    assert list(telling.through([came])) == [came]
-    first, *found = telling.through([went])
+    assert list(announcer.through([came])) == [came]
+    table.renamed(3, 20)
+    first, *found = announcer.through([went])
     assert first is went
     assert [(one.row.sport, one.at_ns, one.alive) for one in found if type(one) is Told] == [
         (2, 20, True),
         (4, 20, True),
     ]
-    assert list(telling.through([])) == []
+    assert list(announcer.through([])) == []
