@@ -18,15 +18,6 @@ import msgspec
 from sstrace.dialect import NEWEST, Dialect, dialect, parse_version
 from sstrace.errors import LookupFailed, SstraceError, UsageError
 from sstrace.model import (
-    AF_INET,
-    AF_INET6,
-    AF_NETLINK,
-    AF_PACKET,
-    AF_TIPC,
-    AF_UNIX,
-    AF_UNSPEC,
-    AF_VSOCK,
-    AF_XDP,
     ALL_STATES,
     Names,
     Show,
@@ -38,6 +29,7 @@ from sstrace.query import own, states
 from sstrace.query.catalog import FILTER, MODES, OWN, SS, STATES, Entry, refusal
 from sstrace.query.command import Act, Command, Early, Mode, Selection
 from sstrace.query.getopt import BadOption, Option, getopt
+from sstrace.query.masks import FAMILY_KEYS, FAMILY_WORDS, TABLE_KEYS, Masks
 from sstrace.query.usage import help_text, ss_usage
 
 __all__ = ["Effects", "mode_of", "parse", "resolve", "version_of"]
@@ -63,67 +55,6 @@ class Effects(Protocol):
 _FLAGS: Final = frozenset(
     ("n", "r", "o", "e", "m", "i", "p", "T", "b", "E", "s", "K", "H", "Q", "O", "tipcinfo", "tos", "cgroup")
 ) | {"inet-sockopt", "bpf-maps"}
-
-_FAMILIES: Final = {
-    "inet": AF_INET,
-    "inet6": AF_INET6,
-    "link": AF_PACKET,
-    "unix": AF_UNIX,
-    "netlink": AF_NETLINK,
-    "tipc": AF_TIPC,
-    "vsock": AF_VSOCK,
-    "xdp": AF_XDP,
-}
-_FAMILY_KEYS: Final = {
-    "4": AF_INET,
-    "6": AF_INET6,
-    "0": AF_PACKET,
-    "x": AF_UNIX,
-    "tipc": AF_TIPC,
-    "vsock": AF_VSOCK,
-    "xdp": AF_XDP,
-}
-_TABLE_KEYS: Final = {
-    "t": Table.TCP,
-    "M": Table.MPTCP,
-    "S": Table.SCTP,
-    "u": Table.UDP,
-    "d": Table.DCCP,
-    "w": Table.RAW,
-}
-_PACKET: Final = (Table.PACKET_RAW, Table.PACKET_DGRAM)
-_UNIX: Final = (Table.UNIX_STREAM, Table.UNIX_DGRAM, Table.UNIX_SEQPACKET)
-_VSOCK: Final = (Table.VSOCK_STREAM, Table.VSOCK_DGRAM)
-_QUERIES: Final = {
-    "all": tuple(table for table in Table if states.ALL_TABLES >> table & 1),
-    "inet": tuple(table for table in Table if states.INET_TABLES >> table & 1),
-    "udp": (Table.UDP,),
-    "dccp": (Table.DCCP,),
-    "tcp": (Table.TCP,),
-    "mptcp": (Table.MPTCP,),
-    "sctp": (Table.SCTP,),
-    "raw": (Table.RAW,),
-    "unix": _UNIX,
-    "unix_stream": (Table.UNIX_STREAM,),
-    "u_str": (Table.UNIX_STREAM,),
-    "unix_dgram": (Table.UNIX_DGRAM,),
-    "u_dgr": (Table.UNIX_DGRAM,),
-    "unix_seqpacket": (Table.UNIX_SEQPACKET,),
-    "u_seq": (Table.UNIX_SEQPACKET,),
-    "packet": _PACKET,
-    "packet_raw": (Table.PACKET_RAW,),
-    "p_raw": (Table.PACKET_RAW,),
-    "packet_dgram": (Table.PACKET_DGRAM,),
-    "p_dgr": (Table.PACKET_DGRAM,),
-    "netlink": (Table.NETLINK,),
-    "tipc": (Table.TIPC,),
-    "vsock": _VSOCK,
-    "vsock_stream": (Table.VSOCK_STREAM,),
-    "v_str": (Table.VSOCK_STREAM,),
-    "vsock_dgram": (Table.VSOCK_DGRAM,),
-    "v_dgr": (Table.VSOCK_DGRAM,),
-    "xdp": (Table.XDP,),
-}
 
 
 def _is_ss(program: str) -> bool:
@@ -158,69 +89,6 @@ def version_of(argv: Sequence[str]) -> tuple[int, ...] | None:
     return None
 
 
-class _Masks:
-    """Tables, families and states while options accumulate: ss's struct filter, and its two ways to add to it."""
-
-    def __init__(self, release: Dialect) -> None:
-        self.dialect = release
-        self.tables = 0
-        self.families = 0
-        self.states = 0
-        self.chosen = 0
-        """The last of -a -l -B, or of the state words; 0: none."""
-        self.preferred = AF_UNSPEC
-        self.default = True
-        self.saw_query = False
-
-    def add_table(self, table: Table) -> None:
-        self.tables |= 1 << table
-        self.states |= states.table_states(table, self.dialect)
-        self.default = False
-
-    def add_family(self, family: int) -> None:
-        self.families |= 1 << family
-        self.states |= states.family_states(family, self.dialect)
-        self.preferred = family
-        self.default = False
-
-    def query(self, text: str) -> str | None:
-        """-A: give the word that is no table, or None."""
-        if not self.saw_query:
-            self.saw_query = True
-            self.tables = 0
-            self.chosen = self.chosen or states.connected_states(self.dialect)
-            self.default = False
-        for word in text.split(","):
-            tables = _QUERIES.get(word.removeprefix("!"))
-            if tables is None or (tables == (Table.DCCP,) and not self.dialect.dccp):
-                return word
-            for table in tables:
-                if word[:1] == "!":
-                    self.tables &= ~(1 << table)
-                else:
-                    self.add_table(table)
-        return None
-
-    def settle(self, *, live: bool) -> None:
-        """Apply the defaults, then complete tables by families and families by tables."""
-        if live and not self.tables and not self.families & ~(1 << AF_INET | 1 << AF_INET6) and not self.saw_query:
-            self.default = False
-            self.add_table(Table.TCP)
-        if self.default:
-            self.chosen = self.chosen or states.connected_states(self.dialect)
-            for table in _QUERIES["all"]:
-                self.add_table(table)
-        self.states = self.chosen or self.states
-        for number, families in states.TABLE_FAMILIES.items():
-            if self.tables >> number & 1 and not self.families & families:
-                self.families |= families
-        for family, tables in states.FAMILY_TABLES.items():
-            if self.families >> family & 1 and not self.tables & tables:
-                self.tables |= tables
-        if not self.dialect.dccp:
-            self.tables &= ~(1 << Table.DCCP)
-
-
 class _Line:
     """One command line while its options are taken, left to right."""
 
@@ -231,7 +99,7 @@ class _Line:
         self.effects = effects
         self.snapshot = snapshot
         self.words: tuple[str, ...] = ()
-        self.masks = _Masks(release)
+        self.masks = Masks(release)
         self.own = own.Collector()
         self.flags: set[str] = set()
         self.process_contexts = 0
@@ -243,10 +111,10 @@ class _Line:
 
     def option(self, key: str, values: tuple[str, ...]) -> Early | None:
         """Act on one option; give an Early when it ends the program."""
-        if key in _TABLE_KEYS:
-            self.masks.add_table(_TABLE_KEYS[key])
-        elif key in _FAMILY_KEYS:
-            self.masks.add_family(_FAMILY_KEYS[key])
+        if key in TABLE_KEYS:
+            self.masks.add_table(TABLE_KEYS[key])
+        elif key in FAMILY_KEYS:
+            self.masks.add_family(FAMILY_KEYS[key])
         elif key == "a":
             self.masks.chosen = states.all_states(self.release)
         elif key == "l":
@@ -260,7 +128,7 @@ class _Line:
         elif key == "f":
             if values[0] == "help":
                 return Early(ss_usage(self.release) if self.snapshot else help_text())
-            family = _FAMILIES.get(values[0])
+            family = FAMILY_WORDS.get(values[0])
             if family is None:
                 raise UsageError(f'{self.name}: "{values[0]}" is invalid family', usage=True)
             self.masks.add_family(family)
