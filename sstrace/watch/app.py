@@ -8,7 +8,6 @@ picture touches only the rows that it shows: their order is kept (watch.view), a
 import gc
 import platform
 import select
-import shlex
 import sys
 import time
 from collections import deque
@@ -18,25 +17,21 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sstrace.changes import Change, Told
-from sstrace.decoders import decoders
-from sstrace.errors import KernelError, SstraceError, UsageError
+from sstrace.errors import SstraceError
 from sstrace.live.signals import Stopped, touch
-from sstrace.live.source import look_at
 from sstrace.live.tracer import Tracer
-from sstrace.model import ALL_STATES, STATE_TEXT, InetSocket, Renamed, State, Table
+from sstrace.model import ALL_STATES, InetSocket, Renamed, State
 from sstrace.query import options
-from sstrace.query.command import Command, Early
+from sstrace.query.command import Command
 from sstrace.query.match import predicate
 from sstrace.render import watch as render
-from sstrace.render.common import Context, users
-from sstrace.render.inet import InetCells
-from sstrace.render.times import span_text, time_of_day
-from sstrace.rows import socket_of
+from sstrace.render.times import time_of_day
 from sstrace.sources.names import SystemNames
 from sstrace.table import Resync, Row, Transition
+from sstrace.watch.lines import RowLines, SocketKey, learn_inodes
+from sstrace.watch.prompt import edited, filter_text, with_filter
 from sstrace.watch.terminal import Terminal, colors_of
 from sstrace.watch.view import SORTS, Entry, Verdict, Watched
-from sstrace.wire import inet_diag
 
 if TYPE_CHECKING:  # only who records pays for it
     from sstrace.output.metrics import Metrics
@@ -100,13 +95,6 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     return 0
 
 
-SocketKey = tuple[bytes, int, bytes, int, int]
-
-
-def _key(row: Row | InetSocket) -> SocketKey:
-    return row.src, row.sport, row.dst, row.dport, row.ino if row.state == _LISTEN else 0
-
-
 class _Frozen(msgspec.Struct):
     """The table as it was, with what the kernel said of its rows' queues at that moment."""
 
@@ -128,20 +116,12 @@ class _Watch:
         self._utc = command.own.utc
         self._interval_ns = command.own.interval_ns or _INTERVAL_NS
         self._pictures = 0
-        # Every option counts of one line: the block of -i and -m stands behind the rest, not below.
-        self._show = msgspec.structs.replace(
-            command.show,
-            oneline=True,
-            processes=command.show.processes or command.show.threads or bool(command.show.contexts),
-            threads=False,
-            contexts=0,
-        )
-        self._retext()
         colors, plain = colors_of(command.own.color, env)
         self._painter = render.Painter(colors, plain=plain)
         self._glyphs = render.UNICODE if terminal.unicode else render.ASCII
+        self._lines = RowLines(command, names, self._glyphs)
         self._host = render.printable(platform.node())
-        self._filter_text = _filter_text(command)
+        self._filter_text = filter_text(command)
         self._states = command.selection.states
         selection = command.selection
         self._view = Watched(
@@ -188,12 +168,6 @@ class _Watch:
         return Verdict(
             families, command.selection.filter, lambda expression, held: predicate(expression, self._names, held)
         )
-
-    def _retext(self) -> None:
-        """Make the cell makers anew: what they show has changed."""
-        self._context = Context(self._show, self._command.dialect, self._names, decoders)
-        self._cells = InetCells(self._context)
-        self._cells.begin(Table.TCP)
 
     # ------------------------------------------------------------------------------------------------------- the loop
 
@@ -281,7 +255,7 @@ class _Watch:
         """See who holds the rows on the screen, when a look is due: the tracer looks too, but for all rows, and so more
         seldom.
         """
-        if visible and self._show.processes and now_ns >= self._owners_due_ns:
+        if visible and self._lines.show.processes and now_ns >= self._owners_due_ns:
             self._tracer.own(visible)
             now = time.monotonic_ns()
             self._owners_due_ns = now + _OWNERS_DUTY * (now - now_ns)
@@ -315,7 +289,7 @@ class _Watch:
         self._page = max(1, height - render.fixed_rows(height))
         self._top = max(0, min(self._top, len(view) - self._page))
         entries = view.rows(self._top, self._page)
-        lines = self._lines(entries, now)
+        lines = self._made(entries, now)
         self._widths = render.measure(lines, self._widths)
         picture = render.screen(self._look(view), lines, width, height)
         self._terminal.draw(self._painter.paint(picture, width, height))
@@ -328,7 +302,7 @@ class _Watch:
         elif self._paused:
             status = "PAUSED"
         assert self._widths is not None
-        show = self._show
+        show = self._lines.show
         return render.Look(
             host=self._host,
             clock=time_of_day(time.time_ns(), utc=self._utc),
@@ -354,54 +328,15 @@ class _Watch:
             glyphs=self._glyphs,
         )
 
-    def _lines(self, entries: Sequence[Entry], now_ns: int) -> list[render.Line]:
+    def _made(self, entries: Sequence[Entry], now_ns: int) -> list[render.Line]:
         frozen = self._frozen
-        rows = [entry.row for entry in entries if entry.mark != "-"]
         if frozen is not None:
-            now_ns, sockets = frozen.at_ns, frozen.sockets
-        else:
-            sockets = self._ask(rows)
-            _learn_inodes(rows, sockets)
-            self._own(rows, now_ns)
-        self._context.owners = {row.ino: row.owners for row in rows if row.ino and row.owners}
-        return [self._line(entry, sockets, now_ns) for entry in entries]
-
-    def _line(self, entry: Entry, sockets: Mapping[SocketKey, InetSocket], now_ns: int) -> render.Line:
-        row, closed = entry.row, entry.mark == "-"
-        found = None if closed else sockets.get(_key(row))
-        cells = self._cells.cells(found if found is not None else socket_of(row, state=entry.state))
-        if closed:
-            held = "" if entry.held_ns is None else span_text(entry.held_ns)
-            rest = ""
-        else:
-            held = ("" if row.exact else self._glyphs.at_least) + span_text(now_ns - row.since_ns)
-            rest = render.printable((cells[8] + cells[9]).replace("\n", " ").replace("\t", " ").strip())
-        if row.owners and self._show.processes and (closed or not row.ino):
-            # ss has no word for these: who held it last, and (~) whose listener it came to and waits at.
-            who = users(row.owners, self._show, escaped=self._command.dialect.comm_escaped).strip()
-            rest = render.printable(f"{'~' * (row.owner_source == 'listener')}{who} {rest}".rstrip())
-        return render.Line(
-            mark=entry.mark,
-            state=STATE_TEXT[entry.state],
-            held=held,
-            recv_q=cells[2].rstrip() if found is not None else "-",
-            send_q=cells[3].rstrip() if found is not None else "-",
-            local=render.printable(cells[4]),
-            local_port=render.printable(cells[5]),
-            peer=render.printable(cells[6]),
-            peer_port=render.printable(cells[7]),
-            rest=rest,
-            cause=(entry.cause or "") if closed else "",
-        )
-
-    def _ask(self, rows: Iterable[Row]) -> dict[SocketKey, InetSocket]:
-        """What the kernel says now of these rows; those that it no longer has in this state are left out."""
-        show = self._show
-        ext = inet_diag.extensions(memory=show.memory, info=show.info, tos=show.tos)
-        try:
-            return {_key(socket): socket for socket in look_at(list(rows), ext)}
-        except KernelError:
-            return {}  # out of memory, for a moment: the columns say that they do not know
+            return self._lines.make(entries, frozen.sockets, frozen.at_ns)
+        rows = [entry.row for entry in entries if entry.mark != "-"]
+        sockets = self._lines.ask(rows)
+        learn_inodes(rows, sockets)
+        self._own(rows, now_ns)
+        return self._lines.make(entries, sockets, now_ns)
 
     # ----------------------------------------------------------------------------------------------------------- keys
 
@@ -438,12 +373,10 @@ class _Watch:
             view.states = self._states if view.states != self._states else ALL_STATES
             view.resort()
         elif key == "p":
-            self._show = msgspec.structs.replace(self._show, processes=not self._show.processes)
-            self._retext()
+            self._lines.toggle_processes()
         elif key == "n":
-            self._show = msgspec.structs.replace(self._show, numeric=not self._show.numeric)
+            self._lines.toggle_numeric()
             self._widths = None
-            self._retext()
         elif key == "ctrl-l":
             self._terminal.enter()
         else:
@@ -487,49 +420,24 @@ class _Watch:
         now = time.monotonic_ns()
         self._fold(now)
         view = self._view.frozen()
-        sockets = self._ask(entry.row for entry in view.rows(0, len(view)) if entry.mark != "-")
+        sockets = self._lines.ask(entry.row for entry in view.rows(0, len(view)) if entry.mark != "-")
         self._frozen = _Frozen(view, now, time_of_day(time.time_ns(), utc=self._utc), sockets, self._rates)
 
     def _edit(self, prompt: render.Prompt, key: str) -> None:
         """A key at the prompt."""
-        text, cursor = prompt.text, prompt.cursor
         self._message = ""
         if key == "escape":
             self._prompt = None
-            return
-        if key == "enter":
+        elif key == "enter":
             self._prompt = None
-            self._filter(text)
-            return
-        if key in ("left", "ctrl-b"):
-            cursor = max(0, cursor - 1)
-        elif key in ("right", "ctrl-f"):
-            cursor = min(len(text), cursor + 1)
-        elif key in ("home", "ctrl-a"):
-            cursor = 0
-        elif key in ("end", "ctrl-e"):
-            cursor = len(text)
-        elif key == "backspace":
-            if cursor:
-                text, cursor = text[: cursor - 1] + text[cursor:], cursor - 1
-        elif key in ("delete", "ctrl-d"):
-            text = text[:cursor] + text[cursor + 1 :]
-        elif key == "ctrl-u":
-            text, cursor = text[cursor:], 0
-        elif key == "ctrl-k":
-            text = text[:cursor]
-        elif key == "ctrl-w":
-            left = text[:cursor].rstrip(" ")
-            left = left[: left.rfind(" ") + 1]
-            text, cursor = left + text[cursor:], len(left)
-        elif len(key) == 1:
-            text, cursor = text[:cursor] + key + text[cursor:], cursor + 1
-        self._prompt = render.Prompt(prompt.label, text, cursor)
+            self._filter(prompt.text)
+        else:
+            self._prompt = edited(prompt, key)
 
     def _filter(self, text: str) -> None:
         """Look through another filter: the words as they would follow the options on a command line."""
         try:
-            command = _with_filter(self._command, text, self._names)
+            command = with_filter(self._command, text, self._names)
         except (SstraceError, ValueError) as error:
             said = str(error).partition("\n")[0].removeprefix("ss: ").removeprefix("sstrace: ")
             self._message = render.printable(said.encode(errors="replace").decode("latin-1"))
@@ -543,39 +451,6 @@ class _Watch:
         self._journal.clear()
         self._widths = None
         self._top = 0
-
-
-def _learn_inodes(rows: Iterable[Row], sockets: Mapping[SocketKey, InetSocket]) -> None:
-    """A connection's last event may come before accept(2) gives it an inode; whoever asks the kernel learns it."""
-    for row in rows:
-        if not row.ino:
-            found = sockets.get(_key(row))
-            if found is not None:
-                row.ino = found.ino
-
-
-def _filter_text(command: Command) -> str:
-    """The words of a command's filter as one would type them; quoted only where it matters."""
-    words = [word.encode("latin-1", "replace").decode("utf-8", "replace") for word in command.operands]
-    text = " ".join(words)
-    return shlex.join(words) if any(char in text for char in "'\"\\") else text
-
-
-def _with_filter(command: Command, text: str, names: SystemNames) -> Command:
-    """The command with another filter, whose ``state`` words, if there are any, replace the states asked for. Raises
-    SstraceError, and ValueError for quotes that are not closed.
-    """
-    words = [word.encode(errors="replace").decode("latin-1") for word in shlex.split(text)]
-    parsed = options.parse(["sstrace", "--watch", "-t", "--", *words], release=command.dialect)
-    if isinstance(parsed, Early):
-        raise UsageError(parsed.stderr or parsed.stdout)
-    states = command.selection.states
-    if words and words[0] in ("state", "exclude", "excl"):
-        states = parsed.selection.states
-    selection = msgspec.structs.replace(command.selection, states=states, filter=None)
-    return options.resolve(
-        msgspec.structs.replace(command, operands=parsed.operands, filter_file=None, selection=selection), names
-    )
 
 
 def _interval(nanoseconds: int) -> str:

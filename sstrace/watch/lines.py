@@ -1,0 +1,116 @@
+"""The rows of the screen → the texts of their lines: what the table says, and what the kernel says of them now."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from sstrace.decoders import decoders
+from sstrace.errors import KernelError
+from sstrace.live.source import look_at
+from sstrace.model import STATE_TEXT, InetSocket, State, Table
+from sstrace.query.command import Command
+from sstrace.render import watch as render
+from sstrace.render.common import Context, users
+from sstrace.render.inet import InetCells
+from sstrace.render.times import span_text
+from sstrace.rows import socket_of
+from sstrace.sources.names import SystemNames
+from sstrace.table import Row
+from sstrace.watch.view import Entry
+from sstrace.wire import inet_diag
+
+__all__ = ["RowLines", "SocketKey", "learn_inodes"]
+
+_LISTEN = int(State.LISTEN)
+
+SocketKey = tuple[bytes, int, bytes, int, int]
+
+
+def _key(row: Row | InetSocket) -> SocketKey:
+    return row.src, row.sport, row.dst, row.dport, row.ino if row.state == _LISTEN else 0
+
+
+class RowLines:
+    """Makes lines as a command line wants them, and as it is changed meanwhile."""
+
+    def __init__(self, command: Command, names: SystemNames, glyphs: render.Glyphs) -> None:
+        self._dialect = command.dialect
+        self._names = names
+        self._glyphs = glyphs
+        # Every option counts of one line: the block of -i and -m stands behind the rest, not below.
+        self.show = msgspec.structs.replace(
+            command.show,
+            oneline=True,
+            processes=command.show.processes or command.show.threads or bool(command.show.contexts),
+            threads=False,
+            contexts=0,
+        )
+        self._retext()
+
+    def toggle_processes(self) -> None:
+        """Show who holds the sockets, or no longer."""
+        self.show = msgspec.structs.replace(self.show, processes=not self.show.processes)
+        self._retext()
+
+    def toggle_numeric(self) -> None:
+        """Show numbers for names, or names again."""
+        self.show = msgspec.structs.replace(self.show, numeric=not self.show.numeric)
+        self._retext()
+
+    def _retext(self) -> None:
+        """Make the cell makers anew: what they show has changed."""
+        self._context = Context(self.show, self._dialect, self._names, decoders)
+        self._cells = InetCells(self._context)
+        self._cells.begin(Table.TCP)
+
+    def ask(self, rows: Iterable[Row]) -> dict[SocketKey, InetSocket]:
+        """What the kernel says now of these rows; those that it no longer has in this state are left out."""
+        show = self.show
+        ext = inet_diag.extensions(memory=show.memory, info=show.info, tos=show.tos)
+        try:
+            return {_key(socket): socket for socket in look_at(list(rows), ext)}
+        except KernelError:
+            return {}  # out of memory, for a moment: the columns say that they do not know
+
+    def make(self, entries: Sequence[Entry], sockets: Mapping[SocketKey, InetSocket], now_ns: int) -> list[render.Line]:
+        """The lines of these entries; ``sockets``: what ``ask`` has said of them."""
+        rows = [entry.row for entry in entries if entry.mark != "-"]
+        self._context.owners = {row.ino: row.owners for row in rows if row.ino and row.owners}
+        return [self._line(entry, sockets, now_ns) for entry in entries]
+
+    def _line(self, entry: Entry, sockets: Mapping[SocketKey, InetSocket], now_ns: int) -> render.Line:
+        row, closed = entry.row, entry.mark == "-"
+        found = None if closed else sockets.get(_key(row))
+        cells = self._cells.cells(found if found is not None else socket_of(row, state=entry.state))
+        if closed:
+            held = "" if entry.held_ns is None else span_text(entry.held_ns)
+            rest = ""
+        else:
+            held = ("" if row.exact else self._glyphs.at_least) + span_text(now_ns - row.since_ns)
+            rest = render.printable((cells[8] + cells[9]).replace("\n", " ").replace("\t", " ").strip())
+        if row.owners and self.show.processes and (closed or not row.ino):
+            # ss has no word for these: who held it last, and (~) whose listener it came to and waits at.
+            who = users(row.owners, self.show, escaped=self._dialect.comm_escaped).strip()
+            rest = render.printable(f"{'~' * (row.owner_source == 'listener')}{who} {rest}".rstrip())
+        return render.Line(
+            mark=entry.mark,
+            state=STATE_TEXT[entry.state],
+            held=held,
+            recv_q=cells[2].rstrip() if found is not None else "-",
+            send_q=cells[3].rstrip() if found is not None else "-",
+            local=render.printable(cells[4]),
+            local_port=render.printable(cells[5]),
+            peer=render.printable(cells[6]),
+            peer_port=render.printable(cells[7]),
+            rest=rest,
+            cause=(entry.cause or "") if closed else "",
+        )
+
+
+def learn_inodes(rows: Iterable[Row], sockets: Mapping[SocketKey, InetSocket]) -> None:
+    """A connection's last event may come before accept(2) gives it an inode; whoever asks the kernel learns it."""
+    for row in rows:
+        if not row.ino:
+            found = sockets.get(_key(row))
+            if found is not None:
+                row.ino = found.ino
