@@ -9,7 +9,7 @@ Functions: net/ipv4/ tcp.c, tcp_input.c, tcp_timer.c, tcp_minisocks.c, inet_conn
 
 import errno
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sstrace.model import Kind, State
 
@@ -114,7 +114,7 @@ class CauseReader:
     (wire.kallsyms).
     """
 
-    def __init__(self, spans: Callable[[str], list[tuple[int, int]]]) -> None:
+    def __init__(self, spans: Callable[[str], Sequence[tuple[int, int]]]) -> None:
         found = [(address, address + size, name) for name in FUNCTIONS for address, size in spans(name)]
         self._spans = sorted(found)
         self._known: dict[tuple[bytes, int, int, int], tuple[str, bool]] = {}

@@ -34,7 +34,7 @@ def test_only_what_a_timewait_socket_takes_over_goes_to_itself() -> None:
 def test_every_state_ends_in_close() -> None:
     for state in TRANSITIONS:
         if state is not S.CLOSE:
-            assert S.CLOSE in TRANSITIONS[state], f"{state.name} cannot be killed"
+            assert S.CLOSE in TRANSITIONS[state], f"{State(state).name} cannot be killed"
 
 
 def reachable(start: State) -> set[State]:

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from kernel_model import MAPPED, Kernel
 
 from sstrace import fields as border
+from sstrace.changes import Told
 from sstrace.errors import DecodeError
 from sstrace.fields import NOTHING, RECORD, REPORTED, Reported
 from sstrace.live.announce import Announcer
@@ -133,6 +134,7 @@ class Corridor:
                 self.changes.append((msgspec.structs.astuple(told)[2:], plain(change.row)))
                 self.writer.state(change, self.out)
             else:
+                assert isinstance(change, Told)
                 self.changes.append((change.at_ns, plain(change.row), change.alive))
 
     def sweep(self, seen: list[Seen], at_ns: int) -> Resync:
@@ -262,7 +264,7 @@ def test_recorded_records_decode_alike() -> None:
 
 @given(st.data())
 def test_any_record_decodes_alike(data: st.DataObject) -> None:
-    fields = {}
+    fields: dict[str, int | bytes] = {}
     for name, code in RECORD:
         if code.endswith("s"):
             fields[name] = data.draw(st.binary(max_size=int(code[:-1])))
@@ -464,7 +466,7 @@ def test_nothing_leaks() -> None:
         writer, out = EventWriter(5, PATHS.get), bytearray()
         for part in parts:
             changes = Announcer(table).through(filter(None, map(table.folder(), decoder.events(0, part))))
-            while (odd := writer.run(changes, out, 1 << 30)) is not None:  # type: ignore[arg-type]
+            while (odd := writer.run(changes, out, 1 << 30)) is not None:
                 if isinstance(odd, Transition):
                     writer.state(odd, out)
 

@@ -780,7 +780,7 @@ def report_of(report: Report, kind: Kind | None, step: Step) -> Changed | Gone:
     full = A if kind in (Kind.SOCKET, Kind.TIMEWAIT) and report is not Report.CHILD else C
     request, timewait = B if kind is Kind.REQUEST else C, B if kind is Kind.TIMEWAIT else C
     completed = step in (Step.NOTHING, Step.SUCCEED)
-    return {
+    reported: dict[Report, Changed | Gone] = {
         Report.OPENS: changed(9000, S.CLOSE, S.SYN_SENT, full, cookie=5),
         Report.CHILD: changed(9000, S.LISTEN, S.SYN_RECV, full),
         Report.MOVES: changed(9000, S.ESTABLISHED, S.CLOSE_WAIT, full),
@@ -790,7 +790,8 @@ def report_of(report: Report, kind: Kind | None, step: Step) -> Changed | Gone:
         Report.REQUEST_GONE: gone(9000, Kind.REQUEST, request, cause="completed" if completed else "timeout-synack"),
         Report.TIMEWAIT_TIMER: changed(9000, 0, S.TIME_WAIT, timewait, kind=Kind.TIMEWAIT),
         Report.TIMEWAIT_GONE: gone(9000, Kind.TIMEWAIT, timewait),
-    }[report]
+    }
+    return reported[report]
 
 
 def seen_from_outside(live: SocketTable, fact: Changed | Gone) -> tuple[str, ...]:
@@ -1103,7 +1104,8 @@ def test_a_lost_handover_within_fin_wait_2_is_healed() -> None:
     live = table()
     fold(live, *CONNECT, changed(1800, S.FIN_WAIT1, S.FIN_WAIT2, A))
     healed = sweep(live, 5000, found(S.FIN_WAIT2, 5, timer=3))
-    assert (healed.changed, healed.ended) == ([(only(live), S.FIN_WAIT2)], {only(live).id})
+    assert healed.changed == [(only(live), S.FIN_WAIT2)]
+    assert healed.ended == {only(live).id}
     assert live.unsettled() == [only(live)]
     assert fold(live, gone(9000, Kind.TIMEWAIT, B, cookie=5)) == [(S.FIN_WAIT2, S.CLOSE, 7200)]
     assert_empty(live)
@@ -1193,7 +1195,7 @@ def lives(of: SocketTable) -> list[Life]:
 
 
 def blurred(of: list[Life]) -> list[Life]:
-    return sorted((state, 0 if state == S.SYN_RECV else kind, *rest) for state, kind, *rest in of)
+    return sorted((one[0], 0 if one[0] == S.SYN_RECV else one[1], *one[2:]) for one in of)
 
 
 class Follower:

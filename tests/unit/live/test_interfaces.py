@@ -8,7 +8,8 @@ import pytest
 from bpf_events import HERE, SPACE
 from links_heard import DELLINK, message
 
-from sstrace.live.announce import Announcer, Told
+from sstrace.changes import Told
+from sstrace.live.announce import Announcer
 from sstrace.live.interfaces import Interfaces
 from sstrace.model import AF_INET, InetSocket, Renamed, Seen, State, SweepBegin, SweepEnd, Table
 from sstrace.sources import links
@@ -55,7 +56,7 @@ class Names(SystemNames):
 @pytest.fixture
 def wire(monkeypatch: pytest.MonkeyPatch) -> Socket:
     one = Socket()
-    monkeypatch.setattr(links.socket, "socket", lambda *_: one)
+    monkeypatch.setattr(socket, "socket", lambda *_: one)
     return one
 
 
@@ -96,7 +97,7 @@ def test_where_nobody_can_hear_one_looks_now_and_then(monkeypatch: pytest.Monkey
     def refuse(*_: int) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(links.socket, "socket", refuse)
+    monkeypatch.setattr(socket, "socket", refuse)
     names = Names(lo=1, v0=3)
     heard = Interfaces(names)
     names.world = {"lo": 1, "wan": 3}
@@ -125,7 +126,7 @@ def test_rows_of_a_renamed_device_are_told_again() -> None:
     table = SocketTable(HERE)
     table.begin(SweepBegin(SPACE, 1))
     for port, index in ((1, 0), (2, 3), (3, 4), (4, 3)):
-        ends = {"src": bytes(4), "sport": port, "dst": bytes(4), "dport": 0}
+        ends: dict[str, Any] = {"src": bytes(4), "sport": port, "dst": bytes(4), "dport": 0}
         table.seen(
             Seen(SPACE, InetSocket(Table.TCP, AF_INET, State.LISTEN, ino=port, cookie=port, ifindex=index, **ends))
         )

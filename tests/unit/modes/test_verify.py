@@ -14,12 +14,13 @@ from sstrace.dialect import dialect
 from sstrace.model import AF_INET, AF_INET6, InetSocket, Kind, Owner, State, Table
 from sstrace.modes import verify
 from sstrace.query.options import parse
+from sstrace.sources import proc
 from sstrace.sources.names import SystemNames
 from sstrace.table import SocketTable
 
 S = State
 A, B = 0xFFFF888000001000, 0xFFFF888000002000
-ENDS = {"src": b"\x7f\0\0\1", "sport": 5, "dst": b"\x7f\0\0\1", "dport": 6}
+ENDS: dict[str, Any] = {"src": b"\x7f\0\0\1", "sport": 5, "dst": b"\x7f\0\0\1", "dport": 6}
 
 
 class Tracer:
@@ -194,5 +195,5 @@ def test_holders_are_wrong_when_they_stay_so(
     tracer = Tracer([one], [one])
     open_one(tracer)
     tracer.holders = Looks(*looks)  # type: ignore[attr-defined]
-    monkeypatch.setattr(verify.proc, "owners", lambda: {9: [PARENT]})
+    monkeypatch.setattr(proc, "owners", lambda: {9: [PARENT]})
     assert drift(tracer, monkeypatch, "-ap") == drifts

@@ -15,14 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sstrace.errors import DecodeError
-from sstrace.fields import KINDS, Reported
+from sstrace.fields import KINDS, RECORD, Reported
 from sstrace.model import AF_INET6, Changed, Gone, Kind, Owner, State
 from sstrace.wire.cause import CauseReader
 from sstrace.wire.event import SIZE, EventDecoder
 from sstrace.wire.kallsyms import Symbols
 
 DATA = ROOT / "tests" / "data"
-SYN_SENT = {"old": State.CLOSE, "new": State.SYN_SENT, "sk": 0xFFFF888012345680}
+SYN_SENT: dict[str, Any] = {"old": State.CLOSE, "new": State.SYN_SENT, "sk": 0xFFFF888012345680}
 
 
 def nothing(_name: str) -> list[tuple[int, int]]:
@@ -248,10 +248,12 @@ def spans_of(**symbols: tuple[int, int]) -> Callable[[str], list[tuple[int, int]
 
 def test_at_close_the_stack_says_whether_the_task_owns_it() -> None:
     spans = spans_of(tcp_close=(0x1000, 0x100), tcp_reset=(0x2000, 0x100))
-    fields = {"old": State.ESTABLISHED, "new": State.CLOSE, "tgid": 4711, "comm": b"who"}
+    fields: dict[str, Any] = {"old": State.ESTABLISHED, "new": State.CLOSE, "tgid": 4711, "comm": b"who"}
     by_call, by_segment = decode(
         state(**fields, stack=bpf_events.stack(0x1010)) + state(**fields, stack=bpf_events.stack(0x2010)), spans
     )
+    assert isinstance(by_call, Changed)
+    assert isinstance(by_segment, Changed)
     assert by_call.owner == Owner(b"who", 4711, None)
     assert by_segment.owner is None
     assert (by_call.cause, by_segment.cause) == ("reset-sent", "reset-received")
@@ -326,6 +328,8 @@ def test_deaths_of_request_and_timewait_sockets(kind: str, which: Kind, old: int
 def test_equal_owners_are_one_object() -> None:
     # Renderers keep what they made of an owner by its identity's hash; a long trace must not hold a copy an event.
     first, second = decode(state(**SYN_SENT, tgid=9, comm=b"a") * 2)
+    assert isinstance(first, Changed)
+    assert isinstance(second, Changed)
     assert first.owner is second.owner
 
 
@@ -354,7 +358,7 @@ RECORDS = st.one_of(
                     else st.integers(-(2**31), 2**31 - 1) if code == "i"
                     else st.integers(0, {"Q": 2**64 - 1, "I": 2**32 - 1, "H": 2**16 - 1, "B": 16}[code])
                     if name != "size" else st.just(SIZE)
-                    for name, code in bpf_events.RECORD)),
+                    for name, code in RECORD)),
     ),
 )  # fmt: skip
 
