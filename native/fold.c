@@ -17,7 +17,7 @@ static PyObject *connects(Folder *self, Event *event, PyObject *sk, PyObject *at
 	const struct sock_event *raw = &event->raw;
 	PyObject *ends, *row;
 
-	if (raw->ino == 0 || raw->since_ns || !has_plain_ends(event) || knows(self->by_cookie, raw->cookie) || knows(self->by_ino, raw->ino))
+	if (!is_taught(self, OPENS, NOBODY) || raw->ino == 0 || raw->since_ns || !has_plain_ends(event) || knows(self->by_cookie, raw->cookie) || knows(self->by_ino, raw->ino))
 		return UNUSUAL;
 	ends = ends_of(event);
 	row = ends != NULL ? birth(self, event, sk, at_ns, ends, SOCKET, self->client) : NULL;
@@ -88,7 +88,7 @@ static PyObject *takes_over(Folder *self, Event *event, PyObject *sk, PyObject *
 	const struct sock_event *raw = &event->raw;
 	PyObject *row = row_between(self, event), *change = NULL;
 
-	if (row == NULL || !is_kind(self, row, REQUEST) || small(ROW(state)) != raw->old || !is_number(ROW(cookie), raw->cookie) ||
+	if (!is_taught(self, MOVES, REQUEST) || row == NULL || !is_kind(self, row, REQUEST) || small(ROW(state)) != raw->old || !is_number(ROW(cookie), raw->cookie) ||
 	    small(ROW(ifindex)) != raw->ifindex || small(ROW(sport)) != raw->sport)
 		return UNUSUAL;
 	Py_INCREF(row);
@@ -108,7 +108,7 @@ static PyObject *has_handed_over(Folder *self, Event *event)
 	const struct sock_event *raw = &event->raw;
 	PyObject *row = row_between(self, event);
 
-	if (row == NULL || !is_kind(self, row, TIMEWAIT) ||
+	if (!is_taught(self, CLOSES, TIMEWAIT) || row == NULL || !is_kind(self, row, TIMEWAIT) ||
 	    !(ROW(cookie) == Py_None || raw->cookie == 0 || is_number(ROW(cookie), raw->cookie)))
 		return UNUSUAL;
 	return new_ref(Py_None);
@@ -142,6 +142,8 @@ static PyObject *full_socket(Folder *self, Event *event, PyObject *sk, PyObject 
 	if (raw->new != CLOSE && raw->old == SYN_SENT &&
 	    (small(ROW(sport)) != raw->sport || !is_address(ROW(src), raw->saddr, raw->family)))
 		return UNUSUAL;
+	if (!is_taught(self, raw->new == CLOSE ? CLOSES : MOVES, SOCKET))
+		return UNUSUAL;
 	Py_INCREF(row); /* the table may let go of it */
 	change = raw->new == CLOSE ? closes(self, row, event, at_ns) : moves(self, row, event, at_ns);
 	Py_DECREF(row);
@@ -155,7 +157,7 @@ static PyObject *asks(Folder *self, Event *event, PyObject *sk, PyObject *at_ns)
 	PyObject *ends, *row;
 	int known;
 
-	if (raw->new != SYN_RECV || raw->ino == 0 || !has_plain_ends(event) || PyDict_Contains(self->by_sk, sk) != 0 ||
+	if (!is_taught(self, REQUEST_TIMER, NOBODY) || raw->new != SYN_RECV || raw->ino == 0 || !has_plain_ends(event) || PyDict_Contains(self->by_sk, sk) != 0 ||
 	    knows(self->by_cookie, raw->cookie))
 		return UNUSUAL;
 	ends = ends_of(event);
@@ -206,7 +208,7 @@ static PyObject *waits(Folder *self, Event *event, PyObject *sk, PyObject *at_ns
 	int known;
 	long old;
 
-	if (!has_plain_ends(event) || PyDict_Contains(self->by_sk, sk) != 0)
+	if (!is_taught(self, TIMEWAIT_TIMER, SOCKET) || !has_plain_ends(event) || PyDict_Contains(self->by_sk, sk) != 0)
 		return UNUSUAL;
 	ends = ends_of(event);
 	if (ends == NULL)
@@ -248,7 +250,7 @@ static PyObject *expires(Folder *self, Event *event, PyObject *sk, PyObject *at_
 	long old;
 	int by_call;
 
-	if (row == NULL || raw->flags & EVENT_UNHEARD || raw->dport == 0 || raw->sport == 0 || !is_kind(self, row, TIMEWAIT) ||
+	if (!is_taught(self, TIMEWAIT_GONE, TIMEWAIT) || row == NULL || raw->flags & EVENT_UNHEARD || raw->dport == 0 || raw->sport == 0 || !is_kind(self, row, TIMEWAIT) ||
 	    small(ROW(dport)) != raw->dport ||
 	    small(ROW(sport)) != raw->sport || !is_address(ROW(dst), raw->daddr, raw->family) || ROW(ends) == Py_None ||
 	    !is_listed(self, small(ROW(state)), CLOSE))

@@ -3,10 +3,10 @@
  */
 #include "folder.h"
 
-enum { ARGUMENTS = 15 };
+enum { ARGUMENTS = 16 };
 
 #define REFERENCES(X)                                                                                                      \
-	X(row) X(transition) X(kinds) X(listed) X(net) X(netns) X(rows) X(by_sk) X(by_cookie) X(by_ino) X(by_ends)      \
+	X(row) X(transition) X(kinds) X(listed) X(taught) X(net) X(netns) X(rows) X(by_sk) X(by_cookie) X(by_ino) X(by_ends)      \
 	X(unsettled) X(ids) X(own) X(inherited) X(client) X(server) X(connect) X(close) X(listener) X(fin_by_us) X(zero) \
 	X(held) X(left) X(by_state) X(silent)
 #define CLEAR(name) Py_CLEAR(self->name);
@@ -41,7 +41,7 @@ static int folder_init(PyObject *object, PyObject *args, PyObject *kwargs)
 	PyObject **given = &self->row;
 
 	if (self->row != NULL || PyTuple_GET_SIZE(args) != ARGUMENTS) {
-		PyErr_SetString(PyExc_TypeError, "Folder takes 15 arguments, once");
+		PyErr_SetString(PyExc_TypeError, "Folder takes 16 arguments, once");
 		return -1;
 	}
 	for (Py_ssize_t at = 0; at < ARGUMENTS; at++)
@@ -63,8 +63,9 @@ static int folder_init(PyObject *object, PyObject *args, PyObject *kwargs)
 		}
 	}
 	if (!PyTuple_Check(self->kinds) || PyTuple_GET_SIZE(self->kinds) != KINDS || !PyBytes_Check(self->listed) ||
-	    PyBytes_GET_SIZE(self->listed) != 256 || !PyIter_Check(self->ids)) {
-		PyErr_SetString(PyExc_TypeError, "three kinds, 16 * 16 pairs of states, an iterator of ids");
+	    PyBytes_GET_SIZE(self->listed) != 256 || !PyBytes_Check(self->taught) ||
+	    PyBytes_GET_SIZE(self->taught) != REPORTS * HOLDERS || !PyIter_Check(self->ids)) {
+		PyErr_SetString(PyExc_TypeError, "three kinds, 16 * 16 pairs of states, 9 reports of 4 holders, an iterator of ids");
 		return -1;
 	}
 	return find_slots(self->row, ROW_NAMES, &self->of);
@@ -80,7 +81,7 @@ static PyMemberDef folder_members[] = {
 
 static PyTypeObject folder_type = {
 	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_sstrace.Folder",
-	.tp_doc = "Folder(Row, Transition, kinds, listed, net, netns, rows, by_sk, by_cookie, by_ino, by_ends, unsettled, ids, own, "
+	.tp_doc = "Folder(Row, Transition, kinds, listed, taught, net, netns, rows, by_sk, by_cookie, by_ino, by_ends, unsettled, ids, own, "
 		  "inherited)",
 	.tp_basicsize = sizeof(Folder),
 	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,

@@ -11,6 +11,7 @@ typedef struct {
 	PyObject *row, *transition;                                         /* classes */
 	PyObject *kinds;                                                    /* tuple of Kind */
 	PyObject *listed;                                                   /* bytes: 1 at old * 16 + new */
+	PyObject *taught;                                                   /* bytes: 1 where lifecycle says what is done here */
 	PyObject *net, *netns;                                              /* of every row: int */
 	PyObject *rows, *by_sk, *by_cookie, *by_ino, *by_ends, *unsettled;  /* the index: dicts */
 	PyObject *ids;                                                      /* iterator */
@@ -25,6 +26,16 @@ typedef struct {
 	struct owner_slots in;
 	char is_easy, knows_owners; /* whether ``in`` is filled */
 } Folder;
+
+/* sstrace.lifecycle.Report, in order; and who holds the row: nobody, or a Kind. */
+enum report { OPENS, CHILD, MOVES, REPEATS, CLOSES, REQUEST_TIMER, REQUEST_GONE, TIMEWAIT_TIMER, TIMEWAIT_GONE, REPORTS };
+enum { NOBODY = -1, HOLDERS = KINDS + 1 };
+
+/* Whether lifecycle's rules for a report are those that the fold follows: a rule that it has not been taught is the twin's. */
+static inline int is_taught(Folder *self, enum report report, int holder)
+{
+	return PyBytes_AS_STRING(self->taught)[report * HOLDERS + holder + 1];
+}
 
 /* No answer of the fold's: neither an exception nor a reference. */
 extern PyObject unusual;

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, count
 from typing import Any
 
-from sstrace.lifecycle import LISTED
+from sstrace.lifecycle import LISTED, STEPS, Report, Step
 from sstrace.model import Changed, Gone, InetSocket, Kind, Lost, Netns, Owner, Seen, Space, State, SweepBegin, SweepEnd
 from sstrace.native import twins
 from sstrace.protocols import IPPROTO_TCP
@@ -14,9 +14,32 @@ from sstrace.table.rows import Ends, Resync, Row, Transition
 from sstrace.table.sweep import Sweep
 from sstrace.table.tombstones import Tombstones
 
-__all__ = ["Shard", "SocketTable"]
+__all__ = ["Shard", "SocketTable", "taught"]
 
 _ESTABLISHED = int(State.ESTABLISHED)
+
+
+_TAUGHT = {
+    (Report.OPENS, None): [Step.BIRTH],
+    (Report.MOVES, Kind.SOCKET): [Step.MOVE],
+    (Report.MOVES, Kind.REQUEST): [Step.MOVE],
+    (Report.CLOSES, Kind.SOCKET): [Step.HAND_OVER_UNHEARD, Step.END],
+    (Report.CLOSES, Kind.TIMEWAIT): [Step.NOTHING, Step.NOTHING, Step.END_OF_STRANGER],
+    (Report.REQUEST_TIMER, None): [Step.BIRTH],
+    (Report.TIMEWAIT_TIMER, Kind.SOCKET): [Step.HAND_OVER],
+    (Report.TIMEWAIT_GONE, Kind.TIMEWAIT): [Step.DEATH],
+}
+"""What native/fold.c does with these reports, as lifecycle has it. Guarded steps but the last, and but for a timewait
+socket that inherits, it leaves to the fold."""
+
+
+def taught() -> bytes:
+    """Where lifecycle still says what the compiled fold does: 1 at report * 4 + holder (0: nobody)."""
+    return bytes(
+        _TAUGHT.get((report, holder)) == [rule.step for rule in STEPS[report, holder]]
+        for report in Report
+        for holder in (None, *Kind)
+    )
 
 
 class Shard:
@@ -31,8 +54,8 @@ class Shard:
         if twins is not None and space.protocol == IPPROTO_TCP:
             index = self.index
             self.twin = twins.Folder(
-                Row, Transition, tuple(Kind), LISTED, space.net, netns, index.rows, index.by_sk, index.by_cookie,
-                index.by_ino, index.by_ends, index.unsettled, ids, own, inherited,
+                Row, Transition, tuple(Kind), LISTED, taught(), space.net, netns, index.rows, index.by_sk,
+                index.by_cookie, index.by_ino, index.by_ends, index.unsettled, ids, own, inherited,
             )  # fmt: skip
 
     @property

@@ -28,6 +28,7 @@ from sstrace import fields as border
 from sstrace.changes import Told
 from sstrace.errors import DecodeError
 from sstrace.fields import NOTHING, RECORD, REPORTED, Reported
+from sstrace.lifecycle import STEPS, Report, Rule, Step
 from sstrace.live.announce import Announcer
 from sstrace.model import AF_INET, AF_INET6, Changed, Gone, Kind, Lost, Owner, Seen, State, SweepBegin, SweepEnd
 from sstrace.native import INTERFACE, twins
@@ -35,6 +36,7 @@ from sstrace.render import events as rendering
 from sstrace.render.events import EventWriter
 from sstrace.table import Resync, Row, SocketTable, Transition
 from sstrace.table.fold import inherited
+from sstrace.table.table import taught
 from sstrace.wire.cause import CauseReader
 from sstrace.wire.event import EventDecoder
 
@@ -240,6 +242,26 @@ def test_usual_events_are_the_twins_alone() -> None:
     for event in events:
         fold(event)
     assert len(unusual) == len(events)
+
+
+def test_a_rule_that_the_twin_was_not_taught_is_the_pythons(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = Report.OPENS, None
+    assert taught()[0] == 1
+    monkeypatch.setitem(STEPS, pair, (Rule(Step.NOTHING, "sometimes", lambda *_: False), *STEPS[pair]))
+    assert taught()[0] == 0
+    ours, theirs = (Corridor(monkeypatch, native=native) for native in (True, False))
+    left: list[Changed | Gone] = []
+    apply = ours.table.apply
+
+    def otherwise(fact: Changed | Gone) -> Transition | None:
+        left.append(fact)
+        return apply(fact)
+
+    monkeypatch.setattr(ours.table, "_twin", twins.Dispatcher(ours.table._folders, otherwise, tuple(HERE)))
+    for corridor in (ours, theirs):
+        corridor.take(state(old=7, new=2, sk=9, ino=5, sport=1, dport=2, netns=NETNS))
+    assert len(left) == 1
+    assert ours.changes == theirs.changes
 
 
 # The decoder by itself.
@@ -491,7 +513,7 @@ def test_nothing_leaks() -> None:
     [
         ("Decoder", ()),
         ("Folder", ()),
-        ("Folder", (1,) * 15),
+        ("Folder", (1,) * 16),
         ("Liner", ((), {}, {}, {})),
         ("Liner", ((("sk", "number"),), (), None)),
     ],
@@ -506,6 +528,6 @@ def test_classes_without_slots_are_refused() -> None:
         pass
 
     table = SocketTable(HERE)
-    rest = (tuple(Kind), bytes(256), *HERE, *({} for _ in range(6)), table._ids, print, print)
+    rest = (tuple(Kind), bytes(256), bytes(36), *HERE, *({} for _ in range(6)), table._ids, print, print)
     with pytest.raises((TypeError, AttributeError)):
         twins.Folder(Loose, Transition, *rest)
