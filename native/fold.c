@@ -52,7 +52,7 @@ static PyObject *closes(Folder *self, PyObject *row, Event *event, PyObject *at_
 	PyObject *cause = event_cause(event, SOCKET, &by_call), *closed = PyLong_FromLong(CLOSE), *ino = none_or_number(raw->ino);
 	PyObject *change = NULL;
 
-	if (cause == NULL || closed == NULL || ino == NULL || forget_keys(self, row) < 0 || bury(self, row) < 0 ||
+	if (cause == NULL || closed == NULL || ino == NULL || forget_keys(self, row) < 0 || remove_row(self, row) < 0 ||
 	    (by_call && own(self, row, event, self->close) < 0)) {
 		Py_XDECREF(cause);
 		goto out;
@@ -268,7 +268,7 @@ static PyObject *expires(Folder *self, Event *event, PyObject *sk, PyObject *at_
 	cause = event_cause(event, TIMEWAIT, &by_call);
 	closed = PyLong_FromLong(CLOSE);
 	if (cause == NULL || closed == NULL || forget(self->by_sk, sk, row) < 0 || forget(self->by_ends, ROW(ends), row) < 0 ||
-	    bury(self, row) < 0)
+	    remove_row(self, row) < 0)
 		goto out;
 	SET(row, self->of, ends, new_ref(Py_None));
 	old = small(ROW(state));

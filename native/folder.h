@@ -119,4 +119,4 @@ int forget_keys(Folder *self, PyObject *row);
 PyObject *birth(Folder *self, Event *event, PyObject *sk, PyObject *at_ns, PyObject *ends, int kind, PyObject *role);
 
 /* The table lets go of a row whose keys it has forgotten. */
-int bury(Folder *self, PyObject *row);
+int remove_row(Folder *self, PyObject *row);

@@ -326,7 +326,7 @@ PyObject *birth(Folder *self, Event *event, PyObject *sk, PyObject *at_ns, PyObj
 	return row;
 }
 
-int bury(Folder *self, PyObject *row)
+int remove_row(Folder *self, PyObject *row)
 {
 	return discard(self->rows, ROW(id)) < 0 || discard(self->unsettled, ROW(id)) < 0 || leave_index(self, row) < 0 ? -1 : 0;
 }

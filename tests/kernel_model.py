@@ -135,7 +135,7 @@ class Kernel:
             thing = self._make(Kind.SOCKET, S.SYN_SENT, CLIENT, sport, SERVER, dport)
             self._report(thing, S.CLOSE, S.SYN_SENT)
             if holder is not None:
-                self._bury(holder, "reused")  # tcp_v4_connect sets the state before it looks for a port
+                self._end(holder, "reused")  # tcp_v4_connect sets the state before it looks for a port
 
     def _half_open(self) -> None:
         sport, dport = 100 + self.random.randrange(self._ports), 1000 + self.random.randrange(self._ports)
@@ -186,7 +186,7 @@ class Kernel:
         child.cookie = request.cookie
         self.things.remove(request)
         self._report(child, S.LISTEN, S.SYN_RECV)
-        self._bury(request, "completed")
+        self._end(request, "completed")
         child.state, child.ino = S.ESTABLISHED, self._inode()
         self._report(child, S.SYN_RECV, S.ESTABLISHED)
 
@@ -213,7 +213,7 @@ class Kernel:
             self._report(thing, thing.state, S.CLOSE, cause="killed")
             self._close(thing)
         else:
-            self._bury(thing, "killed")
+            self._end(thing, "killed")
 
     def _close(self, thing: Thing) -> None:
         if thing.ino and self.random.random() < 0.3:
@@ -278,7 +278,7 @@ class Kernel:
         thing.since_ns = self.now
         self._send(fact)
 
-    def _bury(self, thing: Thing, cause: str) -> None:
+    def _end(self, thing: Thing, cause: str) -> None:
         self._free[thing.kind].append(thing.sk)
         self._send(
             gone(

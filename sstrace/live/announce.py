@@ -1,7 +1,7 @@
 """What no transition tells: rows that came, went, or got a port or another device's name while nobody was looking.
 
 Most lines of a stream are transitions. But a sweep or a look can teach the table a listener's port or IPV6_V6ONLY, or
-who holds what by now, and after a loss a row may be buried because another socket turns up in its place. A stream that
+who holds what by now, and after a loss a row may be removed because another socket turns up in its place. A stream that
 is to be folded into the same table elsewhere must tell of these too.
 """
 

@@ -99,8 +99,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
 def _finish(printer: Printer, stopped: Stopped) -> None:
     """Wait for whoever reads: nothing else happens here that could not wait."""
     printer.flush()
-    for outlet in printer.outlets:
-        transport = outlet.transport
+    for sink in printer.sinks:
+        transport = sink.transport
         while transport.queued and transport.stuck is None and not stopped.now:
             transport.wait(_NAP_S)
             transport.pump()

@@ -50,11 +50,11 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             from sstrace.output import metrics as measuring
 
             metrics = measuring.Metrics(*command.own.metrics, tracer)
-            outlets = trace.outlets
-            metrics.outlets = lambda: outlets
+            sinks = trace.sinks
+            metrics.sinks = lambda: sinks
         attend = _Attendance(stopped, tracer, trace, metrics)
-        for outlet in trace.outlets:
-            outlet.idle = attend
+        for sink in trace.sinks:
+            sink.idle = attend
         tracer.start()
         now, offset = time.monotonic_ns(), clock_offset()
         trace.move(offset)
@@ -152,7 +152,7 @@ class _Attendance:
             tracer = self._tracer
             _say(
                 f"{tracer.account()}, {tracer.sweeps} sweeps, {len(tracer.table)} sockets; "
-                + "; ".join(outlet.statistics() for outlet in self._trace.outlets)
+                + "; ".join(sink.statistics() for sink in self._trace.sinks)
             )
 
 

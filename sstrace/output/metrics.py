@@ -84,7 +84,7 @@ class Metrics:
         self._lifetimes: dict[tuple[int, str | None], _Histogram] = {}
         self.drift: Callable[[], Mapping[str, int]] | None = None
         """Of --verify: disagreements found so far, by kind."""
-        self.outlets: Callable[[], Iterable[Any]] | None = None
+        self.sinks: Callable[[], Iterable[Any]] | None = None
         """Of a trace: its ways out (output.sink.Outlet)."""
         self._wanted = threading.Event()
         self._done = threading.Event()
@@ -162,7 +162,7 @@ class Metrics:
     # Reading, by the tracer's thread.
 
     def _read(self) -> None:
-        self._families = [*self._of_sockets(), *self._of_tracer(), *self._of_outlets()]
+        self._families = [*self._of_sockets(), *self._of_tracer(), *self._of_sinks()]
 
     def _of_sockets(self) -> Iterator[Any]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -247,18 +247,18 @@ class Metrics:
             yield drift
         yield GaugeMetricFamily("sstrace_table_rows", "Rows of the live table.", value=len(tracer.table))
 
-    def _of_outlets(self) -> Iterator[Any]:
-        if self.outlets is None:
+    def _of_sinks(self) -> Iterator[Any]:
+        if self.sinks is None:
             return
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         lines = CounterMetricFamily("sstrace_lines", "Lines written.", labels=("outlet",))
         dropped = CounterMetricFamily("sstrace_dropped_lines", "Lines that their reader missed.", labels=("outlet",))
         queued = GaugeMetricFamily("sstrace_queued_bytes", "Bytes that wait for their reader.", labels=("outlet",))
-        for outlet in self.outlets():
-            lines.add_metric((outlet.name,), outlet.lines)
-            dropped.add_metric((outlet.name,), outlet.missed)
-            queued.add_metric((outlet.name,), outlet.queued)
+        for sink in self.sinks():
+            lines.add_metric((sink.name,), sink.lines)
+            dropped.add_metric((sink.name,), sink.missed)
+            queued.add_metric((sink.name,), sink.queued)
         yield from (lines, dropped, queued)
 
 

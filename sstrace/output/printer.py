@@ -8,7 +8,7 @@ from sstrace.lifecycle import TRANSITIONS
 from sstrace.lines import MetaLine
 from sstrace.live.signals import Stopped
 from sstrace.model import AF_INET, AF_INET6, Lost, Names
-from sstrace.output.sink import Outlet, outlets
+from sstrace.output.sink import Sink, sinks
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.query.command import Command, Selection, selects_row, selects_transition
 from sstrace.query.match import predicate
@@ -27,9 +27,9 @@ class Printer:
 
     def __init__(self, command: Command, names: Names, offset_ns: int, stopped: Stopped | None = None) -> None:
         self._selection: Selection = command.selection
-        self.outlets: list[Outlet] = outlets(command, names, offset_ns, stopped or Stopped())
+        self.sinks: list[Sink] = sinks(command, names, offset_ns, stopped or Stopped())
         """Where lines go. When the reader of one has gone, the others get on."""
-        self.json = any(not isinstance(outlet.writer, TextWriter) for outlet in self.outlets)
+        self.json = any(not isinstance(sink.writer, TextWriter) for sink in self.sinks)
         self._most = command.own.count
         self._shown = 0
         self._held_ns: int | None = None
@@ -45,8 +45,8 @@ class Printer:
         expression = command.selection.filter
         self._matches = predicate(expression, names, lambda _: self._held_ns) if expression is not None else None
         self._easy = (
-            len(self.outlets) == 1
-            and self.outlets[0].runs
+            len(self.sinks) == 1
+            and self.sinks[0].runs
             and self._matches is None
             and self._most is None
             and not self._selection.ended
@@ -68,25 +68,25 @@ class Printer:
     @property
     def writer(self) -> Writer:
         """What numbers the lines (of the first way out)."""
-        return self.outlets[0].writer
+        return self.sinks[0].writer
 
     @property
     def unread(self) -> bool:
         """Whether nobody reads any more, anywhere."""
-        return all(outlet.broken or outlet.transport.gone() for outlet in self.outlets)
+        return all(sink.broken or sink.transport.gone() for sink in self.sinks)
 
     def move(self, offset_ns: int) -> None:
         """The clocks stand otherwise to each other from here on."""
-        for outlet in self.outlets:
-            outlet.writer.offset_ns = offset_ns
+        for sink in self.sinks:
+            sink.writer.offset_ns = offset_ns
 
     def begin(self, meta: MetaLine | None, rows: Iterable[Row] = (), at_ns: int = 0) -> None:
         """The first lines: what this is, and in NDJSON the baseline."""
-        for outlet in self.outlets:
+        for sink in self.sinks:
             if meta is not None:
-                outlet.meta(meta)
+                sink.meta(meta)
             else:
-                outlet.titles(at_ns)
+                sink.titles(at_ns)
         if self._baseline:
             for row in rows:
                 self.seen(row, at_ns)
@@ -99,8 +99,8 @@ class Printer:
                 self._take(change)
             return
         # Nearly all are transitions of which everything is shown, in one way: the way out takes those by itself.
-        outlet, rest = self.outlets[0], iter(changes)
-        while (following := outlet.run(rest)) is not None:
+        sink, rest = self.sinks[0], iter(changes)
+        while (following := sink.run(rest)) is not None:
             self._take(following)
 
     def _take(self, change: Change | Told) -> None:
@@ -122,30 +122,30 @@ class Printer:
         if self.full or not self._selects(change):
             return
         taken = False
-        for outlet in self.outlets:
-            taken = outlet.state(change) or taken
+        for sink in self.sinks:
+            taken = sink.state(change) or taken
         self._shown += taken
 
     def gap(self, cpu: int, count: int, after_ns: int, before_ns: int) -> None:
         """A loss."""
-        for outlet in self.outlets:
-            outlet.gap(cpu, count, after_ns, before_ns)
+        for sink in self.sinks:
+            sink.gap(cpu, count, after_ns, before_ns)
 
     def dropped(self, at_ns: int, count: int, reason: str) -> None:
         """Of a recording: lines that were not written."""
-        for outlet in self.outlets:
-            outlet.missing(at_ns, count, reason)
+        for sink in self.sinks:
+            sink.missing(at_ns, count, reason)
 
     def resync(self, at_ns: int, counts: tuple[int, int, int]) -> None:
         """A repair: added, removed, changed; its rows follow, ``gone`` and ``seen``."""
-        for outlet in self.outlets:
-            outlet.resync(at_ns, counts)
+        for sink in self.sinks:
+            sink.resync(at_ns, counts)
 
     def seen(self, row: Row, at_ns: int) -> None:
         """A row of the baseline or of a repair, if it is selected: a line of NDJSON."""
         if self.json and self._selects_row(row):
-            for outlet in self.outlets:
-                outlet.seen(row, at_ns)
+            for sink in self.sinks:
+                sink.seen(row, at_ns)
 
     def gone(self, row: Row, at_ns: int) -> None:
         """A row whose end was lost, if it is selected: a line of NDJSON."""
@@ -154,23 +154,23 @@ class Printer:
 
     def ended(self, row_id: int, state: int, at_ns: int) -> None:
         """The same where nothing is selected away, so that the row need not be known."""
-        for outlet in self.outlets:
-            outlet.gone(row_id, state, at_ns)
+        for sink in self.sinks:
+            sink.gone(row_id, state, at_ns)
 
     def hole(self, rows: Iterable[Row], at_ns: int, unwritten: int) -> None:
         """Of a recording: lines that could not be written, and the table behind them."""
         selected = [row for row in rows if self._selects_row(row)] if self.json else []
-        for outlet in self.outlets:
-            outlet.checkpoint(selected, at_ns, unwritten)
+        for sink in self.sinks:
+            sink.checkpoint(selected, at_ns, unwritten)
 
     def whole(self, lines: bytes) -> None:
         """Lines that are written already, in the native schema; only where ``verbatim``."""
-        self.outlets[0].whole(lines)
+        self.sinks[0].whole(lines)
 
     @property
     def verbatim(self) -> bool:
         """Whether lines of the native schema may be handed on as they are: there is one way out, and it takes them."""
-        return len(self.outlets) == 1 and self.outlets[0].verbatim
+        return len(self.sinks) == 1 and self.sinks[0].verbatim
 
     def _selects(self, change: Transition) -> bool:
         row, selection = change.row, self._selection
@@ -195,21 +195,21 @@ class Printer:
 
     def flush(self) -> None:
         """Hand whole lines over. Raises BrokenPipeError when nobody reads any more, anywhere."""
-        for outlet in self.outlets:
-            outlet.flush()
-        if all(outlet.broken for outlet in self.outlets):
+        for sink in self.sinks:
+            sink.flush()
+        if all(sink.broken for sink in self.sinks):
             raise BrokenPipeError
 
     def reopen(self, meta: MetaLine) -> None:
         """Begin the files anew (SIGHUP)."""
-        for outlet in self.outlets:
-            outlet.reopen(meta)
+        for sink in self.sinks:
+            sink.reopen(meta)
 
     def close(self) -> None:
         """The last lines. A reader who is slow has two seconds for them."""
-        for outlet in self.outlets:
-            outlet.end()
+        for sink in self.sinks:
+            sink.end()
 
     def summary(self) -> list[str]:
         """What did not reach its reader, a sentence each."""
-        return [text for outlet in self.outlets if (text := outlet.summary()) is not None]
+        return [text for sink in self.sinks if (text := sink.summary()) is not None]

@@ -35,7 +35,7 @@ from sstrace.render.writers import JournalWriter, SyslogWriter, TextWriter, Writ
 from sstrace.sources.stream import Stream, count_lines, open_output
 from sstrace.table import Row, Transition
 
-__all__ = ["SINKS", "Outlet", "Transport", "cgroup_text", "colors", "ifname_text", "outlets", "printed"]
+__all__ = ["SINKS", "Sink", "Transport", "cgroup_text", "colors", "ifname_text", "sinks", "printed"]
 
 SINKS = ("stdout", "journald", "syslog[:PATH]", "otlp[:URL]")
 """What --sink takes."""
@@ -79,7 +79,7 @@ class Transport(Protocol):
         ...
 
 
-class Outlet:
+class Sink:
     """One way out: a format, a transport, and what happens when the queue between them is full."""
 
     def __init__(
@@ -356,13 +356,13 @@ class Outlet:
         return text + (f", {self.missed} lines dropped" if self.missed else "")
 
 
-def outlets(command: Command, names: Names, offset_ns: int, stopped: Stopped) -> list[Outlet]:
+def sinks(command: Command, names: Names, offset_ns: int, stopped: Stopped) -> list[Sink]:
     """Every way out that a command line names; stdout where it names none. Raises SstraceError."""
     own, show = command.own, command.show
     ends = Ends(show, command.dialect, names)
     drop = own.on_full == "drop"
     most = parse_size(os.environ.get("SSTRACE_QUEUE", "")) or _QUEUE
-    made: list[Outlet] = []
+    made: list[Sink] = []
 
     def writer(*, screen: bool = False) -> Writer:
         if not own.json:
@@ -372,32 +372,32 @@ def outlets(command: Command, names: Names, offset_ns: int, stopped: Stopped) ->
 
     if own.output is not None:
         stream = Stream(open_output(own.output), owned=True)
-        made.append(Outlet(own.output, writer(), stream, stopped, drop=drop, most=most, path=own.output))
-    for sink in own.sink or (() if made else ("stdout",)):
-        kind, _, where = sink.partition(":")
+        made.append(Sink(own.output, writer(), stream, stopped, drop=drop, most=most, path=own.output))
+    for named in own.sink or (() if made else ("stdout",)):
+        kind, _, where = named.partition(":")
         if kind == "stdout" and not where:
-            made.append(Outlet("stdout", writer(screen=os.isatty(1)), Stream(1), stopped, drop=drop, most=most))
+            made.append(Sink("stdout", writer(screen=os.isatty(1)), Stream(1), stopped, drop=drop, most=most))
         elif kind == "journald" and not where:
             from sstrace.sources.datagrams import JOURNAL, Datagrams
 
             journal = Datagrams(JOURNAL, "journal", memory_files=True)
             lines = JournalWriter(offset_ns, cgroup_text(names), ifname_text(names))
-            made.append(Outlet("journald", lines, journal, stopped, drop=drop, most=most, separate=True))
+            made.append(Sink("journald", lines, journal, stopped, drop=drop, most=most, separate=True))
         elif kind == "syslog":
             from sstrace.sources.datagrams import SYSLOG, Datagrams
 
             daemon = Datagrams(where or SYSLOG, "syslog daemon")
             inner = writer() if own.json else TextWriter(offset_ns, ends, header=False, time_mode=own.time or "iso")
             messages = SyslogWriter(inner, os.uname().nodename, os.getpid())
-            made.append(Outlet("syslog", messages, daemon, stopped, drop=drop, most=most, separate=True))
+            made.append(Sink("syslog", messages, daemon, stopped, drop=drop, most=most, separate=True))
         elif kind == "otlp":
             from sstrace.render.otel import OtelWriter
             from sstrace.sources.otlp import Otlp
 
             records = OtelWriter(offset_ns, cgroup_text(names), ifname_text(names))
-            made.append(Outlet("otlp", records, Otlp(where or None, __version__), stopped, drop=drop, most=most))
+            made.append(Sink("otlp", records, Otlp(where or None, __version__), stopped, drop=drop, most=most))
         else:
-            raise UsageError(f"sstrace: --sink {sink}: it is one of {', '.join(SINKS)}")
+            raise UsageError(f"sstrace: --sink {named}: it is one of {', '.join(SINKS)}")
     return made
 
 

@@ -1,4 +1,4 @@
-"""What every outlet of event lines is written by: one interface, for NDJSON, text, and the log daemons' formats.
+"""What every sink of event lines is written by: one interface, for NDJSON, text, and the log daemons' formats.
 
 ``EventWriter`` and its children (NDJSON) have this interface already. A line goes into ``out`` whole; what a format has
 no line for leaves ``out`` as it is.

@@ -159,7 +159,7 @@ class Fold:
                 # whose event is dated back): so its end was lost. Others may be between the same addresses for a
                 # moment, when two processors answer one segment.
                 if before is not None and before.kind is _TIMEWAIT:
-                    index.bury_unheard(before)
+                    index.remove_missed(before)
             index.by_ends[ends] = row
         if fact.cookie is not None:
             index.by_cookie[cookie_key(fact.cookie, kind, row.ends)] = row
@@ -278,8 +278,8 @@ class Fold:
             # that one is not dead.
             self._tombstones.add_cookie(fact)
         else:
-            self._mourn(fact, row)
-        self._index.bury(row)
+            self._leave_tombstone(fact, row)
+        self._index.remove(row)
         return self._closed(fact, row, held)
 
     def _end_of_stranger(self, fact: Changed, _row: Row | None) -> Transition:
@@ -287,7 +287,7 @@ class Fold:
         if fact.since_ns:
             self._tombstones.add_cookie(fact)
         else:
-            self._mourn(fact, row)
+            self._leave_tombstone(fact, row)
         return self._closed(fact, row, fact.at_ns - fact.since_ns if fact.since_ns else None)
 
     def _closed(self, fact: Changed, row: Row, held: int | None) -> Transition:
@@ -299,7 +299,7 @@ class Fold:
         row.state = _CLOSE
         return self._end(fact, row, fact.old, held, fact.cause)
 
-    def _mourn(self, fact: Changed | Gone, row: Row) -> None:
+    def _leave_tombstone(self, fact: Changed | Gone, row: Row) -> None:
         """Its end was reported: a sweep that goes on may have seen it before."""
         tombstones = self._tombstones
         if tombstones.sweeping and tombstones.may_be_shown(fact.at_ns):
@@ -315,7 +315,7 @@ class Fold:
             self._tombstones.add(fact.cookie, fact)
 
     def _vanish(self, _fact: Gone, row: Row) -> None:
-        self._index.bury_unheard(row)
+        self._index.remove_missed(row)
 
     def _succeed(self, _fact: Gone, row: Row) -> None:
         index = self._index
@@ -332,8 +332,8 @@ class Fold:
 
     def _die(self, fact: Gone, row: Row) -> Transition:
         held = fact.at_ns - row.since_ns if row.exact else None
-        self._mourn(fact, row)
-        self._index.bury(row)
+        self._leave_tombstone(fact, row)
+        self._index.remove(row)
         old, row.state = row.state, _CLOSE
         if fact.kind is _REQUEST:
             return self._end(fact, row, old, held, fact.cause)

@@ -139,7 +139,7 @@ class Index:
     # Which row a report is about.
 
     def of_socket(self, fact: Changed) -> Row | None:
-        """That of a full socket. Rows in its way, whose ends were lost, are buried."""
+        """That of a full socket. Rows in its way, whose ends were lost, are removed."""
         row = self.by_sk.get(fact.sk)
         # As a rule it is the row; only what looks odd is looked at more closely.
         if (
@@ -154,7 +154,7 @@ class Index:
             )
             and (_is_stale(row, fact) or self.by_cookie.get(fact.cookie or 0, row) is not row)
         ):
-            self.bury_unheard(row)
+            self.remove_missed(row)
             row = None
         return row if row is not None else self._elsewhere(fact)
 
@@ -166,7 +166,7 @@ class Index:
         if row is None and fact.ino is not None:
             row = self.by_ino.get(fact.ino)
         if row is not None and _is_earlier(row, fact):
-            self.bury_unheard(row)
+            self.remove_missed(row)
             row = None
         # A connect(2) that failed before it sent anything may have been refused because of the very connection that is
         # between these addresses.
@@ -186,7 +186,7 @@ class Index:
             or row.cookie not in (None, fact.cookie)
             or differ(row, fact)
         ):
-            self.bury_unheard(row)  # the address outlived a death that was lost
+            self.remove_missed(row)  # the address outlived a death that was lost
             row = None
         ends = self.ends_of(fact)
         if row is None and fact.cookie is not None:
@@ -203,7 +203,7 @@ class Index:
         """That of a request or timewait socket which has died."""
         row = self.by_sk.get(fact.sk)
         if row is not None and (row.kind is not fact.kind or differ(row, fact)):
-            self.bury_unheard(row)  # the address outlived a death that was lost
+            self.remove_missed(row)  # the address outlived a death that was lost
             row = None
         if row is None and fact.cookie is not None:
             ends = self.ends_of(fact)
@@ -329,7 +329,7 @@ class Index:
             self.news.note(row, at_ns)
             self.news.write(row)
 
-    def bury(self, row: Row) -> None:
+    def remove(self, row: Row) -> None:
         """It is no row of the table any more."""
         self.news.write(row)
         self.leave(row)
@@ -339,9 +339,9 @@ class Index:
         if self.unsettled:
             self.unsettled.pop(row.id, None)
 
-    def bury_unheard(self, row: Row) -> None:
+    def remove_missed(self, row: Row) -> None:
         """The same, where its end was not reported."""
-        self.bury(row)
+        self.remove(row)
         self.news.note(row)
 
 

@@ -95,7 +95,7 @@ class Sweep:
             kind = row.kind
         if row.cookie not in (None, found.cookie) and row.kind is kind:
             # The same addresses, another connection: the end of one and the beginning of the other were lost.
-            index.bury(row)
+            index.remove(row)
             self._replaced.append(row)
             self._added.append(self._adopt(found, kind_of(found)))
             return
@@ -177,7 +177,7 @@ class Sweep:
         """The sweep ends; a complete one removes what is still unseen."""
         removed = self.unseen() if complete else []
         for row in removed:
-            self._index.bury(row)
+            self._index.remove(row)
         removed += self._replaced
         self._tombstones.end()
         added, changed = self._added, self._changed

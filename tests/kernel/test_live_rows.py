@@ -125,7 +125,7 @@ def test_datagrams_that_agree_are_taken_whole(world: World) -> None:
 
 def test_what_the_table_does_not_know_is_left_out(world: World) -> None:
     news = world.row(world.opened[0])
-    world.table.home.index.bury(news)
+    world.table.home.index.remove(news)
     taken: list[InetSocket] = []
     rows = world.rows(take=taker(taken))
     assert len(rows) > 1, "a datagram that does not agree is looked at row by row"
@@ -150,7 +150,7 @@ def test_the_state_is_that_of_the_table(world: World) -> None:
 
 def test_without_news_nothing_is_looked_up(world: World) -> None:
     """The kernel then shows what the table has: here, where that is not so, it shows what the kernel has."""
-    world.table.home.index.bury(world.row(world.opened[0]))
+    world.table.home.index.remove(world.row(world.opened[0]))
     taken: list[InetSocket] = []
     world.rows(take=taker(taken), news=lambda: False)
     assert len(taken) == 2 * PAIRS

@@ -821,7 +821,7 @@ DONE: dict[Step, set[tuple[str, ...]]] = {
     Step.VANISH: {("went",)},
     Step.PASS: {()},
 }
-"""How each step looks. A birth in the place of a timewait socket buries that one."""
+"""How each step looks. A birth in the place of a timewait socket removes that one."""
 
 WAYS = [
     (report, kind, rule.step)
