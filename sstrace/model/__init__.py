@@ -1,0 +1,94 @@
+"""The nouns: what a socket is, what can be learnt of one, and who can be asked for names. No I/O, no formatting.
+
+Conventions that hold for every field here:
+
+* addresses are raw network-order bytes (4 for IPv4, 16 for IPv6); ports and every other number are host-order ints;
+* absence is ``None``, decided once by the decoder; 0 is a value;
+* times are nanoseconds of CLOCK_MONOTONIC (the clock of ``bpf_ktime_get_ns``) in fields ending ``_ns``;
+* text that the kernel does not promise to be UTF-8 (unix names, comm, cgroup paths) stays ``bytes``.
+"""
+
+from sstrace.model.asking import Names, Show
+from sstrace.model.facts import Changed, Fact, Gone, Kind, Lost, Netns, Renamed, Seen, Space, SweepBegin, SweepEnd
+from sstrace.model.numbers import (
+    AF_INET,
+    AF_INET6,
+    AF_NETLINK,
+    AF_PACKET,
+    AF_TIPC,
+    AF_UNIX,
+    AF_UNSPEC,
+    AF_VSOCK,
+    AF_XDP,
+    ALL_STATES,
+    SOCK_DGRAM,
+    SOCK_RAW,
+    SOCK_RDM,
+    SOCK_SEQPACKET,
+    SOCK_STREAM,
+    STATE_TEXT,
+    State,
+    StateName,
+    Table,
+)
+from sstrace.model.sockets import (
+    Extras,
+    InetSocket,
+    NetlinkSocket,
+    Owner,
+    Owners,
+    PacketSocket,
+    ProcTcp,
+    Socket,
+    TipcSocket,
+    UnixSocket,
+    VsockSocket,
+    XdpSocket,
+)
+
+__all__ = [
+    "AF_INET",
+    "AF_INET6",
+    "AF_NETLINK",
+    "AF_PACKET",
+    "AF_TIPC",
+    "AF_UNIX",
+    "AF_UNSPEC",
+    "AF_VSOCK",
+    "AF_XDP",
+    "ALL_STATES",
+    "Changed",
+    "Extras",
+    "Fact",
+    "Gone",
+    "InetSocket",
+    "Kind",
+    "Lost",
+    "Names",
+    "NetlinkSocket",
+    "Netns",
+    "Owner",
+    "Owners",
+    "PacketSocket",
+    "ProcTcp",
+    "Renamed",
+    "SOCK_DGRAM",
+    "SOCK_RAW",
+    "SOCK_RDM",
+    "SOCK_SEQPACKET",
+    "SOCK_STREAM",
+    "Seen",
+    "Show",
+    "Socket",
+    "Space",
+    "STATE_TEXT",
+    "State",
+    "StateName",
+    "SweepBegin",
+    "SweepEnd",
+    "Table",
+    "TipcSocket",
+    "UnixSocket",
+    "VsockSocket",
+    "XdpSocket",
+]

@@ -1,0 +1,165 @@
+"""What can be learnt of a socket: every decoder returns these."""
+
+import enum
+from typing import NamedTuple
+
+import msgspec
+
+from sstrace.fields import Reported
+from sstrace.model.sockets import Owner, Socket
+
+__all__ = [
+    "Changed",
+    "Fact",
+    "Gone",
+    "Kind",
+    "Lost",
+    "Netns",
+    "Renamed",
+    "Seen",
+    "Space",
+    "SweepBegin",
+    "SweepEnd",
+]
+
+
+class Kind(enum.IntEnum):
+    """Which kernel object an event is about."""
+
+    SOCKET = 0
+    REQUEST = 1
+    """struct request_sock: a half-open connection of a listener (SYN-RECV)."""
+    TIMEWAIT = 2
+    """struct inet_timewait_sock: TIME-WAIT, or FIN-WAIT-2 whose owner is gone."""
+
+
+class Netns(NamedTuple):
+    """A network namespace."""
+
+    cookie: int
+    """What it is known by: never used again. The inode, where the kernel gives no cookies."""
+    inode: int
+    """What it is shown as: used again as soon as the namespace is gone."""
+
+
+class Space(NamedTuple):
+    """Where keys are unique: what is in one space is never mistaken for what is in another."""
+
+    net: int
+    """The network namespace's cookie: see ``Netns``."""
+    protocol: int
+    """IPPROTO_*."""
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """A sweep of this space met this socket."""
+
+    space: Space
+    socket: Socket
+
+
+class Changed(msgspec.Struct, frozen=True, gc=False):
+    """The kernel moved a socket from one state to another, or gave birth to a request or timewait socket (or set its
+    timer anew).
+
+    Source: struct sock_event, bpf/event.h.
+    """
+
+    at_ns: int
+    cpu: int
+    kind: Kind
+    old: int
+    """0 for a birth."""
+    new: int
+    sk: int
+    """Kernel address: identity until the socket dies, reused at once after."""
+    cookie: int | None
+    ino: int | None
+    net: int
+    """Its network namespace: see ``Space``."""
+    netns: int
+    """Inode of the network namespace."""
+    family: int
+    protocol: int
+    src: bytes
+    sport: int
+    """0 while the kernel has not chosen it."""
+    dst: bytes
+    dport: int
+    """0 where there is no peer, or where the kernel had not copied it yet (a child's birth before Linux 6.2 or so)."""
+    uid: int
+    ifindex: int
+    since_ns: int | None
+    """SYN-SENT and its end, of a connect(2) that failed before it sent anything: when it began."""
+    owner: Owner | None
+    """The process whose system call did this, by the name that ``ss -p`` gives it; None where the kernel did it on its
+    own.
+    """
+    cgroup: int | None
+    cause: str | None
+    """Why it closed (at CLOSE): see wire.cause."""
+    reported: Reported
+    orphaned: bool = False
+    """No process holds it (any more): it has not been accepted yet, its last descriptor is gone, or is just being
+    closed, and ``ino`` is what the socket leaves."""
+    v6only: bool | None = None
+    """Told at LISTEN, of IPv6."""
+    listener: int | None = None
+    """Of a request socket: the inode of its listener."""
+
+
+class Gone(msgspec.Struct, frozen=True, gc=False):
+    """A request or timewait socket died. A full socket dies by Changed to CLOSE."""
+
+    at_ns: int
+    cpu: int
+    kind: Kind
+    sk: int
+    cookie: int | None
+    net: int
+    netns: int
+    family: int
+    protocol: int
+    src: bytes
+    sport: int
+    dst: bytes
+    dport: int
+    ifindex: int
+    cause: str
+    reported: Reported
+
+
+class SweepBegin(msgspec.Struct, frozen=True):
+    """A sweep of a space starts: rows of it not Seen before its complete end are gone."""
+
+    space: Space
+    at_ns: int
+
+
+class SweepEnd(msgspec.Struct, frozen=True):
+    """A sweep ends; an incomplete one (error, interrupted dump) deletes nothing."""
+
+    space: Space
+    at_ns: int
+    complete: bool
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """``count`` events of a CPU never arrived, of whatever space; they were due between the two times."""
+
+    cpu: int
+    count: int
+    after_ns: int
+    before_ns: int
+
+
+class Renamed(msgspec.Struct, frozen=True, gc=False):
+    """An interface came (``before`` is None), went (``name`` is None) or has another name, from ``at_ns`` on."""
+
+    at_ns: int
+    index: int
+    before: str | None
+    name: str | None
+
+
+Fact = Seen | Changed | Gone | SweepBegin | SweepEnd | Lost
