@@ -3,10 +3,10 @@
 import os
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 
 from sstrace.errors import SstraceError, reason
+from sstrace.sources import files
 
 __all__ = ["Asked", "Stopped", "touch", "touch_later"]
 
@@ -50,8 +50,8 @@ class Asked(Stopped):
 def touch(path: str) -> None:
     """Make the ready file: every hook is attached and the baseline is in."""
     try:
-        Path(path).touch()
-    except OSError as error:
+        files.touch(path)
+    except (OSError, ValueError) as error:
         raise SstraceError(f"cannot make the ready file {path}: {reason(error)}") from None
 
 
@@ -64,7 +64,7 @@ def touch_later(path: str) -> Callable[[], None]:
         try:
             os.close(write)
             if os.read(read, 1):
-                Path(path).touch()
+                files.touch(path)
             status = 0
         finally:
             os._exit(status)

@@ -11,6 +11,7 @@ from sstrace.query.command import Command, Selection, When
 from sstrace.recording.past import Past, PastRows, look_back
 from sstrace.recording.reader import LineNames, RecordedNames, complain, reversed_moments
 from sstrace.snapshot.sources import Elsewhere
+from sstrace.sources import files
 from sstrace.sources.replay import Recording
 from sstrace.wire import inet_answer
 
@@ -100,7 +101,7 @@ def _dump(selection: Selection, rows: PastRows) -> int:
     everything = [row for part in rows.rows(selection, ext=0, attributes=False) for row in part]
     data = memoryview(inet_answer.dump(everything))
     try:
-        fd = 1 if path[:1] == "-" else os.open(path.encode("latin-1"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        fd = 1 if path[:1] == "-" else files.open_for_writing(os.fsdecode(path.encode("latin-1")), empty=True)
         try:
             while data:
                 data = data[os.write(fd, data) :]

@@ -27,6 +27,7 @@ from sstrace.model import Lost
 from sstrace.output.sink import cgroup_text, ifname_text, printed
 from sstrace.query.command import Command
 from sstrace.render.events import EventWriter, timestamp
+from sstrace.sources import files, privilege
 from sstrace.sources.names import SystemNames
 from sstrace.sources.record import RecordFile, numbered, older_parts
 from sstrace.sources.stream import count_lines
@@ -325,46 +326,53 @@ class Recorder:
         path = Path(self._path)
         try:
             if path.is_file() and path.stat().st_size:
-                path.rename(numbered(self._path, number))
+                files.rename(self._path, Path(numbered(self._path, number)).name)
                 parts.append((number, numbered(self._path, number)))
         except OSError as error:
             return reason(error)
         if self._keep is not None:
             for _, old in parts[: max(len(parts) + 1 - self._keep, 0)]:
                 with suppress(OSError):
-                    Path(old).unlink()
+                    files.remove(old)
         return None
 
-    def give_away(self, uid: int, gid: int) -> None:
-        """Let another user, whom this process is about to become, write the file, and the next ones. Raises
-        PrivilegeError where that user could not make the next ones.
-        """
-        folder = Path(self._path).absolute().parent
-        with suppress(OSError):
-            os.chown(self._path, uid, gid)
-        if self._rotate is None and self._rotate_ns is None:
-            return
-        mode = folder.stat()
-        bits = mode.st_mode >> 6 if mode.st_uid == uid else mode.st_mode >> 3 if mode.st_gid == gid else mode.st_mode
-        if bits & 3 != 3:
-            raise PrivilegeError(
-                f"--rotate makes files in {folder}, which a server that gives up root cannot: record to a directory of "
-                "its user's (chown sstrace, or nobody where there is no such user), or add --keep-privileges"
-            )
 
-
-def recording_of(command: Command, tracer: Tracer, say: Callable[[str], None] | None = None) -> Recorder | None:
+def recording_of(
+    command: Command,
+    tracer: Tracer,
+    say: Callable[[str], None] | None = None,
+    *,
+    user: tuple[int, int] | None = None,
+) -> Recorder | None:
     """What a command line wants recorded, with the table as it is now in it; None when it wants nothing. For modes that
     need nothing of the recorder but that it is beside them: have it see every change (``through``), and close it.
-    Raises SstraceError.
+    ``user`` (uid, gid): whom this process is about to become, so the files are that user's from the start, made with no
+    other's rights. Raises SstraceError, and PrivilegeError where that user may not.
     """
     own = command.own
     if own.record is None:
         return None
-    recorder = Recorder(own.record, tracer, rotate=own.rotate_bytes, rotate_ns=own.rotate_ns, keep=own.keep, say=say)
+    rotates = own.rotate_bytes is not None or own.rotate_ns is not None
+    with privilege.acting_as(user):
+        _refuse_what_is_not_theirs(own.record, user, rotates=rotates)
+        recorder = Recorder(
+            own.record, tracer, rotate=own.rotate_bytes, rotate_ns=own.rotate_ns, keep=own.keep, say=say
+        )
     now, offset = time.monotonic_ns(), clock_offset()
     recorder.begin(describe(tracer.netns.inode, tracer.names, now, offset), offset)
     return recorder
+
+
+def _refuse_what_is_not_theirs(path: str, user: tuple[int, int] | None, *, rotates: bool) -> None:
+    """Where a server gives up root for a user who cannot write here: say so, and what to do."""
+    folder = Path(path).parent
+    place, needed = (folder, os.W_OK | os.X_OK) if rotates or not os.path.lexists(path) else (path, os.W_OK)
+    if user is not None and not os.access(place, needed, effective_ids=True):
+        raise PrivilegeError(
+            f"cannot record to {path}: the server becomes uid {user[0]} before it writes, who may not make files in "
+            f"{folder}: add a user sstrace with a directory for it (useradd -r sstrace; install -d -o sstrace DIR), or "
+            "add --keep-privileges"
+        )
 
 
 def _say(sentence: str) -> None:

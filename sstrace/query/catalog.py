@@ -247,7 +247,7 @@ OWN: Final = (
     _own(_LONG, "group", "NAME", _SERVES, "of --serve: who may ask besides root", values=("GROUP",)),
     _own(
         _LONG, "keep-privileges", "", _SERVES,
-        "a --serve that root started stays root, instead of becoming user sstrace or nobody",
+        "a --serve that root started stays root, instead of becoming user sstrace or an unused one",
     ),
     _own(_LONG, "self-usage", "", _ALL, "at the end: CPU and memory that sstrace itself took"),
     _own(_LONG, "debug", "", _ALL, "of a bug in sstrace: show where, instead of leaving a report in a file"),

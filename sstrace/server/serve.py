@@ -9,9 +9,10 @@ users' processes are for root and the members of --group only.
 Fairness. Questions are answered in the order in which they came, but a small one does not wait for a child to be free.
 After ``_SMALL_NS`` of small ones it is the turn of the events again.
 
-Privileges. Once everything is loaded, a server that root started becomes the user ``sstrace``, or nobody, and keeps
-four capabilities (sources.privilege), unless --keep-privileges. It cannot become its clients then; so which processes'
-descriptors a client may see is judged by the kernel's rule (privilege.ProcessView) before the child sheds the rest.
+Privileges. Once everything is loaded, a server that root started becomes the user ``sstrace``, or an unused one, and
+keeps four capabilities (sources.privilege), unless --keep-privileges. It cannot become its clients then; so which
+processes' descriptors a client may see is judged by the kernel's rule (privilege.ProcessView) before the child sheds
+the rest.
 
 Limits, each against a client that would otherwise make the server grow: ``_MOST_CLIENTS`` connections,
 ``service.MOST_REQUEST`` bytes a request, ``_PATIENCE_S`` seconds to send it, ``_MOST_CHILDREN`` answers at once (more
@@ -93,11 +94,10 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             ready = touch_later(command.own.ready_file) if command.own.ready_file is not None else None
             shed = not command.own.keep_privileges
             user = privilege.service_user() if shed and os.geteuid() == 0 else None
-            beside = _Beside(command, tracer)
+            beside = _Beside(command, tracer, user)
             if shed:
                 if user is not None:
                     service.give_away(path, user[0])
-                    beside.give_away(*user)
                 privilege.shed(user)
             if command.own.metrics is not None:
                 # Only now: capabilities are a thread's own, and this starts one.
@@ -132,23 +132,19 @@ def run(command: Command, env: Mapping[str, str]) -> int:
 class _Beside:
     """What sees every change beside the live table: --record, --stats, --metrics."""
 
-    def __init__(self, command: Command, tracer: Tracer) -> None:
+    def __init__(self, command: Command, tracer: Tracer, user: tuple[int, int] | None) -> None:
+        """``user``: whom this process is about to become."""
         self.recorder: Recorder | None = None
         self.counting: Counting | None = None
         self.metrics: Metrics | None = None
         if command.own.record is not None:
             from sstrace.output.recorder import recording_of
 
-            self.recorder = recording_of(command, tracer)
+            self.recorder = recording_of(command, tracer, user=user)
         if command.own.stats:
             from sstrace.output.counting import counting
 
             self.counting = counting(command, tracer.table, tracer.names, _MOST_KEYS)
-
-    def give_away(self, uid: int, gid: int) -> None:
-        """Be prepared to become this user."""
-        if self.recorder is not None:
-            self.recorder.give_away(uid, gid)
 
     def take(self, changes: Iterable[Change]) -> None:
         """Have everything see these."""

@@ -8,6 +8,7 @@ from sstrace.model import AF_INET, AF_INET6, InetSocket, Table
 from sstrace.query.command import Command
 from sstrace.snapshot.asking import Refused, Unsent, ask, open_diag
 from sstrace.snapshot.streams import warn
+from sstrace.sources import files
 from sstrace.sources.diag import Diag
 from sstrace.wire import inet_diag
 from sstrace.wire.netlink import Batch
@@ -80,7 +81,7 @@ def write_dump(command: Command, dump: InetDump, path: str) -> int:
     """-D: the kernel's datagrams as they came; the exit code."""
     standard = path[:1] == "-"
     try:
-        descriptor = 1 if standard else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        descriptor = 1 if standard else files.open_for_writing(path, empty=True)
     except OSError as error:
         if command.dialect.dump_file_error:
             warn(f"fopen dump file: {reason(error)}")

@@ -12,15 +12,17 @@ opens every file, which only a mount namespace can forbid (packaging/sstrace.ser
 
 import ctypes
 import errno
+import grp
 import os
 import pwd
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sstrace.errors import SstraceError, reason
+from sstrace.errors import PrivilegeError, SstraceError, reason
 
-__all__ = ["CAP_SYS_PTRACE", "NEEDED", "ProcessView", "effective", "may_trace", "service_user", "shed"]
+__all__ = ["CAP_SYS_PTRACE", "NEEDED", "ProcessView", "acting_as", "effective", "may_trace", "service_user", "shed"]
 
 _NUMBERS = {
     "CAP_DAC_READ_SEARCH": 2,
@@ -48,16 +50,57 @@ _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _SERVICE_USER = "sstrace"
-_NOBODY = 65534
+_DYNAMIC = range(61184, 65520)
+"""The uids that systemd gives to services which have none of their own: systemd.exec(5), DynamicUser."""
 
 
 def service_user() -> tuple[int, int]:
-    """Uid and gid of the user ``sstrace`` where there is one, else of nobody."""
-    try:
+    """Uid and gid of the user ``sstrace`` where there is one, else a pair that nobody else has: no name, no process.
+    Never nobody's, whom other services share: who is the same user may signal, and look into, its likes. Raises
+    PrivilegeError where there is none.
+    """
+    with suppress(KeyError):
         user = pwd.getpwnam(_SERVICE_USER)
-    except KeyError:
-        return _NOBODY, _NOBODY
-    return user.pw_uid, user.pw_gid
+        return user.pw_uid, user.pw_gid
+    taken = {uid for entry in os.scandir("/proc") if entry.name.isdigit() for uid in _uids(entry.path)}
+    for uid in _DYNAMIC:
+        if uid not in taken and not _is_named(uid) and not os.path.lexists(f"/run/systemd/dynamic-uid/{uid}"):
+            return uid, uid
+    raise PrivilegeError("there is no uid to become that nobody uses: add a user sstrace, or add --keep-privileges")
+
+
+def _uids(process: str) -> set[int]:
+    try:
+        status = Path(process, "status").read_text(errors="replace")
+    except OSError:
+        return set()
+    return {int(uid) for line in status.splitlines() if line.startswith(("Uid:", "Gid:")) for uid in line.split()[1:]}
+
+
+def _is_named(number: int) -> bool:
+    for known in (pwd.getpwuid, grp.getgrgid):
+        with suppress(KeyError):
+            known(number)
+            return True
+    return False
+
+
+@contextmanager
+def acting_as(user: tuple[int, int] | None) -> Iterator[None]:
+    """Have the rights of this user (uid, gid) on files for a while, and no capabilities; None: those that we have."""
+    if user is None:
+        yield
+        return
+    groups, gid, uid = os.getgroups(), os.getegid(), os.geteuid()
+    try:
+        os.setgroups([])
+        os.setegid(user[1])
+        os.seteuid(user[0])
+        yield
+    finally:
+        os.seteuid(uid)
+        os.setegid(gid)
+        os.setgroups(groups)
 
 
 def shed(user: tuple[int, int] | None, keep: Iterable[str] = NEEDED) -> None:

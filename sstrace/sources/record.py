@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sstrace.errors import FeatureError, SstraceError, reason
+from sstrace.sources import files
 
 __all__ = ["RecordFile", "numbered", "older_parts"]
 
@@ -43,7 +44,7 @@ class RecordFile:
         self.size = 0
         self._compress = _compressor(path)
         try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+            self._fd = files.open_for_writing(path, mode=0o640, empty=True)
         except (OSError, ValueError) as error:
             raise SstraceError(f"cannot record to {path}: {reason(error)}") from None
 

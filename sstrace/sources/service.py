@@ -12,7 +12,8 @@ import socket
 import stat
 import struct
 
-from sstrace.errors import SstraceError, reason
+from sstrace.errors import PrivilegeError, SstraceError, reason
+from sstrace.sources import files
 from sstrace.sources.asking import DEFAULT_PATH
 
 __all__ = [
@@ -50,27 +51,35 @@ def listen(path: str, gid: int | None) -> socket.socket:
 
     A socket file that nobody serves any more is replaced; one that is served, or a file of another sort, is not.
     """
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise SstraceError(f"{path} is there already, and is no socket: name another place to serve at")
-        if _answers(path):
-            raise SstraceError(f"another sstrace serves at {path} already")
-        os.unlink(path)  # noqa: PTH108
-    if path == DEFAULT_PATH:
-        # A directory of our own: who has given up root in the meantime can still take the socket away.
-        with contextlib.suppress(OSError):
-            os.mkdir(os.path.dirname(path), 0o755)  # noqa: PTH102, PTH120
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)
     try:
+        if _answers(path):
+            raise SstraceError(f"another sstrace serves at {path} already")
+        if path == DEFAULT_PATH:
+            # A directory of our own: who has given up root in the meantime can still take the socket away. It is ours
+            # again before anything in it is looked at.
+            with contextlib.suppress(OSError):
+                files.own_directory(os.path.dirname(path), 0o755)  # noqa: PTH120
+        if not files.is_firm(path):
+            raise PrivilegeError(
+                f"cannot serve at {path}: on the way there is a directory where others than root can put another in "
+                "its place: name a place below /run, or start it as that user"
+            )
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(os.lstat(path).st_mode):
+                raise SstraceError(f"{path} is there already, and is no socket: name another place to serve at")
+            os.unlink(path)  # noqa: PTH108
         server.bind(path)
         if gid is not None:
-            os.chown(path, -1, gid)
+            os.chown(path, -1, gid, follow_symlinks=False)
             os.chmod(path, 0o660)  # noqa: PTH101
         server.listen(_BACKLOG)
-    except OSError as error:
+    except BaseException as error:
         server.close()
-        raise SstraceError(f"cannot serve at {path}: {reason(error)}") from None
+        if isinstance(error, OSError | ValueError):
+            raise SstraceError(f"cannot serve at {path}: {reason(error)}") from None
+        raise
     finally:
         os.umask(mask)
     server.setblocking(False)
@@ -81,7 +90,7 @@ def give_away(path: str, uid: int) -> None:
     """Let another user take the socket file away, where its directory is ours."""
     if path == DEFAULT_PATH:
         with contextlib.suppress(OSError):
-            os.chown(os.path.dirname(path), uid, -1)  # noqa: PTH120
+            files.own_directory(os.path.dirname(path), 0o755, uid=uid)  # noqa: PTH120
 
 
 def remove(path: str) -> None:
@@ -95,9 +104,11 @@ def _answers(path: str) -> bool:
         probe.settimeout(1)
         try:
             probe.connect(path)
-        except ConnectionRefusedError:
+        except (ConnectionRefusedError, FileNotFoundError, NotADirectoryError):
             return False
-        except OSError:
+        except OSError as error:
+            if error.errno is None and not isinstance(error, TimeoutError):
+                raise  # no path of a socket
             return True  # full, slow, or not ours to ask: in any case alive
     return True
 

@@ -23,6 +23,7 @@ import time
 from collections import deque
 
 from sstrace.errors import SstraceError, reason
+from sstrace.sources import files
 
 __all__ = ["Stream", "count_lines", "open_output"]
 
@@ -40,20 +41,20 @@ def open_output(path: str) -> int:
     """Open a file to append lines to, or to make. Raises SstraceError."""
     try:
         # O_NONBLOCK: a FIFO without a reader must not hold us; it is refused (ENXIO).
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, 0o666)
+        fd = files.open_for_writing(path, os.O_APPEND | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
         unread = isinstance(error, OSError) and error.errno == errno.ENXIO
         why = "nobody reads it" if unread else reason(error)
         raise SstraceError(f"cannot write {path}: {why}") from None
     with contextlib.suppress(OSError):
-        if stat.S_ISREG(os.fstat(fd).st_mode) and _is_cut(path):
+        if stat.S_ISREG(os.fstat(fd).st_mode) and _is_cut(fd):
             os.write(fd, b"\n")
     return fd
 
 
-def _is_cut(path: str) -> bool:
+def _is_cut(fd: int) -> bool:
     """Whether a file ends in the middle of a line: a crash, or somebody else, left it so."""
-    with open(path, "rb") as file:
+    with open(f"/proc/self/fd/{fd}", "rb") as file:  # this one, whatever its name is by now
         size = file.seek(0, os.SEEK_END)
         if not size:
             return False

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +19,8 @@ from sstrace.sources.privilege import NEEDED
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.ss]
 
-NOBODY = 65534
+SHARED = {0, 65534}
+"""Uids that others have, too: root, nobody."""
 KEPT = {12, 39, 19, 2}
 """CAP_NET_ADMIN, CAP_BPF, CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH: include/uapi/linux/capability.h."""
 
@@ -36,6 +38,14 @@ def status(process: int | str) -> dict[str, str]:
 
 def bits(text: str) -> set[int]:
     return {bit for bit in range(64) if int(text, 16) >> bit & 1}
+
+
+def _users(status_file: Path) -> set[str]:
+    try:
+        lines = status_file.read_text().splitlines()
+    except OSError:
+        return set()
+    return {uid for line in lines if line.startswith("Uid:") for uid in line.split()[1:]}
 
 
 class Server:
@@ -72,11 +82,16 @@ def server(sstrace: Program, netns: Netns, tmp_path: Path) -> Iterator[Server]:
     made.stop()
 
 
-def test_it_is_nobody_with_four_capabilities(server: Server) -> None:
+def test_it_is_a_user_of_its_own_with_four_capabilities(server: Server) -> None:
+    uid = status(server.process.pid)["Uid"].split()[0]
+    assert int(uid) not in SHARED
+    others = [path.parent.name for path in Path("/proc").glob("[0-9]*/status") if uid in _users(path)]
+    assert others == [str(server.process.pid)], "nobody else is that user"
     for task in Path(f"/proc/{server.process.pid}/task").iterdir():
         said = status(f"{server.process.pid}/task/{task.name}")
-        assert said["Uid"].split() == [str(NOBODY)] * 4
-        assert said["Gid"].split() == [str(NOBODY)] * 4
+        assert said["Uid"].split() == [uid] * 4
+        assert said["Gid"].split()[0] not in map(str, SHARED)
+        assert len(set(said["Gid"].split())) == 1
         assert said["Groups"] == ""
         assert bits(said["CapEff"]) == bits(said["CapPrm"]) == KEPT
         assert bits(said["CapInh"]) == bits(said["CapBnd"]) == bits(said["CapAmb"]) == set()
@@ -138,7 +153,8 @@ def test_its_metrics_too(sstrace: Program, netns: Netns, tmp_path: Path) -> None
     assert len(tasks) > 1
     for task in tasks:
         said = status(f"{server.process.pid}/task/{task}")
-        assert said["Uid"].split() == [str(NOBODY)] * 4
+        assert int(said["Uid"].split()[0]) not in SHARED
+        assert len(set(said["Uid"].split())) == 1
         assert bits(said["CapPrm"]) <= KEPT
         assert said["NoNewPrivs"] == "1"
     server.stop()
@@ -281,6 +297,78 @@ def test_started_by_somebody_else_with_capabilities(
     assert server.ask("-Htlnp").split() == ss("-Htlnp", netns=netns).stdout.split()
     assert " 0 lost" in server.stop()
     assert not server.path.exists()
+
+
+CHANGES = re.compile(
+    r"\b(?P<call>open|openat|creat|rename\w*|unlink\w*|mkdir\w*|rmdir|link\w*|symlink\w*|f?chmod\w*|f?chown\w*|lchown|"
+    r"mknod\w*|truncate|utime\w*|bind)\((?P<rest>.*)"
+)
+BY_PATH = re.compile(r'(AT_FDCWD(<[^>]*>)?, |\{sa_family=AF_UNIX, sun_path=|^)"')
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+@pytest.mark.parametrize("rights", [[], ["--keep-privileges"]], ids=["gives up root", "stays root"])
+def test_root_writes_by_descriptors_of_directories_alone(
+    sstrace: Program, netns: Netns, tmp_path: Path, rights: list[str]
+) -> None:
+    """What a server does, as the kernel sees it: no path is opened for writing, renamed, given away or removed."""
+    passwd, folder, trace = tmp_path / "passwd", tmp_path / "recordings", tmp_path / "trace"
+    passwd.write_text(Path("/etc/passwd").read_text() + "sstrace:x:4321:4321::/:/bin/false\n")
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents[:2]:
+        parent.chmod(parent.stat().st_mode | 0o011)
+    folder.mkdir()
+    os.chown(folder, 4321, 4321)
+    there = f'mount --bind {passwd} /etc/passwd && exec "$@"'
+    calls = (
+        "open,openat,creat,/^rename,/^unlink,/mkdir,rmdir,/^link,/^symlink,/chmod,/chown,/mknod,truncate,/utime,bind"
+    )
+    traced = Program("unshare", "--mount", "sh", "-c", there, "sh", "strace", "-f", "-o", str(trace), "-e",
+                     f"trace={calls}", *sstrace.head)  # fmt: skip
+    done = traced(
+        f"--serve={tmp_path / 'live.sock'}", "--record", str(folder / "rec.ndjson"), "--rotate", "200ms", "--keep", "2",
+        "--ready-file", str(tmp_path / "ready"), "--duration", "3s", *rights,
+        netns=netns, env={"PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(list(folder.iterdir())) == 2
+    assert (tmp_path / "ready").exists()
+    changes = [found for line in trace.read_text().splitlines() if (found := CHANGES.search(line))]
+    assert {found["call"] for found in changes} >= {"openat", "renameat", "unlinkat"}, "it sees them"
+    by_path = set()
+    for found in changes:
+        rest = found["rest"]
+        opens = found["call"] in ("open", "openat", "creat")
+        if (opens and not re.search(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC", rest)) or not BY_PATH.search(rest):
+            continue
+        path = rest.split('"')[1]
+        if not (opens and re.match(r"/dev/null$|/proc/self/fd/\d+$", path)):
+            by_path.add((found["call"], path))
+    # The socket, which lies where root alone can put one.
+    assert {path for _, path in by_path} <= {str(tmp_path / "live.sock")}, by_path
+    rights_left = {file.stat().st_uid for file in folder.iterdir()}
+    assert rights_left == ({0} if rights else {4321})
+
+
+def test_a_service_that_gave_its_recording_away_does_not_lead_root_astray(
+    sstrace: Program, netns: Netns, tmp_path: Path
+) -> None:
+    """The directory is the service user's, and its file a link to root's."""
+    folder, target = tmp_path / "svc", tmp_path / "precious"
+    target.write_text("precious")
+    folder.mkdir()
+    (folder / "day.ndjson").symlink_to(target)
+    for path in (folder, folder / "day.ndjson"):
+        os.chown(path, 4321, 4321, follow_symlinks=False)
+    for words in ([], ["--keep-privileges"], ["--keep-privileges", "--rotate", "1M"]):
+        done = sstrace(
+            f"--serve={tmp_path / 'live.sock'}", "--record", str(folder / "day.ndjson"), "--duration", "1s", *words,
+            netns=netns,
+        )  # fmt: skip
+        if "--rotate" not in words:  # else the link is renamed
+            assert done.returncode != 0
+            assert len(done.stderr.splitlines()) == 1
+        assert (target.read_text(), target.stat().st_uid) == ("precious", 0)
 
 
 def test_systemd_is_told(sstrace: Program, netns: Netns, tmp_path: Path) -> None:

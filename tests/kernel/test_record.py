@@ -7,7 +7,6 @@ import fcntl
 import json
 import os
 import pty
-import pwd
 import random
 import re
 import signal
@@ -368,7 +367,10 @@ def totals(output: bytes) -> list[dict[str, Any]]:
 def test_recording_beside_every_other_mode(sstrace: Program, netns: Netns, tmp_path: Path, mode: str) -> None:
     """The recording of each mode tells the same connections, and the table at its end is the kernel's."""
     path, ready, live = tmp_path / "rec.ndjson", tmp_path / "ready", tmp_path / "live.sock"
-    words = {"serve": [f"--serve={live}", "--stats"], "verify": ["--verify", "--interval", "200ms"]}
+    words = {
+        "serve": [f"--serve={live}", "--stats", "--keep-privileges"],
+        "verify": ["--verify", "--interval", "200ms"],
+    }
     command = [*words.get(mode, [f"--{mode}"]), "--record", str(path), "--ready-file", str(ready)]
     terminal, far = pty.openpty()
     fcntl.ioctl(far, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
@@ -452,25 +454,30 @@ def test_a_server_counts_what_it_is_told_to(sstrace: Program, netns: Netns, tmp_
     assert b"give it to --serve --stats" in refused.stderr
 
 
-def test_a_server_without_root_rotates_where_it_may(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
-    """Root opens the first file; the user that the server becomes makes the others."""
-    user = next((entry for entry in pwd.getpwall() if entry.pw_name == "sstrace"), pwd.getpwuid(65534))
+def test_a_server_without_root_records_where_it_may(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    """Every file is made by the user that the server becomes, with that user's rights."""
+    uid = gid = 4321
+    (tmp_path / "passwd").write_text(Path("/etc/passwd").read_text() + f"sstrace:x:{uid}:{gid}::/:/bin/false\n")
+    there = f'mount --bind {tmp_path}/passwd /etc/passwd && exec "$@"'
+    sstrace = Program("unshare", "--mount", "sh", "-c", there, "sh", *sstrace.head)
     tmp_path.chmod(0o755)
     for parent in tmp_path.parents[:2]:
         parent.chmod(parent.stat().st_mode | 0o011)
     folder = tmp_path / "recordings"
     folder.mkdir()
-    words = (f"--serve={tmp_path / 'live.sock'}", "--record", str(folder / "rec.ndjson"), "--rotate", "300ms")
-    refused = sstrace(*words, "--duration", "1s", netns=netns)
-    assert refused.returncode == 3
-    assert f"makes files in {folder}" in refused.stderr.decode()
-    os.chown(folder, user.pw_uid, user.pw_gid)
-    served = sstrace(*words, "--keep", "3", "--duration", "2500ms", netns=netns)
+    words = [f"--serve={tmp_path / 'live.sock'}", "--record", str(folder / "rec.ndjson"), "--duration", "2500ms"]
+    for more in ([], ["--rotate", "300ms"]):
+        refused = sstrace(*words, *more, netns=netns)
+        assert refused.returncode == 3
+        assert re.fullmatch(rb"sstrace: cannot record to \S+: the server becomes uid \d+ [^\n]+\n", refused.stderr)
+        assert list(folder.iterdir()) == []
+    os.chown(folder, uid, gid)
+    served = sstrace(*words, "--rotate", "300ms", "--keep", "3", netns=netns)
     assert (served.returncode, b"cannot" in served.stderr) == (0, False), served.stderr
     files = sorted(folder.iterdir())
     assert len(files) == 3
     for file in files:
-        assert file.stat().st_uid == user.pw_uid
+        assert (file.stat().st_uid, file.stat().st_gid) == (uid, gid)
         assert sstrace("--replay", str(file)).returncode == 0
 
 

@@ -15,11 +15,13 @@ import platform
 import struct
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from sstrace.errors import FeatureError, PrivilegeError
+from sstrace.sources import files
 from sstrace.sources.bindings import bcc_advice
 from sstrace.sources.bpf.offsets import macros as offset_macros
 from sstrace.sources.bpf.programs import Bundle, MapShape, Source
@@ -86,35 +88,19 @@ def _bcc_version() -> str:
     return version.read_text() if version.is_file() else "unknown"
 
 
-def _age(path: Path) -> float:
-    return -path.stat().st_mtime
-
-
 def _read_cache(path: Path) -> Bundle | None:
     # What is read here goes into the kernel: nobody but us (or root) may have been able to write it.
     try:
-        for place in (path, path.parent):
-            status = place.stat()
-            if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
-                return None
-        return msgspec.msgpack.decode(path.read_bytes(), type=Bundle)
+        return msgspec.msgpack.decode(files.read_trusted(str(path)), type=Bundle)
     except (OSError, msgspec.MsgspecError):
         return None
 
 
 def _write_cache(path: Path, compiled: Bundle) -> None:
-    # A cache that cannot be written costs the next start 0.3 s and nothing else.
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_bytes(msgspec.msgpack.encode(compiled))
-        temporary.chmod(0o600)
-        temporary.replace(path)
-        # What older kernels and releases left behind: nobody will ask for it again.
-        for stale in sorted(path.parent.glob("bpf-*.msgpack"), key=_age)[_CACHE_MOST:]:
-            stale.unlink(missing_ok=True)
-    except OSError:
-        return
+    # A cache that cannot be written costs the next start 0.3 s and nothing else. What older kernels and releases left
+    # behind nobody will ask for again.
+    with suppress(OSError):
+        files.write_trusted(str(path), msgspec.msgpack.encode(compiled), most=_CACHE_MOST)
 
 
 def _compile_in_child(source: Source, macros: Mapping[str, int]) -> Bundle:

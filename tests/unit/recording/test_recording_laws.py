@@ -18,6 +18,7 @@ from sstrace.query.command import When
 from sstrace.recording import past
 from sstrace.recording.reader import Reader, RecordedNames, row_of
 from sstrace.sources.record import RecordFile
+from sstrace.sources import files
 from sstrace.sources.replay import Recording
 
 often = tapes.often
@@ -203,7 +204,7 @@ def test_a_file_that_cannot_be_renamed_is_written_on(
     path = tmp_path / "tape.ndjson"
     tape = Tape(path, 5, rotate=10_000)
     record_often(tape)
-    monkeypatch.setattr(Path, "rename", refused)
+    monkeypatch.setattr(files, "rename", refused)
     tape.run(60).close()
     assert capfdbinary.readouterr().err.decode().count("cannot rename") == 1
     for at_ns, _, rows in tape.moments:
