@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -181,6 +182,14 @@ def ss() -> Program:
 
 
 # ---------------------------------------------------------------------------------------------------------- namespaces
+
+
+@pytest.fixture
+def common_path() -> Iterator[Path]:
+    """A directory that every user may enter, as pytest's own may not."""
+    with tempfile.TemporaryDirectory(prefix="sstrace-test-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 T = TypeVar("T")

@@ -309,14 +309,11 @@ BY_PATH = re.compile(r'(AT_FDCWD(<[^>]*>)?, |\{sa_family=AF_UNIX, sun_path=|^)"'
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 @pytest.mark.parametrize("rights", [[], ["--keep-privileges"]], ids=["gives up root", "stays root"])
 def test_root_writes_by_descriptors_of_directories_alone(
-    sstrace: Program, netns: Netns, tmp_path: Path, rights: list[str]
+    sstrace: Program, netns: Netns, common_path: Path, rights: list[str]
 ) -> None:
     """What a server does, as the kernel sees it: no path is opened for writing, renamed, given away or removed."""
-    passwd, folder, trace = tmp_path / "passwd", tmp_path / "recordings", tmp_path / "trace"
+    passwd, folder, trace = common_path / "passwd", common_path / "recordings", common_path / "trace"
     passwd.write_text(Path("/etc/passwd").read_text() + "sstrace:x:4321:4321::/:/bin/false\n")
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(parent.stat().st_mode | 0o011)
     folder.mkdir()
     os.chown(folder, 4321, 4321)
     there = f'mount --bind {passwd} /etc/passwd && exec "$@"'
@@ -326,13 +323,13 @@ def test_root_writes_by_descriptors_of_directories_alone(
     traced = Program("unshare", "--mount", "sh", "-c", there, "sh", "strace", "-f", "-o", str(trace), "-e",
                      f"trace={calls}", *sstrace.head)  # fmt: skip
     done = traced(
-        f"--serve={tmp_path / 'live.sock'}", "--record", str(folder / "rec.ndjson"), "--rotate", "200ms", "--keep", "2",
-        "--ready-file", str(tmp_path / "ready"), "--duration", "3s", *rights,
+        f"--serve={common_path / 'live.sock'}", "--record", str(folder / "rec.ndjson"), "--rotate", "200ms",
+        "--keep", "2", "--ready-file", str(common_path / "ready"), "--duration", "3s", *rights,
         netns=netns, env={"PYTHONDONTWRITEBYTECODE": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert len(list(folder.iterdir())) == 2
-    assert (tmp_path / "ready").exists()
+    assert (common_path / "ready").exists()
     changes = [found for line in trace.read_text().splitlines() if (found := CHANGES.search(line))]
     assert {found["call"] for found in changes} >= {"openat", "renameat", "unlinkat"}, "it sees them"
     by_path = set()
@@ -345,7 +342,7 @@ def test_root_writes_by_descriptors_of_directories_alone(
         if not (opens and re.match(r"/dev/null$|/proc/self/fd/\d+$", path)):
             by_path.add((found["call"], path))
     # The socket, which lies where root alone can put one.
-    assert {path for _, path in by_path} <= {str(tmp_path / "live.sock")}, by_path
+    assert {path for _, path in by_path} <= {str(common_path / "live.sock")}, by_path
     rights_left = {file.stat().st_uid for file in folder.iterdir()}
     assert rights_left == ({0} if rights else {4321})
 

@@ -454,18 +454,15 @@ def test_a_server_counts_what_it_is_told_to(sstrace: Program, netns: Netns, tmp_
     assert b"give it to --serve --stats" in refused.stderr
 
 
-def test_a_server_without_root_records_where_it_may(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+def test_a_server_without_root_records_where_it_may(sstrace: Program, netns: Netns, common_path: Path) -> None:
     """Every file is made by the user that the server becomes, with that user's rights."""
     uid = gid = 4321
-    (tmp_path / "passwd").write_text(Path("/etc/passwd").read_text() + f"sstrace:x:{uid}:{gid}::/:/bin/false\n")
-    there = f'mount --bind {tmp_path}/passwd /etc/passwd && exec "$@"'
+    (common_path / "passwd").write_text(Path("/etc/passwd").read_text() + f"sstrace:x:{uid}:{gid}::/:/bin/false\n")
+    there = f'mount --bind {common_path}/passwd /etc/passwd && exec "$@"'
     sstrace = Program("unshare", "--mount", "sh", "-c", there, "sh", *sstrace.head)
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(parent.stat().st_mode | 0o011)
-    folder = tmp_path / "recordings"
+    folder = common_path / "recordings"
     folder.mkdir()
-    words = [f"--serve={tmp_path / 'live.sock'}", "--record", str(folder / "rec.ndjson"), "--duration", "2500ms"]
+    words = [f"--serve={common_path / 'live.sock'}", "--record", str(folder / "rec.ndjson"), "--duration", "2500ms"]
     for more in ([], ["--rotate", "300ms"]):
         refused = sstrace(*words, *more, netns=netns)
         assert refused.returncode == 3
