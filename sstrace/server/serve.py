@@ -16,7 +16,9 @@ the rest.
 
 Limits, each against a client that would otherwise make the server grow: ``_MOST_CLIENTS`` connections,
 ``service.MOST_REQUEST`` bytes a request, ``_PATIENCE_S`` seconds to send it, ``_MOST_CHILDREN`` answers at once (more
-wait their turn), ``_ANSWER_S`` seconds for an answer to be read.
+wait their turn), ``asking.ANSWER_S`` seconds for an answer to be read. No user has more than ``_SHARE`` answers at
+once, but root, for whom alone the last one is kept. And where somebody waits because others do not read, the oldest
+answer of whoever has the most is broken off, once it has had ``_TURN_S`` seconds.
 """
 
 import contextlib
@@ -28,8 +30,9 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sstrace.changes import Change
 from sstrace.errors import LookupFailed
@@ -49,8 +52,9 @@ __all__ = ["run"]
 
 _MOST_CLIENTS = 256
 _MOST_CHILDREN = 8
+_SHARE = 4
 _PATIENCE_S = 10
-_ANSWER_S = 120
+_TURN_S = 10
 _MOST_KEYS = 20_000
 """Peers, ports and owners that --stats keeps, each: 5 MB."""
 _SMALL_NS = 25_000_000
@@ -72,6 +76,14 @@ class _Client:
         for fd in self.pipes:
             os.close(fd)
         self.pipes = []
+
+
+class _Child(NamedTuple):
+    """Who answers, in a process of its own."""
+
+    uid: int
+    """Whose question it is."""
+    began_ns: int
 
 
 def run(command: Command, env: Mapping[str, str]) -> int:
@@ -204,7 +216,7 @@ class _Server:
         self._clients: dict[int, _Client] = {}
         self._ready: list[_Client] = []
         self._asking: list[_Client] = []
-        self._children: set[int] = set()
+        self._children: dict[int, _Child] = {}
         self._poll = select.poll()
         self._poll.register(listener, select.POLLIN)
         tracer.register(self._poll)
@@ -301,7 +313,7 @@ class _Server:
             with contextlib.suppress(ChildProcessError):
                 done, _ = os.waitpid(child, os.WNOHANG)
                 if done:
-                    self._children.discard(child)
+                    del self._children[child]
 
     def _answer(self) -> None:
         if not self._ready:
@@ -319,12 +331,33 @@ class _Server:
             elif self._answer_here(client):
                 self.answered += 1
                 client.close()
-            elif len(self._children) < _MOST_CHILDREN:
+            elif self._has_room(client.peer.uid):
                 self.answered += 1
                 self._fork(client, lambda client=client: self._respond(client))  # type: ignore[misc]
             else:
                 self._ready.append(client)
         self._asking = []
+
+    def _has_room(self, uid: int) -> bool:
+        """Whether a child may answer this user now. Where not, the one that has kept others waiting longest may have to
+        go.
+        """
+        children = self._children.items()
+        alike = [(child.began_ns, pid) for pid, child in children if child.uid == uid]
+        if uid == 0:
+            full = len(children) >= _MOST_CHILDREN
+        else:
+            full = len(alike) >= _SHARE or len(children) >= _MOST_CHILDREN - 1
+        if not full:
+            return True
+        if uid == 0 or len(alike) < _SHARE:
+            held = Counter(child.uid for _, child in children)
+            most = max(held.values())
+            alike = [(child.began_ns, pid) for pid, child in children if held[child.uid] == most]
+        began_ns, pid = min(alike)
+        if time.monotonic_ns() - began_ns >= _TURN_S * 1_000_000_000:
+            os.kill(pid, signal.SIGKILL)  # reaped, and room, in the next turn
+        return False
 
     def _answer_here(self, client: _Client) -> bool:
         """Answer a small question; False when it is none."""
@@ -380,7 +413,7 @@ class _Server:
             client.close()
             return
         if child:
-            self._children.add(child)
+            self._children[child] = _Child(client.peer.uid, time.monotonic_ns())
             client.close()
             return
         code = 1
@@ -388,7 +421,7 @@ class _Server:
             gc.disable()
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
-            signal.alarm(_ANSWER_S)
+            signal.alarm(asking.ANSWER_S)
             # Whoever reads another client's pipe must not wait for this child to end.
             self._listener.close()
             for other in {*self._clients.values(), *self._ready, *self._asking} - {client}:

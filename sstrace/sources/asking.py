@@ -2,7 +2,11 @@
 from there.
 
 A stream that is a pipe, a socket or the null device goes to the server as it is. Anything else (a terminal, a file)
-the server would not write to, so it gets a pipe whose other end flows from here.
+the server would not write to, so it gets a pipe whose other end flows from here; to a terminal without what would
+control it.
+
+The server is root, or whom root has made the service's user, or ourselves; nobody else is asked (SO_PEERCRED of whoever
+listens, unix(7)). It is not waited for without end.
 
 Small, because every ``--from live`` pays for what it imports: ``_socket`` is what ``socket`` is made of.
 """
@@ -10,7 +14,7 @@ Small, because every ``--from live`` pays for what it imports: ``_socket`` is wh
 import os
 import stat
 import sys
-from _socket import AF_UNIX, SCM_RIGHTS, SOCK_STREAM, SOL_SOCKET, socket
+from _socket import AF_UNIX, SCM_RIGHTS, SO_PEERCRED, SO_RCVTIMEO, SO_SNDTIMEO, SOCK_STREAM, SOL_SOCKET, socket
 from collections.abc import Sequence
 from contextlib import suppress
 from fcntl import F_SETPIPE_SZ, fcntl
@@ -18,16 +22,26 @@ from select import POLLIN, POLLOUT, poll
 
 from sstrace.errors import DecodeError, FeatureError, LookupFailed, SstraceError, reason
 
-__all__ = ["BROKEN_PIPE", "DEFAULT_PATH", "answer", "answer_of", "ask", "feed", "may_take"]
+__all__ = ["ANSWER_S", "BROKEN_PIPE", "DEFAULT_PATH", "answer", "answer_of", "ask", "feed", "may_take"]
 
 DEFAULT_PATH = "/run/sstrace/live.sock"
 
 BROKEN_PIPE = 141
 """The code of an answer whose reader has gone: 128 + SIGPIPE, as a shell shows it."""
 
+ANSWER_S = 120
+"""A server gives an answer so long to be read, seconds; then it is broken off."""
+_CONNECT_S = 10.0
+_SILENCE_S = ANSWER_S + 10.0
+"""Who has said nothing for so long will say nothing more, seconds."""
+_MOST_LINE = 64
+"""A line that ends an answer is shorter."""
+_SERVICE_USER = "sstrace"
 _PIECE = 1 << 20
 _NULL = os.makedev(1, 3)
 _HEAD, _TAIL = b'{"code":', b"}"
+_CONTROLS = bytes(63 if byte == 127 or (byte < 32 and byte not in b"\t\n") else byte for byte in range(256))
+"""bytes.translate: a question mark for what controls a terminal; ss prints tabs and newlines."""
 
 
 def ask(path: str, request: bytes, fds: Sequence[int]) -> bytes:
@@ -37,7 +51,7 @@ def ask(path: str, request: bytes, fds: Sequence[int]) -> bytes:
     connection = _sent(path, request, fds)
     line = b""
     try:
-        while not line.endswith(b"\n"):
+        while not line.endswith(b"\n") and len(line) <= _MOST_LINE:
             part = _received(connection, path)
             if not part:
                 break
@@ -117,10 +131,19 @@ def _may_be_given(fd: int) -> bool:
 
 def _sent(path: str, request: bytes, fds: Sequence[int]) -> socket:
     connection = socket(AF_UNIX, SOCK_STREAM)
+    # Not settimeout(): a socket that does not block is turned away at once where others wait to be accepted.
+    connection.setsockopt(SOL_SOCKET, SO_SNDTIMEO, _timeval(_CONNECT_S))
+    connection.setsockopt(SOL_SOCKET, SO_RCVTIMEO, _timeval(_SILENCE_S))
     try:
         connection.connect(path)
+        _trust(connection, path)
+    except SstraceError:
+        connection.close()
+        raise
     except OSError as error:
         connection.close()
+        if isinstance(error, BlockingIOError):
+            raise _silent(path) from None
         if isinstance(error, FileNotFoundError | ConnectionRefusedError):
             raise FeatureError(f"no sstrace serves at {path}: start one with sstrace --serve") from None
         if isinstance(error, PermissionError):
@@ -137,9 +160,38 @@ def _sent(path: str, request: bytes, fds: Sequence[int]) -> socket:
     return connection
 
 
+def _trust(connection: socket, path: str) -> None:
+    """Refuse a server that anybody could have put there. Raises LookupFailed."""
+    uid = int.from_bytes(connection.getsockopt(SOL_SOCKET, SO_PEERCRED, 12)[4:8], sys.byteorder)  # struct ucred
+    if uid in (0, os.geteuid()):
+        return
+    with suppress(OSError):
+        # Below /run, which is root's: a directory there is whose root wants it to be.
+        if path == DEFAULT_PATH and os.stat(path.rpartition("/")[0]).st_uid == uid:  # noqa: PTH116
+            return
+    with suppress(KeyError):
+        from pwd import getpwnam
+
+        if getpwnam(_SERVICE_USER).pw_uid == uid:
+            return
+    raise LookupFailed(f"{path} is served by user {uid}, who is neither root nor {_SERVICE_USER}: it is not asked")
+
+
+def _timeval(seconds: float) -> bytes:
+    """A struct timeval as 64-bit machines have it."""
+    whole = int(seconds)
+    return b"".join(part.to_bytes(8, sys.byteorder) for part in (whole, int((seconds - whole) * 1_000_000)))
+
+
+def _silent(path: str) -> SstraceError:
+    return SstraceError(f"the sstrace that serves at {path} does not answer")
+
+
 def _received(connection: socket, path: str) -> bytes:
     try:
         return connection.recv(4096)
+    except BlockingIOError:
+        raise _silent(path) from None
     except OSError as error:
         raise SstraceError(f"{path}: {reason(error)}") from None
 
@@ -151,12 +203,17 @@ def _pump(connection: socket, path: str, flows: dict[int, int]) -> bytes:
     for fd in (connection.fileno(), *flows):
         waiting.register(fd, POLLIN)
     asked = True
+    shown = {stream: _Shown() if os.isatty(stream) else None for stream in flows.values()}
     while asked or flows:
-        for fd, _ in waiting.poll():
+        ready = waiting.poll(_SILENCE_S * 1000)
+        if not ready:
+            raise _silent(path)
+        for fd, _ in ready:
             if fd in flows:
                 data = os.read(fd, _PIECE)
                 if data:
-                    _write(flows[fd], data)
+                    screen = shown[flows[fd]]
+                    _write(flows[fd], screen.text(data) if screen is not None else data)
                 else:
                     waiting.unregister(fd)
                     del flows[fd]
@@ -164,10 +221,25 @@ def _pump(connection: socket, path: str, flows: dict[int, int]) -> bytes:
                 continue
             part = _received(connection, path)
             line += part
-            if not part or part.endswith(b"\n"):
+            if not part or part.endswith(b"\n") or len(line) > _MOST_LINE:
                 waiting.unregister(fd)
                 asked = False
     return line
+
+
+class _Shown:
+    """A stream of bytes as it goes to a terminal: what ss prints stays, controls become question marks."""
+
+    def __init__(self) -> None:
+        self._half = b""
+        """The first byte of what may be a C1 control in UTF-8 (C2 80 to C2 9F)."""
+
+    def text(self, data: bytes) -> bytes:
+        """The next piece."""
+        data = self._half + data.translate(_CONTROLS)
+        self._half = data[-1:] if data[-1:] == b"\xc2" else b""
+        first, *parts = data[: len(data) - len(self._half)].split(b"\xc2")
+        return first + b"".join(b"?" + part[1:] if b"\x80" <= part[:1] < b"\xa0" else b"\xc2" + part for part in parts)
 
 
 def _write(stream: int, data: bytes) -> None:

@@ -379,6 +379,48 @@ def _children(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
+def _stalled(service: Service, number: int, uid: int = 0) -> list[_Asking]:
+    """So many clients of this user who ask and do not read."""
+    os.seteuid(uid)
+    try:
+        request = json.dumps({"argv": ["-tan"], "ss": "6.1"}).encode() + b"\n"
+        asked = [_connected(service, request, full=True) for _ in range(number)]
+    finally:
+        os.seteuid(0)
+    for one in asked:
+        os.close(one.write)
+    return asked
+
+
+def test_eight_that_do_not_read_do_not_stop_a_ninth(service: Service) -> None:
+    stalled = _stalled(service, 8)
+    wait(lambda: len(_children(service.process.pid)) == 8)
+    assert service.ask("-xa").returncode == 0
+    assert sum(_broken_off(one) for one in stalled) == 1, "who has waited longest has to go"
+    for one in stalled:
+        one.close()
+    wait(lambda: not _children(service.process.pid))
+
+
+def _broken_off(asked: _Asking) -> bool:
+    return bool(select.select([asked.client], [], [], 0)[0]) and asked.client.recv(100) == b""
+
+
+def test_no_user_has_every_answer(sstrace: Any, netns: Any, common_path: Path) -> None:
+    served = Service(sstrace, netns, common_path)
+    served.path.chmod(0o666)
+    stalled = _stalled(served, 8, 60001)
+    wait(lambda: len(_children(served.process.pid)) == 4)
+    for _ in range(3):
+        assert served.ask("-xa").returncode == 0
+    stalled += _stalled(served, 8, 60002)
+    wait(lambda: len(_children(served.process.pid)) == 7)
+    assert served.ask("-xa").returncode == 0
+    for one in stalled:
+        one.close()
+    served.stop()
+
+
 def test_many_at_once(service: Service) -> None:
     expected = sorted(service.ask("-tan").stdout.splitlines())
     clients = [

@@ -4,11 +4,12 @@ import json
 import os
 import socket
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from sstrace.errors import DecodeError, FeatureError, SstraceError
+from sstrace.errors import DecodeError, FeatureError, LookupFailed, SstraceError
 from sstrace.server import quick
 from sstrace.sources import asking
 
@@ -150,3 +151,84 @@ def test_an_answer_that_breaks_off(tmp_path: Path) -> None:
 def test_nobody_serves(tmp_path: Path) -> None:
     with pytest.raises(FeatureError, match="--serve"):
         asking.feed(str(tmp_path / "none"), b"question\n")
+
+
+@pytest.fixture
+def theirs(common_path: Path) -> Iterator[str]:
+    """The path of a socket that user 4321 listens at, in a directory of theirs."""
+    path = common_path / "socket"
+    os.chown(common_path, 4321, 4321)
+    with socket.socket(socket.AF_UNIX) as listener:
+        os.seteuid(4321)
+        try:
+            listener.bind(str(path))
+            listener.listen()
+        finally:
+            os.seteuid(0)
+        yield str(path)
+
+
+def ask_and_feed(path: str) -> list[Callable[[], object]]:
+    return [lambda: asking.feed(path, b"question\n"), lambda: asking.ask(path, b"question\n", [1])]
+
+
+@pytest.mark.root
+def test_who_serves_is_looked_at(theirs: str) -> None:
+    """Somebody has put a socket where root will ask."""
+    for ask in ask_and_feed(theirs):
+        with pytest.raises(LookupFailed, match="is served by user 4321, who is neither root nor sstrace"):
+            ask()
+
+
+@pytest.mark.root
+def test_who_root_made_the_service_is_asked(theirs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As systemd does, where the user has no name: the directory is theirs."""
+    monkeypatch.setattr(asking, "DEFAULT_PATH", theirs)
+    monkeypatch.setattr(asking, "_SILENCE_S", 0.2)
+    with pytest.raises(SstraceError, match="does not answer"):
+        asking.feed(theirs, b"question\n")
+
+
+def test_it_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "_SILENCE_S", 0.2)
+    monkeypatch.setattr(asking, "_CONNECT_S", 0.2)
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(path)
+        silent.listen(1)
+        for ask in ask_and_feed(path) * 2:  # the last ones are not even accepted
+            with pytest.raises(SstraceError, match="does not answer"):
+                ask()
+
+
+def test_a_line_without_end(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    server = _Server(path, b"x" * 100_000)
+    with pytest.raises(DecodeError):
+        asking.feed(str(path), b"question\n")
+    server.close()
+
+
+def test_a_terminal_is_not_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "socket"
+    server = _Server(path, asking.answer(0), "\x1b]0;a\x07\r\b\x7f\x9b2J \t≥ µ é\n".encode())
+    near, far = os.openpty()
+    kept = os.dup(1)
+    os.dup2(far, 1)
+    try:
+        assert asking.feed(str(path), b"question\n") == 0
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+    assert os.read(near, 1000).decode().expandtabs(1).split() == ["?]0;a?????2J", "≥", "µ", "é"]
+    os.close(near)
+    os.close(far)
+    server.close()
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 100])
+def test_controls_are_found_however_the_bytes_come(piece: int) -> None:
+    shown = asking._Shown()
+    data = "a\x9bb\x1b\u00a0\x80é≥Â\x85\n".encode() + b"\xc2\xc2\x9b\n"
+    text = b"".join(shown.text(data[at : at + piece]) for at in range(0, len(data), piece))
+    assert text == "a?b?\u00a0?é≥Â?\n".encode() + b"\xc2?\n"
