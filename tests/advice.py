@@ -82,9 +82,13 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "sstrace: this server does not count: start it with sstrace --serve --stats": ("sstrace --serve --stats",),
     "no sstrace serves at {}: start one with sstrace --serve": ("sstrace --serve",),
     "{} is not open to you: it is root's, or its --group's": ("sstrace --serve --group nogroup",),
-    "--rotate makes files in {}, which a server that gives up root cannot: record to a directory of its user's (chown "
-    "sstrace, or nobody where there is no such user), or add --keep-privileges": (
+    "cannot record to {}: the server becomes uid {} before it writes, who may not make files in {}: add a user sstrace "
+    "with a directory for it (useradd -r sstrace; install -d -o sstrace DIR), or add --keep-privileges": (
         "sstrace --serve --record new.ndjson --rotate 1M --keep-privileges",
+        "sstrace --serve --record new.ndjson --keep-privileges",
+    ),
+    "there is no uid to become that nobody uses: add a user sstrace, or add --keep-privileges": (
+        "sstrace --serve --keep-privileges",
     ),
     "sstrace: --between looks twice into the recording, and {} is a pipe": FACT,
     "sstrace: --between needs both ends of the recording, and {} is a pipe": FACT,

@@ -17,8 +17,8 @@ from sstrace.output import recorder as record
 from sstrace.query.command import When
 from sstrace.recording import past
 from sstrace.recording.reader import Reader, RecordedNames, row_of
-from sstrace.sources.record import RecordFile
 from sstrace.sources import files
+from sstrace.sources.record import RecordFile
 from sstrace.sources.replay import Recording
 
 often = tapes.often
