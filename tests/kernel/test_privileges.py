@@ -290,11 +290,16 @@ def test_started_by_somebody_else_with_capabilities(
             f"--ambient-caps={caps}", f"--bounding-set={caps}")  # fmt: skip
     started = Program(*user, *sstrace.head)
     server = Server(started, netns, place, env={"HOME": str(place)})
-    server.sstrace = sstrace
+    # Who asks is that user: a server of somebody else's, at a place that root did not make for it, root does not trust.
+    refused = sstrace("--snapshot", "--from", f"live:{server.path}", "-Htlnp", netns=netns)
+    assert (refused.returncode, b"is served by user 4321" in refused.stderr) == (1, True)
+    plain = ("setpriv", "--reuid=4321", "--regid=4321", "--clear-groups")
+    server.sstrace = Program(*plain, *sstrace.head)
     wait("it has given up the rest", lambda: bits(status(server.process.pid)["CapPrm"]) == KEPT)
     assert status(server.process.pid)["Uid"].split() == ["4321"] * 4
     netns.call(listener)
-    assert server.ask("-Htlnp").split() == ss("-Htlnp", netns=netns).stdout.split()
+    expected = Program(*plain, *ss.head)("-Htlnp", netns=netns).stdout
+    assert server.ask("-Htlnp", env={"HOME": str(place)}).split() == expected.split()
     assert " 0 lost" in server.stop()
     assert not server.path.exists()
 
