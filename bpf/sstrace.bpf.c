@@ -24,7 +24,7 @@ enum {
 
 #define TIMER_RANGES 4
 
-/* What Python knows only at run time. Written once, before any program is attached; sstrace/sources/bpf.py packs it. */
+/* What Python knows only at run time. Written once, before any program is attached; sstrace/sources/bpf/config.py packs it. */
 struct config {
 	u64 fn_write_timer;  /* address of tcp_write_timer; 0 = not found */
 	u64 fn_request;      /* address of reqsk_timer_handler */

@@ -15,7 +15,7 @@
  */
 #define CONNECTING 1024 /* one for each task that is between the two; the reader walks all of it */
 struct connecting {
-	struct sock_event event; /* first: sstrace/sources/bpf.py takes it out */
+	struct sock_event event; /* first: sstrace/live/probes.py takes it out */
 	u32 hash;     /* sk_txhash: changes once a port has been won */
 	u32 told;     /* the event has gone out already */
 };

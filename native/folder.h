@@ -97,10 +97,10 @@ PyObject *held(Folder *self, PyObject *row, PyObject *at_ns);
 
 PyObject *told(Folder *self, Event *event, PyObject *row, PyObject *at_ns, long old, PyObject *held, PyObject *cause);
 
-/* The full socket gives up: the connection ends (sstrace.table.SocketTable._end). */
+/* The full socket gives up: the connection ends (sstrace.table.fold.Fold._end). */
 PyObject *told_end(Folder *self, Event *event, PyObject *row, PyObject *at_ns, long old, PyObject *held, PyObject *cause);
 
-/* sstrace.table._own: an event names the process whose system call it was. As a rule that is the owner who is known, or
+/* sstrace.table.fold.own: an event names the process whose system call it was. As a rule that is the owner who is known, or
  * nobody is. */
 int own(Folder *self, PyObject *row, Event *event, PyObject *source);
 

@@ -1,9 +1,9 @@
 """What differs between the releases of ss, as data: one field a difference, one line a release that brought it.
 
 Nothing else in the package compares version numbers. A renderer or parser asks the field; the field's name says
-what is true when it is set. The facts were found by running 6.1.0 and a build of 7.1.0 beside each other, the
-releases in between by the iproute2 release that carries the change. Releases before 6.1 are treated as 6.1,
-later than 7.1 as 7.1.
+what is true when it is set. The facts were found by running builds of 6.1.0, 6.15.0, 7.1.0 and 7.3.0 beside each other;
+those of the releases in between by the iproute2 release that carries the change. Releases before ``OLDEST`` are treated
+as it, later than ``NEWEST`` as that.
 """
 
 import msgspec

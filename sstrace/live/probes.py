@@ -1,4 +1,4 @@
-"""The event source of a tracer, as good as this kernel allows: the ladder of degradation, and what each rung cannot
+"""The event source of a tracer, as good as this kernel allows: the tiers of what it is capable of, and what each cannot
 see.
 
 * Raw tracepoints, with offsets from BTF: everything.
@@ -8,7 +8,7 @@ see.
   alone.
 
 Without BPF there is no event source; ``--poll`` then lives on sweeps alone (live.tracer).
-SSTRACE_WITHOUT names what to do without, for tests and for trying a rung: any of btf, kallsyms, timers, with commas
+SSTRACE_WITHOUT names what to do without, for tests and for trying a tier: any of btf, kallsyms, timers, with commas
 (and native: sstrace.native).
 SSTRACE_PAGES is the size of each CPU's perf buffer in pages, a power of two; for tests of loss.
 """
@@ -43,14 +43,14 @@ _NEEDED = ("tcp_write_timer", "reqsk_timer_handler", "tw_timer_handler")
 
 
 class Hooks:
-    """Attached programs, their buffers and decoder. Raises PrivilegeError or FeatureError where there is no rung."""
+    """Attached programs, their buffers and decoder. Raises PrivilegeError or FeatureError where there is no tier."""
 
     perf: PerfBuffers
     decoder: EventDecoder
 
     def __init__(self, env: Mapping[str, str], netns: Netns, pages: int | None) -> None:
         self.limits: list[str] = []
-        """What this kernel keeps from us, one sentence each; empty on the first rung."""
+        """What this kernel keeps from us, one sentence each; empty in the first tier."""
         self.minisockets = True
         """Whether request and timewait sockets make events."""
         self.uncounted = ""
@@ -68,7 +68,7 @@ class Hooks:
             try:
                 self._plain(env, netns, pages, symbols)
             except FeatureError:
-                # The better rung's sentence says more of what is wrong; where bcc is missing, both say so.
+                # The better tier's sentence says more of what is wrong; where bcc is missing, both say so.
                 raise error from None
             self.limits.append(
                 f"{error}; so no source port at SYN-SENT, no inode, no cookie, no network namespaces kept apart"

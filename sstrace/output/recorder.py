@@ -2,7 +2,7 @@
 
 The file is the stream of ``--json``, unfiltered, with the baseline in it, and with checkpoints: now and then the whole
 table, so that a reader can start near any moment. Rows that came, went or got their addresses without a transition
-are told too (the table's journal), so what is folded from the file is the table, row by row.
+are told too (live.announce), so what is folded from the file is the table, row by row.
 
 When the file cannot be written, tracing goes on: the lines are counted, and as soon as writing works again a
 checkpoint makes the recording whole from there on.

@@ -1,4 +1,4 @@
-"""What a command line means: the result of ``options.parse``, which every driver reads.
+"""What a command line means: the result of ``options.parse``, which every mode reads.
 
 Text that ss would treat as bytes (filter operands, names of namespaces and files) is latin-1 text here: one
 character a byte. Paths in ``Own`` are ordinary str as ``open`` takes them.

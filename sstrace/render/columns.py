@@ -1,7 +1,7 @@
 """The one registry of columns: headers, separators and alignment of ss's table, and the NDJSON keys of the same facts.
 
 Everything that needs to know what a column is asks here: the layout engine, the cell makers, the NDJSON schema and the
-documentation. Source of the texts: ``ss`` itself (ss(8), iproute2 6.1 to 7.1); the last column is used from 6.8 on.
+documentation. Source of the texts: ``ss`` itself (ss(8), iproute2 6.1 to 7.3); the last column is used from 6.8 on.
 """
 
 import msgspec

@@ -73,7 +73,7 @@ class States(dict[int, str]):
 
 
 class Decoders(msgspec.Struct, frozen=True):
-    """The decoders of the info blobs that travel undecoded in ``Extras``; the driver lends wire's, so that render
+    """The decoders of the info blobs that travel undecoded in ``Extras``: wire's, lent by sstrace.decoders, so that render
     needs no wire.
     """
 

@@ -3,7 +3,7 @@ ss's order.
 
 ``tcp_info`` and its kin arrive decoded (kernel's names without their prefix, zero-extended where the kernel is
 older); each item has its own condition, mostly "not zero", because ss prints only what says something. Source: ss(8)
-and the printing of iproute2 6.1 to 7.1, tried item by item with synthetic answers; struct tcp_info of
+and the printing of iproute2 6.1 to 7.3, tried item by item with synthetic answers; struct tcp_info of
 include/uapi/linux/tcp.h (6.18).
 """
 

@@ -1,4 +1,4 @@
-"""--doctor and the ladder: what each rung still sees, and that it says what it does not."""
+"""--doctor and the tiers of capability: what each still sees, and that it says what it does not."""
 
 import json
 import os
