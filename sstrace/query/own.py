@@ -1,5 +1,5 @@
-"""sstrace's own options: their names, and the reading of their values (moments, sources, addresses; durations and sizes:
-``quantity``).
+"""sstrace's own options: their names, and the reading of their values: moments, sources, addresses (durations
+and sizes: ``quantity``).
 
 Every mistake is one sentence that says what would have been right.
 """

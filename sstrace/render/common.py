@@ -73,8 +73,8 @@ class States(dict[int, str]):
 
 
 class Decoders(msgspec.Struct, frozen=True):
-    """The decoders of the info blobs that travel undecoded in ``Extras``: wire's, lent by sstrace.decoders, so that render
-    needs no wire.
+    """The decoders of the info blobs that travel undecoded in ``Extras``: wire's, lent by sstrace.decoders, so that
+    render needs no wire.
     """
 
     tcp_info: Callable[[bytes], Any]

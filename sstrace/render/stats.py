@@ -1,7 +1,8 @@
 """A digest of many transitions → tables with bars, or NDJSON.
 
 Enters: transitions as plain values, one ``add`` each. Leaves: text lines, or one JSON object a line. Nothing is kept of
-a connection that has ended, and durations go into buckets at most 3 % wide, so any number of transitions can be digested.
+a connection that has ended, and durations go into buckets at most 3 % wide, so any number of transitions can be
+digested.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""What prose names is there: modules and what they define, files, directories; in docstrings, comments and documents."""
+"""What prose names is there: modules and what they define, files, directories; in docstrings, comments, documents."""
 
 import ast
 import re
@@ -22,8 +22,8 @@ BESIDE = re.compile(r"(?<![\w/.*-])(\w+\.[ch])\b")
 """A C file that is named without its directory, in C: one of ours (the kernel's are named with their directories)."""
 
 OTHERS = {"sstrace/1", "sstrace/vm", "sources.sstrace", "server.address", "server.port", "sources.list", "Path.iterdir"}
-"""What reads like a name of ours and is not: a schema's, a directory of a cache, one of Vector's sources, fields of ECS,
-a file of apt, a method of pathlib.
+"""What reads like a name of ours and is not: a schema's, a directory of a cache, one of Vector's sources, fields of
+ECS, a file of apt, a method of pathlib.
 """
 MADE_UP = {"docs/story.md", "tests/unit/test_references.py"}
 """Where files are named that only the text has."""
