@@ -30,6 +30,7 @@ class Twins(BuildHookInterface[Any]):
         build_data["infer_tag"] = True
         where = "force_include_editable" if version == "editable" else "force_include"
         build_data[where][str(module)] = module.name
+        build_data[where][str(Path(self.root, "native", "_sstrace.pyi"))] = "_sstrace.pyi"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """The wheel has its copy."""

@@ -40,6 +40,7 @@ def test_wheel_has_every_module_and_every_bpf_source(wheel: Path) -> None:
         inside = set(archive.namelist())
     expected = {f"sstrace/{p.relative_to(ROOT / 'sstrace')}" for p in (ROOT / "sstrace").rglob("*.py")}
     expected |= {f"sstrace/bpf/{p.relative_to(ROOT / 'bpf')}" for p in (ROOT / "bpf").rglob("*") if p.is_file()}
+    expected |= {"sstrace/py.typed", "_sstrace.pyi"}
     assert {name for name in inside if ".dist-info/" not in name and "__pycache__" not in name} >= expected
     assert not [name for name in inside if name.startswith(("tests/", "scripts/"))]
 
@@ -48,6 +49,12 @@ def test_the_twins_are_compiled_into_it(site: Path, tmp_path: Path) -> None:
     code = "from sstrace.native import twins; print(twins.__file__)"
     where = {"PYTHONPATH": str(site), "PYTHONSAFEPATH": "1"}
     assert Path(run(sys.executable, "-c", code, cwd=tmp_path, **where).stdout.strip()).parent == site
+
+
+def test_the_types_of_the_twins_are_theirs() -> None:
+    """As the checkout's environment has them compiled."""
+    pytest.importorskip("_sstrace", reason="the event path is not compiled here")
+    run(sys.executable, "-m", "mypy.stubtest", "_sstrace", "--mypy-config-file", "pyproject.toml", cwd=ROOT)
 
 
 def test_without_a_compiler_the_wheel_is_pure_and_works(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+# What sstrace.native lends of the compiled module. Held to the module by tests/unit/test_packaging.py.
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, final
+
+INTERFACE: int
+
+@final
+class Event:
+    """An event that is no fact yet: at_ns, and every member of sstrace.fields.Reported."""
+
+    @property
+    def at_ns(self) -> int: ...
+    def fact(self) -> Any: ...
+    def __getattribute__(self, name: str, /) -> Any: ...
+
+@final
+class Decoder:
+    """The twin of sstrace.wire.event.EventDecoder."""
+
+    def __init__(
+        self,
+        facts: Callable[[int, bytes], list[Any]],
+        reported: dict[str, tuple[int, str]],
+        kinds: tuple[Any, ...],
+        plain: Mapping[Any, Any],
+        addresses: dict[bytes, bytes],
+        owners: dict[tuple[bytes, int, int], Any],
+        owner: Callable[..., Any],
+        cause: Callable[..., Any],
+        /,
+    ) -> None: ...
+    def __call__(self, records: bytes, cpu: int, /) -> list[Event | Any] | None: ...
+
+@final
+class Folder:
+    """The twin of sstrace.table.fold.Fold.apply, for one shard."""
+
+    is_easy: bool
+    silent: dict[int, Any] | None
+    by_state: Mapping[int, dict[int, Any]] | None
+    @property
+    def last_ns(self) -> int: ...
+    def __init__(self, *given: Any) -> None: ...
+
+@final
+class Dispatcher:
+    """An event → what its shard's Folder makes of it, or what ``otherwise`` does."""
+
+    def __init__(
+        self, folders: dict[Any, Folder], otherwise: Callable[[Any], Any], home: tuple[int, int], /
+    ) -> None: ...
+    def __call__(self, event: Event | Any, /) -> Any: ...
+
+@final
+class Liner:
+    """The twin of sstrace.render.events.EventWriter.state."""
+
+    def __init__(self, plan: tuple[Any, ...], carried: tuple[Any, ...], nothing: Any, /) -> None: ...
+    def line(self, change: Any, prefix: str, second_ns: int, seq: int, out: bytearray, /) -> bool: ...
+    def run(
+        self, changes: Iterator[Any], prefix: str, second_ns: int, seq: int, out: bytearray, most: int, /
+    ) -> tuple[int, Any]: ...
