@@ -85,7 +85,7 @@ class Metrics:
         self.drift: Callable[[], Mapping[str, int]] | None = None
         """Of --verify: disagreements found so far, by kind."""
         self.sinks: Callable[[], Iterable[Any]] | None = None
-        """Of a trace: its ways out (output.sink.Outlet)."""
+        """Of a trace: its ways out (output.sink.Sink)."""
         self._wanted = threading.Event()
         self._done = threading.Event()
         self._families: list[Any] = []

@@ -153,7 +153,7 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
     json: bool = False
     no_baseline: bool = False
     """--no-baseline: NDJSON of events without the sockets that there were at the start."""
-    schema: Literal["native", "ecs", "otel"] | None = None
+    schema: str | None = None
     """None: native."""
     duration_ns: int | None = None
     count: int | None = None

@@ -179,7 +179,7 @@ class Collector:
         own = Own(**self._fields)
         act = act_of(mode, own)
         check(self._given, act, own)
-        if own.schema in ("ecs", "otel") and act not in (Act.TRACE, Act.REPLAY):
+        if own.schema not in (None, "native") and act not in (Act.TRACE, Act.REPLAY):
             raise UsageError(f"sstrace: --schema {own.schema} is of events: {act.value} has the native one alone")
         if own.time is not None and not own.utc:
             if own.json:

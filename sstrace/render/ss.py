@@ -10,13 +10,14 @@ from operator import itemgetter
 from typing import Any
 
 from sstrace.model import InetSocket, Socket, Table
+from sstrace.protocols import DIAG_PROTOCOL
 from sstrace.render.columns import EXTRA, NETID, PROCESS, RECV_Q, SEND_Q, STATE
 from sstrace.render.common import Context
 from sstrace.render.layout import Column, Layout, Same
 
 __all__ = ["Text"]
 
-_INET = frozenset((Table.TCP, Table.MPTCP, Table.DCCP, Table.UDP, Table.RAW, Table.SCTP))
+_INET = frozenset(DIAG_PROTOCOL)
 _PLAIN = frozenset((Table.TCP, Table.MPTCP, Table.DCCP, Table.UDP))
 """Tables whose Netid and State say nothing that hangs on attributes or on the row before."""
 _UNIX = frozenset((Table.UNIX_DGRAM, Table.UNIX_STREAM, Table.UNIX_SEQPACKET))
