@@ -59,6 +59,8 @@ def prose() -> Iterator[tuple[Path, str]]:
     ):
         if path.name != "CHANGELOG.md":  # what was is named in it, too
             yield path, path.read_text()
+    for path in (*ROOT.glob(".github/workflows/*"), ROOT / ".pre-commit-config.yaml", ROOT / ".ci" / "run"):
+        yield path, path.read_text()
     for path in python_files():
         yield path, "\n".join(re.findall(r"#.*", path.read_text()))
         for node in ast.walk(tree(path)):
