@@ -197,21 +197,29 @@ class SystemEffects:
     def open_filter(self, path: str) -> Callable[[], bytes]:
         """-F: the file is opened here and read when the filter is parsed, as ss does."""
         if path[:1] == "-":
-            return lambda: _read(0)
+            return lambda: _read(0, path)
         try:
             fd = os.open(path.encode("latin-1"), os.O_RDONLY | os.O_CLOEXEC)
         except (OSError, ValueError) as error:
             # ValueError: a NUL in the name, which no file has.
             number = error.errno if isinstance(error, OSError) else None
             raise UsageError(f"fopen filter file: {os.strerror(number or errno.ENOENT)}") from None
-        return lambda: _read(fd)
+        return lambda: _read(fd, path)
 
 
-def _read(fd: int) -> bytes:
+_LONGEST = 1 << 20
+"""Bytes of a filter: more of them than anybody types, and no more than memory has."""
+
+
+def _read(fd: int, path: str) -> bytes:
     parts = []
+    size = 0
     try:
         while part := os.read(fd, 1 << 16):
             parts.append(part)
+            size += len(part)
+            if size > _LONGEST:
+                raise UsageError(f"sstrace: {path}: a filter has no more than {_LONGEST} bytes")
     except OSError:
         # A directory opens but does not read; ss takes it for an empty file.
         pass

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from sstrace.fields import Count, Reported
-from sstrace.model import StateName
+from sstrace.model import Reason, Role, StateName
 
 __all__ = [
     "SCHEMA",
@@ -22,10 +22,12 @@ __all__ = [
     "GoneLine",
     "MarkLine",
     "MetaLine",
+    "Name",
     "OwnerLine",
     "ResyncLine",
     "SeenLine",
     "StateLine",
+    "Word",
 ]
 
 SCHEMA = "sstrace/1"
@@ -39,6 +41,10 @@ Cookie = Annotated[int, msgspec.Meta(ge=0)]
 """64 bits: those made in an interrupt count down from the top (gen_cookie_next, include/linux/cookie.h)."""
 Micros = Annotated[float, msgspec.Meta(ge=0, lt=1e16)]
 Family = Literal["inet", "inet6"]
+Word = Annotated[str, msgspec.Meta(max_length=64)]
+Name = Annotated[str, msgspec.Meta(max_length=256)]
+Place = Annotated[str, msgspec.Meta(max_length=4096)]
+Address = Annotated[str, msgspec.Meta(max_length=45)]
 
 
 class OwnerLine(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
@@ -46,32 +52,32 @@ class OwnerLine(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
     known.
     """
 
-    comm: str
-    pid: int
-    fd: int | None = None
-    tid: int | None = None
+    comm: Name
+    pid: Small
+    fd: Small | None = None
+    tid: Small | None = None
 
 
 class MetaLine(msgspec.Struct, tag="meta", tag_field="type", omit_defaults=True, kw_only=True):
     """The first line: what follows, from where, and how the clocks stand to each other."""
 
-    schema: str
-    version: str
-    ts: str
+    schema: Name
+    version: Name
+    ts: Word
     """RFC 3339, UTC, nanoseconds."""
     mono_ns: Count
     """CLOCK_MONOTONIC at ``ts``."""
-    host: str
-    kernel: str
-    boot_id: str
-    netns: int
+    host: Name
+    kernel: Name
+    boot_id: Name
+    netns: Count
     """Inode of the network namespace."""
-    clock: str = "monotonic"
+    clock: Word = "monotonic"
     part: Count | None = None
     """Of a recording that goes on from the file before (--rotate): the file's number, from 1."""
     ephemeral: tuple[Port, Port] | None = None
     """First and last port of the local ephemeral range, whose ports ss never calls by a service's name."""
-    interfaces: dict[str, Small] | None = None
+    interfaces: dict[Name, Small] | None = None
     """Index of each network interface."""
 
 
@@ -80,16 +86,16 @@ class SeenLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True,
     without a transition (a listener's port, say, or who has accepted it).
     """
 
-    ts: str
+    ts: Word
     mono_ns: Count
     seq: Count
     id: Count
-    netid: str
+    netid: Word
     family: Family
     state: StateName
-    src: str
+    src: Address
     sport: Port
-    dst: str
+    dst: Address
     dport: Port
     netns: Count
     ino: Count | None = None
@@ -97,18 +103,18 @@ class SeenLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True,
     uid: Small | None = None
     ifindex: Small | None = None
     v6only: bool | None = None
-    cgroup: str | None = None
+    cgroup: Place | None = None
     owners: tuple[OwnerLine, ...] = ()
-    owner_source: str | None = None
-    ifname: str | None = None
+    owner_source: Word | None = None
+    ifname: Name | None = None
     held_us: Micros | None = None
     """Microseconds in the state so far; absent when its beginning was not seen."""
-    role: str | None = None
+    role: Role | None = None
     """client: this end connected; server: it accepted; absent where that was not seen."""
-    container_id: str | None = None
-    container_runtime: str | None = None
-    unit: str | None = None
-    pod_uid: str | None = None
+    container_id: Name | None = None
+    container_runtime: Word | None = None
+    unit: Name | None = None
+    pod_uid: Name | None = None
 
 
 class StateLine(
@@ -117,7 +123,7 @@ class StateLine(
 ):  # fmt: skip
     """A transition, and the row as it was right after."""
 
-    ts: str
+    ts: Word
     """When: RFC 3339, UTC, nanoseconds."""
     mono_ns: Count
     """When: CLOCK_MONOTONIC, nanoseconds."""
@@ -125,13 +131,13 @@ class StateLine(
     """Position in this stream; a gap between two numbers is another line type's."""
     id: Count
     """Joins the lines of one connection."""
-    netid: str
+    netid: Word
     family: Family
     old: StateName
     state: StateName
-    src: str
+    src: Address
     sport: Port
-    dst: str
+    dst: Address
     dport: Port
     netns: Count
     """Inode of the network namespace."""
@@ -145,24 +151,24 @@ class StateLine(
     """
     uid: Small | None = None
     ifindex: Small | None = None
-    cgroup: str | None = None
+    cgroup: Place | None = None
     owners: tuple[OwnerLine, ...] = ()
-    owner_source: str | None = None
+    owner_source: Word | None = None
     """How the owners are known: connect, listen, close (a system call was seen), walk or proc (read from the process
     table; without ``owners``: nobody holds it), listener (nobody is known to have accepted it yet: these, whose ``fd``
     is absent, hold its listener).
     """
-    cause: str | None = None
+    cause: Word | None = None
     """Why the connection ended, or what closed here: a listener, or a timewait socket that had stayed behind."""
     approximate: bool = False
     """The change was found by looking: it happened at ``ts`` or a little before."""
     v6only: bool | None = None
     """IPV6_V6ONLY of an inet6 socket; absent until the kernel was asked."""
-    ifname: str | None = None
+    ifname: Name | None = None
     """Name of the interface ``ifindex``."""
-    source: str | None = None
+    source: Word | None = None
     """``poll``: no event stands behind it, only the difference between two sweeps."""
-    role: str | None = None
+    role: Role | None = None
     """client: this end connected; server: it accepted; absent where that was not seen, and for listeners."""
     ended: bool = False
     """The connection ends here: on one line in the life of each, and on none of a listener. That line has its cause and
@@ -170,22 +176,22 @@ class StateLine(
     """
     lifetime_us: Micros | None = None
     """Where the connection ended, or the listening: microseconds since it began; absent when that was not seen."""
-    container_id: str | None = None
+    container_id: Name | None = None
     """Id of the container, by its cgroup's path."""
-    container_runtime: str | None = None
+    container_runtime: Word | None = None
     """docker, containerd, podman, cri-o, lxc, systemd-nspawn; absent where the path does not tell."""
-    unit: str | None = None
+    unit: Name | None = None
     """systemd unit, by its cgroup's path."""
-    pod_uid: str | None = None
+    pod_uid: Name | None = None
     """UID of the Kubernetes pod, by its cgroup's path."""
-    errno: str | None = None
+    errno: Word | None = None
     """Name of ``err``: ECONNREFUSED, …"""
 
 
 class GoneLine(msgspec.Struct, tag="gone", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
     """A row that ended without a transition: its end was lost."""
 
-    ts: str
+    ts: Word
     mono_ns: Count
     seq: Count
     id: Count
@@ -195,7 +201,7 @@ class GoneLine(msgspec.Struct, tag="gone", tag_field="type", omit_defaults=True,
 class GapLine(msgspec.Struct, tag="gap", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
     """Events of one CPU that never arrived, and between which times they were due. A resync follows."""
 
-    ts: str
+    ts: Word
     mono_ns: Count
     seq: Count
     cpu: Count
@@ -209,7 +215,7 @@ class ResyncLine(msgspec.Struct, tag="resync", tag_field="type", omit_defaults=T
     ``seen`` for added and changed ones, ``gone`` for removed. An audit that finds nothing says nothing.
     """
 
-    ts: str
+    ts: Word
     mono_ns: Count
     seq: Count
     added: Count
@@ -222,7 +228,7 @@ class CheckpointLine(msgspec.Struct, tag="checkpoint", tag_field="type", omit_de
     nothing. This line and its rows repeat the ``seq`` of the line before.
     """
 
-    ts: str
+    ts: Word
     mono_ns: Count
     seq: Count
     rows: Count
@@ -235,20 +241,20 @@ class DroppedLine(msgspec.Struct, tag="dropped", tag_field="type", omit_defaults
     full. The table stays whole; a reader who keeps one of its own should start anew.
     """
 
-    ts: str
+    ts: Word
     mono_ns: Count
     seq: Count
     count: Count
     first_seq: Count
     """``seq`` of the first line missing; the last is the one before this line's."""
-    reason: str
+    reason: Reason
     """slow-reader, disk-full."""
 
 
 class MarkLine(msgspec.Struct, tag="mark", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
     """Only in recordings: nothing more has happened until now. It repeats the ``seq`` of the line before."""
 
-    ts: str
+    ts: Word
     mono_ns: Count
     seq: Count
 

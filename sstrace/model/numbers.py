@@ -21,6 +21,8 @@ __all__ = [
     "SOCK_SEQPACKET",
     "SOCK_STREAM",
     "STATE_TEXT",
+    "Reason",
+    "Role",
     "State",
     "StateName",
     "Table",
@@ -64,6 +66,12 @@ class State(enum.IntEnum):
 
 ALL_STATES = (1 << 14) - 1
 """The mask of every state bit, bit n for state n; bit 0 is ss's UNKNOWN."""
+
+Role = Literal["client", "server"]
+"""Which end of a connection connected, and which accepted."""
+
+Reason = Literal["slow-reader", "disk-full"]
+"""Why lines are missing."""
 
 StateName = Literal[
     "UNKNOWN",

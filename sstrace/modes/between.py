@@ -7,17 +7,17 @@ other. What came and went in between is in neither table: ``--replay FILE --betw
 
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NoReturn
 
 from sstrace.live.width import screen_width
-from sstrace.model import InetSocket, Owner, Socket, Table
+from sstrace.model import InetSocket, Socket, Table
 from sstrace.protocols import FOLLOWED
 from sstrace.query import options
 from sstrace.query.command import Command, Selection
 from sstrace.query.match import Predicate, predicate, thresholds
 from sstrace.recording.past import PastRows
-from sstrace.recording.reader import LineNames
+from sstrace.recording.reader import RecordedNames
 from sstrace.render.common import Context
 from sstrace.render.ndjson import Lines
 from sstrace.render.ss import Text
@@ -54,7 +54,7 @@ def _differ(row: InetSocket, now: InetSocket) -> bool:
 
 
 def run(
-    command: Command, env: Mapping[str, str], known: LineNames, moments: tuple[PastRows, PastRows], at_ns: int
+    command: Command, env: Mapping[str, str], known: RecordedNames, moments: tuple[PastRows, PastRows], at_ns: int
 ) -> int:
     """Print the difference; the exit code. ``at_ns``: the second moment, ns since 1970 UTC."""
     command = options.resolve(command, known)
@@ -78,7 +78,7 @@ def run(
         command.dialect,
         known,
         _no_decoders,
-        owners=_holders(before, after),
+        owners={**before.holders, **after.holders},
         held=held_text if thresholds(selection.filter) else None,
     )
     if command.own.json:
@@ -99,13 +99,6 @@ def _recalled(found: Iterable[Change], moments: tuple[PastRows, PastRows]) -> It
 
 def _no_decoders() -> NoReturn:
     raise AssertionError("no row of a recording holds what would have to be decoded")
-
-
-def _holders(before: PastRows, after: PastRows) -> dict[int, Sequence[Owner]]:
-    return {
-        ino: [Owner(one.comm.replace(b"\n", b"?"), one.pid, one.fd, one.tid) for one in owners]
-        for ino, owners in {**before.holders, **after.holders}.items()
-    }
 
 
 def _text(context: Context, found: Iterable[Change], width: int | None, *, header: bool) -> Iterator[bytes]:

@@ -25,7 +25,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     assert own.source.path is not None
     if own.between is not None:
         return _between(command, env, own.source.path, own.between)
-    names = RecordedNames(env)
+    names = RecordedNames(env) if own.json else LineNames(env)
     with Recording(own.source.path) as source:
         past, reader = look_back(source, own.at, names, utc=own.utc)
         reader.finish()
@@ -49,7 +49,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
 def _between(command: Command, env: Mapping[str, str], path: str, moments: tuple[When, When]) -> int:
     from sstrace.modes import between
 
-    names = LineNames(env)
+    names = RecordedNames(env) if command.own.json else LineNames(env)
     found: list[tuple[Past, PastRows]] = []
     with Recording(path) as source:
         if not source.regular:

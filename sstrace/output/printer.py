@@ -7,7 +7,7 @@ from sstrace.errors import UsageError
 from sstrace.lifecycle import TRANSITIONS
 from sstrace.lines import MetaLine
 from sstrace.live.signals import Stopped
-from sstrace.model import AF_INET, AF_INET6, Lost, Names
+from sstrace.model import AF_INET, AF_INET6, Lost, Names, Reason
 from sstrace.output.sink import Sink, sinks
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.query.command import Command, Selection, selects_row, selects_transition
@@ -131,7 +131,7 @@ class Printer:
         for sink in self.sinks:
             sink.gap(cpu, count, after_ns, before_ns)
 
-    def dropped(self, at_ns: int, count: int, reason: str) -> None:
+    def dropped(self, at_ns: int, count: int, reason: Reason) -> None:
         """Of a recording: lines that were not written."""
         for sink in self.sinks:
             sink.missing(at_ns, count, reason)

@@ -26,7 +26,7 @@ from sstrace.changes import Change, Told
 from sstrace.errors import SstraceError, UsageError
 from sstrace.lines import MetaLine
 from sstrace.live.signals import Stopped
-from sstrace.model import Names
+from sstrace.model import Names, Reason
 from sstrace.query.command import Command, Own
 from sstrace.query.quantity import parse_size
 from sstrace.render.ends import Ends
@@ -113,7 +113,7 @@ class Sink:
         """Lines are not made now: the queue is full, or nobody reads any more."""
         self._skipped = 0
         self._skipped_ns = 0
-        self._reason = "slow-reader"
+        self._reason: Reason = "slow-reader"
         self._was_stuck: str | None = None
         self.idle: Callable[[], None] | None = None
         """Called while waiting for the reader."""
@@ -194,7 +194,7 @@ class Sink:
             self.writer.resync(at_ns, counts, self._out)
             self._after()
 
-    def missing(self, at_ns: int, count: int, reason: str) -> None:
+    def missing(self, at_ns: int, count: int, reason: Reason) -> None:
         """Of a recording: lines that it lacks."""
         self.writer.dropped(at_ns, count, reason, self._out)
         self._after()

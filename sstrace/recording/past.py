@@ -18,7 +18,6 @@ from sstrace.recording.reader import (
     RecordedNames,
     absolute,
     complain,
-    owners_of,
     row_of,
     span,
     target,
@@ -205,7 +204,7 @@ class PastRows:
             if not row.exact:
                 self._bounds.add(id(found))
             if line.ino and line.owners:
-                self.holders[line.ino] = owners_of(line.owners)
+                self.holders[line.ino] = names.owners(line.owners)
 
     def rows(self, selection: Selection, **_: object) -> Iterator[Sequence[InetSocket]]:
         """The selected rows: IPv4 before IPv6, listeners before the rest, as the kernel dumps them; else the oldest

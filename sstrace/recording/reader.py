@@ -1,5 +1,6 @@
 """What replay, past and stats share: opening a recording, its clocks, its names, and its lines as rows."""
 
+import os
 import socket
 import sys
 from collections.abc import Iterator, Mapping
@@ -7,9 +8,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from sstrace.errors import DecodeError, LookupFailed, UsageError
 from sstrace.lines import MetaLine, OwnerLine, SeenLine, StateLine
 from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Kind, Owner
+from sstrace.plain import plain
 from sstrace.protocols import NUMBER_OF_NETID
 from sstrace.query.command import When
 from sstrace.sources.names import SystemNames
@@ -121,6 +125,10 @@ class RecordedNames(SystemNames):
         """Not this machine's to say: it is gone."""
         return None
 
+    def owners(self, owned: tuple[OwnerLine, ...]) -> tuple[Owner, ...]:
+        """The holders that a line names."""
+        return owners_of(owned)
+
     def cgroup_id(self, path: str) -> int:
         """The number of a path: as recorded, from the mount on, or with the usual place of the mount before it."""
         for mount in ("/sys/fs/cgroup/unified", "/sys/fs/cgroup"):
@@ -131,16 +139,22 @@ class RecordedNames(SystemNames):
 
 
 class LineNames(RecordedNames):
-    """Names that keep a row in its line, for who marks lines."""
+    """Names that keep a row in its line and move no cursor, for rows in text. ss prints what it finds; what was found
+    on this machine is the kernel's, what stands in a file may be anybody's.
+    """
 
     def cgroup_path(self, cgroup_id: int) -> bytes | None:
         """Path of an interned cgroup."""
         path = super().cgroup_path(cgroup_id)
-        return None if path is None else path.replace(b"\n", b"?")
+        return None if path is None else plain(os.fsdecode(path)).encode()
 
     def ifname(self, index: int) -> str:
         """Name of an interface."""
-        return super().ifname(index).replace("\n", "?")
+        return plain(super().ifname(index))
+
+    def owners(self, owned: tuple[OwnerLine, ...]) -> tuple[Owner, ...]:
+        """The holders that a line names."""
+        return owners_of(tuple(msgspec.structs.replace(one, comm=plain(one.comm)) for one in owned))
 
 
 class Clock:
@@ -211,7 +225,7 @@ class Reader:
 
 def complain(sentence: str) -> None:
     """A sentence on standard error, and on."""
-    print(f"sstrace: {sentence}", file=sys.stderr)
+    print(f"sstrace: {plain(sentence)}", file=sys.stderr)
 
 
 class Span:
@@ -307,7 +321,10 @@ def _address(family: int, text: str) -> bytes:
     """Raises OSError for text that is no address of the family."""
     raw = _addresses.get(text)
     if raw is None or len(raw) != (4 if family == AF_INET else 16):
-        raw = socket.inet_pton(family, text)
+        try:
+            raw = socket.inet_pton(family, text)
+        except ValueError:  # a NUL in it
+            raise OSError(f"no address: {text!r}") from None
         if len(_addresses) > 200_000:
             _addresses.clear()
         _addresses[text] = raw

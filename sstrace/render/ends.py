@@ -4,9 +4,10 @@ from typing import NoReturn, Protocol
 
 from sstrace.dialect import Dialect
 from sstrace.model import Names, Show
+from sstrace.plain import printable
 from sstrace.render.common import Context
 
-__all__ = ["Ends", "HasEnds", "printable"]
+__all__ = ["Ends", "HasEnds"]
 
 _MOST = 100_000
 """Ends that are remembered: against a scan over all ports and addresses."""
@@ -55,14 +56,6 @@ class Ends:
         end = printable(self._context.addresses[address] + self._context.ports()[port])
         self._known[address, port] = end
         return end
-
-
-def printable(cell: str) -> str:
-    """A cell (each character a byte) as text: UTF-8 where it is that, escaped where it is not or would not be seen."""
-    text = cell if cell.isascii() else cell.encode("latin-1").decode(errors="backslashreplace")
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def _no_decoders() -> NoReturn:

@@ -26,7 +26,7 @@ from sstrace.lines import (
     SeenLine,
     StateLine,
 )
-from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Owner
+from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Owner, Reason, Role
 from sstrace.native import twins
 from sstrace.protocols import NETID_OF_NUMBER, UNNAMED
 from sstrace.render.workload import Workload, workload
@@ -118,7 +118,7 @@ class RowView(Protocol):
     v6only: bool | None
     since_ns: int
     exact: bool
-    role: str | None
+    role: Role | None
 
 
 class TransitionView(Protocol):
@@ -428,7 +428,7 @@ class EventWriter:
             out,
         )
 
-    def dropped(self, at_ns: int, count: int, reason: str, out: bytearray) -> None:
+    def dropped(self, at_ns: int, count: int, reason: Reason, out: bytearray) -> None:
         """Append that ``count`` lines are missing; their numbers have been passed over (``skip``)."""
         self.seq += 1
         line = DroppedLine(

@@ -14,6 +14,7 @@ import msgspec
 
 from sstrace.causes import has_failed
 from sstrace.model import AF_INET, AF_INET6, State
+from sstrace.plain import plain
 from sstrace.render.events import address
 from sstrace.render.times import span_text
 
@@ -380,13 +381,13 @@ def text(digest: Digest, began: str, ended: str, most: int) -> str:
     for by in digest.groups:
         top = digest.top(by, most)
         if top:
-            rows = [(_safe(key), *map(str, (t.opened, t.failed, t.closed, t.retransmits))) for key, t in top]
+            rows = [(plain(key), *map(str, (t.opened, t.failed, t.closed, t.retransmits))) for key, t in top]
             head = (by, "opened", "failed", "closed", "retransmits")
             lines += ["", *_table(head, rows, [t.weight for _, t in top])]
             lines += _more(len(digest.groups[by]), most, at_least=by in digest.dropped)
     if digest.causes:
         causes = digest.ends(most)
-        rows = [(cause, str(count)) for cause, count in causes]
+        rows = [(plain(cause), str(count)) for cause, count in causes]
         lines += ["", *_table(("cause of the end", "count"), rows, [count for _, count in causes])]
         lines += _more(len(digest.causes), most)
     return "\n".join(lines) + "\n"
@@ -394,10 +395,6 @@ def text(digest: Digest, began: str, ended: str, most: int) -> str:
 
 def _more(count: int, most: int, *, at_least: bool = False) -> list[str]:
     return [f"({'at least ' if at_least else ''}{count - most} more)"] if count > most else []
-
-
-def _safe(key: str) -> str:
-    return key if key.isprintable() else key.encode("unicode_escape").decode("ascii")
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]], weights: list[int] | None) -> Iterator[str]:

@@ -7,7 +7,8 @@ UTF-8, or that could move a terminal's cursor, is escaped.
 from collections.abc import Iterable
 
 from sstrace.model import STATE_TEXT, Owner
-from sstrace.render.ends import Ends, printable
+from sstrace.plain import plain, printable
+from sstrace.render.ends import Ends
 from sstrace.render.events import RowView, TransitionView, errno_name
 from sstrace.render.times import TimeMode, span_text, times
 
@@ -53,7 +54,7 @@ class TraceText:
             f"{local:<{_ADDRESS}} {peer:<{_ADDRESS}} {owners.get(row.owners) or self._holders(row)}"
         )
         if change.cause is not None:
-            line += f" [{change.cause}"
+            line += f" [{plain(change.cause)}"
             if change.reported.err:
                 line += f" {errno_name(change.reported.err)}"
             if change.reported.retransmits:

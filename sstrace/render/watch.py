@@ -45,7 +45,6 @@ __all__ = [
     "Widths",
     "fixed_rows",
     "measure",
-    "printable",
     "screen",
 ]
 
@@ -187,14 +186,6 @@ _HELP = """\
   p          Process column           n  numbers or names of ports
   h ?        this help; any key leaves it
 """
-
-
-def printable(cell: str) -> str:
-    """A cell (each character a byte) as a terminal may have it: UTF-8 decoded, and nothing that moves the cursor."""
-    if cell.isascii() and cell.isprintable():
-        return cell
-    text = cell.encode("latin-1", "replace").decode("utf-8", "replace")
-    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def measure(lines: Iterable[Line], before: Widths | None = None) -> Widths:

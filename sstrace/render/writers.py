@@ -9,6 +9,7 @@ from typing import Protocol
 
 from sstrace.causes import outcome
 from sstrace.lines import DroppedLine, EventLine, GapLine, MetaLine, OwnerLine, ResyncLine, StateLine
+from sstrace.model import Reason
 from sstrace.render.ends import Ends
 from sstrace.render.events import EventWriter, RowView, TransitionView, timestamp
 from sstrace.render.times import TimeMode
@@ -53,7 +54,7 @@ class Writer(Protocol):
         """A repair: rows added, removed, changed."""
         ...
 
-    def dropped(self, at_ns: int, count: int, reason: str, out: bytearray) -> None:
+    def dropped(self, at_ns: int, count: int, reason: Reason, out: bytearray) -> None:
         """Lines that are missing here."""
         ...
 
@@ -125,7 +126,7 @@ class TextWriter:
         """A repair."""
         self._put(at_ns, self._lines.resync(at_ns, counts), out)
 
-    def dropped(self, at_ns: int, count: int, reason: str, out: bytearray) -> None:
+    def dropped(self, at_ns: int, count: int, reason: Reason, out: bytearray) -> None:
         """Lines that are missing here."""
         text = f"{self._lines.time(at_ns)} {count} lines are missing here: {_REASONS.get(reason, reason)}"
         self._put(at_ns, text, out)
@@ -308,7 +309,7 @@ class SyslogWriter:
         """A repair."""
         self._wrap(_INFO, "resync", at_ns, out, lambda body: self._inner.resync(at_ns, counts, body))
 
-    def dropped(self, at_ns: int, count: int, reason: str, out: bytearray) -> None:
+    def dropped(self, at_ns: int, count: int, reason: Reason, out: bytearray) -> None:
         """Lines that are missing here."""
         self._wrap(_WARNING, "dropped", at_ns, out, lambda body: self._inner.dropped(at_ns, count, reason, body))
 

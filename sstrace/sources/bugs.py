@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sstrace import __version__
+from sstrace.plain import plain
 
 __all__ = ["SOFTWARE", "keep", "sentence", "text"]
 
@@ -34,7 +35,7 @@ def sentence(error: BaseException) -> str:
         said = f"this installation is not whole, install it again: {error}"
     else:
         said = f"a bug in sstrace: {type(error).__name__} at {_place(error)}: {error}"
-    return "".join(character if character.isprintable() else " " for character in said)
+    return plain(said)
 
 
 def text(error: BaseException, words: Sequence[str]) -> str:

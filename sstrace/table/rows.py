@@ -3,7 +3,7 @@
 import msgspec
 
 from sstrace.fields import Reported
-from sstrace.model import Kind, Owner
+from sstrace.model import Kind, Owner, Role
 
 __all__ = ["Ends", "Resync", "Row", "Transition"]
 
@@ -52,7 +52,7 @@ class Row(msgspec.Struct, gc=False):
     """Number of the last sweep that met it."""
     born_ns: int | None = None
     """When the connection, or the listening, began; None when that was not seen."""
-    role: str | None = None
+    role: Role | None = None
     """client: this end sent the SYN; server: it came from the peer; None where that was not seen, and for listeners."""
     ends: Ends | None = None
     """The key under which its shard finds it; None for listeners, and of a connect(2) that failed without a SYN."""

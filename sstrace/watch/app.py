@@ -21,6 +21,7 @@ from sstrace.errors import SstraceError
 from sstrace.live.signals import Stopped, touch
 from sstrace.live.tracer import Tracer
 from sstrace.model import ALL_STATES, InetSocket, Renamed, State
+from sstrace.plain import printable
 from sstrace.query import options
 from sstrace.query.command import Command
 from sstrace.query.match import predicate
@@ -120,7 +121,7 @@ class _Watch:
         self._painter = render.Painter(colors, plain=plain)
         self._glyphs = render.UNICODE if terminal.unicode else render.ASCII
         self._lines = RowLines(command, names, self._glyphs)
-        self._host = render.printable(platform.node())
+        self._host = printable(platform.node())
         self._filter_text = filter_text(command)
         self._states = command.selection.states
         selection = command.selection
@@ -440,7 +441,7 @@ class _Watch:
             command = with_filter(self._command, text, self._names)
         except (SstraceError, ValueError) as error:
             said = str(error).partition("\n")[0].removeprefix("ss: ").removeprefix("sstrace: ")
-            self._message = render.printable(said.encode(errors="replace").decode("latin-1"))
+            self._message = printable(said.encode(errors="replace").decode("latin-1"))
             return
         self._filter_text = text.strip()
         self._states = command.selection.states

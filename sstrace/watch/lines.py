@@ -8,6 +8,7 @@ from sstrace.decoders import decoders
 from sstrace.errors import KernelError
 from sstrace.live.source import look_at
 from sstrace.model import STATE_TEXT, InetSocket, State, Table
+from sstrace.plain import printable
 from sstrace.query.command import Command
 from sstrace.render import watch as render
 from sstrace.render.common import Context, users
@@ -87,21 +88,21 @@ class RowLines:
             rest = ""
         else:
             held = ("" if row.exact else self._glyphs.at_least) + span_text(now_ns - row.since_ns)
-            rest = render.printable((cells[8] + cells[9]).replace("\n", " ").replace("\t", " ").strip())
+            rest = printable((cells[8] + cells[9]).replace("\n", " ").replace("\t", " ").strip())
         if row.owners and self.show.processes and (closed or not row.ino):
             # ss has no word for these: who held it last, and (~) whose listener it came to and waits at.
             who = users(row.owners, self.show, escaped=self._dialect.comm_escaped).strip()
-            rest = render.printable(f"{'~' * (row.owner_source == 'listener')}{who} {rest}".rstrip())
+            rest = printable(f"{'~' * (row.owner_source == 'listener')}{who} {rest}".rstrip())
         return render.Line(
             mark=entry.mark,
             state=STATE_TEXT[entry.state],
             held=held,
             recv_q=cells[2].rstrip() if found is not None else "-",
             send_q=cells[3].rstrip() if found is not None else "-",
-            local=render.printable(cells[4]),
-            local_port=render.printable(cells[5]),
-            peer=render.printable(cells[6]),
-            peer_port=render.printable(cells[7]),
+            local=printable(cells[4]),
+            local_port=printable(cells[5]),
+            peer=printable(cells[6]),
+            peer_port=printable(cells[7]),
             rest=rest,
             cause=(entry.cause or "") if closed else "",
         )

@@ -26,9 +26,11 @@ from sstrace.lines import (
     GoneLine,
     MarkLine,
     MetaLine,
+    Name,
     ResyncLine,
     SeenLine,
     StateLine,
+    Word,
 )
 
 __all__ = [
@@ -53,17 +55,20 @@ _LONGEST = 1 << 20
 class RecordedMeta(MetaLine, tag="meta", tag_field="type", kw_only=True):
     """As it is read: only the schema's name can be relied on."""
 
-    version: str = ""
-    ts: str = ""
+    version: Name = ""
+    ts: Word = ""
     mono_ns: Count = 0
-    host: str = ""
-    kernel: str = ""
-    boot_id: str = ""
-    netns: int = 0
+    host: Name = ""
+    kernel: Name = ""
+    boot_id: Name = ""
+    netns: Count = 0
 
 
 Fact = SeenLine | StateLine | GoneLine | GapLine | DroppedLine | ResyncLine | CheckpointLine
 Line = MetaLine | Fact
+
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for what is no line; the last for brackets without end."""
 
 _decoder = msgspec.json.Decoder(RecordedMeta | Fact | MarkLine)
 _any = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -180,7 +185,7 @@ class LineReader:
             data = _thinned(data, self._needles)
         try:
             lines: list[Line | MarkLine] = _decoder.decode_lines(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except _UNREADABLE:
             yield from self._special(*self._one_by_one(data))
             return
         if not lines:
@@ -201,7 +206,7 @@ class LineReader:
             try:
                 lines.append(_decoder.decode(text))
                 texts.append(text)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except _UNREADABLE:
                 rewritten = _rewritten(text)
                 if rewritten is not None:
                     lines.append(rewritten)
@@ -360,7 +365,7 @@ def _rewritten(text: bytes) -> Line | MarkLine | None:
                 if not isinstance(value.get(key, ""), str):
                     del value[key]  # such as a shipper's own "host"
         return msgspec.convert(value, RecordedMeta | Fact | MarkLine, strict=False)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except _UNREADABLE:
         return None
 
 
@@ -368,7 +373,7 @@ def _is_unknown(text: bytes) -> bool:
     """Whether a line that could not be decoded is a line of another type than the known ones."""
     try:
         kind = msgspec.json.decode(_any.decode(text)["type"], type=str)
-    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError):
+    except (*_UNREADABLE, KeyError):
         return False
     return kind not in ("meta", "seen", "state", "gone", "gap", "dropped", "resync", "checkpoint", "mark")
 
@@ -421,7 +426,7 @@ def line_time(text: bytes) -> int | None:
     """When a line of any type was written, ns since 1970 UTC; None when it does not say."""
     try:
         return realtime(_timed.decode(text).ts)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except _UNREADABLE:
         line = _rewritten(text)
         return realtime(line.ts) if line is not None else None
 
@@ -437,7 +442,7 @@ def line_seq(text: bytes) -> int | None:
     """The number of a line; None when it has none."""
     try:
         return _numbered.decode(text).seq
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except _UNREADABLE:
         line = _rewritten(text)
         return line.seq if line is not None and not isinstance(line, MetaLine) else None
 
@@ -449,7 +454,7 @@ def meta(text: bytes) -> MetaLine | None:
     """A first line; None when it is another line, or none of ours."""
     try:
         found: MetaLine = _meta.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except _UNREADABLE:
         rewritten = _rewritten(text)
         if not isinstance(rewritten, MetaLine):
             return None

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "sstrace"
 
-BASE = {"errors", "fields", "model", "lines", "dialect", "protocols", "causes"}
+BASE = {"errors", "fields", "model", "plain", "lines", "dialect", "protocols", "causes"}
 TWINS = {"native"}
 PURE = {"wire", "lifecycle", "query", "render"}
 ROWS = BASE | PURE | {"table", "changes", "rows"}
@@ -22,6 +22,7 @@ LAW: dict[str, set[str]] = {
     "errors": set(),
     "fields": set(),
     "model": {"errors", "fields"},
+    "plain": set(),
     "lines": {"fields", "model"},
     "dialect": {"errors"},
     "protocols": {"model"},

@@ -22,7 +22,6 @@ from sstrace.render.watch import (
     Widths,
     fixed_rows,
     measure,
-    printable,
     screen,
 )
 
@@ -202,12 +201,6 @@ def test_lines_as_wide_as_the_screen_are_not_erased() -> None:
     lines = Painter("standard", plain=True).paint(screen(look(), LINES, 80, 12), 80, 12)
     assert not lines[3].endswith("\x1b[K")  # the bar of titles
     assert lines[1].endswith("\x1b[K")
-
-
-def test_printable() -> None:
-    assert printable("10.0.0.1:") == "10.0.0.1:"
-    assert printable("évé".encode().decode("latin-1")) == "évé"
-    assert printable("a\x1b[2Jb\n\xff") == "a?[2Jb?�"
 
 
 def test_measure_does_not_tremble() -> None:
