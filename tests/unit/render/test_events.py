@@ -314,7 +314,7 @@ ROWS = st.builds(
     ifindex=st.integers(0, 2**31 - 1),
     cookie=st.none() | st.integers(0, 2**64 - 1),
     owners=st.lists(
-        st.builds(Owner, st.binary(max_size=16), st.integers(0, 2**32), st.none() | st.integers(0, 10)), max_size=3
+        st.builds(Owner, st.binary(max_size=16), st.integers(0, 2**22), st.none() | st.integers(0, 10)), max_size=3
     ).map(tuple),
     cgroup=st.none() | st.integers(0, 9),
     v6only=st.none() | st.booleans(),
