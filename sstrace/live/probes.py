@@ -17,7 +17,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from sstrace.errors import FeatureError, SstraceError, UsageError
+from sstrace.errors import FeatureError, PrivilegeError, SstraceError, UsageError
 from sstrace.model import Netns
 from sstrace.sources.bpf.compile import bundle
 from sstrace.sources.bpf.config import config
@@ -26,13 +26,14 @@ from sstrace.sources.bpf.programs import PLAIN, TRACE
 from sstrace.sources.cache import cache_directory
 from sstrace.sources.fired import Fired
 from sstrace.sources.perf import PerfBuffers, online
+from sstrace.sources.privilege import may_trace
 from sstrace.sources.tracefs import event_format
 from sstrace.wire.cause import CauseReader
 from sstrace.wire.event import SIZE, Event, EventDecoder, as_sample
 from sstrace.wire.kallsyms import Symbols
 from sstrace.wire.tracefs import decode_format
 
-__all__ = ["Hooks"]
+__all__ = ["Hooks", "attached"]
 
 _TIMERS = ("timer_start", "timer_cancel", "timer_expire_entry", "timer_expire_exit")
 _CALM_TRIES = 50
@@ -241,3 +242,18 @@ def _symbols(without: frozenset[str]) -> Symbols:
         return Symbols(Path("/proc/kallsyms").read_bytes())
     except OSError:
         return Symbols(b"")
+
+
+def attached(env: Mapping[str, str], netns: Netns, pages: int | None, *, fall_back: bool) -> tuple[Hooks | None, str]:
+    """The hooks; None where a privilege is missing for them and a trace may do without, and then why. Raises
+    PrivilegeError and FeatureError.
+    """
+    try:
+        return Hooks(env, netns, pages), ""
+    except (PrivilegeError, FeatureError) as error:
+        # Who may not trace meets other obstacles on the way to that one.
+        unprivileged = isinstance(error, PrivilegeError) or not may_trace()
+        if not unprivileged or not fall_back:
+            error.advice = error.advice or ("--poll 1s does without, and sees less" if unprivileged else "")
+            raise
+        return None, f"{error}; until then the kernel is asked every second"

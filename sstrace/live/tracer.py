@@ -21,19 +21,16 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from itertools import chain
 from operator import attrgetter
 
-from sstrace.causes import FIN_BY_US
 from sstrace.changes import Change
-from sstrace.errors import FeatureError, PrivilegeError
-from sstrace.fields import NOTHING
 from sstrace.live.interfaces import Interfaces
+from sstrace.live.kernel import DRAIN_NS, EXACT_MOST, Kernel
+from sstrace.live.looks import Looks
 from sstrace.live.owners import BLIND, Holders
-from sstrace.live.probes import Hooks
+from sstrace.live.polled import polled
+from sstrace.live.probes import attached
 from sstrace.model import (
-    AF_INET,
-    AF_INET6,
     ALL_STATES,
     InetSocket,
-    Kind,
     Lost,
     Renamed,
     Seen,
@@ -42,14 +39,12 @@ from sstrace.model import (
     SweepEnd,
     Table,
 )
-from sstrace.rows import socket_of
 from sstrace.sources.diag import Diag
 from sstrace.sources.memory import give_back
 from sstrace.sources.names import SystemNames
 from sstrace.sources.netns import current_netns
-from sstrace.sources.privilege import may_trace
-from sstrace.table import Resync, Row, SocketTable, Transition
-from sstrace.wire import inet_diag, netlink
+from sstrace.table import Resync, Row, SocketTable
+from sstrace.wire import inet_diag
 from sstrace.wire.event import Event
 
 __all__ = ["TABLE_STATES", "Tracer"]
@@ -59,16 +54,10 @@ __all__ = ["TABLE_STATES", "Tracer"]
 _SLACK_NS = 1_000_000
 _PATIENCE_NS = 10_000_000
 """Who is in no hurry waits this long: ten milliseconds without its CPU are nothing unusual for a virtual one."""
-_LOOK_FIRST_NS = 50_000_000
-_LOOK_LAST_NS = 5_000_000_000
-_DRAIN_NS = 20_000_000
-"""While a sweep reads netlink and compares, the rings are emptied this often."""
 _RESYNC_PAUSE_NS = 250_000_000
 """Least time between two sweeps that heal a loss: a storm must not be answered with sweeps alone."""
 _SWEEP_DUTY = 4
 """And it is so many times longer than the sweep took: what lost events was short of time already."""
-_LOOK_DUTY = 20
-"""A look that took t is not repeated before 20 t have passed: 5 % of a CPU at most."""
 _AUDIT_NS = 10_000_000_000
 _AUDIT_DUTY = 200
 """An audit is not sooner than that, and one that took t not before 200 t have passed: half a percent of a CPU."""
@@ -79,13 +68,9 @@ _UNHEARD_PAUSE_NS = 250_000_000
 _UNHEARD_DUTY = 20
 """Least time between two audits for what was not heard; and 20 t, for it may happen again and again."""
 _SHORT_NS = 20_000_000
-_PROBE_SPAN_NS = 1_000_000_000
-"""Probes of single sockets may take that share of a CPU over so long a time, all at once."""
 _GC_THRESHOLD = (50_000, 20, 50)
 _SWEEP_NS = 1_000_000_000
 """Where request and timewait sockets make no events, a sweep looks for them this often."""
-_EXACT_MOST = 200
-"""Up to so many rows are looked at one by one, 20 µs each; above, one dump costs less."""
 
 _MANY_DATAGRAMS = 64
 """A dump of more leaves behind some MB that are worth giving back."""
@@ -145,14 +130,14 @@ class Tracer:
         self._next_listen_ns = 0
         self._unheard_after = 0
         self._sweep_took_ns = 0
-        self._next_look_ns = 0
-        self._next_probe_ns = 0
-        self._looks: dict[int, tuple[int, int]] = {}
+        self.kernel = Kernel(self._breathe)
+        self._looks = Looks(self.kernel)
         self._sweep_every_ns = poll_ns
-        self._without = "by netlink alone"
-        self._hooks = self._attached(env, pages, fall_back=fall_back) if poll_ns is None else None
+        self._hooks, self._without = None, "by netlink alone"
+        if poll_ns is None:
+            self._hooks, self._without = attached(env, self.netns, pages, fall_back=fall_back)
         if self._hooks is not None and self._hooks.minisockets:
-            self.table.probe = self._probe
+            self.table.probe = self._looks.probe
         elif poll_ns is None:
             self._sweep_every_ns = _SWEEP_NS
         self._interfaces = Interfaces(self.names)
@@ -163,19 +148,6 @@ class Tracer:
         """Called every 20 ms while a sweep goes on; may ``settle``."""
         self._audits = audit and self._sweep_every_ns is None
         self._next_audit_ns = 0
-
-    def _attached(self, env: Mapping[str, str], pages: int | None, *, fall_back: bool) -> Hooks | None:
-        """The hooks; None where a privilege is missing for them and a trace may do without."""
-        try:
-            return Hooks(env, self.netns, pages)
-        except (PrivilegeError, FeatureError) as error:
-            # Who may not trace meets other obstacles on the way to that one.
-            unprivileged = isinstance(error, PrivilegeError) or not may_trace()
-            if not unprivileged or not fall_back:
-                error.advice = error.advice or ("--poll 1s does without, and sees less" if unprivileged else "")
-                raise
-            self._without = f"{error}; until then the kernel is asked every second"
-            return None
 
     @property
     def polls(self) -> bool:
@@ -223,7 +195,7 @@ class Tracer:
         for row in self.table:
             yield row
             now = time.monotonic_ns()
-            if now - drained > _DRAIN_NS:
+            if now - drained > DRAIN_NS:
                 self._drain()
                 drained = now
 
@@ -294,12 +266,7 @@ class Tracer:
 
     def settle(self) -> Iterator[Change]:
         """Fold in everything that happened before this call, vague rows included."""
-        now = time.monotonic_ns()
-        while True:
-            until = self._drain()
-            if until > now + _SLACK_NS:
-                break
-            time.sleep(_SLACK_NS / 1e9)
+        now = self._drain_until_now()
         self._own(now)
         yield from self._fold(now)
         if self._sweep_every_ns is not None:
@@ -328,6 +295,13 @@ class Tracer:
         if look.unread != self._unread:
             self._note_loss(look.unread, look.until_ns)
         return until
+
+    def _drain_until_now(self) -> int:
+        """Take everything that has happened by now: the time of that."""
+        now = time.monotonic_ns()
+        while self._drain() <= now + _SLACK_NS:
+            time.sleep(_SLACK_NS / 1e9)
+        return now
 
     def _note_loss(self, unread: tuple[int, ...], until_ns: int) -> None:
         before = self._unread or (0,) * len(unread)
@@ -398,18 +372,8 @@ class Tracer:
         """What the kernel says now of the sockets of these rows, which are TCP's."""
         if not rows:
             return []
-        with Diag() as diag:
-            found: list[InetSocket] = []
-            if any(row.state == State.LISTEN for row in rows):  # an exact question finds any of several at one address
-                found += self.dump(diag, 1 << State.LISTEN)[0]
-            others = [row for row in rows if row.state != State.LISTEN]
-            if len(others) > _EXACT_MOST:
-                found += self.dump(diag, sum({1 << row.state for row in others}))[0]
-            else:
-                for row in others:
-                    found += self._exact(diag, row)
         wanted = {row.id for row in rows}
-        known = [(self.table.known(socket), socket) for socket in found]
+        known = [(self.table.known(socket), socket) for socket in self.kernel.shown(rows)]
         return [(row, socket) for row, socket in known if row is not None and row.id in wanted]
 
     # Sweeps and looks.
@@ -441,17 +405,17 @@ class Tracer:
         """Show the table what the kernel has; whether that was all."""
         self.table.begin(SweepBegin(self.space, began))
         with Diag() as diag:
-            answer = list(self._answer(diag, TABLE_STATES))
+            answer = list(self.kernel.answer(diag, TABLE_STATES))
             yield from self._apart(losses)
             complete = self._see(answer)
             if complete and self.table.unseen(self.space):
-                answer = list(self._answer(diag, TABLE_STATES))
+                answer = list(self.kernel.answer(diag, TABLE_STATES))
                 yield from self._apart(losses)
                 complete = self._see(answer)
             doubted = self.table.unseen(self.space) if complete else []
-            if 0 < len(doubted) <= _EXACT_MOST:
+            if 0 < len(doubted) <= EXACT_MOST:
                 # Where much comes and goes, both dumps may pass over a socket; a question for just that one does not.
-                answers = [self._exact(diag, row) for row in doubted]
+                answers = [self.kernel.exact(diag, row) for row in doubted]
                 yield from self._apart(losses)
                 for socket in chain.from_iterable(answers):
                     self.table.seen(Seen(self.space, socket))
@@ -462,7 +426,7 @@ class Tracer:
 
     def _apart(self, losses: list[Change]) -> Iterator[Change]:
         """Fold in what has happened by now; losses are put aside."""
-        for change in self._fold_until_now():
+        for change in self._fold(self._drain_until_now()):
             if type(change) is Lost:
                 losses.append(change)
             else:
@@ -496,65 +460,8 @@ class Tracer:
             if not isinstance(change, Resync):
                 yield change
                 continue
-            for row in change.removed:
-                old, row.state = row.state, _CLOSE
-                ended = row.kind is not Kind.TIMEWAIT and old not in (_CLOSE, State.LISTEN)
-                yield _polled(change.at_ns, row, old, ended=ended)
-            for row in change.added:
-                # Without any event, nothing has told of the connection that a timewait socket stands for.
-                yield _polled(change.at_ns, row, _CLOSE, ended=row.kind is Kind.TIMEWAIT and self._hooks is None)
-            for row, old in change.changed:
-                yield _polled(change.at_ns, row, old, ended=row.id in change.ended)
+            yield from polled(change, hears=self._hooks is not None)
         self._next_sweep_ns = time.monotonic_ns() + self._sweep_every_ns
-
-    def _fold_until_now(self) -> Iterator[Change]:
-        now = time.monotonic_ns()
-        while self._drain() <= now + _SLACK_NS:
-            time.sleep(_SLACK_NS / 1e9)
-        yield from self._fold(now)
-
-    def dump(
-        self, diag: Diag, states: int, wanted: Callable[[InetSocket], bool] | None = None
-    ) -> tuple[list[InetSocket], bool]:
-        """Every (``wanted``) TCP socket of these states that the kernel shows, and whether it showed all without
-        interruption.
-        """
-        found: list[InetSocket] = []
-        complete = True
-        for datagram in self._answer(diag, states):
-            batch = inet_diag.decode(datagram, Table.TCP)
-            found += batch.rows if wanted is None else filter(wanted, batch.rows)
-            complete = complete and not batch.interrupted and batch.error == 0
-        return found, complete
-
-    def _exact(self, diag: Diag, row: Row) -> list[InetSocket]:
-        """The kernel's row of one socket, if it still has it."""
-        diag.send(inet_diag.exact_request(socket_of(row)))
-        return inet_diag.decode(diag.receive(), Table.TCP).rows
-
-    def _probe(self, row: Row) -> InetSocket | None:
-        """What the kernel has between the ends of a row; None, too, when this is asked too often."""
-        now = time.monotonic_ns()
-        if now < self._next_probe_ns:
-            return None
-        spent = time.thread_time_ns()
-        with Diag() as diag:
-            found = next((socket for socket in self._exact(diag, row) if _ends(socket) == _ends(row)), None)
-        spent = time.thread_time_ns() - spent
-        self._next_probe_ns = max(self._next_probe_ns, now - _PROBE_SPAN_NS) + _LOOK_DUTY * spent
-        return found
-
-    def _answer(self, diag: Diag, states: int) -> Iterator[bytes]:
-        """The datagrams of a dump as they come; a third of the memory that its rows would take."""
-        drained = time.monotonic_ns()
-        for family in (AF_INET, AF_INET6):
-            diag.send(inet_diag.dump_request(Table.TCP, family, states))
-            for datagram in diag:
-                yield bytes(datagram)
-                if netlink.ends(datagram):
-                    break
-                if time.monotonic_ns() - drained > _DRAIN_NS:
-                    drained = self._breathe()
 
     def _breathe(self) -> int:
         """See to what cannot wait for the end of a sweep; the time after it."""
@@ -570,7 +477,7 @@ class Tracer:
         seen = self.table.seen
         drained = time.monotonic_ns()
         for datagram in datagrams:
-            if time.monotonic_ns() - drained > _DRAIN_NS:
+            if time.monotonic_ns() - drained > DRAIN_NS:
                 drained = self._breathe()
             batch = inet_diag.decode(datagram, Table.TCP)
             complete = complete and not batch.interrupted and batch.error == 0
@@ -579,80 +486,15 @@ class Tracer:
         return complete
 
     def _look(self, *, everything: bool = False) -> Iterator[Change]:
-        """Look at the rows of which events cannot tell all: soon, then ever less often."""
-        vague = self.table.unsettled()
-        if not vague:
-            self._looks.clear()
+        """Look at the rows of which events cannot tell all."""
+        due = self._looks.due(self.table.unsettled(), everything=everything)
+        if not due:
             return
-        now = time.monotonic_ns()
-        if not everything and now < self._next_look_ns:
-            return
-        due = []
-        looks: dict[int, tuple[int, int]] = {}
-        for row in vague:
-            when, pause = self._looks.get(
-                row.id, (now + _LOOK_FIRST_NS if row.kind is Kind.TIMEWAIT else now, _LOOK_FIRST_NS)
-            )
-            if everything or when <= now:
-                due.append(row)
-                pause = min(pause * 2, _LOOK_LAST_NS)
-                when = now + pause
-            looks[row.id] = when, pause
-        self._looks = looks
-        if due:
-            yield from self._look_at(due)
-
-    def _look_at(self, rows: list[Row]) -> Iterator[Change]:
-        half_closed = {_ends(row): row for row in rows if row.kind is Kind.TIMEWAIT}
-        others = [row for row in rows if row.kind is not Kind.TIMEWAIT]
-        with Diag() as diag:
-            asked, spent = time.monotonic_ns(), time.thread_time_ns()
-            states = 0
-            for row in others:
-                states |= 1 << row.state
-            found = self.dump(diag, states)[0] if states else []
-            turned: list[InetSocket] = []
-            if len(half_closed) > _EXACT_MOST:
-                # Most are FIN-WAIT-2 still; TIME-WAITs may be a hundred times as many.
-                for socket in self.dump(diag, 1 << State.FIN_WAIT2)[0]:
-                    half_closed.pop(_ends(socket), None)
-            if len(half_closed) > _EXACT_MOST:
-                turned = self.dump(diag, 1 << State.TIME_WAIT, lambda socket: _ends(socket) in half_closed)[0]
-            else:
-                shadowed = set()
-                for ends, row in half_closed.items():
-                    answer = self._exact(diag, row)
-                    # A full socket between these addresses that is bound to no device is found before it.
-                    shadowed |= {ends for socket in answer if _ends(socket) != ends}
-                    turned += answer
-                if shadowed:
-                    turned += self.dump(diag, 1 << State.TIME_WAIT, lambda socket: _ends(socket) in shadowed)[0]
-            answered = time.monotonic_ns()
-        # By CPU time: a machine that is busy elsewhere must not make looks rare.
-        self._next_look_ns = asked + _LOOK_DUTY * (time.thread_time_ns() - spent)
+        look = self._looks.ask(due)
         # What a row's socket has done by now stands in the rings: who closes and listens again is another listener.
-        yield from self._fold_until_now()
-        listeners = {socket.ino: socket for socket in found if socket.state == State.LISTEN}
-        connecting = {(socket.ino, socket.dport): socket for socket in found if socket.state == State.SYN_SENT}
-        for row in others:
-            if row.state == State.LISTEN:
-                change = self.table.probed(row, listeners.get(row.ino), asked)
-            else:
-                change = self.table.probed(row, connecting.get((row.ino, row.dport)), asked)
-            if change is not None:
-                yield change
-        for socket in turned:
-            timewait = half_closed.get(_ends(socket))
-            change = self.table.probed(timewait, socket, asked, answered) if timewait is not None else None
-            if change is not None:
-                yield change
-
-
-def _ends(of: Row | InetSocket) -> tuple[int, int, bytes, bytes, int]:
-    return of.sport, of.dport, of.src, of.dst, of.ifindex
-
-
-def _polled(at_ns: int, row: Row, old: int, *, ended: bool) -> Transition:
-    lifetime = at_ns - row.born_ns if ended and row.born_ns is not None else None
-    cause = FIN_BY_US if ended and row.kind is Kind.TIMEWAIT else None
-    return Transition(at_ns, row, old, row.state, None, cause, NOTHING, True, True, "poll", ended, lifetime)
+        yield from self._fold(self._drain_until_now())
+        probed = self.table.probed
+        yield from filter(None, (probed(row, found, look.asked_ns) for row, found in look.whole()))
+        yield from filter(
+            None, (probed(row, found, look.asked_ns, look.answered_ns) for row, found in look.timewaits())
+        )

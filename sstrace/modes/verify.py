@@ -181,7 +181,7 @@ class _Check:
         tracer, totals = self._tracer, self._totals
         began = time.monotonic_ns()
         with Diag() as diag:
-            found, complete = tracer.dump(diag, TABLE_STATES)
+            found, complete = tracer.kernel.dump(diag, TABLE_STATES)
             before = self._kernel(found)
             owners_before = proc.owners() if self._owners else {}
             lost = tracer.lost
@@ -190,7 +190,7 @@ class _Check:
             tracer.table.journal = None
             table = self._table(tracer.table)
             holders = tracer.holders.look() if self._owners else {}
-            found, complete_too = tracer.dump(diag, TABLE_STATES)
+            found, complete_too = tracer.kernel.dump(diag, TABLE_STATES)
             after = self._kernel(found)
             owners_after = proc.owners() if self._owners else {}
         if tracer.lost != lost or tracer.doubts() or not (complete and complete_too):

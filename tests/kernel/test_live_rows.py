@@ -197,12 +197,13 @@ def test_rows_that_somebody_names(world: World) -> None:
 SWEEPING = """
 import socket
 import sys
+from sstrace.live import kernel
 from sstrace.live import tracer as module
 from sstrace.live.source import LiveRows
 from sstrace.model import ALL_STATES, InetSocket, State
 from sstrace.sources.diag import Diag
 
-module._DRAIN_NS = -1  # after every datagram
+module.DRAIN_NS = kernel.DRAIN_NS = -1  # after every datagram
 listener = socket.create_server(("127.0.0.1", 0), backlog=512)
 opened = []
 
@@ -241,9 +242,9 @@ assert calls > 4, calls
 assert resyncs == [(0, 0, 0)], resyncs
 key = lambda row: (row.state, row.sport, row.dport)
 with Diag() as diag:
-    kernel = sorted(map(key, tracer.dump(diag, ALL_STATES)[0]))
+    shown = sorted(map(key, tracer.kernel.dump(diag, ALL_STATES)[0]))
 table = sorted(map(key, tracer.table))
-assert table == kernel, (set(table) ^ set(kernel))
+assert table == shown, (set(table) ^ set(shown))
 rare = sorted(map(key, tracer.table.in_states(~(1 << State.ESTABLISHED))))
 assert rare == [row for row in table if row[0] != State.ESTABLISHED]
 tracer.close()

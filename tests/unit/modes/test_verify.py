@@ -33,6 +33,7 @@ class Tracer:
         self.between: list[Callable[[Tracer], None]] = []
         """What happens between the two dumps."""
         self._dumps = iter(dumps)
+        self.kernel = self
 
     def dump(self, _diag: object, _states: int) -> tuple[list[InetSocket], bool]:
         return next(self._dumps), True

@@ -1,0 +1,132 @@
+"""Looks at single rows: of some, events cannot tell all, and only the kernel knows by netlink what became of them."""
+
+import time
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from sstrace.live.kernel import EXACT_MOST, Kernel
+from sstrace.model import InetSocket, Kind, State
+from sstrace.sources.diag import Diag
+from sstrace.table import Row
+
+__all__ = ["Look", "Looks"]
+
+_FIRST_NS = 50_000_000
+_LAST_NS = 5_000_000_000
+_DUTY = 20
+"""A look that took t is not repeated before 20 t have passed: 5 % of a CPU at most."""
+_PROBE_SPAN_NS = 1_000_000_000
+"""Probes of single sockets may take that share of a CPU over so long a time, all at once."""
+
+_Ends = tuple[int, int, bytes, bytes, int]
+
+
+def _ends(of: Row | InetSocket) -> _Ends:
+    return of.sport, of.dport, of.src, of.dst, of.ifindex
+
+
+class Look(msgspec.Struct):
+    """What the kernel said of some rows, between two times."""
+
+    rows: list[Row]
+    """Those that a full socket holds."""
+    half_closed: dict[_Ends, Row]
+    """Those that a timewait socket holds."""
+    found: list[InetSocket]
+    turned: list[InetSocket]
+    """Timewait sockets that are in TIME-WAIT now."""
+    asked_ns: int
+    answered_ns: int
+
+    def whole(self) -> Iterator[tuple[Row, InetSocket | None]]:
+        """Rows of full sockets as they are by now, and what the kernel had of them."""
+        listeners = {socket.ino: socket for socket in self.found if socket.state == State.LISTEN}
+        connecting = {(socket.ino, socket.dport): socket for socket in self.found if socket.state == State.SYN_SENT}
+        for row in self.rows:
+            if row.state == State.LISTEN:
+                yield row, listeners.get(row.ino)
+            else:
+                yield row, connecting.get((row.ino, row.dport))
+
+    def timewaits(self) -> Iterator[tuple[Row, InetSocket]]:
+        """Rows of timewait sockets that have turned, and what the kernel had of them."""
+        for socket in self.turned:
+            row = self.half_closed.get(_ends(socket))
+            if row is not None:
+                yield row, socket
+
+
+class Looks:
+    """When to look, and at what: soon, then ever less often."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._next_ns = 0
+        self._next_probe_ns = 0
+        self._plans: dict[int, tuple[int, int]] = {}
+        """By row: when to look at it, and the pause after that."""
+
+    def due(self, vague: Sequence[Row], *, everything: bool) -> list[Row]:
+        """Those of the rows in doubt that it is time to look at."""
+        if not vague:
+            self._plans.clear()
+            return []
+        now = time.monotonic_ns()
+        if not everything and now < self._next_ns:
+            return []
+        due = []
+        plans: dict[int, tuple[int, int]] = {}
+        for row in vague:
+            when, pause = self._plans.get(row.id, (now + _FIRST_NS if row.kind is Kind.TIMEWAIT else now, _FIRST_NS))
+            if everything or when <= now:
+                due.append(row)
+                pause = min(pause * 2, _LAST_NS)
+                when = now + pause
+            plans[row.id] = when, pause
+        self._plans = plans
+        return due
+
+    def ask(self, rows: Sequence[Row]) -> Look:
+        """Look at them now."""
+        kernel = self._kernel
+        waiting = {_ends(row): row for row in rows if row.kind is Kind.TIMEWAIT}
+        others = [row for row in rows if row.kind is not Kind.TIMEWAIT]
+        with Diag() as diag:
+            asked, spent = time.monotonic_ns(), time.thread_time_ns()
+            states = 0
+            for row in others:
+                states |= 1 << row.state
+            found = kernel.dump(diag, states)[0] if states else []
+            turned: list[InetSocket] = []
+            if len(waiting) > EXACT_MOST:
+                # Most are FIN-WAIT-2 still; TIME-WAITs may be a hundred times as many.
+                for socket in kernel.dump(diag, 1 << State.FIN_WAIT2)[0]:
+                    waiting.pop(_ends(socket), None)
+            if len(waiting) > EXACT_MOST:
+                turned = kernel.dump(diag, 1 << State.TIME_WAIT, lambda socket: _ends(socket) in waiting)[0]
+            else:
+                shadowed = set()
+                for ends, row in waiting.items():
+                    answer = kernel.exact(diag, row)
+                    # A full socket between these addresses that is bound to no device is found before it.
+                    shadowed |= {ends for socket in answer if _ends(socket) != ends}
+                    turned += answer
+                if shadowed:
+                    turned += kernel.dump(diag, 1 << State.TIME_WAIT, lambda socket: _ends(socket) in shadowed)[0]
+            answered = time.monotonic_ns()
+        # By CPU time: a machine that is busy elsewhere must not make looks rare.
+        self._next_ns = asked + _DUTY * (time.thread_time_ns() - spent)
+        return Look(others, waiting, found, turned, asked, answered)
+
+    def probe(self, row: Row) -> InetSocket | None:
+        """What the kernel has between the ends of a row; None, too, when this is asked too often."""
+        now = time.monotonic_ns()
+        if now < self._next_probe_ns:
+            return None
+        spent = time.thread_time_ns()
+        with Diag() as diag:
+            found = next((socket for socket in self._kernel.exact(diag, row) if _ends(socket) == _ends(row)), None)
+        spent = time.thread_time_ns() - spent
+        self._next_probe_ns = max(self._next_probe_ns, now - _PROBE_SPAN_NS) + _DUTY * spent
+        return found
