@@ -1,11 +1,13 @@
-"""A row of the live table as an ``InetSocket``: what filters, cell makers and requests take."""
+"""A row of the live table as an ``InetSocket``, which filters, cell makers and requests take; and what one teaches a
+row.
+"""
 
 from functools import lru_cache
 
 from sstrace.model import Extras, InetSocket, Table
 from sstrace.table import Row
 
-__all__ = ["socket_of"]
+__all__ = ["learn", "socket_of"]
 
 
 def socket_of(row: Row, *, table: Table = Table.TCP, state: int | None = None, partial: bool = False) -> InetSocket:
@@ -32,3 +34,11 @@ def socket_of(row: Row, *, table: Table = Table.TCP, state: int | None = None, p
 @lru_cache(4096)
 def _extras(cgroup: int | None, v6only: bool | None) -> Extras:
     return Extras(cgroup_id=cgroup, v6only=v6only)
+
+
+def learn(row: Row, found: InetSocket) -> None:
+    """Take what accept(2) has given a connection since its last event: an inode, and the user whose process it was
+    (sock_graft, include/net/sock.h).
+    """
+    if found.ino:
+        row.ino, row.uid = found.ino, found.uid

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from sstrace.errors import SstraceError
 from sstrace.model import InetSocket, Kind, Owner, State
 from sstrace.protocols import IPPROTO_TCP
+from sstrace.rows import learn
 from sstrace.sources import proc
 from sstrace.sources.cache import cache_directory
 from sstrace.sources.owners import OwnerWalk
@@ -92,7 +93,7 @@ class Holders:
         rows = [row for row in rows if row.kind is Kind.SOCKET]
         nameless = [row for row in rows if not row.ino and row.state in _ACCEPTABLE and row.protocol == IPPROTO_TCP]
         for row, socket in shown(nameless):
-            row.ino = socket.ino
+            learn(row, socket)
         found = self.look({row.ino for row in rows if row.ino} if few else None)
         vanished = []
         for row in rows:
@@ -105,7 +106,7 @@ class Holders:
         # to another, or the kernel's own. Or it is an MPTCP subflow, which only now has its connection's inode.
         for row, socket in shown(vanished) if self.sees_all else ():
             if socket.ino:
-                row.ino = socket.ino
+                learn(row, socket)
                 table.own(row, tuple(found.get(row.ino, ())), self.source, at_ns)
         now = time.monotonic_ns()
         self._next_ns = now + _DUTY * (time.thread_time_ns() - spent)

@@ -14,7 +14,7 @@ from sstrace.render import watch as render
 from sstrace.render.common import Context, users
 from sstrace.render.inet import InetCells
 from sstrace.render.times import span_text
-from sstrace.rows import socket_of
+from sstrace.rows import learn, socket_of
 from sstrace.sources.names import SystemNames
 from sstrace.table import Row
 from sstrace.watch.view import Entry
@@ -109,9 +109,11 @@ class RowLines:
 
 
 def learn_inodes(rows: Iterable[Row], sockets: Mapping[SocketKey, InetSocket]) -> None:
-    """A connection's last event may come before accept(2) gives it an inode; whoever asks the kernel learns it."""
+    """A connection's last event may come before accept(2) gives it an inode and a user; whoever asks the kernel learns
+    them.
+    """
     for row in rows:
         if not row.ino:
             found = sockets.get(_key(row))
             if found is not None:
-                row.ino = found.ino
+                learn(row, found)

@@ -11,7 +11,7 @@ from sstrace.fields import NOTHING
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, Kind, Owner, State
 from sstrace.query.expression import Expr, Held
 from sstrace.query.match import Predicate, predicate
-from sstrace.rows import socket_of
+from sstrace.rows import learn, socket_of
 from sstrace.table import Row, Transition
 from sstrace.watch.view import SORTS, Order, Verdict, Watched
 
@@ -333,6 +333,18 @@ def test_held_filter_follows_the_clock(at_least: bool) -> None:
     assert [mark != "-" for _, mark in world.shown()] == ([] if at_least else [True])
     world.fold(4.1)
     assert bool(world.shown()) is at_least
+
+
+def test_accept_gives_a_connection_an_inode_and_a_user() -> None:
+    world = World()
+    row = world.row(State.ESTABLISHED, uid=1002)  # the listener's
+    row.ino = 0
+    learn(row, socket_of(row))
+    assert (row.ino, row.uid) == (0, 1002)
+    accepted = socket_of(row)
+    accepted.ino, accepted.uid = 9, 0
+    learn(row, accepted)
+    assert (row.ino, row.uid) == (9, 0)
 
 
 def test_socket_of_has_what_filters_ask_for() -> None:
