@@ -19,9 +19,8 @@ from pathlib import Path
 
 from sstrace.errors import FeatureError, PrivilegeError, SstraceError, UsageError
 from sstrace.model import Netns
-from sstrace.sources.bpf.compile import bundle
+from sstrace.sources.bpf.compile import ready
 from sstrace.sources.bpf.config import config
-from sstrace.sources.bpf.load import load
 from sstrace.sources.bpf.programs import PLAIN, TRACE
 from sstrace.sources.cache import cache_directory
 from sstrace.sources.fired import Fired
@@ -79,15 +78,13 @@ class Hooks:
     def _full(
         self, env: Mapping[str, str], netns: Netns, pages: int | None, symbols: Symbols, without: frozenset[str]
     ) -> None:
-        compiled = bundle(TRACE, cache_directory(env))
-        self._loaded = load(compiled)
+        self._loaded, self.perf = ready(TRACE, cache_directory(env), lambda loaded: PerfBuffers(loaded, pages))
         try:
             settings = config(symbols.span, netns.inode)
             timers = "timers" not in without and all(symbols.span(name) is not None for name in _NEEDED)
             if not timers:
                 settings = config(lambda _: None, netns.inode)
             self._loaded.update("configs", 0, settings.pack())
-            self.perf = PerfBuffers(self._loaded, pages)
             self._loaded.attach(without=() if timers else _TIMERS)
             self.decoder = EventDecoder(CauseReader(symbols.spans), netns)
         except BaseException:
@@ -108,9 +105,9 @@ class Hooks:
         event_id, fields = decode_format(event_format("sock/inet_sock_set_state"))
         macros = {f"OFF_{name}": offset for name, (offset, _) in fields.items()}
         self.uncounted = "the program on the tracepoint itself does not count what it hears"
-        self._loaded = load(bundle(PLAIN, cache_directory(env), macros))
+        cache = cache_directory(env)
+        self._loaded, self.perf = ready(PLAIN, cache, lambda loaded: PerfBuffers(loaded, pages), macros)
         try:
-            self.perf = PerfBuffers(self._loaded, pages)
             self._loaded.attach_tracepoint("inet_sock_set_state", event_id)
             self.decoder = EventDecoder(CauseReader(symbols.spans), netns)
         except BaseException:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from sstrace.errors import FeatureError
 from sstrace.model import Owner
-from sstrace.sources.bpf.compile import bundle
-from sstrace.sources.bpf.load import load
+from sstrace.sources.bpf.compile import ready
+from sstrace.sources.bpf.load import Loaded
 from sstrace.sources.bpf.programs import Source
 
 __all__ = ["WALK", "OwnerWalk"]
@@ -60,16 +60,18 @@ longer wait.
 """
 
 
+def _mapped(loaded: Loaded) -> tuple[mmap.mmap, mmap.mmap]:
+    return _map(loaded.maps["cursors"], _CURSOR.size), _map(loaded.maps["holders"], _STEPS * _HOLDER.size)
+
+
 class OwnerWalk:
     """The loaded walk. Raises PrivilegeError or FeatureError where the kernel will not have it; then /proc is the
     way.
     """
 
     def __init__(self, cache: Path | None) -> None:
-        self._loaded = load(bundle(WALK, cache))
+        self._loaded, (self._cursor, self._holders) = ready(WALK, cache, _mapped)
         try:
-            self._cursor = _map(self._loaded.maps["cursors"], _CURSOR.size)
-            self._holders = _map(self._loaded.maps["holders"], _STEPS * _HOLDER.size)
             self._lock = os.memfd_create("sstrace-walk")
         except BaseException:
             self._loaded.close()

@@ -14,27 +14,32 @@ import os
 import platform
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from sstrace.errors import FeatureError, PrivilegeError
 from sstrace.sources import files
 from sstrace.sources.bindings import bcc_advice
+from sstrace.sources.bpf.load import Loaded, load
 from sstrace.sources.bpf.offsets import macros as offset_macros
 from sstrace.sources.bpf.programs import Bundle, MapShape, Source
 from sstrace.sources.bpf.syscall import bpf, not_permitted
 from sstrace.sources.btf import Btf
 
-__all__ = ["bundle", "source_directory"]
+__all__ = ["bundle", "ready", "source_directory"]
+
+T = TypeVar("T")
 
 _OBJ_GET_INFO_BY_FD = 15
 _F_MMAPABLE = 1 << 10
 _CACHE_MOST = 8
-_FORMAT = 3
-"""Grows when Bundle changes its shape."""
+_FORMAT = 4
+"""Grows when what is in a file of the cache changes its shape."""
+_SUM = hashlib.sha256().digest_size
 
 
 def source_directory() -> Path:
@@ -46,25 +51,62 @@ def source_directory() -> Path:
     raise FeatureError("the BPF sources are missing from this installation: install sstrace again")
 
 
+def ready(
+    source: Source, cache: Path | None, reader: Callable[[Loaded], T], macros: Mapping[str, int] | None = None
+) -> tuple[Loaded, T]:
+    """Put the programs of ``bundle`` into the kernel, and make what reads them. What was cached and is refused, by the
+    verifier or by the reader, is compiled once more: a cache that is damaged heals.
+
+    Raises what ``bundle``, ``load`` and ``reader`` raise.
+    """
+    compiled, stored = _bundle(source, cache, macros)
+    try:
+        return _loaded(compiled, reader)
+    except (FeatureError, OSError, ValueError, LookupError):
+        if not stored:
+            raise
+    return _loaded(_bundle(source, cache, macros, fresh=True)[0], reader)
+
+
+def _loaded(compiled: Bundle, reader: Callable[[Loaded], T]) -> tuple[Loaded, T]:
+    loaded = load(compiled)
+    try:
+        return loaded, reader(loaded)
+    except BaseException:
+        loaded.close()
+        raise
+
+
 def bundle(source: Source, cache: Path | None, macros: Mapping[str, int] | None = None) -> Bundle:
     """The compiled programs for this kernel: from ``cache`` (a directory of the caller's own) or from bcc.
 
     ``macros``: what is defined for the C source; default: the offsets that it asks for, from BTF.
     Raises FeatureError when there is no BTF, no bcc, or the compiler refuses.
     """
+    return _bundle(source, cache, macros)[0]
+
+
+def _bundle(
+    source: Source, cache: Path | None, macros: Mapping[str, int] | None, *, fresh: bool = False
+) -> tuple[Bundle, bool]:
+    """The bundle, and whether it was in the cache, where ``fresh`` does not look."""
     if macros is None:
         with Btf() as btf:
             macros = offset_macros(source.offsets, source.optional, source.bits, btf)
     path = None
     if cache is not None:
         path = cache / f"bpf-{_cache_key(source, macros)}.msgpack"
-        stored = _read_cache(path)
-        if stored is not None:
-            return stored
+        stored = None if fresh else _read_cache(path)
+        if stored is not None and _is_of(stored, source):
+            return stored, True
     compiled = _compile_in_child(source, macros)
     if path is not None:
         _write_cache(path, compiled)
-    return compiled
+    return compiled, False
+
+
+def _is_of(stored: Bundle, source: Source) -> bool:
+    return set(stored.programs) == set(source.programs) and [shape.name for shape in stored.maps] == [*source.maps]
 
 
 def _cache_key(source: Source, macros: Mapping[str, int]) -> str:
@@ -91,8 +133,11 @@ def _bcc_version() -> str:
 def _read_cache(path: Path) -> Bundle | None:
     # What is read here goes into the kernel: nobody but us (or root) may have been able to write it.
     try:
-        return msgspec.msgpack.decode(files.read_trusted(str(path)), type=Bundle)
-    except (OSError, msgspec.MsgspecError):
+        data = files.read_trusted(str(path))
+        if hashlib.sha256(data[_SUM:]).digest() != data[:_SUM]:
+            return None
+        return msgspec.msgpack.decode(data[_SUM:], type=Bundle)
+    except (OSError, msgspec.MsgspecError, RecursionError):
         return None
 
 
@@ -100,7 +145,8 @@ def _write_cache(path: Path, compiled: Bundle) -> None:
     # A cache that cannot be written costs the next start 0.3 s and nothing else. What older kernels and releases left
     # behind nobody will ask for again.
     with suppress(OSError):
-        files.write_trusted(str(path), msgspec.msgpack.encode(compiled), most=_CACHE_MOST)
+        data = msgspec.msgpack.encode(compiled)
+        files.write_trusted(str(path), hashlib.sha256(data).digest() + data, most=_CACHE_MOST)
 
 
 def _compile_in_child(source: Source, macros: Mapping[str, int]) -> Bundle:
