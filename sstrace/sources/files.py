@@ -143,12 +143,13 @@ def open_for_writing(path: str, flags: int = 0, mode: int = 0o666, *, empty: boo
     how = os.O_WRONLY | os.O_CLOEXEC | os.O_NOCTTY | flags
     for _ in range(_TRIES):
         with _Place(path) as place:
+            # First anew: a server may open nothing that is there (sources.seccomp).
+            with suppress(FileExistsError):
+                return os.open(place.name, how | os.O_CREAT | os.O_EXCL, mode, dir_fd=place.folder)
             try:
                 fd = os.open(place.name, how | (0 if place.handed else os.O_NOFOLLOW), dir_fd=place.folder)
             except FileNotFoundError:
-                with suppress(FileExistsError):
-                    return os.open(place.name, how | os.O_CREAT | os.O_EXCL, mode, dir_fd=place.folder)
-                continue  # it has come meanwhile
+                continue  # it has gone meanwhile
             try:
                 place.check(fd)
                 if empty and stat.S_ISREG(os.fstat(fd).st_mode):

@@ -118,7 +118,7 @@ class OwnerWalk:
     def _alone(self) -> Iterator[None]:
         # A process that was forked since shares the maps, and its walk would move this one's cursor. A file opened
         # anew has a lock of its own, which ends with the process at the latest.
-        fd = os.open(f"/proc/self/fd/{self._lock}", os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(f"/proc/self/fd/{self._lock}", os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield

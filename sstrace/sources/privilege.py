@@ -5,13 +5,13 @@ starts. What is gone is gone: the bounding set is empty, no program that is exec
 without CAP_SETUID there is no way back to uid 0.
 
 The capabilities that stay are worth more than what they are kept for: whoever may look into every process may trace it,
-and is root in the end. So a seccomp(2) filter takes the system calls away that nothing here needs: tracing, executing,
-mounting, namespaces, loading BPF programs, netlink protocols other than sock_diag. Reading stays: CAP_DAC_READ_SEARCH
-opens every file, which only a mount namespace can forbid (packaging/sstrace.service has one).
+and is root in the end. So a seccomp(2) filter leaves only those system calls that a server makes (sources.seccomp).
+Reading stays: CAP_DAC_READ_SEARCH opens every file, and with CAP_SYS_PTRACE every process's memory, which only a mount
+namespace can hide (packaging/sstrace.service has one, for files). Landlock could not: whoever is in it is shown no
+other process's descriptors (security/landlock/ptrace.c), which is what the capability is kept for.
 """
 
 import ctypes
-import errno
 import grp
 import os
 import pwd
@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sstrace.errors import PrivilegeError, SstraceError, reason
+from sstrace.sources import seccomp
 
 __all__ = ["CAP_SYS_PTRACE", "NEEDED", "ProcessView", "acting_as", "effective", "may_trace", "service_user", "shed"]
 
@@ -44,8 +45,6 @@ _SETS = struct.Struct("=IIIIII")
 _PR_SET_KEEPCAPS = 8
 _PR_CAPBSET_DROP = 24
 _PR_GET_SECCOMP = 21
-_PR_SET_SECCOMP = 22
-_SECCOMP_MODE_FILTER = 2
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
@@ -126,7 +125,7 @@ def shed(user: tuple[int, int] | None, keep: Iterable[str] = NEEDED) -> None:
         _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, refusable=True)
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)
         if not already:
-            _forbid()
+            seccomp.restrict()
     except OSError as error:
         raise SstraceError(f"cannot give up privileges: {reason(error)}") from None
 
@@ -213,94 +212,3 @@ def _prctl(option: int, argument: int, *, refusable: bool = False) -> int:
     if result < 0 and not refusable:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result
-
-
-# System calls by number, x86-64 and arm64 (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h).
-_FORBIDDEN = {
-    "ptrace": (101, 117),
-    "process_vm_readv": (310, 270),
-    "process_vm_writev": (311, 271),
-    "process_madvise": (440, 440),
-    "pidfd_getfd": (438, 438),
-    "kcmp": (312, 272),
-    "execve": (59, 221),
-    "execveat": (322, 281),
-    "mount": (165, 40),
-    "umount2": (166, 39),
-    "pivot_root": (155, 41),
-    "open_tree": (428, 428),
-    "move_mount": (429, 429),
-    "fsopen": (430, 430),
-    "fsmount": (432, 432),
-    "mount_setattr": (442, 442),
-    "chroot": (161, 51),
-    "setns": (308, 268),
-    "unshare": (272, 97),
-    "init_module": (175, 105),
-    "finit_module": (313, 273),
-    "delete_module": (176, 106),
-    "kexec_load": (246, 104),
-    "kexec_file_load": (320, 294),
-    "reboot": (169, 142),
-    "sethostname": (170, 161),
-    "setdomainname": (171, 162),
-    "open_by_handle_at": (304, 265),
-    "add_key": (248, 217),
-    "request_key": (249, 218),
-    "keyctl": (250, 219),
-    "perf_event_open": (298, 241),
-    "userfaultfd": (323, 282),
-}
-_BPF = (321, 280)
-_BPF_COMMANDS = (1, 2, 3, 4, 10, 12, 14, 15)
-"""Maps (look up, update, delete, next key), run a loaded program, and what --bpf-maps asks: next map id, map by id,
-info. include/uapi/linux/bpf.h."""
-_SOCKET = (41, 198)
-_AF_NETLINK, _NETLINK_SOCK_DIAG = 16, 4
-_ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
-
-_LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
-_ALLOW, _EPERM = 0x7FFF0000, 0x00050001
-_NUMBER_AT, _ARCHITECTURE_AT, _FIRST_AT, _THIRD_AT = 0, 4, 16, 32
-_STEP = struct.Struct("=HBBI")
-
-
-def _forbid() -> None:
-    """The filter, for this thread and all that it starts. Other machines than those above go without."""
-    machine = _ARCHITECTURES.get(os.uname().machine)
-    if machine is None or struct.calcsize("P") != 8:
-        return
-    column, architecture = machine
-    forbid, allow = (_RETURN, 0, 0, _EPERM), (_RETURN, 0, 0, _ALLOW)
-    steps = [
-        (_LOAD, 0, 0, _ARCHITECTURE_AT),
-        (_EQUAL, 1, 0, architecture),
-        forbid,
-        (_LOAD, 0, 0, _NUMBER_AT),
-        (_AT_LEAST, 0, 1, 0x40000000),  # the x32 numbers of x86-64
-        forbid,
-    ]
-    for numbers in _FORBIDDEN.values():
-        steps += [(_EQUAL, 0, 1, numbers[column]), forbid]
-    commands = len(_BPF_COMMANDS)
-    steps += [
-        (_EQUAL, 0, commands + 3, _BPF[column]),
-        (_LOAD, 0, 0, _FIRST_AT),
-        *((_EQUAL, commands - place, 0, command) for place, command in enumerate(_BPF_COMMANDS)),
-        forbid,
-        allow,
-        (_EQUAL, 0, 5, _SOCKET[column]),
-        (_LOAD, 0, 0, _FIRST_AT),
-        (_EQUAL, 0, 3, _AF_NETLINK),
-        (_LOAD, 0, 0, _THIRD_AT),
-        (_EQUAL, 1, 0, _NETLINK_SOCK_DIAG),
-        forbid,
-        allow,
-    ]
-    program = ctypes.create_string_buffer(b"".join(_STEP.pack(*step) for step in steps))
-    header = ctypes.create_string_buffer(struct.pack("@HP", len(steps), ctypes.addressof(program)))
-    unused = ctypes.c_ulong(0)
-    if _libc.prctl(_PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), header, unused, unused):
-        if ctypes.get_errno() == errno.EINVAL:
-            return  # a kernel without seccomp
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

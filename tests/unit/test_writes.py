@@ -24,7 +24,6 @@ ALLOWED = {
     "snapshot/inet_dump.py": {"open": "/dev/null"},
     "watch/terminal.py": {"open": "the terminal that is standard output, by its name"},
     "sources/stream.py": {"open": "/proc/self/fd: a descriptor once more"},
-    "sources/owners.py": {"open": "/proc/self/fd: a descriptor once more"},
     "sources/bugs.py": {"mkstemp": "a new file of a name that nobody knows", "open": "its descriptor"},
     "sources/bpf/compile.py": {"open": "a pipe's descriptor"},
     "sources/service.py": {
