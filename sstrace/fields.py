@@ -97,10 +97,10 @@ MEMBERS: dict[str, tuple[int, str]] = {
 
 
 def reported(values: tuple[int, ...]) -> Reported:
-    """Of the members' values, in the order of ``REPORTED``."""
+    """Of the members' values, in the order of the record."""
     if not any(values):
         return NOTHING
-    return Reported(**{name: value or None for name, value in zip(REPORTED, values, strict=True)})
+    return Reported(**{name: value or None for name, value in zip(MEMBERS, values, strict=True)})
 
 
 def report(line: msgspec.Struct, of: Reported) -> None:

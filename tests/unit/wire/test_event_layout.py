@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, unmet
 
-from sstrace.fields import FLAGS, KINDS, RECORD
+from sstrace import fields
+from sstrace.fields import FLAGS, KINDS, MEMBERS, RECORD
 from sstrace.sources.bpf.config import Config
 from sstrace.sources.perf import COUNTS
 from sstrace.wire.event import SIZE
@@ -78,6 +79,13 @@ def test_kinds_and_flags_are_the_same() -> None:
 def test_flags_are_bits() -> None:
     assert all(value & (value - 1) == 0 for value in FLAGS.values())
     assert len(set(KINDS.values())) == len(KINDS)
+
+
+def test_what_is_reported_has_its_name_in_whatever_order_the_names_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = dict(zip(MEMBERS, range(1, 1 + len(MEMBERS)), strict=True))
+    monkeypatch.setattr(fields, "REPORTED", tuple(reversed(fields.REPORTED)))
+    told = fields.reported(tuple(values.values()))
+    assert {name: getattr(told, name) for name in MEMBERS} == values
 
 
 def test_the_header_includes_nothing() -> None:
