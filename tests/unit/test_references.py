@@ -136,7 +136,7 @@ def missing(path: Path, text: str) -> Iterator[str]:
         if not is_path(word):
             yield word
     for word in DOTTED.findall(text):
-        if is_ours(path, word) and not word.endswith(".md") and not is_defined(word):
+        if is_ours(path, word) and not word.endswith((".md", ".py", ".c")) and not is_defined(word):
             yield word
     for name, member in MEMBER.findall(text):
         if member not in classes().get(name, ()):
