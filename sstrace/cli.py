@@ -20,6 +20,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sstrace.errors import LookupFailed, SstraceError, UsageError
+from sstrace.sources.standard import tell, write_all
 
 if TYPE_CHECKING:
     from sstrace.dialect import Dialect
@@ -263,9 +264,7 @@ def _write(fd: int, text: str) -> None:
         data = text.encode("latin-1")
     except UnicodeEncodeError:
         data = text.encode("utf-8", "surrogateescape")
-    try:
-        while data:
-            data = data[os.write(fd, data) :]
-    except OSError:
-        if fd != 2:  # where complaints go there is nowhere to complain
-            raise
+    if fd == 2:
+        tell(data)
+    else:
+        write_all(fd, data)

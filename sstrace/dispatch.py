@@ -1,12 +1,12 @@
 """Where a parsed command line goes: to the module that does what it asks for."""
 
 import os
-import sys
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Final
 
 from sstrace.query.command import Act, Command
+from sstrace.sources.standard import say
 
 __all__ = ["run"]
 
@@ -66,4 +66,4 @@ def _say_usage() -> None:
 
     own, children = getrusage(RUSAGE_SELF), getrusage(RUSAGE_CHILDREN)
     seconds = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
-    print(f"sstrace: it took {seconds:.2f} s of CPU and {own.ru_maxrss / 1024:.0f} MiB of memory", file=sys.stderr)
+    say(f"it took {seconds:.2f} s of CPU and {own.ru_maxrss / 1024:.0f} MiB of memory")

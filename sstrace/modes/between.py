@@ -6,7 +6,6 @@ other. What came and went in between is in neither table: ``--replay FILE --betw
 """
 
 import io
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NoReturn
 
@@ -22,6 +21,7 @@ from sstrace.render.common import Context
 from sstrace.render.ndjson import Lines
 from sstrace.render.ss import Text
 from sstrace.render.times import span_text
+from sstrace.sources.standard import write_all
 
 __all__ = ["Change", "changes", "run"]
 
@@ -128,6 +128,4 @@ def _json(context: Context, found: Iterable[Change], at_ns: int) -> Iterator[byt
 
 
 def _write(lines: Iterator[bytes]) -> None:
-    data = memoryview(b"".join(lines))
-    while data:
-        data = data[os.write(1, data) :]
+    write_all(1, b"".join(lines))

@@ -30,6 +30,7 @@ from sstrace.sources.installed import ss_release
 from sstrace.sources.netns import current_netns
 from sstrace.sources.owners import OwnerWalk
 from sstrace.sources.privilege import CAP_SYS_PTRACE, effective
+from sstrace.sources.standard import write_all
 from sstrace.sources.tracefs import directory, mount_point
 from sstrace.wire import inet_diag, netlink_diag, packet_diag, tipc_diag, unix_diag, vsock_diag, xdp_diag
 from sstrace.wire.netlink import Batch
@@ -59,8 +60,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     else:
         code, verdict = 4, "Something is missing: see the lines above."
     data = ndjson(findings) if command.own.json else "".join(f"{x}\n" for x in lines(findings, verdict)).encode()
-    while data:
-        data = data[os.write(1, data) :]
+    write_all(1, data)
     return code
 
 

@@ -9,10 +9,11 @@ from sstrace.modes import snapshot
 from sstrace.protocols import FOLLOWED
 from sstrace.query.command import Command, Selection, When
 from sstrace.recording.past import Past, PastRows, look_back
-from sstrace.recording.reader import LineNames, RecordedNames, complain, reversed_moments
+from sstrace.recording.reader import LineNames, RecordedNames, reversed_moments
 from sstrace.snapshot.sources import Elsewhere
 from sstrace.sources import files
 from sstrace.sources.replay import Recording
+from sstrace.sources.standard import say, write_all
 from sstrace.wire import inet_answer
 
 __all__ = ["run"]
@@ -32,7 +33,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     names.open = False
     rows = PastRows(past, names)
     for sentence in _caveats(command, past, rows):
-        complain(sentence)
+        say(sentence)
     if selection.diag_file is not None:
         return _dump(selection, rows)
     elsewhere = Elsewhere(
@@ -61,7 +62,7 @@ def _between(command: Command, env: Mapping[str, str], path: str, moments: tuple
     if found[0][0].at_ns > found[1][0].at_ns:
         raise reversed_moments(moments)
     for sentence in dict.fromkeys(sentence for one in found for sentence in _caveats(command, *one)):
-        complain(sentence)
+        say(sentence)
     (_, before), (last, after) = found
     return between.run(command, env, names, (before, after), last.at_ns)
 
@@ -99,12 +100,11 @@ def _dump(selection: Selection, rows: PastRows) -> int:
     """-D: in the format that TCPDIAG_FILE is read in."""
     path = selection.diag_file or ""
     everything = [row for part in rows.rows(selection, ext=0, attributes=False) for row in part]
-    data = memoryview(inet_answer.dump(everything))
+    data = inet_answer.dump(everything)
     try:
         fd = 1 if path[:1] == "-" else files.open_for_writing(os.fsdecode(path.encode("latin-1")), empty=True)
         try:
-            while data:
-                data = data[os.write(fd, data) :]
+            write_all(fd, data)
         finally:
             if fd != 1:
                 os.close(fd)

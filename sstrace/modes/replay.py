@@ -22,11 +22,11 @@ from sstrace.recording.reader import (
     Clock,
     Reader,
     RecordedNames,
-    complain,
     row_of,
     window,
 )
 from sstrace.sources.replay import Recording
+from sstrace.sources.standard import say
 from sstrace.table import Row, Transition
 from sstrace.wire import recording
 from sstrace.wire.recording import Run
@@ -84,13 +84,13 @@ def run(command: Command, env: Mapping[str, str]) -> int:
                 usable = True
             except DecodeError as error:
                 if failure is not None:
-                    complain(str(failure))
+                    say(str(failure))
                 failure = error
     _finish(replay.printer, stopped)
     if failure is not None:
         if not usable:
             raise failure
-        complain(str(failure))
+        say(str(failure))
     if not replay.left:
         names.finish(command.selection.filter)
     return 0
@@ -106,7 +106,7 @@ def _finish(printer: Printer, stopped: Stopped) -> None:
             transport.pump()
     printer.close()
     for sentence in printer.summary():
-        complain(sentence)
+        say(sentence)
 
 
 class _Replay:

@@ -2,30 +2,25 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from sstrace.errors import DecodeError, SstraceError
 from sstrace.lines import GapLine, MetaLine, StateLine
-from sstrace.live.signals import Stopped, touch
+from sstrace.live.signals import Stopped
 from sstrace.model import AF_INET, Socket
 from sstrace.modes.replay import files, learn_names
 from sstrace.output.counting import counting, print_digest
 from sstrace.query import options
 from sstrace.query.command import Act, Command
 from sstrace.query.match import predicate
-from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, RecordedNames, complain, row_of, window
+from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, RecordedNames, row_of, window
 from sstrace.render.stats import Digest
 from sstrace.rows import socket_of
 from sstrace.sources.names import SystemNames
 from sstrace.sources.replay import Recording
+from sstrace.sources.standard import say
 from sstrace.wire.recording import Run
 
-if TYPE_CHECKING:  # a recording needs no BPF
-    from sstrace.output.recorder import Recorder
-
 __all__ = ["run"]
-
-_TICK_S = 0.05
 
 
 def run(command: Command, env: Mapping[str, str]) -> int:
@@ -41,31 +36,21 @@ def run(command: Command, env: Mapping[str, str]) -> int:
 
 def _of_now(command: Command, env: Mapping[str, str]) -> tuple[Digest, int]:
     from sstrace.live.tracer import Tracer
-    from sstrace.output.recorder import recording_of
+    from sstrace.modes.following import Following
 
-    stopped = Stopped()
     names = SystemNames(env)
     offset = time.time_ns() - time.monotonic_ns()
+    stopped = Stopped()
     tracer = Tracer(env, names, poll_ns=command.own.poll_ns)
-    recorder: Recorder | None = None
-    try:
-        for limit in tracer.limits:
-            complain(limit)
+    with Following(command, env, tracer, stopped) as following:
+        following.tell_limits()
         tracer.start()
-        recorder = recording_of(command, tracer)
+        following.record(summary=True)
         counted = counting(command, tracer.table, names)
-        through = recorder.through if recorder is not None else iter
-        if command.own.ready_file is not None:
-            touch(command.own.ready_file)
-        end = time.monotonic_ns() + command.own.duration_ns if command.own.duration_ns is not None else None
-        while not stopped.now and (end is None or time.monotonic_ns() < end):
-            counted.take(through(tracer.poll(_TICK_S)))
-        counted.take(through(tracer.settle()))
-    finally:
-        tracer.close()
-        if recorder is not None:
-            recorder.close()
-            complain(recorder.summary())
+        following.ready(f"counting what happens to {len(tracer.table)} sockets")
+        for seconds in following.turns():
+            counted.take(following.poll(seconds))
+        counted.take(following.settle())
     return counted.digest(command.selection.families), offset
 
 
@@ -91,7 +76,7 @@ def _of_files(command: Command, env: Mapping[str, str]) -> tuple[Digest, int]:
     if failure is not None:
         if not usable:
             raise failure
-        complain(str(failure))
+        say(str(failure))
     names.finish(command.selection.filter)
     return digest, offset
 

@@ -8,19 +8,18 @@ same way.
 """
 
 import os
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from sstrace.changes import Change
 from sstrace.errors import DriftError
-from sstrace.live.signals import Stopped, touch
+from sstrace.live.signals import Stopped
 from sstrace.live.tracer import TABLE_STATES, Tracer
 from sstrace.model import AF_INET, STATE_TEXT, InetSocket, Owner, State, Table
+from sstrace.modes.following import Following
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.query import options
 from sstrace.query.command import Command
@@ -31,11 +30,8 @@ from sstrace.render.times import times
 from sstrace.sources import proc
 from sstrace.sources.diag import Diag
 from sstrace.sources.names import SystemNames
+from sstrace.sources.standard import say, write_all
 from sstrace.table import Resync, Row
-
-if TYPE_CHECKING:  # only who asks for them pays for them
-    from sstrace.output.metrics import Metrics
-    from sstrace.output.recorder import Recorder
 
 __all__ = ["DriftLine", "run"]
 
@@ -82,54 +78,35 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     command = options.resolve(command, names)
     tracer = Tracer(env, names, poll_ns=command.own.poll_ns, audit=False)
     totals = _Totals()
-    metrics: Metrics | None = None
-    recorder: Recorder | None = None
-    try:
-        if command.own.metrics is not None:
-            from sstrace.output import metrics as measuring
-
-            metrics = measuring.Metrics(*command.own.metrics, tracer)
-            metrics.drift = lambda: totals.kinds
+    with Following(command, env, tracer, stopped) as following:
+        following.measure()
+        if following.metrics is not None:
+            following.metrics.drift = lambda: totals.kinds
         tracer.start()
-        if command.own.record is not None:
-            from sstrace.output.recorder import recording_of
-
-            recorder = recording_of(command, tracer)
-        if command.own.ready_file is not None:
-            touch(command.own.ready_file)
-        check = _Check(command, names, tracer, totals, recorder)
-        now = time.monotonic_ns()
-        end = now + command.own.duration_ns if command.own.duration_ns is not None else None
+        following.record()
+        following.ready(f"verifying {len(tracer.table)} sockets")
+        check = _Check(command, names, following, totals)
         interval = command.own.interval_ns or _INTERVAL_NS
-        due = now + interval
-        while not stopped.now and (end is None or time.monotonic_ns() < end):
-            changes = tracer.poll(0.05)
-            check.take(changes if metrics is None else metrics.through(changes))
-            if metrics is not None and metrics.wanted:
-                check.take(metrics.through(tracer.settle()))
-                metrics.tick()
+        due = time.monotonic_ns() + interval
+        for seconds in following.turns():
+            check.take(following.poll(seconds))
+            if following.wanted:
+                check.take(following.settle())
             if time.monotonic_ns() >= due:
                 check.compare()
                 due = time.monotonic_ns() + interval
         check.compare()
-    finally:
-        tracer.close()
-        if metrics is not None:
-            metrics.close()
-        if recorder is not None:
-            recorder.close()
     found = ", ".join(f"{totals.kinds[kind]} {kind}" for kind in ("missed", "ghost", "wrong"))
     report = (
         f"{totals.checks} comparisons of {totals.rows} rows in all: {found}; "
         f"{tracer.account()}, {totals.resynced} rows repaired after losses and unheard events"
+        f"{following.recorded}"
     )
-    if recorder is not None:
-        report += f"; {recorder.summary()}"
     if not totals.checks:
         report += "; each time events were lost or unheard, or a dump was interrupted, so nothing is proven"
     if totals.kinds.total() or not totals.checks:
         raise DriftError(report)
-    print(f"sstrace: {report}", file=sys.stderr)
+    say(report)
     return 0
 
 
@@ -145,17 +122,10 @@ class _Between(NamedTuple):
 
 
 class _Check:
-    def __init__(
-        self,
-        command: Command,
-        names: SystemNames,
-        tracer: Tracer,
-        totals: _Totals,
-        recorder: "Recorder | None",
-    ) -> None:
+    def __init__(self, command: Command, names: SystemNames, following: Following, totals: _Totals) -> None:
         selection = command.selection
-        self._recorder = recorder
-        self._tracer = tracer
+        self._following = following
+        self._tracer = following.tracer
         self._totals = totals
         self._found: set[Drift] = set()
         """What the latest comparison found."""
@@ -170,9 +140,9 @@ class _Check:
         self._ends = Ends(command.show, command.dialect, names)
         self._encoder = msgspec.json.Encoder()
 
-    def take(self, changes: Iterable[Change]) -> None:
-        """Fold changes in, and record them. Repairs after a loss are not drift: they were announced."""
-        for change in changes if self._recorder is None else self._recorder.through(changes):
+    def take(self, changes: Iterable[object]) -> None:
+        """Fold changes in. Repairs after a loss are not drift: they were announced."""
+        for change in changes:
             if type(change) is Resync:
                 self._totals.resynced += len(change.added) + len(change.removed) + len(change.changed)
 
@@ -186,7 +156,7 @@ class _Check:
             owners_before = proc.owners() if self._owners else {}
             lost = tracer.lost
             moved = tracer.table.journal = {}
-            self.take(tracer.settle())
+            self.take(self._following.settle())
             tracer.table.journal = None
             table = self._table(tracer.table)
             holders = tracer.holders.look() if self._owners else {}
@@ -275,7 +245,7 @@ class _Check:
             differs = f"table {table or 'has nothing'}, kernel {kernel or 'has nothing'}"
             local, peer = self._ends.of(_Between(src, sport, dst, dport, ifindex))
             text = f"{self._times.text(now)} {kind} {local} {peer} {differs}\n".encode()
-        os.write(1, text)
+        write_all(1, text)
 
 
 def _keys(row: Row) -> tuple[Key, Key]:

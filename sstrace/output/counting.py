@@ -1,6 +1,5 @@
 """``--stats``, live: transitions are digested as they come, and the digest is printed when somebody asks."""
 
-import os
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -15,6 +14,7 @@ from sstrace.render.stats import Digest, ndjson, text
 from sstrace.render.times import moment
 from sstrace.rows import socket_of
 from sstrace.sources.names import SystemNames
+from sstrace.sources.standard import write_all
 from sstrace.table import Resync, SocketTable, Transition
 
 __all__ = ["Counting", "counting", "print_digest"]
@@ -112,6 +112,4 @@ def print_digest(command: Command, digest: Digest, began_ns: int | None, ended_n
         data = ndjson(digest, began, ended, most)
     else:
         data = text(digest, began, ended, most).encode(errors="backslashreplace")
-    view = memoryview(data)
-    while view:
-        view = view[os.write(1, view) :]
+    write_all(1, data)

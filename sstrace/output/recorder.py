@@ -30,10 +30,11 @@ from sstrace.render.events import EventWriter, timestamp
 from sstrace.sources import files, privilege
 from sstrace.sources.names import SystemNames
 from sstrace.sources.record import RecordFile, numbered, older_parts
+from sstrace.sources.standard import say
 from sstrace.sources.stream import count_lines
 from sstrace.table import Resync, Transition
 
-__all__ = ["Recorder", "clock_offset", "describe", "recording_of"]
+__all__ = ["Recorder", "begin", "clock_offset", "recording_of"]
 
 _FLUSH_NS = 500_000_000
 _FLUSH_BYTES = 1 << 18
@@ -95,13 +96,13 @@ class Recorder:
         rotate: int | None = None,
         rotate_ns: int | None = None,
         keep: int | None = None,
-        say: Callable[[str], None] | None = None,
+        say: Callable[[str], None] = say,
     ) -> None:
         """Make the file. ``rotate``, ``rotate_ns``: bytes, and time, after which the next file begins; ``keep``: how
         many files there may be; ``say`` takes sentences about trouble, standard error unless given. Raises
         SstraceError.
         """
-        self._say = say or _say
+        self._say = say
         self._path = path
         self._tracer = tracer
         self._table = tracer.table
@@ -337,29 +338,32 @@ class Recorder:
         return None
 
 
+def begin(tracer: Tracer) -> tuple[MetaLine, int]:
+    """What a stream begins with, now, and CLOCK_REALTIME minus CLOCK_MONOTONIC."""
+    now, offset = time.monotonic_ns(), clock_offset()
+    return describe(tracer.netns.inode, tracer.names, now, offset), offset
+
+
 def recording_of(
     command: Command,
     tracer: Tracer,
-    say: Callable[[str], None] | None = None,
-    *,
+    began: tuple[MetaLine, int],
+    say: Callable[[str], None],
     user: tuple[int, int] | None = None,
-) -> Recorder | None:
-    """What a command line wants recorded, with the table as it is now in it; None when it wants nothing. For modes that
-    need nothing of the recorder but that it is beside them: have it see every change (``through``), and close it.
-    ``user`` (uid, gid): whom this process is about to become, so the files are that user's from the start, made with no
-    other's rights. Raises SstraceError, and PrivilegeError where that user may not.
+) -> Recorder:
+    """What --record wants, with the table as it is now in it; ``began``: see ``begin``. Have it see every change
+    (``through``), and close it. ``user`` (uid, gid): whom this process is about to become, so the files are that user's
+    from the start, made with no other's rights. Raises SstraceError, and PrivilegeError where that user may not.
     """
     own = command.own
-    if own.record is None:
-        return None
+    assert own.record is not None
     rotates = own.rotate_bytes is not None or own.rotate_ns is not None
     with privilege.acting_as(user):
         _refuse_what_is_not_theirs(own.record, user, rotates=rotates)
         recorder = Recorder(
             own.record, tracer, rotate=own.rotate_bytes, rotate_ns=own.rotate_ns, keep=own.keep, say=say
         )
-    now, offset = time.monotonic_ns(), clock_offset()
-    recorder.begin(describe(tracer.netns.inode, tracer.names, now, offset), offset)
+    recorder.begin(*began)
     return recorder
 
 
@@ -373,8 +377,3 @@ def _refuse_what_is_not_theirs(path: str, user: tuple[int, int] | None, *, rotat
             f"{folder}: add a user sstrace with a directory for it (useradd -r sstrace; install -d -o sstrace DIR), or "
             "add --keep-privileges"
         )
-
-
-def _say(sentence: str) -> None:
-    with suppress(OSError):
-        os.write(2, f"sstrace: {sentence}\n".encode(errors="surrogateescape"))

@@ -32,6 +32,7 @@ from sstrace.query.quantity import parse_size
 from sstrace.render.ends import Ends
 from sstrace.render.events import EventWriter
 from sstrace.render.writers import JournalWriter, SyslogWriter, TextWriter, Writer
+from sstrace.sources.standard import say
 from sstrace.sources.stream import Stream, count_lines, open_output
 from sstrace.table import Row, Transition
 
@@ -299,11 +300,9 @@ class Sink:
         stuck, was = self.transport.stuck, self._was_stuck
         self._was_stuck = stuck
         if stuck is not None and was is None:
-            _say(f"cannot write to {self.name}: {stuck}: tracing goes on, lines are kept while there is room for them")
+            say(f"cannot write to {self.name}: {stuck}: tracing goes on, lines are kept while there is room for them")
         elif stuck is None:
-            _say(
-                f"writing to {self.name} works again" + (f": {self.dropped} lines are missing" if self.dropped else "")
-            )
+            say(f"writing to {self.name} works again" + (f": {self.dropped} lines are missing" if self.dropped else ""))
 
     def reopen(self, line: MetaLine) -> None:
         """SIGHUP: go on in a new file of the same name; in NDJSON this is its first line."""
@@ -313,7 +312,7 @@ class Sink:
         try:
             fd = open_output(self._path)
         except SstraceError as error:
-            _say(f"{error}: lines go on into the file that was open")
+            say(f"{error}: lines go on into the file that was open")
             return
         self.transport.replace(fd)
         if isinstance(self.writer, EventWriter):
@@ -439,8 +438,3 @@ def ifname_text(names: Names) -> Callable[[int], str]:
 def printed(name: str) -> str:
     """A name that the system gave (UTF-8, surrogates for strays), as JSON can hold it."""
     return name if name.isascii() else name.encode(errors="surrogateescape").decode(errors="replace")
-
-
-def _say(sentence: str) -> None:
-    with suppress(OSError):
-        os.write(2, f"sstrace: {sentence}\n".encode(errors="surrogateescape"))

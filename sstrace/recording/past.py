@@ -17,7 +17,6 @@ from sstrace.recording.reader import (
     Reader,
     RecordedNames,
     absolute,
-    complain,
     row_of,
     span,
     target,
@@ -25,6 +24,7 @@ from sstrace.recording.reader import (
 from sstrace.render.times import moment
 from sstrace.rows import socket_of
 from sstrace.sources.replay import Recording
+from sstrace.sources.standard import say
 from sstrace.wire import recording
 
 __all__ = ["Past", "PastRows", "look_back"]
@@ -263,7 +263,7 @@ def look_back(source: Recording, when: When | None, names: RecordedNames, *, utc
             until = Until(0, when.ns)
             last = recording.line_seq(source.last_line(recording.line_seq) or b"")
             if last is not None and when.ns > last:
-                complain(f"{source.name} ends with line #{last}, before {when.text}: this is the table then")
+                say(f"{source.name} ends with line #{last}, before {when.text}: this is the table then")
         else:
             until = Until(target(when, ends, utc=utc))
             if until.at_ns < ends.first_ns:
@@ -273,7 +273,7 @@ def look_back(source: Recording, when: When | None, names: RecordedNames, *, utc
                 )
             if until.at_ns > ends.last_ns:
                 ended = moment(ends.last_ns, utc=utc)
-                complain(f"{source.name} ends at {ended}, before {when.text}: this is the table then")
+                say(f"{source.name} ends at {ended}, before {when.text}: this is the table then")
         head = recording.meta(source.first_line())
         if head is not None:
             names.learn(head)

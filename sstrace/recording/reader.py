@@ -2,7 +2,6 @@
 
 import os
 import socket
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from sstrace.protocols import NUMBER_OF_NETID
 from sstrace.query.command import When
 from sstrace.sources.names import SystemNames
 from sstrace.sources.replay import Recording
+from sstrace.sources.standard import say
 from sstrace.table import Row
 from sstrace.wire import recording
 from sstrace.wire.recording import LineReader, Run
@@ -32,7 +32,6 @@ __all__ = [
     "Reader",
     "Span",
     "absolute",
-    "complain",
     "reversed_moments",
     "row_of",
     "span",
@@ -220,12 +219,7 @@ class Reader:
                 + (f" ({self.source.error})" if self.source.error is not None else "")
             )
         if sentence is not None and told:
-            complain(sentence)
-
-
-def complain(sentence: str) -> None:
-    """A sentence on standard error, and on."""
-    print(f"sstrace: {plain(sentence)}", file=sys.stderr)
+            say(sentence)
 
 
 class Span:

@@ -26,6 +26,7 @@ from sstrace.query.usage import ss_usage
 from sstrace.server.ask import Request
 from sstrace.snapshot.sources import Elsewhere
 from sstrace.sources import privilege, proc, service
+from sstrace.sources.standard import say, tell, write_all
 
 if TYPE_CHECKING:
     from sstrace.output.counting import Counting
@@ -126,13 +127,13 @@ def respond(
     try:
         request = msgspec.json.decode(data, type=Request)
     except msgspec.MsgspecError as error:
-        os.write(2, f"sstrace: not a request: {error}\n".encode())
+        say(f"not a request: {error}")
         return UsageError.exit_code
     try:
         command = _command(request)
         if isinstance(command, Early):
-            os.write(1, command.stdout.encode("latin-1"))
-            os.write(2, command.stderr.encode("latin-1"))
+            write_all(1, command.stdout.encode("latin-1"))
+            tell(command.stderr.encode("latin-1"))
             return command.code
         if command.own.stats:
             if counting is None:
@@ -173,7 +174,7 @@ def _refused(error: SstraceError, request: Request) -> int:
     text = f"{error}\n"
     if isinstance(error, UsageError) and error.usage:
         text += ss_usage(_release(request))
-    os.write(2, text.encode("latin-1", "replace"))
+    tell(text.encode("latin-1", "replace"))
     return error.exit_code
 
 

@@ -28,25 +28,22 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from sstrace.changes import Change
 from sstrace.errors import LookupFailed
-from sstrace.live.signals import Stopped, touch_later
+from sstrace.live.signals import Stopped
 from sstrace.live.tracer import Tracer
+from sstrace.modes.following import Following
 from sstrace.query.command import Command
 from sstrace.server import answers
 from sstrace.sources import asking, bugs, privilege, service
-from sstrace.sources.notify import Notify
+from sstrace.sources.standard import say, tell, write_all
 
 if TYPE_CHECKING:  # only who asks for them pays for them
     from sstrace.output.counting import Counting
-    from sstrace.output.metrics import Metrics
-    from sstrace.output.recorder import Recorder
 
 __all__ = ["run"]
 
@@ -59,7 +56,6 @@ _MOST_KEYS = 20_000
 """Peers, ports and owners that --stats keeps, each: 5 MB."""
 _SMALL_NS = 25_000_000
 _COLLECT_EVERY = 25
-_TICK_S = 0.05
 
 
 class _Client:
@@ -92,9 +88,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     gid = _group(command.own.group)
     stopped = Stopped()
     tracer = Tracer(env, poll_ns=command.own.poll_ns)
-    beside: _Beside | None = None
-    notify = Notify(env)
-    try:
+    with Following(command, env, tracer, stopped) as following:
         listener = service.listen(path, gid)
         try:
             tracer.start()
@@ -103,78 +97,36 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             # Rows are long-lived and form no cycles: collecting them again and again would only stall the event path.
             gc.collect()
             gc.freeze()
-            ready = touch_later(command.own.ready_file) if command.own.ready_file is not None else None
+            following.keep_rights()
             shed = not command.own.keep_privileges
             user = privilege.service_user() if shed and os.geteuid() == 0 else None
-            beside = _Beside(command, tracer, user)
+            following.record(user=user)
+            counting = _counting(command, tracer)
             if shed:
                 if user is not None:
                     service.give_away(path, user[0])
                 privilege.shed(user)
-            if command.own.metrics is not None:
-                # Only now: capabilities are a thread's own, and this starts one.
-                from sstrace.output import metrics as measuring
-
-                beside.metrics = measuring.Metrics(*command.own.metrics, tracer)
-            if ready is not None:
-                ready()
-            notify.ready(f"serving {len(tracer.table)} sockets at {path}")
-            end = time.monotonic_ns() + command.own.duration_ns if command.own.duration_ns is not None else None
-            server = _Server(tracer, listener, gid, env, beside, shed=shed)
-            while not stopped.now and (end is None or time.monotonic_ns() < end):
-                server.turn()
-                notify.alive()
-            notify.stopping()
+            following.measure()  # only now: capabilities are a thread's own, and this starts one
+            following.ready(f"serving {len(tracer.table)} sockets at {path}")
+            server = _Server(following, listener, gid, env, counting, shed=shed)
+            for seconds in following.turns():
+                server.turn(seconds)
             server.close()
             server.settle()
         finally:
             listener.close()
             service.remove(path)
-    finally:
-        tracer.close()
-        if beside is not None:
-            beside.close()
-    text = f"sstrace: {server.answered} queries, {tracer.account()}"
-    if beside.recorder is not None:
-        text += f"; {beside.recorder.summary()}"
-    print(text, file=sys.stderr)
+    say(f"{server.answered} queries, {tracer.account()}{following.recorded}")
     return 0
 
 
-class _Beside:
-    """What sees every change beside the live table: --record, --stats, --metrics."""
+def _counting(command: Command, tracer: Tracer) -> "Counting | None":
+    """Of --stats."""
+    if not command.own.stats:
+        return None
+    from sstrace.output.counting import counting
 
-    def __init__(self, command: Command, tracer: Tracer, user: tuple[int, int] | None) -> None:
-        """``user``: whom this process is about to become."""
-        self.recorder: Recorder | None = None
-        self.counting: Counting | None = None
-        self.metrics: Metrics | None = None
-        if command.own.record is not None:
-            from sstrace.output.recorder import recording_of
-
-            self.recorder = recording_of(command, tracer, user=user)
-        if command.own.stats:
-            from sstrace.output.counting import counting
-
-            self.counting = counting(command, tracer.table, tracer.names, _MOST_KEYS)
-
-    def take(self, changes: Iterable[Change]) -> None:
-        """Have everything see these."""
-        through: Iterable[object] = changes if self.metrics is None else self.metrics.through(changes)
-        if self.recorder is not None:
-            through = self.recorder.through(through)  # type: ignore[arg-type]  # what metrics hands on is what it got
-        if self.counting is not None:
-            self.counting.take(through)
-        else:
-            for _ in through:
-                pass
-
-    def close(self) -> None:
-        """End what runs."""
-        if self.metrics is not None:
-            self.metrics.close()
-        if self.recorder is not None:
-            self.recorder.close()
+    return counting(command, tracer.table, tracer.names, _MOST_KEYS)
 
 
 def _warm() -> None:
@@ -199,17 +151,18 @@ def _group(name: str | None) -> int | None:
 class _Server:
     def __init__(
         self,
-        tracer: Tracer,
+        following: Following,
         listener: socket.socket,
         gid: int | None,
         env: Mapping[str, str],
-        beside: _Beside,
+        counting: "Counting | None",
         *,
         shed: bool,
     ) -> None:
-        self._tracer = tracer
+        self._following = following
+        self._tracer = tracer = following.tracer
         self._shed = shed
-        self._beside = beside
+        self._counting = counting
         self._listener = listener
         self._gid = gid
         self._env = env
@@ -226,15 +179,13 @@ class _Server:
         tracer.meanwhile = self._meanwhile
         self.answered = 0
 
-    def turn(self) -> None:
-        """Events, requests, ends of children: whatever has come, or a twentieth of a second."""
+    def turn(self, seconds: float) -> None:
+        """Events, requests, ends of children: whatever has come, waited for so long."""
         self._expire()
-        self._hear(0 if self._hurry else _TICK_S)
-        self._beside.take(self._tracer.poll(0))
-        metrics = self._beside.metrics
-        if metrics is not None and metrics.wanted:
+        self._hear(0 if self._hurry else seconds)
+        self._take(self._following.poll(0))
+        if self._following.wanted:
             self.settle()
-            metrics.tick()
         self._reap()
         self._answer()
 
@@ -256,9 +207,17 @@ class _Server:
     def settle(self) -> None:
         """Fold in everything that has happened; what was lost just now is not left for later, as between questions."""
         busy, self._busy = self._busy, True
-        self._beside.take(self._tracer.settle())
-        self._beside.take(self._tracer.heal())
+        self._take(self._following.settle())
+        self._take(self._following.through(self._tracer.heal()))
         self._busy = busy
+
+    def _take(self, changes: Iterable[object]) -> None:
+        """Fold changes in, and count them."""
+        if self._counting is not None:
+            self._counting.take(changes)
+        else:
+            for _ in changes:
+                pass
 
     def close(self) -> None:
         """Drop clients; children end by themselves."""
@@ -393,16 +352,13 @@ class _Server:
         for stream, pipe in enumerate(client.pipes, 1):
             os.dup2(pipe, stream)
         try:
-            return answers.respond(
-                self._tracer, client.peer, client.data, self._gid, self._beside.counting, shed=self._shed
-            )
+            return answers.respond(self._tracer, client.peer, client.data, self._gid, self._counting, shed=self._shed)
         except BrokenPipeError:
             raise
         except Exception as error:
             shown = b'"--debug"' in client.data
             said = f"{bugs.text(error, ()) if shown else ''}sstrace: the server met {bugs.sentence(error)}"
-            with contextlib.suppress(OSError):
-                os.write(2, f"{said}{'' if shown else '; --debug shows where'}\n".encode(errors="backslashreplace"))
+            tell(f"{said}{'' if shown else '; --debug shows where'}\n".encode(errors="backslashreplace"))
             return bugs.SOFTWARE
 
     def _fork(self, client: _Client, body: Callable[[], int]) -> None:
@@ -442,7 +398,5 @@ class _Server:
 def _pour_slowly(texts: list[tuple[int, int]], code: int) -> int:
     for file, pipe in texts:
         while data := os.read(file, 1 << 16):
-            view = memoryview(data)
-            while view:
-                view = view[os.write(pipe, view) :]
+            write_all(pipe, data)
     return code

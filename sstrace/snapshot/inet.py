@@ -12,6 +12,7 @@ from sstrace.snapshot.inet_dump import InetDump
 from sstrace.snapshot.invocation import Invocation
 from sstrace.snapshot.sources import TcpSource
 from sstrace.snapshot.streams import LACKING, complain, warn
+from sstrace.sources.standard import tell
 from sstrace.wire import inet_columns, inet_diag
 from sstrace.wire.netlink import Batch
 
@@ -208,5 +209,4 @@ class InetTables:
         if batch.refused:
             warn(f"TCPDIAG answered: {os.strerror(batch.error)}")
         elif not batch.done:
-            with suppress(OSError):
-                os.write(2, b"Unexpected EOF reading $TCPDIAG_FILE")
+            tell(b"Unexpected EOF reading $TCPDIAG_FILE")

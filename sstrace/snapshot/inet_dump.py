@@ -10,6 +10,7 @@ from sstrace.snapshot.asking import Refused, Unsent, ask, open_diag
 from sstrace.snapshot.streams import warn
 from sstrace.sources import files
 from sstrace.sources.diag import Diag
+from sstrace.sources.standard import write_all
 from sstrace.wire import inet_diag
 from sstrace.wire.netlink import Batch
 
@@ -90,9 +91,7 @@ def write_dump(command: Command, dump: InetDump, path: str) -> int:
         standard, descriptor = False, os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
     def decode(datagram: memoryview) -> Batch[InetSocket]:
-        data: memoryview = datagram
-        while data:
-            data = data[os.write(descriptor, data) :]
+        write_all(descriptor, datagram)
         return inet_diag.decode(datagram, Table.TCP, extras=False)
 
     try:

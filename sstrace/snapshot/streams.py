@@ -2,9 +2,9 @@
 
 import errno
 import os
-from contextlib import suppress
 
 from sstrace.errors import SstraceError, reason
+from sstrace.sources.standard import tell, write_all
 
 __all__ = ["LACKING", "Output", "complain", "warn"]
 
@@ -39,12 +39,11 @@ class Output:
 
     def flush(self) -> None:
         """Write what is held back."""
-        data = memoryview(b"".join(self._chunks))
+        data = b"".join(self._chunks)
         self._chunks.clear()
         self._size = 0
         try:
-            while data:
-                data = data[os.write(1, data) :]
+            write_all(1, data)
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -54,10 +53,7 @@ class Output:
 
 def warn(line: str) -> None:
     """A line on standard error, now."""
-    data = f"{line}\n".encode("latin-1", "replace")
-    with suppress(OSError):
-        while data:
-            data = data[os.write(2, data) :]
+    tell(f"{line}\n".encode("latin-1", "replace"))
 
 
 def complain(number: int) -> None:

@@ -18,9 +18,10 @@ from _socket import AF_UNIX, SCM_RIGHTS, SO_PEERCRED, SO_RCVTIMEO, SO_SNDTIMEO, 
 from collections.abc import Sequence
 from contextlib import suppress
 from fcntl import F_SETPIPE_SZ, fcntl
-from select import POLLIN, POLLOUT, poll
+from select import POLLIN, poll
 
 from sstrace.errors import DecodeError, FeatureError, LookupFailed, SstraceError, reason
+from sstrace.sources.standard import write_all
 
 __all__ = ["ANSWER_S", "BROKEN_PIPE", "DEFAULT_PATH", "answer", "answer_of", "ask", "feed", "may_take"]
 
@@ -213,7 +214,7 @@ def _pump(connection: socket, path: str, flows: dict[int, int]) -> bytes:
                 data = os.read(fd, _PIECE)
                 if data:
                     screen = shown[flows[fd]]
-                    _write(flows[fd], screen.text(data) if screen is not None else data)
+                    write_all(flows[fd], screen.text(data) if screen is not None else data, patient=True)
                 else:
                     waiting.unregister(fd)
                     del flows[fd]
@@ -240,14 +241,3 @@ class _Shown:
         self._half = data[-1:] if data[-1:] == b"\xc2" else b""
         first, *parts = data[: len(data) - len(self._half)].split(b"\xc2")
         return first + b"".join(b"?" + part[1:] if b"\x80" <= part[:1] < b"\xa0" else b"\xc2" + part for part in parts)
-
-
-def _write(stream: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(stream, view) :]
-        except BlockingIOError:
-            ready = poll()
-            ready.register(stream, POLLOUT)
-            ready.poll()

@@ -15,6 +15,7 @@ from typing import Final
 
 from sstrace.errors import LookupFailed
 from sstrace.model import Netns
+from sstrace.sources.standard import tell
 
 __all__ = ["current_netns", "enter_netns"]
 
@@ -81,7 +82,7 @@ def _mounts(libc: ctypes.CDLL, name: str) -> None:
         source, target = os.fsencode(os.path.join(directory, entry)), os.fsencode(f"/etc/{entry}")  # noqa: PTH118
         if libc.mount(source, target, b"none", _MS_BIND, None):
             message = f"Bind {os.fsdecode(source)} -> {os.fsdecode(target)} failed: {os.strerror(ctypes.get_errno())}\n"
-            os.write(2, os.fsencode(message))
+            tell(os.fsencode(message))
 
 
 def current_netns() -> Netns:

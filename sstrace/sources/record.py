@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sstrace.errors import FeatureError, SstraceError, reason
 from sstrace.sources import files
+from sstrace.sources.standard import write_all
 
 __all__ = ["RecordFile", "numbered", "older_parts"]
 
@@ -50,17 +51,15 @@ class RecordFile:
 
     def write(self, data: bytes | bytearray) -> None:
         """Append whole lines. An OSError leaves the file as it was before the call, ready for another try."""
-        piece = memoryview(self._compress(data))
-        count = len(piece)
+        piece = self._compress(data)
         try:
-            while piece:
-                piece = piece[os.write(self._fd, piece) :]
+            write_all(self._fd, piece)
         except OSError:
             with contextlib.suppress(OSError):  # a pipe or a device cannot be cut
                 os.ftruncate(self._fd, self.size)
                 os.lseek(self._fd, self.size, os.SEEK_SET)
             raise
-        self.size += count
+        self.size += len(piece)
 
     def close(self) -> None:
         """End the file."""

@@ -8,19 +8,18 @@ picture touches only the rows that it shows: their order is kept (watch.view), a
 import gc
 import platform
 import select
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
 from sstrace.changes import Change, Told
 from sstrace.errors import SstraceError
-from sstrace.live.signals import Stopped, touch
+from sstrace.live.signals import Stopped
 from sstrace.live.tracer import Tracer
 from sstrace.model import ALL_STATES, InetSocket, Renamed, State
+from sstrace.modes.following import Following
 from sstrace.plain import printable
 from sstrace.query import options
 from sstrace.query.command import Command
@@ -33,10 +32,6 @@ from sstrace.watch.lines import RowLines, SocketKey, learn_inodes
 from sstrace.watch.prompt import edited, filter_text, with_filter
 from sstrace.watch.terminal import Terminal, colors_of
 from sstrace.watch.view import SORTS, Entry, Verdict, Watched
-
-if TYPE_CHECKING:  # only who records pays for it
-    from sstrace.output.metrics import Metrics
-    from sstrace.output.recorder import Recorder
 
 __all__ = ["run"]
 
@@ -69,30 +64,22 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     names = SystemNames(env)
     command = options.resolve(command, names)
     tracer = Tracer(env, names, poll_ns=command.own.poll_ns, fall_back=True)
-    for limit in tracer.limits:
-        print(f"sstrace: {limit}", file=sys.stderr)
-    watch: _Watch | None = None
-    try:
+    with Following(command, env, tracer, stopped) as following:
+        following.tell_limits()
         tracer.start()
-        watch = _Watch(command, env, names, tracer, terminal)
+        watch = _Watch(command, env, names, following, terminal)
+        following.record(watch.say, summary=True)
+        following.measure()
         # Rows live long and form no cycles: to look at them again and again would only stall the loop.
         gc.collect()
         gc.freeze()
         try:
             terminal.enter()
             watch.draw()
-            if command.own.ready_file is not None:
-                touch(command.own.ready_file)
-            watch.loop(stopped)
+            following.ready(f"watching {len(tracer.table)} sockets")
+            watch.loop()
         finally:
             terminal.close()
-    finally:
-        tracer.close()
-        if watch is not None and watch.metrics is not None:
-            watch.metrics.close()
-        if watch is not None and watch.recorder is not None:
-            watch.recorder.close()
-            print(f"sstrace: {watch.recorder.summary()}", file=sys.stderr)
     return 0
 
 
@@ -108,11 +95,12 @@ class _Frozen(msgspec.Struct):
 
 class _Watch:
     def __init__(
-        self, command: Command, env: Mapping[str, str], names: SystemNames, tracer: Tracer, terminal: Terminal
+        self, command: Command, env: Mapping[str, str], names: SystemNames, following: Following, terminal: Terminal
     ) -> None:
         self._command = command
         self._names = names
-        self._tracer = tracer
+        self._following = following
+        self._tracer = tracer = following.tracer
         self._terminal = terminal
         self._utc = command.own.utc
         self._interval_ns = command.own.interval_ns or _INTERVAL_NS
@@ -147,22 +135,9 @@ class _Watch:
         self._page = 1
         self._widths: render.Widths | None = None
         self._sample(time.monotonic_ns())
-        self.recorder: Recorder | None = None
-        """Of --record: it sees every change before the picture does."""
-        self._through: Callable[[Iterable[Change]], Iterable[Change | Told]] = iter
-        if command.own.record is not None:
-            from sstrace.output.recorder import recording_of
 
-            self.recorder = recording_of(command, tracer, self._say)
-        if self.recorder is not None:
-            self._through = self.recorder.through
-        self.metrics: Metrics | None = None
-        if command.own.metrics is not None:
-            from sstrace.output import metrics
-
-            self.metrics = metrics.Metrics(*command.own.metrics, tracer)
-
-    def _say(self, sentence: str) -> None:
+    def say(self, sentence: str) -> None:
+        """Show a sentence until the next key."""
         self._message = sentence
 
     def _verdict(self, families: int, command: Command) -> Verdict:
@@ -172,26 +147,22 @@ class _Watch:
 
     # ------------------------------------------------------------------------------------------------------- the loop
 
-    def loop(self, stopped: Stopped) -> None:
+    def loop(self) -> None:
         """Until somebody ends it."""
-        own, terminal, tracer = self._command.own, self._terminal, self._tracer
+        own, terminal, following = self._command.own, self._terminal, self._following
         poll = select.poll()
         terminal.register(poll)
-        tracer.register(poll)
-        now = time.monotonic_ns()
-        end = now + own.duration_ns if own.duration_ns is not None else None
-        due = now + self._interval_ns
-        while not (stopped.now or self._quit or terminal.hung_up or terminal.gone):
-            now = time.monotonic_ns()
-            if end is not None and now >= end:
+        following.tracer.register(poll)
+        due = time.monotonic_ns() + self._interval_ns
+        for seconds in following.turns(_TICK_S):
+            if self._quit or terminal.hung_up or terminal.gone:
                 return
-            wait = min(_TICK_S, max(0, due - now) / 1e9)
+            wait = min(seconds, max(0, due - time.monotonic_ns()) / 1e9)
             ready = self._wait(poll, min(wait, _ESCAPE_S) if terminal.half else wait)
             terminal.flush()
-            self._take(tracer.poll(0))
-            if self.metrics is not None and self.metrics.wanted:
-                self._take(tracer.settle())
-                self.metrics.tick()
+            self._take(following.poll(0))
+            if following.wanted:
+                self._take(following.settle())
             drawn = self._system()
             for key in terminal.keys(ready=ready):
                 self._key(key)
@@ -235,9 +206,8 @@ class _Watch:
             return True
         return False
 
-    def _take(self, changes: Iterable[Change]) -> None:
-        counted = changes if self.metrics is None else self.metrics.through(changes)
-        for change in self._through(counted):
+    def _take(self, changes: Iterable[Change | Told]) -> None:
+        for change in changes:
             self._note(change)
 
     def _note(self, change: Change | Told) -> None:

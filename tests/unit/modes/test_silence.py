@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,16 +16,23 @@ SECOND = 1_000_000_000
 SAID = b"sstrace: following every transition of TCP; what there is now: sstrace --snapshot -ta"
 
 
-@pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    lines: list[bytes] = []
-    monkeypatch.setattr(
-        os, "write", lambda fd, data: lines.append(data) if fd == 2 else pytest.fail("not standard error")
-    )
+@pytest.fixture(autouse=True)
+def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "isatty", lambda fd: fd in (1, 2))
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    return lines
+
+
+@pytest.fixture
+def said(capfdbinary: pytest.CaptureFixture[bytes]) -> Callable[[], bytes]:
+    """What has gone to standard error; there is nothing on standard output."""
+
+    def read() -> bytes:
+        out, err = capfdbinary.readouterr()
+        assert out == b""
+        return err
+
+    return read
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *words: str, silent: bool = True) -> None:
@@ -37,32 +45,36 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: str, silent: bool = True) -> No
         silence()
 
 
-def test_once(monkeypatch: pytest.MonkeyPatch, said: list[bytes]) -> None:
+def test_once(monkeypatch: pytest.MonkeyPatch, said: Callable[[], bytes]) -> None:
     run(monkeypatch)
-    assert said == [b"\x1b[2m" + SAID + b"\x1b[0m\n"]
+    assert said() == b"\x1b[2m" + SAID + b"\x1b[0m\n"
 
 
 @pytest.mark.parametrize("words", [["--color", "never"], []])
-def test_without_colours_it_is_plain(monkeypatch: pytest.MonkeyPatch, said: list[bytes], words: list[str]) -> None:
+def test_without_colours_it_is_plain(
+    monkeypatch: pytest.MonkeyPatch, said: Callable[[], bytes], words: list[str]
+) -> None:
     if not words:
         monkeypatch.setenv("NO_COLOR", "1")
     run(monkeypatch, *words)
-    assert said == [SAID + b"\n"]
+    assert said() == SAID + b"\n"
 
 
-def test_not_where_something_was_shown(monkeypatch: pytest.MonkeyPatch, said: list[bytes]) -> None:
+def test_not_where_something_was_shown(monkeypatch: pytest.MonkeyPatch, said: Callable[[], bytes]) -> None:
     run(monkeypatch, silent=False)
-    assert said == []
+    assert said() == b""
 
 
 @pytest.mark.parametrize("words", [["--json"], ["--output", "/dev/null"], ["--sink", "journald"]])
-def test_not_where_lines_go_elsewhere(monkeypatch: pytest.MonkeyPatch, said: list[bytes], words: list[str]) -> None:
+def test_not_where_lines_go_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, said: Callable[[], bytes], words: list[str]
+) -> None:
     run(monkeypatch, *words)
-    assert said == []
+    assert said() == b""
 
 
 @pytest.mark.parametrize("tty", [1, 2])
-def test_not_where_nobody_looks(monkeypatch: pytest.MonkeyPatch, said: list[bytes], tty: int) -> None:
+def test_not_where_nobody_looks(monkeypatch: pytest.MonkeyPatch, said: Callable[[], bytes], tty: int) -> None:
     monkeypatch.setattr(os, "isatty", lambda fd: fd == tty)
     run(monkeypatch)
-    assert said == []
+    assert said() == b""

@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from bpf_events import HERE, changed
 from sstrace.dialect import dialect
 from sstrace.model import AF_INET, AF_INET6, InetSocket, Kind, Owner, State, Table
 from sstrace.modes import verify
+from sstrace.query.command import Command
 from sstrace.query.options import parse
 from sstrace.sources import proc
 from sstrace.sources.names import SystemNames
@@ -47,6 +49,10 @@ class Tracer:
         return iter(())
 
 
+def following(tracer: Tracer) -> Any:
+    return SimpleNamespace(tracer=tracer, settle=tracer.settle)
+
+
 def shown(state: State, cookie: int) -> InetSocket:
     return InetSocket(table=Table.TCP, family=AF_INET, state=int(state), cookie=cookie, **ENDS)
 
@@ -58,7 +64,8 @@ def drift(
     said = io.BytesIO()
     monkeypatch.setattr(os, "write", lambda _fd, data: said.write(data))
     command = parse(["sstrace", "--verify", option, "--json"], release=dialect())
-    check = verify._Check(command, SystemNames({}), tracer, verify._Totals(), None)  # type: ignore[arg-type]
+    assert isinstance(command, Command)
+    check = verify._Check(command, SystemNames({}), following(tracer), verify._Totals())
     for _ in range(times):
         check.compare()
     lines = [json.loads(line) for line in said.getvalue().splitlines()]
@@ -69,9 +76,10 @@ def test_a_drift_names_both_ends_as_ss_does(monkeypatch: pytest.MonkeyPatch) -> 
     said = io.BytesIO()
     monkeypatch.setattr(os, "write", lambda _fd, data: said.write(data))
     command = parse(["sstrace", "--verify", "-an"], release=dialect())
+    assert isinstance(command, Command)
     names = SystemNames({})
     names.name_interface(7, "v0")
-    check = verify._Check(command, names, Tracer([]), verify._Totals(), None)  # type: ignore[arg-type]
+    check = verify._Check(command, names, following(Tracer([])), verify._Totals())
     check._report("missed", (AF_INET6, b"\xfe\x80" + bytes(13) + b"\1", 90, bytes(16), 0, 7, 0), None, "LISTEN")
     assert said.getvalue().endswith(b" missed [fe80::1]%v0:90 *:* table has nothing, kernel LISTEN\n")
 

@@ -1,0 +1,172 @@
+"""What every mode that follows what happens has in common: signals, what it cannot see, the ready file, the service
+manager, --duration, --metrics and --record beside it, and the order in which all that ends.
+
+A mode makes its tracer, and fills in what is its own::
+
+    with Following(command, env, tracer, Stopped()) as following:
+        following.measure()
+        tracer.start()
+        following.record()
+        following.ready()
+        for seconds in following.turns():
+            take(following.poll(seconds))
+            if following.wanted:
+                take(following.settle())
+        take(following.settle())
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from sstrace.changes import Change, Told
+from sstrace.lines import MetaLine
+from sstrace.live.signals import Stopped, touch, touch_later
+from sstrace.live.tracer import Tracer
+from sstrace.query.command import Command
+from sstrace.sources.notify import Notify
+from sstrace.sources.standard import say
+
+if TYPE_CHECKING:  # only who asks for them pays for them
+    from sstrace.output.metrics import Metrics
+    from sstrace.output.recorder import Recorder
+
+__all__ = ["TICK_S", "Following"]
+
+TICK_S = 0.05
+"""The rings are looked at this often when they do not fill: what a person takes for at once."""
+
+
+class Following:
+    """A tracer and what sees every change on its way to the mode. Leaving it detaches and closes everything."""
+
+    def __init__(self, command: Command, env: Mapping[str, str], tracer: Tracer, stopped: Stopped) -> None:
+        own = command.own
+        self.tracer = tracer
+        self.stopped = stopped
+        self.metrics: Metrics | None = None
+        self.recorder: Recorder | None = None
+        self._command = command
+        self._tell: Callable[[Iterable[Change]], Iterator[Change | Told]] = iter
+        self._tells_recorded = False
+        self._duration_ns = own.duration_ns
+        self._touch: Callable[[], None] = partial(touch, own.ready_file) if own.ready_file is not None else lambda: None
+        self._notify = Notify(env)
+
+    def __enter__(self) -> Self:
+        """Everything is open already."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Detach first: nothing more comes; then end what saw it."""
+        self.tracer.close()
+        if self.metrics is not None:
+            self.metrics.close()
+        if self.recorder is not None:
+            self.recorder.close()
+            if self._tells_recorded:
+                say(self.recorder.summary())
+
+    # To begin.
+
+    def tell_limits(self) -> None:
+        """Say what cannot be seen."""
+        for limit in self.tracer.limits:
+            say(limit)
+
+    def measure(self) -> None:
+        """--metrics, from here on. Raises FeatureError and SstraceError."""
+        if self._command.own.metrics is not None:
+            from sstrace.output.metrics import Metrics
+
+            self.metrics = Metrics(*self._command.own.metrics, self.tracer)
+
+    def record(
+        self,
+        say: Callable[[str], None] = say,
+        *,
+        summary: bool = False,
+        began: tuple[MetaLine, int] | None = None,
+        user: tuple[int, int] | None = None,
+    ) -> None:
+        """--record, from here on, with the table as it is now. ``say`` takes sentences about the file; ``summary``: at
+        the end one tells what was recorded, for a mode that has no other summary; ``began``: output.recorder.begin,
+        for one that writes the same elsewhere; ``user``: whom this process is about to become. Raises
+        SstraceError and PrivilegeError.
+        """
+        if self._command.own.record is not None:
+            from sstrace.output.recorder import begin, recording_of
+
+            self.recorder = recording_of(self._command, self.tracer, began or begin(self.tracer), say, user)
+            self._tell = self.recorder.through
+            self._tells_recorded = summary
+
+    def announce(self, at_ns: int) -> None:
+        """Have what no transition tells stand among the changes, as a recording has it anyway; the table as it is now
+        has been told.
+        """
+        if self.recorder is None:
+            from sstrace.live.announce import Announcer
+
+            announcer = Announcer(self.tracer.table)
+            announcer.begin(at_ns)
+            self._tell = announcer.through
+
+    def keep_rights(self) -> None:
+        """Be able to make the ready file with the rights of now, whatever this process gives up before ``ready``."""
+        if self._command.own.ready_file is not None:
+            self._touch = touch_later(self._command.own.ready_file)
+
+    def ready(self, status: str) -> None:
+        """Tell who waits that every hook is attached and the table is in. ``status`` is for the service manager."""
+        self._touch()
+        self._notify.ready(status)
+
+    # To go on.
+
+    def turns(self, tick_s: float = TICK_S) -> Iterator[float]:
+        """Again and again how many seconds may be waited for something, until a signal or --duration ends it."""
+        end = time.monotonic_ns() + self._duration_ns if self._duration_ns is not None else None
+        try:
+            while not self.stopped.now:
+                left = tick_s if end is None else min(tick_s, (end - time.monotonic_ns()) / 1e9)
+                if left <= 0:
+                    break
+                yield left
+                self.tick()
+                self._notify.alive()
+        finally:
+            self._notify.stopping()
+
+    def tick(self) -> None:
+        """Between two batches, or while somebody slow is waited for: write and answer what is due."""
+        if self.recorder is not None:
+            self.recorder.tick()
+        if self.metrics is not None:
+            self.metrics.tick()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody waits for the metrics, which are to count all that has happened: ``settle``."""
+        return self.metrics is not None and self.metrics.wanted
+
+    def poll(self, seconds: float) -> Iterator[Change | Told]:
+        """What changed, counted and recorded; see ``Tracer.poll``."""
+        return self.through(self.tracer.poll(seconds))
+
+    def settle(self) -> Iterator[Change | Told]:
+        """The same of everything that happened before this call."""
+        return self.through(self.tracer.settle())
+
+    def through(self, changes: Iterable[Change]) -> Iterator[Change | Told]:
+        """The same changes, counted and recorded, and what is told besides."""
+        return self._tell(changes if self.metrics is None else self.metrics.through(changes))
+
+    @property
+    def recorded(self) -> str:
+        """What was recorded, to end a summary with; empty where nothing is."""
+        return f"; {self.recorder.summary()}" if self.recorder is not None else ""
