@@ -25,7 +25,7 @@ struct cursor {
 	u64 array;     /* its fdtable's fd array */
 	u32 size;      /* how many slots that has */
 	u32 fd;        /* the slot to read next */
-	u32 count;     /* holders found by this run */
+	u32 count;     /* owners found by this run */
 	u8 done;       /* the round is complete */
 	u8 lost;       /* the task left the list between two runs */
 	u8 choosy;     /* only sockets whose inode is in wanted; set by Python */
@@ -34,14 +34,14 @@ struct cursor {
 };
 BPF_ARRAY(cursors, struct cursor, 1);
 
-struct holder {
+struct owner {
 	u64 ino;       /* inode of the socket in sockfs */
 	u32 pid;       /* in the caller's pid namespace */
 	u32 fd;
 	char comm[16];
 };
 /* What one run found: written by walk, read by Python through its mapping before the next run. */
-BPF_ARRAY(holders, struct holder, STEPS);
+BPF_ARRAY(owners, struct owner, STEPS);
 
 /* Inodes that are asked for. Written by Python before a choosy walk, and emptied after it. */
 BPF_HASH(wanted, u64, u8, 4096);
@@ -89,7 +89,7 @@ RAW_TRACEPOINT_PROBE(walk)
 	u32 index;
 	u16 mode = 0;
 	struct cursor *cursor = cursors.lookup(&zero);
-	struct holder *holder;
+	struct owner *owner;
 
 	if (!cursor)
 		return 0;
@@ -138,13 +138,13 @@ RAW_TRACEPOINT_PROBE(walk)
 				continue;
 			}
 			index = cursor->count;
-			holder = holders.lookup(&index);
-			if (!holder)
+			owner = owners.lookup(&index);
+			if (!owner)
 				return 0;
-			holder->ino = ino;
-			holder->pid = cursor->pid;
-			holder->fd = cursor->fd;
-			__builtin_memcpy(holder->comm, cursor->comm, sizeof(holder->comm));
+			owner->ino = ino;
+			owner->pid = cursor->pid;
+			owner->fd = cursor->fd;
+			__builtin_memcpy(owner->comm, cursor->comm, sizeof(owner->comm));
 			cursor->count = index + 1;
 		}
 		cursor->fd++;

@@ -95,9 +95,9 @@ def _main(words: Sequence[str]) -> int:
     release: Dialect | None = None
     try:
         if any(word.startswith("--from") for word in words):
-            from sstrace.server import quick
+            from sstrace.server import forward
 
-            code = quick.snapshot(words, os.environ)
+            code = forward.snapshot(words, os.environ)
             if code is not None:
                 return code
         _import_msgspec()

@@ -15,40 +15,33 @@ _MODULES: Final = {
     Act.REPLAY: "modes.replay",
     Act.STATS: "modes.stats",
     Act.STATS_PAST: "modes.stats",
+    Act.STATS_LIVE: "server.client",
     Act.SNAPSHOT: "modes.snapshot",
     Act.PAST: "modes.past",
     Act.BETWEEN: "modes.past",
+    Act.LIVE: "server.client",
     Act.WATCH: "watch.app",
     Act.SERVE: "server.serve",
     Act.SERVE_STATS: "server.serve",
     Act.VERIFY: "modes.verify",
     Act.DOCTOR: "modes.doctor",
 }
+"""What each act's ``run`` is in. What an act refuses stands beside each option, in query.catalog."""
+
+_ROTATES: Final = (Act.TRACE, Act.REPLAY)
+"""Those that write --output themselves, to begin it anew and to survive a full disk."""
 
 
 def run(command: Command, env: Mapping[str, str]) -> int:
     """Do what the command line says; the exit code. Each module is imported only when it is the one: start-up is a
     feature.
     """
-    own, act = command.own, command.act
-    if own.output is not None and act not in (Act.TRACE, Act.REPLAY):
-        # A trace writes its file itself, to rotate it and to survive a full disk.
-        _redirect(own.output)
+    if command.own.output is not None and command.act not in _ROTATES:
+        _redirect(command.own.output)
     try:
-        if act not in (Act.LIVE, Act.STATS_LIVE):
-            return int(import_module(f"sstrace.{_MODULES[act]}").run(command, env))
-        counts_alone = command.selection.summary and not command.selection.listing
-        if act is Act.LIVE and counts_alone:  # -s reads counters, not sockets
-            from sstrace.modes import snapshot
-
-            return snapshot.run(command, env)
-        from sstrace.live.width import screen_width
-        from sstrace.server import ask
-
-        width = screen_width(env, columns_env=command.dialect.columns_env) if act is Act.LIVE else None
-        return ask.snapshot(command, width)
+        return int(import_module(f"sstrace.{_MODULES[command.act]}").run(command, env))
     finally:
-        if own.self_usage:
+        if command.own.self_usage:
             _say_usage()
 
 

@@ -80,5 +80,5 @@ def gone(at_ns: int, kind: Kind, sk: int, **fields: Any) -> Gone:
 
 
 def owner(pid: int = 77, fd: int | None = 5, comm: bytes = b"python3") -> Owner:
-    """A holder."""
+    """An owner."""
     return Owner(comm, pid, fd)

@@ -823,7 +823,7 @@ def cgroups(zoo: Zoo) -> None:
 
 @exhibit
 def owners(zoo: Zoo) -> None:
-    """One socket, many holders: copies in one process, children with odd names, and one that got it by mail."""
+    """One socket, many owners: copies in one process, children with odd names, and one that got it by mail."""
     listener = zoo.listen(V4, ("127.0.0.1", 9700), 5)
     zoo.inodes["shared"] = os.fstat(listener.fileno()).st_ino
     zoo.keep(listener.dup(), listener.dup())

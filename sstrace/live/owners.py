@@ -18,7 +18,7 @@ from sstrace.sources.owners import OwnerWalk
 from sstrace.sources.privilege import CAP_SYS_PTRACE, effective
 from sstrace.table import Row, SocketTable
 
-__all__ = ["Holders"]
+__all__ = ["OwnerLooks"]
 
 _DUTY = 100
 """A look that took t of CPU time is not repeated before 100 t have passed: 1 % of a CPU at most."""
@@ -39,7 +39,7 @@ Shown = Callable[[list[Row]], Iterable[tuple[Row, InetSocket]]]
 """Asks the kernel for the sockets of some rows; those that it has not got are left out."""
 
 
-class Holders:
+class OwnerLooks:
     """Looks again and again, so the walk is loaded once, at the first look at the latest, and kept."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
@@ -64,7 +64,7 @@ class Holders:
                 self._walk = None
 
     def look(self, wanted: Collection[int] | None = None) -> dict[int, list[Owner]]:
-        """Inode → holders, in ss's order; only for inodes in ``wanted`` where the walk makes that cheaper."""
+        """Inode → owners, in ss's order; only for inodes in ``wanted`` where the walk makes that cheaper."""
         self.load()
         if self._walk is not None:
             try:

@@ -1,6 +1,6 @@
 """The rows of a live table, as a question to it is answered.
 
-Which sockets there are, their states, addresses, lifetimes and holders come from the live table. Queues, timers,
+Which sockets there are, their states, addresses, lifetimes and owners come from the live table. Queues, timers,
 memory and tcp_info change without events, so they are read at the moment of the question, for the selected rows only:
 listeners by one dump of listeners (the kernel keeps them apart), up to ``_EXACT_MOST`` other rows one by one, more by
 one dump, which the kernel filters where it can. What a dump shows and the table does not know has come since the

@@ -25,7 +25,7 @@ from sstrace.changes import Change
 from sstrace.live.interfaces import Interfaces
 from sstrace.live.kernel import DRAIN_NS, EXACT_MOST, Kernel
 from sstrace.live.looks import Looks
-from sstrace.live.owners import BLIND, Holders
+from sstrace.live.owners import BLIND, OwnerLooks
 from sstrace.live.polled import polled
 from sstrace.live.probes import attached
 from sstrace.model import (
@@ -116,7 +116,7 @@ class Tracer:
         self.repaired = 0
         """Rows that audits found wrong."""
         self._unheard = 0
-        self.holders = Holders(env)
+        self.owners = OwnerLooks(env)
         self.names = names if names is not None else SystemNames(env)
         self._pending: list[Event] = []
         self._last_ns = 0
@@ -158,11 +158,11 @@ class Tracer:
     def limits(self) -> Sequence[str]:
         """What this trace cannot see, one sentence each; empty when it sees everything."""
         if self._hooks is None:
-            held = "" if self.holders.sees_all else ", nor what other users' processes hold"
+            held = "" if self.owners.sees_all else ", nor what other users' processes hold"
             return [
                 f"{self._without}: what comes and goes between two looks is not seen, nor why anything closed{held}"
             ]
-        return self._hooks.limits if self.holders.sees_all else [*self._hooks.limits, BLIND]
+        return self._hooks.limits if self.owners.sees_all else [*self._hooks.limits, BLIND]
 
     @property
     def unheard(self) -> int:
@@ -178,7 +178,7 @@ class Tracer:
 
     def start(self) -> None:
         """The baseline: after this the table is the kernel's, and ``poll`` goes on from there."""
-        self.holders.load()
+        self.owners.load()
         for _ in self.sweep():
             pass
         give_back()  # who holds what, and the dump before, take more than the table that is made of them
@@ -235,7 +235,7 @@ class Tracer:
         """Detach every hook; harmless when done twice."""
         if self._hooks is not None:
             self._hooks.close()
-        self.holders.close()
+        self.owners.close()
         self._interfaces.close()
 
     def poll(self, timeout_s: float) -> Iterator[Change]:
@@ -276,7 +276,7 @@ class Tracer:
     def own(self, rows: Iterable[Row] | None = None) -> None:
         """Look now who holds the sockets of these rows; None: of all."""
         few = rows is not None
-        self.holders.own(self.table, rows if rows is not None else self.table, self._shown, self._last_ns, few=few)
+        self.owners.own(self.table, rows if rows is not None else self.table, self._shown, self._last_ns, few=few)
 
     # Events.
 
@@ -365,8 +365,8 @@ class Tracer:
 
     def _own(self, until_ns: int) -> None:
         """See who holds what by now, before what happened until then is folded in."""
-        if self.holders.is_due(news=bool(self._pending)):
-            self.holders.own(self.table, self.table, self._shown, until_ns)
+        if self.owners.is_due(news=bool(self._pending)):
+            self.owners.own(self.table, self.table, self._shown, until_ns)
 
     def _shown(self, rows: list[Row]) -> list[tuple[Row, InetSocket]]:
         """What the kernel says now of the sockets of these rows, which are TCP's."""
@@ -396,7 +396,7 @@ class Tracer:
         now = time.monotonic_ns()
         self._swept(now - began)
         resync = self.table.end(SweepEnd(self.space, now, complete))
-        if resync.added and self.holders.is_due(news=True):
+        if resync.added and self.owners.is_due(news=True):
             self.own()
         yield resync
         yield from losses

@@ -219,7 +219,7 @@ class TipcSocket(Socket, kw_only=True):
 
 
 class Owner(msgspec.Struct, frozen=True, gc=False):
-    """One holder of a socket: a file descriptor of a process (of a thread of it, where threads were asked for)."""
+    """One owner of a socket: a file descriptor of a process (of a thread of it, where threads were asked for)."""
 
     comm: bytes
     pid: int
@@ -231,4 +231,4 @@ class Owner(msgspec.Struct, frozen=True, gc=False):
 
 
 Owners = Mapping[int, Sequence[Owner]]
-"""Socket inode → its holders, in the order in which ss prints them."""
+"""Socket inode → its owners, in the order in which ss prints them."""

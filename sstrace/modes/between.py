@@ -78,7 +78,7 @@ def run(
         command.dialect,
         known,
         _no_decoders,
-        owners={**before.holders, **after.holders},
+        owners={**before.owners, **after.owners},
         held=held_text if thresholds(selection.filter) else None,
     )
     if command.own.json:

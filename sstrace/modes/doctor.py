@@ -224,7 +224,7 @@ def _walk(env: Mapping[str, str]) -> Finding:
         walk.close()
     if not effective() >> CAP_SYS_PTRACE & 1:
         return Finding("owner walk", "root", BLIND)
-    return Finding("owner walk", "ok", f"{len(found)} sockets have holders in sight")
+    return Finding("owner walk", "ok", f"{len(found)} sockets have owners in sight")
 
 
 def _tables(_env: Mapping[str, str]) -> Finding:

@@ -10,7 +10,7 @@ from sstrace.protocols import FOLLOWED
 from sstrace.query.command import Command, Selection, When
 from sstrace.recording.past import Past, PastRows, look_back
 from sstrace.recording.reader import LineNames, RecordedNames, reversed_moments
-from sstrace.snapshot.sources import Elsewhere
+from sstrace.snapshot.sources import Origin
 from sstrace.sources import files
 from sstrace.sources.replay import Recording
 from sstrace.sources.standard import say, write_all
@@ -36,15 +36,15 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         say(sentence)
     if selection.diag_file is not None:
         return _dump(selection, rows)
-    elsewhere = Elsewhere(
+    origin = Origin(
         tcp=rows,
-        holders=rows.holders,
+        owners=rows.owners,
         width=screen_width(env, columns_env=command.dialect.columns_env),
         names=names,
         at_ns=past.at_ns,
         only_tcp=True,
     )
-    return snapshot.run(command, env, elsewhere)
+    return snapshot.run(command, env, origin)
 
 
 def _between(command: Command, env: Mapping[str, str], path: str, moments: tuple[When, When]) -> int:

@@ -25,7 +25,7 @@ from sstrace.render.ss import Text
 from sstrace.snapshot.inet import InetTables
 from sstrace.snapshot.inet_dump import InetDump, write_dump
 from sstrace.snapshot.invocation import Invocation
-from sstrace.snapshot.sources import Elsewhere, Sink
+from sstrace.snapshot.sources import Origin, Sink
 from sstrace.snapshot.streams import Output, complain, warn
 from sstrace.sources.names import SystemNames
 from sstrace.sources.openfiles import worth_walking
@@ -43,7 +43,7 @@ _WITH_SERVICES = (*_UNIX, Table.TCP, Table.MPTCP, Table.UDP, Table.DCCP, Table.S
 """For these ss asks rpcbind what its ports are called."""
 
 
-def run(command: Command, env: Mapping[str, str], elsewhere: Elsewhere | None = None) -> int:
+def run(command: Command, env: Mapping[str, str], origin: Origin | None = None) -> int:
     """Print the tables that ``command`` selects; the exit code. Raises SstraceError where ss would exit with an
     error.
     """
@@ -53,7 +53,7 @@ def run(command: Command, env: Mapping[str, str], elsewhere: Elsewhere | None = 
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return _Snapshot(command, env, output, elsewhere).run()
+        return _Snapshot(command, env, output, origin).run()
     finally:
         if collecting:
             gc.enable()
@@ -63,21 +63,21 @@ def run(command: Command, env: Mapping[str, str], elsewhere: Elsewhere | None = 
 
 
 class _Snapshot:
-    def __init__(self, command: Command, env: Mapping[str, str], output: Output, elsewhere: Elsewhere | None) -> None:
+    def __init__(self, command: Command, env: Mapping[str, str], output: Output, origin: Origin | None) -> None:
         self._command = command
         self._show = command.show
         self._env = env
         self._output = output
-        self._elsewhere = elsewhere
-        self._tcp = elsewhere.tcp if elsewhere is not None else None
+        self._origin = origin
+        self._tcp = origin.tcp if origin is not None else None
         self._files = ProcFiles(env)
-        self._names = _names(env, elsewhere)
+        self._names = _names(env, origin)
         self._storage: StorageMaps | None = None
 
     def run(self) -> int:
         command, show, selection = self._command, self._show, self._command.selection
         storage_fds = self._storage_maps().descriptors(selection.bpf_map_ids) if selection.bpf_map_ids else ()
-        holders = self._holders()
+        owners = self._owners()
         if selection.summary:
             from sstrace.snapshot.summary import write_summary
 
@@ -101,7 +101,7 @@ class _Snapshot:
             command.dialect,
             self._names,
             decoders,
-            owners=holders,
+            owners=owners,
             aside=self._output.write,
             warn=warn,
             storage_text=self._storage_text,
@@ -114,27 +114,27 @@ class _Snapshot:
             return follow(invocation, self._output)
         dump = InetDump(command, bytecode=bytecode, storage_fds=storage_fds)
         inet = InetTables(invocation, dump, self._env, bytecode=bytecode, tcp=self._tcp)
-        if self._elsewhere is None or not self._elsewhere.only_tcp:
+        if self._origin is None or not self._origin.only_tcp:
             _tables(invocation, inet)
         elif invocation.selection.tables >> Table.TCP & 1:
             inet.show(Table.TCP)
         invocation.sink.flush()
         return 0
 
-    def _holders(self) -> Owners | None:
+    def _owners(self) -> Owners | None:
         """Who holds which socket, where that is asked: by /proc as ss does, or by the walk where that is known to be
         faster.
         """
-        show, elsewhere = self._show, self._elsewhere
-        if elsewhere is not None and elsewhere.holders is not None:
-            return elsewhere.holders
+        show, origin = self._show, self._origin
+        if origin is not None and origin.owners is not None:
+            return origin.owners
         if not (show.processes or show.threads or show.contexts):
             return None
         plain = not (show.threads or show.contexts) and self._files.root == "/proc"
         if plain and worth_walking():
-            from sstrace.live.owners import Holders
+            from sstrace.live.owners import OwnerLooks
 
-            walk = Holders(self._env)
+            walk = OwnerLooks(self._env)
             try:
                 return walk.look()
             finally:
@@ -142,15 +142,15 @@ class _Snapshot:
         return owners(self._files.root, threads=show.threads, contexts=show.contexts)
 
     def _sink(self, context: Context, command: Command) -> Sink:
-        elsewhere = self._elsewhere
+        origin = self._origin
         if command.own.json:
             from sstrace.render.ndjson import Lines
 
-            now = elsewhere.at_ns if elsewhere is not None else None
+            now = origin.at_ns if origin is not None else None
             now = time.time_ns() if now is None else now
             return Lines(context, self._output.write, now, destroyed=command.selection.events)
-        if elsewhere is not None:
-            width = elsewhere.width
+        if origin is not None:
+            width = origin.width
         else:
             width = screen_width(self._env, columns_env=command.dialect.columns_env)
         return Text(context, self._output.write, screen=width)
@@ -205,12 +205,12 @@ class _Snapshot:
         return self._storage_maps().text(number, value, oneline=self._show.oneline)
 
 
-def _names(env: Mapping[str, str], elsewhere: Elsewhere | None) -> SystemNames:
-    if elsewhere is None:
+def _names(env: Mapping[str, str], origin: Origin | None) -> SystemNames:
+    if origin is None:
         from sstrace.snapshot.names import SsNames
 
         return SsNames(env, warn, complain)
-    return SystemNames(env) if elsewhere.names is None else elsewhere.names
+    return SystemNames(env) if origin.names is None else origin.names
 
 
 def _tables(to: Invocation, inet: InetTables) -> None:

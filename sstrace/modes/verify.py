@@ -159,7 +159,7 @@ class _Check:
             self.take(self._following.settle())
             tracer.table.journal = None
             table = self._table(tracer.table)
-            holders = tracer.holders.look() if self._owners else {}
+            walked = tracer.owners.look() if self._owners else {}
             found, complete_too = tracer.kernel.dump(diag, TABLE_STATES)
             after = self._kernel(found)
             owners_after = proc.owners() if self._owners else {}
@@ -189,13 +189,13 @@ class _Check:
         for key, socket in before.items():
             known = owners_before.get(socket.ino)
             if socket.ino and key in table and known == owners_after.get(socket.ino) and known:
-                suspects += [(key, socket.ino, known)] if holders.get(socket.ino) != known else []
+                suspects += [(key, socket.ino, known)] if walked.get(socket.ino) != known else []
         if suspects:
             # A server that has just forked holds its sockets twice, until the child closes its own.
-            holders, owners = tracer.holders.look(), proc.owners()
+            walked, owners = tracer.owners.look(), proc.owners()
             for key, ino, known in suspects:
-                if owners.get(ino) == known != holders.get(ino):
-                    self._report("wrong", key, _names(holders.get(ino, ())), _names(known))
+                if owners.get(ino) == known != walked.get(ino):
+                    self._report("wrong", key, _names(walked.get(ino, ())), _names(known))
 
     def _kernel(self, found: Iterable[InetSocket]) -> dict[Key, InetSocket]:
         rows: dict[Key, InetSocket] = {}

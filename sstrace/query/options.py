@@ -25,9 +25,9 @@ from sstrace.model import (
     Table,
 )
 from sstrace.protocols import FOLLOWED
-from sstrace.query import own, states
+from sstrace.query import own_options, states
 from sstrace.query.catalog import FILTER, MODES, OWN, SS, STATES, Entry, refusal
-from sstrace.query.command import Act, Command, Early, Mode, Selection
+from sstrace.query.command import Act, Command, Early, Mode, Own, Selection
 from sstrace.query.getopt import BadOption, Option, getopt
 from sstrace.query.masks import FAMILY_KEYS, FAMILY_WORDS, TABLE_KEYS, Masks
 from sstrace.query.usage import help_text, ss_usage
@@ -70,7 +70,7 @@ def mode_of(argv: Sequence[str]) -> Mode:
     words = argv[1:]
     if "--snapshot" in words or (argv and _is_ss(argv[0])):
         return Mode.SNAPSHOT
-    return next((MODES[word[2:].partition("=")[0]] for word in words if own.is_mode(word)), Mode.TRACE)
+    return next((MODES[word[2:].partition("=")[0]] for word in words if own_options.is_mode(word)), Mode.TRACE)
 
 
 def version_of(argv: Sequence[str]) -> tuple[int, ...] | None:
@@ -100,7 +100,7 @@ class _Line:
         self.snapshot = snapshot
         self.words: tuple[str, ...] = ()
         self.masks = Masks(release)
-        self.own = own.Collector()
+        self.own = own_options.Collector()
         self.flags: set[str] = set()
         self.process_contexts = 0
         self.socket_contexts = 0
@@ -205,11 +205,11 @@ def parse(
         hint = "" if snapshot else _hint(error.word, long)
         raise UsageError(f"{program if _is_ss(program) else name}: {error}{hint}", usage=not hint) from None
 
-    mode, act, own_options = line.own.finish(default=Mode.SNAPSHOT if _is_ss(program) else Mode.TRACE)
+    mode, act, own = line.own.finish(default=Mode.SNAPSHOT if _is_ss(program) else Mode.TRACE)
     masks = line.masks
     summary = "s" in line.flags
     if summary and masks.default and not operands:
-        return _command(line, mode, act, own_options, listing=False)
+        return _command(line, mode, act, own, listing=False)
     if operands and not snapshot:
         if operands == ["help"]:
             return Early(help_text())
@@ -234,7 +234,7 @@ def parse(
         stop = Early("", f"{error}\n", error.exit_code)
     if stop is not None and not summary:
         return stop
-    return _command(line, mode, act, own_options, operands=operands, stop=stop, transitions=transitions)
+    return _command(line, mode, act, own, operands=operands, stop=stop, transitions=transitions)
 
 
 _ROW_WORDS: Final = {"state": 1, "exclude": 1, "excl": 1}
@@ -368,7 +368,7 @@ def _command(
     line: _Line,
     mode: Mode,
     act: Act,
-    own_options: own.Own,
+    own: Own,
     *,
     listing: bool = True,
     operands: Sequence[str] = (),
@@ -426,7 +426,7 @@ def _command(
         act=act,
         selection=selection,
         show=show,
-        own=own_options,
+        own=own,
         dialect=line.release,
         operands=tuple(operands),
         words=line.words,

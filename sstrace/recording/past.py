@@ -188,7 +188,7 @@ class PastRows:
         self._since: dict[int, int] = {}
         self._bounds: set[int] = set()
         self.bad = 0
-        self.holders: dict[int, Sequence[Owner]] = {}
+        self.owners: dict[int, Sequence[Owner]] = {}
         for line in past.rows.values():
             if line.netid != "tcp":
                 continue
@@ -204,7 +204,7 @@ class PastRows:
             if not row.exact:
                 self._bounds.add(id(found))
             if line.ino and line.owners:
-                self.holders[line.ino] = names.owners(line.owners)
+                self.owners[line.ino] = names.owners(line.owners)
 
     def rows(self, selection: Selection, **_: object) -> Iterator[Sequence[InetSocket]]:
         """The selected rows: IPv4 before IPv6, listeners before the rest, as the kernel dumps them; else the oldest

@@ -125,7 +125,7 @@ class RecordedNames(SystemNames):
         return None
 
     def owners(self, owned: tuple[OwnerLine, ...]) -> tuple[Owner, ...]:
-        """The holders that a line names."""
+        """The owners that a line names."""
         return owners_of(owned)
 
     def cgroup_id(self, path: str) -> int:
@@ -152,7 +152,7 @@ class LineNames(RecordedNames):
         return plain(super().ifname(index))
 
     def owners(self, owned: tuple[OwnerLine, ...]) -> tuple[Owner, ...]:
-        """The holders that a line names."""
+        """The owners that a line names."""
         return owners_of(tuple(msgspec.structs.replace(one, comm=plain(one.comm)) for one in owned))
 
 
@@ -329,7 +329,7 @@ _owners: dict[tuple[OwnerLine, ...], tuple[Owner, ...]] = {(): ()}
 
 
 def owners_of(owned: tuple[OwnerLine, ...]) -> tuple[Owner, ...]:
-    """The holders that a line names."""
+    """The owners that a line names."""
     known = _owners.get(owned)
     if known is None:
         if len(_owners) > 100_000:

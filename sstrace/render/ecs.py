@@ -69,7 +69,7 @@ class Network(msgspec.Struct, omit_defaults=True):
 
 
 class Process(msgspec.Struct):
-    """ECS ``process``: the first holder of the socket."""
+    """ECS ``process``: the first owner of the socket."""
 
     pid: int
     name: str
@@ -144,7 +144,7 @@ class Own(Reported, kw_only=False, omit_defaults=True, gc=False, rename={"old": 
     cgroup: str | None = None
     owner_source: str | None = None
     owners: tuple[OwnerLine, ...] = ()
-    """All holders, where there is more than the one in ``process``."""
+    """All owners, where there is more than the one in ``process``."""
     approximate: bool = False
     ifindex: int | None = None
     ifname: str | None = None

@@ -139,10 +139,10 @@ class OtelLine(
     pod_uid: str | None = None
     unit: str | None = None
     pid: int | None = None
-    """Of the first holder."""
+    """Of the first owner."""
     comm: str | None = None
     owners: tuple[OwnerLine, ...] = ()
-    """All holders, where there is more than one."""
+    """All owners, where there is more than one."""
     owner_source: str | None = None
     role: str | None = None
     ended: bool = False
@@ -175,9 +175,9 @@ class OtelLine(
 
 Severity = Literal["INFO", "WARN"]
 Ended = Literal["success", "failure"] | None
-Holder = tuple[int | None, str | None, tuple[OwnerLine, ...]]
+_Process = tuple[int | None, str | None, tuple[OwnerLine, ...]]
 
-_NOBODY: Holder = (None, None, ())
+_NOBODY: _Process = (None, None, ())
 
 
 class OtelWriter(EventWriter):
@@ -191,7 +191,7 @@ class OtelWriter(EventWriter):
         super().__init__(offset_ns, cgroup, ifname)
         self._host = ""
         self._ends: dict[tuple[int, int, str | None, bool], tuple[Severity, Ended]] = {}
-        self._holders: dict[tuple[Owner, ...], Holder] = {}
+        self._processes: dict[tuple[Owner, ...], _Process] = {}
 
     def meta(self, line: MetaLine, out: bytearray) -> None:
         """Append the first line; its host stands in every line that follows."""
@@ -210,7 +210,7 @@ class OtelWriter(EventWriter):
         held, lifetime, cgroup = change.held_ns, change.lifetime_ns, row.cgroup
         place = None if cgroup is None else self._places.get(cgroup) or self._place(cgroup)
         severity, ended = self._ends.get((old, new, cause, change.ended)) or self._end(change)
-        pid, comm, owners = (self._holders.get(row.owners) or self._holder(row.owners)) if row.owners else _NOBODY
+        pid, comm, owners = (self._processes.get(row.owners) or self._process(row.owners)) if row.owners else _NOBODY
         addresses = self._addresses
         self.seq += 1
         line = OtelLine(
@@ -267,12 +267,12 @@ class OtelWriter(EventWriter):
         end = self._ends[old, new, cause, ended] = ("WARN" if word == "failure" else "INFO"), word
         return end
 
-    def _holder(self, owners: tuple[Owner, ...]) -> Holder:
-        if len(self._holders) > 100_000:  # against a host that forks without end
-            self._holders.clear()
+    def _process(self, owners: tuple[Owner, ...]) -> _Process:
+        if len(self._processes) > 100_000:  # against a host that forks without end
+            self._processes.clear()
         lines = self._owner_lines(owners)
-        self._holders[owners] = holder = lines[0].pid, lines[0].comm, lines if len(lines) > 1 else ()
-        return holder
+        self._processes[owners] = found = lines[0].pid, lines[0].comm, lines if len(lines) > 1 else ()
+        return found
 
     # Lines that are few: made from the native ones.
 

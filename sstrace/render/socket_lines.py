@@ -40,7 +40,7 @@ SendQ = Annotated[int, Meta(description="bytes not yet acknowledged; of a listen
 
 
 class OwnerItem(msgspec.Struct, omit_defaults=True, frozen=True):
-    """A holder of the socket: a process's name, pid and descriptor, with -T the thread, with -Z and -z contexts."""
+    """An owner of the socket: a process's name, pid and descriptor, with -T the thread, with -Z and -z contexts."""
 
     comm: str
     pid: int

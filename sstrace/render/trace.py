@@ -51,7 +51,7 @@ class TraceText:
         span = f"{'~' * change.approximate + (span_text(held) if held is not None else '-'):>10}"
         line = (
             f"{self.time(change.at_ns)} {_PAIRS[change.old * _STATES + change.new]} {span} "
-            f"{local:<{_ADDRESS}} {peer:<{_ADDRESS}} {owners.get(row.owners) or self._holders(row)}"
+            f"{local:<{_ADDRESS}} {peer:<{_ADDRESS}} {owners.get(row.owners) or self._owned(row)}"
         )
         if change.cause is not None:
             line += f" [{plain(change.cause)}"
@@ -79,7 +79,7 @@ class TraceText:
         """Lines that a recording lacks."""
         return f"{self.time(at_ns)} {unwritten} lines could not be recorded before this moment"
 
-    def _holders(self, row: RowView) -> str:
+    def _owned(self, row: RowView) -> str:
         inherited = row.owner_source == "listener"
         texts = self._inherited if inherited else self._owners
         if len(texts) > 100_000:  # against a host that forks without end
@@ -89,7 +89,7 @@ class TraceText:
 
 
 def _owners(owners: Iterable[Owner], mark: str) -> str:
-    """``comm/pid/fd`` of each holder; ``-`` when nobody is known. ``mark``: what stands before each."""
+    """``comm/pid/fd`` of each owner; ``-`` when nobody is known. ``mark``: what stands before each."""
     texts = []
     for owner in owners:
         comm = printable(owner.comm.decode("latin-1"))

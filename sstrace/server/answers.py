@@ -23,8 +23,8 @@ from sstrace.modes import snapshot
 from sstrace.query.command import Command, Early
 from sstrace.query.options import parse
 from sstrace.query.usage import ss_usage
-from sstrace.server.ask import Request
-from sstrace.snapshot.sources import Elsewhere
+from sstrace.server.client import Request
+from sstrace.snapshot.sources import Origin
 from sstrace.sources import privilege, proc, service
 from sstrace.sources.standard import say, tell, write_all
 
@@ -142,12 +142,12 @@ def respond(
     except SstraceError as error:
         return _refused(error, request)
     live = LiveRows(tracer.table, tracer.news())
-    holders = _holders(tracer, peer, gid, command, live)
-    if holders is None and shed and peer.uid != 0:
-        holders = _own_holders(peer, command)
+    owners = _owners(tracer, peer, gid, command, live)
+    if owners is None and shed and peer.uid != 0:
+        owners = _owners_in_its_proc(peer, command)
     if peer.uid != 0:
         _become(peer, shed=shed)
-    return _printed(command, request, live, holders)
+    return _printed(command, request, live, owners)
 
 
 def _command(request: Request) -> Command | Early:
@@ -160,12 +160,12 @@ def _release(request: Request) -> Dialect:
     return dialect(parse_version(request.ss)) if request.ss is not None else dialect()
 
 
-def _printed(command: Command, request: Request, live: LiveRows, holders: Mapping[int, list[Owner]] | None) -> int:
+def _printed(command: Command, request: Request, live: LiveRows, owners: Mapping[int, list[Owner]] | None) -> int:
     """Print the tables on our standard streams; the exit code."""
     environment = {"COLUMNS": str(request.width)} if request.width is not None else {}
-    elsewhere = Elsewhere(tcp=live, holders=holders, width=request.width)
+    origin = Origin(tcp=live, owners=owners, width=request.width)
     try:
-        return snapshot.run(command, environment, elsewhere)
+        return snapshot.run(command, environment, origin)
     except SstraceError as error:
         return _refused(error, request)
 
@@ -178,7 +178,7 @@ def _refused(error: SstraceError, request: Request) -> int:
     return error.exit_code
 
 
-def _holders(
+def _owners(
     tracer: Tracer, peer: service.Peer, gid: int | None, command: Command, live: LiveRows
 ) -> Mapping[int, list[Owner]] | None:
     """Who holds what, as far as this client may know."""
@@ -186,7 +186,7 @@ def _holders(
     if not show.processes or show.threads or show.contexts or not _sees_all(peer, gid):
         return None  # the snapshot scans /proc itself, after it has become its client
     only_tcp = command.selection.tables == 1 << Table.TCP
-    return tracer.holders.look(live.inodes(command.selection) if only_tcp else None)
+    return tracer.owners.look(live.inodes(command.selection) if only_tcp else None)
 
 
 def _sees_all(peer: service.Peer, gid: int | None) -> bool:
@@ -201,7 +201,7 @@ def _sees_all(peer: service.Peer, gid: int | None) -> bool:
     return gid in os.getgrouplist(user.pw_name, peer.gid)
 
 
-def _own_holders(peer: service.Peer, command: Command) -> Mapping[int, list[Owner]] | None:
+def _owners_in_its_proc(peer: service.Peer, command: Command) -> Mapping[int, list[Owner]] | None:
     """Who holds what, of the processes that this client may look into."""
     show = command.show
     if not (show.processes or show.threads or show.contexts):

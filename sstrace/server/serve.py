@@ -3,7 +3,7 @@
 The server itself traces, accepts and reads requests, and answers small questions of root's (server.answers), without
 ever waiting for a client. Any other request is answered by a fork: the child has the table as it was at that moment,
 and may take its time; a client that is slow, stuck or gone holds up nobody. The child works with its client's rights,
-so it is shown no more than ``ss`` would be: for anybody but root it gives up every privilege first. Holders of other
+so it is shown no more than ``ss`` would be: for anybody but root it gives up every privilege first. Owners of other
 users' processes are for root and the members of --group only.
 
 Fairness. Questions are answered in the order in which they came, but a small one does not wait for a child to be free.

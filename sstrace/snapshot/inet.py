@@ -44,11 +44,11 @@ class InetTables:
         if table is Table.TCP and self._file is not None:
             self._from_file(self._file)
         elif table is Table.TCP and self._tcp is not None:
-            self._from_elsewhere(self._tcp)
+            self._from_origin(self._tcp)
         else:
             self._from_kernel(table)
 
-    def _from_elsewhere(self, tcp: TcpSource) -> None:
+    def _from_origin(self, tcp: TcpSource) -> None:
         with suppress(Refused):  # -K, by somebody who may not
             for rows in tcp.rows(
                 self._selection,

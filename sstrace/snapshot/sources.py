@@ -9,7 +9,7 @@ from sstrace.model import InetSocket, Owners, Socket, Table
 from sstrace.query.command import Selection
 from sstrace.sources.names import SystemNames
 
-__all__ = ["Elsewhere", "Sink", "TcpSource"]
+__all__ = ["Origin", "Sink", "TcpSource"]
 
 
 class Sink(Protocol):
@@ -56,11 +56,13 @@ class TcpSource(Protocol):
         ...
 
 
-class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot that does not come from this machine's kernel, now, for this process's own screen."""
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a snapshot comes from, and for whom it is, when not from this machine's kernel, now, for this process's own
+    screen.
+    """
 
     tcp: TcpSource
-    holders: Owners | None = None
+    owners: Owners | None = None
     """Who holds which socket; None: find out as always."""
     width: int | None = None
     """The screen's width; None: unknown."""

@@ -19,5 +19,5 @@ def open_files() -> int:
 
 
 def worth_walking() -> bool:
-    """Whether one look at all holders is faster by loading the walk than by reading /proc."""
+    """Whether one look at all owners is faster by loading the walk than by reading /proc."""
     return os.geteuid() == 0 and open_files() > _WORTH_WALKING

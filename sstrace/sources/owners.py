@@ -23,8 +23,8 @@ __all__ = ["WALK", "OwnerWalk"]
 WALK = Source(
     file="owners.bpf.c",
     programs=("walk",),
-    maps=("cursors", "holders", "wanted"),
-    mapped=("cursors", "holders"),
+    maps=("cursors", "owners", "wanted"),
+    mapped=("cursors", "owners"),
     offsets={
         "task_tasks": (("task_struct", "tasks"),),
         "task_files": (("task_struct", "files"),),
@@ -44,7 +44,7 @@ WALK = Source(
 """The program and its offsets."""
 
 _STEPS = 128
-_HOLDER = struct.Struct("=QII16s")
+_OWNER = struct.Struct("=QII16s")
 _CURSOR = struct.Struct("=QQQIIQIIIBBBx16s")
 _COUNT = struct.Struct("=IBB")
 _COUNT_AT = 48
@@ -61,7 +61,7 @@ longer wait.
 
 
 def _mapped(loaded: Loaded) -> tuple[mmap.mmap, mmap.mmap]:
-    return _map(loaded.maps["cursors"], _CURSOR.size), _map(loaded.maps["holders"], _STEPS * _HOLDER.size)
+    return _map(loaded.maps["cursors"], _CURSOR.size), _map(loaded.maps["owners"], _STEPS * _OWNER.size)
 
 
 class OwnerWalk:
@@ -70,7 +70,7 @@ class OwnerWalk:
     """
 
     def __init__(self, cache: Path | None) -> None:
-        self._loaded, (self._cursor, self._holders) = ready(WALK, cache, _mapped)
+        self._loaded, (self._cursor, self._owners) = ready(WALK, cache, _mapped)
         try:
             self._lock = os.memfd_create("sstrace-walk")
         except BaseException:
@@ -80,24 +80,24 @@ class OwnerWalk:
     def close(self) -> None:
         """Unload."""
         self._cursor.close()
-        self._holders.close()
+        self._owners.close()
         os.close(self._lock)
         self._loaded.close()
 
     def owners(self, wanted: Collection[int] | None = None) -> dict[int, list[Owner]]:
-        """Inode → holders, in ss's order: highest pid first, then highest descriptor. ``wanted``: only these inodes."""
+        """Inode → owners, in ss's order: highest pid first, then highest descriptor. ``wanted``: only these inodes."""
         found: dict[int, list[Owner]] = {}
         readable: dict[int, bool] = {}
         comms: dict[bytes, bytes] = {}
         with self._alone():
             if wanted is None:
-                holders = self._walk()
+                owners = self._walk()
             elif len(wanted) <= _WANTED_MOST:
-                holders = self._choosy_walk(wanted)
+                owners = self._choosy_walk(wanted)
             else:
-                holders = [holder for holder in self._walk() if holder[0] in wanted]
-        holders.sort(key=_by_pid_and_fd, reverse=True)
-        for ino, pid, fd, comm in holders:
+                owners = [owner for owner in self._walk() if owner[0] in wanted]
+        owners.sort(key=_by_pid_and_fd, reverse=True)
+        for ino, pid, fd, comm in owners:
             seen = readable.get(pid)
             if seen is None:
                 seen = readable[pid] = _readable(pid, fd)
@@ -144,7 +144,7 @@ class OwnerWalk:
                 self._loaded.run("walk")
                 count, done, lost = _COUNT.unpack_from(self._cursor, _COUNT_AT)
                 if count:
-                    found += _HOLDER.iter_unpack(self._holders[: count * _HOLDER.size])
+                    found += _OWNER.iter_unpack(self._owners[: count * _OWNER.size])
                 if done:
                     return found
                 if lost:
@@ -152,8 +152,8 @@ class OwnerWalk:
         raise FeatureError("processes come and go faster than their descriptors can be walked")
 
 
-def _by_pid_and_fd(holder: tuple[int, int, int, bytes]) -> tuple[int, int]:
-    return holder[1], holder[2]
+def _by_pid_and_fd(owner: tuple[int, int, int, bytes]) -> tuple[int, int]:
+    return owner[1], owner[2]
 
 
 def _readable(pid: int, fd: int) -> bool:

@@ -69,7 +69,7 @@ class ProcFiles:
 
 
 def owners(root: str = "/proc", *, threads: bool = False, contexts: int = 0) -> dict[int, list[Owner]]:
-    """Every process that holds a socket: socket inode → its holders in ss's order, the reverse of discovery.
+    """Every process that holds a socket: socket inode → its owners in ss's order, the reverse of discovery.
 
     So the highest pid comes first, of a process the highest descriptor, and with ``threads`` a process's later
     threads come before its first one. ``contexts``: 1 adds the SELinux context of the process, 2 that of the socket's
@@ -97,9 +97,9 @@ def owners(root: str = "/proc", *, threads: bool = False, contexts: int = 0) -> 
         for task in tasks:
             if task.isascii() and task.isdecimal() and task != name:
                 _scan(found, f"{root}/{name}/task/{task}", pid, int(task), contexts)
-    for holders in found.values():
-        if len(holders) > 1:
-            holders.reverse()
+    for held in found.values():
+        if len(held) > 1:
+            held.reverse()
     return found
 
 
@@ -132,11 +132,11 @@ def _scan(found: dict[int, list[Owner]], process: str, pid: int, tid: int | None
             except ValueError:
                 continue  # below a PROC_ROOT anything may lie about
             owner = Owner(comm, pid, number, tid, proc_ctx, sock_ctx)
-            holders = found.get(ino)
-            if holders is None:
+            held = found.get(ino)
+            if held is None:
                 found[ino] = [owner]
             else:
-                holders.append(owner)
+                held.append(owner)
     except OSError:
         pass  # the process went away while its directory was being listed
     finally:

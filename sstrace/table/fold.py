@@ -386,7 +386,7 @@ def report_of(fact: Changed | Gone) -> Report:
 
 def own(row: Row, owner: Owner, new: int, last: bool) -> None:
     """An event names the process whose system call it was. Who connects or listens is the owner; so is who makes
-    another call where those that are known do not name it, for they hold it no more. ``last``: it was the last holder.
+    another call where those that are known do not name it, for they hold it no more. ``last``: it was the last owner.
     One that is known with its descriptor is not forgotten for one without.
     """
     known = row.owners if row.owner_source != "listener" else ()

@@ -49,7 +49,7 @@ __all__ = [
 _WINDOW = 1000
 """Lines that are held back, to put those that come later before them."""
 _LONGEST = 1 << 20
-"""No line is longer: a row with a thousand holders has 60 KB."""
+"""No line is longer: a row with a thousand owners has 60 KB."""
 
 
 class RecordedMeta(MetaLine, tag="meta", tag_field="type", kw_only=True):

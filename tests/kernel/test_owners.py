@@ -1,4 +1,4 @@
-"""The owner walk beside /proc: the same holders in the same order, whoever holds what."""
+"""The owner walk beside /proc: the same owners in the same order, whoever holds what."""
 
 import os
 import socket
@@ -12,7 +12,7 @@ import pytest
 from conftest import Netns, Program
 from tracing import Trace, connect
 
-from sstrace.live.owners import Holders
+from sstrace.live.owners import OwnerLooks
 from sstrace.sources import proc
 from sstrace.sources.owners import OwnerWalk
 
@@ -39,7 +39,7 @@ def test_the_walk_finds_what_proc_finds_in_the_same_order(walk: OwnerWalk) -> No
         assert walk.owners()[inode] == expected
         assert walk.owners({inode}) == {inode: expected}
         assert len(expected) == 8
-        assert [holder.pid for holder in expected] == [max(child, os.getpid())] * 4 + [min(child, os.getpid())] * 4
+        assert [owner.pid for owner in expected] == [max(child, os.getpid())] * 4 + [min(child, os.getpid())] * 4
     finally:
         first.send(b"x")
         os.waitpid(child, 0)
@@ -67,9 +67,9 @@ def test_a_descriptor_sent_away_is_found_where_it_is(walk: OwnerWalk) -> None:
     assert here.recv(1) == b"x"
     sent.close()
     try:
-        (holder,) = walk.owners({inode})[inode]
-        assert holder.pid == child.pid
-        assert proc.owners()[inode] == [holder]
+        (owner,) = walk.owners({inode})[inode]
+        assert owner.pid == child.pid
+        assert proc.owners()[inode] == [owner]
     finally:
         here.send(b"x")
         child.wait(timeout=30)
@@ -89,7 +89,7 @@ def test_a_closing_parenthesis_cuts_the_name_as_ss_does(walk: OwnerWalk) -> None
         os._exit(0)
     try:
         assert held.recv(1) == b"x"
-        names = {holder.comm for holder in walk.owners({inode})[inode] if holder.pid == child}
+        names = {owner.comm for owner in walk.owners({inode})[inode] if owner.pid == child}
         assert names == {b"par(en"}
     finally:
         held.send(b"x")
@@ -115,11 +115,11 @@ def test_holders_fall_back_to_proc_where_the_walk_is_not_to_be_had(
         raise FeatureError("not today")
 
     monkeypatch.setattr("sstrace.live.owners.OwnerWalk", refuse)
-    holders = Holders({"HOME": str(tmp_path)})
+    looks = OwnerLooks({"HOME": str(tmp_path)})
     made = socket.socket()
     inode = os.fstat(made.fileno()).st_ino
-    assert holders.look()[inode][0].pid == os.getpid()
-    assert holders.source == "proc"
+    assert looks.look()[inode][0].pid == os.getpid()
+    assert looks.source == "proc"
     made.close()
 
 
@@ -129,11 +129,11 @@ CLONE_FILES, CLONE_NEWPID = 0x400, 0x20000000
 
 
 def assert_alike(walk: OwnerWalk, inode: int) -> list[int]:
-    """The walk says what /proc says; the holders' pids."""
+    """The walk says what /proc says; the owners' pids."""
     expected = proc.owners().get(inode, [])
     assert walk.owners().get(inode, []) == expected
     assert walk.owners({inode}).get(inode, []) == expected
-    return [holder.pid for holder in expected]
+    return [owner.pid for owner in expected]
 
 
 def run_python(script: str, *fds: int, **options: Any) -> "subprocess.Popen[bytes]":
@@ -205,8 +205,8 @@ def test_sockets_are_passed_as_systemd_does(walk: OwnerWalk) -> None:
     assert child.stdout.readline() == b"x\n"  # it is cat by now
     try:
         assert assert_alike(walk, inode) == [child.pid]
-        (holder,) = walk.owners({inode})[inode]
-        assert (holder.comm, holder.fd) == (b"cat", 3)
+        (owner,) = walk.owners({inode})[inode]
+        assert (owner.comm, owner.fd) == (b"cat", 3)
     finally:
         end(child)
 

@@ -303,7 +303,7 @@ sys.stdin.read()
 
 @pytest.mark.ss
 def test_owners_are_those_of_ss_in_its_order(ss: "Program") -> None:
-    """Forked holders of one listener, with threads; ss's text is put together from our list."""
+    """Forked owners of one listener, with threads; ss's text is put together from our list."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))

@@ -90,7 +90,7 @@ def trace(sstrace: Program, netns: Netns, tmp_path: Path) -> Iterator[Callable[.
         one.stop(signal.SIGKILL)
 
 
-def holders(line: Line) -> list[tuple[str, int]]:
+def owners(line: Line) -> list[tuple[str, int]]:
     """Name and pid of each owner in a line."""
     return [(owner["comm"], owner["pid"]) for owner in line.get("owners", ())]
 
@@ -122,7 +122,7 @@ t = threading.Thread(target=other); t.start(); t.join()
             app.wait()
             running.wait_for(sport=sport, new="FIN-WAIT-1")
             for line in of_client(running, sport):
-                assert holders(line) == [("app", app.pid)], line
+                assert owners(line) == [("app", app.pid)], line
 
 
 IO_URING = """
@@ -159,7 +159,7 @@ def test_io_uring_s_workers_bear_the_name_of_their_process(trace: Callable[..., 
             if said == "none":
                 unmet("kernel lacks io_uring, or forbids it")
             line = running.wait_for(sport=int(said), new="SYN-SENT")
-            assert holders(line) == [("app", app.pid)], line
+            assert owners(line) == [("app", app.pid)], line
 
 
 # ---------------------------------------------------------------------------------------------- nobody who is gone
@@ -192,15 +192,15 @@ hear()
             sport, worker = map(int, parent.says())
             parent.wait()
             opened = running.wait_for(sport=sport, new="ESTAB")
-            assert holders(opened)[0][1] in (parent.pid, worker)
+            assert owners(opened)[0][1] in (parent.pid, worker)
             parent.go()
             last = running.wait_for(sport=sport, old="ESTAB")
-            assert holders(last) == [("worker", worker)], last
+            assert owners(last) == [("worker", worker)], last
             accepted = keep(server.accept()[0])
             accepted.close()
             after = wait("the end", lambda: [line for line in of_client(running, sport) if line["from"] == "ESTAB"])
             for line in after:
-                assert holders(line) == [("worker", worker)], line
+                assert owners(line) == [("worker", worker)], line
 
 
 def test_a_descriptor_in_flight_is_nobody_s(trace: Callable[..., Trace], netns: Netns) -> None:
@@ -223,7 +223,7 @@ hear()
         with Actor(netns, script, server.getsockname()[1]) as app:
             sport = int(app.says()[0])
             opened = running.wait_for(sport=sport, new="ESTAB")
-            assert holders(opened) == [("app", app.pid)]
+            assert owners(opened) == [("app", app.pid)]
             told = {"type": "seen", "sport": sport}
             wait("a look found nobody", lambda: any(told.items() <= line.items() for line in running.lines))
             server.accept()[0].close()
@@ -232,7 +232,7 @@ hear()
             assert line["owner_source"] in ("walk", "proc")
             app.go()
             line = running.wait_for(sport=sport, new="LAST-ACK")
-            assert holders(line) == [("receiver", app.pid)], line
+            assert owners(line) == [("receiver", app.pid)], line
 
 
 # ------------------------------------------------------------------------------------------------------- accepted ones
@@ -249,7 +249,7 @@ while True:
 """
 
 
-def test_what_nobody_has_accepted_is_of_its_listener_s_holders(trace: Callable[..., Trace], netns: Netns) -> None:
+def test_what_nobody_has_accepted_is_of_its_listener_s_owners(trace: Callable[..., Trace], netns: Netns) -> None:
     script = """
 s = socket.create_server(("127.0.0.1", 0))
 say(s.getsockname()[1], s.fileno())
@@ -266,7 +266,7 @@ hear()
         assert f" ~app/{app.pid}" in shown[0]
         client.close()
         ended = running.wait_for(sport=port, new="CLOSE-WAIT")
-        assert (holders(ended), ended["owner_source"]) == ([("app", app.pid)], "listener")
+        assert (owners(ended), ended["owner_source"]) == ([("app", app.pid)], "listener")
 
 
 @pytest.mark.parametrize("words", [(), ("sport", "=", ":{}")])
@@ -287,7 +287,7 @@ def test_every_line_of_an_accepted_connection_has_an_owner(
             lines = [line for line in running.states if line["sport"] == port]
             assert len(lines) == 40 * 3
             for line in lines:
-                assert holders(line) == [("app", app.pid)], line
+                assert owners(line) == [("app", app.pid)], line
 
 
 def test_accept_is_found_without_another_event(trace: Callable[..., Trace], netns: Netns) -> None:
@@ -324,9 +324,9 @@ hear()
             client = netns.call(connect, ("127.0.0.1", port))
             worker = int(app.says()[0])
             opened = running.wait_for(sport=port, dport=ports(client)[0], new="ESTAB")
-            assert sorted(holders(opened)) == sorted([("app", app.pid), ("worker", worker)])
+            assert sorted(owners(opened)) == sorted([("app", app.pid), ("worker", worker)])
             closing = running.wait_for(sport=port, new="FIN-WAIT-1")
-            assert (holders(closing), closing["owner_source"]) == ([("worker", worker)], "close")
+            assert (owners(closing), closing["owner_source"]) == ([("worker", worker)], "close")
         os.kill(worker, signal.SIGKILL)
 
 
@@ -354,7 +354,7 @@ hear()
         fd = int(app.says()[0])
         sport = client.getsockname()[1]
         opened = running.wait_for(sport=port, dport=sport, new="ESTAB", netid="tcp")
-        assert holders(opened) == [("app", app.pid)]
+        assert owners(opened) == [("app", app.pid)]
         mine = running.wait_for(sport=sport, dport=port, new="ESTAB", netid="tcp")
         assert [owner["pid"] for owner in mine["owners"]] == [os.getpid()]
 

@@ -136,7 +136,7 @@ def test_a_question_to_a_live_table_imports_hardly_anything(tmp_path: Path) -> N
     assert (asked.returncode, asked.stdout) == (0, b"an answer\n")
     needed = _imported(asked.stderr) - _imported(bare.stderr)
     sources = {"sources", "sources.asking", "sources.installed", "sources.standard"}
-    ours = {"cli", "errors", "plain", "server", "server.quick"} | sources
+    ours = {"cli", "errors", "plain", "server", "server.forward"} | sources
     assert {name for name in needed if name.startswith("sstrace.")} <= {f"sstrace.{name}" for name in ours}
     assert not {"msgspec", "socket", "threading", "json", "selectors"} & needed
 

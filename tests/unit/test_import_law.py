@@ -44,8 +44,8 @@ LAW: dict[str, set[str]] = {
     "watch": ROWS | {"decoders", "sources", "live", "output", "modes.following"},
     "modes": ROWS | TWINS | {"decoders", "sources", "recording", "live", "output", "snapshot"},
     "server": BASE | PURE | {"changes", "sources", "live", "output", "snapshot", "modes.snapshot", "modes.following"},
-    "dispatch": BASE | {"query", "sources", "live.width", "modes", "watch", "server"},
-    "cli": BASE | {"query", "sources", "dispatch", "server.quick"},
+    "dispatch": BASE | {"query", "sources", "modes", "watch", "server"},
+    "cli": BASE | {"query", "sources", "dispatch", "server.forward"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -199,7 +199,7 @@ def test_a_child_takes_over_at_its_first_transition() -> None:
 
 
 def test_a_child_without_a_peer_gets_it_from_its_next_transition() -> None:
-    # Before Linux 6.2 or so the peer's address was copied after the event, and the lower rungs tell it as it is.
+    # Before Linux 6.2 or so the peer's address was copied after the event, and the lower tiers tell it as it is.
     live = table()
     assert fold(
         live,
@@ -539,7 +539,7 @@ def test_who_closes_is_the_owner_where_the_known_do_not_name_it() -> None:
     assert (only(live).owners, only(live).owner_source) == ((owner(88, None, b"worker"),), "close")
 
 
-def test_of_several_holders_the_last_to_close_was_the_last() -> None:
+def test_of_several_owners_the_last_to_close_was_the_last() -> None:
     live = table()
     fold(live, *CONNECT)
     both = owner(), owner(88, 7)
@@ -560,7 +560,7 @@ LISTENS = changed(100, S.CLOSE, S.LISTEN, B, ino=20, src=SERVER, sport=443, dst=
 ASKED = {"kind": Kind.REQUEST, "src": SERVER, "sport": 443, "dst": CLIENT, "dport": 40000}
 
 
-def test_until_it_is_accepted_a_connection_is_of_its_listener_s_holders() -> None:
+def test_until_it_is_accepted_a_connection_is_of_its_listener_s_owners() -> None:
     live = table()
     fold(live, LISTENS)
     live.own(only(live), (owner(51, 3), owner(50, 4), owner(50, 3)), "walk", 200)

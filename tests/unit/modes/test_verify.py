@@ -203,6 +203,6 @@ def test_holders_are_wrong_when_they_stay_so(
     one.ino = 9
     tracer = Tracer([one], [one])
     open_one(tracer)
-    tracer.holders = Looks(*looks)  # type: ignore[attr-defined]
+    tracer.owners = Looks(*looks)  # type: ignore[attr-defined]
     monkeypatch.setattr(proc, "owners", lambda: {9: [PARENT]})
     assert drift(tracer, monkeypatch, "-ap") == drifts

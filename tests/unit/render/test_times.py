@@ -12,7 +12,7 @@ from test_events import transition
 from test_writers import ENDS
 
 from sstrace.query.catalog import ENTRIES
-from sstrace.query.own import parse_when
+from sstrace.query.own_options import parse_when
 from sstrace.render.times import MODES, TimeMode, Times, moment, span_text, time_of_day, times
 from sstrace.render.writers import TextWriter
 

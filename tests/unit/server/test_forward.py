@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sstrace.errors import DecodeError, FeatureError, LookupFailed, SstraceError
-from sstrace.server import quick
+from sstrace.server import forward
 from sstrace.sources import asking
 
 ENV = {"PATH": os.environ.get("PATH", "")}
@@ -53,12 +53,12 @@ ENV = {"PATH": os.environ.get("PATH", "")}
     ],
 )
 def test_what_is_not_plain_is_left_to_be_read(line: str) -> None:
-    assert quick.snapshot(line.split(" "), ENV) is None
+    assert forward.snapshot(line.split(" "), ENV) is None
 
 
 @pytest.mark.parametrize("name", ["POSIXLY_CORRECT", "COLUMNS"])
 def test_surroundings_that_change_the_reading_are_left_too(name: str) -> None:
-    assert quick.snapshot(["sstrace", "--snapshot", "--from", "live:/nowhere"], {**ENV, name: "1"}) is None
+    assert forward.snapshot(["sstrace", "--snapshot", "--from", "live:/nowhere"], {**ENV, name: "1"}) is None
 
 
 class _Server:
@@ -98,7 +98,7 @@ def test_the_words_arrive_and_the_answer_flows(
     large = "".join(f"line {number}\n" for number in range(100_000))
     server = _Server(path, asking.answer(7), large.encode(), b"a complaint\n")
     words = ["/usr/bin/ss", "-tan", f"--from=live:{path}", "state", "close-wait", "( sport = :22 )"]
-    assert quick.snapshot(words, ENV) == 7
+    assert forward.snapshot(words, ENV) == 7
     server.close()
     assert json.loads(server.question) == {"argv": words[1:], "ss": "6.1.0"}
     seen = capfd.readouterr()

@@ -7,7 +7,7 @@ from sstrace.errors import UsageError
 from sstrace.query.catalog import OWN, SS
 from sstrace.query.command import Command, Mode, Own, Source, When
 from sstrace.query.options import parse
-from sstrace.query.own import parse_when
+from sstrace.query.own_options import parse_when
 from sstrace.query.quantity import parse_duration, parse_size
 
 S = 10**9

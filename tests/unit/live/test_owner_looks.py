@@ -3,7 +3,7 @@
 import pytest
 
 from sstrace.errors import FeatureError
-from sstrace.live import owners as holders
+from sstrace.live import owners
 from sstrace.model import Owner
 from sstrace.sources import proc
 
@@ -25,9 +25,9 @@ class Walk:
 @pytest.mark.parametrize(("error", "closed"), [(OSError(24, "Too many open files"), True), (FeatureError("no"), False)])
 def test_a_walk_that_fails_leaves_it_to_proc(monkeypatch: pytest.MonkeyPatch, error: Exception, closed: bool) -> None:
     walk = Walk(error)
-    monkeypatch.setattr(holders, "OwnerWalk", lambda _cache: walk)
+    monkeypatch.setattr(owners, "OwnerWalk", lambda _cache: walk)
     monkeypatch.setattr(proc, "owners", lambda: {7: [Owner(b"x", 1, 2)]})
-    found = holders.Holders({})
+    found = owners.OwnerLooks({})
     assert list(found.look()) == [7]
     assert (found.source, walk.closed) == ("proc", closed)
 
@@ -36,7 +36,7 @@ def test_a_walk_that_does_not_load_leaves_it_to_proc(monkeypatch: pytest.MonkeyP
     def refuse(_cache: object) -> Walk:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr(holders, "OwnerWalk", refuse)
+    monkeypatch.setattr(owners, "OwnerWalk", refuse)
     monkeypatch.setattr(proc, "owners", dict)
-    found = holders.Holders({})
+    found = owners.OwnerLooks({})
     assert (found.look(), found.source) == ({}, "proc")

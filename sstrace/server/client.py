@@ -1,15 +1,14 @@
-"""A question to a serving sstrace, from a command line that has been read: what server.quick does not take."""
+"""A question to a serving sstrace, from a command line that has been read: what server.forward does not take."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import msgspec
 
+from sstrace.live.width import screen_width
+from sstrace.query.command import Act, Command
 from sstrace.sources import asking
 
-if TYPE_CHECKING:
-    from sstrace.query.command import Command
-
-__all__ = ["Request", "snapshot"]
+__all__ = ["Request", "run"]
 
 
 class Request(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -25,8 +24,13 @@ class Request(msgspec.Struct, omit_defaults=True, kw_only=True):
     """Content of the file that -F names: the server opens no file for a client."""
 
 
-def snapshot(command: "Command", width: int | None) -> int:
+def run(command: Command, env: Mapping[str, str]) -> int:
     """Have a serving sstrace answer this command line; the exit code."""
+    if command.act is Act.LIVE and command.selection.summary and not command.selection.listing:
+        from sstrace.modes import snapshot
+
+        return snapshot.run(command, env)  # -s reads counters, not sockets
+    width = screen_width(env, columns_env=command.dialect.columns_env) if command.act is Act.LIVE else None
     source = command.own.source
     path = source.path if source is not None and source.path is not None else asking.DEFAULT_PATH
     request = Request(

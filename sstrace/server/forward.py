@@ -1,7 +1,7 @@
 """``--snapshot --from live`` at once: the serving sstrace reads the command line anyway, so it is sent unread.
 
 That is right where nothing of it can concern this process. So only plain words pass here: switches of ss that take no
-value, and what follows them. Everything else goes the long way (server.ask), which reads the command line first.
+value, and what follows them. Everything else goes the long way (server.client), which reads the command line first.
 """
 
 import os
