@@ -33,7 +33,7 @@ struct sock_event {
 	__u64 cookie;       /* socket cookie; 0 = nobody asked for it yet */
 	__u64 ino;          /* inode in sockfs; 0 = none (not accepted, orphaned, timewait socket). EVENT_REQUEST: its listener's */
 	__u64 cgroup;       /* cgroup v2 id; 0 = not read for this event */
-	__u64 since_ns;     /* SYN-SENT and its end, of a connect(2) that failed before it sent anything: when it began; else 0 */
+	__u64 since_ns;     /* SYN-SENT and its end, of a connect(2) that got no port: when it began; else 0 */
 	__u64 net_cookie;   /* of the network namespace; 0 = not read, or the kernel gives none */
 	__u64 file;         /* kernel address of the socket's struct file; 0 = none */
 	__u32 netns;        /* inode of the network namespace */

@@ -113,13 +113,11 @@ static __always_inline void tell_connect(struct bpf_raw_tracepoint_args *ctx, st
 	if (event->new == TCP_CLOSE && has_no_port(waits, event->sk)) {
 		event->err = EADDRNOTAVAIL;
 		event->sport = birth->sport; /* inet_sport is left over from an earlier life */
-	}
-	if (waits->told)
-		return;
-	birth->sport = event->sport;
-	if (event->new == TCP_CLOSE)
 		birth->since_ns = event->since_ns = birth->ts_ns;
-	deliver(ctx, birth);
+	}
+	birth->sport = event->sport;
+	if (!waits->told)
+		deliver(ctx, birth);
 }
 
 /* Whether inet_twsk_alloc() would have found room for one more timewait socket. */

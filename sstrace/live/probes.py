@@ -140,7 +140,7 @@ class Hooks:
         for key, value in self._loaded.elements("connecting", 8, SIZE + 8):
             told = int.from_bytes(value[SIZE + 4 :], sys.byteorder)
             (event,) = self.decoder.events(0, as_sample(value[:SIZE]))
-            if not told and event.at_ns <= until_ns and self._loaded.delete("connecting", key):
+            if event.at_ns <= until_ns and self._loaded.delete("connecting", key) and not told:
                 found.append(event)
         return found
 

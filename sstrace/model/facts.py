@@ -90,7 +90,7 @@ class Changed(msgspec.Struct, frozen=True, gc=False):
     uid: int
     ifindex: int
     since_ns: int | None
-    """SYN-SENT and its end, of a connect(2) that failed before it sent anything: when it began."""
+    """SYN-SENT and its end, of a connect(2) that got no port: when it began."""
     owner: Owner | None
     """The process whose system call did this, by the name that ``ss -p`` gives it; None where the kernel did it on its
     own.

@@ -274,7 +274,7 @@ class Fold:
     def _end_of_row(self, fact: Changed, row: Row) -> Transition:
         held = fact.at_ns - row.since_ns if row.exact and row.state == fact.old else None
         if fact.since_ns:
-            # connect(2) failed before it sent anything, perhaps because another connection is between these addresses:
+            # connect(2) got no port, perhaps because another connection is between these addresses:
             # that one is not dead.
             self._tombstones.add_cookie(fact)
         else:

@@ -346,14 +346,17 @@ class Index:
 
 
 def _is_stale(row: Row, fact: Changed) -> bool:
-    """Whether the row at this kernel address is of a socket that has died there before, unheard."""
+    """Whether the row at this kernel address is of a socket that has died there before, unheard. The inode of a
+    connection proves nothing: whoever looked may have met a younger one between the same ends, of which no event has
+    been folded in.
+    """
     return (
         row.kind is not _SOCKET
         or (row.cookie is not None and fact.cookie is not None and row.cookie != fact.cookie)
         or (fact.old == _CLOSE and row.state != _CLOSE)
         or (fact.old == _LISTEN and fact.new == _SYN_RECV)
         or (row.state == _LISTEN) is not (fact.old == _LISTEN)
-        or (fact.ino is not None and row.ino not in (0, fact.ino))
+        or (fact.ino is not None and row.ino not in (0, fact.ino) and row.state in (_LISTEN, _SYN_SENT))
         or ((row.state != _SYN_SENT or fact.old != _SYN_SENT) and differ(row, fact))
     )
 

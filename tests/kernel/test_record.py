@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.ss]
 
 MOMENTS = int(os.environ.get("SSTRACE_MOMENTS", "10"))
 
-VAGUE_NS = 20_000_000
+VAGUE_NS = 100_000_000
 
 Line = tuple[str, str, str]
 """State, local end, peer: what ss prints of a socket and a recording knows."""

@@ -506,6 +506,18 @@ def test_an_end_is_an_end_where_the_kernel_has_no_timewait_socket_of_it(shown: I
     assert_empty(live)
 
 
+def test_a_look_that_met_the_next_connection_between_the_same_ends_does_not_split_a_row() -> None:
+    live = table()
+    fold(live, *CONNECT)
+    row = only(live)
+    row.ino = 10  # what a look found there before the end of this one was folded in
+    assert fold(live, changed(5000, S.ESTABLISHED, S.CLOSE, A, ino=9, cookie=7, cause="linger")) == [
+        (S.ESTABLISHED, S.CLOSE, 3300)
+    ]
+    assert row.ino == 9
+    assert_empty(live)
+
+
 # ----------------------------------------------------------------------------------------------------------- owners
 
 
