@@ -379,10 +379,12 @@ def _is_unknown(text: bytes) -> bool:
 
 
 _SECONDS: dict[str, int] = {}
+_LATEST = (1 << 63) // 1_000_000_000
+"""Seconds since 1970: in the year 2262 nanoseconds are no 64-bit number any more."""
 
 
 def realtime(ts: str) -> int | None:
-    """RFC 3339 → ns since 1970; None for anything else. ``…T13:55:00.123456789Z``, ``…T13:55:00+00:00``"""
+    """RFC 3339 → ns since 1970, up to 2262; None for anything else. ``…T13:55:00.123456789Z``, ``…T13:55:00+00:00``"""
     if ts[-1:] != "Z":
         return _zoned(ts)
     head, fraction = ts[:19], ts[20:-1]
@@ -397,7 +399,7 @@ def realtime(ts: str) -> int | None:
         if len(_SECONDS) > 1000:
             _SECONDS.clear()
         _SECONDS[head] = seconds
-    return seconds * 1_000_000_000 + int(fraction.ljust(9, "0") or 0) if seconds >= 0 else None
+    return seconds * 1_000_000_000 + int(fraction.ljust(9, "0") or 0) if 0 <= seconds < _LATEST else None
 
 
 def _zoned(ts: str) -> int | None:

@@ -101,7 +101,9 @@ def test_recordings(sound: list[bytes], tmp_path: Path, capfdbinary: Captured, p
 
 
 @pytest.mark.parametrize("value", HOSTILE, ids=lambda value: ascii(value)[:20])
-@pytest.mark.parametrize("key", ["cause", "ifname", "cgroup", "owners", "src", "netid", "role", "from", "errno"])
+@pytest.mark.parametrize(
+    "key", ["cause", "ifname", "cgroup", "owners", "src", "netid", "role", "from", "errno", "ts", "mono_ns", "held_us"]
+)
 def test_every_key_and_every_value(path: str, tmp_path: Path, capfdbinary: Captured, key: str, value: object) -> None:
     """In each line that may have it."""
     lines = [msgspec.json.decode(line) for line in Path(path).read_bytes().splitlines()]
@@ -174,3 +176,17 @@ def test_proc(tmp_path: Path, capfdbinary: Captured, monkeypatch: pytest.MonkeyP
 def test_a_filter_file_without_end(capfdbinary: Captured) -> None:
     assert main(["--snapshot", "-tan", "-F", "/dev/zero"]) == 255
     assert capfdbinary.readouterr().err == b"sstrace: /dev/zero: a filter has no more than 1048576 bytes\n"
+
+
+@pytest.mark.parametrize("ts", ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59+00:00", "2262-04-12T00:00:00Z"])
+def test_a_clock_beyond_the_calendar(path: str, tmp_path: Path, capfdbinary: Captured, ts: str) -> None:
+    """Of a first line: the times of the lines behind it would be years that no calendar has."""
+    first, *rest = Path(path).read_bytes().splitlines()
+    head = msgspec.json.decode(first)
+    head["ts"] = ts
+    file = tmp_path / "m"
+    untimed = re.compile(rb'"ts":"[^"]*"')
+    lines = [msgspec.json.encode(head), *(untimed.sub(b'"ts":"%s"' % ts.encode(), line) for line in rest)]
+    file.write_bytes(b"\n".join(lines) + b"\n")
+    for words in (*TEXT, *NDJSON):
+        judge([*words, str(file)], capfdbinary, (0, 1, 5))
