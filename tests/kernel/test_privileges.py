@@ -468,3 +468,20 @@ def test_systemd_is_told(sstrace: Program, netns: Netns, tmp_path: Path) -> None
         while last[-1] != b"STOPPING=1":
             last.append(manager.recv(1000))
         assert set(last) <= {b"WATCHDOG=1", b"STOPPING=1"}
+
+
+@pytest.mark.parametrize(
+    ("words", "doing"),
+    [("--json", b"tracing"), ("--verify", b"verifying"), ("--stats", b"counting what happens to")],
+)
+def test_systemd_is_told_by_whatever_follows_events(
+    sstrace: Program, netns: Netns, tmp_path: Path, words: str, doing: bytes
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        env = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        done = sstrace(words, "--duration", "100ms", netns=netns, env=env)
+        assert done.returncode == 0, done.stderr
+        manager.setblocking(False)
+        assert re.fullmatch(rb"READY=1\nSTATUS=%s \d+ sockets" % doing, manager.recv(1000))
+        assert manager.recv(1000) == b"STOPPING=1"
