@@ -32,6 +32,7 @@ ALLOWED: Mapping[str, tuple[int | None, int | None]] = {
     "epoll_pwait": (281, 22), "eventfd2": (290, 19), "flock": (73, 32), "ftruncate": (77, 46), "fsync": (74, 82),
     "fdatasync": (75, 83), "utimensat": (280, 88), "unlink": (87, None), "unlinkat": (263, 35), "rename": (82, None),
     "renameat": (264, 38), "renameat2": (316, 276), "umask": (95, 166), "getcwd": (79, 17), "statfs": (137, 43),
+    "name_to_handle_at": (303, 264),
     "fstatfs": (138, 44), "memfd_create": (319, 279), "splice": (275, 76), "sendfile": (40, 71), "connect": (42, 203),
     "bind": (49, 200), "listen": (50, 201), "accept": (43, 202), "accept4": (288, 242), "shutdown": (48, 210),
     "socketpair": (53, 199), "getsockname": (51, 204), "getpeername": (52, 205), "getsockopt": (55, 209),
