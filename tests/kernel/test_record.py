@@ -216,9 +216,13 @@ def test_the_past_is_what_ss_printed_then(
             netns.call(go)
             moments.append(look(ss, netns))
         netns.call(traffic.end)
-    assert " 0 lost" in (tmp_path / "stderr").read_text()
+    said = (tmp_path / "stderr").read_text()
+    assert " 0 lost" in said
     found = Comparison(sstrace, path, moments)
-    assert not found.wrong, "\n".join(map(str, found.wrong))
+    # Where the kernel ran no program for a transition, nothing heals what a recording says of that socket.
+    unheard = re.search(r"(\d+) unheard", said)
+    sockets = {line[1:] for _, _, line in found.wrong}
+    assert len(sockets) <= (int(unheard[1]) if unheard else 0), "\n".join(map(str, (said, *found.wrong)))
     assert found.rows > MOMENTS * 50
     assert found.vague * 2 < found.rows
     closing_line(
