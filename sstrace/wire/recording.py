@@ -190,6 +190,9 @@ class LineReader:
             return
         if not lines:
             return
+        if len(lines) != data.count(b"\n") + (data[-1:] != b"\n"):  # blank ones; or a value across two, which is none
+            yield from self._special(*self._one_by_one(data))
+            return
         if self._rows_due or not _SPECIAL.isdisjoint(map(type, lines)):
             texts = [text for text in data.split(b"\n") if text and not text.isspace()]
             yield from self._special(lines, texts)

@@ -190,3 +190,18 @@ def test_a_clock_beyond_the_calendar(path: str, tmp_path: Path, capfdbinary: Cap
     file.write_bytes(b"\n".join(lines) + b"\n")
     for words in (*TEXT, *NDJSON):
         judge([*words, str(file)], capfdbinary, (0, 1, 5))
+
+
+@pytest.mark.parametrize("kind", ["state", "seen", "checkpoint", "mark"])
+def test_a_line_is_a_line(sound: list[bytes], tmp_path: Path, capfdbinary: Captured, kind: str) -> None:
+    """An object that goes on in the next line is JSON and no line: it is left out, and never copied."""
+    file = tmp_path / "m"
+    at = next(number for number, line in enumerate(sound) if f'"type":"{kind}"'.encode() in line)
+    broken = sound[at].replace(b',"seq":', b'\n,"seq":')
+    assert broken.count(b"\n") == 1
+    file.write_bytes(b"\n".join([*sound[:at], broken, *sound[at + 1 :]]) + b"\n")
+    assert main(["--json", "--replay", str(file)]) == 0
+    out, err = capfdbinary.readouterr()
+    for line in out.splitlines():
+        assert "type" in msgspec.json.decode(line)
+    assert b"2 lines are not readable" in err
