@@ -12,6 +12,7 @@ __all__ = [
     "LookupFailed",
     "PrivilegeError",
     "SstraceError",
+    "UnprovenError",
     "UsageError",
     "reason",
 ]
@@ -54,6 +55,12 @@ class DriftError(SstraceError):
     """``--verify`` found the live table and the kernel in disagreement."""
 
     exit_code = 2
+
+
+class UnprovenError(SstraceError):
+    """``--verify`` compared nothing, so that it has found neither agreement nor drift."""
+
+    exit_code = 6
 
 
 class PrivilegeError(SstraceError):

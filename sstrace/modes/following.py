@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from sstrace.changes import Change, Told
+from sstrace.errors import SstraceError
 from sstrace.lines import MetaLine
 from sstrace.live.signals import Stopped, touch, touch_later
 from sstrace.live.tracer import Tracer
@@ -170,3 +171,11 @@ class Following:
     def recorded(self) -> str:
         """What was recorded, to end a summary with; empty where nothing is."""
         return f"; {self.recorder.summary()}" if self.recorder is not None else ""
+
+    def code(self, *, failed: bool = False) -> int:
+        """The exit code, once this has been left: whether the last lines of the recording, or of what else ``failed``,
+        could be written.
+        """
+        if self.recorder is not None and self.recorder.failed:
+            failed = True
+        return SstraceError.exit_code if failed else 0

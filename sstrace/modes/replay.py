@@ -93,7 +93,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         say(str(failure))
     if not replay.left:
         names.finish(command.selection.filter)
-    return 0
+    return SstraceError.exit_code if replay.printer.failed else 0
 
 
 def _finish(printer: Printer, stopped: Stopped) -> None:

@@ -25,16 +25,17 @@ __all__ = ["run"]
 
 def run(command: Command, env: Mapping[str, str]) -> int:
     """Digest; the exit code. --count says how many lines a grouping may have."""
+    code = 0
     if command.act is Act.STATS_PAST:
         digest, offset = _of_files(command, env)
     else:
-        digest, offset = _of_now(command, env)
+        digest, offset, code = _of_now(command, env)
     spans = ((digest.first_ns or 0) + offset, digest.last_ns + offset) if digest.transitions else (None, None)
     print_digest(command, digest, *spans)
-    return 0
+    return code
 
 
-def _of_now(command: Command, env: Mapping[str, str]) -> tuple[Digest, int]:
+def _of_now(command: Command, env: Mapping[str, str]) -> tuple[Digest, int, int]:
     from sstrace.live.tracer import Tracer
     from sstrace.modes.following import Following
 
@@ -51,7 +52,7 @@ def _of_now(command: Command, env: Mapping[str, str]) -> tuple[Digest, int]:
         for seconds in following.turns():
             counted.take(following.poll(seconds))
         counted.take(following.settle())
-    return counted.digest(command.selection.families), offset
+    return counted.digest(command.selection.families), offset, following.code()
 
 
 def _of_files(command: Command, env: Mapping[str, str]) -> tuple[Digest, int]:

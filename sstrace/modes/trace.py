@@ -39,7 +39,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             # The reader has gone (head, less): a quiet end. stdout must not be flushed into the closed pipe at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     _summary(following, trace)
-    return 0
+    return following.code(failed=trace.failed)
 
 
 def _follow(command: Command, following: Following, trace: Printer, attend: "_Attendance") -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from sstrace.errors import DriftError
+from sstrace.errors import DriftError, UnprovenError
 from sstrace.live.signals import Stopped
 from sstrace.live.tracer import TABLE_STATES, Tracer
 from sstrace.model import AF_INET, STATE_TEXT, InetSocket, Owner, State, Table
@@ -72,7 +72,9 @@ class _Totals(msgspec.Struct):
 
 
 def run(command: Command, env: Mapping[str, str]) -> int:
-    """Verify until Ctrl-C or --duration. Raises DriftError at the end when there was any."""
+    """Verify until Ctrl-C or --duration. Raises at the end: DriftError when there was any, UnprovenError where nothing
+    could be compared.
+    """
     stopped = Stopped()
     names = SystemNames(env)
     command = options.resolve(command, names)
@@ -103,11 +105,13 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         f"{following.recorded}"
     )
     if not totals.checks:
-        report += "; each time events were lost or unheard, or a dump was interrupted, so nothing is proven"
-    if totals.kinds.total() or not totals.checks:
+        raise UnprovenError(
+            f"{report}; each time events were lost or unheard, or a dump was interrupted, so nothing is proven"
+        )
+    if totals.kinds.total():
         raise DriftError(report)
     say(report)
-    return 0
+    return following.code()
 
 
 class _Between(NamedTuple):

@@ -3,11 +3,12 @@ optional extra ``sstrace[metrics]``).
 
 Everything is counted over the whole live table, whatever the trace selects. Transitions are counted as they are folded
 in. Gauges are read from the table when somebody asks, and by the tracer's own thread, between two batches: the HTTP
-server runs in a thread of its own and only waits for that; a scraper that waits in vain gets the numbers of the time
-before.
+server runs in a thread of its own and only waits for that; a scraper that waits in vain gets the latest numbers that
+there are, and among them from when they are.
 """
 
 import threading
+import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,7 +31,8 @@ LIFETIME_SECONDS = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 300.0, 1800.0, 7200.0, 43
 
 _ESTABLISHED, _CLOSE = int(State.ESTABLISHED), int(State.CLOSE)
 _OPENING = (int(State.SYN_SENT), int(State.SYN_RECV))
-_WAIT_S = 1.0
+_WAIT_S = 5.0
+"""Half of what Prometheus waits unless told otherwise (scrape_timeout)."""
 _T = TypeVar("_T")
 
 
@@ -162,7 +164,16 @@ class Metrics:
     # Reading, by the tracer's thread.
 
     def _read(self) -> None:
-        self._families = [*self._of_sockets(), *self._of_tracer(), *self._of_sinks()]
+        self._families = [*self._of_sockets(), *self._of_tracer(), *self._of_sinks(), self._of_now()]
+
+    def _of_now(self) -> Any:
+        from prometheus_client.core import GaugeMetricFamily
+
+        return GaugeMetricFamily(
+            "sstrace_read_timestamp_seconds",
+            "When these numbers were read, in seconds since 1970: not at this scrape where the tracer is too busy.",
+            value=time.time(),
+        )
 
     def _of_sockets(self) -> Iterator[Any]:
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily

@@ -210,6 +210,11 @@ class Printer:
         for sink in self.sinks:
             sink.end()
 
+    @property
+    def failed(self) -> bool:
+        """See ``Sink.failed``; of any."""
+        return any(sink.failed for sink in self.sinks)
+
     def summary(self) -> list[str]:
         """What did not reach its reader, a sentence each."""
         return [text for sink in self.sinks if (text := sink.summary()) is not None]

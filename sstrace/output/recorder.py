@@ -185,10 +185,17 @@ class Recorder:
     def close(self) -> None:
         """Write what is left and end the file."""
         self._announcer.close()
-        if self._broken is None:
+        if self._broken is not None:
+            self._try_again(time.monotonic_ns())
+        else:
             self._mark()
             self._flush()
         self._file.close()
+
+    @property
+    def failed(self) -> bool:
+        """Whether the latest lines could not be written: of a hole that nothing in the file tells."""
+        return self._broken is not None
 
     def summary(self) -> str:
         """What was written, for the last line on standard error."""

@@ -122,6 +122,9 @@ class Sink:
         """Handed to the transport."""
         self.dropped = 0
         """Not made, or not taken in the end."""
+        self.failed = False
+        """Whether the last lines could not be written: a full disk, a daemon that is away. Not of a reader who went, or
+        who was slow when this was told to stop."""
 
     @property
     def queued(self) -> int:
@@ -335,9 +338,11 @@ class Sink:
                     sent, since = transport.sent, time.monotonic()
                 elif time.monotonic() - since > _GRACE_S:
                     self.dropped += left
+                    self.failed = not self._patient
                     break
         self.dropped += self._skipped
         self._skipped = 0
+        self.failed |= transport.stuck is not None
         transport.close()
 
     @property

@@ -147,9 +147,9 @@ FILTER := [ state STATE | exclude STATE | from STATE | to STATE | ended ]... [ E
    OP := {=|!=|>=|<=|>|<}          held: how long the socket has been in its state
 
 EXIT STATUS
-   0 done, or Ctrl-C     1 no such host, device, cgroup, namespace     2 --verify found drift
-   3 privilege missing   4 kernel feature or package missing           5 unreadable data
-   255 the command line is wrong
+   0 done, or Ctrl-C     1 no such host, device, cgroup, namespace; output that cannot be written
+   2 --verify found drift        3 privilege missing        4 kernel feature or package missing
+   5 unreadable data     6 --verify compared nothing        255 the command line is wrong
 
 EXAMPLES
    sstrace                                               every TCP transition on this machine

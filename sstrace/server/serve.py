@@ -117,7 +117,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             listener.close()
             service.remove(path)
     say(f"{server.answered} queries, {tracer.account()}{following.recorded}")
-    return 0
+    return following.code()
 
 
 def _counting(command: Command, tracer: Tracer) -> "Counting | None":

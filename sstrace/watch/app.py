@@ -80,7 +80,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             watch.loop()
         finally:
             terminal.close()
-    return 0
+    return following.code()
 
 
 class _Frozen(msgspec.Struct):

@@ -98,6 +98,34 @@ tracer.close()
 """
 
 
+NOTHING_PROVEN = """
+import os, subprocess, sys
+from sstrace.cli import main
+from sstrace.modes import verify
+
+class Deaf(verify.Tracer):
+    def start(self):
+        super().start()
+        links = self._hooks._loaded._links
+        for program in list(links):
+            os.close(links.pop(program))
+
+verify.Tracer = Deaf
+churn = subprocess.Popen([sys.executable, "-c", '''
+import socket
+server = socket.create_server(("127.0.0.1", 0))
+while True:
+    socket.create_connection(server.getsockname()).close()
+    server.accept()[0].close()
+'''])
+try:
+    code = main(["--verify", "--duration", "1s"])
+finally:
+    churn.kill()
+sys.exit(code)
+"""
+
+
 WITHOUT_TRACEFS = ("unshare", "--mount", "sh", "-c", 'umount -a -t tracefs,debugfs; exec "$@"', "sh")
 
 
@@ -138,3 +166,11 @@ def test_a_timewait_socket_whose_birth_was_not_heard_is_found_at_once(netns: Net
         "unheard": 1,
         "sweeps": 1,
     }
+
+
+def test_verify_that_compared_nothing_says_so_with_a_code_of_its_own(netns: Netns) -> None:
+    done = netns.run(sys.executable, "-c", NOTHING_PROVEN, cwd=ROOT, check=False)
+    assert done.returncode == 6, done.stderr
+    assert done.stdout == b""
+    assert done.stderr.startswith(b"sstrace: 0 comparisons of 0 rows in all: 0 missed, 0 ghost, 0 wrong; ")
+    assert done.stderr.endswith(b", so nothing is proven\n")

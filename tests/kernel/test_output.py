@@ -279,7 +279,7 @@ def test_a_disk_that_stays_full(sstrace: Program, netns: Netns, tmp_path: Path, 
     piped = Piped(sstrace, netns, tmp_path, "--json", "--output", str(file))
     netns.call(exchange, 997)
     wait("it says so", lambda: "No space left on device" in piped.errors.read_text())
-    assert piped.stop() == 0
+    assert piped.stop() == 1
     out = file.read_bytes()
     assert out.endswith(b"\n")
     assert check_numbers([json.loads(line) for line in out.splitlines()]) == 0

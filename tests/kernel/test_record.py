@@ -345,6 +345,45 @@ def test_a_disk_that_is_really_full(sstrace: Program, netns: Netns, tmp_path: Pa
         subprocess.run(["umount", str(disk)], check=False)
 
 
+FULL_DISK = 'mount -t tmpfs -o size=4k none "$0" && echo >"$0/filler" && exec "$@"'
+
+
+@pytest.mark.parametrize("mode", ["trace", "serve", "verify", "stats"])
+def test_a_disk_that_was_full_from_the_beginning(sstrace: Program, netns: Netns, tmp_path: Path, mode: str) -> None:
+    """Nothing is written; a sentence says so at once, the summary once more, and so does the exit code."""
+    (disk := tmp_path / "disk").mkdir()
+    words = {
+        "trace": [],
+        "serve": [f"--serve={tmp_path / 'live.sock'}", "--keep-privileges"],
+        "verify": ["--verify", "--poll", "200ms"],  # where something is not heard, that nothing is proven comes first
+        "stats": ["--stats"],
+    }[mode]
+    path = disk / "rec.ndjson"
+    command = [*sstrace.head, *words, "--record", str(path), "--duration", "1s"]
+    done = netns.run("unshare", "--mount", "sh", "-c", FULL_DISK, str(disk), *command, check=False, cwd=ROOT)
+    said = done.stderr.decode()
+    assert done.returncode == 1, said
+    assert said.count(f"cannot write {path}: No space left on device") == 1, said
+    assert re.search(rf"\b0 lines recorded to {path}, [1-9]\d* could not be written\n$", said), said
+
+
+@pytest.mark.parametrize("way", [["--record", "/dev/full"], ["--output", "/dev/full"]], ids=" ".join)
+def test_a_device_that_is_full(sstrace: Program, netns: Netns, way: list[str]) -> None:
+    done = sstrace("--json", *way, "--duration", "1s", netns=netns)
+    assert done.returncode == 1
+    assert b"No space left on device" in done.stderr
+
+
+def test_a_replay_onto_a_full_disk(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    with recording(sstrace, netns, tmp_path) as (_, path):
+        connect_once(netns)
+    (disk := tmp_path / "disk").mkdir()
+    command = [*sstrace.head, "--replay", str(path), "--json", "--output", str(disk / "lines")]
+    done = netns.run("unshare", "--mount", "sh", "-c", FULL_DISK, str(disk), *command, check=False, cwd=ROOT)
+    assert done.returncode == 1, done.stderr
+    assert re.search(rf"[1-9]\d* lines did not reach {disk / 'lines'}\n$", done.stderr.decode()), done.stderr
+
+
 def test_live_digest(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     process = sstrace.start("--stats", "--json", "--ready-file", str(ready), netns=netns)

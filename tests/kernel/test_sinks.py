@@ -291,7 +291,7 @@ def test_otlp_where_nobody_listens(sstrace: Program, netns: Netns, tmp_path: Pat
     running = Running(sstrace, netns, tmp_path, "--sink", "otlp:http://127.0.0.1:9", *OPENED)
     netns.call(exchange, 13)
     running.process.send_signal(signal.SIGTERM)
-    assert running.process.wait(30) == 0
+    assert running.process.wait(30) == 1
     assert running.errors.splitlines()[-1].endswith("lines did not reach otlp")
     assert "bug in sstrace" not in running.errors
 
