@@ -9,16 +9,17 @@ import re
 
 from sstrace.dialect import NEWEST, dialect
 from sstrace.query.catalog import OWN, SS, Entry
+from sstrace.query.filter import EXAMPLES
 from sstrace.query.usage import ss_usage
 
 __all__ = ["FILTER", "STATES", "bash", "fish", "zsh"]
 
-FILTER = "state exclude from to ended src dst sport dport dev fwmark cgroup autobound held and or not"
+FILTER = " ".join(("state exclude from to ended", *EXAMPLES, "autobound and or not"))
 STATES = (
     "established syn-sent syn-recv fin-wait-1 fin-wait-2 time-wait closed close-wait last-ack listening closing all "
     "connected synchronized bucket big"
 )
-OPERANDS = ("state", "exclude", "from", "to", "dev", "src", "dst", "sport", "dport", "fwmark", "cgroup", "held")
+OPERANDS = ("state", "exclude", "from", "to", *EXAMPLES)
 """Words of a filter behind which none of a filter's words stands."""
 ENTRIES = sorted((*SS, *OWN), key=lambda entry: entry.name)
 LETTERS = [(letter, entry) for entry in SS if not entry.since for letter in entry.letters]

@@ -75,12 +75,12 @@ _sstrace() {
     state | exclude) _sstrace_words "established syn-sent syn-recv fin-wait-1 fin-wait-2 time-wait closed close-wait last-ack listening closing all connected synchronized bucket big" ;;
     from | to) _sstrace_words "established syn-sent syn-recv fin-wait-1 fin-wait-2 time-wait closed close-wait last-ack listening closing all connected synchronized bucket big" , ;;
     dev) _sstrace_names /sys/class/net ;;
-    src | dst | sport | dport | fwmark | cgroup | held | [=!\<\>]*) ;;
+    dst | sport | dport | dev | fwmark | cgroup | port | host | pid | comm | user | role | cause | held | lifetime | [=!\<\>]*) ;;
     *)
         case $value in
         --*) _sstrace_words "--all --at --between --bound-inactive --bpf --bpf-map-id --bpf-maps --cgroup --color --context --contexts --count --dccp --debug --diag --doctor --duration --events --extended --family --filter --from --group --help --inet-sockopt --info --interval --ipv4 --ipv6 --json --keep --keep-privileges --kill --listening --memory --metrics --mptcp --net --no-baseline --no-header --no-queues --numeric --on-full --oneline --options --output --packet --poll --processes --query --raw --ready-file --record --replay --resolve --rotate --schema --sctp --self-usage --serve --sink --snapshot --socket --speed --ss-version --stats --summary --tcp --threads --time --tipc --tipcinfo --tos --udp --unix --verify --version --vsock --watch --xdp" ;;
         -*) _sstrace_words "-n -r -o -e -m -i -p -T -b -E -t -S -u -w -x -a -l -4 -6 -0 -f -A -s -D -F -V -v -h -Z -z -N -K -H -M -O" ;;
-        *) _sstrace_words "state exclude from to ended src dst sport dport dev fwmark cgroup autobound held and or not" ;;
+        *) _sstrace_words "state exclude from to ended src dst sport dport dev fwmark cgroup port host pid comm user role cause held lifetime autobound and or not" ;;
         esac
         ;;
     esac

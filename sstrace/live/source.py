@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from operator import attrgetter
 
-from sstrace.model import AF_INET, AF_INET6, ALL_STATES, InetSocket, Socket, State, Table
+from sstrace.model import AF_INET, AF_INET6, ALL_STATES, InetSocket, Role, Socket, State, Table
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.query.command import Selection
 from sstrace.rows import socket_of
@@ -98,6 +98,11 @@ class LiveRows:
         """How long the row has been in its state; for one that is older than the trace, for how long that is known."""
         known = self._of(row)
         return self._now_ns - known.since_ns if known is not None else None
+
+    def role(self, row: Socket) -> Role | None:
+        """Which end the row is; None when that was not seen."""
+        known = self._of(row)
+        return known.role if known is not None else None
 
     def at_least(self, row: Socket) -> bool:
         """Whether the row was in its state already when the server met it."""

@@ -84,6 +84,10 @@ class Names(Protocol):
         """Id of a cgroup; raises LookupFailed."""
         ...
 
+    def user_id(self, name: str) -> int | None:
+        """Number of a user; ``None`` when there is none of that name."""
+        ...
+
 
 class Show(msgspec.Struct, frozen=True, kw_only=True):
     """What an ss command line wants to see of each row, as the renderers need it; nothing of which rows."""

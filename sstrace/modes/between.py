@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NoReturn
 
 from sstrace.live.width import screen_width
-from sstrace.model import InetSocket, Socket, Table
+from sstrace.model import InetSocket, Role, Socket, Table
 from sstrace.protocols import FOLLOWED
 from sstrace.query import options
 from sstrace.query.command import Command, Selection
-from sstrace.query.match import Predicate, predicate, thresholds
+from sstrace.query.match import Known, Predicate, owners_among, predicate, thresholds
 from sstrace.recording.past import PastRows
 from sstrace.recording.reader import RecordedNames
 from sstrace.render.common import Context
@@ -71,14 +71,20 @@ def run(
         bound = "≥" if before.at_least(row) or after.at_least(row) else ""
         return "" if held is None else f" held:{bound}{span_text(held)}".encode().decode("latin-1")
 
-    matches = predicate(selection.filter, known, held_ns) if selection.filter is not None else None
+    owners = {**before.owners, **after.owners}
+
+    def role(row: Socket) -> Role | None:
+        return after.role(row) or before.role(row)
+
+    asked = Known(held=held_ns, owners=owners_among(owners), role=role)
+    matches = predicate(selection.filter, known, asked)
     found = changes(before, after, selection, matches) if selection.tables & FOLLOWED else []
     context = Context(
         show,
         command.dialect,
         known,
         _no_decoders,
-        owners={**before.owners, **after.owners},
+        owners=owners,
         held=held_text if thresholds(selection.filter) else None,
     )
     if command.own.json:

@@ -95,7 +95,7 @@ class _Snapshot:
         if selection.diag_file is not None:
             return write_dump(command, InetDump(command, storage_fds=storage_fds), selection.diag_file)
         command = resolve(command, self._names)
-        match, bytecode, asks_held = self._filter(command)
+        match, bytecode, asks_held = self._filter(command, owners)
         context = Context(
             show,
             command.dialect,
@@ -122,14 +122,15 @@ class _Snapshot:
         return 0
 
     def _owners(self) -> Owners | None:
-        """Who holds which socket, where that is asked: by /proc as ss does, or by the walk where that is known to be
-        faster.
-        """
+        """Who holds which socket, where that is to be shown."""
         show, origin = self._show, self._origin
         if origin is not None and origin.owners is not None:
             return origin.owners
-        if not (show.processes or show.threads or show.contexts):
-            return None
+        return self._holders() if show.processes or show.threads or show.contexts else None
+
+    def _holders(self) -> Owners:
+        """By /proc as ss does, or by the walk where that is known to be faster."""
+        show = self._show
         plain = not (show.threads or show.contexts) and self._files.root == "/proc"
         if plain and worth_walking():
             from sstrace.live.owners import OwnerLooks
@@ -155,18 +156,26 @@ class _Snapshot:
             width = screen_width(self._env, columns_env=command.dialect.columns_env)
         return Text(context, self._output.write, screen=width)
 
-    def _filter(self, command: Command) -> tuple[Callable[[Any], bool] | None, bytes, bool]:
+    def _filter(self, command: Command, owners: Owners | None) -> tuple[Callable[[Any], bool] | None, bytes, bool]:
         """The filter as a predicate, and for the kernel; whether it asks for the time in a state."""
         expression = command.selection.filter
         if expression is None:
             return None, b"", False
         from sstrace.query.bytecode import compile_bytecode
-        from sstrace.query.match import predicate, thresholds
+        from sstrace.query.expression import asks_owners
+        from sstrace.query.match import Known, owners_among, predicate, thresholds
 
+        tcp = self._tcp
+        if owners is None and asks_owners(expression):
+            owners = self._holders()
         match = predicate(
             expression,
             self._names,
-            self._tcp.held_ns if self._tcp is not None else None,
+            Known(
+                held=tcp.held_ns if tcp is not None else None,
+                role=tcp.role if tcp is not None else None,
+                owners=owners_among(owners),
+            ),
             signed_ports=not command.dialect.unsigned_ports,
         )
         return match, compile_bytecode(expression) or b"", thresholds(expression) != ()

@@ -1,20 +1,19 @@
 """``--stats``: a digest of a recording, or of what happens from now to Ctrl-C."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from sstrace.errors import DecodeError, SstraceError
 from sstrace.lines import GapLine, MetaLine, StateLine
 from sstrace.live.signals import Stopped
-from sstrace.model import AF_INET, Socket
+from sstrace.model import AF_INET
 from sstrace.modes.replay import files, learn_names
 from sstrace.output.counting import counting, print_digest
+from sstrace.output.row_filter import RowFilter
 from sstrace.query import options
 from sstrace.query.command import Act, Command
-from sstrace.query.match import predicate
 from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, RecordedNames, row_of, window
 from sstrace.render.stats import Digest
-from sstrace.rows import socket_of
 from sstrace.sources.names import SystemNames
 from sstrace.sources.replay import Recording
 from sstrace.sources.standard import say
@@ -86,7 +85,7 @@ def _file(
     command: Command, source: Recording, reader: Reader, names: RecordedNames, digest: Digest, *, alone: bool
 ) -> int | None:
     selection, between = command.selection, command.own.between
-    matches = predicate(selection.filter, names) if selection.filter is not None else None
+    matches = RowFilter(selection.filter, names) if selection.filter is not None else None
     inet, inet6 = bool(selection.families >> AF_INET & 1), bool(selection.families >> 10 & 1)
     within = window(source, between, utc=command.own.utc, alone=alone) if between is not None else None
     clock = Clock()
@@ -121,7 +120,7 @@ def _digest(
     offset: int,
     within: tuple[int, int] | None,
     families: tuple[bool, bool],
-    matches: Callable[[Socket], bool] | None,
+    matches: RowFilter | None,
     names: RecordedNames,
     base: int,
 ) -> None:
@@ -134,25 +133,25 @@ def _digest(
         if type(line) is StateLine:
             if line.netid != "tcp" or not (inet if line.family == "inet" else inet6):
                 continue
+            held, lifetime = _ns(line.held_us), _ns(line.lifetime_us)
             if matches is not None:
                 try:
-                    if not matches(socket_of(row_of(line, names))):
+                    if not matches.row(row_of(line, names), held, lifetime, line.cause):
                         continue
                 except OSError:
                     continue
             if line.state != "ESTAB" and not line.ended and not line.retransmits:
                 digest.pass_over(line.mono_ns)
                 continue
-            held, lifetime = line.held_us, line.lifetime_us
             digest.add(
                 line.mono_ns,
                 base + line.id,
                 STATE_NUMBER[line.old],
                 STATE_NUMBER[line.state],
                 ended=line.ended,
-                lifetime_ns=round(lifetime * 1000) if lifetime is not None else None,
+                lifetime_ns=lifetime,
                 role=line.role,
-                held_ns=round(held * 1000) if held is not None else None,
+                held_ns=held,
                 peer=line.dst,
                 ports=(line.sport, line.dport),
                 owner=line.owners[0].comm if line.owners else "",
@@ -161,3 +160,7 @@ def _digest(
             )
         elif type(line) is GapLine:
             digest.lost += line.count
+
+
+def _ns(microseconds: float | None) -> int | None:
+    return round(microseconds * 1000) if microseconds is not None else None

@@ -138,7 +138,7 @@ class _Check:
         self._families = selection.families
         self._states = selection.touch & ~selection.avoid & TABLE_STATES
         self._owners = command.show.processes
-        self._matches: Predicate | None = predicate(selection.filter, names) if selection.filter is not None else None
+        self._matches: Predicate | None = predicate(selection.filter, names)
         offset_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         self._times = times(command.own.time or ("clock" if os.isatty(1) else "iso"), offset_ns)
         self._ends = Ends(command.show, command.dialect, names)

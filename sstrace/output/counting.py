@@ -1,18 +1,17 @@
 """``--stats``, live: transitions are digested as they come, and the digest is printed when somebody asks."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 
-from sstrace.model import AF_INET, AF_INET6, Lost, Socket, State
+from sstrace.model import AF_INET, AF_INET6, Lost, State
+from sstrace.output.row_filter import RowFilter
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.query import options
 from sstrace.query.command import Command
-from sstrace.query.match import predicate
 from sstrace.render.events import timestamp
 from sstrace.render.stats import Digest, ndjson, text
 from sstrace.render.times import moment
-from sstrace.rows import socket_of
 from sstrace.sources.names import SystemNames
 from sstrace.sources.standard import write_all
 from sstrace.table import Resync, SocketTable, Transition
@@ -28,9 +27,7 @@ class Counting:
     out. ``most_keys``: see ``Digest``.
     """
 
-    def __init__(
-        self, table: SocketTable, matches: Callable[[Socket], bool] | None = None, most_keys: int | None = None
-    ) -> None:
+    def __init__(self, table: SocketTable, matches: RowFilter | None = None, most_keys: int | None = None) -> None:
         self._table = table
         self._matches = matches
         make = partial(Digest, most_keys) if most_keys is not None else Digest
@@ -45,7 +42,7 @@ class Counting:
             if type(change) is Transition:
                 row, retransmits = change.row, change.reported.retransmits or 0
                 digest = digests.get(row.family)
-                if digest is None or row.protocol != IPPROTO_TCP or (matches and not matches(socket_of(row))):
+                if digest is None or row.protocol != IPPROTO_TCP or (matches and not matches.change(change)):
                     continue
                 if change.new != _ESTABLISHED and not change.ended and not retransmits:  # half of all
                     digest.pass_over(change.at_ns)
@@ -97,7 +94,7 @@ class Counting:
 def counting(command: Command, table: SocketTable, names: SystemNames, most_keys: int | None = None) -> Counting:
     """What counts the connections that a command line selects. Raises UsageError and LookupFailed for its filter."""
     expression = options.resolve(command, names).selection.filter
-    return Counting(table, predicate(expression, names) if expression is not None else None, most_keys)
+    return Counting(table, RowFilter(expression, names), most_keys)
 
 
 def print_digest(command: Command, digest: Digest, began_ns: int | None, ended_ns: int | None) -> None:

@@ -8,13 +8,12 @@ from sstrace.lifecycle import TRANSITIONS
 from sstrace.lines import MetaLine
 from sstrace.live.signals import Stopped
 from sstrace.model import AF_INET, AF_INET6, Lost, Names, Reason
+from sstrace.output.row_filter import RowFilter
 from sstrace.output.sink import Sink, sinks
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.query.command import Command, Selection, selects_row, selects_transition
-from sstrace.query.match import predicate
 from sstrace.query.spoken import followed
 from sstrace.render.writers import TextWriter, Writer
-from sstrace.rows import socket_of
 from sstrace.table import Resync, Row, Transition
 
 __all__ = ["Printer"]
@@ -32,7 +31,6 @@ class Printer:
         self.json = any(not isinstance(sink.writer, TextWriter) for sink in self.sinks)
         self._most = command.own.count
         self._shown = 0
-        self._held_ns: int | None = None
         self._wanted = bytes(selects_transition(self._selection, pair >> 4, pair & 15) for pair in range(256))
         """By old state * 16 + new state: whether the command line selects that transition."""
         if not any(self._wanted[old << 4 | new] for old, to in TRANSITIONS.items() for new in to):
@@ -42,12 +40,11 @@ class Printer:
         )
         """By state: whether it selects a row in it."""
         self._baseline = self.json and not command.own.no_baseline
-        expression = command.selection.filter
-        self._matches = predicate(expression, names, lambda _: self._held_ns) if expression is not None else None
+        self._filter = RowFilter(command.selection.filter, names)
         self._easy = (
             len(self.sinks) == 1
             and self.sinks[0].runs
-            and self._matches is None
+            and not self._filter
             and self._most is None
             and not self._selection.ended
             and all(self._selection.families >> family & 1 for family in (AF_INET, AF_INET6))
@@ -174,23 +171,21 @@ class Printer:
 
     def _selects(self, change: Transition) -> bool:
         row, selection = change.row, self._selection
-        self._held_ns = change.held_ns
         return (
             bool(selection.families >> row.family & 1)
             and row.protocol == IPPROTO_TCP
             and self._wanted[change.old << 4 | change.new] == 1
             and (change.ended or not selection.ended)
-            and (self._matches is None or self._matches(socket_of(row)))
+            and self._filter.change(change)
         )
 
     def _selects_row(self, row: Row) -> bool:
         selection = self._selection
-        self._held_ns = None
         return (
             bool(selection.families >> row.family & 1)
             and row.protocol == IPPROTO_TCP
             and self._kept[row.state] == 1
-            and (self._matches is None or self._matches(socket_of(row)))
+            and self._filter.row(row)
         )
 
     def flush(self) -> None:

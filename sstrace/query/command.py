@@ -204,6 +204,16 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     """What ss would say after the summary of -s, instead of listing. Only ever set together with
     ``selection.summary``."""
 
+    @property
+    def wants_owners(self) -> bool:
+        """Whether anything hangs on who holds the sockets: it is shown, or the filter may ask, as far as can be told
+        before it is parsed.
+        """
+        show = self.show
+        words = {word for operand in self.operands for word in operand.split()}
+        shown = show.processes or show.threads or bool(show.contexts)
+        return shown or not words.isdisjoint(("pid", "comm")) or self.filter_file is not None
+
 
 _NO_CONNECTION = (State.CLOSE, State.LISTEN, State.TIME_WAIT)
 

@@ -8,17 +8,19 @@ import msgspec
 from sstrace.model import AF_UNSPEC
 
 __all__ = [
+    "Amount",
     "Autobound",
     "Cgroup",
     "Chain",
     "Compare",
     "Device",
     "Expr",
-    "Held",
     "Host",
     "Mark",
     "Match",
+    "Named",
     "Not",
+    "asks_owners",
     "awaited",
 ]
 
@@ -82,12 +84,20 @@ class Autobound(msgspec.Struct, frozen=True):
     """``autobound``."""
 
 
-class Held(msgspec.Struct, frozen=True):
-    """``held`` OP DURATION: how long the socket has been in its state."""
+class Amount(msgspec.Struct, frozen=True):
+    """``held``, ``lifetime`` (ns) >= or <= a number; the other operators are these negated."""
 
+    word: str
     at_least: bool
     """>= when set, else <=."""
-    ns: int
+    value: int
+
+
+class Named(msgspec.Struct, frozen=True):
+    """``pid``, ``comm``, ``user``, ``role``, ``cause`` = a number, or a pattern (latin-1 text)."""
+
+    word: str
+    value: int | str
 
 
 class Not(msgspec.Struct, frozen=True):
@@ -107,7 +117,16 @@ class Chain(msgspec.Struct, frozen=True):
     rest: tuple[tuple[Literal["and", "or"], "Expr"], ...]
 
 
-Expr = Chain | Not | Match | Compare | Device | Mark | Cgroup | Autobound | Held
+Expr = Chain | Not | Match | Compare | Device | Mark | Cgroup | Autobound | Amount | Named
+
+
+def asks_owners(expression: Expr | None) -> bool:
+    """Whether a filter's answer hangs on who holds a socket."""
+    if isinstance(expression, Chain):
+        return asks_owners(expression.first) or any(asks_owners(test) for _, test in expression.rest)
+    if isinstance(expression, Not):
+        return asks_owners(expression.inner)
+    return isinstance(expression, Named) and expression.word in ("pid", "comm")
 
 
 def awaited(expression: Expr | None) -> Iterator[str]:

@@ -7,11 +7,10 @@ The language is ss's, with its ways: words are cut at blanks, ``\\`` takes the n
 ``or`` bind alike, from left to right; an operand means what the last keyword says, and is read (``operands``) as soon
 as it is met.
 
-sstrace adds one test, ``held OP DURATION``. ``held`` is a keyword only where a test may begin: there ss knows no
-operand, so nothing that ss accepts changes its meaning (``src held`` is still a host).
+sstrace adds tests of its own: see ``words``.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Literal, NoReturn
 
 import msgspec
@@ -19,8 +18,9 @@ import msgspec
 from sstrace.dialect import Dialect
 from sstrace.errors import UsageError
 from sstrace.model import Names
-from sstrace.query.expression import Autobound, Chain, Compare, Expr, Held, Host, Match, Not
+from sstrace.query.expression import Autobound, Chain, Compare, Expr, Host, Match, Not
 from sstrace.query.operands import Operands, Scope
+from sstrace.query.words import WORDS, Word, either, test_of
 
 __all__ = ["EXAMPLES", "gathered", "parse_filter"]
 
@@ -46,6 +46,14 @@ _OPERATORS: Final = {
     "lt": "<",
 }
 _KEYWORDS: Final = frozenset(("dst", "src", "dport", "sport", "dev", "fwmark", "cgroup", "autobound"))
+_COMPARED: Final[Mapping[str, Sequence[str]]] = {
+    "src": ("=",),
+    "dst": ("=",),
+    "dev": ("=", "!="),
+    "fwmark": ("=", "!="),
+    "cgroup": ("=", "!="),
+}
+"""By which operators, where not by all."""
 EXAMPLES: Final = {
     "src": "src 10.0.0.1",
     "dst": "dst 10.0.0.1:443",
@@ -54,7 +62,7 @@ EXAMPLES: Final = {
     "dev": "dev eth0",
     "fwmark": "fwmark = 7",
     "cgroup": "cgroup /user.slice",
-    "held": "held > 5m",
+    **{word.name: word.example for word in WORDS.values()},
 }
 """Of each test that compares, one that can be typed."""
 
@@ -69,7 +77,7 @@ _LONGEST_LINE: Final = 1022
 class _Token(msgspec.Struct):
     kind: str
     """A keyword, an operator, ``and or ! ( )``, ``operand``, or ``end``."""
-    value: "tuple[Host, ...] | Expr | int | None" = None
+    value: "tuple[Host, ...] | Expr | int | str | None" = None
 
 
 def parse_filter(
@@ -80,18 +88,18 @@ def parse_filter(
     release: Dialect,
     *,
     rpc: bool = False,
-    held: bool = False,
+    words: Mapping[str, Word] | None = None,
     stray: Callable[[str], UsageError] | None = None,
 ) -> Expr | None:
     """Parse a filter; None when there is none. ``scope`` is changed as operands fix families.
 
     ``file`` is the content of -F, whose lines follow the operands. ``rpc``: services may be named as rpcbind does (-r).
-    ``held``: the word is known. Raises UsageError for mistakes of syntax, LookupFailed for names that do not exist,
-    with ss's sentences; with ``stray``, which makes the one about a word that begins no test, with sstrace's own, which
-    also refuse ports that cannot be.
+    ``words``: sstrace's own that are known. Raises UsageError for mistakes of syntax, LookupFailed for names that do
+    not exist, with ss's sentences; with ``stray``, which makes the one about a word that begins no test, with
+    sstrace's own, which also refuse ports that cannot be.
     """
     values = Operands(names, scope, release, rpc=rpc, ours=stray is not None)
-    return _Parser(_words(operands, file), values, held=held, stray=stray).parse()
+    return _Parser(_words(operands, file), values, names, words or {}, stray=stray).parse()
 
 
 def gathered(operands: list[str], takes: dict[str, int]) -> list[str]:
@@ -178,13 +186,15 @@ class _Parser:
         self,
         words: Iterator[str],
         operands: "Operands",
+        names: Names,
+        own: Mapping[str, Word],
         *,
-        held: bool,
         stray: Callable[[str], UsageError] | None,
     ) -> None:
         self._words = words
         self._operands = operands
-        self._held = held
+        self._names = names
+        self._own = own
         self._stray = stray
         self._kind = ""
         """The last keyword: what an operand means."""
@@ -216,7 +226,7 @@ class _Parser:
                 level = _Level()
                 if len(outer) > _DEEPEST:
                     _exhausted()
-            elif kind in _KEYWORDS or kind == "held":
+            elif kind in _KEYWORDS or kind in self._own:
                 if not expecting:
                     level.operator = "and"
                 level.add(self._test(kind))
@@ -243,34 +253,33 @@ class _Parser:
         operator = "="
         if token.kind in (">=", "<=", "!=", "=", ">", "<"):
             operator = token.kind
-            allowed = {"src": "=", "dst": "=", "dev": "= !=", "fwmark": "= !=", "cgroup": "= !="}.get(kind)
-            if allowed is not None and operator not in allowed.split():
+            allowed = self._own[kind].operators if kind in self._own else _COMPARED.get(kind)
+            if allowed is not None and operator not in allowed:
                 self._wrong(f"{kind} cannot be compared by {operator}: write {EXAMPLES[kind]}")
             token = self._next(operand=True)
         if token.kind != "operand":
             self._wrong(f"{kind} needs something to compare with: {EXAMPLES[kind]}")
         value = token.value
-        if kind == "held":
-            return _held(operator, value if isinstance(value, int) else 0)
-        if not isinstance(value, tuple):
-            # dev, fwmark, cgroup: the operand is the test.
-            assert value is not None
-            assert not isinstance(value, int)
-            return Not(value) if operator == "!=" else value
-        local = kind in ("src", "sport")
-        if operator in ("=", "!="):
-            match = Match(local, value)
-            return Not(match) if operator == "!=" else match
-        compare = Compare(local, operator in (">=", "<"), value[0].port)
-        return Not(compare) if operator in (">", "<") else compare
+        own = self._own.get(kind)
+        if isinstance(value, tuple):
+            if own is not None:
+                return either(operator, _of_end(operator, value, local=True), _of_end(operator, value, local=False))
+            return _of_end(operator, value, local=kind in ("src", "sport"))
+        if own is not None:
+            assert isinstance(value, int | str)
+            return test_of(own, operator, value)
+        # dev, fwmark, cgroup: the operand is the test.
+        assert value is not None
+        assert not isinstance(value, int | str)
+        return Not(value) if operator == "!=" else value
 
     def _wrong(self, sentence: str) -> NoReturn:
-        if self._stray is not None:
+        if self._stray is not None or self._kind in self._own:
             raise UsageError(f"sstrace: {sentence}")
         _bellow()
 
     def _next(self, *, operand: bool = False) -> _Token:
-        """Read a token; ``operand``: one may stand here, so ``held`` is not a keyword."""
+        """Read a token; ``operand``: one may stand here, so none of sstrace's words is a keyword."""
         word = next(self._words, None)
         if word is None:
             return _Token("end")
@@ -282,7 +291,7 @@ class _Parser:
             return _Token("or")
         if word in ("(", ")"):
             return _Token(word)
-        if word in _KEYWORDS or (word == "held" and self._held and not operand):
+        if word in _KEYWORDS or (word in self._own and not operand):
             self._kind = word
             return _Token(word)
         operator = _OPERATORS.get(word)
@@ -290,7 +299,10 @@ class _Parser:
             return _Token(operator)
         if self._stray is not None and not operand:
             raise self._stray(word)
-        return _Token("operand", self._operands.read(self._kind, word))
+        own = self._own.get(self._kind)
+        if own is not None and own.read is not None:
+            return _Token("operand", own.read(word, self._names))
+        return _Token("operand", self._operands.read(own.ends[0] if own is not None and own.ends else self._kind, word))
 
 
 class _Level(msgspec.Struct):
@@ -315,6 +327,14 @@ class _Level(msgspec.Struct):
         return Chain(self.first, tuple(self.rest)) if self.rest else self.first
 
 
+def _of_end(operator: str, hosts: tuple[Host, ...], *, local: bool) -> Expr:
+    if operator in ("=", "!="):
+        match = Match(local, hosts)
+        return Not(match) if operator == "!=" else match
+    compare = Compare(local, operator in (">=", "<"), hosts[0].port)
+    return Not(compare) if operator in (">", "<") else compare
+
+
 def _bellow(what: str = "syntax error") -> NoReturn:
     raise UsageError(f'ss: bison bellows (while parsing filter): "{what}!" Sorry.', usage=True)
 
@@ -322,18 +342,3 @@ def _bellow(what: str = "syntax error") -> NoReturn:
 def _exhausted() -> NoReturn:
     # What ss says at its own, deeper limit.
     _bellow("memory exhausted")
-
-
-def _held(operator: str, ns: int) -> Expr:
-    """The six operators; equality means: the same when both are cut to the unit in which the duration was whole."""
-    grain = next(unit for unit in (10**9, 10**6, 10**3, 1) if ns % unit == 0)
-    if operator == ">=":
-        return Held(True, ns)
-    if operator == "<":
-        return Not(Held(True, ns))
-    if operator == "<=":
-        return Held(False, ns)
-    if operator == ">":
-        return Not(Held(False, ns))
-    equal = Chain(Held(True, ns), (("and", Held(False, ns + grain - 1)),))
-    return Not(equal) if operator == "!=" else equal

@@ -6,7 +6,7 @@ mapped one. Rows of other families are matched through the few numbers that ss k
 its inode, a netlink socket's its port id, a packet socket's its interface.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -22,21 +22,58 @@ from sstrace.model import (
     InetSocket,
     Names,
     NetlinkSocket,
+    Owner,
+    Owners,
     PacketSocket,
     Socket,
+    State,
     UnixSocket,
     VsockSocket,
     XdpSocket,
 )
-from sstrace.query.expression import Autobound, Cgroup, Chain, Compare, Device, Expr, Held, Host, Mark, Match, Not
+from sstrace.query.expression import (
+    Amount,
+    Autobound,
+    Cgroup,
+    Chain,
+    Compare,
+    Device,
+    Expr,
+    Host,
+    Mark,
+    Match,
+    Named,
+    Not,
+)
 from sstrace.query.glob import compile_glob
 
-__all__ = ["HeldNs", "Predicate", "predicate", "thresholds"]
+__all__ = ["Known", "Predicate", "owners_among", "predicate", "thresholds"]
 
 Predicate = Callable[[Socket], bool]
 
-HeldNs = Callable[[Socket], int | None]
-"""How long a row has been in its state, nanoseconds; None when nobody knows."""
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """Who answers what a socket does not say of itself: each is given the row; None, as its answer or in its place,
+    where nobody knows.
+    """
+
+    held: Callable[[Socket], int | None] | None = None
+    """How long it has been in its state, ns."""
+    lifetime: Callable[[Socket], int | None] | None = None
+    """How long the connection lived that ends with the event that is asked about, ns."""
+    owners: Callable[[Socket], Sequence[Owner] | None] | None = None
+    """Who holds it, or did last."""
+    role: Callable[[Socket], str | None] | None = None
+    cause: Callable[[Socket], str | None] | None = None
+    """Why it ends, of the event that is asked about."""
+
+
+_NOBODY: Final = Known()
+
+
+def owners_among(owners: Owners | None) -> Callable[[Socket], Sequence[Owner] | None] | None:
+    """Those who are known by the inode that they hold; None: nobody was looked for."""
+    return (lambda row: owners.get(getattr(row, "ino", 0))) if owners is not None else None
 
 
 class _View(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -60,17 +97,18 @@ _Test = Callable[[_Row], bool]
 
 
 def predicate(
-    expression: Expr | None, names: Names, held: HeldNs | None = None, *, signed_ports: bool = False
+    expression: Expr | None, names: Names, known: Known = _NOBODY, *, signed_ports: bool = False
 ) -> Predicate | None:
     """Compile a filter; None when there is none: every row passes.
 
-    ``names`` is asked for the ephemeral range, once, if the filter asks for ``autobound``. ``held`` answers for
-    ``held``; where it is missing or gives None, that test fails. TIPC rows always pass: ss does not filter them.
+    ``names`` is asked for the ephemeral range, once, if the filter asks for ``autobound``. Where ``known`` has no
+    answer, a test of an amount fails, and so does its opposite; one of a name fails. TIPC rows always pass: ss does not
+    filter them.
     ``signed_ports``: what stands for the port of unix, XDP and vsock rows is a signed number of 32 bits, as before 7.3.
     """
     if expression is None:
         return None
-    test = _compile(expression, names, held)
+    test = _compile(expression, names, known)
     views = _VIEWS
     if signed_ports:
         views = {kind: _with_signed_ports(view) for kind, view in _VIEWS.items()}
@@ -85,10 +123,10 @@ def predicate(
 
 
 def thresholds(expression: Expr | None) -> tuple[int, ...]:
-    """The durations after which the answer of a filter may change without an event: those of its ``held`` tests."""
-    if isinstance(expression, Held):
+    """The durations, ns, after which a filter's answer may change without an event: those of its ``held`` tests."""
+    if isinstance(expression, Amount) and expression.word == "held":
         # "at most" holds up to and with the duration, "at least" from it on.
-        return (expression.ns if expression.at_least else expression.ns + 1,)
+        return (expression.value if expression.at_least else expression.value + 1,)
     if isinstance(expression, Not):
         return thresholds(expression.inner)
     if isinstance(expression, Chain):
@@ -99,16 +137,16 @@ def thresholds(expression: Expr | None) -> tuple[int, ...]:
     return ()
 
 
-def _compile(expression: Expr, names: Names, held: HeldNs | None) -> _Test:
+def _compile(expression: Expr, names: Names, known: Known) -> _Test:
     if isinstance(expression, Chain):
         return _chain(
-            _compile(expression.first, names, held),
-            [(operator == "or", _compile(test, names, held)) for operator, test in expression.rest],
+            _compile(expression.first, names, known),
+            [(operator == "or", _compile(test, names, known)) for operator, test in expression.rest],
         )
     if isinstance(expression, Not):
-        if isinstance(expression.inner, Held):
-            return _held(expression.inner, held, wanted=False)  # of a time that nobody knows neither is true
-        inner = _compile(expression.inner, names, held)
+        if isinstance(expression.inner, Amount):
+            return _amount(expression.inner, known, wanted=False)  # of a time that nobody knows neither is true
+        inner = _compile(expression.inner, names, known)
         return lambda row: not inner(row)
     if isinstance(expression, Match):
         return _match(expression)
@@ -124,7 +162,9 @@ def _compile(expression: Expr, names: Names, held: HeldNs | None) -> _Test:
         return lambda row: ((row.extras.cgroup_id or 0) if row.extras is not None else 0) == cgroup
     if isinstance(expression, Autobound):
         return _autobound(names)
-    return _held(expression, held)
+    if isinstance(expression, Amount):
+        return _amount(expression, known)
+    return _named(expression, known)
 
 
 def _chain(first: _Test, rest: list[tuple[bool, _Test]]) -> _Test:
@@ -237,16 +277,57 @@ def _autobound(names: Names) -> _Test:
     return test
 
 
-def _held(test: Held, held: HeldNs | None, *, wanted: bool = True) -> _Test:
-    if held is None:
+def _amount(test: Amount, known: Known, *, wanted: bool = True) -> _Test:
+    ask = known.held if test.word == "held" else known.lifetime
+    if ask is None:
         return lambda _row: False
-    ns, at_least = test.ns, test.at_least
+    value, at_least = test.value, test.at_least
 
     def passes(row: _Row) -> bool:
-        duration = held(row.row if isinstance(row, _View) else row)
-        return duration is not None and (duration >= ns if at_least else duration <= ns) is wanted
+        found = ask(row.row if isinstance(row, _View) else row)
+        return found is not None and (found >= value if at_least else found <= value) is wanted
 
     return passes
+
+
+def _named(test: Named, known: Known) -> _Test:
+    value = test.value
+    if test.word == "user":
+        return lambda row: _user(row.row if isinstance(row, _View) else row) == value
+    if test.word in ("pid", "comm"):
+        owners = known.owners
+        if owners is None:
+            return lambda _row: False
+        holds = _holds(value)
+        return lambda row: any(map(holds, owners(row.row if isinstance(row, _View) else row) or ()))
+    ask = known.role if test.word == "role" else known.cause
+    if ask is None:
+        return lambda _row: False
+    glob = compile_glob(str(value))
+
+    def passes(row: _Row) -> bool:
+        found = ask(row.row if isinstance(row, _View) else row)
+        return found is not None and glob(found)
+
+    return passes
+
+
+def _holds(value: int | str) -> Callable[[Owner], bool]:
+    if isinstance(value, int):
+        return lambda owner: owner.pid == value
+    glob = compile_glob(value)
+    return lambda owner: glob(owner.comm.decode("latin-1"))
+
+
+_USERLESS: Final = (State.SYN_RECV, State.TIME_WAIT, State.NEW_SYN_RECV)
+"""Held by request and timewait sockets, of which the kernel knows no user."""
+
+
+def _user(row: Socket) -> int | None:
+    """Whose a row is; None where the kernel does not tell."""
+    if isinstance(row, InetSocket) and row.state in _USERLESS:
+        return None
+    return getattr(row, "uid", None)
 
 
 def _unix(row: Socket) -> _View:

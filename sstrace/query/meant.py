@@ -10,32 +10,22 @@ from sstrace.errors import UsageError
 from sstrace.query.catalog import MODES, OWN, SS
 from sstrace.query.command import Act
 from sstrace.query.filter import EXAMPLES
+from sstrace.query.nearest import nearest
+from sstrace.query.words import WORDS
 
-__all__ = ["nearest", "stray"]
+__all__ = ["stray"]
 
 _RECORDINGS: Final = (".ndjson", ".json", ".jsonl", ".gz", ".log")
+_OFTEN: Final = ("src", "dport", "port", "comm", "held")
 _OTHERWISE: Final = {
-    "port": "a port is sport = :443 or dport = :443",
-    "host": "a host is src 10.0.0.1 or dst 10.0.0.1",
-    "net": "a network is src 10.0.0.0/8 or dst 10.0.0.0/8",
-    "pid": "no filter asks for a process",
+    "net": "a network is host 10.0.0.0/8, or src, or dst",
+    "process": "a process is pid 4711 or comm nginx",
+    "name": "a process is pid 4711 or comm nginx",
+    "uid": "a user is user 1000 or user www-data",
     "tcp": "did you mean -t?",
     "tcp4": "did you mean -t -4?",
     "tcp6": "did you mean -t -6?",
 }
-
-
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Give the one of some words that another was meant to be: that it begins, or that is spelt much alike."""
-    word = word.lower()
-    choices = sorted(known)
-    begun = [choice for choice in choices if choice.startswith(word)]
-    if len(word) > 2 and len(begun) == 1:
-        return begun[0]
-    from difflib import get_close_matches  # only for mistakes
-
-    found = get_close_matches(word, choices, 1, 0.7)
-    return found[0] if found else None
 
 
 def stray(word: str, act: Act, states: Iterable[str]) -> UsageError:
@@ -47,28 +37,32 @@ def _meant(word: str, act: Act, states: Iterable[str]) -> str:
     low = word.lower()
     if low in ("from", "to"):
         return "from and to are of events; a table has state and exclude"
+    if low in WORDS and act not in WORDS[low].acts:
+        return f"{act.value} does not know {low}"
     if low in _OTHERWISE:
         return _OTHERWISE[low]
     if ("/" in word.removesuffix("/") and not _is_address(word)) or low.endswith(_RECORDINGS):
         return f"a recording is read with --replay {word}, or --snapshot --from {word}"
     if _is_port(word):
-        return f"a port is sport = {word} or dport = {word}"
+        return f"a port is port {word}, or sport = {word}, or dport = {word}"
     if word.isascii() and word.isdecimal():
-        return f"a port is sport = :{word} or dport = :{word}, and no filter asks for a process"
+        return f"a port is port {word}, a process is pid {word}"
     if _is_address(word):
         if word.count(":") > 1 and word[:1] != "[" and "/" not in word:
             word = f"[{word}]"  # or the last part would be a port
-        return f"an address is src {word} or dst {word}"
+        return f"an address is host {word}, or src {word}, or dst {word}"
     tables = {entry.name: entry for entry in SS if act not in entry.acts and Act.SNAPSHOT in entry.acts}
     if low in tables:
         entry = tables[low]
         return f"did you mean --snapshot {f'-{entry.letters}' if entry.letters else f'--{low}'}?"
     options = {entry.name: f"--{entry.name}" for entry in OWN if entry.name in MODES or act in entry.acts}
-    words = {**EXAMPLES, "autobound": "autobound", "state": "state established", "exclude": "exclude listening"}
+    examples = {name: text for name, text in EXAMPLES.items() if name not in WORDS or act in WORDS[name].acts}
+    words = {**examples, "autobound": "autobound", "state": "state established", "exclude": "exclude listening"}
     every = {**dict.fromkeys(states, ""), **options, **words}
     near = low if low in every else nearest(low, every)
     if near is None:
-        return f"one is {', '.join(EXAMPLES.values())} or autobound"
+        few = ", ".join(text for name, text in examples.items() if name in _OFTEN)
+        return f"one is {few} or state established; sstrace --help has them all"
     return f"did you mean {every[near] or f'state {near}'}?"
 
 

@@ -24,7 +24,6 @@ from sstrace.model import (
 )
 from sstrace.query.expression import Cgroup, Device, Expr, Host, Mark
 from sstrace.query.numbers import get_integer, get_unsigned, scan_integer, scan_unsigned, strtoul
-from sstrace.query.quantity import parse_duration
 
 __all__ = ["Operands", "Scope"]
 
@@ -48,13 +47,8 @@ class Operands:
         self._ours = ours
         self._port_bits = 64 if release.unsigned_inode else 32
 
-    def read(self, kind: str, word: str) -> tuple[Host, ...] | Expr | int:
+    def read(self, kind: str, word: str) -> tuple[Host, ...] | Expr:
         """Read an operand of the last keyword ("": none yet). Raises LookupFailed."""
-        if kind == "held":
-            ns = parse_duration(word)
-            if ns is None:
-                raise UsageError(f'sstrace: held "{word}" is not a time: write 5, 1.5s, 200ms, 5m or 2h')
-            return ns
         if kind == "dev":
             return self._device(word)
         if kind == "fwmark":

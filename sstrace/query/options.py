@@ -243,7 +243,7 @@ _STATE_WORDS: Final = {**_ROW_WORDS, "from": 1, "to": 1, "ended": 0}
 
 
 def _hint(word: str, known: Sequence[Option]) -> str:
-    from sstrace.query.meant import nearest
+    from sstrace.query.nearest import nearest
 
     near = nearest(word.lstrip("-").partition("=")[0], [option.name for option in known])
     return f"; did you mean --{near}?" if near is not None else ""
@@ -259,9 +259,8 @@ def resolve(command: Command, names: Names) -> Command:
         return command
     from sstrace.query.filter import parse_filter
     from sstrace.query.operands import Scope
+    from sstrace.query.words import words_of
 
-    # Where the time in a state is not known, in a snapshot of the kernel, `held` must stay ss's host name.
-    source = command.own.source
     selection = command.selection
     scope = Scope(selection.tables, selection.families, selection.preferred)
     expression = parse_filter(
@@ -271,7 +270,7 @@ def resolve(command: Command, names: Names) -> Command:
         scope,
         command.dialect,
         rpc=command.show.resolve and not command.show.numeric,
-        held=command.mode is not Mode.SNAPSHOT or (source is not None and source.kind != "netlink"),
+        words=words_of(command.act),
         stray=None if command.mode is Mode.SNAPSHOT else lambda word: _stray(word, command),
     )
     resolved = msgspec.structs.replace(selection, filter=expression, families=scope.families, preferred=scope.preferred)

@@ -4,8 +4,9 @@ import shlex
 from typing import Final
 
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, State
-from sstrace.query.command import Command
+from sstrace.query.command import Act, Command
 from sstrace.query.states import state_words
+from sstrace.query.words import WORDS
 
 __all__ = ["followed", "table_beside"]
 
@@ -45,6 +46,8 @@ def table_beside(command: Command) -> str:
         words += [word for name in state_words(selection.avoid, command.dialect) for word in ("exclude", name)]
     elif selection.touch != ALL_STATES and not listening:
         words += [word for name in state_words(selection.touch, command.dialect) for word in ("state", name)]
-    # The kernel does not tell since when a socket is in its state.
-    mode = "--watch" if "held" in command.operands else "--snapshot"
-    return shlex.join(["sstrace", mode, *words, *command.operands])
+    own = [WORDS[word] for operand in command.operands for word in operand.split() if word in WORDS]
+    for act in (Act.SNAPSHOT, Act.WATCH):  # the kernel knows nothing of a row's past
+        if all(act in word.acts for word in own):
+            return shlex.join(["sstrace", act.value, *words, *command.operands])
+    return shlex.join(["sstrace", Act.SNAPSHOT.value, *words])

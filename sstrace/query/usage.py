@@ -6,6 +6,7 @@ from typing import Final
 from sstrace.dialect import Dialect
 from sstrace.query.catalog import OWN, SS, Entry
 from sstrace.query.command import Act
+from sstrace.query.words import WORDS, Word
 
 __all__ = ["help_text", "ss_usage"]
 
@@ -130,7 +131,7 @@ sstrace is ss that never blinks: it prints every TCP state transition as it happ
 table, the same bytes that ss would print.
 
 """
-_TAIL: Final = """\
+_LANGUAGE: Final = """\
    The whole list, as ss gives it: sstrace --snapshot --help
 
 FILTER := [ state STATE | exclude STATE | from STATE | to STATE | ended ]... [ EXPRESSION ]
@@ -143,9 +144,11 @@ FILTER := [ state STATE | exclude STATE | from STATE | to STATE | ended ]... [ E
              all|connected|synchronized|bucket|big}
    EXPRESSION := TEST | ( EXPRESSION ) | not EXPRESSION | EXPRESSION {and|or} EXPRESSION    (left to right)
    TEST := {src|dst} HOST[:PORT] | {sport|dport} OP PORT | dev NAME | fwmark MARK[/MASK] | cgroup PATH |
-           autobound | held OP DURATION
-   OP := {=|!=|>=|<=|>|<}          held: how long the socket has been in its state
-
+           autobound | port OP PORT | host HOST[:PORT] | pid PID | comm NAME | user USER | role ROLE | cause CAUSE |
+           {held|lifetime} OP DURATION
+   OP := {=|!=|>=|<=|>|<}; left away: =
+"""
+_REST: Final = """
 EXIT STATUS
    0 done, or Ctrl-C     1 no such host, device, cgroup, namespace; output that cannot be written
    2 --verify found drift        3 privilege missing        4 kernel feature or package missing
@@ -154,6 +157,7 @@ EXIT STATUS
 EXAMPLES
    sstrace                                               every TCP transition on this machine
    sstrace -n from syn-sent to established dport = :443  connections that came about
+   sstrace -n comm nginx port 443                        what one program does
    sstrace to close-wait                                 peers that hung up first
    sstrace --json ended dport = :5432                    how each connection to a database ended, and how long it lived
    sstrace --snapshot -tlp                               ss -tlp
@@ -200,7 +204,26 @@ def help_text() -> str:
         sections.setdefault(entry.section, []).append(_described(entry))
     sections["MODE"].insert(0, "   (none)              trace: one line an event, until Ctrl-C\n")
     sections["ss OPTIONS"][:0] = _groups()
-    return _HEAD + "\n".join(f"{section}\n{''.join(lines)}" for section, lines in sections.items()) + _TAIL
+    body = "\n".join(f"{section}\n{''.join(lines)}" for section, lines in sections.items())
+    return _HEAD + body + _LANGUAGE + _words() + _REST
+
+
+def _words() -> str:
+    """Of sstrace's own tests, a line each; where not everywhere that a filter may stand, where."""
+    return "".join(f"   {word.name:<10} {word.meaning}{_where(word)}\n" for word in WORDS.values())
+
+
+def _where(word: Word) -> str:
+    where = [text for act, text in _PLACES if act in word.acts]
+    return f" ({', '.join(where)})" if len(where) < len(_PLACES) else ""
+
+
+_PLACES: Final = (
+    (Act.TRACE, "events"),
+    (Act.SNAPSHOT, "--snapshot"),
+    (Act.PAST, "--from, --watch"),
+    (Act.VERIFY, "--verify"),
+)
 
 
 def _described(entry: Entry) -> str:

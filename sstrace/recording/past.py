@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from sstrace.errors import LookupFailed, UsageError
 from sstrace.lines import CheckpointLine, DroppedLine, GapLine, GoneLine, MetaLine, ResyncLine, SeenLine, StateLine
-from sstrace.model import AF_INET, AF_INET6, AF_UNSPEC, InetSocket, Owner, Socket, State
+from sstrace.model import AF_INET, AF_INET6, AF_UNSPEC, InetSocket, Owner, Role, Socket, State
 from sstrace.query.command import Selection, When
 from sstrace.query.match import Predicate
 from sstrace.recording.reader import (
@@ -187,6 +187,7 @@ class PastRows:
         self._numbers: dict[int, int] = {}
         self._since: dict[int, int] = {}
         self._bounds: set[int] = set()
+        self._roles: dict[int, Role] = {}
         self.bad = 0
         self.owners: dict[int, Sequence[Owner]] = {}
         for line in past.rows.values():
@@ -201,6 +202,8 @@ class PastRows:
             self._rows.append(found)
             self._numbers[id(found)] = line.id
             self._since[id(found)] = row.since_ns
+            if row.role is not None:
+                self._roles[id(found)] = row.role
             if not row.exact:
                 self._bounds.add(id(found))
             if line.ino and line.owners:
@@ -238,6 +241,10 @@ class PastRows:
         """How long the row had been in its state; for one that is older than the recording, how long that is known."""
         since = self._since.get(id(row))
         return self._mono_ns - since if since is not None else None
+
+    def role(self, row: Socket) -> Role | None:
+        """Which end the row was; None when that was not seen."""
+        return self._roles.get(id(row))
 
     def at_least(self, row: Socket) -> bool:
         """Whether the row was in its state already when the recording began."""

@@ -183,7 +183,7 @@ def _owners(
 ) -> Mapping[int, list[Owner]] | None:
     """Who holds what, as far as this client may know."""
     show = command.show
-    if not show.processes or show.threads or show.contexts or not _sees_all(peer, gid):
+    if not command.wants_owners or show.threads or show.contexts or not _sees_all(peer, gid):
         return None  # the snapshot scans /proc itself, after it has become its client
     only_tcp = command.selection.tables == 1 << Table.TCP
     return tracer.owners.look(live.inodes(command.selection) if only_tcp else None)
@@ -204,7 +204,7 @@ def _sees_all(peer: service.Peer, gid: int | None) -> bool:
 def _owners_in_its_proc(peer: service.Peer, command: Command) -> Mapping[int, list[Owner]] | None:
     """Who holds what, of the processes that this client may look into."""
     show = command.show
-    if not (show.processes or show.threads or show.contexts):
+    if not command.wants_owners:
         return None
     view = privilege.ProcessView(peer.uid, peer.gid)
     found = {}

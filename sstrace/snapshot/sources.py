@@ -5,7 +5,7 @@ from typing import Protocol
 
 import msgspec
 
-from sstrace.model import InetSocket, Owners, Socket, Table
+from sstrace.model import InetSocket, Owners, Role, Socket, Table
 from sstrace.query.command import Selection
 from sstrace.sources.names import SystemNames
 
@@ -49,6 +49,10 @@ class TcpSource(Protocol):
 
     def held_ns(self, row: Socket) -> int | None:
         """How long one of these rows has been in its state; None when nobody knows."""
+        ...
+
+    def role(self, row: Socket) -> Role | None:
+        """Which end of its connection the row is; None when nobody knows."""
         ...
 
     def at_least(self, row: Socket) -> bool:

@@ -386,6 +386,15 @@ class SystemNames:
                 continue  # it was removed under our feet
         return found
 
+    def user_id(self, name: str) -> int | None:
+        """Number of a user; None when there is none of that name."""
+        from pwd import getpwnam
+
+        try:
+            return getpwnam(name).pw_uid
+        except (KeyError, ValueError):
+            return None
+
     def cgroup_id(self, path: str) -> int:
         """Id of a cgroup: ``path`` as it stands, and if that does not exist, below the cgroup2 mount.
 

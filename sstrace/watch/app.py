@@ -20,10 +20,10 @@ from sstrace.live.signals import Stopped
 from sstrace.live.tracer import Tracer
 from sstrace.model import ALL_STATES, InetSocket, Renamed, State
 from sstrace.modes.following import Following
+from sstrace.output.row_filter import RowFilter
 from sstrace.plain import printable
 from sstrace.query import options
 from sstrace.query.command import Command
-from sstrace.query.match import predicate
 from sstrace.render import watch as render
 from sstrace.render.times import time_of_day
 from sstrace.sources.names import SystemNames
@@ -141,9 +141,8 @@ class _Watch:
         self._message = sentence
 
     def _verdict(self, families: int, command: Command) -> Verdict:
-        return Verdict(
-            families, command.selection.filter, lambda expression, held: predicate(expression, self._names, held)
-        )
+        expression = command.selection.filter
+        return Verdict(families, expression, RowFilter(expression, self._names).row)
 
     # ------------------------------------------------------------------------------------------------------- the loop
 

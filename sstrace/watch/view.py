@@ -21,8 +21,7 @@ from sstrace.causes import has_failed
 from sstrace.model import State
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.query.expression import Expr
-from sstrace.query.match import Predicate, thresholds
-from sstrace.rows import socket_of
+from sstrace.query.match import thresholds
 from sstrace.table import Row, Transition
 
 __all__ = ["SORTS", "Entry", "Mark", "Order", "Tally", "Verdict", "Watched"]
@@ -208,30 +207,24 @@ class Order:
 
 
 class Verdict:
-    """Whether a row is let pass. ``compile_filter`` makes a predicate of an expression and of who answers ``held``."""
+    """Whether a row is let pass. ``matches`` is the expression, of a row and its time in its state (ns)."""
 
     def __init__(
         self,
         families: int,
         expression: Expr | None = None,
-        compile_filter: Callable[[Expr, Callable[[object], int | None]], Predicate | None] | None = None,
+        matches: Callable[[Row, int], bool] = lambda _row, _held_ns: True,
     ) -> None:
         self._families = families
-        self._since_ns = 0
         self.now_ns = 0
         self.thresholds = thresholds(expression)
-        self._match: Predicate | None = None
-        if expression is not None and compile_filter is not None:
-            self._match = compile_filter(expression, lambda _socket: self.now_ns - self._since_ns)
+        self._matches = matches
 
     def __call__(self, row: Row) -> bool:
         """At ``now_ns``. The time in a state that is older than the trace counts from the trace's start."""
         if not self._families >> row.family & 1 or row.protocol != IPPROTO_TCP:
             return False
-        if self._match is None:
-            return True
-        self._since_ns = row.since_ns
-        return self._match(socket_of(row))
+        return self._matches(row, self.now_ns - row.since_ns)
 
 
 class _Moves(msgspec.Struct):

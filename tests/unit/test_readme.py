@@ -14,6 +14,7 @@ from sstrace.query.filter import parse_filter
 from sstrace.query.operands import Scope
 from sstrace.query.options import parse
 from sstrace.query.states import scan_state
+from sstrace.query.words import words_of
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "kernel")]
@@ -92,8 +93,7 @@ def test_every_command_shown_is_one(words: tuple[str, ...]) -> None:
     parsed = parse(["sstrace", *words])
     if isinstance(parsed, Command):
         scope = Scope(parsed.selection.tables, parsed.selection.families, parsed.selection.preferred)
-        held = "--snapshot" not in words or "--from" in words
-        parse_filter(parsed.operands, None, SmallWorld(), scope, parsed.dialect, held=held)
+        parse_filter(parsed.operands, None, SmallWorld(), scope, parsed.dialect, words=words_of(parsed.act))
 
 
 def test_there_are_commands_shown() -> None:

@@ -13,7 +13,7 @@ from smallworld import SmallWorld
 
 from sstrace.dialect import dialect
 from sstrace.query.bytecode import LONGEST, compile_bytecode
-from sstrace.query.expression import Chain, Compare, Device, Expr, Held, Match, Not
+from sstrace.query.expression import Amount, Chain, Compare, Device, Expr, Match, Not
 from sstrace.query.filter import parse_filter
 from sstrace.query.operands import Scope
 
@@ -122,7 +122,12 @@ def test_a_name_repeats_its_first_address() -> None:
 
 def test_what_the_kernel_cannot_test() -> None:
     assert compile_bytecode(None) is None
-    for tree in (Device(1), Held(True, 1), Not(Device(1)), Chain(Compare(True, True, 1), (("or", Held(False, 5)),))):
+    for tree in (
+        Device(1),
+        Amount("held", True, 1),
+        Not(Device(1)),
+        Chain(Compare(True, True, 1), (("or", Amount("held", False, 5)),)),
+    ):
         assert compile_bytecode(tree) is None
 
 

@@ -6,9 +6,10 @@ from smallworld import SmallWorld
 from sstrace.dialect import dialect
 from sstrace.errors import LookupFailed, UsageError
 from sstrace.model import AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, AF_UNSPEC, AF_VSOCK, AF_XDP, Table
-from sstrace.query.expression import Autobound, Cgroup, Chain, Compare, Device, Expr, Held, Host, Mark, Match, Not
+from sstrace.query.expression import Amount, Autobound, Cgroup, Chain, Compare, Device, Expr, Host, Mark, Match, Not
 from sstrace.query.filter import parse_filter
 from sstrace.query.operands import Scope
+from sstrace.query.words import WORDS
 
 OLD, NEW = dialect((6, 1)), dialect((7, 1))
 TCP, UDP = 1 << Table.TCP, 1 << Table.UDP
@@ -25,7 +26,9 @@ def parsed(
     new: bool = False,
 ) -> Expr | None:
     scope = Scope(tables, 0b111, preferred)
-    return parse_filter(operands, file, SmallWorld(), scope, NEW if new else OLD, rpc=rpc, held=held)
+    return parse_filter(
+        operands, file, SmallWorld(), scope, NEW if new else OLD, rpc=rpc, words=WORDS if held else None
+    )
 
 
 def src(**fields: object) -> Match:
@@ -238,15 +241,15 @@ def test_length_does_not_end() -> None:
 @pytest.mark.parametrize(
     ("text", "tree"),
     [
-        ("held >= 5m", Held(True, 300 * S)),
-        ("held > 5m", Not(Held(False, 300 * S))),
-        ("held < 1.5s", Not(Held(True, 15 * S // 10))),
-        ("held <= 2h", Held(False, 7200 * S)),
-        ("held 5s", Chain(Held(True, 5 * S), (("and", Held(False, 6 * S - 1)),))),
-        ("held = 20ms", Chain(Held(True, S // 50), (("and", Held(False, S // 50 + 10**6 - 1)),))),
-        ("held != 5", Not(Chain(Held(True, 5 * S), (("and", Held(False, 6 * S - 1)),)))),
-        ("sport 5 held ge 1", Chain(P5, (("and", Held(True, S)),))),
-        ("( held gt 1 or sport 5 )", Chain(Not(Held(False, S)), (("or", P5),))),
+        ("held >= 5m", Amount("held", True, 300 * S)),
+        ("held > 5m", Not(Amount("held", False, 300 * S))),
+        ("held < 1.5s", Not(Amount("held", True, 15 * S // 10))),
+        ("held <= 2h", Amount("held", False, 7200 * S)),
+        ("held 5s", Chain(Amount("held", True, 5 * S), (("and", Amount("held", False, 6 * S - 1)),))),
+        ("held = 20ms", Chain(Amount("held", True, S // 50), (("and", Amount("held", False, S // 50 + 10**6 - 1)),))),
+        ("held != 5", Not(Chain(Amount("held", True, 5 * S), (("and", Amount("held", False, 6 * S - 1)),)))),
+        ("sport 5 held ge 1", Chain(P5, (("and", Amount("held", True, S)),))),
+        ("( held gt 1 or sport 5 )", Chain(Not(Amount("held", False, S)), (("or", P5),))),
     ],
 )
 def test_held(text: str, tree: Expr) -> None:

@@ -2,6 +2,7 @@
 
 from ipaddress import ip_address
 
+import msgspec
 import pytest
 from smallworld import SmallWorld
 
@@ -19,6 +20,7 @@ from sstrace.model import (
     Extras,
     InetSocket,
     NetlinkSocket,
+    Owner,
     PacketSocket,
     Socket,
     State,
@@ -28,10 +30,11 @@ from sstrace.model import (
     VsockSocket,
     XdpSocket,
 )
-from sstrace.query.expression import Chain, Compare, Held, Not
+from sstrace.query.expression import Amount, Chain, Compare, Not
 from sstrace.query.filter import parse_filter
-from sstrace.query.match import HeldNs, predicate, thresholds
+from sstrace.query.match import Known, predicate, thresholds
 from sstrace.query.operands import Scope
+from sstrace.query.words import WORDS
 
 
 def test_a_device_is_whoever_bears_the_name_then() -> None:
@@ -52,10 +55,10 @@ def test_a_device_is_whoever_bears_the_name_then() -> None:
     assert [test(none) for test in tests] == [False, True, False, False, False]
 
 
-def matches(row: Socket, text: str, preferred: int = AF_UNSPEC, held: HeldNs | None = None) -> bool:
+def matches(row: Socket, text: str, preferred: int = AF_UNSPEC, known: Known | None = None) -> bool:
     world = SmallWorld()
-    tree = parse_filter([text], None, world, Scope(0b1001, 0, preferred), dialect((6, 1)), held=held is not None)
-    test = predicate(tree, world, held)
+    tree = parse_filter([text], None, world, Scope(0b1001, 0, preferred), dialect((6, 1)), words=WORDS)
+    test = predicate(tree, world, known or Known())
     assert test is not None
     return test(row)
 
@@ -276,8 +279,74 @@ def test_held(text: str, ns: int | None, *, expected: bool) -> None:
         return ns
 
     for row in (FOUR, PACKET):
-        assert matches(row, text, held=held) is expected
+        assert matches(row, text, known=Known(held=held)) is expected
         assert asked[-1] is row
+
+
+NGINX, CURL = Owner(b"nginx", 70, 3), Owner(b"curl", 71, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("port 22", True),
+        ("port = :443", True),
+        ("port 80", False),
+        ("port != 443", False),
+        ("port != 80", True),
+        ("port > 400", True),
+        ("port < 22", False),
+        ("port <= 22 and port >= 443", True),
+        ("host 10.1.2.3", True),
+        ("host 192.0.2.0/24", True),
+        ("host 192.0.2.9:443", True),
+        ("host 192.0.2.9:22", False),
+        ("host != 10.1.2.3", False),
+        ("host != 10.9.9.9", True),
+        ("pid 70", True),
+        ("pid = 71", True),
+        ("pid 7", False),
+        ("pid != 70", False),
+        ("comm nginx", True),
+        ("comm 'cu*'", False),
+        ("comm cu*", True),
+        ("comm != nginx", False),
+        ("not comm sshd", True),
+        ("user 1000", True),
+        ("user www-data", False),
+        ("user != root", True),
+        ("role client", True),
+        ("role server", False),
+        ("cause timeout-*", True),
+        ("cause refused", False),
+        ("cause != refused", True),
+        ("lifetime > 5", True),
+        ("lifetime < 5", False),
+        ("comm sshd or ( port 443 and role client )", True),
+    ],
+)
+def test_words_of_our_own(text: str, expected: bool) -> None:
+    row = inet("10.1.2.3", 22, "192.0.2.9", 443, uid=1000)
+    known = Known(
+        owners=lambda _: (NGINX, CURL),
+        role=lambda _: "client",
+        cause=lambda _: "timeout-connect",
+        lifetime=lambda _: 6 * 10**9,
+    )
+    assert matches(row, text, known=known) is expected
+
+
+@pytest.mark.parametrize("text", ["pid 70", "comm *", "role client", "cause *", "lifetime > 1", "lifetime < 1"])
+def test_what_nobody_knows_is_not_so(text: str) -> None:
+    assert not matches(inet("10.1.2.3", 22), text)
+    nobody = Known(owners=lambda _: None, role=lambda _: None, cause=lambda _: None, lifetime=lambda _: None)
+    assert not matches(inet("10.1.2.3", 22), text, known=nobody)
+
+
+def test_nobody_s_sockets_are_not_root_s() -> None:
+    assert matches(inet("10.1.2.3", 22, uid=0), "user root")
+    nobodys = msgspec.structs.replace(inet("10.1.2.3", 22, uid=0), state=State.TIME_WAIT)
+    assert not matches(nobodys, "user root")
 
 
 def test_no_filter_is_no_predicate() -> None:
@@ -297,5 +366,5 @@ def test_a_filter_of_many_lines() -> None:
 def test_thresholds() -> None:
     assert thresholds(None) == ()
     assert thresholds(Compare(True, True, 22)) == ()
-    inner = Chain(Held(True, 5), (("and", Not(Held(False, 7))), ("or", Compare(True, True, 1))))
+    inner = Chain(Amount("held", True, 5), (("and", Not(Amount("held", False, 7))), ("or", Compare(True, True, 1))))
     assert thresholds(Not(inner)) == (5, 8)

@@ -21,7 +21,8 @@ def read(*words: str) -> Command:
 
 
 SUGGESTED = re.compile(
-    r"(?:mean|is|with|or|write|,) ((?:-|src|dst|[sd]port|dev|fwmark|cgroup|held|state)[^?,]+?)(?=[?,]| or |$)"
+    r"(?:mean|is|with|or|write|,) ((?:-|src|dst|[sd]?port|host|comm|pid|user|dev|fwmark|cgroup|held|state)[^?,;]+?)"
+    r"(?=[?,;]| or |$)"
 )
 
 
@@ -45,14 +46,29 @@ def sentence(line: str) -> str:
         ("tcp", '"tcp" is no filter: did you mean -t?'),
         ("udp", '"udp" is no filter: did you mean --snapshot -u?'),
         ("unix", '"unix" is no filter: did you mean --snapshot -x?'),
-        ("port 443", '"port" is no filter: a port is sport = :443 or dport = :443'),
-        ("-p 1234", '"1234" is no filter: a port is sport = :1234 or dport = :1234, and no filter asks for a process'),
-        (":443", '":443" is no filter: a port is sport = :443 or dport = :443'),
-        ("dport = :80 :443", '":443" is no filter: a port is sport = :443 or dport = :443'),
-        ("10.0.0.1", '"10.0.0.1" is no filter: an address is src 10.0.0.1 or dst 10.0.0.1'),
-        ("10.0.0.0/8", '"10.0.0.0/8" is no filter: an address is src 10.0.0.0/8 or dst 10.0.0.0/8'),
-        ("fe80::1", '"fe80::1" is no filter: an address is src [fe80::1] or dst [fe80::1]'),
-        ("[::1]:22", '"[::1]:22" is no filter: an address is src [::1]:22 or dst [::1]:22'),
+        ("-p 1234", '"1234" is no filter: a port is port 1234, a process is pid 1234'),
+        ("process nginx", '"process" is no filter: a process is pid 4711 or comm nginx'),
+        ("--watch cause refused", '"cause" is no filter: --watch does not know cause'),
+        ("--verify held > 5m", '"held" is no filter: --verify does not know held'),
+        ("comn nginx", '"comn" is no filter: did you mean comm nginx?'),
+        ("cause reset", 'cause "reset" is none: one is reset-received, reset-sent'),
+        ("cause resett-sent", 'cause "resett-sent" is none: did you mean reset-sent?'),
+        ("role peer", 'role "peer" is none: one is client, server'),
+        ("pid nginx", 'pid "nginx" is not a number: a process by its name is comm nginx'),
+        ("user nosuch", "there is no user nosuch"),
+        ("port = x", '"x" is no port, and no service of that name is known'),
+        ("pid >= 7", "pid cannot be compared by >=: write pid 4711"),
+        ("comm", "comm needs something to compare with: comm nginx"),
+        ("held soon", 'held "soon" is not a time: write 5, 1.5s, 200ms, 5m or 2h'),
+        (":443", '":443" is no filter: a port is port :443, or sport = :443, or dport = :443'),
+        ("dport = :80 :443", '":443" is no filter: a port is port :443, or sport = :443, or dport = :443'),
+        ("10.0.0.1", '"10.0.0.1" is no filter: an address is host 10.0.0.1, or src 10.0.0.1, or dst 10.0.0.1'),
+        (
+            "10.0.0.0/8",
+            '"10.0.0.0/8" is no filter: an address is host 10.0.0.0/8, or src 10.0.0.0/8, or dst 10.0.0.0/8',
+        ),
+        ("fe80::1", '"fe80::1" is no filter: an address is host [fe80::1], or src [fe80::1], or dst [fe80::1]'),
+        ("[::1]:22", '"[::1]:22" is no filter: an address is host [::1]:22, or src [::1]:22, or dst [::1]:22'),
         (
             "r1.ndjson",
             '"r1.ndjson" is no filter: a recording is read with --replay r1.ndjson, or --snapshot --from r1.ndjson',
@@ -62,8 +78,8 @@ def sentence(line: str) -> str:
         ("--watch to established", '"to" is no filter: from and to are of events; a table has state and exclude'),
         (
             "nginx",
-            '"nginx" is no filter: one is src 10.0.0.1, dst 10.0.0.1:443, sport = :443, dport = :443, dev eth0, '
-            "fwmark = 7, cgroup /user.slice, held > 5m or autobound",
+            '"nginx" is no filter: one is src 10.0.0.1, dport = :443, port 443, comm nginx, held > 5m or '
+            "state established; sstrace --help has them all",
         ),
         ("--snaphot", "unrecognized option '--snaphot'; did you mean --snapshot?"),
         ("--wach", "unrecognized option '--wach'; did you mean --watch?"),
@@ -119,7 +135,9 @@ def test_a_host_may_be_called_as_a_state_word() -> None:
         read("dst", "to")
 
 
-@pytest.mark.parametrize("line", ["watch", "port 443", ":443", "dst 10.0.0.1 state established", "dport = x"])
+@pytest.mark.parametrize(
+    "line", ["watch", "portt 443", "cause refused", ":443", "dst 10.0.0.1 state established", "dport = x"]
+)
 def test_in_a_snapshot_ss_s_words_stay(line: str) -> None:
     with pytest.raises(SstraceError) as ours:
         read("--snapshot", *line.split())

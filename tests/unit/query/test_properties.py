@@ -14,9 +14,10 @@ from sstrace.query.catalog import OWN, SS
 from sstrace.query.command import Command, Early
 from sstrace.query.expression import Expr
 from sstrace.query.filter import parse_filter
-from sstrace.query.match import predicate
+from sstrace.query.match import Known, predicate
 from sstrace.query.operands import Scope
 from sstrace.query.options import parse, resolve
+from sstrace.query.words import WORDS
 
 ROWS = (
     InetSocket(table=Table.TCP, family=AF_INET, state=1, src=b"\n\0\0\1", sport=1, dst=b"\n\0\0\2", dport=2),
@@ -107,7 +108,7 @@ def judge(error: SstraceError) -> None:
 def use(tree: Expr | None) -> None:
     code = compile_bytecode(tree)
     assert code is None or len(code) % 4 == 0
-    test = predicate(tree, SmallWorld(), lambda _row: 5)
+    test = predicate(tree, SmallWorld(), Known(held=lambda _row: 5))
     for row in ROWS:
         assert test is None or test(row) in (True, False)
 
@@ -134,9 +135,9 @@ def test_any_command_line(program: str, words: list[str], newest: bool) -> None:
     st.lists(WORD, max_size=12), st.binary(max_size=200) | st.lists(WORD).map(lambda w: " ".join(w).encode("latin-1"))
 )
 def test_any_filter(words: list[str], file: bytes) -> None:
-    for held in (False, True):
+    for known in ({}, WORDS):
         try:
-            use(parse_filter(words, file, SmallWorld(), Scope(0b1001, 0, 0), dialect(), held=held))
+            use(parse_filter(words, file, SmallWorld(), Scope(0b1001, 0, 0), dialect(), words=known))
         except SstraceError as error:
             judge(error)
 

@@ -1,16 +1,16 @@
 """The watcher's view of the live table: order, counts, marks, filters that hang on the clock, and rates."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from smallworld import SmallWorld
 
 from sstrace.fields import NOTHING
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, Kind, Owner, State
-from sstrace.query.expression import Expr, Held
-from sstrace.query.match import Predicate, predicate
+from sstrace.output.row_filter import RowFilter
+from sstrace.query.expression import Amount, Expr
 from sstrace.rows import learn, socket_of
 from sstrace.table import Row, Transition
 from sstrace.watch.view import SORTS, Order, Verdict, Watched
@@ -28,7 +28,7 @@ class World:
         self.journal: dict[int, Row] = {}
         self.now = 1000 * S
         self.expression = expression
-        self.view = Watched(Verdict(BOTH, expression, compile_filter), states, fade_ns=FADE)
+        self.view = Watched(Verdict(BOTH, expression, RowFilter(expression, SmallWorld()).row), states, fade_ns=FADE)
         self._next = 1
 
     def row(self, state: State, **fields: Any) -> Row:
@@ -86,10 +86,6 @@ class World:
 
     def shown(self) -> list[tuple[int, str]]:
         return [(entry.row.id, entry.mark) for entry in self.view.rows(0, 10_000)]
-
-
-def compile_filter(expression: Expr, held: Callable[[object], int | None]) -> Predicate | None:
-    return predicate(expression, None, held)  # type: ignore[arg-type]  # these expressions ask for no names
 
 
 # --------------------------------------------------------------------------------------------------------------- order
@@ -320,7 +316,7 @@ def test_other_families_and_protocols_are_left_out() -> None:
 
 @pytest.mark.parametrize("at_least", [True, False])
 def test_held_filter_follows_the_clock(at_least: bool) -> None:
-    world = World(expression=Held(at_least, 5 * S))
+    world = World(expression=Amount("held", at_least, 5 * S))
     row = world.born(State.ESTABLISHED)
     world.fold()
     assert bool(world.shown()) is not at_least

@@ -1,0 +1,139 @@
+"""The tests that sstrace adds to ss's filter language, a line each: where it can be answered, and what it compares.
+
+Each word is a keyword only where a test may begin: there ss knows no operand, so nothing that ss accepts changes its
+meaning (``src held`` is still a host).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+
+from sstrace.causes import CAUSES
+from sstrace.errors import LookupFailed, UsageError
+from sstrace.model import Names
+from sstrace.query.command import Act
+from sstrace.query.expression import Amount, Chain, Expr, Named, Not
+from sstrace.query.nearest import nearest
+from sstrace.query.quantity import parse_duration
+
+__all__ = ["WORDS", "Word", "either", "test_of", "words_of"]
+
+_EVENTS: Final = frozenset((Act.TRACE, Act.REPLAY, Act.STATS, Act.STATS_PAST, Act.SERVE_STATS))
+_LIVING: Final = frozenset((Act.PAST, Act.BETWEEN, Act.LIVE, Act.WATCH))
+_ROWS: Final = _EVENTS | _LIVING
+"""Those that know a row's past."""
+_HELD_BY: Final = _ROWS | {Act.SNAPSHOT}
+_ANY: Final = _HELD_BY | {Act.VERIFY}
+
+_EQUAL: Final = ("=", "!=")
+_ORDERED: Final = ("=", "!=", ">=", "<=", ">", "<")
+_ROLES: Final = ("client", "server")
+
+
+class Word(msgspec.Struct, frozen=True):
+    """One test: ``name OP OPERAND``, ``OP`` left away for ``=``."""
+
+    name: str
+    example: str
+    """That can be typed as it stands."""
+    acts: frozenset[Act]
+    """Where its answer is known."""
+    meaning: str
+    operators: tuple[str, ...] = _EQUAL
+    read: Callable[[str, Names], int | str] | None = None
+    """Its operand. Raises UsageError and LookupFailed. None: what ``ends`` would take."""
+    ends: tuple[str, str] | None = None
+    """It is one of these two of ss's tests, of either end."""
+
+
+def _duration(name: str) -> Callable[[str, Names], int]:
+    def read(word: str, _names: Names) -> int:
+        ns = parse_duration(word)
+        if ns is None:
+            raise UsageError(f'sstrace: {name} "{word}" is not a time: write 5, 1.5s, 200ms, 5m or 2h')
+        return ns
+
+    return read
+
+
+def _pid(word: str, _names: Names) -> int:
+    if not (word.isascii() and word.isdecimal()) or len(word) > 10:
+        raise UsageError(f'sstrace: pid "{word}" is not a number: a process by its name is comm {word}')
+    return int(word)
+
+
+def _text(word: str, _names: Names) -> str:
+    return word
+
+
+def _user(word: str, names: Names) -> int:
+    if word.isascii() and word.isdecimal():
+        return int(word)
+    uid = names.user_id(word.encode("latin-1", "replace").decode("utf-8", "surrogateescape"))
+    if uid is None:
+        raise LookupFailed(f"sstrace: there is no user {word}")
+    return uid
+
+
+def _one_of(name: str, choices: tuple[str, ...]) -> Callable[[str, Names], str]:
+    def read(word: str, _names: Names) -> str:
+        if not set(word) & set("*?[") and word not in choices:
+            begun = [choice for choice in choices if choice.startswith(word)]
+            near = nearest(word, choices) if not begun[1:] else None
+            hint = f"did you mean {near}?" if near is not None else f"one is {', '.join(begun or choices)}"
+            raise UsageError(f'sstrace: {name} "{word}" is none: {hint}')
+        return word
+
+    return read
+
+
+_ALL: Final = (
+    Word("port", "port 443", _ANY, "of either end", _ORDERED, ends=("sport", "dport")),
+    Word("host", "host 10.0.0.1", _ANY, "of either end", ends=("src", "dst")),
+    Word("pid", "pid 4711", _HELD_BY, "a process that holds the socket", read=_pid),
+    Word("comm", "comm nginx", _HELD_BY, "its name, or a pattern: 'postgres*'", read=_text),
+    Word("user", "user www-data", _ANY, "the socket's user, by name or number", read=_user),
+    Word("role", "role client", _ROWS, "client: this end sent the SYN; server", read=_one_of("role", _ROLES)),
+    Word("cause", "cause reset-received", _EVENTS, "why it ended, or a pattern: 'timeout-*'",
+         read=_one_of("cause", tuple(CAUSES))),
+    Word("held", "held > 5m", _ROWS, "how long the socket has been in its state", _ORDERED, _duration("held")),
+    Word("lifetime", "lifetime < 200ms", _EVENTS, "how long the connection lived that ends", _ORDERED,
+         _duration("lifetime")),
+)  # fmt: skip
+WORDS: Final[Mapping[str, Word]] = {word.name: word for word in _ALL}
+"""By name, in the order in which the help shows them."""
+
+
+def words_of(act: Act) -> Mapping[str, Word]:
+    """Those that mean something to an act."""
+    return {name: word for name, word in WORDS.items() if act in word.acts}
+
+
+def test_of(word: Word, operator: str, operand: int | str) -> Expr:
+    """The test that compares a row's own with an operand as ``Word.read`` gave it."""
+    if isinstance(operand, int) and word.operators is _ORDERED:
+        return _amount(word.name, operator, operand)
+    named = Named(word.name, operand)
+    return Not(named) if operator == "!=" else named
+
+
+def either(operator: str, local: Expr, peer: Expr) -> Expr:
+    """One of ss's tests of either end: any of both, of ``!=`` none of both."""
+    return Chain(local, (("and" if operator == "!=" else "or", peer),))
+
+
+def _amount(word: str, operator: str, value: int) -> Expr:
+    """The six operators; equality means: the same when both are cut to the unit in which the duration was whole."""
+    least, most = Amount(word, True, value), Amount(word, False, value)
+    if operator == ">=":
+        return least
+    if operator == "<":
+        return Not(least)
+    if operator == "<=":
+        return most
+    if operator == ">":
+        return Not(most)
+    grain = next(unit for unit in (10**9, 10**6, 10**3, 1) if value % unit == 0)
+    equal = Chain(least, (("and", Amount(word, False, value + grain - 1)),))
+    return Not(equal) if operator == "!=" else equal

@@ -1,0 +1,112 @@
+"""Filters that ask who holds a socket, which end it is and why it ended: in a trace, in a snapshot, of a live table."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from conftest import Netns, Program
+from tracing import Trace, close_all, connect, keep, listener, wait
+
+pytestmark = [pytest.mark.root, pytest.mark.bpf]
+
+HOLDER = """
+import socket, sys
+from pathlib import Path
+Path("/proc/self/comm").write_text("hold(er")
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+print(s.getsockname()[1], flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """No socket outlives its test."""
+    yield
+    close_all()
+
+
+@pytest.fixture
+def server(netns: Netns) -> socket.socket:
+    """A listener in the namespace."""
+    made: socket.socket = netns.call(listener)
+    return made
+
+
+class Holder:
+    """A process of its own name with one connection, until ``go``."""
+
+    def __init__(self, netns: Netns, port: int) -> None:
+        self._process = subprocess.Popen(
+            [*netns.prefix, sys.executable, "-c", HOLDER, str(port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert self._process.stdout is not None
+        self.sport = int(self._process.stdout.readline())
+        self.pid = self._process.pid
+
+    def go(self) -> None:
+        """Close, and end."""
+        self._process.communicate(b"\n", 30)
+
+
+def test_a_trace_by_who_by_role_and_by_cause(
+    sstrace: Program, netns: Netns, tmp_path: Path, server: socket.socket
+) -> None:
+    ways = (("comm", "hold*"), ("role", "client"), ("cause", "fin-by-us"), ("pid", "1"))
+    with ExitStack() as stack:
+        traces = []
+        for words in ways:
+            directory = tmp_path / words[0]
+            directory.mkdir()
+            traces.append(stack.enter_context(Trace(sstrace, netns, directory, "--no-baseline", *words)))
+        mine = netns.call(connect, server.getsockname())
+        mine.shutdown(socket.SHUT_WR)
+        holder = Holder(netns, server.getsockname()[1])
+        holder.go()
+        for one in traces[:3]:
+            end = one.wait_for(sport=holder.sport, ended=True)
+            assert (end["cause"], end["role"], end["owners"][0]["pid"]) == ("fin-by-us", "client", holder.pid)
+    comm, role, cause, nobody = (one.states for one in traces)
+    assert {(line["sport"], line["owners"][0]["pid"]) for line in comm} == {(holder.sport, holder.pid)}
+    assert {line["sport"] for line in role} == {holder.sport, mine.getsockname()[1]}
+    assert {line["cause"] for line in cause} == {"fin-by-us"}
+    assert nobody == []
+
+
+def test_a_table_by_who_is_ss_s_lines_with_that_holder(
+    sstrace: Program, ss: Program, netns: Netns, tmp_path: Path, server: socket.socket
+) -> None:
+    def ask(*words: str) -> list[bytes]:
+        run = sstrace("--snapshot", "--from", *words, netns=netns)
+        assert (run.returncode, run.stderr) == (0, b"")
+        return run.stdout.splitlines()
+
+    holder = Holder(netns, server.getsockname()[1])
+    ready, path = tmp_path / "ready", tmp_path / "live"
+    serving = sstrace.start(f"--serve={path}", "--ready-file", str(ready), netns=netns)
+    try:
+        wait("the server", ready.exists)
+        keep(netns.call(connect, server.getsockname()))
+        mine = [line for line in ss("-Htanp", netns=netns).stdout.splitlines() if b"pid=%d," % holder.pid in line]
+        assert len(mine) == 1
+        for source in ("netlink", f"live:{path}"):
+            for words in (
+                ["comm", "hold(er"],
+                ["pid", str(holder.pid)],
+                ["pid", "=", str(holder.pid), "port", "=", str(holder.sport)],
+            ):
+                lines = ask(source, "-Htanp", *words)
+                assert [line.split() for line in lines] == [line.split() for line in mine], (source, words)
+                assert len(ask(source, "-Htan", *words)) == 1
+            assert len(ask(source, "-Htan", "port", "=", str(server.getsockname()[1]))) == 5
+            assert ask(source, "-Htan", "user", "nobody") == []
+        for role in ("client", "server"):
+            assert len(ask(f"live:{path}", "-Htan", "role", role)) == 1
+    finally:
+        serving.terminate()
+        serving.communicate(timeout=30)
+        holder.go()
