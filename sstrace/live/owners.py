@@ -63,7 +63,7 @@ class OwnerLooks:
             except (SstraceError, OSError):  # OSError: a limit of this process, say on descriptors
                 self._walk = None
 
-    def look(self, wanted: Collection[int] | None = None) -> dict[int, list[Owner]]:
+    def look(self, wanted: Collection[int] | None = None) -> dict[int, tuple[Owner, ...]]:
         """Inode → owners, in ss's order; only for inodes in ``wanted`` where the walk makes that cheaper."""
         self.load()
         if self._walk is not None:
@@ -99,7 +99,7 @@ class OwnerLooks:
         for row in rows:
             held = found.get(row.ino) if row.ino else None
             if held is not None:
-                table.own(row, tuple(held), self.source, at_ns)
+                table.own(row, held, self.source, at_ns)
             elif row.ino and row.protocol == IPPROTO_TCP and (row.owners or row.owner_source is None):
                 vanished.append(row)
         # Nobody holds it: it has been closed meanwhile, which an event will tell; or it is on its way from one process
@@ -107,7 +107,7 @@ class OwnerLooks:
         for row, socket in shown(vanished) if self.sees_all else ():
             if socket.ino:
                 learn(row, socket)
-                table.own(row, tuple(found.get(row.ino, ())), self.source, at_ns)
+                table.own(row, found.get(row.ino, ()), self.source, at_ns)
         now = time.monotonic_ns()
         self._next_ns = now + _DUTY * (time.thread_time_ns() - spent)
         if not few:

@@ -8,7 +8,7 @@ wait for somebody (name servers, the client's pipe), needs the client's rights o
 
 import os
 import pwd
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from sstrace.dialect import Dialect, dialect, parse_version
 from sstrace.errors import FeatureError, LookupFailed, SstraceError, UsageError
 from sstrace.live.source import LiveRows
 from sstrace.live.tracer import Tracer
-from sstrace.model import Owner, Table
+from sstrace.model import Owners, Table
 from sstrace.modes import snapshot
 from sstrace.query.command import Command, Early
 from sstrace.query.options import parse
@@ -160,7 +160,7 @@ def _release(request: Request) -> Dialect:
     return dialect(parse_version(request.ss)) if request.ss is not None else dialect()
 
 
-def _printed(command: Command, request: Request, live: LiveRows, owners: Mapping[int, list[Owner]] | None) -> int:
+def _printed(command: Command, request: Request, live: LiveRows, owners: Owners | None) -> int:
     """Print the tables on our standard streams; the exit code."""
     environment = {"COLUMNS": str(request.width)} if request.width is not None else {}
     origin = Origin(tcp=live, owners=owners, width=request.width)
@@ -178,9 +178,7 @@ def _refused(error: SstraceError, request: Request) -> int:
     return error.exit_code
 
 
-def _owners(
-    tracer: Tracer, peer: service.Peer, gid: int | None, command: Command, live: LiveRows
-) -> Mapping[int, list[Owner]] | None:
+def _owners(tracer: Tracer, peer: service.Peer, gid: int | None, command: Command, live: LiveRows) -> Owners | None:
     """Who holds what, as far as this client may know."""
     show = command.show
     if not command.wants_owners or show.threads or show.contexts or not _sees_all(peer, gid):
@@ -201,7 +199,7 @@ def _sees_all(peer: service.Peer, gid: int | None) -> bool:
     return gid in os.getgrouplist(user.pw_name, peer.gid)
 
 
-def _owners_in_its_proc(peer: service.Peer, command: Command) -> Mapping[int, list[Owner]] | None:
+def _owners_in_its_proc(peer: service.Peer, command: Command) -> Owners | None:
     """Who holds what, of the processes that this client may look into."""
     show = command.show
     if not command.wants_owners:

@@ -10,6 +10,7 @@ import mmap
 import os
 import struct
 from collections.abc import Collection, Iterator
+from operator import itemgetter
 from pathlib import Path
 
 from sstrace.errors import FeatureError
@@ -84,11 +85,17 @@ class OwnerWalk:
         os.close(self._lock)
         self._loaded.close()
 
-    def owners(self, wanted: Collection[int] | None = None) -> dict[int, list[Owner]]:
-        """Inode → owners, in ss's order: highest pid first, then highest descriptor. ``wanted``: only these inodes."""
-        found: dict[int, list[Owner]] = {}
+    def owners(self, wanted: Collection[int] | None = None) -> dict[int, tuple[Owner, ...]]:
+        """Inode → owners, in ss's order: highest pid first, then highest descriptor. ``wanted``: only these inodes.
+
+        Rows keep these tuples: so they are made once, and equal numbers and names in them are one object each.
+        """
+        found: dict[int, tuple[Owner, ...]] = {}
+        several: dict[int, list[Owner]] = {}
         readable: dict[int, bool] = {}
         comms: dict[bytes, bytes] = {}
+        numbers: dict[int, int] = {}
+        shared = numbers.setdefault
         with self._alone():
             if wanted is None:
                 owners = self._walk()
@@ -107,11 +114,12 @@ class OwnerWalk:
             if name is None:
                 # As /proc/PID/stat is read by ss: up to the first closing parenthesis.
                 name = comms[comm] = comm.split(b"\0", 1)[0].split(b")", 1)[0]
-            known = found.get(ino)
-            if known is None:
-                found[ino] = [Owner(name, pid, fd)]
+            owner = Owner(name, shared(pid, pid), shared(fd, fd))
+            if ino not in found:
+                found[ino] = (owner,)
             else:
-                known.append(Owner(name, pid, fd))
+                several.setdefault(ino, [*found[ino]]).append(owner)
+        found.update((ino, tuple(held)) for ino, held in several.items())
         return found
 
     @contextlib.contextmanager
@@ -152,8 +160,7 @@ class OwnerWalk:
         raise FeatureError("processes come and go faster than their descriptors can be walked")
 
 
-def _by_pid_and_fd(owner: tuple[int, int, int, bytes]) -> tuple[int, int]:
-    return owner[1], owner[2]
+_by_pid_and_fd = itemgetter(1, 2)
 
 
 def _readable(pid: int, fd: int) -> bool:

@@ -68,7 +68,7 @@ class ProcFiles:
             raise KernelError(f"{path}: {os.strerror(number)}", number) from error
 
 
-def owners(root: str = "/proc", *, threads: bool = False, contexts: int = 0) -> dict[int, list[Owner]]:
+def owners(root: str = "/proc", *, threads: bool = False, contexts: int = 0) -> dict[int, tuple[Owner, ...]]:
     """Every process that holds a socket: socket inode → its owners in ss's order, the reverse of discovery.
 
     So the highest pid comes first, of a process the highest descriptor, and with ``threads`` a process's later
@@ -82,7 +82,7 @@ def owners(root: str = "/proc", *, threads: bool = False, contexts: int = 0) -> 
     try:
         names = os.listdir(f"{root}/")
     except OSError:
-        return found
+        return {}
     for name in names:
         if not (name.isascii() and name.isdecimal()):
             continue
@@ -97,10 +97,7 @@ def owners(root: str = "/proc", *, threads: bool = False, contexts: int = 0) -> 
         for task in tasks:
             if task.isascii() and task.isdecimal() and task != name:
                 _scan(found, f"{root}/{name}/task/{task}", pid, int(task), contexts)
-    for held in found.values():
-        if len(held) > 1:
-            held.reverse()
-    return found
+    return {ino: tuple(reversed(held)) for ino, held in found.items()}
 
 
 def _scan(found: dict[int, list[Owner]], process: str, pid: int, tid: int | None, contexts: int) -> None:

@@ -115,7 +115,7 @@ class SocketTable:
         return found
 
     def _of(self, row: Row) -> Shard:
-        return self._shards[Space(row.net, row.protocol)]
+        return self._shards[row.net, row.protocol]  # type: ignore[index]  # a Space is such a tuple
 
     @property
     def probe(self) -> Probe | None:

@@ -69,7 +69,7 @@ def test_a_descriptor_sent_away_is_found_where_it_is(walk: OwnerWalk) -> None:
     try:
         (owner,) = walk.owners({inode})[inode]
         assert owner.pid == child.pid
-        assert proc.owners()[inode] == [owner]
+        assert proc.owners()[inode] == (owner,)
     finally:
         here.send(b"x")
         child.wait(timeout=30)
@@ -130,9 +130,9 @@ CLONE_FILES, CLONE_NEWPID = 0x400, 0x20000000
 
 def assert_alike(walk: OwnerWalk, inode: int) -> list[int]:
     """The walk says what /proc says; the owners' pids."""
-    expected = proc.owners().get(inode, [])
-    assert walk.owners().get(inode, []) == expected
-    assert walk.owners({inode}).get(inode, []) == expected
+    expected = proc.owners().get(inode, ())
+    assert walk.owners().get(inode, ()) == expected
+    assert walk.owners({inode}).get(inode, ()) == expected
     return [owner.pid for owner in expected]
 
 

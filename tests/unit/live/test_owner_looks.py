@@ -15,7 +15,7 @@ class Walk:
         self.error = error
         self.closed = False
 
-    def owners(self, wanted: object) -> dict[int, list[Owner]]:
+    def owners(self, wanted: object) -> dict[int, tuple[Owner, ...]]:
         raise self.error
 
     def close(self) -> None:
@@ -26,7 +26,7 @@ class Walk:
 def test_a_walk_that_fails_leaves_it_to_proc(monkeypatch: pytest.MonkeyPatch, error: Exception, closed: bool) -> None:
     walk = Walk(error)
     monkeypatch.setattr(owners, "OwnerWalk", lambda _cache: walk)
-    monkeypatch.setattr(proc, "owners", lambda: {7: [Owner(b"x", 1, 2)]})
+    monkeypatch.setattr(proc, "owners", lambda: {7: (Owner(b"x", 1, 2),)})
     found = owners.OwnerLooks({})
     assert list(found.look()) == [7]
     assert (found.source, walk.closed) == ("proc", closed)

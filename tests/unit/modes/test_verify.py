@@ -87,10 +87,10 @@ def test_a_drift_names_both_ends_as_ss_does(monkeypatch: pytest.MonkeyPatch) -> 
 class Looks:
     """What the walk finds, look after look."""
 
-    def __init__(self, *found: list[Owner]) -> None:
+    def __init__(self, *found: tuple[Owner, ...]) -> None:
         self._found = iter(found)
 
-    def look(self) -> dict[int, list[Owner]]:
+    def look(self) -> dict[int, tuple[Owner, ...]]:
         return {9: next(self._found)}
 
 
@@ -190,19 +190,19 @@ PARENT, CHILD = Owner(b"postgres", 7, 5), Owner(b"postgres", 8, 5)
 @pytest.mark.parametrize(
     ("looks", "drifts"),
     [
-        ([[PARENT]], []),
-        ([[CHILD, PARENT], [PARENT]], []),  # it had just forked
-        ([[CHILD, PARENT], [CHILD, PARENT]], [("wrong", "postgres/8/5,postgres/7/5", "postgres/7/5")]),
-        ([[], []], [("wrong", "nobody", "postgres/7/5")]),
+        ([(PARENT,)], []),
+        ([(CHILD, PARENT), (PARENT,)], []),  # it had just forked
+        ([(CHILD, PARENT), (CHILD, PARENT)], [("wrong", "postgres/8/5,postgres/7/5", "postgres/7/5")]),
+        ([(), ()], [("wrong", "nobody", "postgres/7/5")]),
     ],
 )
 def test_holders_are_wrong_when_they_stay_so(
-    monkeypatch: pytest.MonkeyPatch, looks: list[list[Owner]], drifts: list[tuple[str, str, str]]
+    monkeypatch: pytest.MonkeyPatch, looks: list[tuple[Owner, ...]], drifts: list[tuple[str, str, str]]
 ) -> None:
     one = shown(S.ESTABLISHED, 7)
     one.ino = 9
     tracer = Tracer([one], [one])
     open_one(tracer)
     tracer.owners = Looks(*looks)  # type: ignore[attr-defined]
-    monkeypatch.setattr(proc, "owners", lambda: {9: [PARENT]})
+    monkeypatch.setattr(proc, "owners", lambda: {9: (PARENT,)})
     assert drift(tracer, monkeypatch, "-ap") == drifts

@@ -29,7 +29,7 @@ def test_holders_come_in_the_reverse_of_discovery(tmp_path: Path) -> None:
     (tmp_path / "net").mkdir()
     (tmp_path / "self").symlink_to("5")
     found = owners(str(tmp_path))
-    expected = [Owner(b"p%d" % pid, pid, 3) for pid in reversed(in_order_of_discovery(tmp_path))]
+    expected = tuple(Owner(b"p%d" % pid, pid, 3) for pid in reversed(in_order_of_discovery(tmp_path)))
     assert found[77] == expected
     assert [owner.fd for owner in found[78]] == [4, 4, 4]
     assert set(found) == {77, 78}
@@ -40,7 +40,7 @@ def test_what_is_no_socket_is_passed_over(tmp_path: Path) -> None:
     process(tmp_path, "41", b"x", links)
     (tmp_path / "41" / "fd" / "5").write_bytes(b"no link")
     (tmp_path / "42").mkdir()  # a process that went away, or is not ours
-    assert owners(str(tmp_path)) == {79: [Owner(b"x", 41, 3)]}
+    assert owners(str(tmp_path)) == {79: (Owner(b"x", 41, 3),)}
 
 
 @pytest.mark.parametrize(
@@ -57,29 +57,29 @@ def test_lies_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "41" / "fd" / "x").symlink_to("socket:[82]")
     process(tmp_path, "٣", b"three", {0: "socket:[83]"})
     process(tmp_path, "41/task/²", b"two", {0: "socket:[84]"})
-    assert owners(str(tmp_path), threads=True) == {81: [Owner(b"x", 41, 4, 41)]}
+    assert owners(str(tmp_path), threads=True) == {81: (Owner(b"x", 41, 4, 41),)}
 
 
 def test_comm_of_a_process_that_is_gone_is_empty(tmp_path: Path) -> None:
     process(tmp_path, "7", b"x", {3: "socket:[1]"})
     (tmp_path / "7" / "stat").unlink()
-    assert owners(str(tmp_path))[1] == [Owner(b"", 7, 3)]
+    assert owners(str(tmp_path))[1] == (Owner(b"", 7, 3),)
 
 
 def test_threads_come_before_their_leader(tmp_path: Path) -> None:
     process(tmp_path, "7", b"leader", {3: "socket:[1]"})
     process(tmp_path, "7/task/7", b"leader", {3: "socket:[1]"})
     process(tmp_path, "7/task/8", b"worker", {3: "socket:[1]"})
-    assert owners(str(tmp_path), threads=True)[1] == [
+    assert owners(str(tmp_path), threads=True)[1] == (
         Owner(b"worker", 7, 3, 8),
         Owner(b"leader", 7, 3, 7),
-    ]
-    assert owners(str(tmp_path))[1] == [Owner(b"leader", 7, 3, None)]
+    )
+    assert owners(str(tmp_path))[1] == (Owner(b"leader", 7, 3, None),)
 
 
 def test_contexts(tmp_path: Path) -> None:
     process(tmp_path, "7", b"x", {3: "socket:[1]"})
-    assert owners(str(tmp_path), contexts=2)[1] == [Owner(b"x", 7, 3)]
+    assert owners(str(tmp_path), contexts=2)[1] == (Owner(b"x", 7, 3),)
     (tmp_path / "7" / "attr").mkdir()
     (tmp_path / "7" / "attr" / "current").write_bytes(b"system_u:system_r:init_t:s0\0")
     assert owners(str(tmp_path), contexts=1)[1][0].proc_ctx == "system_u:system_r:init_t:s0"
