@@ -14,7 +14,11 @@ NAMES = re.compile(
     r"(?<![\w`-])--?[a-zA-Z][a-z-]*|\bsstrace --|`\w"
     r"|\b(?:apt|apt-get|dnf|pacman|apk|zypper|pip|pipx|sysctl|mount|chown|sudo|modprobe|zstd)\b"
 )
-TABLES = {"query/catalog.py": "tests/unit/query/test_catalog.py", "query/usage.py": "test_the_examples_of_the_help"}
+TABLES = {
+    "query/catalog.py": "tests/unit/query/test_catalog.py",
+    "query/completions.py": "tests/unit/test_completions.py",
+    "query/usage.py": "test_the_examples_of_the_help",
+}
 """Modules that are such text through and through → where that is typed."""
 
 FACT: tuple[str, ...] = ()
@@ -24,6 +28,8 @@ MADE = ("made of other words: ",)
 
 ADVICE: dict[str, tuple[str, ...]] = {
     '{}\nTry "sstrace --help".\n': ("sstrace --help",),
+    "one is {} or state established; sstrace --help has them all": (*MADE, "tests/unit/query/test_meant.py"),
+    "sstrace: --completions {}: one is {}": (*MADE, "tests/unit/test_completions.py"),
     "somebody killed the socket (ss -K, or a BPF program)": FACT,
     # Doctor.
     "Only privilege is missing: run it with sudo.": ("root",),

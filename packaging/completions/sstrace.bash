@@ -1,4 +1,4 @@
-# bash completion for sstrace. Made by scripts/manual.
+# bash completion for sstrace. As sstrace --completions prints it.
 
 # What may follow, in terms of $value, the word so far.
 _sstrace_words() { # WORDS [,]: joined by commas
@@ -46,6 +46,7 @@ _sstrace() {
     --between) : ;;
     --bpf-map-id) : ;;
     --color) _sstrace_words "auto always never" ;;
+    --completions) _sstrace_words "bash zsh fish" ;;
     --count) : ;;
     -D | --diag) _sstrace_files ;;
     --duration) : ;;
@@ -75,10 +76,12 @@ _sstrace() {
     state | exclude) _sstrace_words "established syn-sent syn-recv fin-wait-1 fin-wait-2 time-wait closed close-wait last-ack listening closing all connected synchronized bucket big" ;;
     from | to) _sstrace_words "established syn-sent syn-recv fin-wait-1 fin-wait-2 time-wait closed close-wait last-ack listening closing all connected synchronized bucket big" , ;;
     dev) _sstrace_names /sys/class/net ;;
-    dst | sport | dport | dev | fwmark | cgroup | port | host | pid | comm | user | role | cause | held | lifetime | [=!\<\>]*) ;;
+    role) _sstrace_words "client server" ;;
+    cause) _sstrace_words "fin-by-us fin-by-peer closed abandoned reset-received reset-sent completed linger disconnected refused unreachable connect-failed timeout-connect timeout-synack timeout-retransmit timeout-keepalive timeout-probe timeout-fin-wait-2 expired reused killed listener-closed overflow out-of-memory netns-gone subflow unknown" ;;
+    src | dst | sport | dport | fwmark | cgroup | port | host | pid | comm | user | held | lifetime | [=!\<\>]*) ;;
     *)
         case $value in
-        --*) _sstrace_words "--all --at --between --bound-inactive --bpf --bpf-map-id --bpf-maps --cgroup --color --context --contexts --count --dccp --debug --diag --doctor --duration --events --extended --family --filter --from --group --help --inet-sockopt --info --interval --ipv4 --ipv6 --json --keep --keep-privileges --kill --listening --memory --metrics --mptcp --net --no-baseline --no-header --no-queues --numeric --on-full --oneline --options --output --packet --poll --processes --query --raw --ready-file --record --replay --resolve --rotate --schema --sctp --self-usage --serve --sink --snapshot --socket --speed --ss-version --stats --summary --tcp --threads --time --tipc --tipcinfo --tos --udp --unix --verify --version --vsock --watch --xdp" ;;
+        --*) _sstrace_words "--all --at --between --bound-inactive --bpf --bpf-map-id --bpf-maps --cgroup --color --completions --context --contexts --count --dccp --debug --diag --doctor --duration --events --extended --family --filter --from --group --help --inet-sockopt --info --interval --ipv4 --ipv6 --json --keep --keep-privileges --kill --listening --memory --metrics --mptcp --net --no-baseline --no-header --no-queues --numeric --on-full --oneline --options --output --packet --poll --processes --query --raw --ready-file --record --replay --resolve --rotate --schema --sctp --self-usage --serve --sink --snapshot --socket --speed --ss-version --stats --summary --tcp --threads --time --tipc --tipcinfo --tos --udp --unix --verify --version --vsock --watch --xdp" ;;
         -*) _sstrace_words "-n -r -o -e -m -i -p -T -b -E -t -S -u -w -x -a -l -4 -6 -0 -f -A -s -D -F -V -v -h -Z -z -N -K -H -M -O" ;;
         *) _sstrace_words "state exclude from to ended src dst sport dport dev fwmark cgroup port host pid comm user role cause held lifetime autobound and or not" ;;
         esac

@@ -1,4 +1,4 @@
-# fish completion for sstrace. Made by scripts/manual.
+# fish completion for sstrace. As sstrace --completions prints it.
 
 function __sstrace_behind # any of these words, and perhaps an operator
     set -l before (string match -v -r -- '^[=!<>]+$' (commandline -poc))
@@ -31,6 +31,7 @@ complete -c sstrace -l bpf-map-id -x -d 'show a BPF socket-local storage map'
 complete -c sstrace -l bpf-maps -d 'show all BPF socket-local storage maps'
 complete -c sstrace -l cgroup -d 'show cgroup information'
 complete -c sstrace -l color -x -a 'auto always never' -d '{auto|always|never}; auto heeds NO_COLOR'
+complete -c sstrace -l completions -x -a 'bash zsh fish' -d 'print the completions for {bash|zsh|fish}: source <(sstrace …)'
 complete -c sstrace -s Z -l context -d 'display task SELinux security contexts'
 complete -c sstrace -s z -l contexts -d 'display task and socket SELinux security contexts'
 complete -c sstrace -l count -x -d 'stop after N events, or pictures of --watch; of --stats: the longest N lines'
@@ -105,4 +106,6 @@ complete -c sstrace -l xdp -d 'display only XDP sockets'
 complete -c sstrace -n '__sstrace_behind state exclude' -a 'established syn-sent syn-recv fin-wait-1 fin-wait-2 time-wait closed close-wait last-ack listening closing all connected synchronized bucket big'
 complete -c sstrace -n '__sstrace_behind from to' -a '(__sstrace_list established syn-sent syn-recv fin-wait-1 fin-wait-2 time-wait closed close-wait last-ack listening closing all connected synchronized bucket big)'
 complete -c sstrace -n '__sstrace_behind dev' -a '(ls /sys/class/net)'
+complete -c sstrace -n '__sstrace_behind role' -a 'client server'
+complete -c sstrace -n '__sstrace_behind cause' -a 'fin-by-us fin-by-peer closed abandoned reset-received reset-sent completed linger disconnected refused unreachable connect-failed timeout-connect timeout-synack timeout-retransmit timeout-keepalive timeout-probe timeout-fin-wait-2 expired reused killed listener-closed overflow out-of-memory netns-gone subflow unknown'
 complete -c sstrace -n 'not __sstrace_behind state exclude from to src dst sport dport dev fwmark cgroup port host pid comm user role cause held lifetime; and not __sstrace_second' -a 'state exclude from to ended src dst sport dport dev fwmark cgroup port host pid comm user role cause held lifetime autobound and or not'

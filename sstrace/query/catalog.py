@@ -112,7 +112,8 @@ SS: Final = (
     Entry("summary", _ASKS, "s"),
     Entry("diag", frozenset((Act.SNAPSHOT, Act.PAST)), "D", "FILE", values=_FILE),
     Entry("filter", _FILTERS, "F", "FILE", values=_FILE),
-    *_ss(_ALL, ("version", "Vv"), ("help", "h")),
+    Entry("version", _ALL, "Vv"),
+    Entry("help", _ALL, "h", key="help"),
     *_ss(_TABLES, ("context", "Z"), ("contexts", "z")),
     Entry("net", _WAITS | _ASKS | {Act.DOCTOR}, "N", "NAME", values=("NETNS",)),
     Entry("tipcinfo", _TABLES),
@@ -248,6 +249,10 @@ OWN: Final = (
     _own(
         _LONG, "keep-privileges", "", _SERVES,
         "a --serve that root started stays root, instead of becoming user sstrace or an unused one",
+    ),
+    _own(
+        _LONG, "completions", "SHELL", _ALL, "print the completions for {bash|zsh|fish}: source <(sstrace …)",
+        values=("bash", "zsh", "fish"),
     ),
     _own(_LONG, "self-usage", "", _ALL, "at the end: CPU and memory that sstrace itself took"),
     _own(_LONG, "debug", "", _ALL, "of a bug in sstrace: show where, instead of leaving a report in a file"),

@@ -30,7 +30,7 @@ from sstrace.query.catalog import FILTER, MODES, OWN, SS, STATES, Entry, refusal
 from sstrace.query.command import Act, Command, Early, Mode, Own, Selection
 from sstrace.query.getopt import BadOption, Option, getopt
 from sstrace.query.masks import FAMILY_KEYS, FAMILY_WORDS, TABLE_KEYS, Masks
-from sstrace.query.usage import help_text, ss_usage
+from sstrace.query.usage import brief_text, help_text, ss_usage
 
 __all__ = ["Effects", "mode_of", "parse", "resolve", "version_of"]
 
@@ -136,8 +136,10 @@ class _Line:
             wrong = self.masks.query(values[0])
             if wrong is not None:
                 raise UsageError(f'{self.name}: "{wrong}" is illegal socket table id', usage=True)
-        elif key == "h":
-            return Early(ss_usage(self.release) if self.snapshot else help_text())
+        elif key in ("h", "help"):
+            return Early(ss_usage(self.release) if self.snapshot else brief_text() if key == "h" else help_text())
+        elif key == "--completions":
+            return _completions(values[0])
         elif key in "Vv":
             if self.snapshot:
                 return Early(f"ss utility, iproute2-{self.release.release}\n")
@@ -289,6 +291,14 @@ def _known(release: Dialect) -> list[Entry]:
 
 def _short(entries: Sequence[Entry]) -> str:
     return "".join(f"{letter}{':' * bool(entry.argument)}" for entry in entries for letter in entry.letters)
+
+
+def _completions(shell: str) -> Early:
+    from sstrace.query.completions import SHELLS
+
+    if shell not in SHELLS:
+        raise UsageError(f"sstrace: --completions {shell}: one is {', '.join(SHELLS)}")
+    return Early(SHELLS[shell]())
 
 
 class _Transitions:

@@ -8,7 +8,7 @@ from sstrace.query.catalog import OWN, SS, Entry
 from sstrace.query.command import Act
 from sstrace.query.words import WORDS, Word
 
-__all__ = ["help_text", "ss_usage"]
+__all__ = ["brief_text", "help_text", "ss_usage"]
 
 # (text, first release that prints it). The block is ss's interface: scripts and completions read it. Verified against
 # 6.1.0; the three later options stand where 6.8 and 6.9 put them.
@@ -195,6 +195,37 @@ _GROUPS: Final = (
     (("diag",), "dump TCP rows"),
     (("help", "version"), "this; of sstrace, and of the ss that it is identical to"),
 )
+
+
+_BRIEF: Final = """\
+sstrace is ss that never blinks: every TCP state transition as it happens, and
+the socket table, the same bytes that ss prints.
+
+   sstrace                       every transition on this machine, until Ctrl-C
+   sstrace ended                 how each connection ended, after how long
+   sstrace -n port 443           of one port, numbers for names
+   sstrace comm nginx            of one program; also pid 4711, user www-data
+   sstrace to close-wait         peers that hung up first
+   sstrace --watch               the table, full screen, alive
+   sstrace --snapshot -tlp       the table, once: where you would type ss -tlp
+   sstrace --stats               who connected to whom, how it ended: at Ctrl-C
+   sstrace --json                the same as a trace, one JSON object a line
+   sstrace --record day.ndjson   keep the history; afterwards:
+   sstrace --snapshot --from day.ndjson --at 13:55 -tanp
+
+   -n numbers   -p processes   -t TCP   -4 -6 family   -a all   -l listening
+   A line tells how long the state before had lasted (7.5s), who holds the
+   socket (name/pid/descriptor; ~ before who listens, while nobody has accepted)
+   and of an end its cause ([reset-sent]).
+
+Root sees everything; without, sstrace looks at the table once a second.
+sstrace --doctor says what works here. sstrace --help is the whole of it.
+"""
+
+
+def brief_text() -> str:
+    """Give the help of -h: what people do first, on one screen of 80 columns."""
+    return _BRIEF
 
 
 def help_text() -> str:

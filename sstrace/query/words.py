@@ -43,6 +43,8 @@ class Word(msgspec.Struct, frozen=True):
     operators: tuple[str, ...] = _EQUAL
     read: Callable[[str, Names], int | str] | None = None
     """Its operand. Raises UsageError and LookupFailed. None: what ``ends`` would take."""
+    choices: tuple[str, ...] = ()
+    """What its operand can be, where that can be told."""
     ends: tuple[str, str] | None = None
     """It is one of these two of ss's tests, of either end."""
 
@@ -94,9 +96,10 @@ _ALL: Final = (
     Word("pid", "pid 4711", _HELD_BY, "a process that holds the socket", read=_pid),
     Word("comm", "comm nginx", _HELD_BY, "its name, or a pattern: 'postgres*'", read=_text),
     Word("user", "user www-data", _ANY, "the socket's user, by name or number", read=_user),
-    Word("role", "role client", _ROWS, "client: this end sent the SYN; server", read=_one_of("role", _ROLES)),
+    Word("role", "role client", _ROWS, "client: this end sent the SYN; server", read=_one_of("role", _ROLES),
+         choices=_ROLES),
     Word("cause", "cause reset-received", _EVENTS, "why it ended, or a pattern: 'timeout-*'",
-         read=_one_of("cause", tuple(CAUSES))),
+         read=_one_of("cause", tuple(CAUSES)), choices=tuple(CAUSES)),
     Word("held", "held > 5m", _ROWS, "how long the socket has been in its state", _ORDERED, _duration("held")),
     Word("lifetime", "lifetime < 200ms", _EVENTS, "how long the connection lived that ends", _ORDERED,
          _duration("lifetime")),

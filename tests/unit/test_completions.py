@@ -6,7 +6,6 @@ import re
 import select
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,13 +13,14 @@ from pathlib import Path
 import pytest
 from conftest import unmet
 
+from sstrace.errors import UsageError
+from sstrace.query import completions
+from sstrace.query.catalog import Entry
+from sstrace.query.command import Early
+from sstrace.query.options import parse
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "packaging" / "completions"
-sys.path.insert(0, str(ROOT / "scripts"))
-
-import completions  # noqa: E402 - found through the path above
-
-from sstrace.query.catalog import Entry  # noqa: E402
 
 FILES = ["a day.ndjson", "day.ndjson", "day-13:55.ndjson", "other.txt", "records/"]
 PACKAGE = Path("/usr/share/bash-completion/bash_completion")
@@ -228,3 +228,16 @@ def test_files_behind_a_colon(shell: "Shell | Fish", typed: str, found: set[str]
 
 def test_every_option(shell: "Shell | Fish") -> None:
     assert offers(shell, "--") == {f"--{entry.name}" for entry in completions.ENTRIES}
+
+
+def test_another_shell_is_refused() -> None:
+    with pytest.raises(UsageError, match="^sstrace: --completions tcsh: one is bash, zsh, fish$"):
+        parse(["sstrace", "--completions", "tcsh"])
+    for name in completions.SHELLS:
+        assert parse(["sstrace", f"--completions={name}"]) == Early(completions.SHELLS[name]())
+
+
+def test_what_stands_behind_a_word_of_a_filter(shell: "Shell | Fish") -> None:
+    assert offers(shell, "role ") == {"client", "server"}
+    assert offers(shell, "cause timeout-f") == {"timeout-fin-wait-2"}
+    assert offers(shell, "comm d") == set()

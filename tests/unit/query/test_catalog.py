@@ -52,7 +52,9 @@ def typed(key: str, entry: Entry) -> str:
 
 
 OPTIONS = [
-    key for key, entry in ENTRIES.items() if entry.name not in (*MODES, "from", "help", "version") and key != "socket"
+    key
+    for key, entry in ENTRIES.items()
+    if entry.name not in (*MODES, "from", "help", "version", "completions") and key != "socket"
 ]
 
 

@@ -388,10 +388,20 @@ def test_what_belongs_to_a_snapshot(line: str) -> None:
 
 
 def test_help_of_sstrace_is_its_own() -> None:
-    assert early("-h", program="sstrace").stdout == help_text()
+    assert early("--help", program="sstrace").stdout == help_text()
     assert early("--snapshot --help", program="sstrace").stdout == ss_usage(OLD)
     assert early("-V", program="sstrace").stdout.startswith("sstrace ")
     assert max(map(len, help_text().splitlines())) <= 120
+
+
+def test_the_short_help_is_one_screen_and_true() -> None:
+    lines = early("-h", program="sstrace").stdout.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    shown = [line.split("  ")[1].strip() for line in lines if line.startswith("   sstrace")]
+    assert len(shown) >= 10
+    for words in shown:
+        assert isinstance(parse(words.split()), Command), words
 
 
 def test_help_names_every_option_of_its_own() -> None:

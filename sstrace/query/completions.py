@@ -1,4 +1,4 @@
-"""Completions for bash, zsh and fish, from the table of options (sstrace.query.catalog). Used by scripts/manual.
+"""Completions for bash, zsh and fish, from the tables of options (catalog) and of words (words).
 
 Every argument is of one of these kinds: words, perhaps joined by commas; files; words or files; a word with a file
 behind its colon; network namespaces; groups; two, or one that nobody can guess. ``tests/unit/test_completions.py``
@@ -11,16 +11,19 @@ from sstrace.dialect import NEWEST, dialect
 from sstrace.query.catalog import OWN, SS, Entry
 from sstrace.query.filter import EXAMPLES
 from sstrace.query.usage import ss_usage
+from sstrace.query.words import WORDS
 
-__all__ = ["FILTER", "STATES", "bash", "fish", "zsh"]
+__all__ = ["SHELLS"]
 
 FILTER = " ".join(("state exclude from to ended", *EXAMPLES, "autobound and or not"))
 STATES = (
     "established syn-sent syn-recv fin-wait-1 fin-wait-2 time-wait closed close-wait last-ack listening closing all "
     "connected synchronized bucket big"
 )
-OPERANDS = ("state", "exclude", "from", "to", *EXAMPLES)
-"""Words of a filter behind which none of a filter's words stands."""
+CHOICES = {word.name: " ".join(word.choices) for word in WORDS.values() if word.choices}
+"""Words of a filter, and what may stand behind each."""
+FREE = [name for name in EXAMPLES if name != "dev" and name not in CHOICES]
+"""Those behind which stands what nobody can guess."""
 ENTRIES = sorted((*SS, *OWN), key=lambda entry: entry.name)
 LETTERS = [(letter, entry) for entry in SS if not entry.since for letter in entry.letters]
 
@@ -58,10 +61,11 @@ def bash() -> str:
     takers = [entry for entry in ENTRIES if entry.argument]
     cases = "\n".join(f"    {' | '.join(spellings(entry))}) {_bash_does(entry)} ;;" for entry in takers)
     optional = "|".join(f"--{entry.name}" for entry in takers if entry.option.optional)
+    choices = "\n".join(f'    {name}) _sstrace_words "{found}" ;;' for name, found in CHOICES.items())
     longs = " ".join(f"--{entry.name}" for entry in ENTRIES)
     letters = " ".join(f"-{letter}" for letter, _ in LETTERS)
     return f"""\
-# bash completion for sstrace. Made by scripts/manual.
+# bash completion for sstrace. As sstrace --completions prints it.
 
 # What may follow, in terms of $value, the word so far.
 _sstrace_words() {{ # WORDS [,]: joined by commas
@@ -109,7 +113,8 @@ _sstrace() {{
     state | exclude) _sstrace_words "{STATES}" ;;
     from | to) _sstrace_words "{STATES}" , ;;
     dev) _sstrace_names /sys/class/net ;;
-    {" | ".join(OPERANDS[5:])} | [=!\\<\\>]*) ;;
+{choices}
+    {" | ".join(FREE)} | [=!\\<\\>]*) ;;
     *)
         case $value in
         --*) _sstrace_words "{longs}" ;;
@@ -157,9 +162,10 @@ def zsh() -> str:
             exclusive = "" if entry.many or not letters else first
             lines.append(f"'{exclusive}{star}{name}{mark}[{text}]{value}'")
     body = " \\\n".join(f"    {line}" for line in lines)
+    choices = "\n".join(f"    {name}) compadd -- {found} ;;" for name, found in CHOICES.items())
     return f"""\
 #compdef sstrace
-# zsh completion for sstrace. Made by scripts/manual.
+# zsh completion for sstrace. As sstrace --completions prints it.
 
 _sstrace_filter() {{
   local before=${{words[CURRENT-1]}}
@@ -168,7 +174,8 @@ _sstrace_filter() {{
     state|exclude) compadd -- {STATES} ;;
     from|to) _sequence compadd - {STATES} ;;
     dev) _files -W /sys/class/net ;;
-    {"|".join(OPERANDS[5:])}|[=\\!\\<\\>]*) ;;
+{choices}
+    {"|".join(FREE)}|[=\\!\\<\\>]*) ;;
     *) compadd -- {FILTER} ;;
   esac
 }}
@@ -214,6 +221,7 @@ def fish() -> str:
     """One line for all spellings of an option."""
     about = describe()
     lines = [_FISH_HEAD]
+    taken = " ".join(("state", "exclude", "from", "to", *EXAMPLES))
     for entry in ENTRIES:
         text = about.get(entry.name, "").replace("\\", "\\\\").replace("'", "\\'")
         names = " ".join(f"-s {name[1]}" if name[1] != "-" else f"-l {name[2:]}" for name in spellings(entry))
@@ -223,13 +231,14 @@ def fish() -> str:
         f"complete -c sstrace -n '__sstrace_behind state exclude' -a '{STATES}'",
         f"complete -c sstrace -n '__sstrace_behind from to' -a '(__sstrace_list {STATES})'",
         "complete -c sstrace -n '__sstrace_behind dev' -a '(ls /sys/class/net)'",
-        f"complete -c sstrace -n 'not __sstrace_behind {' '.join(OPERANDS)}; and not __sstrace_second' -a '{FILTER}'",
+        *(f"complete -c sstrace -n '__sstrace_behind {name}' -a '{found}'" for name, found in CHOICES.items()),
+        f"complete -c sstrace -n 'not __sstrace_behind {taken}; and not __sstrace_second' -a '{FILTER}'",
     ]
     return "\n".join(lines) + "\n"
 
 
 _FISH_HEAD = """\
-# fish completion for sstrace. Made by scripts/manual.
+# fish completion for sstrace. As sstrace --completions prints it.
 
 function __sstrace_behind # any of these words, and perhaps an operator
     set -l before (string match -v -r -- '^[=!<>]+$' (commandline -poc))
@@ -268,3 +277,7 @@ def _fish_does(entry: Entry) -> str:
     if "FILE" not in entry.values:
         offers += "".join(f" (__sstrace_files {head})" for head in heads(entry))
     return f" -a '{offers}'" if offers else ""
+
+
+SHELLS = {"bash": bash, "zsh": zsh, "fish": fish}
+"""Each gives the script for its shell."""
