@@ -231,7 +231,7 @@ def test_every_option(shell: "Shell | Fish") -> None:
 
 
 def test_another_shell_is_refused() -> None:
-    with pytest.raises(UsageError, match="^sstrace: --completions tcsh: one is bash, zsh, fish$"):
+    with pytest.raises(UsageError, match=r"^sstrace: --completions tcsh: one is bash, zsh, fish$"):
         parse(["sstrace", "--completions", "tcsh"])
     for name in completions.SHELLS:
         assert parse(["sstrace", f"--completions={name}"]) == Early(completions.SHELLS[name]())
