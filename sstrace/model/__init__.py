@@ -9,7 +9,8 @@ Conventions that hold for every field here:
 """
 
 from sstrace.model.asking import Names, Show
-from sstrace.model.facts import Changed, Fact, Gone, Kind, Lost, Netns, Renamed, Seen, Space, SweepBegin, SweepEnd
+from sstrace.model.facts import Changed, Fact, Gone, Kind, Lost, Renamed, Seen, Space, SweepBegin, SweepEnd
+from sstrace.model.namespaces import Label, Namespace, Netns
 from sstrace.model.numbers import (
     AF_INET,
     AF_INET6,
@@ -65,8 +66,10 @@ __all__ = [
     "Gone",
     "InetSocket",
     "Kind",
+    "Label",
     "Lost",
     "Names",
+    "Namespace",
     "NetlinkSocket",
     "Netns",
     "Owner",

@@ -14,7 +14,6 @@ __all__ = [
     "Gone",
     "Kind",
     "Lost",
-    "Netns",
     "Renamed",
     "Seen",
     "Space",
@@ -31,15 +30,6 @@ class Kind(enum.IntEnum):
     """struct request_sock: a half-open connection of a listener (SYN-RECV)."""
     TIMEWAIT = 2
     """struct inet_timewait_sock: TIME-WAIT, or FIN-WAIT-2 whose owner is gone."""
-
-
-class Netns(NamedTuple):
-    """A network namespace."""
-
-    cookie: int
-    """What it is known by: never used again. The inode, where the kernel gives no cookies."""
-    inode: int
-    """What it is shown as: used again as soon as the namespace is gone."""
 
 
 class Space(NamedTuple):

@@ -171,6 +171,8 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
     speed: float | None = None
     """--speed X: of a replay, 1.0 is life; 0.0 (``max``) as fast as it goes."""
     color: Literal["auto", "always", "never"] = "auto"
+    netns: tuple[str, ...] = ()
+    """--netns: the words, each once; none where it was not given."""
     time: Literal["clock", "iso", "utc", "delta", "relative"] | None = None
     """--time: how moments are told in text; None: ``clock`` on a terminal, ``iso`` elsewhere."""
     self_usage: bool = False

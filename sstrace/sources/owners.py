@@ -16,7 +16,7 @@ from pathlib import Path
 from sstrace.errors import FeatureError
 from sstrace.model import Owner
 from sstrace.sources.bpf.compile import ready
-from sstrace.sources.bpf.load import Loaded
+from sstrace.sources.bpf.load import Loaded, map_values
 from sstrace.sources.bpf.programs import Source
 
 __all__ = ["WALK", "OwnerWalk"]
@@ -62,7 +62,7 @@ longer wait.
 
 
 def _mapped(loaded: Loaded) -> tuple[mmap.mmap, mmap.mmap]:
-    return _map(loaded.maps["cursors"], _CURSOR.size), _map(loaded.maps["owners"], _STEPS * _OWNER.size)
+    return map_values(loaded.maps["cursors"], _CURSOR.size), map_values(loaded.maps["owners"], _STEPS * _OWNER.size)
 
 
 class OwnerWalk:
@@ -173,11 +173,3 @@ def _readable(pid: int, fd: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def _map(fd: int, size: int) -> mmap.mmap:
-    whole = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
-    try:
-        return mmap.mmap(fd, whole, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-    except OSError as error:
-        raise FeatureError(f"a BPF map cannot be mapped (Linux 5.5 can): {os.strerror(error.errno or 0)}") from None

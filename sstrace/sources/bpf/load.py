@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import errno
+import mmap
 import os
 import struct
 from collections.abc import Container, Iterator, Mapping
@@ -19,7 +20,7 @@ from sstrace.sources.bpf.syscall import (
     possible_cpus,
 )
 
-__all__ = ["Loaded", "load"]
+__all__ = ["Loaded", "load", "map_values"]
 
 _PERF_FLAG_FD_CLOEXEC = 8
 _MAP_CREATE = 0
@@ -232,3 +233,12 @@ def load(compiled: Bundle) -> Loaded:
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     return Loaded(compiled)
+
+
+def map_values(fd: int, size: int) -> mmap.mmap:
+    """Map the values of an array that was made for it (``Source.mapped``). Raises FeatureError."""
+    whole = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    try:
+        return mmap.mmap(fd, whole, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+    except OSError as error:
+        raise FeatureError(f"a BPF map cannot be mapped (Linux 5.5 can): {os.strerror(error.errno or 0)}") from None

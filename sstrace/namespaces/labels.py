@@ -1,0 +1,87 @@
+"""What network namespaces are called, by what lies in files: no daemon is asked."""
+
+import os
+from collections.abc import Iterable, Mapping
+
+from sstrace.errors import DecodeError
+from sstrace.model import Label
+from sstrace.wire.cgroup import Container, Pod, container_of, pod_of_log, pod_of_spec
+
+__all__ = ["netns_name", "of_processes"]
+
+_RUN = ("/run/netns/", "/var/run/netns/")
+_POD_LOGS = "/var/log/pods"
+_SPECS = (
+    "/run/containerd/io.containerd.runtime.v2.task/k8s.io/{}/config.json",
+    "/run/k3s/containerd/io.containerd.runtime.v2.task/k8s.io/{}/config.json",
+    "/run/containers/storage/overlay-containers/{}/userdata/config.json",
+)
+"""Where runtimes put what a container was made of: containerd, that of k3s, cri-o."""
+
+
+def netns_name(path: str) -> str | None:
+    """The name that ``ip netns`` has for what is mounted at a path; None where it has none."""
+    return next((path[len(run) :] for run in _RUN if path.startswith(run) and "/" not in path[len(run) :]), None)
+
+
+def of_processes(pids: Iterable[int], *, root: str = "") -> dict[int, Label]:
+    """What a namespace is called by the process in it with the lowest pid, for each of these. ``root`` stands before
+    every path.
+    """
+    logs: Mapping[str, Pod] | None = None
+    found = {}
+    for pid in pids:
+        comm = _read(f"{root}/proc/{pid}/comm")
+        if comm is None:
+            continue  # it has gone
+        container = container_of(_read(f"{root}/proc/{pid}/cgroup") or b"")
+        pod = None
+        if container is not None:
+            if container.pod_uid is not None and logs is None:
+                logs = _pods(root)
+            pod = (logs or {}).get(container.pod_uid or "") or _pod_by_spec(container, root)
+        found[pid] = _label(pid, _text(comm.rstrip(b"\n")), container, pod)
+    return found
+
+
+def _label(pid: int, comm: str, container: Container | None, pod: Pod | None) -> Label:
+    if container is None:
+        return Label(comm=comm, pid=pid)
+    return Label(
+        container_id=container.id,
+        container_runtime=container.runtime,
+        pod=pod.name if pod is not None else container.pod_uid,
+        pod_namespace=pod.namespace if pod is not None else None,
+        comm=comm,
+        pid=pid,
+    )
+
+
+def _pods(root: str) -> dict[str, Pod]:
+    try:
+        return dict(filter(None, map(pod_of_log, os.listdir(root + _POD_LOGS))))  # noqa: PTH208
+    except OSError:
+        return {}
+
+
+def _pod_by_spec(container: Container, root: str) -> Pod | None:
+    for place in _SPECS:
+        spec = _read(root + place.format(container.id))
+        if spec is not None:
+            try:
+                return pod_of_spec(spec)
+            except DecodeError:
+                continue
+    return None
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "backslashreplace")
+
+
+def _read(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,93 @@
+"""Which network namespaces there are, read from the kernel's own list by a BPF program (bpf/netns.bpf.c): 2 µs a
+namespace, and those are found that no process is in and no mount names.
+"""
+
+import mmap
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+from sstrace.errors import FeatureError
+from sstrace.sources.bpf.compile import ready
+from sstrace.sources.bpf.load import Loaded, map_values
+from sstrace.sources.bpf.programs import Source
+
+__all__ = ["WALK", "NetnsWalk", "Walked"]
+
+WALK = Source(
+    file="netns.bpf.c",
+    programs=("walk",),
+    maps=("cursors", "namespaces"),
+    mapped=("cursors", "namespaces"),
+    offsets={
+        "task_nsproxy": (("task_struct", "nsproxy"),),
+        "nsproxy_net": (("nsproxy", "net_ns"),),
+        "net_list": (("net", "list"),),
+        "net_ops": (("net", "ns.ops"),),
+        "net_inum": (("net", "ns.inum"),),
+    },
+    optional={
+        # As sources.bpf.offsets has it.
+        "net_cookie": (("net", "net_cookie"),),
+        # Since 885fc8ac0a4d ("nstree: make iterator generic", v6.18); what it names can be opened by that.
+        "net_id": (("net", "ns.ns_id"),),
+    },
+)
+"""The program and its offsets."""
+
+_STEPS = 128
+_CURSOR = struct.Struct("=QQQIBBBx")
+_COUNT = struct.Struct("=IBB")
+_COUNT_AT = 24
+_FOUND = struct.Struct("=QQQQ")
+_TRIES = 5
+"""Walks begun again because the list changed under them: a run takes some 10 µs, between two of them as long."""
+
+
+class Walked(NamedTuple):
+    """A network namespace as the list has it."""
+
+    address: int
+    """Of its struct net: its own until it is gone, another's after."""
+    cookie: int
+    """net_cookie; 0 where the kernel has given it none (before Linux 5.12)."""
+    id: int
+    """ns_common's ns_id; 0 where the kernel has none (before Linux 6.18)."""
+    inode: int
+
+
+class NetnsWalk:
+    """The loaded walk. Raises PrivilegeError or FeatureError where the kernel will not have it; then /proc is the
+    way.
+    """
+
+    def __init__(self, cache: Path | None) -> None:
+        self._loaded, (self._cursor, self._found) = ready(WALK, cache, _mapped)
+
+    def namespaces(self) -> list[Walked]:
+        """Every namespace of the machine, the caller's own first. Raises FeatureError where they come and go too
+        fast.
+        """
+        for _ in range(_TRIES):
+            found: list[Walked] = []
+            self._cursor[: _CURSOR.size] = bytes(_CURSOR.size)
+            while True:
+                self._loaded.run("walk")
+                count, done, lost = _COUNT.unpack_from(self._cursor, _COUNT_AT)
+                if lost:
+                    break
+                if count:
+                    found += map(Walked._make, _FOUND.iter_unpack(self._found[: count * _FOUND.size]))
+                if done:
+                    return found
+        raise FeatureError("network namespaces come and go faster than their list can be walked")
+
+    def close(self) -> None:
+        """Unload."""
+        self._cursor.close()
+        self._found.close()
+        self._loaded.close()
+
+
+def _mapped(loaded: Loaded) -> tuple[mmap.mmap, mmap.mmap]:
+    return map_values(loaded.maps["cursors"], _CURSOR.size), map_values(loaded.maps["namespaces"], _STEPS * _FOUND.size)
