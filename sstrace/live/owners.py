@@ -6,7 +6,7 @@ that is depends on the table alone, never on who prints what of it.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from sstrace.errors import SstraceError
 from sstrace.model import InetSocket, Kind, Owner, State
@@ -26,6 +26,9 @@ _FIRST_NS = 300_000_000
 _LAST_NS = 5_000_000_000
 """After the last event it is looked once more after the one, then ever less often, down to this."""
 
+_RUN = 4096
+"""Rows between two breaths: some milliseconds."""
+
 _ACCEPTABLE = frozenset(map(int, (State.ESTABLISHED, State.CLOSE_WAIT)))
 """States in which a connection waits for accept(2), which gives it its inode and makes no event."""
 
@@ -40,10 +43,14 @@ Shown = Callable[[list[Row]], Iterable[tuple[Row, InetSocket]]]
 
 
 class OwnerLooks:
-    """Looks again and again, so the walk is loaded once, at the first look at the latest, and kept."""
+    """Looks again and again, so the walk is loaded once, at the first look at the latest, and kept. ``breathe`` is
+    called every few milliseconds while ``own`` goes on, and may fold events in.
+    """
 
-    def __init__(self, env: Mapping[str, str]) -> None:
+    def __init__(self, env: Mapping[str, str], breathe: Callable[[], object] = lambda: None) -> None:
         self._env = env
+        self._breathe = breathe
+        self._looking = False
         self._walk: OwnerWalk | None = None
         self._tried = False
         self._next_ns = 0
@@ -63,12 +70,14 @@ class OwnerLooks:
             except (SstraceError, OSError):  # OSError: a limit of this process, say on descriptors
                 self._walk = None
 
-    def look(self, wanted: Collection[int] | None = None) -> dict[int, tuple[Owner, ...]]:
+    def look(
+        self, wanted: Collection[int] | None = None, breathe: Callable[[], object] = lambda: None
+    ) -> dict[int, tuple[Owner, ...]]:
         """Inode → owners, in ss's order; only for inodes in ``wanted`` where the walk makes that cheaper."""
         self.load()
         if self._walk is not None:
             try:
-                found = self._walk.owners(wanted)
+                found = self._walk.owners(wanted, breathe)
             except SstraceError:
                 pass
             except OSError:
@@ -77,7 +86,7 @@ class OwnerLooks:
                 self.source = "walk"
                 return found
         self.source = "proc"
-        return proc.owners()
+        return proc.owners(breathe=breathe)
 
     def is_due(self, *, news: bool) -> bool:
         """Whether it is time to ``own``; ``news``: events are about to be folded in."""
@@ -85,19 +94,35 @@ class OwnerLooks:
         if news:
             self._pause_ns = _FIRST_NS
             self._due_ns = min(self._due_ns, now + _FIRST_NS)
-        return now >= self._next_ns and (news or now >= self._due_ns)
+        return not self._looking and now >= self._next_ns and (news or now >= self._due_ns)
 
     def own(self, table: SocketTable, rows: Iterable[Row], shown: Shown, at_ns: int, *, few: bool = False) -> None:
-        """Look, and bring the owners of these rows up to date (``SocketTable.own``). ``few``: of all that there are."""
+        """Look, and bring the owners of these rows up to date (``SocketTable.own``). ``few``: of all that there are.
+        What an event later than ``at_ns`` has touched meanwhile is left to the next look.
+        """
         spent = time.thread_time_ns()
+        self._looking = True
+        try:
+            self._own(table, rows, shown, at_ns, few=few)
+        finally:
+            self._looking = False
+        now = time.monotonic_ns()
+        self._next_ns = now + _DUTY * (time.thread_time_ns() - spent)
+        if not few:
+            self._due_ns = now + self._pause_ns
+            self._pause_ns = min(self._pause_ns * 2, _LAST_NS)
+
+    def _own(self, table: SocketTable, rows: Iterable[Row], shown: Shown, at_ns: int, *, few: bool) -> None:
         rows = [row for row in rows if row.kind is Kind.SOCKET]
         nameless = [row for row in rows if not row.ino and row.state in _ACCEPTABLE and row.protocol == IPPROTO_TCP]
         for row, socket in shown(nameless):
             learn(row, socket)
-        found = self.look({row.ino for row in rows if row.ino} if few else None)
+        found = self.look({row.ino for row in rows if row.ino} if few else None, self._breathe)
         vanished = []
-        for row in rows:
+        for row in self._in_runs(rows):
             held = found.get(row.ino) if row.ino else None
+            if row.touched_ns > at_ns:
+                continue
             if held is not None:
                 table.own(row, held, self.source, at_ns)
             elif row.ino and row.protocol == IPPROTO_TCP and (row.owners or row.owner_source is None):
@@ -108,11 +133,11 @@ class OwnerLooks:
             if socket.ino:
                 learn(row, socket)
                 table.own(row, found.get(row.ino, ()), self.source, at_ns)
-        now = time.monotonic_ns()
-        self._next_ns = now + _DUTY * (time.thread_time_ns() - spent)
-        if not few:
-            self._due_ns = now + self._pause_ns
-            self._pause_ns = min(self._pause_ns * 2, _LAST_NS)
+
+    def _in_runs(self, rows: Sequence[Row]) -> Iterator[Row]:
+        for begin in range(0, len(rows), _RUN):
+            yield from rows[begin : begin + _RUN]
+            self._breathe()
 
     def close(self) -> None:
         """Unload the walk."""

@@ -116,7 +116,7 @@ class Tracer:
         self.repaired = 0
         """Rows that audits found wrong."""
         self._unheard = 0
-        self.owners = OwnerLooks(env)
+        self.owners = OwnerLooks(env, self._breathe)
         self.names = names if names is not None else SystemNames(env)
         self._pending: list[Event] = []
         self._last_ns = 0

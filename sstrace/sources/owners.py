@@ -9,7 +9,8 @@ import fcntl
 import mmap
 import os
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from itertools import count
 from operator import itemgetter
 from pathlib import Path
 
@@ -45,6 +46,9 @@ WALK = Source(
 """The program and its offsets."""
 
 _STEPS = 128
+_RUN = 8192
+_RUNS = 64
+"""Owners, and runs of the program, between two breaths."""
 _OWNER = struct.Struct("=QII16s")
 _CURSOR = struct.Struct("=QQQIIQIIIBBBx16s")
 _COUNT = struct.Struct("=IBB")
@@ -85,8 +89,11 @@ class OwnerWalk:
         os.close(self._lock)
         self._loaded.close()
 
-    def owners(self, wanted: Collection[int] | None = None) -> dict[int, tuple[Owner, ...]]:
+    def owners(
+        self, wanted: Collection[int] | None = None, breathe: Callable[[], object] = lambda: None
+    ) -> dict[int, tuple[Owner, ...]]:
         """Inode → owners, in ss's order: highest pid first, then highest descriptor. ``wanted``: only these inodes.
+        ``breathe`` is called every few milliseconds, and may fork: a child's own walk waits for the end of this one.
 
         Rows keep these tuples: so they are made once, and equal numbers and names in them are one object each.
         """
@@ -98,13 +105,15 @@ class OwnerWalk:
         shared = numbers.setdefault
         with self._alone():
             if wanted is None:
-                owners = self._walk()
+                owners = self._walk(breathe)
             elif len(wanted) <= _WANTED_MOST:
                 owners = self._choosy_walk(wanted)
             else:
-                owners = [owner for owner in self._walk() if owner[0] in wanted]
+                owners = [owner for owner in self._walk(breathe) if owner[0] in wanted]
         owners.sort(key=_by_pid_and_fd, reverse=True)
-        for ino, pid, fd, comm in owners:
+        for number, (ino, pid, fd, comm) in enumerate(owners, 1):
+            if number % _RUN == 0:
+                breathe()
             seen = readable.get(pid)
             if seen is None:
                 seen = readable[pid] = _readable(pid, fd)
@@ -124,35 +133,36 @@ class OwnerWalk:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        # A process that was forked since shares the maps, and its walk would move this one's cursor. A file opened
-        # anew has a lock of its own, which ends with the process at the latest.
-        fd = os.open(f"/proc/self/fd/{self._lock}", os.O_RDONLY | os.O_CLOEXEC)
+        # A process that was forked since shares the maps, and its walk would move this one's cursor. A record lock is
+        # the process's own, not the file's: it is not inherited, and ends with the process at the latest.
+        fcntl.lockf(self._lock, fcntl.LOCK_EX)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
             yield
         finally:
-            os.close(fd)
+            fcntl.lockf(self._lock, fcntl.LOCK_UN)
 
     def _choosy_walk(self, wanted: Collection[int]) -> list[tuple[int, int, int, bytes]]:
         for ino in wanted:
             self._loaded.put("wanted", _INO.pack(ino), b"\1")
         try:
-            return self._walk(choosy=True)
+            return self._walk(lambda: None, choosy=True)
         finally:
             for ino in wanted:
                 self._loaded.delete("wanted", _INO.pack(ino))
 
-    def _walk(self, *, choosy: bool = False) -> list[tuple[int, int, int, bytes]]:
+    def _walk(self, breathe: Callable[[], object], *, choosy: bool = False) -> list[tuple[int, int, int, bytes]]:
         """(inode, pid, fd, comm) of every socket descriptor of every process in sight."""
         for _ in range(_TRIES):
             found: list[tuple[int, int, int, bytes]] = []
             self._cursor[: _CURSOR.size] = bytes(_CURSOR.size)
             self._cursor[_CHOOSY_AT] = choosy
-            while True:
+            for number in count(1):
                 self._loaded.run("walk")
-                count, done, lost = _COUNT.unpack_from(self._cursor, _COUNT_AT)
-                if count:
-                    found += _OWNER.iter_unpack(self._owners[: count * _OWNER.size])
+                if number % _RUNS == 0:
+                    breathe()
+                held, done, lost = _COUNT.unpack_from(self._cursor, _COUNT_AT)
+                if held:
+                    found += _OWNER.iter_unpack(self._owners[: held * _OWNER.size])
                 if done:
                     return found
                 if lost:

@@ -8,7 +8,7 @@ is the text of symbolic links: doing it elsewhere would mean carrying a hundred 
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sstrace.errors import KernelError
 from sstrace.model import Owner
@@ -68,13 +68,19 @@ class ProcFiles:
             raise KernelError(f"{path}: {os.strerror(number)}", number) from error
 
 
-def owners(root: str = "/proc", *, threads: bool = False, contexts: int = 0) -> dict[int, tuple[Owner, ...]]:
+def owners(
+    root: str = "/proc",
+    *,
+    threads: bool = False,
+    contexts: int = 0,
+    breathe: Callable[[], object] = lambda: None,
+) -> dict[int, tuple[Owner, ...]]:
     """Every process that holds a socket: socket inode → its owners in ss's order, the reverse of discovery.
 
     So the highest pid comes first, of a process the highest descriptor, and with ``threads`` a process's later
     threads come before its first one. ``contexts``: 1 adds the SELinux context of the process, 2 that of the socket's
     file too (``None`` where there is none). Processes whose descriptors may not be read are passed over silently, as
-    ss does.
+    ss does. ``breathe`` is called after each process.
 
     Measured beside ss 6.1: 0.5 s against 0.85 s for 120,000 sockets; nearly all of it is the kernel's readlink.
     """
@@ -86,6 +92,7 @@ def owners(root: str = "/proc", *, threads: bool = False, contexts: int = 0) -> 
     for name in names:
         if not (name.isascii() and name.isdecimal()):
             continue
+        breathe()
         pid = int(name)
         _scan(found, f"{root}/{name}", pid, pid if threads else None, contexts)
         if not threads:
