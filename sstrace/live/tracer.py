@@ -33,7 +33,6 @@ from sstrace.model import (
     InetSocket,
     Lost,
     Renamed,
-    Seen,
     State,
     SweepBegin,
     SweepEnd,
@@ -422,8 +421,7 @@ class Tracer:
                 # Where much comes and goes, both dumps may pass over a socket; a question for just that one does not.
                 answers = [self.kernel.exact(diag, row) for row in doubted]
                 yield from self._apart(losses)
-                for socket in chain.from_iterable(answers):
-                    self.table.seen(Seen(self.space, socket))
+                self.table.met(self.space, chain.from_iterable(answers))
         if len(answer) > _MANY_DATAGRAMS:
             del answer
             give_back()
@@ -479,15 +477,13 @@ class Tracer:
     def _see(self, datagrams: list[bytes]) -> bool:
         """Hand what a dump found to the table; whether the dump was complete."""
         complete = True
-        seen = self.table.seen
         drained = time.monotonic_ns()
         for datagram in datagrams:
             if time.monotonic_ns() - drained > DRAIN_NS:
                 drained = self._breathe()
             batch = inet_diag.decode(datagram, Table.TCP)
             complete = complete and not batch.interrupted and batch.error == 0
-            for socket in batch.rows:
-                seen(Seen(self.space, socket))
+            self.table.met(self.space, batch.rows)
         return complete
 
     def _look(self, *, everything: bool = False) -> Iterator[Change]:

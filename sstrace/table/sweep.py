@@ -11,7 +11,7 @@ from typing import Any
 from sstrace.fields import NOTHING
 from sstrace.model import InetSocket, Kind, State
 from sstrace.table.index import Index, cookie_key, kind_of
-from sstrace.table.rows import Resync, Row, Transition
+from sstrace.table.rows import Ends, Resync, Row, Transition
 from sstrace.table.tombstones import Tombstones
 
 __all__ = ["Sweep"]
@@ -65,8 +65,38 @@ class Sweep:
                 self._added.append(self._adopt(found, kind))
         elif row.touched_ns >= tombstones.began_ns or self._turns(row, found):
             self._confirm(row, found)
+        elif self._stands(row, found, kind, ends):
+            row.seen = self._number
+            self._settle(row, found, kind)
         else:
             self._correct(row, found, kind)
+
+    def _stands(self, row: Row, found: InetSocket, kind: Kind, ends: Ends) -> bool:
+        """Whether a row is just what the kernel shows, and is found by all its keys: nearly all are."""
+        index = self._index
+        return (
+            row.state == found.state
+            and row.kind is kind
+            and row.cookie == found.cookie
+            and row.ino == found.ino
+            and row.sport == found.sport
+            and row.dport == found.dport
+            and row.src == found.src
+            and row.dst == found.dst
+            and row.family == found.family
+            and row.ifindex == found.ifindex
+            and (row.uid == found.uid or kind is not _SOCKET)
+            and (found.extras is None or found.extras.v6only in (None, row.v6only))
+            and (index.by_ends.get(ends) if row.state != _LISTEN else index.by_ino.get(row.ino)) is row
+            and index.by_cookie.get(cookie_key(found.cookie, kind, ends)) is row
+            and (row.sk is None or index.by_sk.get(row.sk) is row)
+        )
+
+    def _settle(self, row: Row, found: InetSocket, kind: Kind) -> None:
+        if kind is _TIMEWAIT and found.state == _FIN_WAIT2:
+            self._index.settle(row, settled=False)
+        elif found.state != _LISTEN or found.sport:
+            self._index.settle(row, settled=True)
 
     def _turns(self, row: Row, found: InetSocket) -> bool:
         """What turned TIME-WAIT without an event, a probe will date."""
@@ -122,10 +152,7 @@ class Sweep:
         index.enter(row)
         if before != (row.sport, row.dport, row.family, row.v6only):
             index.news.note(row)
-        if kind is _TIMEWAIT and found.state == _FIN_WAIT2:
-            index.settle(row, settled=False)
-        elif found.state != _LISTEN or found.sport:
-            index.settle(row, settled=True)
+        self._settle(row, found, kind)
 
     def _adopt(self, found: InetSocket, kind: Kind) -> Row:
         """A row that only the sweep knows."""

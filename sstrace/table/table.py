@@ -248,7 +248,13 @@ class SocketTable:
     def seen(self, fact: Seen) -> None:
         """The sweep of a space met this socket."""
         assert isinstance(fact.socket, InetSocket)
-        self.shard(fact.space).sweep.seen(fact.socket)
+        self.met(fact.space, (fact.socket,))
+
+    def met(self, space: Space, sockets: Iterable[InetSocket]) -> None:
+        """The sweep of a space met these sockets: ``Seen``, each of them."""
+        seen = self.shard(space).sweep.seen
+        for socket in sockets:
+            seen(socket)
 
     def unseen(self, space: Space) -> list[Row]:
         """See ``Sweep.unseen``."""

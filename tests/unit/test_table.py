@@ -981,6 +981,20 @@ def test_what_a_second_look_shows_is_not_removed() -> None:
     assert end(live, 5001).removed == []
 
 
+def test_a_sweep_of_what_stands_moves_nothing() -> None:
+    live = table()
+    listener = found(S.LISTEN, 8, ino=5, sport=443, dst=bytes(4), dport=0)
+    shown = [found(S.ESTABLISHED, 7, ino=4), found(S.TIME_WAIT, 9, sport=40001, timer=3), listener]
+    sweep(live, 100, *shown)
+    live.journal = {}
+    assert sweep(live, 200, *shown) == Resync(201, [], [], [])
+    assert live.journal == {}
+    shown[0].ino, shown[2].ino = 14, 15  # accepted by now; another listener
+    sweep(live, 300, *shown)
+    assert sorted(row.ino for row in live.journal.values()) == [14, 15]
+    assert {ino: row.ino for ino, row in live.home.index.by_ino.items()} == {15: 15}
+
+
 def test_what_is_born_during_a_sweep_stays() -> None:
     live = table()
     begin(live, 500)
