@@ -22,6 +22,7 @@ from itertools import chain
 from operator import attrgetter
 
 from sstrace.changes import Change
+from sstrace.live.doubts import Doubts
 from sstrace.live.interfaces import Interfaces
 from sstrace.live.kernel import DRAIN_NS, EXACT_MOST, Kernel
 from sstrace.live.looks import Looks
@@ -53,20 +54,6 @@ __all__ = ["TABLE_STATES", "Tracer"]
 _SLACK_NS = 1_000_000
 _PATIENCE_NS = 10_000_000
 """Who is in no hurry waits this long: ten milliseconds without its CPU are nothing unusual for a virtual one."""
-_RESYNC_PAUSE_NS = 250_000_000
-"""Least time between two sweeps that heal a loss: a storm must not be answered with sweeps alone."""
-_SWEEP_DUTY = 4
-"""And it is so many times longer than the sweep took: what lost events was short of time already."""
-_AUDIT_NS = 10_000_000_000
-_AUDIT_DUTY = 200
-"""An audit is not sooner than that, and one that took t not before 200 t have passed: half a percent of a CPU."""
-_LISTEN_NS = 250_000_000
-_LISTEN_DUTY = 200
-"""What fired and was not heard is counted this often; where that takes t (many CPUs), not before 200 t have passed."""
-_UNHEARD_PAUSE_NS = 250_000_000
-_UNHEARD_DUTY = 20
-"""Least time between two audits for what was not heard; and 20 t, for it may happen again and again."""
-_SHORT_NS = 20_000_000
 _GC_THRESHOLD = (50_000, 20, 50)
 _SWEEP_NS = 1_000_000_000
 """Where request and timewait sockets make no events, a sweep looks for them this often."""
@@ -114,21 +101,13 @@ class Tracer:
         """Those that healed a loss."""
         self.repaired = 0
         """Rows that audits found wrong."""
-        self._unheard = 0
         self.owners = OwnerLooks(env, self._breathe)
         self.names = names if names is not None else SystemNames(env)
         self._pending: list[Event] = []
         self._last_ns = 0
         self._unread: tuple[int, ...] = ()
         self._losses: list[Lost] = []
-        self._doubtful = False
-        self._resync_after = 0
         self._sweeping = False
-        self._deaf = False
-        """Whether something was not heard since the last sweep began."""
-        self._next_listen_ns = 0
-        self._unheard_after = 0
-        self._sweep_took_ns = 0
         self.kernel = Kernel(self._breathe)
         self._looks = Looks(self.kernel)
         self._sweep_every_ns = poll_ns
@@ -144,9 +123,9 @@ class Tracer:
         self.register(self._news)
         self._next_sweep_ns = 0
         self.meanwhile: Callable[[], None] | None = None
-        """Called every 20 ms while a sweep goes on; may ``settle``."""
-        self._audits = audit and self._sweep_every_ns is None
-        self._next_audit_ns = 0
+        """Called every 20 ms while a sweep goes on, unless that is to ``heal``; may ``settle``."""
+        unheard = self._hooks.unheard if self._hooks is not None else lambda: None
+        self._doubts = Doubts(unheard, audits=audit and self._sweep_every_ns is None)
 
     @property
     def polls(self) -> bool:
@@ -166,7 +145,7 @@ class Tracer:
     @property
     def unheard(self) -> int:
         """Times that the kernel fired a tracepoint, perhaps for a socket elsewhere, and ran no program."""
-        return self._unheard + self.table.implied
+        return self._doubts.unheard + self.table.implied
 
     def account(self) -> str:
         """How hearing went, for a summary."""
@@ -205,8 +184,8 @@ class Tracer:
 
     def doubts(self) -> bool:
         """Listen once more: whether events were lost, or not heard, that no sweep has healed yet."""
-        self._listen()
-        return self._doubtful or self._deaf
+        self._doubts.listen()
+        return self._doubts.any()
 
     def heal(self) -> Iterator[Change]:
         """Do not leave for later what is lost, nor, where a sweep is short, what was not heard: somebody asks now.
@@ -214,15 +193,15 @@ class Tracer:
         """
         if self._sweeping:
             return
-        self._listen()
-        if self._doubtful:
+        self._doubts.listen()
+        if self._doubts.lost:
             yield from self._resync()
-        elif self._deaf and self._sweep_took_ns < _SHORT_NS and time.monotonic_ns() >= self._unheard_after:
+        elif self._doubts.is_cure_due():
             yield from self._audit()
 
     def news(self) -> Callable[[], bool]:
         """For a forked child: what tells whether anything may have happened that its copy of the table lacks."""
-        if self._hooks is None or self._sweep_every_ns is not None or self._pending or self._doubtful or self._deaf:
+        if self._hooks is None or self._sweep_every_ns is not None or self._pending or self._doubts.any():
             return lambda: True
         try:
             return self._hooks.perf.beside()
@@ -254,17 +233,13 @@ class Tracer:
         until = self._drain() - _PATIENCE_NS
         self._own(until)
         yield from self._fold(until)
-        if time.monotonic_ns() >= self._next_listen_ns:
-            self._listen()
-        if self._doubtful and time.monotonic_ns() >= self._resync_after:
+        self._doubts.listen_now_and_then()
+        if self._doubts.is_resync_due():
             yield from self._resync()
-        now = time.monotonic_ns()
         if self._sweep_every_ns is not None:
-            if now >= self._next_sweep_ns:
+            if time.monotonic_ns() >= self._next_sweep_ns:
                 yield from self._polled_sweep()
-        elif not self._doubtful and (
-            (self._audits and now >= self._next_audit_ns) or (self._deaf and now >= self._unheard_after)
-        ):
+        elif self._doubts.is_audit_due():
             yield from self._audit()
         yield from self._look()
 
@@ -313,7 +288,7 @@ class Tracer:
             if new > old:
                 self.lost += new - old
                 self._losses.append(Lost(cpu, new - old, self._last_ns, until_ns))
-                self._doubtful = True
+                self._doubts.lost = True
         self._unread = unread
 
     def _fold(self, horizon_ns: int) -> Iterator[Change]:
@@ -353,18 +328,6 @@ class Tracer:
             yield change
         yield from filter(None, map(folder, ready[at:]))
 
-    def _listen(self) -> None:
-        """Note what the kernel fired and nobody heard."""
-        if self._hooks is None:
-            return
-        began = time.monotonic_ns()
-        unheard = self._hooks.unheard()
-        if unheard is not None and unheard > self._unheard:
-            self._unheard = unheard
-            self._deaf = True
-        now = time.monotonic_ns()
-        self._next_listen_ns = now + max(_LISTEN_NS, _LISTEN_DUTY * (now - began))
-
     # Owners.
 
     def _own(self, until_ns: int) -> None:
@@ -382,32 +345,28 @@ class Tracer:
 
     # Sweeps and looks.
 
-    def sweep(self) -> Iterator[Change]:
+    def sweep(self, *, loss: bool = False) -> Iterator[Change]:
         """Compare the table with a netlink dump and repair it: the changes folded in meanwhile, then one Resync. Losses
-        meanwhile come behind it, for it does not heal them.
+        meanwhile come behind it, for it does not heal them. ``loss``: it is to heal one.
         """
-        self._listen()
-        self._deaf = False
-        began = time.monotonic_ns()
+        self._doubts.sweep_begins(loss=loss)
         losses: list[Change] = []
-        self._sweeping = True
+        self._sweeping, complete = True, False
         try:
-            complete = yield from self._see_all(began, losses)
+            complete = yield from self._see_all(losses)
         finally:
             self._sweeping = False
+            self._doubts.sweep_ends(complete=complete)
         self.sweeps += 1
-        self._deaf |= not complete  # what it could not remove is still in doubt
-        now = time.monotonic_ns()
-        self._swept(now - began)
-        resync = self.table.end(SweepEnd(self.space, now, complete))
+        resync = self.table.end(SweepEnd(self.space, time.monotonic_ns(), complete))
         if resync.added and self.owners.is_due(news=True):
             self.own()
         yield resync
         yield from losses
 
-    def _see_all(self, began: int, losses: list[Change]) -> Generator[Change, None, bool]:
+    def _see_all(self, losses: list[Change]) -> Generator[Change, None, bool]:
         """Show the table what the kernel has; whether that was all."""
-        self.table.begin(SweepBegin(self.space, began))
+        self.table.begin(SweepBegin(self.space, time.monotonic_ns()))
         with Diag() as diag:
             answer = list(self.kernel.answer(diag, TABLE_STATES))
             yield from self._apart(losses)
@@ -436,10 +395,8 @@ class Tracer:
                 yield change
 
     def _resync(self) -> Iterator[Change]:
-        self._doubtful = False
         self.resyncs += 1
-        yield from self.sweep()
-        self._resync_after = time.monotonic_ns() + max(_RESYNC_PAUSE_NS, _SWEEP_DUTY * self._sweep_took_ns)
+        yield from self.sweep(loss=True)
 
     def _audit(self) -> Iterator[Change]:
         for change in self.sweep():
@@ -449,12 +406,6 @@ class Tracer:
                     continue
                 self.repaired += wrong
             yield change
-
-    def _swept(self, took_ns: int) -> None:
-        now = time.monotonic_ns()
-        self._sweep_took_ns = took_ns
-        self._next_audit_ns = now + max(_AUDIT_NS, _AUDIT_DUTY * took_ns)
-        self._unheard_after = now + max(_UNHEARD_PAUSE_NS, _UNHEARD_DUTY * took_ns)
 
     def _polled_sweep(self) -> Iterator[Change]:
         """A sweep that stands in for events: what it finds are transitions, seen late."""
@@ -469,8 +420,8 @@ class Tracer:
     def _breathe(self) -> int:
         """See to what cannot wait for the end of a sweep; the time after it."""
         self._drain()
-        # Where sweeps stand in for events, settling takes one.
-        if self.meanwhile is not None and self._sweep_every_ns is None:
+        # Where sweeps stand in for events, settling takes one. Half a cure is none: whoever asks waits for its end.
+        if self.meanwhile is not None and self._sweep_every_ns is None and not self._doubts.healing:
             self.meanwhile()
         return time.monotonic_ns()
 

@@ -226,9 +226,9 @@ class _Watch:
         seldom.
         """
         if visible and self._lines.show.processes and now_ns >= self._owners_due_ns:
+            spent = time.thread_time_ns()
             self._tracer.own(visible)
-            now = time.monotonic_ns()
-            self._owners_due_ns = now + _OWNERS_DUTY * (now - now_ns)
+            self._owners_due_ns = now_ns + _OWNERS_DUTY * (time.thread_time_ns() - spent)
 
     def _sample(self, now_ns: int) -> None:
         """Take the rates of the last interval."""

@@ -1,0 +1,111 @@
+"""What the table may be wrong about, as far as anybody knows: events that were lost, and what no program was run for.
+And when a sweep is to heal that, so that sweeps take no more than their share of a CPU.
+
+What something took is CPU time of this thread: a machine that is busy elsewhere must not make sweeps rare.
+"""
+
+import time
+from collections.abc import Callable
+
+__all__ = ["Doubts"]
+
+_RESYNC_PAUSE_NS = 250_000_000
+"""Least time between two sweeps that heal a loss: a storm must not be answered with sweeps alone."""
+_RESYNC_DUTY = 4
+"""And it is so many times longer than the sweep took: what lost events was short of time already."""
+_AUDIT_NS = 10_000_000_000
+_AUDIT_DUTY = 200
+"""An audit is not sooner than that, and one that took t not before 200 t have passed: half a percent of a CPU."""
+_LISTEN_NS = 250_000_000
+_LISTEN_DUTY = 200
+"""What fired and was not heard is counted this often; where that takes t (many CPUs), not before 200 t have passed."""
+_UNHEARD_PAUSE_NS = 250_000_000
+_UNHEARD_DUTY = 20
+"""Least time between two audits for what was not heard; and 20 t, for it may happen again and again."""
+_SHORT_NS = 20_000_000
+
+
+class Doubts:
+    """Of one tracer."""
+
+    def __init__(self, count: Callable[[], int | None], *, audits: bool) -> None:
+        """``count``: how often something was not heard, since the start; None where nobody can tell. ``audits``: sweep
+        now and then though nothing is in doubt.
+        """
+        self._count = count
+        self._audits = audits
+        self.unheard = 0
+        self.lost = False
+        """Events were, and no sweep that heals it has begun since."""
+        self.deaf = False
+        """Something was not heard since the last sweep began; or that one saw not all."""
+        self.healing = False
+        """A sweep goes on that heals what nobody who asks is to be told."""
+        self._heals_loss = False
+        self.next_audit_ns = 0
+        self._next_listen_ns = 0
+        self._resync_after = 0
+        self._unheard_after = 0
+        self._began_ns = 0
+        self._took_ns = 0
+
+    def listen(self) -> None:
+        """Note what was not heard."""
+        began = time.thread_time_ns()
+        unheard = self._count()
+        if unheard is not None and unheard > self.unheard:
+            self.unheard = unheard
+            self.deaf = True
+        took_ns = time.thread_time_ns() - began
+        self._next_listen_ns = time.monotonic_ns() + max(_LISTEN_NS, _LISTEN_DUTY * took_ns)
+
+    def listen_now_and_then(self) -> None:
+        """The same, when it is time."""
+        if time.monotonic_ns() >= self._next_listen_ns:
+            self.listen()
+
+    def any(self) -> bool:
+        """Whether something is in doubt."""
+        return self.lost or self.deaf
+
+    # When to heal.
+
+    def is_resync_due(self) -> bool:
+        """Whether it is time for a sweep that heals a loss."""
+        return self.lost and time.monotonic_ns() >= self._resync_after
+
+    def is_audit_due(self) -> bool:
+        """Whether it is time for one that heals what was not heard, or that only looks whether all is well."""
+        now = time.monotonic_ns()
+        return not self.lost and (
+            (self._audits and now >= self.next_audit_ns) or (self.deaf and now >= self._unheard_after)
+        )
+
+    def is_cure_due(self) -> bool:
+        """Whether it is time to heal what was not heard for one who asks, and need not wait long for that."""
+        return self._is_curable() and time.monotonic_ns() >= self._unheard_after
+
+    def _is_curable(self) -> bool:
+        return self.deaf and self._took_ns < _SHORT_NS
+
+    # Sweeps.
+
+    def sweep_begins(self, *, loss: bool) -> None:
+        """Whatever is in doubt by now, it sees. ``loss``: a Resync will tell that it healed one."""
+        self.listen()
+        self._heals_loss = loss
+        self.healing = loss or self._is_curable()
+        self.lost &= not loss
+        self.deaf = False
+        self._began_ns = time.thread_time_ns()
+
+    def sweep_ends(self, *, complete: bool) -> None:
+        """``complete``: it saw all, and removed what is no more."""
+        self.healing = False
+        self.deaf |= not complete
+        took_ns = self._took_ns = time.thread_time_ns() - self._began_ns
+        now = time.monotonic_ns()
+        self.next_audit_ns = now + max(_AUDIT_NS, _AUDIT_DUTY * took_ns)
+        self._unheard_after = now + max(_UNHEARD_PAUSE_NS, _UNHEARD_DUTY * took_ns)
+        if self._heals_loss:
+            self._resync_after = now + max(_RESYNC_PAUSE_NS, _RESYNC_DUTY * took_ns)
