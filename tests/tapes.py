@@ -114,10 +114,11 @@ class Tape:
                 self.changes += 1
                 yield change
         if self.sweeps and self.random.random() < 0.3:
-            if kernel.lost:
+            doubted = bool(kernel.lost)
+            if doubted:
                 yield Lost(0, kernel.lost, kernel.now - 10, kernel.now)
                 kernel.lost = 0
-            self.table.begin(SweepBegin(SPACE, kernel.now + 1))
+            self.table.begin(SweepBegin(SPACE, kernel.now + 1, doubted))
             for socket in kernel.dump():
                 self.table.seen(Seen(SPACE, socket))
             kernel.now += 2

@@ -90,14 +90,16 @@ class Doubts:
 
     # Sweeps.
 
-    def sweep_begins(self, *, loss: bool) -> None:
-        """Whatever is in doubt by now, it sees. ``loss``: a Resync will tell that it healed one."""
+    def sweep_begins(self, *, loss: bool) -> bool:
+        """Whether anything is in doubt that it is to heal. ``loss``: a Resync will tell that it healed one."""
         self.listen()
+        doubted = self.any()
         self._heals_loss = loss
         self.healing = loss or self._is_curable()
         self.lost &= not loss
         self.deaf = False
         self._began_ns = time.thread_time_ns()
+        return doubted
 
     def sweep_ends(self, *, complete: bool) -> None:
         """``complete``: it saw all, and removed what is no more."""

@@ -349,11 +349,11 @@ class Tracer:
         """Compare the table with a netlink dump and repair it: the changes folded in meanwhile, then one Resync. Losses
         meanwhile come behind it, for it does not heal them. ``loss``: it is to heal one.
         """
-        self._doubts.sweep_begins(loss=loss)
+        doubted = self._doubts.sweep_begins(loss=loss)
         losses: list[Change] = []
         self._sweeping, complete = True, False
         try:
-            complete = yield from self._see_all(losses)
+            complete = yield from self._see_all(losses, doubted=doubted)
         finally:
             self._sweeping = False
             self._doubts.sweep_ends(complete=complete)
@@ -364,9 +364,9 @@ class Tracer:
         yield resync
         yield from losses
 
-    def _see_all(self, losses: list[Change]) -> Generator[Change, None, bool]:
+    def _see_all(self, losses: list[Change], *, doubted: bool) -> Generator[Change, None, bool]:
         """Show the table what the kernel has; whether that was all."""
-        self.table.begin(SweepBegin(self.space, time.monotonic_ns()))
+        self.table.begin(SweepBegin(self.space, time.monotonic_ns(), doubted))
         with Diag() as diag:
             answer = list(self.kernel.answer(diag, TABLE_STATES))
             yield from self._apart(losses)
@@ -375,10 +375,10 @@ class Tracer:
                 answer = list(self.kernel.answer(diag, TABLE_STATES))
                 yield from self._apart(losses)
                 complete = self._see(answer)
-            doubted = self.table.unseen(self.space) if complete else []
-            if 0 < len(doubted) <= EXACT_MOST:
+            unseen = self.table.unseen(self.space) if complete else []
+            if 0 < len(unseen) <= EXACT_MOST:
                 # Where much comes and goes, both dumps may pass over a socket; a question for just that one does not.
-                answers = [self.kernel.exact(diag, row) for row in doubted]
+                answers = [self.kernel.exact(diag, row) for row in unseen]
                 yield from self._apart(losses)
                 self.table.met(self.space, chain.from_iterable(answers))
         if len(answer) > _MANY_DATAGRAMS:

@@ -124,6 +124,8 @@ class SweepBegin(msgspec.Struct, frozen=True):
 
     space: Space
     at_ns: int
+    doubted: bool = False
+    """Something happened before it that no event has told of: what the table says may be of sockets that died."""
 
 
 class SweepEnd(msgspec.Struct, frozen=True):

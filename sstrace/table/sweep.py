@@ -32,14 +32,16 @@ class Sweep:
         self._tombstones = tombstones
         self._shared: dict[bytes | int, bytes | int] = {}
         self._number = 0
+        self._doubted = False
         self._added: list[Row] = []
         self._replaced: list[Row] = []
         self._changed: list[tuple[Row, int]] = []
         self._ended: set[int] = set()
 
-    def begin(self, at_ns: int) -> None:
-        """A sweep starts."""
+    def begin(self, at_ns: int, *, doubted: bool = False) -> None:
+        """A sweep starts. ``doubted``: see ``SweepBegin``."""
         self._number += 1
+        self._doubted = doubted
         self._tombstones.begin(at_ns)
         self._added, self._replaced, self._changed = [], [], []
         self._ended.clear()
@@ -120,8 +122,9 @@ class Sweep:
 
     def _correct(self, row: Row, found: InetSocket, kind: Kind) -> None:
         index = self._index
+        certain = not self._doubted or self._is_proven(row)
         # A full socket that is still half open looks like a request socket.
-        if row.state == found.state == _SYN_RECV:
+        if row.state == found.state == _SYN_RECV and certain:
             kind = row.kind
         if row.cookie not in (None, found.cookie) and row.kind is kind:
             # The same addresses, another connection: the end of one and the beginning of the other were lost.
@@ -135,7 +138,7 @@ class Sweep:
             row.v6only = found.extras.v6only
         index.leave(row)
         handed_over = kind is _TIMEWAIT and row.kind is not kind
-        if row.kind is not kind:
+        if row.kind is not kind or not certain:
             row.kind, row.sk = kind, None  # one object took over from another, unheard
         if handed_over:
             self._ended.add(row.id)
@@ -153,6 +156,13 @@ class Sweep:
         if before != (row.sport, row.dport, row.family, row.v6only):
             index.news.note(row)
         self._settle(row, found, kind)
+
+    @staticmethod
+    def _is_proven(row: Row) -> bool:
+        """Whether who has the cookie of a row is the object at its kernel address. Without a cookie it may be a younger
+        one between the same ends; and one cookie can leave several timewait sockets behind.
+        """
+        return row.cookie is not None and row.kind is not _TIMEWAIT
 
     def _adopt(self, found: InetSocket, kind: Kind) -> Row:
         """A row that only the sweep knows."""

@@ -243,7 +243,7 @@ class SocketTable:
 
     def begin(self, fact: SweepBegin) -> None:
         """A sweep of a space starts."""
-        self.shard(fact.space).sweep.begin(fact.at_ns)
+        self.shard(fact.space).sweep.begin(fact.at_ns, doubted=fact.doubted)
 
     def seen(self, fact: Seen) -> None:
         """The sweep of a space met this socket."""

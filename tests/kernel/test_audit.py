@@ -74,28 +74,36 @@ import json, os, socket, sys, time
 from sstrace.live.tracer import Tracer
 from sstrace.table import Transition
 
-tracer = Tracer(os.environ, audit=False)
-tracer.start()
-os.close(tracer._hooks._loaded._links.pop("timer_start"))  # timewait sockets are born unheard
-tracer._hooks._end_hearing("what this kernel runs no program for besides is not in question")
-server = socket.create_server(("127.0.0.1", 0))
-client = socket.socket()
-client.bind(("127.0.0.1", 0))
-client.connect(server.getsockname())
-peer, _ = server.accept()
-port = client.getsockname()[1]
-if sys.argv[1] == "nobody":
-    client.close()
-else:
-    client.shutdown(socket.SHUT_WR)
-    peer.close()
-told, end = [], time.monotonic() + 10
-while not any(ended for *_, ended in told) and time.monotonic() < end:
-    changes = [change for change in tracer.poll(0.01) if isinstance(change, Transition)]
-    told += [(one.old, one.new, one.cause, one.ended) for one in changes if one.row.sport == port]
-rows = [(row.state, row.kind.name) for row in tracer.table if row.sport == port]
-print(json.dumps({"told": told[-1], "rows": rows, "unheard": tracer.unheard, "sweeps": tracer.sweeps}))
-tracer.close()
+def play():
+    tracer = Tracer(os.environ, audit=False)
+    tracer.start()
+    os.close(tracer._hooks._loaded._links.pop("timer_start"))  # timewait sockets are born unheard
+    server = socket.create_server(("127.0.0.1", 0))
+    client = socket.socket()
+    client.bind(("127.0.0.1", 0))
+    client.connect(server.getsockname())
+    peer, _ = server.accept()
+    port = client.getsockname()[1]
+    if sys.argv[1] == "nobody":
+        client.close()
+    else:
+        client.shutdown(socket.SHUT_WR)
+        peer.close()
+    told, end = [None], time.monotonic() + 10
+    while not (told[-1] and told[-1][-1]) and time.monotonic() < end:
+        changes = [change for change in tracer.poll(0.01) if isinstance(change, Transition)]
+        told += [(one.old, one.new, one.cause, one.ended) for one in changes if one.row.sport == port]
+    rows = [(row.state, row.kind.name) for row in tracer.table if row.sport == port]
+    others = tracer.doubts() or tracer.unheard - tracer.table.implied
+    tracer.close()
+    return {"told": told[-1], "rows": rows, "implied": tracer.table.implied, "sweeps": tracer.sweeps}, others
+
+# Once more where this kernel ran no program for something besides, as some do: that is not in question here.
+for _ in range(10):
+    found, others = play()
+    if not others:
+        break
+print(json.dumps(found))
 """
 
 
@@ -202,7 +210,7 @@ def test_a_timewait_socket_whose_birth_was_not_heard_is_found_at_once(netns: Net
     assert json.loads(done.stdout) == {
         "told": [5, state, "fin-by-us", True],
         "rows": [[state, "TIMEWAIT"]],
-        "unheard": 1,
+        "implied": 1,
         "sweeps": 1,
     }
 
