@@ -123,7 +123,7 @@ class Tracer:
         self.register(self._news)
         self._next_sweep_ns = 0
         self.meanwhile: Callable[[], None] | None = None
-        """Called every 20 ms while a sweep goes on, unless that is to ``heal``; may ``settle``."""
+        """Called every 20 ms while a sweep goes on; may ``settle``."""
         unheard = self._hooks.unheard if self._hooks is not None else lambda: None
         self._doubts = Doubts(unheard, audits=audit and self._sweep_every_ns is None)
 
@@ -198,6 +198,11 @@ class Tracer:
             yield from self._resync()
         elif self._doubts.is_cure_due():
             yield from self._audit()
+
+    @property
+    def ails(self) -> bool:
+        """Whether a sweep goes on, and the table is known to be wrong: whoever asks is told after it."""
+        return self._sweeping and (self._doubts.healing or self._doubts.lost)
 
     def news(self) -> Callable[[], bool]:
         """For a forked child: what tells whether anything may have happened that its copy of the table lacks."""
@@ -420,8 +425,8 @@ class Tracer:
     def _breathe(self) -> int:
         """See to what cannot wait for the end of a sweep; the time after it."""
         self._drain()
-        # Where sweeps stand in for events, settling takes one. Half a cure is none: whoever asks waits for its end.
-        if self.meanwhile is not None and self._sweep_every_ns is None and not self._doubts.healing:
+        # Where sweeps stand in for events, settling takes one.
+        if self.meanwhile is not None and self._sweep_every_ns is None:
             self.meanwhile()
         return time.monotonic_ns()
 

@@ -67,11 +67,17 @@ class Sweep:
                 self._added.append(self._adopt(found, kind))
         elif row.touched_ns >= tombstones.began_ns or self._turns(row, found):
             self._confirm(row, found)
-        elif self._stands(row, found, kind, ends):
+        elif self._is_certain(row) and self._stands(row, found, kind, ends):
             row.seen = self._number
             self._settle(row, found, kind)
         else:
             self._correct(row, found, kind)
+
+    def _is_certain(self, row: Row) -> bool:
+        """Whether what the sweep takes for a row's socket is the object at its kernel address. After a loss and without
+        a cookie, it may be a younger one between the same ends; and one cookie can leave several timewait sockets.
+        """
+        return not self._doubted or (row.cookie is not None and row.kind is not _TIMEWAIT)
 
     def _stands(self, row: Row, found: InetSocket, kind: Kind, ends: Ends) -> bool:
         """Whether a row is just what the kernel shows, and is found by all its keys: nearly all are."""
@@ -122,7 +128,7 @@ class Sweep:
 
     def _correct(self, row: Row, found: InetSocket, kind: Kind) -> None:
         index = self._index
-        certain = not self._doubted or self._is_proven(row)
+        certain = self._is_certain(row)
         # A full socket that is still half open looks like a request socket.
         if row.state == found.state == _SYN_RECV and certain:
             kind = row.kind
@@ -156,13 +162,6 @@ class Sweep:
         if before != (row.sport, row.dport, row.family, row.v6only):
             index.news.note(row)
         self._settle(row, found, kind)
-
-    @staticmethod
-    def _is_proven(row: Row) -> bool:
-        """Whether who has the cookie of a row is the object at its kernel address. Without a cookie it may be a younger
-        one between the same ends; and one cookie can leave several timewait sockets behind.
-        """
-        return row.cookie is not None and row.kind is not _TIMEWAIT
 
     def _adopt(self, found: InetSocket, kind: Kind) -> Row:
         """A row that only the sweep knows."""
