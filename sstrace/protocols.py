@@ -1,10 +1,15 @@
-"""Every protocol whose sockets ss shows, a line each: its numbers, its names, its table, and how its changes are heard.
+"""Every family and protocol whose sockets ss shows, a line each: its numbers, its names, its options, its tables, its
+place among the others, and how its changes are heard.
 
 Numbers are the kernel's (include/uapi/linux/in.h, include/linux/net.h), names are ss's (its Netid column). A protocol
 without a line has no name: ss prints ``???``.
+
+What is done with a family besides is found by its name: ``wire.NAME_diag`` asks the kernel and decodes its answers,
+``render.NAME`` makes the cells and the lines.
 """
 
 from collections.abc import Mapping
+from itertools import groupby
 from typing import Final
 
 import msgspec
@@ -24,12 +29,15 @@ from sstrace.model import (
     SOCK_SEQPACKET,
     SOCK_STREAM,
     Kind,
+    State,
     Table,
 )
 
 __all__ = [
     "DIAG_PROTOCOL",
+    "FAMILIES",
     "FOLLOWED",
+    "INET",
     "IPPROTO_DCCP",
     "IPPROTO_MPTCP",
     "IPPROTO_SCTP",
@@ -40,8 +48,12 @@ __all__ = [
     "NUMBER_OF_NETID",
     "OF_TABLE",
     "PROTOCOLS",
+    "SHOWN",
     "TABLE_OF_NUMBER",
+    "TIPC",
+    "UNIX",
     "UNNAMED",
+    "Family",
     "Protocol",
 ]
 
@@ -54,16 +66,46 @@ IPPROTO_RAW: Final = 255
 IPPROTO_MPTCP: Final = 262
 
 
+class Family(msgspec.Struct, frozen=True):
+    """Address families whose sockets are of the same tables."""
+
+    name: str
+    words: Mapping[str, int]
+    """As -f has them, and the AF_ number of each."""
+    keys: Mapping[str, int]
+    """The options that stand for one of them, as ``query.catalog`` has them."""
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """AF_."""
+        return tuple(self.words.values())
+
+
+INET: Final = Family("inet", {"inet": AF_INET, "inet6": AF_INET6}, {"4": AF_INET, "6": AF_INET6})
+UNIX: Final = Family("unix", {"unix": AF_UNIX}, {"x": AF_UNIX})
+PACKET: Final = Family("packet", {"link": AF_PACKET}, {"0": AF_PACKET})
+NETLINK: Final = Family("netlink", {"netlink": AF_NETLINK}, {})
+VSOCK: Final = Family("vsock", {"vsock": AF_VSOCK}, {"vsock": AF_VSOCK})
+TIPC: Final = Family("tipc", {"tipc": AF_TIPC}, {"tipc": AF_TIPC})
+XDP: Final = Family("xdp", {"xdp": AF_XDP}, {"xdp": AF_XDP})
+
+FAMILIES: Final = (INET, UNIX, PACKET, NETLINK, VSOCK, TIPC, XDP)
+
+
 class Protocol(msgspec.Struct, frozen=True):
     """What there is to know of one."""
 
     netid: str
     table: Table
-    families: tuple[int, ...]
+    family: Family
     type: int | None = None
     """SOCK_*, where there are protocols of other types in the family."""
     number: int = 0
     """IP protocol, in the internet's families."""
+    key: str = ""
+    """The option that stands for it, as ``query.catalog`` has it."""
+    states: int | None = None
+    """The states, bit n for ``State`` n, that ss shows of its table where none is named; None: the connected ones."""
     asked: int | None = None
     """``sdiag_protocol`` of the inet_diag request that gives its sockets, where that is not ``number``: raw_diag gives
     those of every protocol under IPPROTO_RAW.
@@ -74,31 +116,34 @@ class Protocol(msgspec.Struct, frozen=True):
     """Its reports keep the live table true: no sweep is needed but after a loss."""
 
 
-_INET = (AF_INET, AF_INET6)
 _EVERY_KIND = tuple(Kind)
+_CLOSE: Final = 1 << State.CLOSE
+_ESTABLISHED: Final = 1 << State.ESTABLISHED
+_CONNECTIONS: Final = _ESTABLISHED | _CLOSE | 1 << State.LISTEN
 
 PROTOCOLS: Final = (
-    Protocol("tcp", Table.TCP, _INET, SOCK_STREAM, IPPROTO_TCP, reported=_EVERY_KIND, exact=True),
-    Protocol("mptcp", Table.MPTCP, _INET, SOCK_STREAM, IPPROTO_MPTCP, reported=(Kind.SOCKET,)),
-    Protocol("dccp", Table.DCCP, _INET, None, IPPROTO_DCCP),
-    Protocol("udp", Table.UDP, _INET, SOCK_DGRAM, IPPROTO_UDP),
-    Protocol("raw", Table.RAW, _INET, SOCK_RAW, 0, asked=IPPROTO_RAW),
-    Protocol("icmp6", Table.RAW, _INET, None, IPPROTO_ICMPV6, asked=IPPROTO_RAW),
-    Protocol("sctp", Table.SCTP, _INET, None, IPPROTO_SCTP),
-    Protocol("u_dgr", Table.UNIX_DGRAM, (AF_UNIX,), SOCK_DGRAM),
-    Protocol("u_str", Table.UNIX_STREAM, (AF_UNIX,), SOCK_STREAM),
-    Protocol("u_seq", Table.UNIX_SEQPACKET, (AF_UNIX,), SOCK_SEQPACKET),
-    Protocol("p_dgr", Table.PACKET_DGRAM, (AF_PACKET,), SOCK_DGRAM),
-    Protocol("p_raw", Table.PACKET_RAW, (AF_PACKET,), SOCK_RAW),
-    Protocol("nl", Table.NETLINK, (AF_NETLINK,)),
-    Protocol("v_str", Table.VSOCK_STREAM, (AF_VSOCK,), SOCK_STREAM),
-    Protocol("v_dgr", Table.VSOCK_DGRAM, (AF_VSOCK,), SOCK_DGRAM),
-    Protocol("ti_st", Table.TIPC, (AF_TIPC,), SOCK_STREAM),
-    Protocol("ti_dg", Table.TIPC, (AF_TIPC,), SOCK_DGRAM),
-    Protocol("ti_rd", Table.TIPC, (AF_TIPC,), SOCK_RDM),
-    Protocol("ti_sq", Table.TIPC, (AF_TIPC,), SOCK_SEQPACKET),
-    Protocol("xdp", Table.XDP, (AF_XDP,)),
+    Protocol("nl", Table.NETLINK, NETLINK, states=_CLOSE),
+    Protocol("p_dgr", Table.PACKET_DGRAM, PACKET, SOCK_DGRAM, states=_CLOSE),
+    Protocol("p_raw", Table.PACKET_RAW, PACKET, SOCK_RAW, states=_CLOSE),
+    Protocol("u_dgr", Table.UNIX_DGRAM, UNIX, SOCK_DGRAM, states=_CLOSE),
+    Protocol("u_str", Table.UNIX_STREAM, UNIX, SOCK_STREAM),
+    Protocol("u_seq", Table.UNIX_SEQPACKET, UNIX, SOCK_SEQPACKET),
+    Protocol("raw", Table.RAW, INET, SOCK_RAW, 0, "w", _ESTABLISHED, asked=IPPROTO_RAW),
+    Protocol("icmp6", Table.RAW, INET, None, IPPROTO_ICMPV6, "w", _ESTABLISHED, asked=IPPROTO_RAW),
+    Protocol("udp", Table.UDP, INET, SOCK_DGRAM, IPPROTO_UDP, "u", _ESTABLISHED),
+    Protocol("tcp", Table.TCP, INET, SOCK_STREAM, IPPROTO_TCP, "t", reported=_EVERY_KIND, exact=True),
+    Protocol("dccp", Table.DCCP, INET, None, IPPROTO_DCCP, "d"),
+    Protocol("sctp", Table.SCTP, INET, None, IPPROTO_SCTP, "S"),
+    Protocol("v_str", Table.VSOCK_STREAM, VSOCK, SOCK_STREAM),
+    Protocol("v_dgr", Table.VSOCK_DGRAM, VSOCK, SOCK_DGRAM),
+    Protocol("ti_st", Table.TIPC, TIPC, SOCK_STREAM, states=_CONNECTIONS),
+    Protocol("ti_dg", Table.TIPC, TIPC, SOCK_DGRAM, states=_CONNECTIONS),
+    Protocol("ti_rd", Table.TIPC, TIPC, SOCK_RDM, states=_CONNECTIONS),
+    Protocol("ti_sq", Table.TIPC, TIPC, SOCK_SEQPACKET, states=_CONNECTIONS),
+    Protocol("xdp", Table.XDP, XDP, states=_CLOSE),
+    Protocol("mptcp", Table.MPTCP, INET, SOCK_STREAM, IPPROTO_MPTCP, "M", reported=(Kind.SOCKET,)),
 )
+"""In ss's order, which shows one table after the other."""
 
 UNNAMED: Final = "???"
 """The netid of what has no line."""
@@ -106,7 +151,13 @@ UNNAMED: Final = "???"
 OF_TABLE: Final[Mapping[Table, Protocol]] = {each.table: each for each in reversed(PROTOCOLS)}
 """Table → its protocol; of several, the first."""
 
-_INTERNET = tuple(each for each in PROTOCOLS if each.families == _INET)
+SHOWN: Final[tuple[tuple[Table, ...], ...]] = tuple(
+    tuple(dict.fromkeys(each.table for each in group))
+    for _, group in groupby(PROTOCOLS, lambda each: each.table if each.family is INET else each.family.name)
+)
+"""The tables that ss shows one after the other: each of the internet's, and those of another family as one."""
+
+_INTERNET = tuple(each for each in PROTOCOLS if each.family is INET)
 
 NETID_OF_NUMBER: Final[Mapping[int, str]] = {each.number: each.netid for each in _INTERNET}
 """IP protocol → netid."""
@@ -125,7 +176,7 @@ TABLE_OF_NUMBER: Final[Mapping[int, Table]] = {number: table for table, number i
 """IP protocol → table."""
 
 NETID_OF_TYPE: Final[Mapping[tuple[int, int | None], str]] = {
-    (each.families[0], each.type): each.netid for each in PROTOCOLS if each not in _INTERNET
+    (each.family.numbers[0], each.type): each.netid for each in PROTOCOLS if each not in _INTERNET
 }
 """Family and SOCK_* → netid, outside of the internet's families."""
 

@@ -50,7 +50,7 @@ _sstrace() {
     --count) : ;;
     -D | --diag) _sstrace_files ;;
     --duration) : ;;
-    -f | --family) _sstrace_words "inet inet6 link unix netlink vsock tipc xdp" ;;
+    -f | --family) _sstrace_words "inet inet6 unix link netlink vsock tipc xdp" ;;
     -F | --filter) _sstrace_files ;;
     --from) _sstrace_words "netlink live"; _sstrace_files live:; _sstrace_files ;;
     --group) mapfile -t COMPREPLY < <(compgen -g -- "$value") ;;
@@ -61,7 +61,7 @@ _sstrace() {
     --on-full) _sstrace_words "block drop" ;;
     --output) _sstrace_files ;;
     --poll) : ;;
-    -A | --query) _sstrace_words "all inet tcp mptcp udp raw unix unix_dgram unix_stream unix_seqpacket packet packet_raw packet_dgram netlink dccp sctp vsock_stream vsock_dgram tipc xdp" , ;;
+    -A | --query) _sstrace_words "all inet tcp mptcp dccp udp raw sctp unix unix_dgram unix_stream unix_seqpacket packet packet_dgram packet_raw netlink vsock vsock_stream vsock_dgram tipc xdp" , ;;
     --ready-file) _sstrace_files ;;
     --record) _sstrace_files ;;
     --replay) _sstrace_files ;;
@@ -69,7 +69,7 @@ _sstrace() {
     --schema) _sstrace_words "native ecs otel" ;;
     --serve) _sstrace_files ;;
     --sink) _sstrace_words "stdout journald syslog otlp"; _sstrace_files syslog: ;;
-    --socket) _sstrace_words "all inet tcp mptcp udp raw unix unix_dgram unix_stream unix_seqpacket packet packet_raw packet_dgram netlink dccp sctp vsock_stream vsock_dgram tipc xdp" , ;;
+    --socket) _sstrace_words "all inet tcp mptcp dccp udp raw sctp unix unix_dgram unix_stream unix_seqpacket packet packet_dgram packet_raw netlink vsock vsock_stream vsock_dgram tipc xdp" , ;;
     --speed) _sstrace_words "1 10 100 max" ;;
     --ss-version) : ;;
     --time) _sstrace_words "clock iso utc delta relative" ;;

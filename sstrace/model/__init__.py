@@ -9,9 +9,9 @@ Conventions that hold for every field here:
 """
 
 from sstrace.model.asking import Names, Show
-from sstrace.model.facts import Changed, Fact, Gone, Kind, Lost, Renamed, Seen, Space, SweepBegin, SweepEnd
+from sstrace.model.facts import Changed, Fact, Gone, Kind, Lost, Reason, Renamed, Seen, Space, SweepBegin, SweepEnd
 from sstrace.model.namespaces import Label, Namespace, Netns
-from sstrace.model.numbers import (
+from sstrace.model.sockets import (
     AF_INET,
     AF_INET6,
     AF_NETLINK,
@@ -21,20 +21,11 @@ from sstrace.model.numbers import (
     AF_UNSPEC,
     AF_VSOCK,
     AF_XDP,
-    ALL_STATES,
     SOCK_DGRAM,
     SOCK_RAW,
     SOCK_RDM,
     SOCK_SEQPACKET,
     SOCK_STREAM,
-    STATE_TEXT,
-    Reason,
-    Role,
-    State,
-    StateName,
-    Table,
-)
-from sstrace.model.sockets import (
     Extras,
     InetSocket,
     NetlinkSocket,
@@ -43,11 +34,13 @@ from sstrace.model.sockets import (
     PacketSocket,
     ProcTcp,
     Socket,
+    Table,
     TipcSocket,
     UnixSocket,
     VsockSocket,
     XdpSocket,
 )
+from sstrace.model.states import ALL_STATES, STATE_TEXT, Role, State, StateName
 
 __all__ = [
     "AF_INET",

@@ -1,7 +1,7 @@
 """What can be learnt of a socket: every decoder returns these."""
 
 import enum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -14,6 +14,7 @@ __all__ = [
     "Gone",
     "Kind",
     "Lost",
+    "Reason",
     "Renamed",
     "Seen",
     "Space",
@@ -143,6 +144,10 @@ class Lost(msgspec.Struct, frozen=True):
     count: int
     after_ns: int
     before_ns: int
+
+
+Reason = Literal["slow-reader", "disk-full"]
+"""Why lines are missing that could have been written."""
 
 
 class Renamed(msgspec.Struct, frozen=True, gc=False):

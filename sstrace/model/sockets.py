@@ -1,12 +1,26 @@
-"""What a socket is, a type for each family; and who holds it."""
+"""What a socket is: the families and ss's tables, by number; a type of row for each family; and who holds it."""
 
+import _socket  # what socket is made of; socket itself takes a millisecond to import
+import enum
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from sstrace.model.numbers import Table
-
 __all__ = [
+    "AF_INET",
+    "AF_INET6",
+    "AF_NETLINK",
+    "AF_PACKET",
+    "AF_TIPC",
+    "AF_UNIX",
+    "AF_UNSPEC",
+    "AF_VSOCK",
+    "AF_XDP",
+    "SOCK_DGRAM",
+    "SOCK_RAW",
+    "SOCK_RDM",
+    "SOCK_SEQPACKET",
+    "SOCK_STREAM",
     "Extras",
     "InetSocket",
     "NetlinkSocket",
@@ -15,11 +29,51 @@ __all__ = [
     "PacketSocket",
     "ProcTcp",
     "Socket",
+    "Table",
     "TipcSocket",
     "UnixSocket",
     "VsockSocket",
     "XdpSocket",
 ]
+
+
+# Address families: the kernel's numbers, include/linux/socket.h. Written out so that the pure rooms run anywhere.
+AF_UNSPEC = 0
+AF_UNIX = 1
+AF_INET = 2
+AF_INET6 = 10
+AF_NETLINK = 16
+AF_PACKET = 17
+AF_TIPC = 30
+AF_VSOCK = 40
+AF_XDP = 44
+
+SOCK_STREAM: int = _socket.SOCK_STREAM
+SOCK_DGRAM: int = _socket.SOCK_DGRAM
+SOCK_RAW: int = _socket.SOCK_RAW
+SOCK_RDM: int = _socket.SOCK_RDM
+SOCK_SEQPACKET: int = _socket.SOCK_SEQPACKET
+
+
+class Table(enum.IntEnum):
+    """ss's socket tables (its ``-A`` names), each a bit in a selection's table mask."""
+
+    TCP = 0
+    MPTCP = 1
+    DCCP = 2
+    UDP = 3
+    RAW = 4
+    UNIX_DGRAM = 5
+    UNIX_STREAM = 6
+    UNIX_SEQPACKET = 7
+    PACKET_DGRAM = 8
+    PACKET_RAW = 9
+    NETLINK = 10
+    SCTP = 11
+    VSOCK_STREAM = 12
+    VSOCK_DGRAM = 13
+    TIPC = 14
+    XDP = 15
 
 
 class Extras(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -7,7 +7,8 @@ Exit code 0: live tracing works in full. 3: only privilege is missing. 4: someth
 import contextlib
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
@@ -17,8 +18,9 @@ from sstrace.dialect import NEWEST, dialect, parse_version
 from sstrace.errors import FeatureError, KernelError, PrivilegeError, SstraceError, reason
 from sstrace.live.owners import BLIND
 from sstrace.live.probes import Hooks
-from sstrace.model import AF_INET, AF_INET6, ALL_STATES, Table
+from sstrace.model import AF_INET, AF_INET6, ALL_STATES, State, Table
 from sstrace.native import twins
+from sstrace.protocols import FAMILIES, INET, OF_TABLE
 from sstrace.query.command import Command
 from sstrace.render.doctor import Finding, lines, ndjson
 from sstrace.sources.bindings import bcc_advice
@@ -32,7 +34,7 @@ from sstrace.sources.owners import OwnerWalk
 from sstrace.sources.privilege import CAP_SYS_PTRACE, effective
 from sstrace.sources.standard import write_all
 from sstrace.sources.tracefs import directory, mount_point
-from sstrace.wire import inet_diag, netlink_diag, packet_diag, tipc_diag, unix_diag, vsock_diag, xdp_diag
+from sstrace.wire import inet_diag
 from sstrace.wire.netlink import Batch
 
 __all__ = ["run"]
@@ -235,25 +237,24 @@ def _tables(_env: Mapping[str, str]) -> Finding:
         return Finding("sock_diag", "no", str(error), f"{_advice(error)}; --snapshot reads less out of /proc meanwhile")
     names: list[str] = []
     missing: list[str] = []
-    asked: list[tuple[str, bytes, Callable[[memoryview], Batch[Any]]]] = [
-        *(
-            (table.name.lower(), inet_diag.dump_request(table, AF_INET, 1 << 10), _inet(table))
-            for table in (Table.TCP, Table.UDP, Table.RAW, Table.MPTCP, Table.DCCP, Table.SCTP)
-        ),
-        ("tcp6", inet_diag.dump_request(Table.TCP, AF_INET6, 1 << 10), _inet(Table.TCP)),
-        ("unix", unix_diag.dump_request(ALL_STATES, 0), unix_diag.decode),
-        ("packet", packet_diag.dump_request(), packet_diag.decode),
-        ("netlink", netlink_diag.dump_request(), netlink_diag.decode),
-        ("vsock", vsock_diag.dump_request(ALL_STATES), vsock_diag.decode),
-        ("tipc", tipc_diag.dump_request(ALL_STATES), tipc_diag.decode),
-        ("xdp", xdp_diag.dump_request(), xdp_diag.decode),
-    ]
-    for name, request, decode in asked:
+    for name, request, decode in _requests():
         (names if _answers(request, decode) else missing).append(name)
     found = f"{' '.join(names)} through sock_diag"
     if missing:
         found += f"; not {' '.join(missing)}"
     return Finding("socket tables", "ok" if "tcp" in names else "no", found)
+
+
+def _requests() -> Iterator[tuple[str, bytes, Callable[[memoryview], Batch[Any]]]]:
+    """A table or family, what asks for its sockets, and what decodes the answer."""
+    for table in Table:
+        if OF_TABLE[table].family is INET:
+            yield table.name.lower(), inet_diag.dump_request(table, AF_INET, 1 << State.LISTEN), _inet(table)
+    yield "tcp6", inet_diag.dump_request(Table.TCP, AF_INET6, 1 << State.LISTEN), _inet(Table.TCP)
+    for family in FAMILIES:
+        if family is not INET:
+            diag = import_module(f"sstrace.wire.{family.name}_diag")
+            yield family.name, diag.dump_request(ALL_STATES), diag.decode
 
 
 def _inet(table: Table) -> Callable[[memoryview], Batch[Any]]:

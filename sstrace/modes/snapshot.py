@@ -1,25 +1,25 @@
 """``--snapshot``: the life of one ss invocation, in ss's order, to the byte.
 
 What happens when (ss does it in this order, and error texts, partial output and side effects hang on it): the owner
-scan, the summary of -s, an early "no … to show", the dump of -D, the filter, -E, then the tables netlink, packet,
-unix, raw, udp, tcp, dccp, sctp, vsock, tipc, xdp, mptcp; at last what the layout holds back. A table that fails says
-so on standard error where ss does, and never changes the exit code.
+scan, the summary of -s, an early "no … to show", the dump of -D, the filter, -E, then the tables (in which order,
+``protocols`` says); at last what the layout holds back. A table that fails says so on standard error where ss does,
+and never changes the exit code.
 """
 
 import gc
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sstrace.decoders import decoders
 from sstrace.errors import DecodeError
 from sstrace.live.width import screen_width
-from sstrace.model import Owners, Socket, State, Table
-from sstrace.protocols import OF_TABLE
+from sstrace.model import AF_UNIX, Owners, Socket, Table
+from sstrace.protocols import INET, OF_TABLE, SHOWN, TIPC
 from sstrace.query.command import Command
 from sstrace.query.options import resolve
-from sstrace.query.states import INET_TABLES
+from sstrace.query.states import FAMILY_TABLES, INET_TABLES
 from sstrace.render.common import Context
 from sstrace.render.ss import Text
 from sstrace.snapshot.inet import InetTables
@@ -36,10 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_UNIX = (Table.UNIX_DGRAM, Table.UNIX_STREAM, Table.UNIX_SEQPACKET)
-_PACKET = (Table.PACKET_DGRAM, Table.PACKET_RAW)
-_VSOCK = (Table.VSOCK_STREAM, Table.VSOCK_DGRAM)
-_WITH_SERVICES = (*_UNIX, Table.TCP, Table.MPTCP, Table.UDP, Table.DCCP, Table.SCTP)
+_WITH_SERVICES = FAMILY_TABLES[AF_UNIX] | INET_TABLES & ~(1 << Table.RAW)
 """For these ss asks rpcbind what its ports are called."""
 
 
@@ -191,7 +188,7 @@ class _Snapshot:
         return f" held:{bound}{span_text(held)}".encode().decode("latin-1")
 
     def _learn_rpc(self) -> None:
-        if not any(self._command.selection.tables >> table & 1 for table in _WITH_SERVICES):
+        if not self._command.selection.tables & _WITH_SERVICES:
             return
         from sstrace.sources import rpcbind
         from sstrace.wire import rpcbind as wire
@@ -225,34 +222,16 @@ def _names(env: Mapping[str, str], origin: Origin | None) -> SystemNames:
 def _tables(to: Invocation, inet: InetTables) -> None:
     """Every table that is selected, in ss's order."""
     selection = to.selection
-    closed = selection.states >> State.CLOSE & 1
+    for tables in SHOWN:
+        family = OF_TABLE[tables[0]].family
+        if not any(selection.tables >> table & 1 for table in tables):
+            continue
+        # TIPC is shown whatever the family of a filter: ss does not look.
+        if family is not TIPC and not any(selection.families >> number & 1 for number in family.numbers):
+            continue
+        if family is INET:
+            inet.show(tables[0])
+        else:
+            from sstrace.snapshot import others
 
-    def wanted(*tables: Table) -> bool:
-        families = OF_TABLE[tables[0]].families
-        return _has(selection.tables, tables) and _has(selection.families, families)
-
-    if selection.tables & ~INET_TABLES:
-        from sstrace.snapshot import others
-
-        if closed and wanted(Table.NETLINK):
-            others.netlink(to)
-        if closed and wanted(*_PACKET):
-            others.packet(to)
-        if wanted(*_UNIX):
-            others.unix(to)
-    for table in (Table.RAW, Table.UDP, Table.TCP, Table.DCCP, Table.SCTP):
-        if wanted(table):
-            inet.show(table)
-    if selection.tables & ~INET_TABLES:
-        if wanted(*_VSOCK):
-            others.vsock(to)
-        if selection.tables >> Table.TIPC & 1:  # whatever the family of a filter: ss does not look
-            others.tipc(to)
-        if closed and wanted(Table.XDP):
-            others.xdp(to)
-    if wanted(Table.MPTCP):
-        inet.show(Table.MPTCP)
-
-
-def _has(mask: int, numbers: Sequence[int]) -> bool:
-    return any(mask >> number & 1 for number in numbers)
+            others.show(to, family, tables)

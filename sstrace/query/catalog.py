@@ -12,6 +12,7 @@ import msgspec
 from sstrace.errors import UsageError
 from sstrace.query.command import Act, Mode, Own
 from sstrace.query.getopt import Option
+from sstrace.query.masks import FAMILY_WORDS, QUERY_WORDS
 
 __all__ = ["ENTRIES", "FILTER", "MODES", "OWN", "SS", "STATES", "Entry", "act_of", "check", "refusal"]
 
@@ -80,12 +81,6 @@ def _ss(acts: frozenset[Act], *entries: tuple[str, str]) -> tuple[Entry, ...]:
     return tuple(Entry(name, acts, letters) for name, letters in entries)
 
 
-_FAMILY: Final = ("inet", "inet6", "link", "unix", "netlink", "vsock", "tipc", "xdp")
-_QUERY: Final = (
-    "all", "inet", "tcp", "mptcp", "udp", "raw", "unix", "unix_dgram", "unix_stream", "unix_seqpacket", "packet",
-    "packet_raw", "packet_dgram", "netlink", "dccp", "sctp", "vsock_stream", "vsock_dgram", "tipc", "xdp",
-)  # fmt: skip
-
 # glibc lists ambiguous names in the table's order, so the order is part of ss's bytes.
 SS: Final = (
     Entry("numeric", _SELECTS - _SERVES, "n"),
@@ -106,9 +101,9 @@ SS: Final = (
     Entry("bound-inactive", _TABLES, "B", since="bound_inactive"),
     *_ss(_FAMILIES, ("ipv4", "4"), ("ipv6", "6")),
     Entry("packet", _TABLES, "0"),
-    Entry("family", _FAMILIES, "f", "FAMILY", values=_FAMILY),
-    Entry("socket", _SELECTS, argument="QUERY", values=_QUERY, commas=True, key="A"),
-    Entry("query", _SELECTS, "A", "QUERY", values=_QUERY, commas=True),
+    Entry("family", _FAMILIES, "f", "FAMILY", values=tuple(FAMILY_WORDS)),
+    Entry("socket", _SELECTS, argument="QUERY", values=tuple(QUERY_WORDS), commas=True, key="A"),
+    Entry("query", _SELECTS, "A", "QUERY", values=tuple(QUERY_WORDS), commas=True),
     Entry("summary", _ASKS, "s"),
     Entry("diag", frozenset((Act.SNAPSHOT, Act.PAST)), "D", "FILE", values=_FILE),
     Entry("filter", _FILTERS, "F", "FILE", values=_FILE),

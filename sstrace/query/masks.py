@@ -3,19 +3,8 @@
 from typing import Final
 
 from sstrace.dialect import Dialect
-from sstrace.model import (
-    AF_INET,
-    AF_INET6,
-    AF_NETLINK,
-    AF_PACKET,
-    AF_TIPC,
-    AF_UNIX,
-    AF_UNSPEC,
-    AF_VSOCK,
-    AF_XDP,
-    Table,
-)
-from sstrace.protocols import PROTOCOLS
+from sstrace.model import AF_INET, AF_INET6, AF_UNSPEC, Table
+from sstrace.protocols import FAMILIES, INET, OF_TABLE, PROTOCOLS
 from sstrace.query.states import (
     ALL_TABLES,
     FAMILY_TABLES,
@@ -25,54 +14,36 @@ from sstrace.query.states import (
     table_states,
 )
 
-__all__ = ["FAMILY_KEYS", "FAMILY_WORDS", "TABLE_KEYS", "Masks"]
+__all__ = ["FAMILY_KEYS", "FAMILY_WORDS", "QUERY_WORDS", "TABLE_KEYS", "Masks"]
 
-FAMILY_WORDS: Final = {
-    "inet": AF_INET,
-    "inet6": AF_INET6,
-    "link": AF_PACKET,
-    "unix": AF_UNIX,
-    "netlink": AF_NETLINK,
-    "tipc": AF_TIPC,
-    "vsock": AF_VSOCK,
-    "xdp": AF_XDP,
-}
+FAMILY_WORDS: Final = {word: number for family in FAMILIES for word, number in family.words.items()}
 """-f: word → family."""
 
-FAMILY_KEYS: Final = {
-    "4": AF_INET,
-    "6": AF_INET6,
-    "0": AF_PACKET,
-    "x": AF_UNIX,
-    "tipc": AF_TIPC,
-    "vsock": AF_VSOCK,
-    "xdp": AF_XDP,
-}
+FAMILY_KEYS: Final = {key: number for family in FAMILIES for key, number in family.keys.items()}
 """Option → family."""
 
-TABLE_KEYS: Final = {
-    "t": Table.TCP,
-    "M": Table.MPTCP,
-    "S": Table.SCTP,
-    "u": Table.UDP,
-    "d": Table.DCCP,
-    "w": Table.RAW,
-}
+TABLE_KEYS: Final = {each.key: each.table for each in PROTOCOLS if each.key}
 """Option → table."""
 
-_SHORT: Final = (AF_UNIX, AF_PACKET, AF_VSOCK)
-"""Families whose tables -A also knows by their netids."""
 
-# -A: word → mask of tables.
-_QUERIES: Final = {
-    **{table.name.lower(): 1 << table for table in Table},
-    **{each.netid: 1 << each.table for each in PROTOCOLS if each.families[0] in _SHORT},
-    "inet": FAMILY_TABLES[AF_INET],
-    "unix": FAMILY_TABLES[AF_UNIX],
-    "packet": FAMILY_TABLES[AF_PACKET],
-    "vsock": FAMILY_TABLES[AF_VSOCK],
+_TABLES: Final = {family.name: [table for table in Table if OF_TABLE[table].family is family] for family in FAMILIES}
+_GROUPS: Final = {name: sum(1 << table for table in tables) for name, tables in _TABLES.items() if len(tables) > 1}
+
+QUERY_WORDS: Final = {
     "all": ALL_TABLES,
+    **{
+        word: mask
+        for family, tables in _TABLES.items()
+        for word, mask in ((family, _GROUPS.get(family)), *((table.name.lower(), 1 << table) for table in tables))
+        if mask is not None
+    },
 }
+"""-A: word → mask of tables; the name of a family that has several stands before theirs."""
+
+_NETIDS: Final = {
+    each.netid: 1 << each.table for each in PROTOCOLS if each.family is not INET and each.family.name in _GROUPS
+}
+"""-A has these words too."""
 
 
 class Masks:
@@ -115,7 +86,8 @@ class Masks:
             self.chosen = self.chosen or connected_states(self.dialect)
             self.default = False
         for word in text.split(","):
-            mask = _QUERIES.get(word.removeprefix("!"))
+            name = word.removeprefix("!")
+            mask = QUERY_WORDS.get(name, _NETIDS.get(name))
             if mask is None or (mask == 1 << Table.DCCP and not self.dialect.dccp):
                 return word
             if word[:1] == "!":

@@ -10,17 +10,8 @@ from typing import Final
 
 from sstrace.dialect import Dialect
 from sstrace.errors import UsageError
-from sstrace.model import (
-    AF_INET,
-    AF_NETLINK,
-    AF_PACKET,
-    AF_TIPC,
-    AF_XDP,
-    STATE_TEXT,
-    State,
-    Table,
-)
-from sstrace.protocols import PROTOCOLS
+from sstrace.model import AF_INET, STATE_TEXT, State, Table
+from sstrace.protocols import FAMILIES, OF_TABLE, PROTOCOLS
 
 __all__ = [
     "ALL_TABLES",
@@ -40,7 +31,6 @@ __all__ = [
 
 _CLOSE: Final = 1 << State.CLOSE
 _LISTEN: Final = 1 << State.LISTEN
-_ESTABLISHED: Final = 1 << State.ESTABLISHED
 _BUCKET: Final = 1 << State.SYN_RECV | 1 << State.TIME_WAIT
 
 LISTENING: Final = _LISTEN | _CLOSE
@@ -140,8 +130,9 @@ def read_states(words: str, dialect: Dialect) -> int:
 
 
 FAMILY_TABLES: Final[Mapping[int, int]] = {
-    family: sum({1 << each.table for each in PROTOCOLS if family in each.families})
-    for family in dict.fromkeys(family for each in PROTOCOLS for family in each.families)
+    number: sum({1 << each.table for each in PROTOCOLS if each.family is family})
+    for family in FAMILIES
+    for number in family.numbers
 }
 """Address family → mask of its tables."""
 
@@ -152,28 +143,19 @@ ALL_TABLES: Final = ((1 << len(Table)) - 1) & ~(1 << Table.TIPC)
 """``-A all``: every table but TIPC."""
 
 TABLE_FAMILIES: Final[Mapping[int, int]] = {
-    table: sum(1 << family for family, tables in FAMILY_TABLES.items() if tables >> table & 1) for table in Table
+    table: sum(1 << number for number in protocol.family.numbers) for table, protocol in OF_TABLE.items()
 }
 """Table → mask of its address families, bit n for AF_ number n."""
 
-_TIPC_STATES: Final = _ESTABLISHED | _LISTEN | _CLOSE
 
-
-def table_states(table: int, dialect: Dialect) -> int:
+def table_states(table: Table, dialect: Dialect) -> int:
     """Give the states that choosing a table adds."""
-    if table in (Table.UDP, Table.RAW):
-        return _ESTABLISHED
-    if table in (Table.UNIX_DGRAM, Table.PACKET_DGRAM, Table.PACKET_RAW, Table.NETLINK, Table.XDP):
-        return _CLOSE
-    if table == Table.TIPC:
-        return _TIPC_STATES
-    return connected_states(dialect)
+    states = OF_TABLE[table].states
+    return connected_states(dialect) if states is None else states
 
 
-def family_states(family: int, dialect: Dialect) -> int:
-    """Give the states that choosing an address family adds."""
-    if family in (AF_PACKET, AF_NETLINK, AF_XDP):
-        return _CLOSE
-    if family == AF_TIPC:
-        return _TIPC_STATES
-    return connected_states(dialect)
+def family_states(number: int, dialect: Dialect) -> int:
+    """Give the states that choosing an address family adds: those of its tables, where they agree."""
+    states = {each.states for each in PROTOCOLS if number in each.family.numbers}
+    only = states.pop() if len(states) == 1 else None
+    return connected_states(dialect) if only is None else only

@@ -1,14 +1,30 @@
-"""Rows of the netlink table → cells. The address is the netlink protocol, the port the port id, usually a process.
+"""Rows of the netlink table → cells and lines. The address is the netlink protocol, the port the port id, usually a
+process.
 
 ss never leaves the Process column on these rows: their extras stand there, and vanish with it where it is hidden (6.8
 and later without -p).
 """
 
+import msgspec
+
 from sstrace.model import NetlinkSocket
 from sstrace.protocols import OF_TABLE
 from sstrace.render.common import Context, cell, memory, queue, signed, text
+from sstrace.render.line_parts import (
+    Cookie,
+    Inode,
+    LineMaker,
+    RecvQ,
+    SendQ,
+    SkMem,
+    Time,
+    name_text,
+    skmem,
+    state_text,
+    utf8,
+)
 
-__all__ = ["NetlinkCells"]
+__all__ = ["NetlinkCells", "NetlinkLine", "NetlinkLines"]
 
 
 class NetlinkCells:
@@ -50,3 +66,60 @@ class NetlinkCells:
             return "kernel"
         comm = self._context.names.process(portid) if portid > 0 else None
         return str(portid) if comm is None else f"{text(comm)}/{portid}"
+
+
+class NetlinkLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
+    """A netlink socket."""
+
+    ts: Time
+    netid: str
+    family: str
+    state: str
+    protocol: int
+    protocol_name: str | None = None
+    portid: int
+    """0 is the kernel."""
+    recv_q: RecvQ
+    send_q: SendQ
+    comm: str | None = None
+    """Name of the process whose pid the port id is, where there is one."""
+    ino: Inode | None = None
+    sk: Cookie | None = None
+    dst_portid: int | None = None
+    dst_group: int | None = None
+    groups: int | None = None
+    """The first 32 multicast groups as a mask (-e)."""
+    skmem: SkMem | None = None
+
+
+class NetlinkLines(LineMaker):
+    """Line maker for netlink rows."""
+
+    types = (NetlinkLine,)
+
+    def line(self, row: NetlinkSocket) -> NetlinkLine:
+        """The line of a row."""
+        show, names = self._context.show, self._context.names
+        protocol = names.netlink_protocol(row.protocol)
+        comm = names.process(row.portid) if row.portid > 0 else None
+        line = NetlinkLine(
+            ts=self._ts,
+            netid=OF_TABLE[row.table].netid,
+            family="netlink",
+            state=state_text(row.state),
+            protocol=row.protocol,
+            protocol_name=None if protocol is None else name_text(protocol),
+            portid=row.portid,
+            recv_q=row.recv_q,
+            send_q=row.send_q,
+            comm=None if comm is None else utf8(comm),
+            ino=row.ino or None,
+            sk=row.cookie or None,
+        )
+        if row.connected:
+            line.dst_portid, line.dst_group = row.dst_portid, row.dst_group
+        if show.extended:
+            line.groups = row.groups
+        if show.memory:
+            line.skmem = skmem(row.skmem)
+        return line

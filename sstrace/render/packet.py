@@ -1,10 +1,27 @@
-"""Rows of the packet tables → cells. The address is the link protocol, the port the interface; there is no peer."""
+"""Rows of the packet tables → cells and lines. The address is the link protocol, the port the interface; there is no
+peer.
+"""
+
+import msgspec
 
 from sstrace.model import PacketSocket
 from sstrace.protocols import OF_TABLE
 from sstrace.render.common import Context, memory, queue, signed
+from sstrace.render.line_parts import (
+    Cookie,
+    Inode,
+    LineMaker,
+    OwnerItem,
+    RecvQ,
+    SendQ,
+    SkMem,
+    Time,
+    named,
+    skmem,
+    state_text,
+)
 
-__all__ = ["PacketCells", "link_protocol"]
+__all__ = ["PacketCells", "PacketLine", "PacketLines", "link_protocol"]
 
 _ETH_P_ALL = 3
 
@@ -127,3 +144,70 @@ class PacketCells:
             users,
             rest,
         )
+
+
+class PacketLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
+    """A packet socket."""
+
+    ts: Time
+    netid: str
+    family: str
+    state: str
+    protocol: int
+    """Ethernet protocol; 3 is every protocol."""
+    protocol_name: str | None = None
+    recv_q: RecvQ
+    send_q: SendQ
+    uid: int
+    ino: Inode | None = None
+    sk: Cookie | None = None
+    ifindex: int | None = None
+    ifname: str | None = None
+    owners: list[OwnerItem] | None = None
+    info: dict[str, int] | None = None
+    """version, reserve, copy_thresh, tstamp, flags (-e)."""
+    rx_ring: dict[str, int] | None = None
+    tx_ring: dict[str, int] | None = None
+    fanout: int | None = None
+    """Group id in the low 16 bits, type and flags above (-e)."""
+    bpf: list[list[int]] | None = None
+    """Classic BPF instructions (-b): code, jt, jf, k."""
+    skmem: SkMem | None = None
+
+
+_PACKET_INFO = ("index", "version", "reserve", "copy_thresh", "tstamp", "flags")
+_RING = ("block_size", "block_nr", "frame_size", "frame_nr", "retire_tmo", "sizeof_priv", "features")
+
+
+class PacketLines(LineMaker):
+    """Line maker for packet rows."""
+
+    types = (PacketLine,)
+
+    def line(self, row: PacketSocket) -> PacketLine:
+        """The line of a row."""
+        show = self._context.show
+        line = PacketLine(
+            ts=self._ts,
+            netid=OF_TABLE[row.table].netid,
+            family="packet",
+            state=state_text(row.state),
+            protocol=row.protocol,
+            protocol_name=link_protocol(row.protocol, cfm=True),
+            recv_q=row.recv_q,
+            send_q=row.send_q,
+            uid=row.uid,
+            ino=row.ino or None,
+            sk=row.cookie or None,
+            owners=self._owners(row.ino),
+        )
+        line.ifindex, line.ifname = self._interface(row.ifindex)
+        if show.memory:
+            line.skmem = skmem(row.skmem)
+        if show.extended:
+            line.info = named(_PACKET_INFO, row.info)
+            line.rx_ring, line.tx_ring = named(_RING, row.rx_ring), named(_RING, row.tx_ring)
+            line.fanout = row.fanout
+        if show.bpf and row.bpf is not None:
+            line.bpf = [list(instruction) for instruction in row.bpf]
+        return line

@@ -5,24 +5,21 @@ table opened by ``begin``, and calls ``flush`` at the end (and after each event 
 """
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from itertools import chain
 from operator import itemgetter
 from typing import Any
 
 from sstrace.model import InetSocket, Socket, Table
-from sstrace.protocols import DIAG_PROTOCOL
+from sstrace.protocols import DIAG_PROTOCOL, INET, OF_TABLE
 from sstrace.render.columns import EXTRA, NETID, PROCESS, RECV_Q, SEND_Q, STATE
 from sstrace.render.common import Context
 from sstrace.render.layout import Column, Layout, Same
 
 __all__ = ["Text"]
 
-_INET = frozenset(DIAG_PROTOCOL)
-_PLAIN = frozenset((Table.TCP, Table.MPTCP, Table.DCCP, Table.UDP))
+_PLAIN = frozenset(DIAG_PROTOCOL) - {Table.RAW, Table.SCTP}
 """Tables whose Netid and State say nothing that hangs on attributes or on the row before."""
-_UNIX = frozenset((Table.UNIX_DGRAM, Table.UNIX_STREAM, Table.UNIX_SEQPACKET))
-_PACKET = frozenset((Table.PACKET_DGRAM, Table.PACKET_RAW))
-_VSOCK = frozenset((Table.VSOCK_STREAM, Table.VSOCK_DGRAM))
 
 
 class Text:
@@ -60,40 +57,20 @@ class Text:
         self._table = Table.TCP
 
     def begin(self, table: Table) -> None:
-        """The rows that follow are of this table (the three of unix, the two of packet and vsock count as one)."""
+        """The rows that follow are of this table (those of another family than inet's count as one)."""
         context = self._context
         self._inet = None
         self._table = table
-        if table in _INET:
+        family = OF_TABLE[table].family
+        if family is INET:
             from sstrace.render.inet import InetCells
 
             maker = self._makers.setdefault("inet", None) or InetCells(context)
             self._makers["inet"] = self._inet = maker
             maker.begin(table)
-        elif table in _UNIX:
-            from sstrace.render.unix import UnixCells
-
-            maker = UnixCells(context)
-        elif table in _PACKET:
-            from sstrace.render.packet import PacketCells
-
-            maker = PacketCells(context)
-        elif table in _VSOCK:
-            from sstrace.render.vsock import VsockCells
-
-            maker = VsockCells(context)
-        elif table is Table.NETLINK:
-            from sstrace.render.netlink import NetlinkCells
-
-            maker = NetlinkCells(context)
-        elif table is Table.TIPC:
-            from sstrace.render.tipc import TipcCells
-
-            maker = TipcCells(context)
         else:
-            from sstrace.render.xdp import XdpCells
-
-            maker = XdpCells(context)
+            module = import_module(f"sstrace.render.{family.name}")
+            maker = getattr(module, f"{family.name.capitalize()}Cells")(context)
         self._cells = maker.cells
         self._end = PROCESS if context.one_column or table is Table.NETLINK else EXTRA
 

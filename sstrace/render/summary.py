@@ -1,10 +1,10 @@
-"""The summary of ``-s``: how many sockets of each kind, from the kernel's own counters. Pure text; -H and -n do not
-touch it.
-"""
+"""The summary of ``-s``: how many sockets of each kind, from the kernel's own counters. -H and -n do not touch it."""
 
 from typing import Protocol
 
-__all__ = ["Counters", "summary"]
+import msgspec
+
+__all__ = ["Counters", "SummaryLine", "summary", "summary_line"]
 
 
 class Counters(Protocol):
@@ -52,3 +52,47 @@ def summary(count: Counters, established: int) -> str:
     ):
         lines.append(f"{name}\t  {v4 + v6:<9d} {v4:<9d} {v6:<9d}")
     return "\n".join(lines) + "\n\n"
+
+
+class SummaryLine(msgspec.Struct, tag="summary", tag_field="type"):
+    """The counters of -s. ``inuse`` numbers by protocol and family."""
+
+    sockets: int
+    tcp: int
+    established: int
+    closed: int
+    orphaned: int
+    timewait: int
+    raw_inuse: int
+    raw6_inuse: int
+    udp_inuse: int
+    udp6_inuse: int
+    tcp_inuse: int
+    tcp6_inuse: int
+    frag_inuse: int
+    frag6_inuse: int
+
+
+def summary_line(count: Counters, established: int) -> bytes:
+    """The counters of -s as one line."""
+    line = SummaryLine(
+        sockets=count.used,
+        tcp=count.tcp_alloc + count.tcp_tw,
+        established=established,
+        closed=count.tcp_alloc - (count.tcp_inuse + count.tcp6_inuse - count.tcp_tw),
+        orphaned=count.tcp_orphan,
+        timewait=count.tcp_tw,
+        raw_inuse=count.raw_inuse,
+        raw6_inuse=count.raw6_inuse,
+        udp_inuse=count.udp_inuse,
+        udp6_inuse=count.udp6_inuse,
+        tcp_inuse=count.tcp_inuse,
+        tcp6_inuse=count.tcp6_inuse,
+        frag_inuse=count.frag_inuse,
+        frag6_inuse=count.frag6_inuse,
+    )
+    return msgspec.json.encode(line) + b"\n"
+
+
+# The end of each field of the structs below in the kernel's layout (include/uapi/linux/tcp.h and mptcp.h, 6.18): what
+# an older kernel did not send is absent, not 0.

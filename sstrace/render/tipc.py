@@ -1,10 +1,13 @@
-"""Rows of the tipc table → cells. The address is the node, the port the socket's reference on it."""
+"""Rows of the tipc table → cells and lines. The address is the node, the port the socket's reference on it."""
+
+import msgspec
 
 from sstrace.model import AF_TIPC, SOCK_DGRAM, SOCK_RDM, SOCK_SEQPACKET, SOCK_STREAM, TipcSocket
 from sstrace.protocols import NETID_OF_TYPE, UNNAMED
 from sstrace.render.common import Context, queue, signed
+from sstrace.render.line_parts import Cookie, Inode, LineMaker, OwnerItem, RecvQ, SendQ, Time, state_text
 
-__all__ = ["TipcCells"]
+__all__ = ["TipcCells", "TipcLine", "TipcLines"]
 
 _TYPE = {SOCK_STREAM: "STREAM", SOCK_DGRAM: "DGRAM", SOCK_RDM: "RDM", SOCK_SEQPACKET: "SEQPACKET"}
 
@@ -51,3 +54,58 @@ class TipcCells:
         if socket.via is not None:
             out += f" via {{{socket.via[0]},{socket.via[1]}}} "
         return out
+
+
+class TipcLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
+    """A TIPC socket."""
+
+    ts: Time
+    netid: str
+    family: str
+    state: str
+    node: int
+    ref: int
+    peer_node: int | None = None
+    peer_ref: int | None = None
+    recv_q: RecvQ
+    send_q: SendQ
+    uid: int
+    ino: Inode | None = None
+    sk: Cookie | None = None
+    owners: list[OwnerItem] | None = None
+    drops: int | None = None
+    """With --tipcinfo, as are the next two."""
+    congested: list[str] | None = None
+    published: bool | None = None
+
+
+_CONGESTED = ("link", "conn")
+
+
+class TipcLines(LineMaker):
+    """Line maker for tipc rows."""
+
+    types = (TipcLine,)
+
+    def line(self, row: TipcSocket) -> TipcLine:
+        """The line of a row."""
+        line = TipcLine(
+            ts=self._ts,
+            netid=NETID_OF_TYPE.get((AF_TIPC, row.type), UNNAMED),
+            family="tipc",
+            state=state_text(row.state),
+            node=row.node,
+            ref=row.ref,
+            peer_node=row.peer_node,
+            peer_ref=row.peer_ref,
+            recv_q=row.recv_q,
+            send_q=row.send_q,
+            uid=row.uid,
+            ino=row.ino or None,
+            sk=row.cookie or None,
+            owners=self._owners(row.ino),
+        )
+        if self._context.show.tipcinfo:
+            line.drops, line.published = row.drops, row.published
+            line.congested = [word for bit, word in enumerate(_CONGESTED) if row.congestion >> bit & 1]
+        return line

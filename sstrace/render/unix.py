@@ -1,12 +1,28 @@
-"""Rows of the three unix tables → cells. The "port" of a unix socket is its inode, and its peer's name is never
-shown.
+"""Rows of the three unix tables → cells and lines. The "port" of a unix socket is its inode, and its peer's name is
+never shown.
 """
+
+import msgspec
 
 from sstrace.model import UnixSocket
 from sstrace.protocols import OF_TABLE
 from sstrace.render.common import Context, memory, queue, signed, text
+from sstrace.render.line_parts import (
+    Cookie,
+    Inode,
+    LineMaker,
+    OwnerItem,
+    RecvQ,
+    SendQ,
+    SkMem,
+    Time,
+    shut,
+    skmem,
+    state_text,
+    utf8,
+)
 
-__all__ = ["UnixCells", "major_minor"]
+__all__ = ["UnixCells", "UnixLine", "UnixLines", "major_minor"]
 
 
 def major_minor(device: int) -> tuple[int, int]:
@@ -58,3 +74,61 @@ class UnixCells:
             users,
             rest,
         )
+
+
+class UnixLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
+    """A unix socket."""
+
+    ts: Time
+    netid: str
+    family: str
+    state: str
+    src: str | None = None
+    """Its name, absent when it has none; the NULs of an abstract name show as @."""
+    recv_q: RecvQ
+    send_q: SendQ
+    ino: Inode | None = None
+    sk: Cookie | None = None
+    peer_ino: int | None = None
+    uid: int | None = None
+    owners: list[OwnerItem] | None = None
+    shutdown: list[str] | None = None
+    vfs_ino: int | None = None
+    vfs_dev: str | None = None
+    """major:minor of the filesystem."""
+    pending: list[int] | None = None
+    """Inodes of connections that wait for accept (-e)."""
+    skmem: SkMem | None = None
+
+
+class UnixLines(LineMaker):
+    """Line maker for unix rows."""
+
+    types = (UnixLine,)
+
+    def line(self, row: UnixSocket) -> UnixLine:
+        """The line of a row."""
+        show = self._context.show
+        line = UnixLine(
+            ts=self._ts,
+            netid=OF_TABLE[row.table].netid,
+            family="unix",
+            state=state_text(row.state),
+            src=utf8(row.name.replace(b"\0", b"@")) if row.name else None,
+            recv_q=row.recv_q,
+            send_q=row.send_q,
+            ino=row.ino or None,
+            sk=row.cookie or None,
+            peer_ino=row.peer_ino or None,
+            uid=row.uid,
+            owners=self._owners(row.ino),
+        )
+        if show.memory:
+            line.skmem = skmem(row.skmem)
+        if show.extended:
+            line.shutdown = shut(row.shutdown)
+            if row.vfs is not None:
+                line.vfs_ino, line.vfs_dev = row.vfs[0], "{}:{}".format(*major_minor(row.vfs[1]))
+            if row.pending is not None:
+                line.pending = list(row.pending)
+        return line

@@ -1,10 +1,13 @@
-"""Rows of the vsock tables → cells. Addresses are context ids; nothing is resolved."""
+"""Rows of the vsock tables → cells and lines. Addresses are context ids; nothing is resolved."""
+
+import msgspec
 
 from sstrace.model import AF_VSOCK, VsockSocket
 from sstrace.protocols import NETID_OF_TYPE, UNNAMED
 from sstrace.render.common import Context, queue
+from sstrace.render.line_parts import Cookie, Inode, LineMaker, OwnerItem, Time, state_text
 
-__all__ = ["VsockCells"]
+__all__ = ["VsockCells", "VsockLine", "VsockLines"]
 
 _ANY = 0xFFFFFFFF
 
@@ -33,4 +36,42 @@ class VsockCells:
             _number(socket.dport),
             self._context.users(socket.ino) if show.processes or show.threads or show.contexts else "",
             "",
+        )
+
+
+class VsockLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
+    """A vsock socket; 4294967295 is any context id or port."""
+
+    ts: Time
+    netid: str
+    family: str
+    state: str
+    src_cid: int
+    sport: int
+    dst_cid: int
+    dport: int
+    ino: Inode | None = None
+    sk: Cookie | None = None
+    owners: list[OwnerItem] | None = None
+
+
+class VsockLines(LineMaker):
+    """Line maker for vsock rows."""
+
+    types = (VsockLine,)
+
+    def line(self, row: VsockSocket) -> VsockLine:
+        """The line of a row."""
+        return VsockLine(
+            ts=self._ts,
+            netid=NETID_OF_TYPE.get((AF_VSOCK, row.type), UNNAMED),
+            family="vsock",
+            state=state_text(row.state),
+            src_cid=row.src_cid,
+            sport=row.sport,
+            dst_cid=row.dst_cid,
+            dport=row.dport,
+            ino=row.ino or None,
+            sk=row.cookie or None,
+            owners=self._owners(row.ino),
         )

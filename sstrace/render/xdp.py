@@ -1,10 +1,25 @@
-"""Rows of the xdp table → cells. The address is the interface, the port its queue; there is no peer."""
+"""Rows of the xdp table → cells and lines. The address is the interface, the port its queue; there is no peer."""
+
+import msgspec
 
 from sstrace.model import XdpSocket
 from sstrace.protocols import OF_TABLE
 from sstrace.render.common import Context, memory, queue, signed
+from sstrace.render.line_parts import (
+    Cookie,
+    Inode,
+    LineMaker,
+    OwnerItem,
+    RecvQ,
+    SendQ,
+    SkMem,
+    Time,
+    named,
+    skmem,
+    state_text,
+)
 
-__all__ = ["XdpCells"]
+__all__ = ["XdpCells", "XdpLine", "XdpLines"]
 
 _ZERO_COPY = 1
 """XDP_DU_F_ZEROCOPY, include/uapi/linux/xdp_diag.h."""
@@ -64,3 +79,63 @@ class XdpCells:
             out += f"{gap}stats(rx dropped:{rx_dropped},rx invalid:{rx_invalid},rx queue full:{rx_full}"
             out += f",rx fill ring empty:{fill_empty},tx invalid:{tx_invalid},tx ring empty:{tx_empty})"
         return out
+
+
+class XdpLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
+    """An AF_XDP socket."""
+
+    ts: Time
+    netid: str
+    family: str
+    state: str
+    recv_q: RecvQ
+    send_q: SendQ
+    uid: int
+    queue_id: int
+    ifindex: int | None = None
+    ifname: str | None = None
+    ino: Inode | None = None
+    sk: Cookie | None = None
+    owners: list[OwnerItem] | None = None
+    rx_entries: int | None = None
+    tx_entries: int | None = None
+    fill_entries: int | None = None
+    completion_entries: int | None = None
+    umem: dict[str, int] | None = None
+    stats: dict[str, int] | None = None
+    skmem: SkMem | None = None
+
+
+_UMEM = ("size", "id", "num_pages", "chunk_size", "headroom", "ifindex", "queue_id", "flags", "refs")
+_XDP_STATS = ("rx_dropped", "rx_invalid", "rx_full", "fill_ring_empty", "tx_invalid", "tx_ring_empty")
+
+
+class XdpLines(LineMaker):
+    """Line maker for xdp rows."""
+
+    types = (XdpLine,)
+
+    def line(self, row: XdpSocket) -> XdpLine:
+        """The line of a row."""
+        show = self._context.show
+        line = XdpLine(
+            ts=self._ts,
+            netid=OF_TABLE[row.table].netid,
+            family="xdp",
+            state=state_text(row.state),
+            recv_q=row.recv_q,
+            send_q=row.send_q,
+            uid=row.uid,
+            queue_id=row.queue_id,
+            ino=row.ino or None,
+            sk=row.cookie or None,
+            owners=self._owners(row.ino),
+        )
+        line.ifindex, line.ifname = self._interface(row.ifindex)
+        if show.extended:
+            line.rx_entries, line.tx_entries = row.rx_entries, row.tx_entries
+            line.fill_entries, line.completion_entries = row.fill_entries, row.completion_entries
+            line.umem, line.stats = named(_UMEM, row.umem), named(_XDP_STATS, row.stats)
+        if show.memory:
+            line.skmem = skmem(row.skmem)
+        return line

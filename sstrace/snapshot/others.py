@@ -1,8 +1,9 @@
-"""The tables that are not inet: netlink, packet, unix, vsock, tipc, xdp; each from the kernel, else from its file of
-/proc where it has one.
+"""The tables that are not inet: each family's from the kernel (``wire.NAME_diag``), else from its file of /proc where
+it has one.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from typing import Any
 
 import msgspec
@@ -13,23 +14,30 @@ from sstrace.model import (
     SOCK_DGRAM,
     SOCK_SEQPACKET,
     SOCK_STREAM,
-    PacketSocket,
+    State,
     Table,
     UnixSocket,
-    XdpSocket,
 )
-from sstrace.snapshot.asking import Decode, Refused, dump
+from sstrace.protocols import OF_TABLE, Family
+from sstrace.snapshot.asking import Refused, dump
 from sstrace.snapshot.invocation import Invocation
 
-__all__ = ["netlink", "packet", "tipc", "unix", "vsock", "xdp"]
+__all__ = ["show"]
 
 
-def unix(to: Invocation) -> None:
-    """Unix sockets of the three types."""
+def show(to: Invocation, family: Family, tables: Sequence[Table]) -> None:
+    """The sockets of a family, whose tables these are."""
+    closed = all(OF_TABLE[table].states == 1 << State.CLOSE for table in tables)
+    if closed and not to.selection.states >> State.CLOSE & 1:
+        return
+    to.sink.begin(tables[0])
+    _OTHERWISE.get(family.name, _from_kernel)(to, family)
+
+
+def _unix(to: Invocation, _family: Family) -> None:
     from sstrace.wire import unix_diag
 
     selection, show = to.selection, to.show
-    to.sink.begin(Table.UNIX_STREAM)
     if not to.files.replaced("net/unix"):
         request = unix_diag.dump_request(
             selection.states, unix_diag.show(extended=show.extended, memory=show.memory, uid=to.command.own.json)
@@ -61,11 +69,9 @@ def unix(to: Invocation) -> None:
         to.sink.feed(rows)
 
 
-def packet(to: Invocation) -> None:
-    """Packet sockets of both types."""
+def _packet(to: Invocation, _family: Family) -> None:
     from sstrace.wire import packet_diag
 
-    to.sink.begin(Table.PACKET_RAW)
     if not to.files.replaced("net/packet"):
         try:
             for rows in dump(packet_diag.dump_request(), packet_diag.decode):
@@ -82,11 +88,9 @@ def packet(to: Invocation) -> None:
     _feed_bound(to, _of_proc(to, "net/packet", proc_net.decode_packet, tables))
 
 
-def netlink(to: Invocation) -> None:
-    """Netlink sockets."""
+def _netlink(to: Invocation, _family: Family) -> None:
     from sstrace.wire import netlink_diag
 
-    to.sink.begin(Table.NETLINK)
     if not to.files.replaced("net/netlink"):
         try:
             for rows in dump(netlink_diag.dump_request(), netlink_diag.decode):
@@ -99,51 +103,27 @@ def netlink(to: Invocation) -> None:
     to.feed(_of_proc(to, "net/netlink", proc_net.decode_netlink, -1))
 
 
-def vsock(to: Invocation) -> None:
-    """Vsock sockets."""
-    from sstrace.wire import vsock_diag
-
-    to.sink.begin(Table.VSOCK_STREAM)
-    for rows in _of_kernel(to, vsock_diag.dump_request(to.selection.states), vsock_diag.decode):
-        to.feed(rows)
-
-
-def tipc(to: Invocation) -> None:
-    """TIPC sockets."""
-    from sstrace.wire import tipc_diag
-
-    to.sink.begin(Table.TIPC)
-    for rows in _of_kernel(to, tipc_diag.dump_request(to.selection.states), tipc_diag.decode):
-        to.feed(rows)
-
-
-def xdp(to: Invocation) -> None:
-    """AF_XDP sockets."""
-    from sstrace.wire import xdp_diag
-
-    to.sink.begin(Table.XDP)
-    for rows in _of_kernel(to, xdp_diag.dump_request(), xdp_diag.decode):
-        _feed_bound(to, rows)
-
-
-def _feed_bound(to: Invocation, rows: Sequence[PacketSocket | XdpSocket]) -> None:
+def _feed_bound(to: Invocation, rows: Sequence[Any]) -> None:
     """Rows that may have an interface: for one that has, ss reads them all, and ends where it may not. Raises
     LookupFailed.
     """
     rows = to.matching(rows)
-    if any(row.ifindex for row in rows):
+    if any(getattr(row, "ifindex", 0) for row in rows):
         to.names.read_interfaces()
     if rows:
         to.sink.feed(rows)
 
 
-def _of_kernel(to: Invocation, request: bytes, decode: Decode) -> Iterator[list[Any]]:
-    """The rows of a table that /proc does not have."""
+def _from_kernel(to: Invocation, family: Family) -> None:
+    """A family that /proc does not have."""
+    diag = import_module(f"sstrace.wire.{family.name}_diag")
     tables = to.selection.tables
     try:
-        for rows in dump(request, decode):
+        for rows in dump(diag.dump_request(to.selection.states), diag.decode):
             # A vsock seqpacket socket is of neither vsock table, and left out of none.
-            yield [x for x in rows if tables >> x.table & 1 or (x.family == AF_VSOCK and x.type > SOCK_DGRAM)]
+            _feed_bound(
+                to, [x for x in rows if tables >> x.table & 1 or (x.family == AF_VSOCK and x.type > SOCK_DGRAM)]
+            )
     except Refused:
         return
 
@@ -158,3 +138,7 @@ def _of_proc(to: Invocation, name: str, decode: Callable[[bytes], Iterator[Any]]
     except (KernelError, DecodeError):
         pass
     return rows
+
+
+_OTHERWISE: dict[str, Callable[[Invocation, Family], None]] = {"unix": _unix, "packet": _packet, "netlink": _netlink}
+"""Families that have a file of /proc as well."""

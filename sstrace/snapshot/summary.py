@@ -33,7 +33,7 @@ def write_summary(files: ProcFiles, output: Output, *, json: bool) -> None:
     except DecodeError:
         warn("ss: get_snmpstat: No such process")  # ESRCH is what ss finds there
     if json:
-        from sstrace.render.ndjson import summary_line
+        from sstrace.render.summary import summary_line
 
         output.write(summary_line(count, established))
     else:

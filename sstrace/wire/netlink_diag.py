@@ -7,7 +7,7 @@ from 0).
 import struct
 import sys
 
-from sstrace.model import AF_NETLINK, NetlinkSocket, State, Table
+from sstrace.model import AF_NETLINK, ALL_STATES, NetlinkSocket, State, Table
 from sstrace.wire import netlink
 from sstrace.wire.netlink import Batch, Data, attributes, need, u32s
 
@@ -23,8 +23,10 @@ _CONNECTED = 1  # NETLINK_CONNECTED, net/netlink/af_netlink.c
 _MEMINFO, _GROUPS = 0, 1  # NETLINK_DIAG_*
 
 
-def dump_request(*, sequence: int = netlink.SEQUENCE) -> bytes:
-    """The request for every netlink socket of every protocol, with its memory and groups."""
+def dump_request(_states: int = ALL_STATES, *, sequence: int = netlink.SEQUENCE) -> bytes:
+    """The request for every netlink socket of every protocol, with its memory and groups. The kernel has no mask of
+    states here.
+    """
     payload = _REQ.pack(AF_NETLINK, _ALL_PROTOCOLS, 0, 0, _SHOW, 0, 0)
     return netlink.request(netlink.SOCK_DIAG_BY_FAMILY, netlink.DUMP, payload, sequence)
 

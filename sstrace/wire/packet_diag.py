@@ -7,7 +7,7 @@ which begin at 0).
 import struct
 import sys
 
-from sstrace.model import AF_PACKET, SOCK_RAW, PacketSocket, State, Table
+from sstrace.model import AF_PACKET, ALL_STATES, SOCK_RAW, PacketSocket, State, Table
 from sstrace.wire import netlink
 from sstrace.wire.netlink import Batch, Data, attributes, need, u32s
 
@@ -26,8 +26,8 @@ SHOW = 0x01 | 0x04 | 0x08 | 0x10 | 0x20
 """PACKET_SHOW_INFO, _RING_CFG, _FANOUT, _MEMINFO, _FILTER: ss asks for all of these, always."""
 
 
-def dump_request(show: int = SHOW, *, sequence: int = netlink.SEQUENCE) -> bytes:
-    """The request for every packet socket; protocol must be 0."""
+def dump_request(_states: int = ALL_STATES, show: int = SHOW, *, sequence: int = netlink.SEQUENCE) -> bytes:
+    """The request for every packet socket; protocol must be 0. The kernel has no mask of states here."""
     payload = _REQ.pack(AF_PACKET, 0, 0, 0, show, 0, 0)
     return netlink.request(netlink.SOCK_DIAG_BY_FAMILY, netlink.DUMP, payload, sequence)
 

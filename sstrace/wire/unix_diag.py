@@ -38,7 +38,7 @@ def show(*, extended: bool = False, memory: bool = False, uid: bool = False) -> 
     return bits
 
 
-def dump_request(states: int, show: int, *, sequence: int = netlink.SEQUENCE) -> bytes:
+def dump_request(states: int, show: int = 0, *, sequence: int = netlink.SEQUENCE) -> bytes:
     """The request for every unix socket whose state bit is in ``states``."""
     payload = _REQ.pack(AF_UNIX, 0, 0, states & 0xFFFFFFFF, 0, show, 0, 0)
     return netlink.request(netlink.SOCK_DIAG_BY_FAMILY, netlink.DUMP, payload, sequence)

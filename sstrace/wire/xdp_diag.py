@@ -6,7 +6,7 @@ Layouts: include/uapi/linux/xdp_diag.h (struct xdp_diag_req, xdp_diag_msg, the X
 import struct
 import sys
 
-from sstrace.model import AF_XDP, State, Table, XdpSocket
+from sstrace.model import AF_XDP, ALL_STATES, State, Table, XdpSocket
 from sstrace.wire import netlink
 from sstrace.wire.netlink import Batch, Data, attributes, need, u32s
 
@@ -25,8 +25,8 @@ SHOW = 0x01 | 0x02 | 0x04 | 0x08 | 0x10
 """XDP_SHOW_INFO, _RING_CFG, _UMEM, _MEMINFO, _STATS: ss asks for all of these, always."""
 
 
-def dump_request(show: int = SHOW, *, sequence: int = netlink.SEQUENCE) -> bytes:
-    """The request for every AF_XDP socket; protocol must be 0."""
+def dump_request(_states: int = ALL_STATES, show: int = SHOW, *, sequence: int = netlink.SEQUENCE) -> bytes:
+    """The request for every AF_XDP socket; protocol must be 0. The kernel has no mask of states here."""
     payload = _REQ.pack(AF_XDP, 0, 0, 0, show, 0, 0)
     return netlink.request(netlink.SOCK_DIAG_BY_FAMILY, netlink.DUMP, payload, sequence)
 

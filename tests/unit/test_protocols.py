@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sstrace import protocols
-from sstrace.model import AF_INET, Table
+from sstrace.model import Table
 from sstrace.protocols import OF_TABLE, PROTOCOLS
 
 BPF = Path(__file__).resolve().parents[2] / "bpf"
@@ -26,7 +26,7 @@ def test_numbers_are_the_systems(name: str) -> None:
 
 def test_names_and_numbers_are_unambiguous() -> None:
     assert len({each.netid for each in PROTOCOLS}) == len(PROTOCOLS)
-    inet = [each for each in PROTOCOLS if AF_INET in each.families]
+    inet = [each for each in PROTOCOLS if each.family is protocols.INET]
     assert len({each.number for each in inet}) == len(inet)
 
 

@@ -24,7 +24,8 @@ from sstrace.model import (
     VsockSocket,
     XdpSocket,
 )
-from sstrace.render.ndjson import Lines, summary_line
+from sstrace.render.ndjson import Lines
+from sstrace.render.summary import summary_line
 from sstrace.wire import inet_diag
 from sstrace.wire.netlink import attribute
 from sstrace.wire.proc_net import SockStat
