@@ -4,8 +4,8 @@ place among the others, and how its changes are heard.
 Numbers are the kernel's (include/uapi/linux/in.h, include/linux/net.h), names are ss's (its Netid column). A protocol
 without a line has no name: ss prints ``???``.
 
-What is done with a family besides is found by its name: ``wire.NAME_diag`` asks the kernel and decodes its answers,
-``render.NAME`` makes the cells and the lines.
+What else belongs to a family is found by its name: its module in ``wire``, with ``_diag`` behind the name, has the
+request and the decoder of the answers, its module in ``render`` makes the cells and the lines.
 """
 
 from collections.abc import Mapping

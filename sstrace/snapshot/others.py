@@ -1,5 +1,5 @@
-"""The tables that are not inet: each family's from the kernel (``wire.NAME_diag``), else from its file of /proc where
-it has one.
+"""The tables that are not inet: each family's from the kernel, by its module in ``wire``, else from its file of /proc
+where it has one.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -2,13 +2,15 @@
 
 import re
 import socket
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from sstrace import protocols
-from sstrace.model import Table
-from sstrace.protocols import OF_TABLE, PROTOCOLS
+from sstrace.model import ALL_STATES, Table
+from sstrace.protocols import OF_TABLE, PROTOCOLS, SHOWN
+from sstrace.render.ndjson import line_maker
 
 BPF = Path(__file__).resolve().parents[2] / "bpf"
 
@@ -42,3 +44,19 @@ def test_reported_protocols_are_those_that_the_programs_let_through() -> None:
     assert {name.lower(): int(number) for name, number in named.items()} == {
         each.netid: each.number for each in PROTOCOLS if each.reported
     }
+
+
+@pytest.mark.parametrize("family", [family.name for family in protocols.FAMILIES if family is not protocols.INET])
+def test_what_belongs_to_a_family_is_found_by_its_name(family: str) -> None:
+    diag = import_module(f"sstrace.wire.{family}_diag")
+    assert diag.dump_request(ALL_STATES)
+    assert diag.decode(b"").rows == []
+    assert hasattr(import_module(f"sstrace.render.{family}"), f"{family.capitalize()}Cells")
+    assert line_maker(family).types
+
+
+def test_tables_are_shown_in_the_order_of_ss() -> None:
+    """main() of ss.c, iproute2 6.1 to 7.3."""
+    names = " ".join(OF_TABLE[tables[0]].table.name.lower().partition("_")[0] for tables in SHOWN)
+    assert names == "netlink packet unix raw udp tcp dccp sctp vsock tipc xdp mptcp"
+    assert sorted(table for tables in SHOWN for table in tables) == list(Table)
