@@ -1,13 +1,12 @@
 """Looks at single rows: of some, events cannot tell all, and only the kernel knows by netlink what became of them."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
 from sstrace.live.kernel import EXACT_MOST, Kernel
 from sstrace.model import InetSocket, Kind, State
-from sstrace.sources.diag import Diag
 from sstrace.table import Row
 
 __all__ = ["Look", "Looks"]
@@ -60,8 +59,7 @@ class Look(msgspec.Struct):
 class Looks:
     """When to look, and at what: soon, then ever less often."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
+    def __init__(self) -> None:
         self._next_ns = 0
         self._next_probe_ns = 0
         self._plans: dict[int, tuple[int, int]] = {}
@@ -87,46 +85,48 @@ class Looks:
         self._plans = plans
         return due
 
-    def ask(self, rows: Sequence[Row]) -> Look:
-        """Look at them now."""
-        kernel = self._kernel
+    def ask(self, asked: Iterable[tuple[Kernel, Sequence[Row]]]) -> list[Look]:
+        """Look at rows now, each where it is."""
+        began, spent = time.monotonic_ns(), time.thread_time_ns()
+        looks = [self._ask(kernel, rows) for kernel, rows in asked]
+        # By CPU time: a machine that is busy elsewhere must not make looks rare.
+        self._next_ns = began + _DUTY * (time.thread_time_ns() - spent)
+        return looks
+
+    @staticmethod
+    def _ask(kernel: Kernel, rows: Sequence[Row]) -> Look:
         waiting = {_ends(row): row for row in rows if row.kind is Kind.TIMEWAIT}
         others = [row for row in rows if row.kind is not Kind.TIMEWAIT]
-        with Diag() as diag:
-            asked, spent = time.monotonic_ns(), time.thread_time_ns()
-            states = 0
-            for row in others:
-                states |= 1 << row.state
-            found = kernel.dump(diag, states)[0] if states else []
-            turned: list[InetSocket] = []
-            if len(waiting) > EXACT_MOST:
-                # Most are FIN-WAIT-2 still; TIME-WAITs may be a hundred times as many.
-                for socket in kernel.dump(diag, 1 << State.FIN_WAIT2)[0]:
-                    waiting.pop(_ends(socket), None)
-            if len(waiting) > EXACT_MOST:
-                turned = kernel.dump(diag, 1 << State.TIME_WAIT, lambda socket: _ends(socket) in waiting)[0]
-            else:
-                shadowed = set()
-                for ends, row in waiting.items():
-                    answer = kernel.exact(diag, row)
-                    # A full socket between these addresses that is bound to no device is found before it.
-                    shadowed |= {ends for socket in answer if _ends(socket) != ends}
-                    turned += answer
-                if shadowed:
-                    turned += kernel.dump(diag, 1 << State.TIME_WAIT, lambda socket: _ends(socket) in shadowed)[0]
-            answered = time.monotonic_ns()
-        # By CPU time: a machine that is busy elsewhere must not make looks rare.
-        self._next_ns = asked + _DUTY * (time.thread_time_ns() - spent)
+        asked = time.monotonic_ns()
+        states = 0
+        for row in others:
+            states |= 1 << row.state
+        found = kernel.dump(states)[0] if states else []
+        turned: list[InetSocket] = []
+        if len(waiting) > EXACT_MOST:
+            # Most are FIN-WAIT-2 still; TIME-WAITs may be a hundred times as many.
+            for socket in kernel.dump(1 << State.FIN_WAIT2)[0]:
+                waiting.pop(_ends(socket), None)
+        if len(waiting) > EXACT_MOST:
+            turned = kernel.dump(1 << State.TIME_WAIT, lambda socket: _ends(socket) in waiting)[0]
+        elif waiting:
+            shadowed = set()
+            for ends, answer in zip(waiting, kernel.exact(waiting.values()), strict=True):
+                # A full socket between these addresses that is bound to no device is found before it.
+                shadowed |= {ends for socket in answer if _ends(socket) != ends}
+                turned += answer
+            if shadowed:
+                turned += kernel.dump(1 << State.TIME_WAIT, lambda socket: _ends(socket) in shadowed)[0]
+        answered = time.monotonic_ns()
         return Look(others, waiting, found, turned, asked, answered)
 
-    def probe(self, row: Row) -> InetSocket | None:
+    def probe(self, kernel: Kernel, row: Row) -> InetSocket | None:
         """What the kernel has between the ends of a row; None, too, when this is asked too often."""
         now = time.monotonic_ns()
         if now < self._next_probe_ns:
             return None
         spent = time.thread_time_ns()
-        with Diag() as diag:
-            found = next((socket for socket in self._kernel.exact(diag, row) if _ends(socket) == _ends(row)), None)
+        found = next((socket for socket in kernel.exact((row,))[0] if _ends(socket) == _ends(row)), None)
         spent = time.thread_time_ns() - spent
         self._next_probe_ns = max(self._next_probe_ns, now - _PROBE_SPAN_NS) + _DUTY * spent
         return found

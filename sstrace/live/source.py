@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from operator import attrgetter
 
+from sstrace.live.places import Place, Places
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, InetSocket, Role, Socket, State, Table
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.query.command import Selection
@@ -29,18 +30,19 @@ __all__ = ["LiveRows", "look_at"]
 _EXACT_MOST = 256
 """One exact request costs 20 µs; a dump of a full hash table a millisecond and 3 µs a socket."""
 
-_LISTEN = int(State.LISTEN)
+_LISTEN, _ESTABLISHED = int(State.LISTEN), int(State.ESTABLISHED)
 _OTHERS = ~(1 << _LISTEN)
 
 _STATE = attrgetter("state")
 
 
 class LiveRows:
-    """The tcp table as a live table has it now (snapshot.sources.TcpSource)."""
+    """The tcp table of a network namespace as a live table has it now (snapshot.sources.TcpSource)."""
 
-    def __init__(self, table: SocketTable, news: Callable[[], bool] = lambda: True) -> None:
+    def __init__(self, table: SocketTable, place: Place, news: Callable[[], bool] = lambda: True) -> None:
         """``news``: whether anything may have happened that ``table`` lacks."""
-        self._table = table
+        self._shard = table.shard(place.space)
+        self._diag = place.kernel.diag
         self._news = news
         self._now_ns = time.monotonic_ns()
 
@@ -71,8 +73,8 @@ class LiveRows:
         for family in (AF_INET, AF_INET6):
             if not families >> family & 1 or selection.preferred not in (family, *_NOT_INET):
                 continue
-            with Diag() as diag:
-                if states >> _LISTEN & 1 and self._table.in_states(1 << _LISTEN):
+            with self._diag() as diag:
+                if states >> _LISTEN & 1 and any(self._shard.in_states(1 << _LISTEN)):
                     yield from dump(diag, family, 1 << _LISTEN)
                 few = self._few(states & _OTHERS) if not bytecode else None
                 if few is not None:
@@ -82,9 +84,9 @@ class LiveRows:
 
     def count(self, states: int) -> tuple[int, int]:
         """How many listeners, and how many other rows at most, are in these states."""
-        listeners = self._table.in_states(states & 1 << _LISTEN) or ()
-        others = self._table.in_states(states & _OTHERS)
-        return len(listeners), len(others) if others is not None else len(self._table)
+        listeners = sum(1 for _ in self._shard.in_states(states & 1 << _LISTEN))
+        others = self._others(states)
+        return listeners, sum(1 for _ in others) if others is not None else len(self._shard)
 
     def inodes(self, selection: Selection) -> set[int] | None:
         """Inodes of the rows that a selection will show, before its filter; None when events cannot tell them all: a
@@ -92,7 +94,7 @@ class LiveRows:
         """
         if self._any(selection.states & _OTHERS):
             return None
-        return {row.ino for row in self._table.in_states(1 << _LISTEN) or ()}
+        return {row.ino for row in self._shard.in_states(1 << _LISTEN)}
 
     def held_ns(self, row: Socket) -> int | None:
         """How long the row has been in its state; for one that is older than the trace, for how long that is known."""
@@ -109,24 +111,27 @@ class LiveRows:
         known = self._of(row)
         return known is not None and not known.exact
 
+    def _others(self, states: int) -> Iterator[Row] | None:
+        """The rows in these states but listeners; None where that is to be found out only by looking at all."""
+        return self._shard.in_states(states & _OTHERS) if not states >> _ESTABLISHED & 1 else None
+
     def _few(self, states: int) -> list[Row] | None:
         # The rows in these states, where they are few enough to ask for each.
-        found: Sequence[Row] | SocketTable | None = self._table.in_states(states)
+        found: Iterable[Row] | None = self._others(states)
         if found is None:
-            if len(self._table) > _EXACT_MOST:
+            if len(self._shard) > _EXACT_MOST:
                 return None
-            found = self._table
-        few = [row for row in found if states >> row.state & 1 and row.protocol == IPPROTO_TCP]
+            found = self._shard.index.rows.values()
+        few = [row for row in found if states >> row.state & 1]
         return few if len(few) <= _EXACT_MOST else None
 
     def _any(self, states: int) -> bool:
-        found = self._table.in_states(states)
-        return bool(found) if found is not None else len(self._table) > 0
+        found = self._others(states)
+        return any(True for _ in found) if found is not None else len(self._shard) > 0
 
     def _of(self, row: Socket) -> Row | None:
         assert isinstance(row, InetSocket)
-        known = self._table.known(row)
-        return known if known is not None and known.protocol == IPPROTO_TCP else None
+        return self._shard.index.known(row)
 
     def _dumped(
         self, diag: Diag, request: bytes, states: int, attributes: bool, take: Callable[[memoryview], bool] | None
@@ -154,30 +159,33 @@ class LiveRows:
         if shown is None:
             return False
         ends, states = shown
-        rows = self._table.between(ends)
+        rows = self._shard.index.between(ends)
         try:
             return bytes(map(_STATE, rows)) == states
         except AttributeError:  # None: one of them is not there
             return False
 
 
-def look_at(rows: Sequence[Row], ext: int) -> list[InetSocket]:
-    """What the kernel says now of these rows; those that it no longer has in this state are left out."""
-    found: list[InetSocket] = []
-    with Diag() as diag:
-        for family in (AF_INET, AF_INET6):
-            mine = [row for row in rows if row.family == family and row.protocol == IPPROTO_TCP]
-            if len(mine) <= _EXACT_MOST:
-                found += _exact(diag, mine, ext)
-                continue
-            keys = {_key(row) for row in mine}
-            diag.send(inet_diag.dump_request(Table.TCP, family, ALL_STATES, ext=ext))
-            for datagram in diag:
-                batch = inet_diag.decode(datagram, Table.TCP)
-                found += [socket for socket in batch.rows if _key(socket) in keys]
-                if batch.done:
-                    break
+def look_at(places: Places, rows: Iterable[Row], ext: int) -> dict[int, InetSocket]:
+    """What the kernel says now of these rows, by their ids; those that it no longer has in this state are left out."""
+    found: dict[int, InetSocket] = {}
+    for place, mine in places.apart(row for row in rows if row.protocol == IPPROTO_TCP):
+        wanted = {_key(row): row.id for row in mine}
+        with place.kernel.diag() as diag:
+            for family in (AF_INET, AF_INET6):
+                alike = [row for row in mine if row.family == family]
+                shown = _exact(diag, alike, ext) if len(alike) <= _EXACT_MOST else _all(diag, family, ext)
+                found |= {row_id: socket for socket in shown if (row_id := wanted.get(_key(socket))) is not None}
     return found
+
+
+def _all(diag: Diag, family: int, ext: int) -> Iterator[InetSocket]:
+    diag.send(inet_diag.dump_request(Table.TCP, family, ALL_STATES, ext=ext))
+    for datagram in diag:
+        batch = inet_diag.decode(datagram, Table.TCP)
+        yield from batch.rows
+        if batch.done:
+            break
 
 
 def _exact(diag: Diag, rows: Iterable[Row], ext: int) -> list[InetSocket]:
@@ -197,5 +205,5 @@ def _order(row: Row) -> tuple[int, bytes, bytes, int]:
     return row.sport, row.src, row.dst, row.dport
 
 
-def _key(row: Row | InetSocket) -> tuple[int, bytes, int, bytes, int]:
-    return row.state, row.src, row.sport, row.dst, row.dport
+def _key(row: Row | InetSocket) -> tuple[int, bytes, int, bytes, int, int]:
+    return row.state, row.src, row.sport, row.dst, row.dport, row.ino if row.state == _LISTEN else 0

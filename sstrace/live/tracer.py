@@ -17,37 +17,28 @@ import gc
 import select
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 
 from sstrace.changes import Change
 from sstrace.live.doubts import Doubts
 from sstrace.live.interfaces import Interfaces
-from sstrace.live.kernel import DRAIN_NS, EXACT_MOST, Kernel
+from sstrace.live.kernel import DRAIN_NS, Kernel
 from sstrace.live.looks import Looks
 from sstrace.live.owners import BLIND, OwnerLooks
+from sstrace.live.places import Place, Places
 from sstrace.live.polled import polled
 from sstrace.live.probes import attached
-from sstrace.model import (
-    ALL_STATES,
-    InetSocket,
-    Lost,
-    Renamed,
-    State,
-    SweepBegin,
-    SweepEnd,
-    Table,
-)
-from sstrace.sources.diag import Diag
+from sstrace.live.sweeps import Sweeps
+from sstrace.model import InetSocket, Lost, Renamed, State
 from sstrace.sources.memory import give_back
 from sstrace.sources.names import SystemNames
 from sstrace.sources.netns import current_netns
 from sstrace.table import Resync, Row, SocketTable
-from sstrace.wire import inet_diag
 from sstrace.wire.event import Event
 
-__all__ = ["TABLE_STATES", "Tracer"]
+__all__ = ["Tracer"]
 
 # From a program's timestamp to its record in the ring: microseconds, unless the host takes the virtual CPU away
 # meanwhile.
@@ -57,12 +48,6 @@ _PATIENCE_NS = 10_000_000
 _GC_THRESHOLD = (50_000, 20, 50)
 _SWEEP_NS = 1_000_000_000
 """Where request and timewait sockets make no events, a sweep looks for them this often."""
-
-_MANY_DATAGRAMS = 64
-"""A dump of more leaves behind some MB that are worth giving back."""
-
-TABLE_STATES = ALL_STATES & ~(1 << State.BOUND_INACTIVE)
-"""What the table holds. Of sockets that are bound and idle, which Linux 6.8 and newer dump as well, no event tells."""
 
 _AT = attrgetter("at_ns")
 _CLOSE = int(State.CLOSE)
@@ -90,8 +75,8 @@ class Tracer:
         """
         self.netns = current_netns()
         self.table = SocketTable(self.netns)
-        self.space = self.table.home.index.space
-        """What sweeps read: TCP of this namespace."""
+        self.home = Place(self.netns, Kernel(self._breathe))
+        self.places = Places(self.home)
         self.events = 0
         self.lost = 0
         self.late = 0
@@ -108,14 +93,16 @@ class Tracer:
         self._unread: tuple[int, ...] = ()
         self._losses: list[Lost] = []
         self._sweeping = False
-        self.kernel = Kernel(self._breathe)
-        self._looks = Looks(self.kernel)
+        self._put_aside: list[Change] = []
+        """Losses while a sweep goes on."""
+        self._sweeps = Sweeps(self.table, self._apart, self._breathe)
+        self._looks = Looks()
         self._sweep_every_ns = poll_ns
         self._hooks, self._without = None, "by netlink alone"
         if poll_ns is None:
             self._hooks, self._without = attached(env, self.netns, pages, fall_back=fall_back)
         if self._hooks is not None and self._hooks.minisockets:
-            self.table.probe = self._looks.probe
+            self.table.probe = self._probe
         elif poll_ns is None:
             self._sweep_every_ns = _SWEEP_NS
         self._interfaces = Interfaces(self.names)
@@ -340,62 +327,44 @@ class Tracer:
         if self.owners.is_due(news=bool(self._pending)):
             self.owners.own(self.table, self.table, self._shown, until_ns)
 
-    def _shown(self, rows: list[Row]) -> list[tuple[Row, InetSocket]]:
+    def _shown(self, rows: Sequence[Row]) -> list[tuple[Row, InetSocket]]:
         """What the kernel says now of the sockets of these rows, which are TCP's."""
-        if not rows:
-            return []
-        wanted = {row.id for row in rows}
-        known = [(self.table.known(socket), socket) for socket in self.kernel.shown(rows)]
-        return [(row, socket) for row, socket in known if row is not None and row.id in wanted]
+        shown: list[tuple[Row, InetSocket]] = []
+        for place, mine in self.places.apart(rows):
+            wanted = {row.id for row in mine}
+            known = self.table.shard(place.space).index.known
+            shown += [
+                (row, socket)
+                for socket in place.kernel.shown(mine)
+                if (row := known(socket)) is not None and row.id in wanted
+            ]
+        return shown
 
     # Sweeps and looks.
 
     def sweep(self, *, loss: bool = False) -> Iterator[Change]:
-        """Compare the table with a netlink dump and repair it: the changes folded in meanwhile, then one Resync. Losses
+        """Compare the table with netlink dumps and repair it: the changes folded in meanwhile, then one Resync. Losses
         meanwhile come behind it, for it does not heal them. ``loss``: it is to heal one.
         """
         doubted = self._doubts.sweep_begins(loss=loss)
-        losses: list[Change] = []
         self._sweeping, complete = True, False
         try:
-            complete = yield from self._see_all(losses, doubted=doubted)
+            resync, complete = yield from self._sweeps.run(list(self.places), doubted=doubted)
         finally:
             self._sweeping = False
             self._doubts.sweep_ends(complete=complete)
         self.sweeps += 1
-        resync = self.table.end(SweepEnd(self.space, time.monotonic_ns(), complete))
         if resync.added and self.owners.is_due(news=True):
             self.own()
         yield resync
+        losses, self._put_aside = self._put_aside, []
         yield from losses
 
-    def _see_all(self, losses: list[Change], *, doubted: bool) -> Generator[Change, None, bool]:
-        """Show the table what the kernel has; whether that was all."""
-        self.table.begin(SweepBegin(self.space, time.monotonic_ns(), doubted))
-        with Diag() as diag:
-            answer = list(self.kernel.answer(diag, TABLE_STATES))
-            yield from self._apart(losses)
-            complete = self._see(answer)
-            if complete and self.table.unseen(self.space):
-                answer = list(self.kernel.answer(diag, TABLE_STATES))
-                yield from self._apart(losses)
-                complete = self._see(answer)
-            unseen = self.table.unseen(self.space) if complete else []
-            if 0 < len(unseen) <= EXACT_MOST:
-                # Where much comes and goes, both dumps may pass over a socket; a question for just that one does not.
-                answers = [self.kernel.exact(diag, row) for row in unseen]
-                yield from self._apart(losses)
-                self.table.met(self.space, chain.from_iterable(answers))
-        if len(answer) > _MANY_DATAGRAMS:
-            del answer
-            give_back()
-        return complete
-
-    def _apart(self, losses: list[Change]) -> Iterator[Change]:
+    def _apart(self) -> Iterator[Change]:
         """Fold in what has happened by now; losses are put aside."""
         for change in self._fold(self._drain_until_now()):
             if type(change) is Lost:
-                losses.append(change)
+                self._put_aside.append(change)
             else:
                 yield change
 
@@ -430,28 +399,21 @@ class Tracer:
             self.meanwhile()
         return time.monotonic_ns()
 
-    def _see(self, datagrams: list[bytes]) -> bool:
-        """Hand what a dump found to the table; whether the dump was complete."""
-        complete = True
-        drained = time.monotonic_ns()
-        for datagram in datagrams:
-            if time.monotonic_ns() - drained > DRAIN_NS:
-                drained = self._breathe()
-            batch = inet_diag.decode(datagram, Table.TCP)
-            complete = complete and not batch.interrupted and batch.error == 0
-            self.table.met(self.space, batch.rows)
-        return complete
+    def _probe(self, row: Row) -> InetSocket | None:
+        place = self.places.get(row.net)
+        return self._looks.probe(place.kernel, row) if place is not None else None
 
     def _look(self, *, everything: bool = False) -> Iterator[Change]:
         """Look at the rows of which events cannot tell all."""
         due = self._looks.due(self.table.unsettled(), everything=everything)
         if not due:
             return
-        look = self._looks.ask(due)
+        looks = self._looks.ask((place.kernel, rows) for place, rows in self.places.apart(due))
         # What a row's socket has done by now stands in the rings: who closes and listens again is another listener.
         yield from self._fold(self._drain_until_now())
         probed = self.table.probed
-        yield from filter(None, (probed(row, found, look.asked_ns) for row, found in look.whole()))
-        yield from filter(
-            None, (probed(row, found, look.asked_ns, look.answered_ns) for row, found in look.timewaits())
-        )
+        for look in looks:
+            yield from filter(None, (probed(row, found, look.asked_ns) for row, found in look.whole()))
+            yield from filter(
+                None, (probed(row, found, look.asked_ns, look.answered_ns) for row, found in look.timewaits())
+            )

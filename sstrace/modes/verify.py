@@ -17,7 +17,8 @@ import msgspec
 
 from sstrace.errors import DriftError, UnprovenError
 from sstrace.live.signals import Stopped
-from sstrace.live.tracer import TABLE_STATES, Tracer
+from sstrace.live.sweeps import TABLE_STATES
+from sstrace.live.tracer import Tracer
 from sstrace.model import AF_INET, STATE_TEXT, InetSocket, Owner, State, Table
 from sstrace.modes.following import Following
 from sstrace.protocols import IPPROTO_TCP
@@ -28,7 +29,6 @@ from sstrace.render.ends import Ends
 from sstrace.render.events import address, timestamp
 from sstrace.render.times import times
 from sstrace.sources import proc
-from sstrace.sources.diag import Diag
 from sstrace.sources.names import SystemNames
 from sstrace.sources.standard import say, write_all
 from sstrace.table import Resync, Row
@@ -37,9 +37,9 @@ __all__ = ["DriftLine", "run"]
 
 _INTERVAL_NS = 1_000_000_000
 
-Key = tuple[int, bytes, int, bytes, int, int, int]
-"""family, local address and port, peer address and port, bound device, inode of a listener (several may share an
-address)."""
+Key = tuple[int, int, bytes, int, bytes, int, int, int]
+"""Network namespace (its cookie), family, local address and port, peer address and port, bound device, inode of a
+listener (several may share an address)."""
 
 Drift = tuple[str, Key, str | None, str | None]
 """Kind, of which socket, what the table says, what the kernel says."""
@@ -154,19 +154,16 @@ class _Check:
         """One comparison; a line for each disagreement that the comparison before did not have."""
         tracer, totals = self._tracer, self._totals
         began = time.monotonic_ns()
-        with Diag() as diag:
-            found, complete = tracer.kernel.dump(diag, TABLE_STATES)
-            before = self._kernel(found)
-            owners_before = proc.owners() if self._owners else {}
-            lost = tracer.lost
-            moved = tracer.table.journal = {}
-            self.take(self._following.settle())
-            tracer.table.journal = None
-            table = self._table(tracer.table)
-            walked = tracer.owners.look() if self._owners else {}
-            found, complete_too = tracer.kernel.dump(diag, TABLE_STATES)
-            after = self._kernel(found)
-            owners_after = proc.owners() if self._owners else {}
+        before, complete = self._kernel()
+        owners_before = proc.owners() if self._owners else {}
+        lost = tracer.lost
+        moved = tracer.table.journal = {}
+        self.take(self._following.settle())
+        tracer.table.journal = None
+        table = self._table(tracer.table)
+        walked = tracer.owners.look() if self._owners else {}
+        after, complete_too = self._kernel()
+        owners_after = proc.owners() if self._owners else {}
         if tracer.lost != lost or tracer.doubts() or not (complete and complete_too):
             return  # the tracer heals what is lost or was not heard; until then a comparison says nothing
         totals.checks += 1
@@ -201,16 +198,20 @@ class _Check:
                 if owners.get(ino) == known != walked.get(ino):
                     self._report("wrong", key, _names(walked.get(ino, ())), _names(known))
 
-    def _kernel(self, found: Iterable[InetSocket]) -> dict[Key, InetSocket]:
+    def _kernel(self) -> tuple[dict[Key, InetSocket], bool]:
+        """What the kernel has of all that is followed; whether it showed all without interruption."""
         rows: dict[Key, InetSocket] = {}
-        for socket in found:
-            if self._families >> socket.family & 1 and self._states >> socket.state & 1:
-                listens = socket.ino if socket.state == State.LISTEN else 0
-                ends = socket.family, socket.src, socket.sport, socket.dst, socket.dport
-                key = (*ends, socket.ifindex, listens)
-                if self._matches is None or self._matches(socket):
-                    rows[key] = socket
-        return rows
+        whole = True
+        for place in self._tracer.places:
+            found, complete = place.kernel.dump(TABLE_STATES)
+            whole = whole and complete
+            for socket in found:
+                if self._families >> socket.family & 1 and self._states >> socket.state & 1:
+                    listens = socket.ino if socket.state == State.LISTEN else 0
+                    ends = socket.family, socket.src, socket.sport, socket.dst, socket.dport
+                    if self._matches is None or self._matches(socket):
+                        rows[(place.netns.cookie, *ends, socket.ifindex, listens)] = socket
+        return rows, whole
 
     def _table(self, rows: Iterable[Row]) -> dict[Key, tuple[int, int]]:
         noted: dict[Key, tuple[int, int]] = {}
@@ -229,7 +230,7 @@ class _Check:
         if drift in self._known:
             return
         self._totals.kinds[kind] += 1
-        family, src, sport, dst, dport, ifindex, _ = key
+        _, family, src, sport, dst, dport, ifindex, _ = key
         now = time.monotonic_ns()
         line = DriftLine(
             ts=timestamp(now + self._times.offset_ns),
@@ -254,7 +255,7 @@ class _Check:
 
 def _keys(row: Row) -> tuple[Key, Key]:
     """A row's key as a connection's, and as a listener's."""
-    ends = row.family, row.src, row.sport, row.dst, row.dport
+    ends = row.net, row.family, row.src, row.sport, row.dst, row.dport
     return (*ends, row.ifindex, 0), (*ends, row.ifindex, row.ino)
 
 
@@ -273,12 +274,12 @@ def _pairs(kernel: Mapping[Key, object], table: Mapping[Key, object]) -> dict[Ke
 def _by_ends(keys: Iterable[Key]) -> dict[tuple[object, ...], list[Key]]:
     found: dict[tuple[object, ...], list[Key]] = {}
     for key in keys:
-        found.setdefault(key[:5] + key[6:], []).append(key)  # all but the device
+        found.setdefault(key[:6] + key[7:], []).append(key)  # all but the device
     return found
 
 
 def _socket(key: Key, state: int) -> InetSocket:
-    family, src, sport, dst, dport, ifindex, _ = key
+    _, family, src, sport, dst, dport, ifindex, _ = key
     return InetSocket(
         table=Table.TCP, family=family, state=state, src=src, sport=sport, dst=dst, dport=dport, ifindex=ifindex
     )

@@ -68,7 +68,7 @@ class News:
 class Index:
     """The rows of one space, and their keys."""
 
-    def __init__(self, space: Space, netns: int, ids: Iterator[int], news: News) -> None:
+    def __init__(self, space: Space, netns: int, ids: Iterator[int], unsettled: dict[int, Row], news: News) -> None:
         self.space = space
         self.netns = netns
         """Inode of the namespace, for display."""
@@ -83,10 +83,10 @@ class Index:
         self.by_ends: dict[Ends, Row] = {}
         self.by_state: defaultdict[int, dict[int, Row]] | None = None
         """Rows by state and id, but for ESTABLISHED, which nearly all are; None until somebody wants that."""
-        self.unsettled: dict[int, Row] = {}
-        """Rows of which events cannot tell all, so somebody has to probe them: FIN-WAIT-2 in a timewait socket, which
-        may turn TIME-WAIT without an event, sockets whose port was chosen after they had told, and listeners on the
-        IPv6 wildcard, of which no event says whether IPv4 is meant too."""
+        self.unsettled = unsettled
+        """Rows, of every space, of which events cannot tell all, so somebody has to probe them: FIN-WAIT-2 in a
+        timewait socket, which may turn TIME-WAIT without an event, sockets whose port was chosen after they had told,
+        and listeners on the IPv6 wildcard, of which no event says whether IPv4 is meant too."""
 
     def watch_states(self) -> defaultdict[int, dict[int, Row]]:
         """From here on rows are found by their state."""

@@ -199,7 +199,8 @@ class Sweep:
     def _portless(self, found: InetSocket) -> Row | None:
         """What connects, and chose its port after it had told."""
         unsettled = self._index.unsettled.values()
-        waiting = (row for row in unsettled if row.state == _SYN_SENT and row.sport == 0 and row.ino)
+        here = self._index.rows
+        waiting = (row for row in unsettled if row.state == _SYN_SENT and row.sport == 0 and row.ino and row.id in here)
         return next((row for row in waiting if (row.ino, row.dport) == (found.ino, found.dport)), None)
 
     def unseen(self) -> list[Row]:

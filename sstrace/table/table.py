@@ -10,7 +10,7 @@ from sstrace.native import twins
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.table.fold import Fold, Probe, inherited, own
 from sstrace.table.index import Index, News
-from sstrace.table.rows import Ends, Resync, Row, Transition
+from sstrace.table.rows import Resync, Row, Transition
 from sstrace.table.sweep import Sweep
 from sstrace.table.tombstones import Tombstones
 
@@ -45,8 +45,8 @@ def taught() -> bytes:
 class Shard:
     """The rows of one space, and everything that is done with them."""
 
-    def __init__(self, space: Space, netns: int, ids: Iterator[int], news: News) -> None:
-        self.index = Index(space, netns, ids, news)
+    def __init__(self, space: Space, netns: int, ids: Iterator[int], unsettled: dict[int, Row], news: News) -> None:
+        self.index = Index(space, netns, ids, unsettled, news)
         self.tombstones = Tombstones(self.index)
         self.fold = Fold(self.index, self.tombstones)
         self.sweep = Sweep(self.index, self.tombstones)
@@ -57,6 +57,9 @@ class Shard:
                 Row, Transition, tuple(Kind), LISTED, taught(), space.net, netns, index.rows, index.by_sk,
                 index.by_cookie, index.by_ino, index.by_ends, index.unsettled, ids, own, inherited,
             )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.index.rows)
 
     @property
     def told_ns(self) -> int:
@@ -83,17 +86,22 @@ class Shard:
 
 
 class SocketTable:
-    """The live table. ``netns``: where sweeps look."""
+    """The live table. ``netns``: what is meant where an event names no namespace."""
 
     def __init__(self, netns: Netns) -> None:
         self._ids = count(1)
         self._news = News()
         self._inodes = {netns.cookie: netns.inode}
+        self._unsettled: dict[int, Row] = {}
         self._shards: dict[Space, Shard] = {}
         self._watches_states = False
         self._probe: Probe | None = None
+        self._implied = self._unlisted = 0
+        """Of shards that have been forgotten."""
         self._folders: dict[Space, Any] = {}
         """The shards' twins."""
+        self._is_stale = True
+        """Whether they may have to be told anew what is easy (``folder``)."""
         self._twin: Any = twins.Dispatcher(self._folders, self.apply, tuple(netns)) if twins is not None else None
         self.home = self.shard(Space(netns.cookie, IPPROTO_TCP))
         """TCP of that namespace."""
@@ -105,17 +113,39 @@ class SocketTable:
         found = self._shards.get(space)
         if found is None:
             inode = self._inodes.setdefault(space.net, inode)
-            found = self._shards[space] = Shard(space, inode, self._ids, self._news)
+            found = self._shards[space] = Shard(space, inode, self._ids, self._unsettled, self._news)
             found.fold.probe = self._probe
             found.tell_silently(self._news.silent)
             if self._watches_states:
                 found.watch_states()
             if found.twin is not None:
                 self._folders[space] = found.twin
+                self._is_stale = True
         return found
 
     def _of(self, row: Row) -> Shard:
         return self._shards[row.net, row.protocol]  # type: ignore[index]  # a Space is such a tuple
+
+    def nets(self) -> dict[int, int]:
+        """Every network namespace that has been met: by cookie, its inode."""
+        return self._inodes
+
+    def forget(self, net: int) -> list[Row]:
+        """A network namespace is gone: the rows that are left of it, whose ends were lost."""
+        self._inodes.pop(net, None)
+        left = []
+        for space in [space for space in self._shards if space.net == net]:
+            shard = self._shards.pop(space)
+            if self._folders.pop(space, None) is not None:
+                shard.twin.is_easy = False  # should it be called once more, it hands over to ``apply``
+            rows = list(shard.index.rows.values())
+            for row in rows:
+                shard.index.remove(row)
+            self.passed(shard.told_ns)
+            self._implied += shard.fold.implied
+            self._unlisted += shard.fold.unlisted
+            left += rows
+        return left
 
     @property
     def probe(self) -> Probe | None:
@@ -136,6 +166,7 @@ class SocketTable:
     @journal.setter
     def journal(self, journal: dict[int, Row] | None) -> None:
         self._news.journal = journal
+        self._is_stale = True
 
     @property
     def silent(self) -> dict[int, tuple[Row, int]] | None:
@@ -151,7 +182,7 @@ class SocketTable:
     @property
     def last_ns(self) -> int:
         """Time of the latest change that was told."""
-        return max(self._news.last_ns, *(shard.told_ns for shard in self._shards.values()))
+        return max(chain((self._news.last_ns,), (shard.told_ns for shard in self._shards.values())))
 
     def passed(self, at_ns: int) -> None:
         """What is told next happened no sooner."""
@@ -172,12 +203,12 @@ class SocketTable:
     @property
     def implied(self) -> int:
         """See ``Fold.implied``; in every shard."""
-        return sum(shard.fold.implied for shard in self._shards.values())
+        return self._implied + sum(shard.fold.implied for shard in self._shards.values())
 
     @property
     def unlisted(self) -> int:
         """See ``Fold.unlisted``; in every shard."""
-        return sum(shard.fold.unlisted for shard in self._shards.values())
+        return self._unlisted + sum(shard.fold.unlisted for shard in self._shards.values())
 
     # Rows.
 
@@ -186,7 +217,8 @@ class SocketTable:
 
     def holds(self, row: Row) -> bool:
         """Whether this row is one of the table's."""
-        return row.id in self._of(row).index.rows
+        shard = self._shards.get(Space(row.net, row.protocol))
+        return shard is not None and row.id in shard.index.rows
 
     def __len__(self) -> int:
         return sum(len(shard.index.rows) for shard in self._shards.values())
@@ -203,19 +235,9 @@ class SocketTable:
         self._watches_states = True
         return [row for shard in self._shards.values() for row in shard.in_states(states)]
 
-    def known(self, found: InetSocket) -> Row | None:
-        """The row of a socket that the kernel has just shown at home, by the same keys as a sweep's; None when it is
-        news.
-        """
-        return self.home.index.known(found)
-
-    def between(self, ends: Iterable[Ends]) -> list[Row | None]:
-        """The rows of connections at home between these ends; None where there is none."""
-        return self.home.index.between(ends)
-
     def unsettled(self) -> list[Row]:
         """See ``Index.unsettled``; of every shard."""
-        return [row for shard in self._shards.values() for row in shard.index.unsettled.values()]
+        return list(self._unsettled.values())
 
     def own(self, row: Row, owners: tuple[Owner, ...], source: str, at_ns: int) -> None:
         """See ``Index.own``."""
@@ -229,9 +251,11 @@ class SocketTable:
         """
         if self._twin is None:
             return self.apply
-        for shard in self._shards.values():
-            if shard.twin is not None:
-                shard.twin.is_easy = not shard.tombstones.sweeping and self._news.journal is None
+        if self._is_stale:
+            self._is_stale = False
+            for shard in self._shards.values():
+                if shard.twin is not None:
+                    shard.twin.is_easy = not shard.tombstones.sweeping and self._news.journal is None
         return self._twin  # type: ignore[no-any-return]
 
     def apply(self, fact: Changed | Gone) -> Transition | None:
@@ -244,6 +268,7 @@ class SocketTable:
     def begin(self, fact: SweepBegin) -> None:
         """A sweep of a space starts."""
         self.shard(fact.space).sweep.begin(fact.at_ns, doubted=fact.doubted)
+        self._is_stale = True
 
     def seen(self, fact: Seen) -> None:
         """The sweep of a space met this socket."""
@@ -262,6 +287,7 @@ class SocketTable:
 
     def end(self, fact: SweepEnd) -> Resync:
         """The sweep of a space ends; a complete one removes what is still unseen there."""
+        self._is_stale = True
         return self.shard(fact.space).sweep.end(fact.at_ns, complete=fact.complete)
 
     def probed(self, row: Row, found: InetSocket | None, at_ns: int, until_ns: int | None = None) -> Transition | None:

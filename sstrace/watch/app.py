@@ -28,7 +28,7 @@ from sstrace.render import watch as render
 from sstrace.render.times import time_of_day
 from sstrace.sources.names import SystemNames
 from sstrace.table import Resync, Row, Transition
-from sstrace.watch.lines import RowLines, SocketKey, learn_inodes
+from sstrace.watch.lines import RowLines, learn_inodes
 from sstrace.watch.prompt import edited, filter_text, with_filter
 from sstrace.watch.terminal import Terminal, colors_of
 from sstrace.watch.view import SORTS, Entry, Verdict, Watched
@@ -89,7 +89,7 @@ class _Frozen(msgspec.Struct):
     view: Watched
     at_ns: int
     clock: str
-    sockets: dict[SocketKey, InetSocket]
+    sockets: dict[int, InetSocket]
     rates: render.Rates
 
 
@@ -303,7 +303,7 @@ class _Watch:
         if frozen is not None:
             return self._lines.make(entries, frozen.sockets, frozen.at_ns)
         rows = [entry.row for entry in entries if entry.mark != "-"]
-        sockets = self._lines.ask(rows)
+        sockets = self._lines.ask(self._tracer.places, rows)
         learn_inodes(rows, sockets)
         self._own(rows, now_ns)
         return self._lines.make(entries, sockets, now_ns)
@@ -390,7 +390,8 @@ class _Watch:
         now = time.monotonic_ns()
         self._fold(now)
         view = self._view.frozen()
-        sockets = self._lines.ask(entry.row for entry in view.rows(0, len(view)) if entry.mark != "-")
+        alive = (entry.row for entry in view.rows(0, len(view)) if entry.mark != "-")
+        sockets = self._lines.ask(self._tracer.places, alive)
         self._frozen = _Frozen(view, now, time_of_day(time.time_ns(), utc=self._utc), sockets, self._rates)
 
     def _edit(self, prompt: render.Prompt, key: str) -> None:

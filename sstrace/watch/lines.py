@@ -6,8 +6,9 @@ import msgspec
 
 from sstrace.decoders import decoders
 from sstrace.errors import KernelError
+from sstrace.live.places import Places
 from sstrace.live.source import look_at
-from sstrace.model import STATE_TEXT, InetSocket, State, Table
+from sstrace.model import STATE_TEXT, InetSocket, Table
 from sstrace.plain import printable
 from sstrace.query.command import Command
 from sstrace.render import watch as render
@@ -20,15 +21,7 @@ from sstrace.table import Row
 from sstrace.watch.view import Entry
 from sstrace.wire import inet_diag
 
-__all__ = ["RowLines", "SocketKey", "learn_inodes"]
-
-_LISTEN = int(State.LISTEN)
-
-SocketKey = tuple[bytes, int, bytes, int, int]
-
-
-def _key(row: Row | InetSocket) -> SocketKey:
-    return row.src, row.sport, row.dst, row.dport, row.ino if row.state == _LISTEN else 0
+__all__ = ["RowLines", "learn_inodes"]
 
 
 class RowLines:
@@ -64,24 +57,26 @@ class RowLines:
         self._cells = InetCells(self._context)
         self._cells.begin(Table.TCP)
 
-    def ask(self, rows: Iterable[Row]) -> dict[SocketKey, InetSocket]:
-        """What the kernel says now of these rows; those that it no longer has in this state are left out."""
+    def ask(self, places: Places, rows: Iterable[Row]) -> dict[int, InetSocket]:
+        """What the kernel says now of these rows, by their ids; those that it no longer has in this state are left
+        out.
+        """
         show = self.show
         ext = inet_diag.extensions(memory=show.memory, info=show.info, tos=show.tos)
         try:
-            return {_key(socket): socket for socket in look_at(list(rows), ext)}
+            return look_at(places, rows, ext)
         except KernelError:
             return {}  # out of memory, for a moment: the columns say that they do not know
 
-    def make(self, entries: Sequence[Entry], sockets: Mapping[SocketKey, InetSocket], now_ns: int) -> list[render.Line]:
+    def make(self, entries: Sequence[Entry], sockets: Mapping[int, InetSocket], now_ns: int) -> list[render.Line]:
         """The lines of these entries; ``sockets``: what ``ask`` has said of them."""
         rows = [entry.row for entry in entries if entry.mark != "-"]
         self._context.owners = {row.ino: row.owners for row in rows if row.ino and row.owners}
         return [self._line(entry, sockets, now_ns) for entry in entries]
 
-    def _line(self, entry: Entry, sockets: Mapping[SocketKey, InetSocket], now_ns: int) -> render.Line:
+    def _line(self, entry: Entry, sockets: Mapping[int, InetSocket], now_ns: int) -> render.Line:
         row, closed = entry.row, entry.mark == "-"
-        found = None if closed else sockets.get(_key(row))
+        found = None if closed else sockets.get(row.id)
         cells = self._cells.cells(found if found is not None else socket_of(row, state=entry.state))
         if closed:
             held = "" if entry.held_ns is None else span_text(entry.held_ns)
@@ -108,12 +103,12 @@ class RowLines:
         )
 
 
-def learn_inodes(rows: Iterable[Row], sockets: Mapping[SocketKey, InetSocket]) -> None:
+def learn_inodes(rows: Iterable[Row], sockets: Mapping[int, InetSocket]) -> None:
     """A connection's last event may come before accept(2) gives it an inode and a user; whoever asks the kernel learns
     them.
     """
     for row in rows:
         if not row.ino:
-            found = sockets.get(_key(row))
+            found = sockets.get(row.id)
             if found is not None:
                 learn(row, found)

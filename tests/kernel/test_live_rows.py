@@ -11,6 +11,8 @@ import pytest
 from bpf_events import HERE, SPACE
 from conftest import Netns
 
+from sstrace.live.kernel import Kernel
+from sstrace.live.places import Place, Places
 from sstrace.live.source import LiveRows, look_at
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, InetSocket, Seen, State, SweepBegin, SweepEnd, Table
 from sstrace.query.command import Selection
@@ -20,6 +22,7 @@ from sstrace.wire import inet_diag
 
 pytestmark = [pytest.mark.root]
 
+HOME = Place(HERE, Kernel(lambda: None))
 PAIRS = 400
 """More than are asked for one by one."""
 EVERY = Selection(tables=1 << Table.TCP, families=1 << AF_INET | 1 << AF_INET6, states=ALL_STATES)
@@ -58,7 +61,7 @@ class World:
 
     def rows(self, selection: Selection = EVERY, **how: Any) -> list[InetSocket]:
         """What an answer shows."""
-        live = LiveRows(self.table, how.pop("news", lambda: True))
+        live = LiveRows(self.table, HOME, how.pop("news", lambda: True))
 
         def ask() -> list[InetSocket]:
             return [row for rows in live.rows(selection, ext=0, attributes=False, **how) for row in rows]
@@ -66,7 +69,7 @@ class World:
         return self._netns.call(ask)
 
     def look_at(self, rows: list[Row]) -> list[InetSocket]:
-        return self._netns.call(look_at, rows, 0)
+        return list(self._netns.call(look_at, Places(HOME), rows, 0).values())
 
     def close(self) -> None:
         for opened in (self.listener, *self.opened):
@@ -172,7 +175,7 @@ def test_one_family(world: World) -> None:
 def test_few_rows_are_asked_for_one_by_one_in_the_order_of_their_ports(world: World) -> None:
     for client in world.opened[:20:2]:
         world.table.home.index.restate(world.row(client), int(State.CLOSE_WAIT))
-    live = LiveRows(world.table)
+    live = LiveRows(world.table, HOME)
     assert live.count(1 << State.CLOSE_WAIT | 1 << State.LISTEN) == (1, 10)
     for client in world.opened[1:21:2]:
         client.shutdown(socket.SHUT_WR)
@@ -197,13 +200,12 @@ def test_rows_that_somebody_names(world: World) -> None:
 SWEEPING = """
 import socket
 import sys
-from sstrace.live import kernel
+from sstrace.live import kernel, sweeps
 from sstrace.live import tracer as module
-from sstrace.live.source import LiveRows
 from sstrace.model import ALL_STATES, InetSocket, State
 from sstrace.sources.diag import Diag
 
-module.DRAIN_NS = kernel.DRAIN_NS = -1  # after every datagram
+sweeps.DRAIN_NS = kernel.DRAIN_NS = -1  # after every datagram
 listener = socket.create_server(("127.0.0.1", 0), backlog=512)
 opened = []
 
@@ -241,8 +243,7 @@ for _ in tracer.settle():
 assert calls > 4, calls
 assert resyncs == [(0, 0, 0)], resyncs
 key = lambda row: (row.state, row.sport, row.dport)
-with Diag() as diag:
-    shown = sorted(map(key, tracer.kernel.dump(diag, ALL_STATES)[0]))
+shown = sorted(map(key, tracer.home.kernel.dump(ALL_STATES)[0]))
 table = sorted(map(key, tracer.table))
 assert table == shown, (set(table) ^ set(shown))
 rare = sorted(map(key, tracer.table.in_states(~(1 << State.ESTABLISHED))))

@@ -425,7 +425,7 @@ def test_a_connect_that_fails_leaves_its_addresses_to_who_has_them() -> None:
         changed(1700, S.CLOSE, S.SYN_SENT, B, ino=77, **failed),
         changed(2000, S.SYN_SENT, S.CLOSE, B, ino=77, cause="connect-failed", **failed),
     ) == [(S.CLOSE, S.SYN_SENT, None), (S.SYN_SENT, S.CLOSE, 300)]
-    assert (only(live), live.between([ends])) == (alive, [alive])
+    assert (only(live), live.home.index.between([ends])) == (alive, [alive])
 
 
 def test_a_syn_of_which_nobody_heard_the_connect_is_its_beginning() -> None:

@@ -35,9 +35,9 @@ class Tracer:
         self.between: list[Callable[[Tracer], None]] = []
         """What happens between the two dumps."""
         self._dumps = iter(dumps)
-        self.kernel = self
+        self.places = [SimpleNamespace(netns=HERE, kernel=self)]
 
-    def dump(self, _diag: object, _states: int) -> tuple[list[InetSocket], bool]:
+    def dump(self, _states: int) -> tuple[list[InetSocket], bool]:
         return next(self._dumps), True
 
     def doubts(self) -> bool:
@@ -80,7 +80,9 @@ def test_a_drift_names_both_ends_as_ss_does(monkeypatch: pytest.MonkeyPatch) -> 
     names = SystemNames({})
     names.name_interface(7, "v0")
     check = verify._Check(command, names, following(Tracer([])), verify._Totals())
-    check._report("missed", (AF_INET6, b"\xfe\x80" + bytes(13) + b"\1", 90, bytes(16), 0, 7, 0), None, "LISTEN")
+    check._report(
+        "missed", (HERE.cookie, AF_INET6, b"\xfe\x80" + bytes(13) + b"\1", 90, bytes(16), 0, 7, 0), None, "LISTEN"
+    )
     assert said.getvalue().endswith(b" missed [fe80::1]%v0:90 *:* table has nothing, kernel LISTEN\n")
 
 
