@@ -48,7 +48,7 @@ Address = Annotated[str, msgspec.Meta(max_length=45)]
 
 
 class OwnerLine(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
-    """An owner: a process's name (bytes that are no UTF-8 are replaced), its pid, and its descriptor where that is
+    """An owner: a process's name (bytes that are no UTF-8 as ``\\xff``), its pid, and its descriptor where that is
     known.
     """
 

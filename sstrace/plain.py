@@ -1,6 +1,9 @@
-"""What others have named, as a terminal may have it: nothing that moves the cursor, and nothing that begins a line."""
+"""What others have named: as a terminal may have it, where nothing moves the cursor and nothing begins a line
+(``plain``, ``printable``; ``visible`` of JSON), and as whatever is made for programs, which takes any text
+(``spelled``).
+"""
 
-__all__ = ["plain", "printable"]
+__all__ = ["plain", "printable", "spelled", "visible"]
 
 
 def plain(text: str) -> str:
@@ -18,3 +21,29 @@ def _escape(char: str) -> str:
 def printable(cell: str) -> str:
     """The same of a cell, in which each character is a byte."""
     return plain(cell if cell.isascii() else cell.encode("latin-1", "replace").decode(errors="surrogateescape"))
+
+
+def spelled(name: bytes | str) -> str:
+    """Bytes, or a name that the system gave as ``str`` (surrogates for strays), as text that UTF-8 can hold: escapes,
+    as ``plain`` has them, for what is none. The same name is the same text in JSON, in a log and on a terminal.
+    """
+    if isinstance(name, str):
+        if name.isascii():
+            return name
+        name = name.encode(errors="surrogateescape")
+    return name.decode(errors="backslashreplace")
+
+
+def visible(lines: bytes | bytearray) -> bytes:
+    """Lines of JSON with JSON's own escapes for what would not be seen, such as the controls of ISO 8859-1, which JSON
+    takes as they are: the same values, fit for a terminal.
+    """
+    text = lines.decode(errors="replace")
+    if text.replace("\n", "").isprintable():
+        return bytes(lines)
+    return "".join(char if char.isprintable() or char == "\n" else _json_escape(char) for char in text).encode()
+
+
+def _json_escape(char: str) -> str:
+    units = char.encode("utf-16-be").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))

@@ -27,7 +27,7 @@ MADE = ("made of other words: ",)
 """The command is put together when it is said; what follows is where that is tried."""
 
 ADVICE: dict[str, tuple[str, ...]] = {
-    '{}\nTry "sstrace --help".\n': ("sstrace --help",),
+    '{}Try "sstrace --help".\n': ("sstrace --help",),
     "one is {} or state established; sstrace --help has them all": (*MADE, "tests/unit/query/test_meant.py"),
     "sstrace: --completions {}: one is {}": (*MADE, "tests/unit/test_completions.py"),
     "somebody killed the socket (ss -K, or a BPF program)": FACT,

@@ -69,8 +69,7 @@ class Trace:
     @property
     def text(self) -> list[str]:
         """Whole lines so far."""
-        whole, _, _ = self._out.read_bytes().decode().rpartition("\n")
-        return whole.splitlines()
+        return self._out.read_bytes().decode().split("\n")[:-1]
 
     @property
     def stderr(self) -> str:

@@ -12,8 +12,13 @@ _sstrace_files() { # [WORD:]: behind which they stand
     local path=${value#"$1"}
     mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -P "$1" -f -- "${path//\\/}")
 }
-_sstrace_names() { # DIRECTORY that has them
-    mapfile -t COMPREPLY < <(cd "$1" 2>/dev/null && compgen -f -- "$value")
+_sstrace_names() { # DIRECTORY that has them. Quoted: whoever gave a name must not have typed a command.
+    local path
+    for path in "$1"/*; do
+        [[ -e $path || -L $path ]] || continue
+        printf -v path %q "${path##*/}"
+        [[ $path != "$value"* ]] || COMPREPLY+=("$path")
+    done
 }
 
 _sstrace() {

@@ -21,7 +21,7 @@ from sstrace.render.common import Context
 from sstrace.render.ndjson import Lines
 from sstrace.render.ss import Text
 from sstrace.render.times import span_text
-from sstrace.sources.standard import write_all
+from sstrace.sources.standard import give
 
 __all__ = ["Change", "changes", "run"]
 
@@ -134,4 +134,4 @@ def _json(context: Context, found: Iterable[Change], at_ns: int) -> Iterator[byt
 
 
 def _write(lines: Iterator[bytes]) -> None:
-    write_all(1, b"".join(lines))
+    give(b"".join(lines))

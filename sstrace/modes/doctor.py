@@ -29,10 +29,11 @@ from sstrace.sources.btf import VMLINUX
 from sstrace.sources.cache import cache_directory, cached
 from sstrace.sources.diag import Diag, Route
 from sstrace.sources.installed import ss_release
+from sstrace.sources.names import SystemNames
 from sstrace.sources.netns import current_netns
 from sstrace.sources.owners import OwnerWalk
 from sstrace.sources.privilege import CAP_SYS_PTRACE, effective
-from sstrace.sources.standard import write_all
+from sstrace.sources.standard import give
 from sstrace.sources.tracefs import directory, mount_point
 from sstrace.wire import inet_diag
 from sstrace.wire.netlink import Batch
@@ -62,7 +63,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     else:
         code, verdict = 4, "Something is missing: see the lines above."
     data = ndjson(findings) if command.own.json else "".join(f"{x}\n" for x in lines(findings, verdict)).encode()
-    write_all(1, data)
+    give(data)
     return code
 
 
@@ -86,10 +87,7 @@ def _kernel(_env: Mapping[str, str]) -> Finding:
 
 
 def _privilege(_env: Mapping[str, str]) -> Finding:
-    held = 0
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            held = int(line.split()[1], 16)
+    held = effective()
     missing = [name for name, bit in _CAPABILITIES.items() if not held >> bit & 1]
     user = "root" if os.geteuid() == 0 else f"uid {os.geteuid()}"
     if not missing:
@@ -182,7 +180,7 @@ def _cache(env: Mapping[str, str]) -> Finding:
         found = f"{len(cached(env))} compiled programs"
     except OSError as error:
         found = f"{reason(error)}; every start compiles anew"
-    return Finding("cache", "ok", f"{os.fsencode(directory).decode(errors='backslashreplace')}: {found}")
+    return Finding("cache", "ok", f"{directory}: {found}")
 
 
 def _ss(env: Mapping[str, str]) -> Finding:
@@ -286,12 +284,10 @@ def _interfaces(_env: Mapping[str, str]) -> Finding:
     return Finding("interfaces", "ok", "through rtnetlink")
 
 
-def _cgroups(_env: Mapping[str, str]) -> Finding:
-    for line in Path("/proc/mounts").read_text().splitlines():
-        fields = line.split()
-        if len(fields) > 2 and fields[2] == "cgroup2":
-            return Finding("cgroups", "ok", f"cgroup2 at {fields[1]}")
-    return Finding("cgroups", "ok", "no cgroup2 mount: cgroups print as unreachable")
+def _cgroups(env: Mapping[str, str]) -> Finding:
+    mount = SystemNames(env).cgroup_mount()
+    found = "no cgroup2 mount: cgroups print as unreachable" if mount is None else f"cgroup2 at {mount}"
+    return Finding("cgroups", "ok", found)
 
 
 _Look = Callable[[Mapping[str, str]], Finding | Sequence[Finding]]

@@ -44,7 +44,7 @@ def run(command: Command, env: Mapping[str, str], origin: Origin | None = None) 
     """Print the tables that ``command`` selects; the exit code. Raises SstraceError where ss would exit with an
     error.
     """
-    output = Output(careless=not command.own.json)
+    output = Output(json=command.own.json)
     # A snapshot makes hundreds of thousands of small objects, no cycles, and soon ends: collecting costs a fifth of
     # its time.
     collecting = gc.isenabled()

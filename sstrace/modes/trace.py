@@ -14,6 +14,7 @@ from sstrace.modes.following import Following
 from sstrace.output.printer import Printer
 from sstrace.output.recorder import begin, clock_offset
 from sstrace.output.sink import colors
+from sstrace.plain import printable
 from sstrace.query import options, spoken
 from sstrace.query.command import Command
 from sstrace.sources.names import SystemNames
@@ -89,7 +90,8 @@ class _Silence:
         if self._trace.silent:
             grey, plain = ("\x1b[2m", "\x1b[0m") if colors(self._command.own, screen=True) else ("", "")
             what, table = spoken.followed(self._command), spoken.table_beside(self._command)
-            tell(f"{grey}sstrace: following {what}; what there is now: {table}{plain}\n".encode("latin-1"))
+            said = printable(f"sstrace: following {what}; what there is now: {table}")
+            tell(f"{grey}{said}{plain}\n".encode())
 
 
 class _Attendance:

@@ -21,6 +21,7 @@ from sstrace.live.sweeps import TABLE_STATES
 from sstrace.live.tracer import Tracer
 from sstrace.model import AF_INET, STATE_TEXT, InetSocket, Owner, State, Table
 from sstrace.modes.following import Following
+from sstrace.plain import spelled
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.query import options
 from sstrace.query.command import Command
@@ -30,7 +31,7 @@ from sstrace.render.events import address, timestamp
 from sstrace.render.times import times
 from sstrace.sources import proc
 from sstrace.sources.names import SystemNames
-from sstrace.sources.standard import say, write_all
+from sstrace.sources.standard import give, say
 from sstrace.table import Resync, Row
 
 __all__ = ["DriftLine", "run"]
@@ -250,7 +251,7 @@ class _Check:
             differs = f"table {table or 'has nothing'}, kernel {kernel or 'has nothing'}"
             local, peer = self._ends.of(_Between(src, sport, dst, dport, ifindex))
             text = f"{self._times.text(now)} {kind} {local} {peer} {differs}\n".encode()
-        write_all(1, text)
+        give(text)
 
 
 def _keys(row: Row) -> tuple[Key, Key]:
@@ -286,7 +287,4 @@ def _socket(key: Key, state: int) -> InetSocket:
 
 
 def _names(owners: Iterable[Owner]) -> str:
-    return (
-        ",".join(f"{owner.comm.decode(errors='backslashreplace')}/{owner.pid}/{owner.fd}" for owner in owners)
-        or "nobody"
-    )
+    return ",".join(f"{spelled(owner.comm)}/{owner.pid}/{owner.fd}" for owner in owners) or "nobody"

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from sstrace.errors import DecodeError
 from sstrace.model import Label
+from sstrace.plain import spelled
 from sstrace.wire.cgroup import Container, Pod, container_of, pod_of_log, pod_of_spec
 
 __all__ = ["netns_name", "of_processes"]
@@ -40,7 +41,7 @@ def of_processes(pids: Iterable[int], *, root: str = "") -> dict[int, Label]:
             if container.pod_uid is not None and logs is None:
                 logs = _pods(root)
             pod = (logs or {}).get(container.pod_uid or "") or _pod_by_spec(container, root)
-        found[pid] = _label(pid, _text(comm.rstrip(b"\n")), container, pod)
+        found[pid] = _label(pid, spelled(comm.rstrip(b"\n")), container, pod)
     return found
 
 
@@ -73,10 +74,6 @@ def _pod_by_spec(container: Container, root: str) -> Pod | None:
             except DecodeError:
                 continue
     return None
-
-
-def _text(name: bytes) -> str:
-    return name.decode("utf-8", "backslashreplace")
 
 
 def _read(path: str) -> bytes | None:

@@ -13,7 +13,7 @@ from sstrace.render.events import timestamp
 from sstrace.render.stats import Digest, ndjson, text
 from sstrace.render.times import moment
 from sstrace.sources.names import SystemNames
-from sstrace.sources.standard import write_all
+from sstrace.sources.standard import give
 from sstrace.table import Resync, SocketTable, Transition
 
 __all__ = ["Counting", "counting", "print_digest"]
@@ -109,4 +109,4 @@ def print_digest(command: Command, digest: Digest, began_ns: int | None, ended_n
         data = ndjson(digest, began, ended, most)
     else:
         data = text(digest, began, ended, most).encode(errors="backslashreplace")
-    write_all(1, data)
+    give(data)

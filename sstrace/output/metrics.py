@@ -19,6 +19,7 @@ from sstrace.causes import has_failed
 from sstrace.errors import FeatureError, SstraceError, reason
 from sstrace.live.tracer import Tracer
 from sstrace.model import AF_INET, STATE_TEXT, Lost, State
+from sstrace.plain import spelled
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.table import Resync, Transition
 
@@ -267,9 +268,9 @@ class Metrics:
         dropped = CounterMetricFamily("sstrace_dropped_lines", "Lines that their reader missed.", labels=("outlet",))
         queued = GaugeMetricFamily("sstrace_queued_bytes", "Bytes that wait for their reader.", labels=("outlet",))
         for sink in self.sinks():
-            lines.add_metric((sink.name,), sink.lines)
-            dropped.add_metric((sink.name,), sink.missed)
-            queued.add_metric((sink.name,), sink.queued)
+            lines.add_metric((spelled(sink.name),), sink.lines)
+            dropped.add_metric((spelled(sink.name),), sink.missed)
+            queued.add_metric((spelled(sink.name),), sink.queued)
         yield from (lines, dropped, queued)
 
 

@@ -24,7 +24,8 @@ from sstrace.lines import SCHEMA, MetaLine
 from sstrace.live.announce import Announcer
 from sstrace.live.tracer import Tracer
 from sstrace.model import Lost
-from sstrace.output.sink import cgroup_text, ifname_text, printed
+from sstrace.output.sink import cgroup_text, ifname_text
+from sstrace.plain import spelled
 from sstrace.query.command import Command
 from sstrace.render.events import EventWriter, timestamp
 from sstrace.sources import files, privilege
@@ -79,7 +80,7 @@ def describe(netns: int, names: SystemNames, now_ns: int, offset_ns: int) -> Met
         version=__version__,
         ts=timestamp(now_ns + offset_ns),
         mono_ns=now_ns,
-        host=platform.node(),
+        host=spelled(platform.node()),
         kernel=platform.release(),
         boot_id=boot_id,
         netns=netns,
@@ -89,7 +90,7 @@ def describe(netns: int, names: SystemNames, now_ns: int, offset_ns: int) -> Met
 
 
 def _interfaces(names: SystemNames) -> dict[str, int]:
-    return {printed(name): index for index, name in names.interfaces().items()}
+    return {spelled(name): index for index, name in names.interfaces().items()}
 
 
 class Recorder:

@@ -27,6 +27,7 @@ from sstrace.errors import SstraceError, UsageError
 from sstrace.lines import MetaLine
 from sstrace.live.signals import Stopped
 from sstrace.model import Names, Reason
+from sstrace.plain import spelled, visible
 from sstrace.query.command import Command, Own
 from sstrace.query.quantity import parse_size
 from sstrace.render.ends import Ends
@@ -36,7 +37,7 @@ from sstrace.sources.standard import say
 from sstrace.sources.stream import Stream, count_lines, open_output
 from sstrace.table import Row, Transition
 
-__all__ = ["SINKS", "Sink", "Transport", "cgroup_text", "colors", "ifname_text", "sinks", "printed"]
+__all__ = ["SINKS", "Sink", "Transport", "cgroup_text", "colors", "ifname_text", "sinks"]
 
 SINKS = ("stdout", "journald", "syslog[:PATH]", "otlp[:URL]")
 """What --sink takes."""
@@ -93,10 +94,11 @@ class Sink:
         drop: bool,
         most: int = _QUEUE,
         separate: bool = False,
+        screen: bool = False,
         path: str | None = None,
     ) -> None:
-        """``most``: bytes that may wait. ``separate``: the transport takes lines one by one. ``path``: the file to open
-        anew on SIGHUP.
+        """``most``: bytes that may wait. ``separate``: the transport takes lines one by one. ``screen``: lines of JSON
+        go to a terminal. ``path``: the file to open anew on SIGHUP.
         """
         self.name = name
         self.writer = writer
@@ -106,6 +108,7 @@ class Sink:
         self._most = most
         self._separate = separate
         self._patient = isinstance(transport, Stream)
+        self._screen = screen
         self._path = path
         self._out = bytearray()
         self.broken = False
@@ -252,7 +255,7 @@ class Sink:
         if self._out and not self.broken:
             self.lines += 1 if self._separate else count_lines(self._out)
             try:
-                self.transport.put(self._out)
+                self.transport.put(visible(self._out) if self._screen else self._out)
             except BrokenPipeError:
                 self._break()
         self._out.clear()
@@ -380,7 +383,9 @@ def sinks(command: Command, names: Names, offset_ns: int, stopped: Stopped) -> l
     for named in own.sink or (() if made else ("stdout",)):
         kind, _, where = named.partition(":")
         if kind == "stdout" and not where:
-            made.append(Sink("stdout", writer(screen=os.isatty(1)), Stream(1), stopped, drop=drop, most=most))
+            tty = os.isatty(1)
+            screen = own.json and tty
+            made.append(Sink("stdout", writer(screen=tty), Stream(1), stopped, drop=drop, most=most, screen=screen))
         elif kind == "journald" and not where:
             from sstrace.sources.datagrams import JOURNAL, Datagrams
 
@@ -430,16 +435,11 @@ def cgroup_text(names: Names) -> Callable[[int], str | None]:
 
     def path(cgroup_id: int) -> str | None:
         found = names.cgroup_path(cgroup_id)
-        return None if found is None else found.decode(errors="replace")
+        return None if found is None else spelled(found)
 
     return path
 
 
 def ifname_text(names: Names) -> Callable[[int], str]:
-    """Index → name of an interface; bytes that are no UTF-8 are replaced."""
-    return lambda index: printed(names.ifname(index))
-
-
-def printed(name: str) -> str:
-    """A name that the system gave (UTF-8, surrogates for strays), as JSON can hold it."""
-    return name if name.isascii() else name.encode(errors="surrogateescape").decode(errors="replace")
+    """Index → name of an interface."""
+    return lambda index: spelled(names.ifname(index))

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from sstrace.plain import plain, spelled
+
 __all__ = ["Finding", "FindingLine", "lines", "ndjson"]
 
 
@@ -34,13 +36,14 @@ def lines(findings: list[Finding], verdict: str) -> list[str]:
     width = max(len(finding.what) for finding in findings)
     out = []
     for finding in findings:
-        out.append(f"{_MARKS[finding.status]}  {finding.what:<{width}}  {finding.found}")
+        out.append(f"{_MARKS[finding.status]}  {finding.what:<{width}}  {plain(finding.found)}")
         if finding.remedy:
-            out.append(f"{'':4}  {'':{width}}  -> {finding.remedy}")
+            out.append(f"{'':4}  {'':{width}}  -> {plain(finding.remedy)}")
     return [*out, "", verdict]
 
 
 def ndjson(findings: list[Finding]) -> bytes:
     """The same, one object a line."""
     encode = msgspec.json.Encoder().encode
-    return b"".join(encode(FindingLine(*msgspec.structs.astuple(finding))) + b"\n" for finding in findings)
+    found = (FindingLine(*map(spelled, msgspec.structs.astuple(finding))) for finding in findings)
+    return b"".join(encode(line) + b"\n" for line in found)

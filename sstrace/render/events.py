@@ -28,6 +28,7 @@ from sstrace.lines import (
 )
 from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Owner, Reason, Role
 from sstrace.native import twins
+from sstrace.plain import spelled
 from sstrace.protocols import NETID_OF_NUMBER, UNNAMED
 from sstrace.render.workload import Workload, workload
 
@@ -246,9 +247,7 @@ class EventWriter:
             if len(self._owners) > 100_000:  # against a host that forks without end
                 self._owners.clear()
                 self._owner_texts.clear()
-            lines = tuple(
-                OwnerLine(owner.comm.decode(errors="replace"), owner.pid, owner.fd, owner.tid) for owner in owners
-            )
+            lines = tuple(OwnerLine(spelled(owner.comm), owner.pid, owner.fd, owner.tid) for owner in owners)
             self._owners[owners] = lines
             self._owner_texts[owners] = self._encoder.encode(lines)
         return lines

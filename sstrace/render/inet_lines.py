@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from sstrace.model import AF_INET, AF_INET6, Extras, InetSocket
+from sstrace.plain import spelled
 from sstrace.render.common import Context
 from sstrace.render.inet import SOCKOPT
 from sstrace.render.line_parts import (
@@ -23,12 +24,10 @@ from sstrace.render.line_parts import (
     SendQ,
     SkMem,
     Time,
-    name_text,
     named,
     shut,
     skmem,
     state_text,
-    utf8,
 )
 from sstrace.render.protocol import netid, timer_name
 
@@ -302,7 +301,7 @@ class InetLines(LineMaker):
                 line.shutdown = shut(extras.shutdown)
             if (show.extended or show.cgroup) and extras.cgroup_id:
                 path = context.names.cgroup_path(extras.cgroup_id)
-                line.cgroup = None if path is None else utf8(path)
+                line.cgroup = None if path is None else spelled(path)
             if show.tos:
                 line.tos, line.tclass, line.class_id = extras.tos, extras.tclass, extras.class_id
             if show.inet_sockopt and extras.sockopt is not None:
@@ -322,7 +321,7 @@ class InetLines(LineMaker):
 
     def _host(self, family: int, address: bytes) -> str | None:
         name = self._context.names.host(family, address) if any(address) else None
-        return None if name is None else name_text(name)
+        return None if name is None else spelled(name)
 
     def _info(self, line: InetLine, extras: Extras) -> None:
         """What -i shows."""
@@ -348,7 +347,7 @@ class InetLines(LineMaker):
                 bbr=named(("bw", "min_rtt", "pacing_gain", "cwnd_gain"), extras.bbr),
             )
         if extras.md5 is not None:
-            line.md5 = [Md5Key(self._address(address), prefix, utf8(key)) for _, prefix, address, key in extras.md5]
+            line.md5 = [Md5Key(self._address(address), prefix, spelled(key)) for _, prefix, address, key in extras.md5]
         if extras.ulp is not None:
             ulp = decoders.ulp(extras.ulp)
             line.ulp = UlpItem(ulp.name, _numbers(ulp.tls), _numbers(ulp.mptcp))

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from sstrace.model import STATE_TEXT, Owner
+from sstrace.plain import spelled
 from sstrace.render.common import Context
 
 __all__ = [
@@ -28,12 +29,10 @@ __all__ = [
     "SendQ",
     "SkMem",
     "Time",
-    "name_text",
     "named",
     "shut",
     "skmem",
     "state_text",
-    "utf8",
 ]
 
 Bytes = Annotated[int, Meta(description="bytes")]
@@ -76,16 +75,6 @@ class SkMem(msgspec.Struct, omit_defaults=True):
 _SKMEM = SkMem.__struct_fields__
 
 
-def utf8(data: bytes) -> str:
-    """Text of bytes that should be UTF-8."""
-    return data.decode("utf-8", "backslashreplace")
-
-
-def name_text(name: str) -> str:
-    """A name as Python had it from the system."""
-    return name if name.isascii() else utf8(name.encode("utf-8", "surrogateescape"))
-
-
 def state_text(number: int) -> str:
     """The state in ss's words."""
     return STATE_TEXT[number] if number < len(STATE_TEXT) else "UNDEF"
@@ -125,10 +114,10 @@ class LineMaker:
         if not owners:
             return None
         return [
-            OwnerItem(utf8(owner.comm), owner.pid, owner.fd, owner.tid, owner.proc_ctx, owner.sock_ctx)
+            OwnerItem(spelled(owner.comm), owner.pid, owner.fd, owner.tid, owner.proc_ctx, owner.sock_ctx)
             for owner in owners
         ]
 
     def _interface(self, ifindex: int) -> tuple[int | None, str | None]:
         """Index and name of the interface that a socket is bound to."""
-        return (ifindex, name_text(self._context.names.ifname(ifindex))) if ifindex else (None, None)
+        return (ifindex, spelled(self._context.names.ifname(ifindex))) if ifindex else (None, None)

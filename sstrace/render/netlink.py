@@ -8,6 +8,7 @@ and later without -p).
 import msgspec
 
 from sstrace.model import NetlinkSocket
+from sstrace.plain import spelled
 from sstrace.protocols import OF_TABLE
 from sstrace.render.common import Context, cell, memory, queue, signed, text
 from sstrace.render.line_parts import (
@@ -18,10 +19,8 @@ from sstrace.render.line_parts import (
     SendQ,
     SkMem,
     Time,
-    name_text,
     skmem,
     state_text,
-    utf8,
 )
 
 __all__ = ["NetlinkCells", "NetlinkLine", "NetlinkLines"]
@@ -108,11 +107,11 @@ class NetlinkLines(LineMaker):
             family="netlink",
             state=state_text(row.state),
             protocol=row.protocol,
-            protocol_name=None if protocol is None else name_text(protocol),
+            protocol_name=None if protocol is None else spelled(protocol),
             portid=row.portid,
             recv_q=row.recv_q,
             send_q=row.send_q,
-            comm=None if comm is None else utf8(comm),
+            comm=None if comm is None else spelled(comm),
             ino=row.ino or None,
             sk=row.cookie or None,
         )

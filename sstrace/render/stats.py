@@ -14,7 +14,7 @@ import msgspec
 
 from sstrace.causes import has_failed
 from sstrace.model import AF_INET, AF_INET6, State
-from sstrace.plain import plain
+from sstrace.plain import plain, spelled
 from sstrace.render.events import address
 from sstrace.render.times import span_text
 
@@ -256,7 +256,7 @@ def _text(by: str, key: Key) -> str:
     if not isinstance(key, bytes):
         return str(key)
     if by == "owner":
-        return key.decode(errors="replace")
+        return spelled(key)
     return address(AF_INET if len(key) == 4 else AF_INET6, key)
 
 

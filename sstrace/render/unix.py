@@ -5,6 +5,7 @@ never shown.
 import msgspec
 
 from sstrace.model import UnixSocket
+from sstrace.plain import spelled
 from sstrace.protocols import OF_TABLE
 from sstrace.render.common import Context, memory, queue, signed, text
 from sstrace.render.line_parts import (
@@ -19,7 +20,6 @@ from sstrace.render.line_parts import (
     shut,
     skmem,
     state_text,
-    utf8,
 )
 
 __all__ = ["UnixCells", "UnixLine", "UnixLines", "major_minor"]
@@ -114,7 +114,7 @@ class UnixLines(LineMaker):
             netid=OF_TABLE[row.table].netid,
             family="unix",
             state=state_text(row.state),
-            src=utf8(row.name.replace(b"\0", b"@")) if row.name else None,
+            src=spelled(row.name.replace(b"\0", b"@")) if row.name else None,
             recv_q=row.recv_q,
             send_q=row.send_q,
             ino=row.ino or None,

@@ -10,6 +10,7 @@ from typing import Protocol
 from sstrace.causes import outcome
 from sstrace.lines import DroppedLine, EventLine, GapLine, MetaLine, OwnerLine, ResyncLine, StateLine
 from sstrace.model import Reason
+from sstrace.plain import plain
 from sstrace.render.ends import Ends
 from sstrace.render.events import EventWriter, RowView, TransitionView, timestamp
 from sstrace.render.times import TimeMode
@@ -172,7 +173,9 @@ _REASONS = {"slow-reader": "the reader was slower than the events", "disk-full":
 
 
 def brief(line: StateLine | GapLine | ResyncLine | DroppedLine) -> str:
-    """A line of the native schema in a few words, for logs that keep time and fields apart from the message."""
+    """A line of the native schema in a few words, for logs that keep time and fields apart from the message: one line,
+    whatever others have named.
+    """
     if isinstance(line, GapLine):
         return f"{line.count} events of CPU {line.cpu} were lost"
     if isinstance(line, ResyncLine):
@@ -188,7 +191,7 @@ def brief(line: StateLine | GapLine | ResyncLine | DroppedLine) -> str:
         text += f" {','.join(mark + _owner(owner) for owner in line.owners)}"
     if line.cause is not None:
         text += f" [{line.cause}{f' {line.errno}' if line.errno else ''}]"
-    return text
+    return plain(text)
 
 
 def _endpoint(family: str, address: str, port: int) -> str:
@@ -249,7 +252,7 @@ class JournalWriter(EventWriter):
 
 
 def _field(key: str, value: str, out: bytearray) -> None:
-    data = value.encode(errors="replace")
+    data = value.encode()
     if b"\n" in data:
         out += key.encode() + b"\n" + len(data).to_bytes(8, "little") + data + b"\n"
     else:

@@ -4,7 +4,7 @@ import errno
 import os
 
 from sstrace.errors import SstraceError, reason
-from sstrace.sources.standard import tell, write_all
+from sstrace.sources.standard import give, tell, write_all
 
 __all__ = ["LACKING", "Output", "complain", "warn"]
 
@@ -17,12 +17,12 @@ _BLOCK = 1 << 20
 class Output:
     """Standard output as a run of large writes. A reader that went away raises BrokenPipeError.
 
-    ``careless``: other failures (a full disk) pass in silence, as ss lets them, who does not look; else they raise
+    Text is ss's: other failures (a full disk) pass in silence, as ss lets them, who does not look. ``json``: they raise
     SstraceError.
     """
 
-    def __init__(self, *, careless: bool) -> None:
-        self._careless = careless
+    def __init__(self, *, json: bool) -> None:
+        self._json = json
         self._chunks: list[bytes] = []
         self._size = 0
 
@@ -43,11 +43,14 @@ class Output:
         self._chunks.clear()
         self._size = 0
         try:
-            write_all(1, data)
+            if self._json:
+                give(data)
+            else:
+                write_all(1, data)
         except BrokenPipeError:
             raise
         except OSError as error:
-            if not self._careless:
+            if self._json:
                 raise SstraceError(f"sstrace: cannot write: {reason(error)}") from None
 
 

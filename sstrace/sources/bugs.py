@@ -40,7 +40,7 @@ def sentence(error: BaseException) -> str:
 
 def text(error: BaseException, words: Sequence[str]) -> str:
     """The report: versions, the command line (``words``), the traceback, and nothing else."""
-    return "".join(
+    report = "".join(
         (
             f"sstrace {__version__}, Python {platform.python_version()}, ",
             f"{platform.system()} {platform.release()} {platform.machine()}, uid {os.geteuid()}\n",
@@ -48,6 +48,7 @@ def text(error: BaseException, words: Sequence[str]) -> str:
             *traceback.format_exception(error),
         )
     )
+    return "\n".join(map(plain, report.split("\n")))
 
 
 def keep(report: str) -> str:

@@ -4,9 +4,9 @@ import os
 from contextlib import suppress
 from select import POLLOUT, poll
 
-from sstrace.plain import plain
+from sstrace.plain import plain, visible
 
-__all__ = ["say", "tell", "write_all"]
+__all__ = ["give", "say", "tell", "write_all"]
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview, *, patient: bool = False) -> None:
@@ -24,6 +24,13 @@ def write_all(fd: int, data: bytes | bytearray | memoryview, *, patient: bool = 
             ready = poll()
             ready.register(fd, POLLOUT)
             ready.poll()
+
+
+def give(lines: bytes) -> None:
+    """Lines on standard output, text as a terminal may have it, or JSON, of which a terminal gets no controls. Raises
+    OSError.
+    """
+    write_all(1, visible(lines) if os.isatty(1) else lines)
 
 
 def tell(data: bytes) -> None:

@@ -83,7 +83,9 @@ class RowLines:
             rest = ""
         else:
             held = ("" if row.exact else self._glyphs.at_least) + span_text(now_ns - row.since_ns)
-            rest = printable((cells[8] + cells[9]).replace("\n", " ").replace("\t", " ").strip())
+            # The newlines and tabs of the last are its own; those of the processes somebody has chosen.
+            last = cells[9].replace("\n", " ").replace("\t", " ").strip()
+            rest = printable(f"{cells[8].strip()} {last}".strip())
         if row.owners and self.show.processes and (closed or not row.ino):
             # ss has no word for these: who held it last, and (~) whose listener it came to and waits at.
             who = users(row.owners, self.show, escaped=self._dialect.comm_escaped).strip()

@@ -241,3 +241,28 @@ def test_what_stands_behind_a_word_of_a_filter(shell: "Shell | Fish") -> None:
     assert offers(shell, "role ") == {"client", "server"}
     assert offers(shell, "cause timeout-f") == {"timeout-fin-wait-2"}
     assert offers(shell, "comm d") == set()
+
+
+HOSTILE = ["$(touch was-here)", "a b", "line\nfeed", "`id`", "'\"", "-n", "\x1b[2J", ";ls", "é", "*"]
+
+
+def test_a_name_that_is_a_command_is_not_typed(tmp_path: Path) -> None:
+    """What bash is given it inserts as it stands: of interfaces and namespaces, which others have named, words."""
+    if shutil.which("bash") is None:
+        unmet("needs bash")
+    names = tmp_path / "names"
+    names.mkdir()
+    for name in HOSTILE:
+        (names / name).touch()
+    script = (
+        f". {SCRIPTS}/sstrace.bash; value=; COMPREPLY=(); _sstrace_names {names}; "
+        """eval "set -- ${COMPREPLY[*]}"; printf '%s\\0' "$@"; value='a\\ '; COMPREPLY=(); """
+        f"""_sstrace_names {names}; printf %s "${{COMPREPLY[*]}}\""""
+    )
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script], capture_output=True, cwd=tmp_path, check=True, env={"LC_ALL": "C.UTF-8"}
+    )
+    *found, prefixed = done.stdout.decode().split("\0")
+    assert (sorted(found), done.stderr) == (sorted(HOSTILE), b"")
+    assert prefixed == "a\\ b"
+    assert not (tmp_path / "was-here").exists()

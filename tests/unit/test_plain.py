@@ -1,10 +1,13 @@
-"""The one function between what others have named and a terminal."""
+"""The one module between what others have named and terminals, logs and programs."""
+
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sstrace.plain import plain, printable
+from sstrace.plain import plain, printable, spelled, visible
+from sstrace.render.doctor import Finding, lines, ndjson
 
 
 @pytest.mark.parametrize(
@@ -38,3 +41,25 @@ def test_a_cell_is_utf8_where_it_is_that(data: bytes) -> None:
     shown = printable(data.decode("latin-1"))
     assert shown == plain(data.decode(errors="surrogateescape"))
     shown.encode()
+
+
+@given(st.binary())
+def test_a_name_is_the_same_for_programs_and_for_people(name: bytes) -> None:
+    text = spelled(name)
+    text.encode()
+    assert spelled(name.decode(errors="surrogateescape")) == text
+    assert plain(text) == plain(name.decode(errors="surrogateescape"))
+
+
+@given(st.lists(st.text()))
+def test_json_for_a_terminal_says_the_same(texts: list[str]) -> None:
+    lines = "".join(f"{json.dumps(text, ensure_ascii=False)}\n" for text in texts).encode()
+    shown = visible(lines).decode()
+    assert shown.replace("\n", "").isprintable()
+    assert [json.loads(line) for line in shown.split("\n")[:-1]] == texts
+
+
+def test_a_finding_names_what_others_have_named() -> None:
+    finding = Finding("cache", "ok", "/\udcff\x1b[2J\nok    tracing", "rm \x9b1m")
+    assert lines([finding], "")[:2] == ["ok    cache  /\\xff\\x1b[2J\\nok    tracing", "             -> rm \\x9b1m"]
+    assert json.loads(ndjson([finding]))["found"] == "/\\xff\x1b[2J\nok    tracing"

@@ -69,7 +69,7 @@ def test_a_journal_message() -> None:
     writer.state(change(owners=owners, owner_source="walk", cgroup=8, role="client"), out)
     fields = journal_fields(bytes(out))
     assert dict(fields) | {"SSTRACE_OWNER": b""} == {
-        "MESSAGE": b"10.0.0.1:45678 SYN-SENT -> ESTAB 10.0.0.2:443 nginx/7/3,ba\nd/8",
+        "MESSAGE": b"10.0.0.1:45678 SYN-SENT -> ESTAB 10.0.0.2:443 nginx/7/3,ba\\nd/8",
         "PRIORITY": b"6",
         "SYSLOG_IDENTIFIER": b"sstrace",
         "SSTRACE_TYPE": b"state",
