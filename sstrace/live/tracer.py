@@ -30,6 +30,7 @@ from sstrace.live.owners import BLIND, OwnerLooks
 from sstrace.live.places import Place, Places
 from sstrace.live.polled import polled
 from sstrace.live.probes import attached
+from sstrace.live.shrink import Shrink
 from sstrace.live.sweeps import Sweeps
 from sstrace.model import InetSocket, Lost, Renamed, State
 from sstrace.sources.memory import give_back
@@ -97,6 +98,7 @@ class Tracer:
         """Losses while a sweep goes on."""
         self._sweeps = Sweeps(self.table, self._apart, self._breathe)
         self._looks = Looks()
+        self._shrink = Shrink(self.table, self._breathe)
         self._sweep_every_ns = poll_ns
         self._hooks, self._without = None, "by netlink alone"
         if poll_ns is None:
@@ -234,6 +236,7 @@ class Tracer:
         elif self._doubts.is_audit_due():
             yield from self._audit()
         yield from self._look()
+        self._shrink.now_and_then()
 
     def settle(self) -> Iterator[Change]:
         """Fold in everything that happened before this call, vague rows included."""

@@ -190,6 +190,10 @@ class Sweep:
         index.enter(row)
         return row
 
+    def forget_shared(self) -> None:
+        """Make the next rows' addresses and ports anew."""
+        self._shared.clear()
+
     def _bare_listener(self, found: InetSocket) -> Row | None:
         """A listener that events told of without its inode (where the kernel's structs are unknown): by its address."""
         rows = self._index.rows.values()

@@ -9,6 +9,7 @@ from sstrace.model import Changed, Gone, InetSocket, Kind, Lost, Netns, Owner, S
 from sstrace.native import twins
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.table.fold import Fold, Probe, inherited, own
+from sstrace.table.gather import gather
 from sstrace.table.index import Index, News
 from sstrace.table.rows import Resync, Row, Transition
 from sstrace.table.sweep import Sweep
@@ -289,6 +290,12 @@ class SocketTable:
         """The sweep of a space ends; a complete one removes what is still unseen there."""
         self._is_stale = True
         return self.shard(fact.space).sweep.end(fact.at_ns, complete=fact.complete)
+
+    def gather(self, breathe: Callable[[], object]) -> None:
+        """See ``gather.gather``; of every shard. Nothing while somebody keeps a journal, for he keeps rows."""
+        for shard in list(self._shards.values()):
+            shard.sweep.forget_shared()
+            gather(shard.index, breathe)
 
     def probed(self, row: Row, found: InetSocket | None, at_ns: int, until_ns: int | None = None) -> Transition | None:
         """See ``Sweep.probed``."""
