@@ -7,7 +7,8 @@
  *   timer_start; and expiry, followed by timer_expire_entry. A request socket has left the hash before its timer is deleted
  *   (reqsk_queue_unlink), so its hash link tells deletion from the rest. A timewait socket has not: the stack tells.
  * - timer_expire_entry of a timewait socket: death of old age. Of a request socket: its handler sends another SYN-ACK and
- *   starts the timer again, or drops it; timer_expire_exit without a start between is the drop. Where its listener has closed and
+ *   starts the timer again, or drops it; timer_expire_exit without a start between is the drop, unless the timer runs: then no
+ *   program heard the start. Where its listener has closed and
  *   another takes it (net.ipv4.tcp_migrate_req, c905dee62232, v5.14), the timer that starts is that of a copy.
  */
 #pragma once
@@ -288,11 +289,17 @@ static __always_inline int on_timer_expire_entry(struct bpf_raw_tracepoint_args 
 static __always_inline int on_timer_expire_exit(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct expiring *expiring;
+	struct config *config;
+	u64 pprev = 0;
 	int zero = 0;
 
 	expiring = expirings.lookup(&zero);
-	if (!expiring || !expiring->timer || expiring->timer != ctx->args[0])
+	config = configs.lookup(&zero);
+	if (!expiring || !config || !expiring->timer || expiring->timer != ctx->args[0])
 		return 0;
+	READ(pprev, expiring->timer, OFF_timer_pprev);
+	if (pprev)
+		return on_request_timer(ctx, config, expiring->timer);
 	expiring->timer = 0;
 	expiring->event.ts_ns = bpf_ktime_get_ns();
 	expiring->event.kind = EVENT_REQUEST_GONE;

@@ -150,14 +150,14 @@ static PyObject *full_socket(Folder *self, Event *event, PyObject *sk, PyObject 
 	return change;
 }
 
-/* A SYN came: a request socket is born. */
+/* A SYN came: a request socket is born. One that tells of a retransmission first was born before, unheard. */
 static PyObject *asks(Folder *self, Event *event, PyObject *sk, PyObject *at_ns)
 {
 	const struct sock_event *raw = &event->raw;
 	PyObject *ends, *row;
 	int known;
 
-	if (!is_taught(self, REQUEST_TIMER, NOBODY) || raw->new != SYN_RECV || raw->ino == 0 || !has_plain_ends(event) || PyDict_Contains(self->by_sk, sk) != 0 ||
+	if (!is_taught(self, REQUEST_TIMER, NOBODY) || raw->new != SYN_RECV || raw->retransmits || raw->ino == 0 || !has_plain_ends(event) || PyDict_Contains(self->by_sk, sk) != 0 ||
 	    knows(self->by_cookie, raw->cookie))
 		return UNUSUAL;
 	ends = ends_of(event);

@@ -5,9 +5,11 @@ What something took is CPU time of this thread: a machine that is busy elsewhere
 """
 
 import time
-from collections.abc import Callable
 
-__all__ = ["Doubts"]
+from sstrace.live.unheard import Unheard
+from sstrace.table import Resync
+
+__all__ = ["Doubts", "pause"]
 
 _RESYNC_PAUSE_NS = 250_000_000
 """Least time between two sweeps that heal a loss: a storm must not be answered with sweeps alone."""
@@ -22,19 +24,23 @@ _LISTEN_DUTY = 200
 _UNHEARD_PAUSE_NS = 250_000_000
 _UNHEARD_DUTY = 20
 """Least time between two audits for what was not heard; and 20 t, for it may happen again and again."""
+_LONGEST_PAUSE_NS = 60_000_000_000
+"""But no table goes uncompared for longer, however large it is."""
 _SHORT_NS = 20_000_000
+
+
+def pause(least_ns: int, duty: int, took_ns: int) -> int:
+    """How long to wait for the next sweep after one that took so much."""
+    return min(max(least_ns, duty * took_ns), _LONGEST_PAUSE_NS)
 
 
 class Doubts:
     """Of one tracer."""
 
-    def __init__(self, count: Callable[[], int | None], *, audits: bool) -> None:
-        """``count``: how often something was not heard, since the start; None where nobody can tell. ``audits``: sweep
-        now and then though nothing is in doubt.
-        """
-        self._count = count
+    def __init__(self, unheard: Unheard, *, audits: bool) -> None:
+        """``audits``: sweep now and then though nothing is in doubt."""
+        self._unheard = unheard
         self._audits = audits
-        self.unheard = 0
         self.lost = False
         """Events were, and no sweep that heals it has begun since."""
         self.deaf = False
@@ -52,12 +58,13 @@ class Doubts:
     def listen(self) -> None:
         """Note what was not heard."""
         began = time.thread_time_ns()
-        unheard = self._count()
-        if unheard is not None and unheard > self.unheard:
-            self.unheard = unheard
-            self.deaf = True
+        self.deaf |= self._unheard.listen(lost=self.lost)
         took_ns = time.thread_time_ns() - began
         self._next_listen_ns = time.monotonic_ns() + max(_LISTEN_NS, _LISTEN_DUTY * took_ns)
+
+    def compare(self, uncertain: int) -> None:
+        """See ``Unheard.compare``."""
+        self.deaf |= self._unheard.compare(uncertain, lost=self.lost)
 
     def listen_now_and_then(self) -> None:
         """The same, when it is time."""
@@ -101,13 +108,17 @@ class Doubts:
         self._began_ns = time.thread_time_ns()
         return doubted
 
-    def sweep_ends(self, *, complete: bool) -> None:
-        """``complete``: it saw all, and removed what is no more."""
+    def sweep_ends(self, found: Resync | None, *, complete: bool) -> None:
+        """``found``: what it repaired, None where it was broken off; ``complete``: it saw all, and removed what is no
+        more.
+        """
+        if found is not None:
+            self._unheard.sweep_ends(found, lost=self._heals_loss, complete=complete)
         self.healing = False
         self.deaf |= not complete
         took_ns = self._took_ns = time.thread_time_ns() - self._began_ns
         now = time.monotonic_ns()
-        self.next_audit_ns = now + max(_AUDIT_NS, _AUDIT_DUTY * took_ns)
-        self._unheard_after = now + max(_UNHEARD_PAUSE_NS, _UNHEARD_DUTY * took_ns)
+        self.next_audit_ns = now + pause(_AUDIT_NS, _AUDIT_DUTY, took_ns)
+        self._unheard_after = now + pause(_UNHEARD_PAUSE_NS, _UNHEARD_DUTY, took_ns)
         if self._heals_loss:
-            self._resync_after = now + max(_RESYNC_PAUSE_NS, _RESYNC_DUTY * took_ns)
+            self._resync_after = now + pause(_RESYNC_PAUSE_NS, _RESYNC_DUTY, took_ns)

@@ -8,8 +8,8 @@ timestamp. What comes later all the same is counted (``late``) and applied, neve
 Gap-free start: attach, let events gather, sweep, then fold what has gathered (see table for why that loses nothing).
 
 Audit. A kernel may run a program less often than it fires its tracepoint: some sandboxes run none while a task of
-theirs is interrupted. The table is compared with a sweep soon after, where the kernel counts what it fires
-(live.probes); and now and then in any case, though nothing is known to be lost. What that finds is told as a Resync,
+theirs is interrupted. The table is compared with a sweep soon after, where that can be known (live.unheard); and now
+and then in any case, though nothing is known to be lost. What that finds is told as a Resync,
 and the row of a socket whose end nobody heard does not stay for ever.
 """
 
@@ -32,6 +32,7 @@ from sstrace.live.polled import polled
 from sstrace.live.probes import attached
 from sstrace.live.shrink import Shrink
 from sstrace.live.sweeps import Sweeps
+from sstrace.live.unheard import Unheard
 from sstrace.model import InetSocket, Lost, Renamed, State
 from sstrace.sources.memory import give_back
 from sstrace.sources.names import SystemNames
@@ -113,8 +114,8 @@ class Tracer:
         self._next_sweep_ns = 0
         self.meanwhile: Callable[[], None] | None = None
         """Called every 20 ms while a sweep goes on; may ``settle``."""
-        unheard = self._hooks.unheard if self._hooks is not None else lambda: None
-        self._doubts = Doubts(unheard, audits=audit and self._sweep_every_ns is None)
+        self._unheard = Unheard(self._hooks, self.table)
+        self._doubts = Doubts(self._unheard, audits=audit and self._sweep_every_ns is None)
 
     @property
     def polls(self) -> bool:
@@ -134,7 +135,7 @@ class Tracer:
     @property
     def unheard(self) -> int:
         """Times that the kernel fired a tracepoint, perhaps for a socket elsewhere, and ran no program."""
-        return self._doubts.unheard + self.table.implied
+        return self._unheard.total
 
     def account(self) -> str:
         """How hearing went, for a summary."""
@@ -212,6 +213,7 @@ class Tracer:
         """Detach every hook; harmless when done twice."""
         if self._hooks is not None:
             self._hooks.close()
+        self._unheard.close()
         self.owners.close()
         self._interfaces.close()
 
@@ -288,6 +290,18 @@ class Tracer:
 
     def _fold(self, horizon_ns: int) -> Iterator[Change]:
         """What happened up to then: each event is folded in as its change is taken."""
+        due = self._unheard.due(horizon_ns)
+        return self._fold_until(horizon_ns) if due is None else self._fold_in_two(due, horizon_ns)
+
+    def _fold_in_two(self, due: tuple[int, int], horizon_ns: int) -> Iterator[Change]:
+        """The same, and in between the table, as of the moment of a count, is held against that."""
+        self._pending.sort(key=_AT)
+        since, at = (bisect_right(self._pending, moment, key=_AT) for moment in due)
+        yield from self._fold_until(due[1])
+        self._doubts.compare(at - since)
+        yield from self._fold_until(horizon_ns)
+
+    def _fold_until(self, horizon_ns: int) -> Iterator[Change]:
         losses, self._losses = self._losses, []
         for loss in losses:
             self.table.lost(loss)
@@ -350,12 +364,12 @@ class Tracer:
         meanwhile come behind it, for it does not heal them. ``loss``: it is to heal one.
         """
         doubted = self._doubts.sweep_begins(loss=loss)
-        self._sweeping, complete = True, False
+        self._sweeping, resync, complete = True, None, False
         try:
             resync, complete = yield from self._sweeps.run(list(self.places), doubted=doubted)
         finally:
             self._sweeping = False
-            self._doubts.sweep_ends(complete=complete)
+            self._doubts.sweep_ends(resync, complete=complete)
         self.sweeps += 1
         if resync.added and self.owners.is_due(news=True):
             self.own()

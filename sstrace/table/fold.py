@@ -41,6 +41,9 @@ class Fold:
         gives up as one does that leaves a timewait socket behind, and none has told of itself."""
         self.implied = 0
         """Timewait sockets that were found so: nobody heard of their births."""
+        self.unmet = 0
+        """Request sockets of which others tell that nobody heard of their births: a retransmission, a handshake that
+        completes."""
         self._found: InetSocket | None = None
         self._take: dict[Step, Callable[[Changed, Row], Transition | None]] = {
             Step.NOTHING: self._nothing,
@@ -112,6 +115,7 @@ class Fold:
             self._index.news.note(row)
             return None  # a timewait socket from nowhere: no transition is known
         if fact.kind is _REQUEST:
+            self.unmet += bool(fact.reported.retransmits)
             return self._transition(fact, row, _LISTEN, new, None)
         if old == _LISTEN:
             row.cgroup = fact.cgroup
@@ -119,6 +123,7 @@ class Fold:
                 self._index.news.note(row)
                 return None  # its next transition names its peer
             return self._transition(fact, row, old, new, None)
+        self.unmet += old == _SYN_RECV
         self._learn(row, fact)
         if old == new == _SYN_SENT:
             old = _CLOSE  # the SYN goes out, and nobody heard of the connect(2) before it

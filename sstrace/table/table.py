@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, count
+from operator import attrgetter
 from typing import Any
 
 from sstrace.lifecycle import LISTED, STEPS, Report, Step
@@ -18,6 +19,7 @@ from sstrace.table.tombstones import Tombstones
 __all__ = ["Shard", "SocketTable", "taught"]
 
 _ESTABLISHED = int(State.ESTABLISHED)
+_KIND = attrgetter("kind")
 
 
 _TAUGHT = {
@@ -97,7 +99,7 @@ class SocketTable:
         self._shards: dict[Space, Shard] = {}
         self._watches_states = False
         self._probe: Probe | None = None
-        self._implied = self._unlisted = 0
+        self._implied = self._unmet = self._unlisted = 0
         """Of shards that have been forgotten."""
         self._folders: dict[Space, Any] = {}
         """The shards' twins."""
@@ -144,6 +146,7 @@ class SocketTable:
                 shard.index.remove(row)
             self.passed(shard.told_ns)
             self._implied += shard.fold.implied
+            self._unmet += shard.fold.unmet
             self._unlisted += shard.fold.unlisted
             left += rows
         return left
@@ -207,6 +210,11 @@ class SocketTable:
         return self._implied + sum(shard.fold.implied for shard in self._shards.values())
 
     @property
+    def unmet(self) -> int:
+        """See ``Fold.unmet``; in every shard."""
+        return self._unmet + sum(shard.fold.unmet for shard in self._shards.values())
+
+    @property
     def unlisted(self) -> int:
         """See ``Fold.unlisted``; in every shard."""
         return self._unlisted + sum(shard.fold.unlisted for shard in self._shards.values())
@@ -235,6 +243,10 @@ class SocketTable:
             return None
         self._watches_states = True
         return [row for shard in self._shards.values() for row in shard.in_states(states)]
+
+    def timewaits(self) -> int:
+        """How many rows at home are of timewait sockets; looks at every one."""
+        return list(map(_KIND, self.home.index.rows.values())).count(Kind.TIMEWAIT)
 
     def unsettled(self) -> list[Row]:
         """See ``Index.unsettled``; of every shard."""

@@ -462,6 +462,19 @@ def test_a_request_that_another_listener_takes_over_is_the_same_connection() -> 
     assert (only(live).born_ns, only(live).sk) == (1000, C)
 
 
+def test_a_request_socket_of_which_only_others_tell_is_counted() -> None:
+    live = table()
+    born = {"kind": Kind.REQUEST}
+    fold(live, changed(1000, S.LISTEN, S.SYN_RECV, A, **born), changed(2000, S.SYN_RECV, S.ESTABLISHED, C))
+    assert live.unmet == 0
+    assert fold(live, changed(3000, S.SYN_RECV, S.ESTABLISHED, B, sport=7)) == [(S.SYN_RECV, S.ESTABLISHED, None)]
+    assert live.unmet == 1
+    fold(live, changed(4000, S.LISTEN, S.SYN_RECV, A, sport=8, retransmits=1, **born))
+    assert (live.unmet, len(live)) == (2, 3)
+    fold(live, changed(5000, S.LISTEN, S.SYN_RECV, A, sport=8, retransmits=1, **born))
+    assert (live.unmet, len(live)) == (2, 3), "it is known by now"
+
+
 @pytest.mark.parametrize("cause", ["fin-by-us", "reset-sent"])
 @pytest.mark.parametrize("shown", [S.TIME_WAIT, S.FIN_WAIT2])
 def test_a_timewait_socket_that_did_not_tell_is_found_where_an_end_implies_it(cause: str, shown: State) -> None:
