@@ -57,7 +57,9 @@ class Following:
         self._notify = Notify(env)
 
     def __enter__(self) -> Self:
-        """Everything is open already."""
+        """Everything is open already; say what cannot be seen."""
+        for limit in self.tracer.limits:
+            say(limit)
         return self
 
     def __exit__(
@@ -73,11 +75,6 @@ class Following:
                 say(self.recorder.summary())
 
     # To begin.
-
-    def tell_limits(self) -> None:
-        """Say what cannot be seen."""
-        for limit in self.tracer.limits:
-            say(limit)
 
     def measure(self) -> None:
         """--metrics, from here on. Raises FeatureError and SstraceError."""

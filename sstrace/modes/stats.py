@@ -43,7 +43,6 @@ def _of_now(command: Command, env: Mapping[str, str]) -> tuple[Digest, int, int]
     stopped = Stopped()
     tracer = Tracer(env, names, poll_ns=command.own.poll_ns)
     with Following(command, env, tracer, stopped) as following:
-        following.tell_limits()
         tracer.start()
         following.record(summary=True)
         counted = counting(command, tracer.table, names)

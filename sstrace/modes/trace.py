@@ -32,7 +32,6 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     command = options.resolve(command, names)
     tracer = Tracer(env, names, poll_ns=command.own.poll_ns, fall_back=True)
     with Following(command, env, tracer, stopped) as following:
-        following.tell_limits()
         trace = Printer(command, names, clock_offset(), stopped)
         try:
             _follow(command, following, trace, _Attendance(stopped, following, trace))

@@ -65,7 +65,6 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     command = options.resolve(command, names)
     tracer = Tracer(env, names, poll_ns=command.own.poll_ns, fall_back=True)
     with Following(command, env, tracer, stopped) as following:
-        following.tell_limits()
         tracer.start()
         watch = _Watch(command, env, names, following, terminal)
         following.record(watch.say, summary=True)

