@@ -17,8 +17,9 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any, Never, TypeVar
 
 import pytest
@@ -47,6 +48,16 @@ def unmet(reason: str) -> Never:
     if REQUIRE and not reason.startswith("kernel lacks"):
         pytest.fail(f"required here: {reason}", pytrace=False)
     pytest.skip(reason)
+
+
+def program(name: str) -> ModuleType:
+    """A program of scripts/ as a module: programs have no ending."""
+    loader = SourceFileLoader(name.replace("-", "_"), str(ROOT / "scripts" / name))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module
 
 
 def has_bpf() -> bool:

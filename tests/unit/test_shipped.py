@@ -34,10 +34,6 @@ def run(*words: str | Path, **options: object) -> str:
     return str(done.stdout)
 
 
-def test_man_page_and_completions_are_those_of_the_tables() -> None:
-    run(sys.executable, ROOT / "scripts" / "manual", "--check")
-
-
 def test_the_man_page_is_sound() -> None:
     done = subprocess.run(
         [need("mandoc"), "-T", "lint", "-W", "warning", PACKAGING / "sstrace.1"],
