@@ -27,14 +27,14 @@ server, _ = old.accept()
 old.close()
 taken = sum(len(run.data) for run in tracer._hooks.perf.read().runs)
 
-quiet = list(tracer.poll(0))
-tracer._doubts.next_audit_ns = 0
-found = [change for change in tracer.poll(0) if isinstance(change, Resync)]
-tracer._doubts.next_audit_ns = 0
-again = list(tracer.poll(0))
+def audit():
+    tracer._doubts.next_audit_ns = 0
+    return [change for change in tracer.poll(0) if isinstance(change, Resync)]
+
+found, again = audit(), audit()
 tracer.close()
 print(json.dumps({
-    "taken": taken > 0, "quiet": len(quiet), "again": len(again), "repaired": tracer.repaired, "lost": tracer.lost,
+    "taken": taken > 0, "again": len(again), "repaired": tracer.repaired, "lost": tracer.lost,
     "added": sorted(row.dport == port for change in found for row in change.added),
     "removed": [row.sport == port for change in found for row in change.removed],
     "rows": sorted(row.state for row in tracer.table),
@@ -57,7 +57,7 @@ server = socket.create_server(("127.0.0.1", 0))
 client = socket.create_connection(server.getsockname())
 assert not tracer._hooks.uncounted
 doubtful = tracer.doubts()
-changes, end = [], time.monotonic() + 10
+changes, end = [], time.monotonic() + 60
 while tracer.doubts() and time.monotonic() < end:
     # Who asks is not kept waiting where a sweep takes long; whoever polls has the time.
     changes += [*tracer.heal(), *tracer.poll(0.01)]
@@ -90,7 +90,7 @@ def play():
     else:
         client.shutdown(socket.SHUT_WR)
         peer.close()
-    told, end = [None], time.monotonic() + 10
+    told, end = [None], time.monotonic() + 60
     while not (told[-1] and told[-1][-1]) and time.monotonic() < end:
         changes = [change for change in tracer.poll(0.01) if isinstance(change, Transition)]
         told += [(one.old, one.new, one.cause, one.ended) for one in changes if one.row.sport == port]
@@ -289,7 +289,6 @@ def test_an_audit_finds_what_no_event_told(netns: Netns) -> None:
     done = netns.run(sys.executable, "-c", SCRIPT, cwd=ROOT)
     assert json.loads(done.stdout) == {
         "taken": True,
-        "quiet": 0,
         "again": 0,
         "repaired": 3,
         "lost": 0,

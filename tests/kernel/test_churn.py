@@ -19,7 +19,7 @@ def report() -> str:
             sys.executable, ROOT / "scripts" / "verify-churn", "--rounds", "3", "--operations", "1000", "--seed", "7",
             "--states", "3",
         ],
-        capture_output=True, text=True, check=False, timeout=150,
+        capture_output=True, text=True, check=False, timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

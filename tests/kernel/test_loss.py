@@ -17,7 +17,7 @@ def report() -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=150,
+        timeout=900,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
