@@ -19,7 +19,7 @@ enum sock_event_kind {
 enum sock_event_flags {
 	EVENT_KTHREAD = 1,  /* the task is a kernel thread */
 	EVENT_EXPIRED = 2,  /* *_GONE: by its own timer */
-	EVENT_UNHEARD = 4,  /* EVENT_REQUEST_GONE, expired: its listener had closed before */
+	EVENT_MISSED = 4,  /* EVENT_REQUEST_GONE, expired: its listener had closed before */
 	EVENT_ORPHANED = 8, /* EVENT_STATE: by close(2) of the last descriptor; ino and file are those that it leaves. At CLOSE: nobody held it */
 	EVENT_V6ONLY = 16,  /* EVENT_STATE: IPV6_V6ONLY is set */
 	EVENT_FULL = 32,    /* EVENT_REQUEST_GONE: the peer acknowledged, but its listener's accept queue was full */

@@ -100,7 +100,7 @@ static __always_inline int on_timewait_timer(struct bpf_raw_tracepoint_args *ctx
 	event.new = substate;
 	passing = passings.lookup(&zero);
 	if (deliver(ctx, &event) && passing) {
-		passing->heir = event;
+		passing->successor = event;
 		passing->ended = 1;
 	}
 	return 0;
@@ -280,7 +280,7 @@ static __always_inline int on_timer_expire_entry(struct bpf_raw_tracepoint_args 
 	READ(listener, expiring->event.sk, OFF_skc_listener);
 	READ(state, listener, OFF_skc_state);
 	if (state != TCP_LISTEN)
-		expiring->event.flags |= EVENT_UNHEARD;
+		expiring->event.flags |= EVENT_MISSED;
 #endif
 	expiring->timer = timer;
 	return 0;

@@ -52,8 +52,8 @@ BPF_PERCPU_ARRAY(counts, struct sock_counts, 1);
 struct passing {
 	u64 child;        /* a listener's new child that has not told of itself; 0 = none */
 	u64 child_ns;     /* its birth */
-	u64 ended;        /* whether heir holds a connection */
-	struct sock_event heir; /* the timewait socket that was last born: the full socket before it closes next */
+	u64 ended;        /* whether successor holds a connection */
+	struct sock_event successor; /* the timewait socket that was last born: the full socket before it closes next */
 };
 BPF_PERCPU_ARRAY(passings, struct passing, 1);
 

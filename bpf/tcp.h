@@ -22,7 +22,7 @@ struct connecting {
 BPF_HASH(connecting, u64, struct connecting, CONNECTING);
 
 /*
- * Whether the start of the retransmit timer may come much later than the transition, or unheard:
+ * Whether the start of the retransmit timer may come much later than the transition, or be missed:
  * - TCP_FASTOPEN_CONNECT puts off the SYN, and with it the choice of the port, to the first write;
  * - a socket that connects again after a failure may still have its timer pending (icsk_clear_xmit_timer does not delete it), and
  *   mod_timer of a pending timer into its own slot of the timer wheel is silent.
@@ -93,7 +93,7 @@ static __always_inline struct connecting *take_waiting(u64 sk)
  */
 static __always_inline void tell_child(struct bpf_raw_tracepoint_args *ctx, struct sock_event *event, struct passing *passing)
 {
-	struct sock_event *birth = &passing->heir; /* nobody's now, and two do not fit on the stack */
+	struct sock_event *birth = &passing->successor; /* nobody's now, and two do not fit on the stack */
 
 	__builtin_memcpy(birth, event, sizeof(*birth));
 	birth->ts_ns = passing->child_ns;
@@ -149,7 +149,7 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx)
 	u16 protocol = 0, sport = 0;
 	struct connecting *waits = 0;
 	struct passing *passing;
-	u8 bits = 0, unheard = 0;
+	u8 bits = 0, missed = 0;
 	int zero = 0;
 	struct config *config = configs.lookup(&zero);
 
@@ -174,7 +174,7 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx)
 		/* It never came into being: another took its request, or its port. The request socket lives on. */
 		if (new == TCP_CLOSE)
 			return 0;
-		unheard = 1;
+		missed = 1;
 	}
 	capture_common(&event, &common, sk);
 	event.kind = EVENT_STATE;
@@ -191,7 +191,7 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx)
 	if (passing->ended) {
 		passing->ended = 0;
 		/* tcp_time_wait: its timewait socket has told already. */
-		if (new == TCP_CLOSE && (old == TCP_FIN_WAIT2 || old == TCP_CLOSING) && same_addresses(&event, &passing->heir))
+		if (new == TCP_CLOSE && (old == TCP_FIN_WAIT2 || old == TCP_CLOSING) && same_addresses(&event, &passing->successor))
 			return 0;
 	}
 	if (old == TCP_SYN_SENT)
@@ -216,7 +216,7 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx)
 		capture_cgroup(&event, sk);
 	if (new == TCP_SYN_SENT && protocol == IPPROTO_TCP && config->fn_write_timer && wait_for_port(&event, sk))
 		return 0;
-	if (unheard)
+	if (missed)
 		tell_child(ctx, &event, passing);
 	if (waits)
 		tell_connect(ctx, &event, waits);

@@ -136,7 +136,7 @@ static PyObject *full_socket(Folder *self, Event *event, PyObject *sk, PyObject 
 	    small(ROW(sport)) == 0 ||
 	    !PyTuple_CheckExact(ROW(owners)))
 		return UNUSUAL;
-	/* Has a timewait socket taken over, unheard? */
+	/* Has a timewait socket taken over, and was that missed? */
 	if (raw->new == CLOSE && (raw->since_ns || raw->old == FIN_WAIT2 || raw->old == CLOSING))
 		return UNUSUAL;
 	if (raw->new != CLOSE && raw->old == SYN_SENT &&
@@ -150,7 +150,7 @@ static PyObject *full_socket(Folder *self, Event *event, PyObject *sk, PyObject 
 	return change;
 }
 
-/* A SYN came: a request socket is born. One that tells of a retransmission first was born before, unheard. */
+/* A SYN came: a request socket is born. One that tells of a retransmission first was born before, which was missed. */
 static PyObject *asks(Folder *self, Event *event, PyObject *sk, PyObject *at_ns)
 {
 	const struct sock_event *raw = &event->raw;
@@ -250,7 +250,7 @@ static PyObject *expires(Folder *self, Event *event, PyObject *sk, PyObject *at_
 	long old;
 	int by_call;
 
-	if (!is_taught(self, TIMEWAIT_GONE, TIMEWAIT) || row == NULL || raw->flags & EVENT_UNHEARD || raw->dport == 0 || raw->sport == 0 || !is_kind(self, row, TIMEWAIT) ||
+	if (!is_taught(self, TIMEWAIT_GONE, TIMEWAIT) || row == NULL || raw->flags & EVENT_MISSED || raw->dport == 0 || raw->sport == 0 || !is_kind(self, row, TIMEWAIT) ||
 	    small(ROW(dport)) != raw->dport ||
 	    small(ROW(sport)) != raw->sport || !is_address(ROW(dst), raw->daddr, raw->family) || ROW(ends) == Py_None ||
 	    !is_listed(self, small(ROW(state)), CLOSE))

@@ -1,7 +1,7 @@
 """What no BPF program could hear, for the proofs that compare the live table with ss.
 
 Some sandboxes shut process 1 off, even from root, and run no BPF program while a task of it is current: what a softirq
-does that happens to interrupt it stays unheard by any BPF tracer. ftrace hears it.
+does that happens to interrupt it stays missed by any BPF tracer. ftrace hears it.
 """
 
 import contextlib

@@ -61,7 +61,7 @@ class Flag:
 
     KTHREAD = 1
     EXPIRED = 2
-    UNHEARD = 4
+    MISSED = 4
     ORPHANED = 8
     V6ONLY = 16
     FULL = 32

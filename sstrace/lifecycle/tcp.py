@@ -94,7 +94,7 @@ STEPS: dict[tuple[Report, Kind | None], tuple[Rule, ...]] = {
     (Report.REPEATS, Kind.TIMEWAIT): (Rule(Step.BIRTH, "no sweep has met the socket that came after it"),),
     (Report.CLOSES, None): (_NEVER_OPENED, Rule(Step.END_OF_STRANGER, "nobody has met it")),
     (Report.CLOSES, Kind.SOCKET): (
-        Rule(Step.HAND_OVER_UNHEARD, "tcp_time_wait, of which no program heard", has_handed_over),
+        Rule(Step.HAND_OVER_MISSED, "tcp_time_wait, of which no program was told", has_handed_over),
         Rule(Step.END, "reset, refused, timed out, killed, or closed last"),
     ),
     (Report.CLOSES, Kind.REQUEST): (Rule(Step.END, "the child ended with its first report"),),

@@ -48,7 +48,7 @@ class Step(enum.IntEnum):
     """The same, of an object whose own birth nobody heard: its next report will name its address."""
     HAND_OVER = 6
     """The connection ends; a timewait socket holds the row from now on."""
-    HAND_OVER_UNHEARD = 7
+    HAND_OVER_MISSED = 7
     """The same, of a timewait socket whose birth nobody heard."""
     END = 8
     """The connection ends, and its row."""

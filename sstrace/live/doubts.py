@@ -6,7 +6,7 @@ What something took is CPU time of this thread: a machine that is busy elsewhere
 
 import time
 
-from sstrace.live.unheard import Unheard
+from sstrace.live.missed import Missed
 from sstrace.table import Resync
 
 __all__ = ["Doubts", "pause"]
@@ -21,8 +21,8 @@ _AUDIT_DUTY = 200
 _LISTEN_NS = 250_000_000
 _LISTEN_DUTY = 200
 """What fired and was not heard is counted this often; where that takes t (many CPUs), not before 200 t have passed."""
-_UNHEARD_PAUSE_NS = 250_000_000
-_UNHEARD_DUTY = 20
+_MISSED_PAUSE_NS = 250_000_000
+_MISSED_DUTY = 20
 """Least time between two audits for what was not heard; and 20 t, for it may happen again and again."""
 _LONGEST_PAUSE_NS = 60_000_000_000
 """But no table goes uncompared for longer, however large it is."""
@@ -37,9 +37,9 @@ def pause(least_ns: int, duty: int, took_ns: int) -> int:
 class Doubts:
     """Of one tracer."""
 
-    def __init__(self, unheard: Unheard, *, audits: bool) -> None:
+    def __init__(self, missed: Missed, *, audits: bool) -> None:
         """``audits``: sweep now and then though nothing is in doubt."""
-        self._unheard = unheard
+        self._missed = missed
         self._audits = audits
         self.lost = False
         """Events were, and no sweep that heals it has begun since."""
@@ -51,20 +51,20 @@ class Doubts:
         self.next_audit_ns = 0
         self._next_listen_ns = 0
         self._resync_after = 0
-        self._unheard_after = 0
+        self._missed_after = 0
         self._began_ns = 0
         self._took_ns = 0
 
     def listen(self) -> None:
         """Note what was not heard."""
         began = time.thread_time_ns()
-        self.deaf |= self._unheard.listen(lost=self.lost)
+        self.deaf |= self._missed.listen(lost=self.lost)
         took_ns = time.thread_time_ns() - began
         self._next_listen_ns = time.monotonic_ns() + max(_LISTEN_NS, _LISTEN_DUTY * took_ns)
 
     def compare(self, uncertain: int) -> None:
-        """See ``Unheard.compare``."""
-        self.deaf |= self._unheard.compare(uncertain, lost=self.lost)
+        """See ``Missed.compare``."""
+        self.deaf |= self._missed.compare(uncertain, lost=self.lost)
 
     def listen_now_and_then(self) -> None:
         """The same, when it is time."""
@@ -85,12 +85,12 @@ class Doubts:
         """Whether it is time for one that heals what was not heard, or that only looks whether all is well."""
         now = time.monotonic_ns()
         return not self.lost and (
-            (self._audits and now >= self.next_audit_ns) or (self.deaf and now >= self._unheard_after)
+            (self._audits and now >= self.next_audit_ns) or (self.deaf and now >= self._missed_after)
         )
 
     def is_cure_due(self) -> bool:
         """Whether it is time to heal what was not heard for one who asks, and need not wait long for that."""
-        return self._is_curable() and time.monotonic_ns() >= self._unheard_after
+        return self._is_curable() and time.monotonic_ns() >= self._missed_after
 
     def _is_curable(self) -> bool:
         return self.deaf and self._took_ns < _SHORT_NS
@@ -113,12 +113,12 @@ class Doubts:
         more.
         """
         if found is not None:
-            self._unheard.sweep_ends(found, lost=self._heals_loss, complete=complete)
+            self._missed.sweep_ends(found, lost=self._heals_loss, complete=complete)
         self.healing = False
         self.deaf |= not complete
         took_ns = self._took_ns = time.thread_time_ns() - self._began_ns
         now = time.monotonic_ns()
         self.next_audit_ns = now + pause(_AUDIT_NS, _AUDIT_DUTY, took_ns)
-        self._unheard_after = now + pause(_UNHEARD_PAUSE_NS, _UNHEARD_DUTY, took_ns)
+        self._missed_after = now + pause(_MISSED_PAUSE_NS, _MISSED_DUTY, took_ns)
         if self._heals_loss:
             self._resync_after = now + pause(_RESYNC_PAUSE_NS, _RESYNC_DUTY, took_ns)

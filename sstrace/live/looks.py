@@ -65,9 +65,9 @@ class Looks:
         self._plans: dict[int, tuple[int, int]] = {}
         """By row: when to look at it, and the pause after that."""
 
-    def due(self, vague: Sequence[Row], *, everything: bool) -> list[Row]:
+    def due(self, unsettled: Sequence[Row], *, everything: bool) -> list[Row]:
         """Those of the rows in doubt that it is time to look at."""
-        if not vague:
+        if not unsettled:
             self._plans.clear()
             return []
         now = time.monotonic_ns()
@@ -75,7 +75,7 @@ class Looks:
             return []
         due = []
         plans: dict[int, tuple[int, int]] = {}
-        for row in vague:
+        for row in unsettled:
             when, pause = self._plans.get(row.id, (now + _FIRST_NS if row.kind is Kind.TIMEWAIT else now, _FIRST_NS))
             if everything or when <= now:
                 due.append(row)

@@ -54,7 +54,7 @@ class Hooks:
         self.minisockets = True
         """Whether request and timewait sockets make events."""
         self.uncounted = ""
-        """Why ``unheard`` cannot tell; empty where it can."""
+        """Why ``missed`` cannot tell; empty where it can."""
         self._hearing: _Hearing | None = None
         without = frozenset(env.get("SSTRACE_WITHOUT", "").split(","))
         if pages is None and "SSTRACE_PAGES" in env:
@@ -118,14 +118,14 @@ class Hooks:
         self.minisockets = False
         self.limits.append("SYN-RECV and TIME-WAIT are found by sweeps, up to a second late")
 
-    def unheard(self) -> int | None:
+    def missed(self) -> int | None:
         """How often, since the start, the kernel fired a tracepoint and ran no program of ours, as far as can be told;
         None where it cannot.
         """
         if self._hearing is None:
             return None
         try:
-            return self._hearing.unheard()
+            return self._hearing.missed()
         except OSError as error:
             self._end_hearing(str(error))
             return None
@@ -203,7 +203,7 @@ class _Hearing:
                 break
         return least
 
-    def unheard(self) -> int:
+    def missed(self) -> int:
         # What is heard between two readings hides as much that was not; where that may be so, look again.
         for _ in range(_LISTEN_TRIES):
             fired, before, after = self._read()

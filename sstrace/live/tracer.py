@@ -8,7 +8,7 @@ timestamp. What comes later all the same is counted (``late``) and applied, neve
 Gap-free start: attach, let events gather, sweep, then fold what has gathered (see table for why that loses nothing).
 
 Audit. A kernel may run a program less often than it fires its tracepoint: some sandboxes run none while a task of
-theirs is interrupted. The table is compared with a sweep soon after, where that can be known (live.unheard); and now
+theirs is interrupted. The table is compared with a sweep soon after, where that can be known (live.missed); and now
 and then in any case, though nothing is known to be lost. What that finds is told as a Resync,
 and the row of a socket whose end nobody heard does not stay for ever.
 """
@@ -26,13 +26,13 @@ from sstrace.live.doubts import Doubts
 from sstrace.live.interfaces import Interfaces
 from sstrace.live.kernel import DRAIN_NS, Kernel
 from sstrace.live.looks import Looks
+from sstrace.live.missed import Missed
 from sstrace.live.owners import BLIND, OwnerLooks
 from sstrace.live.places import Place, Places
 from sstrace.live.polled import polled
 from sstrace.live.probes import attached
 from sstrace.live.shrink import Shrink
 from sstrace.live.sweeps import Sweeps
-from sstrace.live.unheard import Unheard
 from sstrace.model import InetSocket, Lost, Renamed, State
 from sstrace.sources.memory import give_back
 from sstrace.sources.names import SystemNames
@@ -114,8 +114,8 @@ class Tracer:
         self._next_sweep_ns = 0
         self.meanwhile: Callable[[], None] | None = None
         """Called every 20 ms while a sweep goes on; may ``settle``."""
-        self._unheard = Unheard(self._hooks, self.table)
-        self._doubts = Doubts(self._unheard, audits=audit and self._sweep_every_ns is None)
+        self._missed = Missed(self._hooks, self.table)
+        self._doubts = Doubts(self._missed, audits=audit and self._sweep_every_ns is None)
 
     @property
     def polls(self) -> bool:
@@ -133,16 +133,16 @@ class Tracer:
         return self._hooks.limits if self.owners.sees_all else [*self._hooks.limits, BLIND]
 
     @property
-    def unheard(self) -> int:
+    def missed(self) -> int:
         """Times that the kernel fired a tracepoint, perhaps for a socket elsewhere, and ran no program."""
-        return self._unheard.total
+        return self._missed.total
 
     def account(self) -> str:
         """How hearing went, for a summary."""
         if self._hooks is None:
             return f"{self.sweeps} looks"
         text = f"{self.events} events, {self.lost} lost, {self.late} late"
-        return text + (f", {self.unheard} unheard" if self.unheard else "")
+        return text + (f", {self.missed} missed" if self.missed else "")
 
     def start(self) -> None:
         """The baseline: after this the table is the kernel's, and ``poll`` goes on from there."""
@@ -213,7 +213,7 @@ class Tracer:
         """Detach every hook; harmless when done twice."""
         if self._hooks is not None:
             self._hooks.close()
-        self._unheard.close()
+        self._missed.close()
         self.owners.close()
         self._interfaces.close()
 
@@ -290,7 +290,7 @@ class Tracer:
 
     def _fold(self, horizon_ns: int) -> Iterator[Change]:
         """What happened up to then: each event is folded in as its change is taken."""
-        due = self._unheard.due(horizon_ns)
+        due = self._missed.due(horizon_ns)
         return self._fold_until(horizon_ns) if due is None else self._fold_in_two(due, horizon_ns)
 
     def _fold_in_two(self, due: tuple[int, int], horizon_ns: int) -> Iterator[Change]:

@@ -78,7 +78,7 @@ def _looked(what: str, look: "_Look", env: Mapping[str, str]) -> Sequence[Findin
     return [found] if isinstance(found, Finding) else found
 
 
-_NOT_TRACING = ("ss", "socket tables", "interfaces", "cache", "cgroups", "tracefs", "unheard events", "event path")
+_NOT_TRACING = ("ss", "socket tables", "interfaces", "cache", "cgroups", "tracefs", "missed events", "event path")
 """What live tracing does not need."""
 
 
@@ -138,7 +138,7 @@ def _tracefs(_env: Mapping[str, str]) -> Finding:
     try:
         directory()
     except FeatureError as error:
-        return Finding("tracefs", "ok", f"{error}; needed where there is no BTF, and to count unheard events")
+        return Finding("tracefs", "ok", f"{error}; needed where there is no BTF, and to count missed events")
     return Finding("tracefs", "ok", "not mounted, but can be opened")
 
 
@@ -202,11 +202,11 @@ def _hooks(env: Mapping[str, str]) -> list[Finding]:
         return [Finding("tracing", "root", str(error), "until then a trace and --watch look each second")]
     except FeatureError as error:
         return [Finding("tracing", "no", str(error), "--poll 1s lives on netlink alone")]
-    unheard = Finding("unheard events", "ok", f"not counted: {hooks.uncounted}" if hooks.uncounted else "counted")
+    missed = Finding("missed events", "ok", f"not counted: {hooks.uncounted}" if hooks.uncounted else "counted")
     hooks.close()
     if hooks.limits:
-        return [*(Finding("tracing", "less", limit) for limit in hooks.limits), unheard]
-    return [Finding("tracing", "ok", f"raw tracepoints {', '.join(reversed(HOOKS))}"), unheard]
+        return [*(Finding("tracing", "less", limit) for limit in hooks.limits), missed]
+    return [Finding("tracing", "ok", f"raw tracepoints {', '.join(reversed(HOOKS))}"), missed]
 
 
 def _walk(env: Mapping[str, str]) -> Finding:

@@ -102,12 +102,12 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     found = ", ".join(f"{totals.kinds[kind]} {kind}" for kind in ("missed", "ghost", "wrong"))
     report = (
         f"{totals.checks} comparisons of {totals.rows} rows in all: {found}; "
-        f"{tracer.account()}, {totals.resynced} rows repaired after losses and unheard events"
+        f"{tracer.account()}, {totals.resynced} rows repaired after losses and missed events"
         f"{following.recorded}"
     )
     if not totals.checks:
         raise UnprovenError(
-            f"{report}; each time events were lost or unheard, or a dump was interrupted, so nothing is proven"
+            f"{report}; each time events were lost or missed, or a dump was interrupted, so nothing is proven"
         )
     if totals.kinds.total():
         raise DriftError(report)

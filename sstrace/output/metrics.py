@@ -233,9 +233,9 @@ class Metrics:
             ("losses", "Times that events were lost.", self._losses),
             ("late_events", "Kernel events that came after younger ones.", tracer.late),
             (
-                "unheard_events",
+                "missed_events",
                 "Times that the kernel fired a tracepoint and ran no program of ours, whichever socket it was about.",
-                tracer.unheard,
+                tracer.missed,
             ),
             ("sweeps", "Comparisons of the table with a netlink dump.", tracer.sweeps),
             ("unlisted_transitions", "Transitions that TCP does not know.", tracer.table.unlisted),
@@ -264,9 +264,9 @@ class Metrics:
             return
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-        lines = CounterMetricFamily("sstrace_lines", "Lines written.", labels=("outlet",))
-        dropped = CounterMetricFamily("sstrace_dropped_lines", "Lines that their reader missed.", labels=("outlet",))
-        queued = GaugeMetricFamily("sstrace_queued_bytes", "Bytes that wait for their reader.", labels=("outlet",))
+        lines = CounterMetricFamily("sstrace_lines", "Lines written.", labels=("sink",))
+        dropped = CounterMetricFamily("sstrace_dropped_lines", "Lines that their reader missed.", labels=("sink",))
+        queued = GaugeMetricFamily("sstrace_queued_bytes", "Bytes that wait for their reader.", labels=("sink",))
         for sink in self.sinks():
             lines.add_metric((spelled(sink.name),), sink.lines)
             dropped.add_metric((spelled(sink.name),), sink.missed)

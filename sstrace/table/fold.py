@@ -23,7 +23,7 @@ _CLOSE, _LISTEN, _SYN_RECV = int(State.CLOSE), int(State.LISTEN), int(State.SYN_
 _FIN_WAIT1, _FIN_WAIT2, _CLOSING = int(State.FIN_WAIT1), int(State.FIN_WAIT2), int(State.CLOSING)
 _TIME_WAIT, _SYN_SENT = int(State.TIME_WAIT), int(State.SYN_SENT)
 _ORDERLY = frozenset((FIN_BY_US, "reset-sent"))
-"""Ends that may leave a timewait socket behind, whose stacks do not tell whether one was born unheard."""
+"""Ends that may leave a timewait socket behind, whose stacks do not tell whether the birth of one was missed."""
 
 Probe = Callable[[Row], InetSocket | None]
 
@@ -52,7 +52,7 @@ class Fold:
             Step.REPEAT: self._repeat,
             Step.TAKE_OVER: self._take_over,
             Step.HAND_OVER: self._hand_over,
-            Step.HAND_OVER_UNHEARD: self._hand_over_unheard,
+            Step.HAND_OVER_MISSED: self._hand_over_missed,
             Step.END: self._end_of_row,
             Step.END_OF_STRANGER: self._end_of_stranger,
         }
@@ -262,7 +262,7 @@ class Fold:
             row.since_ns, row.exact = fact.at_ns, True
         return held
 
-    def _hand_over_unheard(self, fact: Changed, row: Row) -> Transition:
+    def _hand_over_missed(self, fact: Changed, row: Row) -> Transition:
         index, found = self._index, self._found
         assert found is not None
         held = fact.at_ns - row.since_ns if row.exact and row.state == fact.old else None

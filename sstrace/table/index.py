@@ -346,9 +346,8 @@ class Index:
 
 
 def _is_stale(row: Row, fact: Changed) -> bool:
-    """Whether the row at this kernel address is of a socket that has died there before, unheard. The inode of a
-    connection proves nothing: whoever looked may have met a younger one between the same ends, of which no event has
-    been folded in.
+    """Whether the row at this kernel address is of a socket whose death was missed. The inode of a connection proves
+    nothing: whoever looked may have met a younger one between the same ends, of which no event has been folded in.
     """
     return (
         row.kind is not _SOCKET

@@ -145,7 +145,7 @@ class Sweep:
         index.leave(row)
         handed_over = kind is _TIMEWAIT and row.kind is not kind
         if row.kind is not kind or not certain:
-            row.kind, row.sk = kind, None  # one object took over from another, unheard
+            row.kind, row.sk = kind, None  # one object took over from another, which was missed
         if handed_over:
             self._ended.add(row.id)
         if handed_over or row.state != found.state:

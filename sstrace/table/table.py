@@ -26,7 +26,7 @@ _TAUGHT = {
     (Report.OPENS, None): [Step.BIRTH],
     (Report.MOVES, Kind.SOCKET): [Step.MOVE],
     (Report.MOVES, Kind.REQUEST): [Step.MOVE],
-    (Report.CLOSES, Kind.SOCKET): [Step.HAND_OVER_UNHEARD, Step.END],
+    (Report.CLOSES, Kind.SOCKET): [Step.HAND_OVER_MISSED, Step.END],
     (Report.CLOSES, Kind.TIMEWAIT): [Step.NOTHING, Step.NOTHING, Step.END_OF_STRANGER],
     (Report.REQUEST_TIMER, None): [Step.BIRTH],
     (Report.TIMEWAIT_TIMER, Kind.SOCKET): [Step.HAND_OVER],

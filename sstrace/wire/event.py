@@ -49,7 +49,7 @@ def _record_of(wanted: Callable[[str], bool]) -> struct.Struct:
 
 _SAMPLE = _record_of(lambda name: name not in (*REPORTED, "file", "shutdown"))
 _REPORTED = _record_of(lambda name: name in REPORTED)
-_KTHREAD, _UNHEARD, _ORPHANED, _V6ONLY, _PLAIN = Flag.KTHREAD, Flag.UNHEARD, Flag.ORPHANED, Flag.V6ONLY, Flag.PLAIN
+_KTHREAD, _MISSED, _ORPHANED, _V6ONLY, _PLAIN = Flag.KTHREAD, Flag.MISSED, Flag.ORPHANED, Flag.V6ONLY, Flag.PLAIN
 _STRIDE_LOW = _STRIDE & 0xFF
 _GOOD_BYTES = (
     (0, bytes((_RECORD_SAMPLE,))),
@@ -154,7 +154,7 @@ class EventDecoder:
                 )  # fmt: skip
             elif kind in (2, 4):
                 which = _REQUEST if kind == 2 else _TIMEWAIT
-                if flags & _UNHEARD:
+                if flags & _MISSED:
                     reason = "listener-closed"
                 else:
                     reason, _ = read_cause(stack, old, which, flags & TELLING)

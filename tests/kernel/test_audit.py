@@ -42,7 +42,7 @@ print(json.dumps({
 """
 
 
-UNHEARD = """
+MISSED = """
 import json, os, socket, time
 from sstrace.live.tracer import Tracer
 from sstrace.table import Resync
@@ -63,14 +63,14 @@ while tracer.doubts() and time.monotonic() < end:
     changes += [*tracer.heal(), *tracer.poll(0.01)]
 tracer.close()
 print(json.dumps({
-    "doubtful": doubtful, "unheard": tracer.unheard >= 4, "lost": tracer.lost,
+    "doubtful": doubtful, "missed": tracer.missed >= 4, "lost": tracer.lost,
     "told": [type(change).__name__ for change in changes],
     "added": sorted(row.state for change in changes for row in change.added), "repaired": tracer.repaired,
 }))
 """
 
 
-BORN_UNHEARD = """
+BORN_MISSED = """
 import json, os, socket, sys, time
 from sstrace.live.tracer import Tracer
 from sstrace.table import Transition
@@ -78,7 +78,7 @@ from sstrace.table import Transition
 def play():
     tracer = Tracer(os.environ, audit=False)
     tracer.start()
-    os.close(tracer._hooks._loaded._links.pop("timer_start"))  # timewait sockets are born unheard
+    os.close(tracer._hooks._loaded._links.pop("timer_start"))  # the births of timewait sockets are missed
     server = socket.create_server(("127.0.0.1", 0))
     client = socket.socket()
     client.bind(("127.0.0.1", 0))
@@ -96,7 +96,7 @@ def play():
         told += [(one.old, one.new, one.cause, one.ended) for one in changes if one.row.sport == port]
     rows = [(row.state, row.kind.name) for row in tracer.table if row.sport == port]
     tracer.doubts()
-    others = tracer.unheard - tracer.table.implied - tracer.table.unmet
+    others = tracer.missed - tracer.table.implied - tracer.table.unmet
     tracer.close()
     return {"told": told[-1], "rows": rows, "implied": tracer.table.implied, "unmet": tracer.table.unmet}, others
 
@@ -231,7 +231,7 @@ while tracer.table.timewaits() != after and time.monotonic() < end:
     changes += tracer.poll(0.05)
 found = [change for change in changes if type(change) is Resync]
 print(json.dumps({
-    "before": before, "after": tracer.table.timewaits(), "counted": tracer.unheard >= 50, "lost": tracer.lost,
+    "before": before, "after": tracer.table.timewaits(), "counted": tracer.missed >= 50, "lost": tracer.lost,
     "added": sum(row.state == 6 for one in found for row in one.added),
     "removed": sum(row.state == 6 for one in found for row in one.removed),
 }))
@@ -264,7 +264,7 @@ before, told, end = half_open(), [], time.monotonic() + 30
 while half_open() != [1001, 1002] and time.monotonic() < end:
     told += [(one.row.dport, one.old, one.new) for one in tracer.poll(0.01) if type(one) is Transition]
 tracer.doubts()
-print(json.dumps({"before": before, "after": half_open(), "told": told, "counted": tracer.unheard >= 1}))
+print(json.dumps({"before": before, "after": half_open(), "told": told, "counted": tracer.missed >= 1}))
 tracer.close()
 """
 
@@ -274,10 +274,10 @@ WITHOUT_TRACEFS = ("unshare", "--mount", "sh", "-c", 'umount -a -t tracefs,debug
 
 @pytest.mark.parametrize("prefix", [(), WITHOUT_TRACEFS], ids=["as-it-is", "tracefs-not-mounted"])
 def test_what_no_program_was_run_for_is_counted_and_repaired_soon(netns: Netns, prefix: tuple[str, ...]) -> None:
-    done = netns.run(*prefix, sys.executable, "-c", UNHEARD, cwd=ROOT)
+    done = netns.run(*prefix, sys.executable, "-c", MISSED, cwd=ROOT)
     assert json.loads(done.stdout) == {
         "doubtful": True,
-        "unheard": True,
+        "missed": True,
         "lost": 0,
         "told": ["Resync"],
         "added": [1, 1, 10],
@@ -309,7 +309,7 @@ def test_nobody_is_answered_out_of_a_table_that_is_half_healed(netns: Netns) -> 
 @pytest.mark.parametrize("holder", ["nobody", "its-process"])
 def test_a_timewait_socket_whose_birth_was_not_heard_is_found_at_once(netns: Netns, holder: str) -> None:
     state = 5 if holder == "nobody" else 6
-    done = netns.run(sys.executable, "-c", BORN_UNHEARD, holder, cwd=ROOT)
+    done = netns.run(sys.executable, "-c", BORN_MISSED, holder, cwd=ROOT)
     assert json.loads(done.stdout) == {
         "told": [5, state, "fin-by-us", True],
         "rows": [[state, "TIMEWAIT"]],
@@ -338,7 +338,7 @@ def test_births_and_deaths_of_timewait_sockets_that_nobody_heard_are_counted_and
 
 
 def test_a_half_open_connection_whose_birth_nobody_heard_is_found_with_its_first_retransmission(netns: Netns) -> None:
-    """And one whose timer starts again unheard has not ended."""
+    """And one whose timer starts again, which is missed, has not ended."""
     route_stranger(netns)
     done = netns.run(sys.executable, "-c", HALF_OPEN, cwd=ROOT)
     assert json.loads(done.stdout) == {

@@ -364,7 +364,7 @@ def test_so_is_that_of_a_server(said: Said) -> None:
 
 def test_labels_of_metrics(hostile: World, said: Said) -> None:
     labels = {
-        sample.labels.get("outlet")
+        sample.labels.get("sink")
         for family in text_string_to_metric_families(said["metrics"])
         for sample in family.samples
     }

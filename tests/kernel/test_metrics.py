@@ -131,8 +131,8 @@ def test_numbers_are_true(running: Callable[..., Any], netns: Netns, tmp_path: P
         assert [value(after, "sstrace_drift_rows_total", kind=kind) for kind in ("missed", "ghost", "wrong")] == [0] * 3
         assert ("sstrace_drift_rows_total", (("kind", "ghost"),)) in after
     if not mode:
-        assert value(after, "sstrace_dropped_lines_total", outlet="stdout") == 0
-        assert value(after, "sstrace_lines_total", outlet="stdout") > 17
+        assert value(after, "sstrace_dropped_lines_total", sink="stdout") == 0
+        assert value(after, "sstrace_lines_total", sink="stdout") > 17
 
 
 def test_promtool_and_both_parsers_take_it(running: Callable[..., Any], netns: Netns) -> None:

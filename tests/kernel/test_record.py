@@ -221,7 +221,7 @@ def test_the_past_is_what_ss_printed_then(
     found = Comparison(sstrace, path, moments)
     # Where the kernel ran no program for a transition, nothing heals what a recording says of that socket.
     sockets = {line[1:] for _, _, line in found.wrong}
-    assert len(sockets) <= unheard(said), "\n".join(map(str, (said, *found.wrong)))
+    assert len(sockets) <= missed(said), "\n".join(map(str, (said, *found.wrong)))
     assert found.rows > MOMENTS * 50
     assert found.vague * 2 < found.rows
     closing_line(
@@ -267,9 +267,9 @@ def both(before: list[Line], after: list[Line]) -> list[Line]:
     return stable
 
 
-def unheard(said: str) -> int:
+def missed(said: str) -> int:
     """Transitions that the kernel ran no program for, by what sstrace said at its end: some kernels do that."""
-    found = re.search(r"(\d+) unheard", said)
+    found = re.search(r"(\d+) missed", said)
     return int(found[1]) if found else 0
 
 
@@ -498,8 +498,8 @@ def test_a_server_counts_what_it_is_told_to(sstrace: Program, netns: Netns, tmp_
     found = [json.loads(line) for line in asked.stdout.splitlines()]
     peers = {line["key"] for line in found if line.get("by") == "peer"}
     # What nobody heard is not counted.
-    assert peers == {"::1"} or (not peers and unheard(said.decode())), (found, said)
-    assert found[0]["opened_out"] == 1 or unheard(said.decode()), (found, said)
+    assert peers == {"::1"} or (not peers and missed(said.decode())), (found, said)
+    assert found[0]["opened_out"] == 1 or missed(said.decode()), (found, said)
     assert (refused.returncode, refused.stdout) == (255, b"")
     assert b"give it to --serve --stats" in refused.stderr
 

@@ -103,7 +103,7 @@ def test_a_connection_ends_once() -> None:
     """Either with its row, or where a timewait socket takes over, after which the row alone can end."""
     for (_, kind), rules in STEPS.items():
         for rule in rules:
-            if rule.step in (Step.END, Step.HAND_OVER, Step.HAND_OVER_UNHEARD):
+            if rule.step in (Step.END, Step.HAND_OVER, Step.HAND_OVER_MISSED):
                 assert kind in (Kind.REQUEST, Kind.SOCKET)
             if rule.step is Step.DEATH:
                 assert kind is Kind.TIMEWAIT

@@ -838,7 +838,7 @@ DONE: dict[Step, set[tuple[str, ...]]] = {
     Step.TAKE_OVER: {("passed",)},
     Step.SUCCEED: {("passed",)},
     Step.HAND_OVER: {("passed", "told", "ended")},
-    Step.HAND_OVER_UNHEARD: {("passed", "told", "ended")},
+    Step.HAND_OVER_MISSED: {("passed", "told", "ended")},
     Step.END: {("went", "told", "ended")},
     Step.END_OF_STRANGER: {("told", "ended")},
     Step.DEATH: {("went", "told")},
@@ -854,7 +854,7 @@ WAYS = [
     for rule in rules
     # Opened, a socket's row is another's; what a sweep shows, a probe finds or a second request does has its own tests.
     if (report, kind) != (Report.OPENS, Kind.SOCKET)
-    and rule.step not in (Step.HAND_OVER_UNHEARD, Step.VANISH, Step.DEATH_OF_SUCCESSOR)
+    and rule.step not in (Step.HAND_OVER_MISSED, Step.VANISH, Step.DEATH_OF_SUCCESSOR)
     and (report, kind, rule.step) != (Report.REQUEST_GONE, Kind.SOCKET, Step.END)
     and not (report is Report.CLOSES and kind is None and rule.step is Step.NOTHING)
 ]

@@ -50,8 +50,8 @@ Make = Callable[[Kernel], _Hearing]
 
 
 def test_what_fired_before_the_start_is_no_matter(hearing: Make) -> None:
-    assert hearing(Kernel(1000, 3)).unheard() == 0
-    assert hearing(Kernel(3, 1000)).unheard() == 0
+    assert hearing(Kernel(1000, 3)).missed() == 0
+    assert hearing(Kernel(3, 1000)).missed() == 0
 
 
 @pytest.mark.parametrize("busy", [0, 1, 2, 3, 10, 90])
@@ -60,11 +60,11 @@ def test_a_firing_that_ran_nothing_is_found_when_there_is_a_calm_moment(hearing:
     kernel.busy = busy
     hears = hearing(kernel)
     kernel.miss(2)
-    assert hears.unheard() <= 2
+    assert hears.missed() <= 2
     kernel.busy = 0
-    assert hears.unheard() == 2
+    assert hears.missed() == 2
     kernel.miss(1)
-    assert hears.unheard() == 3
+    assert hears.missed() == 3
 
 
 def test_it_never_says_more_than_the_truth_and_never_takes_it_back(hearing: Make) -> None:
@@ -72,13 +72,13 @@ def test_it_never_says_more_than_the_truth_and_never_takes_it_back(hearing: Make
     hears = hearing(kernel)
     kernel.busy = 1000
     for _ in range(100):
-        assert hears.unheard() == 0
+        assert hears.missed() == 0
     kernel.busy = 0
     kernel.miss(5)
-    assert hears.unheard() == 5
+    assert hears.missed() == 5
     kernel.busy = 1000
     for _ in range(100):
-        assert hears.unheard() == 5
+        assert hears.missed() == 5
 
 
 def test_a_time_in_which_the_kernel_did_not_count_hides_nothing_later(hearing: Make) -> None:
@@ -86,8 +86,8 @@ def test_a_time_in_which_the_kernel_did_not_count_hides_nothing_later(hearing: M
     kernel = Kernel(0, 0)
     hears = hearing(kernel)
     kernel.miss(3)
-    assert hears.unheard() == 3
+    assert hears.missed() == 3
     kernel.count += 10_000
-    assert hears.unheard() == 3
+    assert hears.missed() == 3
     kernel.miss(2)
-    assert hears.unheard() == 5
+    assert hears.missed() == 5

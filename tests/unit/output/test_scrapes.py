@@ -20,7 +20,7 @@ Scrape = dict[str, float]
 
 @pytest.fixture
 def counted() -> Iterator[metrics.Metrics]:
-    numbers = dict.fromkeys(("events", "lost", "late", "unheard", "sweeps"), 0)
+    numbers = dict.fromkeys(("events", "lost", "late", "missed", "sweeps"), 0)
     tracer: Any = SimpleNamespace(table=SocketTable(HERE), netns=HERE, **numbers)
     counted = metrics.Metrics("127.0.0.1", 0, tracer)
     yield counted

@@ -58,7 +58,7 @@ class Run:
 
     def __init__(self, changes: Iterable[Transition], path: Path) -> None:
         tracer: Any = SimpleNamespace(
-            table=SocketTable(HERE), netns=HERE, **dict.fromkeys(("events", "lost", "late", "unheard", "sweeps"), 0)
+            table=SocketTable(HERE), netns=HERE, **dict.fromkeys(("events", "lost", "late", "missed", "sweeps"), 0)
         )
         metrics, counting, self.watched = Metrics("127.0.0.1", 0, tracer), Counting(tracer.table), Tally()
 

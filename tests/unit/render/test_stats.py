@@ -39,7 +39,7 @@ def test_nothing_is_kept_of_what_has_ended() -> None:
     assert not digest._there
 
 
-def test_nor_of_what_ended_unheard() -> None:
+def test_nor_of_an_end_that_was_missed() -> None:
     digest = Digest()
     for number in range(1000):
         add(digest, number, old="SYN-SENT", new="ESTAB")

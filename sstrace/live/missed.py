@@ -1,4 +1,4 @@
-"""What happened and nobody heard, as far as something tells of it.
+"""What happened and was missed, as far as something tells of it.
 
 A kernel may run a program less often than it fires its tracepoint. What tells of that:
 
@@ -15,10 +15,10 @@ from sstrace.live.timewaits import Timewaits
 from sstrace.model import Kind
 from sstrace.table import Resync, SocketTable
 
-__all__ = ["Unheard"]
+__all__ = ["Missed"]
 
 
-class Unheard:
+class Missed:
     """Of one table. Close it to let go."""
 
     def __init__(self, hooks: Hooks | None, table: SocketTable) -> None:
@@ -42,7 +42,7 @@ class Unheard:
         if self._hooks is None:
             return False
         news = False
-        fired = self._hooks.unheard()
+        fired = self._hooks.missed()
         if fired is not None and fired > self._fired:
             self._fired, news = fired, True
         unmet = self._table.unmet
