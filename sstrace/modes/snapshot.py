@@ -32,6 +32,7 @@ from sstrace.sources.openfiles import worth_walking
 from sstrace.sources.proc import ProcFiles, owners
 
 if TYPE_CHECKING:
+    from sstrace.snapshot.places import Place, Places
     from sstrace.sources.sk_storage import StorageMaps
 
 __all__ = ["run"]
@@ -68,17 +69,17 @@ class _Snapshot:
         self._origin = origin
         self._tcp = origin.tcp if origin is not None else None
         self._files = ProcFiles(env)
-        self._names = _names(env, origin)
+        self._places = _places(command, env)
+        self._names = _names(env, origin, anywhere=self._places is not None)
         self._storage: StorageMaps | None = None
+        self._holding: Owners | None = None
 
     def run(self) -> int:
         command, show, selection = self._command, self._show, self._command.selection
         storage_fds = self._storage_maps().descriptors(selection.bpf_map_ids) if selection.bpf_map_ids else ()
         owners = self._owners()
         if selection.summary:
-            from sstrace.snapshot.summary import write_summary
-
-            write_summary(self._files, self._output, json=command.own.json)
+            self._summary()
             if not selection.listing:
                 return 0
         if command.stop is not None:
@@ -92,7 +93,7 @@ class _Snapshot:
         if selection.diag_file is not None:
             return write_dump(command, InetDump(command, storage_fds=storage_fds), selection.diag_file)
         command = resolve(command, self._names)
-        match, bytecode, asks_held = self._filter(command, owners)
+        bytecode, asks_held = self._filter(command, owners)
         context = Context(
             show,
             command.dialect,
@@ -104,19 +105,54 @@ class _Snapshot:
             storage_text=self._storage_text,
             held=self._held_text if asks_held else None,
         )
-        invocation = Invocation(command, self._names, self._files, self._sink(context, command), match)
-        if invocation.selection.events:
+        sink = self._sink(context, command)
+        if command.selection.events:
             from sstrace.snapshot.events import follow
 
-            return follow(invocation, self._output)
-        dump = InetDump(command, bytecode=bytecode, storage_fds=storage_fds)
-        inet = InetTables(invocation, dump, self._env, bytecode=bytecode, tcp=self._tcp)
-        if self._origin is None or not self._origin.only_tcp:
-            _tables(invocation, inet)
-        elif invocation.selection.tables >> Table.TCP & 1:
-            inet.show(Table.TCP)
-        invocation.sink.flush()
+            return follow(self._invocation(command, sink), self._output)
+
+        def show_tables(place: "Place | None" = None) -> None:
+            invocation = self._invocation(command, sink, place)
+            dump = InetDump(command, bytecode=bytecode, storage_fds=storage_fds)
+            inet = InetTables(invocation, dump, self._env, bytecode=bytecode, tcp=self._tcp)
+            if self._origin is None or not self._origin.only_tcp:
+                _tables(invocation, inet)
+            elif invocation.selection.tables >> Table.TCP & 1:
+                inet.show(Table.TCP)
+
+        if self._places is None:
+            show_tables()
+        else:
+            for place in self._places.each():
+                self._names.enter()
+                sink.enter(place.inode, place.label)
+                show_tables(place)
+        sink.flush()
+        if self._places is not None:
+            self._output.flush()
+            self._places.tell()
+            self._places.check(command.selection.filter, self._names.met)
         return 0
+
+    def _summary(self) -> None:
+        from sstrace.snapshot.summary import read_counters, total, write_summary
+
+        if self._places is None:
+            counters = read_counters(self._files)
+        else:
+            counters = total(read_counters(self._files_of(place)) for place in self._places.each())
+        write_summary(counters, self._output, json=self._command.own.json)
+        if self._places is not None and not self._command.selection.listing:
+            self._output.flush()
+            self._places.tell()
+
+    def _files_of(self, place: "Place | None") -> ProcFiles:
+        if place is None or place.proc is None:
+            return self._files
+        return ProcFiles({**self._env, "PROC_ROOT": place.proc})
+
+    def _invocation(self, command: Command, sink: Sink, place: "Place | None" = None) -> Invocation:
+        return Invocation(command, self._names, self._files_of(place), sink, self._match(command, place))
 
     def _owners(self) -> Owners | None:
         """Who holds which socket, where that is to be shown."""
@@ -151,31 +187,39 @@ class _Snapshot:
             width = origin.width
         else:
             width = screen_width(self._env, columns_env=command.dialect.columns_env)
-        return Text(context, self._output.write, screen=width)
+        several = self._places is not None and self._places.several
+        return Text(context, self._output.write, screen=width, netns=several)
 
-    def _filter(self, command: Command, owners: Owners | None) -> tuple[Callable[[Any], bool] | None, bytes, bool]:
-        """The filter as a predicate, and for the kernel; whether it asks for the time in a state."""
+    def _filter(self, command: Command, owners: Owners | None) -> tuple[bytes, bool]:
+        """The filter for the kernel; whether it asks for the time in a state."""
         expression = command.selection.filter
         if expression is None:
-            return None, b"", False
+            return b"", False
         from sstrace.query.bytecode import compile_bytecode
         from sstrace.query.expression import asks_owners
-        from sstrace.query.match import Known, owners_among, predicate, thresholds
+        from sstrace.query.match import thresholds
+
+        self._holding = self._holders() if owners is None and asks_owners(expression) else owners
+        return compile_bytecode(expression) or b"", thresholds(expression) != ()
+
+    def _match(self, command: Command, place: "Place | None") -> Callable[[Any], bool] | None:
+        """The filter as a predicate, of rows in a namespace."""
+        if command.selection.filter is None:
+            return None
+        from sstrace.query.match import Known, owners_among, predicate
 
         tcp = self._tcp
-        if owners is None and asks_owners(expression):
-            owners = self._holders()
-        match = predicate(
-            expression,
+        return predicate(
+            command.selection.filter,
             self._names,
             Known(
                 held=tcp.held_ns if tcp is not None else None,
                 role=tcp.role if tcp is not None else None,
-                owners=owners_among(owners),
+                owners=owners_among(self._holding),
+                netns=None if place is None else lambda _: (place.inode, place.label),
             ),
             signed_ports=not command.dialect.unsigned_ports,
         )
-        return match, compile_bytecode(expression) or b"", thresholds(expression) != ()
 
     def _held_text(self, row: Socket) -> str:
         """How long a row has been in its state, for whoever selects by it; ``≥`` before a lower bound."""
@@ -211,11 +255,19 @@ class _Snapshot:
         return self._storage_maps().text(number, value, oneline=self._show.oneline)
 
 
-def _names(env: Mapping[str, str], origin: Origin | None) -> SystemNames:
+def _places(command: Command, env: Mapping[str, str]) -> "Places | None":
+    if not command.own.netns:
+        return None
+    from sstrace.snapshot.places import Places
+
+    return Places(command.own.netns, env)
+
+
+def _names(env: Mapping[str, str], origin: Origin | None, *, anywhere: bool) -> SystemNames:
     if origin is None:
         from sstrace.snapshot.names import SsNames
 
-        return SsNames(env, warn, complain)
+        return SsNames(env, warn, complain, anywhere=anywhere)
     return SystemNames(env) if origin.names is None else origin.names
 
 

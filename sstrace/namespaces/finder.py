@@ -60,7 +60,7 @@ class Finder:
             return ""
         text = "network namespaces that neither a process is in nor a mount names are not seen"
         if self._refused:
-            text += f", nor those of {self._refused} processes of other users"
+            text += f" ({self._refused} process{'es' * (self._refused > 1)} may not be asked)"
         return f"{text}: {self._without}"
 
     def look(self) -> Mapping[int, Namespace]:

@@ -149,6 +149,12 @@ OWN: Final = (
         "SOURCE := {netlink|live[:PATH]|FILE}: the kernel (default), a serving sstrace, a recording",
         values=("netlink", "live", "live:FILE", "FILE"),
     ),
+    _own(
+        _FROM, "netns", "WHICH", frozenset((Act.SNAPSHOT,)),
+        "look into these network namespaces (may be given again); WHICH := {all|NAME|PID|INODE|PATH}[,WHICH]\n"
+        "NAME is that of ip-netns(8), a container, a pod, a process",
+        values=("all", "NETNS"), commas=True, many=True,
+    ),
     _own(_FROM, "at", "TIME", frozenset((Act.PAST,)), "with --snapshot and a recording: the table as it was then"),
     _own(
         _FROM, "between", "A B", frozenset((Act.BETWEEN, Act.REPLAY, Act.STATS_PAST)),

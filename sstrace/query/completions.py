@@ -22,6 +22,7 @@ STATES = (
 )
 CHOICES = {word.name: " ".join(word.choices) for word in WORDS.values() if word.choices}
 """Words of a filter, and what may stand behind each."""
+_NETNS = "/run/netns"
 FREE = [name for name in EXAMPLES if name != "dev" and name not in CHOICES]
 """Those behind which stands what nobody can guess."""
 ENTRIES = sorted((*SS, *OWN), key=lambda entry: entry.name)
@@ -136,10 +137,11 @@ complete -F _sstrace sstrace
 
 
 def _bash_does(entry: Entry) -> str:
-    does = [f'_sstrace_words "{words(entry)}"' + " ," * entry.commas] if words(entry) else []
+    named = f" $(ls {_NETNS} 2>/dev/null)" if entry.commas and "NETNS" in entry.values else ""
+    does = [f'_sstrace_words "{words(entry)}{named}"' + " ," * entry.commas] if words(entry) else []
     does += [f"_sstrace_files {head}:" for head in heads(entry)]
     does += ["_sstrace_files"] if "FILE" in entry.values else []
-    does += ["_sstrace_names /run/netns"] if "NETNS" in entry.values else []
+    does += [f"_sstrace_names {_NETNS}"] if "NETNS" in entry.values and not entry.commas else []
     does += ['mapfile -t COMPREPLY < <(compgen -g -- "$value")'] if "GROUP" in entry.values else []
     return "; ".join(does or [":"])
 
@@ -206,7 +208,8 @@ def _zsh_does(entry: Entry) -> str:
         files = " files" if "FILE" in entry.values else ""
         return f'{{_sstrace_behind "{"|".join(heads(entry))}" "{words(entry)}"{files}}}'
     if entry.commas:
-        return f"{{_sequence compadd - {words(entry)}}}"
+        named = f' ${{{{(f)"$(ls {_NETNS} 2>/dev/null)"}}}}' if "NETNS" in entry.values else ""
+        return f"{{_sequence compadd - {words(entry)}{named}}}"
     if words(entry):
         return f"({words(entry)})"
     return _ZSH_KINDS.get(entry.values, " ")
@@ -214,7 +217,7 @@ def _zsh_does(entry: Entry) -> str:
 
 _ZSH_KINDS: dict[tuple[str, ...], str] = {
     ("FILE",): "_files",
-    ("NETNS",): "_files -W /run/netns",
+    ("NETNS",): f"_files -W {_NETNS}",
     ("GROUP",): "_groups",
 }
 
@@ -272,9 +275,10 @@ complete -c sstrace -f"""
 def _fish_does(entry: Entry) -> str:
     offers = ""
     if entry.commas:
-        offers = f"(__sstrace_list {words(entry)})"
+        named = f" (ls {_NETNS} 2>/dev/null)" if "NETNS" in entry.values else ""
+        offers = f"(__sstrace_list {words(entry)}{named})"
     elif "NETNS" in entry.values:
-        offers = "(ls /run/netns 2>/dev/null)"
+        offers = f"(ls {_NETNS} 2>/dev/null)"
     elif "GROUP" in entry.values:
         offers = "(__fish_complete_groups)"
     elif words(entry):

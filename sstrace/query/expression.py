@@ -94,7 +94,7 @@ class Amount(msgspec.Struct, frozen=True):
 
 
 class Named(msgspec.Struct, frozen=True):
-    """``pid``, ``comm``, ``user``, ``role``, ``cause`` = a number, or a pattern (latin-1 text)."""
+    """``pid``, ``comm``, ``user``, ``role``, ``cause``, ``netns`` = a number, or a pattern (latin-1 text)."""
 
     word: str
     value: int | str

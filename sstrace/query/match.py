@@ -20,6 +20,7 @@ from sstrace.model import (
     AF_XDP,
     Extras,
     InetSocket,
+    Label,
     Names,
     NetlinkSocket,
     Owner,
@@ -66,6 +67,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     role: Callable[[Socket], str | None] | None = None
     cause: Callable[[Socket], str | None] | None = None
     """Why it ends, of the event that is asked about."""
+    netns: Callable[[Socket], tuple[int, Label]] | None = None
+    """The network namespace that it is in: inode, and what that is called."""
 
 
 _NOBODY: Final = Known()
@@ -300,6 +303,8 @@ def _named(test: Named, known: Known) -> _Test:
             return lambda _row: False
         holds = _holds(value)
         return lambda row: any(map(holds, owners(row.row if isinstance(row, _View) else row) or ()))
+    if test.word == "netns":
+        return _netns(str(value), known)
     ask = known.role if test.word == "role" else known.cause
     if ask is None:
         return lambda _row: False
@@ -308,6 +313,22 @@ def _named(test: Named, known: Known) -> _Test:
     def passes(row: _Row) -> bool:
         found = ask(row.row if isinstance(row, _View) else row)
         return found is not None and glob(found)
+
+    return passes
+
+
+def _netns(word: str, known: Known) -> _Test:
+    ask = known.netns
+    if ask is None:
+        return lambda _row: False
+    glob = compile_glob(word)
+    typed = word.encode("latin-1").decode("utf-8", "surrogateescape")
+
+    def passes(row: _Row) -> bool:
+        inode, label = ask(row.row if isinstance(row, _View) else row)
+        if label.bears(inode, typed):
+            return True
+        return any(glob(name.encode("utf-8", "surrogateescape").decode("latin-1")) for name in label.names(inode))
 
     return passes
 

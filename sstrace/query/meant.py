@@ -37,6 +37,8 @@ def _meant(word: str, act: Act, states: Iterable[str]) -> str:
     low = word.lower()
     if low in ("from", "to"):
         return "from and to are of events; a table has state and exclude"
+    if low == "netns" and act in WORDS[low].acts:
+        return "netns selects among the namespaces of --netns all"
     if low in WORDS and act not in WORDS[low].acts:
         return f"{act.value} does not know {low}"
     if low in _OTHERWISE:

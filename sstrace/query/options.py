@@ -208,6 +208,9 @@ def parse(
         raise UsageError(f"{program if _is_ss(program) else name}: {error}{hint}", usage=not hint) from None
 
     mode, act, own = line.own.finish(default=Mode.SNAPSHOT if _is_ss(program) else Mode.TRACE)
+    if own.netns and ("E" in line.flags or line.diag_file is not None):
+        what = "-E" if "E" in line.flags else "-D"
+        raise UsageError(f"sstrace: {what} is of one network namespace: enter it with -N")
     masks = line.masks
     summary = "s" in line.flags
     if summary and masks.default and not operands:
@@ -272,7 +275,7 @@ def resolve(command: Command, names: Names) -> Command:
         scope,
         command.dialect,
         rpc=command.show.resolve and not command.show.numeric,
-        words=words_of(command.act),
+        words=words_of(command.act, namespaces=bool(command.own.netns)),
         stray=None if command.mode is Mode.SNAPSHOT else lambda word: _stray(word, command),
     )
     resolved = msgspec.structs.replace(selection, filter=expression, families=scope.families, preferred=scope.preferred)

@@ -10,6 +10,7 @@ from sstrace.dialect import parse_version
 from sstrace.errors import UsageError
 from sstrace.query.catalog import ENTRIES, MODES, act_of, check
 from sstrace.query.command import Act, Mode, Own, Source, When
+from sstrace.query.netns import parse_netns
 from sstrace.query.quantity import parse_duration, parse_size, scaled
 
 __all__ = [
@@ -142,6 +143,8 @@ class Collector:
             fields[_LISTS[name]] = (*fields.get(_LISTS[name], ()), _filled(key, _as_path(value)))
         elif name == "from":
             fields["source"] = _source(_filled(key, _as_path(value)))
+        elif name == "netns":
+            fields["netns"] = tuple(dict.fromkeys((*fields.get("netns", ()), *parse_netns(_as_path(value)))))
         elif name == "at":
             fields["at"] = _when(key, value)
         elif name == "between":
@@ -179,6 +182,8 @@ class Collector:
         own = Own(**self._fields)
         act = act_of(mode, own)
         check(self._given, act, own)
+        if own.netns and any(key == "N" for key, _ in self._given):
+            raise UsageError("sstrace: -N enters one network namespace, --netns looks into any number: choose one")
         if own.schema not in (None, "native") and act not in (Act.TRACE, Act.REPLAY):
             raise UsageError(f"sstrace: --schema {own.schema} is of events: {act.value} has the native one alone")
         if own.time is not None and not own.utc:

@@ -26,6 +26,9 @@ _ROWS: Final = _EVENTS | _LIVING
 _HELD_BY: Final = _ROWS | {Act.SNAPSHOT}
 _ANY: Final = _HELD_BY | {Act.VERIFY}
 
+_MANY: Final = frozenset((Act.SNAPSHOT,))
+"""Those that can be of several network namespaces."""
+
 _EQUAL: Final = ("=", "!=")
 _ORDERED: Final = ("=", "!=", ">=", "<=", ">", "<")
 _ROLES: Final = ("client", "server")
@@ -100,6 +103,7 @@ _ALL: Final = (
          choices=_ROLES),
     Word("cause", "cause reset-received", _EVENTS, "why it ended, or a pattern: 'timeout-*'",
          read=_one_of("cause", tuple(CAUSES)), choices=tuple(CAUSES)),
+    Word("netns", "netns web", _MANY, "the network namespace, as --netns shows it, or a pattern", read=_text),
     Word("held", "held > 5m", _ROWS, "how long the socket has been in its state", _ORDERED, _duration("held")),
     Word("lifetime", "lifetime < 200ms", _EVENTS, "how long the connection lived that ends", _ORDERED,
          _duration("lifetime")),
@@ -108,9 +112,9 @@ WORDS: Final[Mapping[str, Word]] = {word.name: word for word in _ALL}
 """By name, in the order in which the help shows them."""
 
 
-def words_of(act: Act) -> Mapping[str, Word]:
-    """Those that mean something to an act."""
-    return {name: word for name, word in WORDS.items() if act in word.acts}
+def words_of(act: Act, *, namespaces: bool = True) -> Mapping[str, Word]:
+    """Those that mean something to an act; ``namespaces``: to one that shows several."""
+    return {name: word for name, word in WORDS.items() if act in word.acts and (namespaces or name != "netns")}
 
 
 def test_of(word: Word, operator: str, operand: int | str) -> Expr:

@@ -12,6 +12,7 @@ __all__ = [
     "LOCAL_ADDRESS",
     "LOCAL_PORT",
     "NETID",
+    "NETNS",
     "PEER_ADDRESS",
     "PEER_PORT",
     "PROCESS",
@@ -31,6 +32,8 @@ PEER_ADDRESS = 6
 PEER_PORT = 7
 PROCESS = 8
 EXTRA = 9
+NETNS = 10
+"""In front of all of ss's, where rows are of several network namespaces."""
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -56,5 +59,6 @@ COLUMNS = (
     Column("Port", "", False),
     Column("Process", "", False),
     Column("", "", False),
+    Column("Netns", "", False),
 )
-"""Every column by its index, in printing order."""
+"""Every column by its index, ss's in printing order."""

@@ -323,6 +323,11 @@ class Context:
         """``rate`` as -n wants it."""
         self.one_column = not dialect.process_column_only_with_p
 
+    def enter(self) -> None:
+        """The rows that follow are of another network namespace, whose ephemeral ports are others."""
+        self._ports.clear()
+        self.protocol = None
+
     @property
     def decoders(self) -> Decoders:
         """The decoders of info blobs."""

@@ -29,6 +29,7 @@ from sstrace.render.line_parts import (
     skmem,
     state_text,
 )
+from sstrace.render.places import Place
 from sstrace.render.protocol import netid, timer_name
 
 __all__ = ["DestroyedLine", "InetLine", "InetLines"]
@@ -151,7 +152,7 @@ class Storage(msgspec.Struct, omit_defaults=True):
     value: str | None = None
 
 
-class InetLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
+class InetLine(Place, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
     """A socket of the tables tcp, mptcp, udp, raw, dccp, sctp."""
 
     ts: Time

@@ -22,7 +22,7 @@ column whose cells are all the same (``Same``) is measured once and becomes part
 from collections.abc import Callable, Collection, Sequence
 from itertools import chain
 
-from sstrace.render.columns import COLUMNS, EXTRA, PROCESS
+from sstrace.render.columns import COLUMNS, EXTRA, NETNS, PROCESS
 
 __all__ = ["Column", "Layout", "Same"]
 
@@ -73,7 +73,8 @@ class Layout:
     ``hidden`` holds the indices of the columns that are not shown; rows carry only the cells of ``columns``, the
     others. ``screen`` is the screen's width, or ``None`` when there is none: then columns are as narrow as their
     content. ``extra`` tells that the unnamed last column is in use (ss ≥ 6.8), ``trim`` that the last of the named
-    columns is not padded when there is no screen (ss ≥ 7.0).
+    columns is not padded when there is no screen (ss ≥ 7.0). ``netns``: a column in front says of which network
+    namespace rows are, as ``enter`` was told; they do not carry it.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Layout:
         header: bool = True,
         extra: bool = False,
         trim: bool = False,
+        netns: bool = False,
     ) -> None:
         self._write = write
         self._screen = screen
@@ -93,8 +95,16 @@ class Layout:
         self._trimmed = visible[-1] if trim and visible else None
         self.columns = (*visible, EXTRA) if extra else tuple(visible)
         """Indices of the columns whose cells a row carries, in order."""
-        self._process = self.columns.index(PROCESS) if PROCESS in self.columns else None
-        self._max = [0] * len(self.columns)
+        self._netns = Same(COLUMNS[NETNS].header) if netns else None
+        indices = (NETNS, *self.columns) if netns else self.columns
+        # ss's first column stands at the line's beginning and has nothing before it.
+        self._laid = [
+            (index, " " if netns and position == 1 else COLUMNS[index].delimiter)
+            for position, index in enumerate(indices)
+        ]
+        """Indices and delimiters of the columns as they are laid out."""
+        self._process = indices.index(PROCESS) if PROCESS in indices else None
+        self._max = [0] * len(indices)
         self._pending: list[tuple[Sequence[Column], int]] = []
         self._chunks = 1
         self._room = _CHUNK - _HEAD
@@ -103,6 +113,10 @@ class Layout:
         self._end = EXTRA
         if header:
             self.feed([tuple(COLUMNS[index].header for index in self.columns)])
+
+    def enter(self, netns: str) -> None:
+        """The rows that follow are of this network namespace."""
+        self._netns = Same(netns)
 
     def feed(self, rows: Sequence[Sequence[str]], end: int = EXTRA) -> None:
         """Take rows, each a cell for each of ``columns``. ``end`` is where ss's cursor rests after each: EXTRA or
@@ -113,8 +127,10 @@ class Layout:
 
     def feed_columns(self, cells: Sequence[Column], count: int, end: int = EXTRA) -> None:
         """Like ``feed``, column-wise: for each of ``columns`` the cells of ``count`` rows."""
-        if not count:
-            return
+        if count:
+            self._feed(cells if self._netns is None else (self._netns, *cells), count, end)
+
+    def _feed(self, cells: Sequence[Column], count: int, end: int) -> None:
         self.begin_row()
         if end == PROCESS and self._process is None:
             end = EXTRA  # a hidden column holds no cell: the cursor's cell is the next one's
@@ -125,8 +141,8 @@ class Layout:
         # Leaving the last row may itself have opened the chunk after which ss prints: then at the end of the next row.
         if count > 1 and (cost > self._room or self._chunks >= _CHUNKS_MAX):
             half = count // 2
-            self.feed_columns(_part(cells, 0, half), half, end)
-            self.feed_columns(_part(cells, half, count), count - half, end)
+            self._feed(_part(cells, 0, half), half, end)
+            self._feed(_part(cells, half, count), count - half, end)
             return
         resting = self._process if end == PROCESS else len(cells) - 1 if self._extra else None
         self._open = 0 if resting is None else measures[resting][2]
@@ -194,8 +210,8 @@ class Layout:
         """Width of each column, delimiter included."""
         screen = self._screen
         widths: list[int] = []
-        for index, longest in zip(self.columns, self._max, strict=True):
-            width = longest + len(COLUMNS[index].delimiter) if longest and any(widths) else longest
+        for (_, delimiter), longest in zip(self._laid, self._max, strict=True):
+            width = longest + len(delimiter) if longest and any(widths) else longest
             widths.append(width if screen is None else min(width, screen))
         if screen is not None:
             _spread(widths, screen)
@@ -204,9 +220,9 @@ class Layout:
     def _template(self, widths: Sequence[int], same: Sequence[str | None]) -> str:
         """One printf template for a row; ``same`` has the text of columns that are the same in every row."""
         parts: list[str] = []
-        for index, width, text in zip(self.columns, widths, same, strict=True):
+        for (index, between), width, text in zip(self._laid, widths, same, strict=True):
             column = COLUMNS[index]
-            delimiter = column.delimiter if parts else ""
+            delimiter = between if parts else ""
             room = width - len(delimiter)
             if room <= 0 or (index == self._trimmed and self._screen is None):
                 part = "%s"

@@ -10,10 +10,11 @@ from importlib import import_module
 
 import msgspec
 
-from sstrace.model import Socket, Table
+from sstrace.model import Label, Socket, Table
 from sstrace.protocols import INET, OF_TABLE
 from sstrace.render.common import Context
 from sstrace.render.line_parts import LineMaker
+from sstrace.render.places import place
 
 __all__ = ["Lines", "line_maker"]
 
@@ -41,7 +42,13 @@ class Lines:
         self._ts = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
         self._encoder = msgspec.json.Encoder()
         self._destroyed = destroyed
+        self._place: dict[str, int | str] = {}
         self._makers: dict[type[Socket], LineMaker] = {}
+
+    def enter(self, inode: int, label: Label) -> None:
+        """The rows that follow are of this network namespace."""
+        self._place = place(inode, label)
+        self._context.enter()
 
     def begin(self, table: Table) -> None:
         """Lines tell their table themselves."""
@@ -49,9 +56,11 @@ class Lines:
     def feed(self, sockets: Sequence[Socket]) -> None:
         """Write a line for each row, in this order."""
         makers = self._makers
-        self._write(
-            self._encoder.encode_lines([(makers.get(type(row)) or self._maker(row)).line(row) for row in sockets])
-        )
+        lines = [(makers.get(type(row)) or self._maker(row)).line(row) for row in sockets]
+        for name, value in self._place.items():
+            for line in lines:
+                setattr(line, name, value)
+        self._write(self._encoder.encode_lines(lines))
 
     def flush(self) -> None:
         """Nothing is held back."""

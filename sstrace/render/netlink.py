@@ -5,8 +5,6 @@ ss never leaves the Process column on these rows: their extras stand there, and 
 and later without -p).
 """
 
-import msgspec
-
 from sstrace.model import NetlinkSocket
 from sstrace.plain import spelled
 from sstrace.protocols import OF_TABLE
@@ -22,6 +20,7 @@ from sstrace.render.line_parts import (
     skmem,
     state_text,
 )
+from sstrace.render.places import Place
 
 __all__ = ["NetlinkCells", "NetlinkLine", "NetlinkLines"]
 
@@ -67,7 +66,7 @@ class NetlinkCells:
         return str(portid) if comm is None else f"{text(comm)}/{portid}"
 
 
-class NetlinkLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
+class NetlinkLine(Place, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
     """A netlink socket."""
 
     ts: Time

@@ -2,8 +2,6 @@
 peer.
 """
 
-import msgspec
-
 from sstrace.model import PacketSocket
 from sstrace.protocols import OF_TABLE
 from sstrace.render.common import Context, memory, queue, signed
@@ -20,6 +18,7 @@ from sstrace.render.line_parts import (
     skmem,
     state_text,
 )
+from sstrace.render.places import Place
 
 __all__ = ["PacketCells", "PacketLine", "PacketLines", "link_protocol"]
 
@@ -146,7 +145,7 @@ class PacketCells:
         )
 
 
-class PacketLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
+class PacketLine(Place, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
     """A packet socket."""
 
     ts: Time

@@ -10,10 +10,11 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any
 
-from sstrace.model import InetSocket, Socket, Table
+from sstrace.model import InetSocket, Label, Socket, Table
+from sstrace.plain import plain
 from sstrace.protocols import DIAG_PROTOCOL, INET, OF_TABLE
 from sstrace.render.columns import EXTRA, NETID, PROCESS, RECV_Q, SEND_Q, STATE
-from sstrace.render.common import Context
+from sstrace.render.common import Context, cell
 from sstrace.render.layout import Column, Layout, Same
 
 __all__ = ["Text"]
@@ -23,9 +24,13 @@ _PLAIN = frozenset(DIAG_PROTOCOL) - {Table.RAW, Table.SCTP}
 
 
 class Text:
-    """One table of text, as ss prints it, through ``write``; ``screen`` is the screen's width or ``None``."""
+    """One table of text, as ss prints it, through ``write``; ``screen`` is the screen's width or ``None``. ``netns``: a
+    column in front says of which network namespace a row is.
+    """
 
-    def __init__(self, context: Context, write: Callable[[bytes], object], *, screen: int | None) -> None:
+    def __init__(
+        self, context: Context, write: Callable[[bytes], object], *, screen: int | None, netns: bool = False
+    ) -> None:
         show, dialect = context.show, context.dialect
         hidden = [
             index
@@ -47,7 +52,9 @@ class Text:
             header=show.header,
             extra=dialect.process_column_only_with_p,
             trim=dialect.trim_last_column,
+            netns=netns,
         )
+        self._names_netns = netns
         self._keys_aside = show.info and not dialect.md5_in_row
         self._pick = itemgetter(*self.layout.columns)
         self._end = EXTRA
@@ -55,6 +62,13 @@ class Text:
         self._cells: Callable[[Any], tuple[str, ...]] = lambda _: ()
         self._inet: Any = None
         self._table = Table.TCP
+
+    def enter(self, inode: int, label: Label) -> None:
+        """The rows that follow are of this network namespace; ss would begin anew."""
+        if self._names_netns:
+            self.layout.enter(cell(plain(label.text(inode))))
+        self._makers.clear()
+        self._context.enter()
 
     def begin(self, table: Table) -> None:
         """The rows that follow are of this table (those of another family than inet's count as one)."""

@@ -1,11 +1,10 @@
 """Rows of the tipc table → cells and lines. The address is the node, the port the socket's reference on it."""
 
-import msgspec
-
 from sstrace.model import AF_TIPC, SOCK_DGRAM, SOCK_RDM, SOCK_SEQPACKET, SOCK_STREAM, TipcSocket
 from sstrace.protocols import NETID_OF_TYPE, UNNAMED
 from sstrace.render.common import Context, queue, signed
 from sstrace.render.line_parts import Cookie, Inode, LineMaker, OwnerItem, RecvQ, SendQ, Time, state_text
+from sstrace.render.places import Place
 
 __all__ = ["TipcCells", "TipcLine", "TipcLines"]
 
@@ -56,7 +55,7 @@ class TipcCells:
         return out
 
 
-class TipcLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
+class TipcLine(Place, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
     """A TIPC socket."""
 
     ts: Time

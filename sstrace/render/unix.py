@@ -2,8 +2,6 @@
 never shown.
 """
 
-import msgspec
-
 from sstrace.model import UnixSocket
 from sstrace.plain import spelled
 from sstrace.protocols import OF_TABLE
@@ -21,6 +19,7 @@ from sstrace.render.line_parts import (
     skmem,
     state_text,
 )
+from sstrace.render.places import Place
 
 __all__ = ["UnixCells", "UnixLine", "UnixLines", "major_minor"]
 
@@ -76,7 +75,7 @@ class UnixCells:
         )
 
 
-class UnixLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
+class UnixLine(Place, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
     """A unix socket."""
 
     ts: Time

@@ -1,11 +1,10 @@
 """Rows of the vsock tables → cells and lines. Addresses are context ids; nothing is resolved."""
 
-import msgspec
-
 from sstrace.model import AF_VSOCK, VsockSocket
 from sstrace.protocols import NETID_OF_TYPE, UNNAMED
 from sstrace.render.common import Context, queue
 from sstrace.render.line_parts import Cookie, Inode, LineMaker, OwnerItem, Time, state_text
+from sstrace.render.places import Place
 
 __all__ = ["VsockCells", "VsockLine", "VsockLines"]
 
@@ -39,7 +38,7 @@ class VsockCells:
         )
 
 
-class VsockLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
+class VsockLine(Place, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
     """A vsock socket; 4294967295 is any context id or port."""
 
     ts: Time

@@ -1,7 +1,5 @@
 """Rows of the xdp table → cells and lines. The address is the interface, the port its queue; there is no peer."""
 
-import msgspec
-
 from sstrace.model import XdpSocket
 from sstrace.protocols import OF_TABLE
 from sstrace.render.common import Context, memory, queue, signed
@@ -18,6 +16,7 @@ from sstrace.render.line_parts import (
     skmem,
     state_text,
 )
+from sstrace.render.places import Place
 
 __all__ = ["XdpCells", "XdpLine", "XdpLines"]
 
@@ -81,7 +80,7 @@ class XdpCells:
         return out
 
 
-class XdpLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
+class XdpLine(Place, tag="seen", tag_field="type", omit_defaults=True, kw_only=True):
     """An AF_XDP socket."""
 
     ts: Time

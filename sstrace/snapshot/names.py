@@ -22,17 +22,31 @@ __all__ = ["SsNames"]
 
 class SsNames(SystemNames):
     """The names of this machine, for a snapshot of it; ``warn`` takes ss's lines for standard error, ``complain`` the
-    errno in which an answer of the kernel ended.
+    errno in which an answer of the kernel ended. ``anywhere``: of no network namespace yet, see ``enter``; until then
+    a device of any name may be somewhere.
     """
 
     def __init__(
-        self, environ: Mapping[str, str], warn: Callable[[str], None], complain: Callable[[int], None]
+        self,
+        environ: Mapping[str, str],
+        warn: Callable[[str], None],
+        complain: Callable[[int], None],
+        *,
+        anywhere: bool = False,
     ) -> None:
         super().__init__(environ)
+        self._anywhere = anywhere
         self._warn = warn
         self._complain = complain
         self._indexes: dict[str, int] | None = None
         self._links: dict[int, str] = {}
+
+    def enter(self) -> None:
+        """From here on they are those of another network namespace, which this thread is in."""
+        super().enter()
+        self._anywhere = False
+        self._indexes = None
+        self._links.clear()
 
     def read_interfaces(self) -> None:
         """Know them all from now on. Raises LookupFailed, with ss's words."""
@@ -53,9 +67,14 @@ class SsNames(SystemNames):
 
     def ifindex(self, name: str) -> int | None:
         """Index of a network interface by its name or alternative name. Raises LookupFailed."""
+        if self._anywhere:
+            return -1
         self.read_interfaces()
         assert self._indexes is not None
-        return self._indexes.get(name)
+        index = self._indexes.get(name)
+        if index is not None:
+            self.met.add(name)
+        return index
 
     def ifname(self, index: int) -> str:
         """Name of a network interface; ``if<index>`` when there is none."""

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import msgspec
 
-from sstrace.model import InetSocket, Owners, Role, Socket, Table
+from sstrace.model import InetSocket, Label, Owners, Role, Socket, Table
 from sstrace.query.command import Selection
 from sstrace.sources.names import SystemNames
 
@@ -14,6 +14,10 @@ __all__ = ["Origin", "Sink", "TcpSource"]
 
 class Sink(Protocol):
     """What takes the rows: ss's text, or NDJSON."""
+
+    def enter(self, inode: int, label: Label) -> None:
+        """The rows that follow are of this network namespace."""
+        ...
 
     def begin(self, table: Table) -> None:
         """The rows that follow are of this table."""

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Iterable
 
 from sstrace.errors import DecodeError, KernelError
 from sstrace.render.summary import summary
@@ -9,11 +10,26 @@ from sstrace.snapshot.streams import Output, warn
 from sstrace.sources.proc import ProcFiles
 from sstrace.wire import proc_net
 
-__all__ = ["write_summary"]
+__all__ = ["read_counters", "total", "write_summary"]
 
 
-def write_summary(files: ProcFiles, output: Output, *, json: bool) -> None:
-    """The counters of /proc, as text or as a line of JSON; what cannot be read is 0, and said."""
+_GLOBAL = ("tcp_orphan", "tcp_alloc", "tcp_mem")
+"""What the kernel counts for all network namespaces at once (net/ipv4/proc.c), and shows in each."""
+
+
+def total(counters: Iterable[tuple[proc_net.SockStat, int]]) -> tuple[proc_net.SockStat, int]:
+    """The counters of several network namespaces together."""
+    whole, connections = proc_net.SockStat(), 0
+    for count, established in counters:
+        connections += established
+        for name in count.__struct_fields__:
+            one, before = getattr(count, name), getattr(whole, name)
+            setattr(whole, name, max(one, before) if name in _GLOBAL else one + before)
+    return whole, connections
+
+
+def read_counters(files: ProcFiles) -> tuple[proc_net.SockStat, int]:
+    """The counters of /proc, and how many TCP connections are established; what cannot be read is 0, and said."""
     count, established = proc_net.SockStat(), 0
     try:
         sockstat = _counters(files, "net/sockstat")
@@ -32,12 +48,17 @@ def write_summary(files: ProcFiles, output: Output, *, json: bool) -> None:
         warn(f"ss: get_snmpstat: {os.strerror(error.errno)}")
     except DecodeError:
         warn("ss: get_snmpstat: No such process")  # ESRCH is what ss finds there
+    return count, established
+
+
+def write_summary(counters: tuple[proc_net.SockStat, int], output: Output, *, json: bool) -> None:
+    """Counters as text, or as a line of JSON."""
     if json:
         from sstrace.render.summary import summary_line
 
-        output.write(summary_line(count, established))
+        output.write(summary_line(*counters))
     else:
-        output.write(summary(count, established).encode("latin-1"))
+        output.write(summary(*counters).encode("latin-1"))
 
 
 def _counters(files: ProcFiles, name: str) -> bytes:

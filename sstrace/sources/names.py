@@ -73,6 +73,8 @@ class SystemNames:
             self._range_file = f"{self._proc}/sys/net/ipv4/ip_local_port_range"
         self._ifnames: dict[int, str] = {}
         self._ifindexes: dict[str, int] = {}
+        self.met: set[str] = set()
+        """Names by which ``ifindex`` has found an interface."""
         self._told = False
         """Whether somebody tells of every change of an interface's name."""
         self._services: dict[tuple[int, str | None], str | None] = {}
@@ -97,6 +99,12 @@ class SystemNames:
             self.name_interface(index, name)
         return name
 
+    def enter(self) -> None:
+        """From here on they are those of another network namespace, which this thread is in."""
+        self._ifnames.clear()
+        self._ifindexes.clear()
+        self._ephemeral = None
+
     def read_interfaces(self) -> None:
         """Many names will be asked for; for those who then read all at once."""
 
@@ -108,6 +116,7 @@ class SystemNames:
                 index = socket.if_nametoindex(name)
             except (OSError, ValueError):
                 return None
+            self.met.add(name)
             if not self._told:
                 self._ifindexes[name] = index
         return index

@@ -192,5 +192,5 @@ def test_who_is_not_root_sees_its_own(common_path: Path) -> None:
     )
     assert not done.stderr
     blind, refused = done.stdout.splitlines()
-    assert blind.endswith("processes of other users: it takes root (CAP_BPF and CAP_PERFMON)")
+    assert blind.endswith(" may not be asked): it takes root (CAP_BPF and CAP_PERFMON)")
     assert refused.startswith("PrivilegeError sstrace: --netns ")

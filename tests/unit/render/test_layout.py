@@ -272,3 +272,31 @@ def test_nothing_but_a_header_and_nothing_at_all() -> None:
     written.clear()
     Layout(written.append, header=False).flush()
     assert written == []
+
+
+def test_a_column_in_front_says_which_namespace() -> None:
+    """Behind it stands what would stand there without it; where all is on a screen, it takes its part of that."""
+    cells = {
+        "web": [("tcp", "LISTEN", "0     ", "128   ", "0.0.0.0:", "80", "0.0.0.0:", "*", "")],
+        "kube-system/dns": [("udp", "UNCONN", "0     ", "0     ", "10.0.0.1:", "53", "0.0.0.0:", "*", "")] * 2,
+    }
+
+    def laid(screen: int | None, *, netns: bool, hidden: tuple[int, ...] = ()) -> list[str]:
+        written: list[bytes] = []
+        layout = Layout(written.append, netns=netns, screen=screen, hidden=hidden)
+        for name, rows in cells.items():
+            if netns:
+                layout.enter(name)
+            layout.feed([tuple(row[index] for index in layout.columns if index < 9) for row in rows])
+        layout.flush()
+        return b"".join(written).decode().splitlines()
+
+    names = ["Netns", "web", "kube-system/dns", "kube-system/dns"]
+    bare = laid(None, netns=False)
+    assert laid(None, netns=True) == [f"{name:<15} {line}" for name, line in zip(names, bare, strict=True)]
+    for hidden in ((0,), (0, 1), (0, 1, 2, 3)):
+        bare = laid(None, netns=False, hidden=hidden)
+        expected = [[name, *line.split()] for name, line in zip(names, bare, strict=True)]
+        assert [line.split() for line in laid(None, netns=True, hidden=hidden)] == expected
+    for screen in (80, 120, 300):
+        assert {len(line) % screen for line in laid(screen, netns=True)} == {0}
