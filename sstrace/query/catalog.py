@@ -151,8 +151,8 @@ OWN: Final = (
     ),
     _own(
         _FROM, "netns", "WHICH", frozenset((Act.SNAPSHOT,)),
-        "look into these network namespaces (may be given again); WHICH := {all|NAME|PID|INODE|PATH}[,WHICH]\n"
-        "NAME is that of ip-netns(8), a container, a pod, a process",
+        "look into these network namespaces (may be given again)\n"
+        "WHICH := {all|NAME|PID|INODE|PATH}[,WHICH]    NAME: of ip-netns(8), a container, a pod, a process",
         values=("all", "NETNS"), commas=True, many=True,
     ),
     _own(_FROM, "at", "TIME", frozenset((Act.PAST,)), "with --snapshot and a recording: the table as it was then"),
