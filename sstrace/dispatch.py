@@ -10,24 +10,6 @@ from sstrace.sources.standard import say
 
 __all__ = ["run"]
 
-_MODULES: Final = {
-    Act.TRACE: "modes.trace",
-    Act.REPLAY: "modes.replay",
-    Act.STATS: "modes.stats",
-    Act.STATS_PAST: "modes.stats",
-    Act.STATS_LIVE: "server.client",
-    Act.SNAPSHOT: "modes.snapshot",
-    Act.PAST: "modes.past",
-    Act.BETWEEN: "modes.past",
-    Act.LIVE: "server.client",
-    Act.WATCH: "watch.app",
-    Act.SERVE: "server.serve",
-    Act.SERVE_STATS: "server.serve",
-    Act.VERIFY: "modes.verify",
-    Act.DOCTOR: "modes.doctor",
-}
-"""What each act's ``run`` is in. What an act refuses stands beside each option, in query.catalog."""
-
 _ROTATES: Final = (Act.TRACE, Act.REPLAY)
 """Those that write --output themselves, to begin it anew and to survive a full disk."""
 
@@ -39,7 +21,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     if command.own.output is not None and command.act not in _ROTATES:
         _redirect(command.own.output)
     try:
-        return int(import_module(f"sstrace.{_MODULES[command.act]}").run(command, env))
+        return int(import_module(f"sstrace.{command.act.module}").run(command, env))
     finally:
         if command.own.self_usage:
             _say_usage()

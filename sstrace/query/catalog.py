@@ -274,28 +274,17 @@ FILTER: Final = Entry("a filter", _FILTERS, instead="leave it away, or give it t
 MODES: Final[Mapping[str, Mode]] = {mode.value: mode for mode in Mode if mode is not Mode.TRACE}
 """Option name → mode."""
 
-_WHERE: Final = {
-    Mode.TRACE: {"netlink": Act.TRACE, "file": Act.REPLAY},
-    Mode.SNAPSHOT: {"netlink": Act.SNAPSHOT, "file": Act.PAST, "live": Act.LIVE},
-    Mode.WATCH: {"netlink": Act.WATCH},
-    Mode.VERIFY: {"netlink": Act.VERIFY},
-    Mode.SERVE: {"netlink": Act.SERVE},
-    Mode.DOCTOR: {"netlink": Act.DOCTOR},
-}
-_STATS_WHERE: Final = {
-    Mode.TRACE: {"netlink": Act.STATS, "file": Act.STATS_PAST, "live": Act.STATS_LIVE},
-    Mode.SERVE: {"netlink": Act.SERVE_STATS},
-}
-
 
 def act_of(mode: Mode, own: Own) -> Act:
     """Give what a command line does: of a source that its mode cannot have, as if it were not there."""
+    acts = [act for act in Act if act.mode is mode]
+    where = {act.source: act for act in acts if act.stats is own.stats} or {act.source: act for act in acts}
     kind = own.source.kind if own.source is not None else "file" if own.replay else "netlink"
-    where = (own.stats and _STATS_WHERE.get(mode)) or _WHERE[mode]
-    if own.replay and where.get("file") in (Act.REPLAY, Act.STATS_PAST):
+    if own.replay and mode is Mode.TRACE:
         kind = "file"
-    act = where.get(kind, where["netlink"])
-    return Act.BETWEEN if act is Act.PAST and own.between is not None else act
+    if kind == "file" and own.between is not None and "between" in where:
+        return where["between"]
+    return where.get(kind, where["netlink"])
 
 
 def refusal(entry: Entry, word: str, act: Act) -> UsageError:

@@ -6,7 +6,7 @@ character a byte. Paths in ``Own`` are ordinary str as ``open`` takes them.
 
 import enum
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 import msgspec
 
@@ -44,22 +44,46 @@ class Mode(enum.Enum):
 
 
 class Act(enum.Enum):
-    """What a command line does: its mode, told apart by where the facts come from. The text stands in sentences."""
+    """What a command line does: its mode, told apart by where the facts come from. The value stands in sentences.
 
-    TRACE = "a trace"
-    REPLAY = "--replay FILE"
-    STATS = "--stats"
-    STATS_PAST = "--stats --from FILE"
-    STATS_LIVE = "--stats --from live"
-    SNAPSHOT = "--snapshot"
-    PAST = "--snapshot --from FILE"
-    BETWEEN = "--snapshot --from FILE --between"
-    LIVE = "--snapshot --from live"
-    WATCH = "--watch"
-    SERVE = "--serve"
-    SERVE_STATS = "--serve --stats"
-    VERIFY = "--verify"
-    DOCTOR = "--doctor"
+    All that there is to say of one, but for the options that mean something to it: these are in ``query.catalog``.
+    """
+
+    _value_: str
+    mode: Mode
+    source: Literal["netlink", "live", "file", "between"]
+    """As of ``Source``; ``between``: a file, of which two moments are compared."""
+    module: str
+    """Where its ``run`` is, below ``sstrace``."""
+    stats: bool
+    """With --stats."""
+
+    def __new__(
+        cls,
+        text: str,
+        mode: Mode,
+        source: Literal["netlink", "live", "file", "between"],
+        module: str,
+        stats: bool = False,
+    ) -> Self:
+        made = object.__new__(cls)
+        made._value_, made.mode, made.source, made.module, made.stats = text, mode, source, module, stats
+        return made
+
+    TRACE = "a trace", Mode.TRACE, "netlink", "modes.trace"
+    REPLAY = "--replay FILE", Mode.TRACE, "file", "modes.replay"
+    STATS = "--stats", Mode.TRACE, "netlink", "modes.stats", True
+    STATS_PAST = "--stats --from FILE", Mode.TRACE, "file", "modes.stats", True
+    STATS_LIVE = "--stats --from live", Mode.TRACE, "live", "server.client", True
+    SNAPSHOT = "--snapshot", Mode.SNAPSHOT, "netlink", "modes.snapshot"
+    PAST = "--snapshot --from FILE", Mode.SNAPSHOT, "file", "modes.past"
+    BETWEEN = "--snapshot --from FILE --between", Mode.SNAPSHOT, "between", "modes.past"
+    LIVE = "--snapshot --from live", Mode.SNAPSHOT, "live", "server.client"
+    WATCH = "--watch", Mode.WATCH, "netlink", "watch.app"
+    SERVE = "--serve", Mode.SERVE, "netlink", "server.serve"
+    SERVE_STATS = "--serve --stats", Mode.SERVE, "netlink", "server.serve", True
+    VERIFY = "--verify", Mode.VERIFY, "netlink", "modes.verify"
+    DOCTOR = "--doctor", Mode.DOCTOR, "netlink", "modes.doctor"
 
 
 class Early(msgspec.Struct, frozen=True):

@@ -1,6 +1,7 @@
 """Every option with everything that sstrace can do: it means something, or is refused, and the advice holds."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,8 @@ from sstrace.errors import UsageError
 from sstrace.query.catalog import ENTRIES, FILTER, MODES, STATES, Entry
 from sstrace.query.command import Act, Command
 from sstrace.query.options import parse
+
+ROOT = Path(__file__).resolve().parents[3]
 
 TYPED = {
     Act.TRACE: "",
@@ -117,3 +120,9 @@ def test_a_source_is_asked_or_refused(act: Act, source: str) -> None:
     else:
         assert found.own.source is not None
         assert found.own.source.kind == "netlink" or found.act is not act
+
+
+@pytest.mark.parametrize("act", Act, ids=lambda act: act.value)
+def test_each_act_has_a_module_that_does_it(act: Act) -> None:
+    module = ROOT / "sstrace" / f"{act.module.replace('.', '/')}.py"
+    assert re.search(r"^def run\(\s*command: Command, env: Mapping\[str, str\]", module.read_text(), re.M)
