@@ -34,7 +34,7 @@ class Decoder:
 
 @final
 class Folder:
-    """The twin of sstrace.table.fold.Fold.apply, for one shard."""
+    """The twin of sstrace.table.fold.Fold.apply, and of sstrace.table.sweep.Sweep.seen, for one shard."""
 
     is_easy: bool
     silent: dict[int, Any] | None
@@ -42,6 +42,18 @@ class Folder:
     @property
     def last_ns(self) -> int: ...
     def __init__(self, *given: Any) -> None: ...
+    def met(
+        self,
+        datagram: bytes,
+        number: int,
+        began_ns: int,
+        shared: dict[Any, Any],
+        added: list[Any],
+        may_add: bool,
+        doubted: bool,
+        otherwise: Callable[[bytes], object],
+        /,
+    ) -> bool: ...
 
 @final
 class Dispatcher:

@@ -109,6 +109,9 @@ int inherit(Folder *self, PyObject *row, const struct sock_event *raw);
 
 int learn(Folder *self, PyObject *row, const struct sock_event *raw);
 
+/* The index by state takes a row, once its state is known. */
+int enter_index(Folder *self, PyObject *row);
+
 /* The row is in another state, since now. */
 int enter(Folder *self, PyObject *row, PyObject *at_ns, long state);
 
@@ -117,6 +120,9 @@ int forget_keys(Folder *self, PyObject *row);
 
 /* A new row with every key. A borrowed reference: the table holds it. */
 PyObject *birth(Folder *self, Event *event, PyObject *sk, PyObject *at_ns, PyObject *ends, int kind, PyObject *role);
+
+/* A sweep's datagram: a method of Folder, see sweep.c. */
+PyObject *folder_met(PyObject *object, PyObject *const *args, Py_ssize_t count);
 
 /* The table lets go of a row whose keys it has forgotten. */
 int remove_row(Folder *self, PyObject *row);

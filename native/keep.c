@@ -246,7 +246,7 @@ static int leave_index(Folder *self, PyObject *row)
 }
 
 /* The index by state takes the row, once its state is known. */
-static int enter_index(Folder *self, PyObject *row)
+int enter_index(Folder *self, PyObject *row)
 {
 	PyObject *rows;
 	int failed;

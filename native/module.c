@@ -1,12 +1,12 @@
 /*
- * _sstrace: compiled twins of the steps that every event takes: decode.c, fold.c and line.c. Each does what a
+ * _sstrace: compiled twins of the steps that every event takes: decode.c, fold.c, sweep.c and line.c. Each does what a
  * Python method does, for the events that nearly all are, and leaves the others to that method; the two are held
  * against each other by tests/unit/test_native.py. sstrace/native.py is their door, native/build.py compiles them.
  */
 #include "shape.h"
 
 /* sstrace.native.INTERFACE: the two grow together whenever what one passes to the other changes. */
-enum { INTERFACE = 4 };
+enum { INTERFACE = 5 };
 
 static int execute(PyObject *module)
 {

@@ -29,7 +29,7 @@ enum { SOCKET, REQUEST, TIMEWAIT, KINDS };
 #define ROW_FIELDS(X)                                                                                                 \
 	X(id) X(kind) X(state) X(family) X(protocol) X(net) X(netns) X(src) X(sport) X(dst) X(dport) X(ino) X(uid) X(ifindex)     \
 	X(cookie) X(sk) X(since_ns) X(exact) X(touched_ns) X(owners) X(owner_source) X(cgroup) X(v6only) X(born_ns)        \
-	X(role) X(ends) X(told)
+	X(role) X(ends) X(told) X(seen)
 #define TRANSITION_FIELDS(X)                                                                                          \
 	X(at_ns) X(row) X(old) X(new) X(held_ns) X(cause) X(reported) X(approximate) X(source) \
 	X(ended) X(lifetime_ns)

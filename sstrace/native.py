@@ -14,7 +14,7 @@ from typing import Any
 
 __all__ = ["INTERFACE", "twins"]
 
-INTERFACE = 4
+INTERFACE = 5
 """native/module.c has the same: others are of another build, and not used."""
 
 

@@ -18,10 +18,13 @@ _CALM = 20
 
 
 class Shrink:
-    """When to gather the rows of a table, and how. ``breathe`` is called every few milliseconds meanwhile."""
+    """When to gather the rows of a table, and how. ``breathe`` is called every few milliseconds meanwhile; ``forget``
+    lets go of what others keep for speed, for it lies among the rows.
+    """
 
-    def __init__(self, table: SocketTable, breathe: Callable[[], object]) -> None:
+    def __init__(self, table: SocketTable, breathe: Callable[[], object], forget: Callable[[], object]) -> None:
         self._table = table
+        self._forget = forget
         self._breathe = breathe
         self._most = 0
         self._before = 0
@@ -40,6 +43,7 @@ class Shrink:
             return
         if self._table.journal is not None:
             return  # somebody keeps rows
+        self._forget()
         with plugged():
             self._table.gather(self._breathe)
         self._most = left

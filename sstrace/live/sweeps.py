@@ -74,13 +74,19 @@ class Sweeps:
     def _hand_over(self, place: Place, datagrams: list[bytes]) -> bool:
         """Hand what a dump found to the table; whether the dump was complete."""
         complete = bool(datagrams)
+        table, space = self._table, place.space
         drained = time.monotonic_ns()
+
+        def others(message: bytes) -> None:
+            table.met(space, inet_diag.decode(message, Table.TCP).rows)
+
         for datagram in datagrams:
             if time.monotonic_ns() - drained > DRAIN_NS:
                 drained = self._breathe()
-            batch = inet_diag.decode(datagram, Table.TCP)
-            complete = complete and not batch.interrupted and batch.error == 0
-            self._table.met(place.space, batch.rows)
+            if not table.read(space, datagram, others):
+                batch = inet_diag.decode(datagram, Table.TCP)
+                complete = complete and not batch.interrupted and batch.error == 0
+                table.met(space, batch.rows)
         return complete
 
 

@@ -99,7 +99,6 @@ class Tracer:
         """Losses while a sweep goes on."""
         self._sweeps = Sweeps(self.table, self._apart, self._breathe)
         self._looks = Looks()
-        self._shrink = Shrink(self.table, self._breathe)
         self._sweep_every_ns = poll_ns
         self._hooks, self._without = None, "by netlink alone"
         if poll_ns is None:
@@ -108,6 +107,7 @@ class Tracer:
             self.table.probe = self._probe
         elif poll_ns is None:
             self._sweep_every_ns = _SWEEP_NS
+        self._shrink = Shrink(self.table, self._breathe, self._hooks.decoder.forget if self._hooks else lambda: None)
         self._interfaces = Interfaces(self.names)
         self._news = select.poll()
         self.register(self._news)

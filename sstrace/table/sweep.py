@@ -6,6 +6,7 @@ and whatever neither the sweep nor an event knows is removed at the sweep's comp
 other.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from sstrace.fields import NOTHING
@@ -37,6 +38,8 @@ class Sweep:
         self._replaced: list[Row] = []
         self._changed: list[tuple[Row, int]] = []
         self._ended: set[int] = set()
+        self.twin: Any = None
+        """The compiled one (native/sweep.c), where there is one."""
 
     def begin(self, at_ns: int, *, doubted: bool = False) -> None:
         """A sweep starts. ``doubted``: see ``SweepBegin``."""
@@ -45,6 +48,20 @@ class Sweep:
         self._tombstones.begin(at_ns)
         self._added, self._replaced, self._changed = [], [], []
         self._ended.clear()
+
+    def read(self, datagram: bytes, otherwise: Callable[[bytes], object]) -> bool:
+        """The twin has met all that a datagram of inet_diag shows; what is not usual of it has gone, message by message
+        in its turn, to ``otherwise``, which decodes it and has it ``seen``. False: nothing has been done.
+        """
+        if self.twin is None or self._index.news.journal is not None:
+            return False
+        if len(self._shared) > _SHARED_MOST:
+            self._shared.clear()
+        tombstones = self._tombstones
+        return self.twin.met(  # type: ignore[no-any-return]
+            datagram, self._number, tombstones.began_ns, self._shared, self._added, tombstones.is_empty(),
+            self._doubted, otherwise,
+        )  # fmt: skip
 
     def seen(self, found: InetSocket) -> None:
         """It met this socket."""

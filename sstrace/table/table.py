@@ -56,7 +56,7 @@ class Shard:
         self.twin: Any = None
         if twins is not None and space.protocol == IPPROTO_TCP:
             index = self.index
-            self.twin = twins.Folder(
+            self.twin = self.sweep.twin = twins.Folder(
                 Row, Transition, tuple(Kind), LISTED, taught(), space.net, netns, index.rows, index.by_sk,
                 index.by_cookie, index.by_ino, index.by_ends, index.unsettled, ids, own, inherited,
             )  # fmt: skip
@@ -287,6 +287,10 @@ class SocketTable:
         """The sweep of a space met this socket."""
         assert isinstance(fact.socket, InetSocket)
         self.met(fact.space, (fact.socket,))
+
+    def read(self, space: Space, datagram: bytes, otherwise: Callable[[bytes], object]) -> bool:
+        """See ``Sweep.read``."""
+        return self.shard(space).sweep.read(datagram, otherwise)
 
     def met(self, space: Space, sockets: Iterable[InetSocket]) -> None:
         """The sweep of a space met these sockets: ``Seen``, each of them."""

@@ -40,6 +40,10 @@ class Tombstones:
         self._cookies.clear()
         self._inodes.clear()
 
+    def is_empty(self) -> bool:
+        """Whether nothing has died."""
+        return not (self._ends or self._cookies or self._inodes)
+
     def may_be_shown(self, died_ns: int) -> bool:
         """Whether the sweep that goes on may have met what died then; what died before it, it has not."""
         return self.sweeping and died_ns >= self.began_ns - _UNHASH_NS

@@ -123,6 +123,10 @@ class CauseReader:
         self._validates = "tcp_validate_incoming" in there
         self._resends = "tcp_retransmit_timer" in there
 
+    def forget(self) -> None:
+        """Let go of the stacks that were read before."""
+        self._known.clear()
+
     def cause(self, stack: bytes, old: int, kind: Kind, flags: int) -> tuple[str, bool]:
         """The cause, and whether the task that ran was a process working on its own socket (close, connect, …).
 

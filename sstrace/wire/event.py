@@ -104,6 +104,12 @@ class EventDecoder:
             events += packed if packed is not None else self._samples(cpu, samples)
         return events
 
+    def forget(self) -> None:
+        """Let go of what was decoded before, and is kept because it may come again."""
+        self._addresses.clear()
+        self._owners.clear()
+        self._causes.forget()
+
     def _samples(self, cpu: int, data: bytes) -> list[Changed | Gone]:
         addresses, owners, read_cause = self._addresses, self._owners, self._causes.cause
         if len(addresses) > 100_000:  # against a port scan over all of IPv6; entries are rebuilt at once

@@ -83,7 +83,7 @@ def test_rows_are_gathered_once_a_storm_is_over_and_nobody_keeps_any(monkeypatch
     monkeypatch.setattr(shrink, "_PAUSE_NS", 0)
     table = rows_of(30)
     kept = list(table)[-1]
-    shrinks = shrink.Shrink(table, lambda: None)
+    shrinks = shrink.Shrink(table, lambda: None, lambda: None)
     for begin in range(0, 20, 10):
         shrinks.now_and_then()
         close(table, begin, begin + 10)
