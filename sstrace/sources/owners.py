@@ -95,14 +95,14 @@ class OwnerWalk:
         """Inode → owners, in ss's order: highest pid first, then highest descriptor. ``wanted``: only these inodes.
         ``breathe`` is called every few milliseconds, and may fork: a child's own walk waits for the end of this one.
 
-        Rows keep these tuples: so they are made once, and equal numbers and names in them are one object each.
+        Rows keep these tuples: so they are made once, and equal numbers and names in them are one object each. None of
+        these is what the walk has read: that goes, and would keep its place for one number in a thousand.
         """
         found: dict[int, tuple[Owner, ...]] = {}
         several: dict[int, list[Owner]] = {}
         readable: dict[int, bool] = {}
         comms: dict[bytes, bytes] = {}
         numbers: dict[int, int] = {}
-        shared = numbers.setdefault
         with self._alone():
             if wanted is None:
                 owners = self._walk(breathe)
@@ -123,7 +123,11 @@ class OwnerWalk:
             if name is None:
                 # As /proc/PID/stat is read by ss: up to the first closing parenthesis.
                 name = comms[comm] = comm.split(b"\0", 1)[0].split(b")", 1)[0]
-            owner = Owner(name, shared(pid, pid), shared(fd, fd))
+            owner = Owner(
+                name,
+                numbers.get(pid) or numbers.setdefault(pid, pid | 0),
+                numbers.get(fd) or numbers.setdefault(fd, fd | 0),
+            )
             if ino not in found:
                 found[ino] = (owner,)
             else:
