@@ -5,6 +5,7 @@ Needs a C compiler (CC, else cc or gcc) and the headers of the Python that runs 
 and ends with 1. The same sources give the same bytes.
 """
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -15,6 +16,13 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 OPTIONS = ("-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-fwrapv", "-Wall", "-Wextra", "-Wno-unused-parameter")
 OPTIONS += ("-Wno-missing-field-initializers", f"-ffile-prefix-map={HERE.parent}=.")
+
+
+def interface() -> int:
+    """What stands for everything that the module is compiled of: 31 bits."""
+    sources = sorted([*HERE.glob("*.[ch]"), HERE.parent / "bpf" / "event.h"])
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
 
 
 class CannotBuildError(Exception):
@@ -31,7 +39,7 @@ def build(directory: Path) -> Path:
         raise CannotBuildError("there is no C compiler (Debian's gcc and libc6-dev)")
     module = directory / f"_sstrace{sysconfig.get_config_var('EXT_SUFFIX')}"
     sources = sorted(str(path) for path in HERE.glob("*.c"))
-    command = [*compiler.split(), *OPTIONS, f"-I{include}", "-o", str(module), *sources]
+    command = [*compiler.split(), *OPTIONS, f"-DINTERFACE={interface()}", f"-I{include}", "-o", str(module), *sources]
     try:
         done = subprocess.run(
             command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300

@@ -5,11 +5,9 @@
  */
 #include "shape.h"
 
-/* sstrace.native.INTERFACE: the two grow together whenever what one passes to the other changes. */
-enum { INTERFACE = 5 };
-
 static int execute(PyObject *module)
 {
+	/* build.py: of these sources. */
 	if (PyModule_AddIntMacro(module, INTERFACE) < 0)
 		return -1;
 	return add_decoder(module) < 0 || add_folder(module) < 0 || add_liner(module) < 0 ? -1 : 0;

@@ -21,7 +21,9 @@ has_venv() { "$setup_python" -c 'import ensurepip, venv' 2>/dev/null; }
 new_enough() { "$setup_python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
 # What decides whether a venv is current: the declared dependencies, this recipe, and what is compiled into it.
-recipe() { cat "$SSTRACE_ROOT/pyproject.toml" "$SSTRACE_ROOT/scripts/setup.sh" "$SSTRACE_ROOT"/native/*.* | cksum; }
+recipe() {
+    cat "$SSTRACE_ROOT/pyproject.toml" "$SSTRACE_ROOT/scripts/setup.sh" "$SSTRACE_ROOT"/native/*.* "$SSTRACE_ROOT/bpf/event.h" | cksum
+}
 
 # quietly COMMAND…: its output is shown only if it fails. No stdin: that belongs to sstrace (-F -). No lock (fd 9) either:
 # a package's service could inherit it and hold it for ever.

@@ -14,8 +14,10 @@ from typing import Any
 
 __all__ = ["INTERFACE", "twins"]
 
-INTERFACE = 5
-"""native/module.c has the same: others are of another build, and not used."""
+INTERFACE = 0x6FC2E02D
+"""Stands for the sources of the module, and was put into it when it was compiled (native/build.py; scripts/twins writes
+it here): one that was compiled of others is not used.
+"""
 
 
 def _twins() -> Any:

@@ -14,7 +14,7 @@ import documents  # noqa: E402
 PARTS = {"one": lambda: "1", "two": lambda: "2\n2"}
 
 
-@pytest.mark.parametrize("script", ["draw-rooms", "draw-states", "manual", "schemas"])
+@pytest.mark.parametrize("script", ["draw-rooms", "draw-states", "manual", "schemas", "twins"])
 def test_nothing_is_out_of_date(script: str) -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "scripts" / script, "--check"], capture_output=True, text=True, check=False, timeout=60

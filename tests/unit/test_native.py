@@ -10,6 +10,7 @@ import json
 import os
 import random
 import struct
+import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import chain
@@ -21,6 +22,7 @@ import dumps
 import msgspec
 import pytest
 from bpf_events import EVENT, HERE, NETNS, SPACE, sample, state
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_model import MAPPED, Kernel
@@ -75,6 +77,14 @@ if twins is None and not (os.environ.get("CI") or os.environ.get("SSTRACE_REQUIR
 def test_they_are_built_and_current() -> None:
     assert twins is not None
     assert twins.INTERFACE == INTERFACE
+
+
+def test_a_module_of_other_sources_is_not_used(tmp_path: Path) -> None:
+    for interface in (INTERFACE, INTERFACE + 1):
+        (tmp_path / "_sstrace.py").write_text(f"INTERFACE = {interface}\n")
+        words = [sys.executable, "-c", "from sstrace.native import twins; print(twins is not None)"]
+        done = subprocess.run(words, env={"PYTHONPATH": f"{tmp_path}:{ROOT}"}, capture_output=True, check=True)
+        assert done.stdout == f"{interface == INTERFACE}\n".encode()
 
 
 # Events.

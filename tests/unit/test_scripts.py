@@ -16,7 +16,8 @@ pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="the launcher needs 
 
 def recipe(root: Path) -> str:
     native = sorted(path for path in (root / "native").iterdir() if path.is_file())
-    text = b"".join(path.read_bytes() for path in (root / "pyproject.toml", root / "scripts/setup.sh", *native))
+    paths = (root / "pyproject.toml", root / "scripts/setup.sh", *native, root / "bpf/event.h")
+    text = b"".join(path.read_bytes() for path in paths)
     return subprocess.run(["cksum"], input=text, capture_output=True, check=True).stdout.decode().strip()
 
 
@@ -26,6 +27,8 @@ def checkout(tmp_path: Path) -> Path:
     root = tmp_path / "check out"
     shutil.copytree(ROOT / "scripts", root / "scripts", ignore=shutil.ignore_patterns("vm", "bench"))
     shutil.copytree(ROOT / "native", root / "native", ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "bpf").mkdir()
+    shutil.copy(ROOT / "bpf/event.h", root / "bpf")
     shutil.copy(ROOT / "pyproject.toml", root)
     binaries = root / ".venv/bin"
     binaries.mkdir(parents=True)
