@@ -89,11 +89,11 @@ class Doubts:
         )
 
     def is_cure_due(self) -> bool:
-        """Whether it is time to heal what was not heard for one who asks, and need not wait long for that."""
-        return self._is_curable() and time.monotonic_ns() >= self._missed_after
+        """Whether to heal it for one who asks, and need not wait long for that."""
+        return self._is_short() and (self.lost or (self.deaf and time.monotonic_ns() >= self._missed_after))
 
-    def _is_curable(self) -> bool:
-        return self.deaf and self._took_ns < _SHORT_NS
+    def _is_short(self) -> bool:
+        return self._took_ns < _SHORT_NS
 
     # Sweeps.
 
@@ -102,7 +102,7 @@ class Doubts:
         self.listen()
         doubted = self.any()
         self._heals_loss = loss
-        self.healing = loss or self._is_curable()
+        self.healing = loss or (self.deaf and self._is_short())
         self.lost &= not loss
         self.deaf = False
         self._began_ns = time.thread_time_ns()

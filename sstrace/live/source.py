@@ -7,6 +7,9 @@ one dump, which the kernel filters where it can. What a dump shows and the table
 question: it is left out, as is what has gone since. As long as no event has come since, though, the kernel shows just
 what the table holds, and nothing need be looked up.
 
+A table that is known to be wrong, until a sweep has healed it, answers nothing but how long its rows have been as they
+are, and for whom: then the rows and their states are the kernel's.
+
 Order: IPv4 before IPv6, listeners before the rest, as the kernel dumps them. What was asked one by one has no kernel
 order; it stands by local port, local address, peer address, peer port.
 """
@@ -39,11 +42,14 @@ _STATE = attrgetter("state")
 class LiveRows:
     """The tcp table of a network namespace as a live table has it now (snapshot.sources.TcpSource)."""
 
-    def __init__(self, table: SocketTable, place: Place, news: Callable[[], bool] = lambda: True) -> None:
-        """``news``: whether anything may have happened that ``table`` lacks."""
+    def __init__(
+        self, table: SocketTable, place: Place, news: Callable[[], bool] = lambda: True, *, doubted: bool = False
+    ) -> None:
+        """``news``: whether anything may have happened that ``table`` lacks; ``doubted``: see above."""
         self._shard = table.shard(place.space)
         self._diag = place.kernel.diag
         self._news = news
+        self._doubted = doubted
         self._now_ns = time.monotonic_ns()
 
     def rows(
@@ -74,9 +80,9 @@ class LiveRows:
             if not families >> family & 1 or selection.preferred not in (family, *_NOT_INET):
                 continue
             with self._diag() as diag:
-                if states >> _LISTEN & 1 and any(self._shard.in_states(1 << _LISTEN)):
+                if states >> _LISTEN & 1 and (self._doubted or any(self._shard.in_states(1 << _LISTEN))):
                     yield from dump(diag, family, 1 << _LISTEN)
-                few = self._few(states & _OTHERS) if not bytecode else None
+                few = self._few(states & _OTHERS) if not bytecode and not self._doubted else None
                 if few is not None:
                     yield _exact(diag, [row for row in few if row.family == family], ext)
                 elif self._any(states & _OTHERS):
@@ -126,32 +132,41 @@ class LiveRows:
         return few if len(few) <= _EXACT_MOST else None
 
     def _any(self, states: int) -> bool:
+        if self._doubted:
+            return bool(states)
         found = self._others(states)
         return any(True for _ in found) if found is not None else len(self._shard) > 0
 
     def _of(self, row: Socket) -> Row | None:
         assert isinstance(row, InetSocket)
-        return self._shard.index.known(row)
+        known = self._shard.index.known(row)
+        return known if known is None or not self._doubted or known.state == row.state else None
 
     def _dumped(
         self, diag: Diag, request: bytes, states: int, attributes: bool, take: Callable[[memoryview], bool] | None
     ) -> Generator[list[InetSocket], None, int]:
         diag.send(request)
         for datagram in diag.ahead():
-            if take is not None and (not self._news() or self._agrees(datagram)) and take(datagram):
+            if take is not None and (self._is_certain() or self._agrees(datagram)) and take(datagram):
                 continue
             batch = inet_diag.decode(datagram, Table.TCP, extras=attributes)
-            rows = []
-            for row in batch.rows:
-                known = self._of(row)
-                if known is not None and states >> known.state & 1:
-                    row.state = known.state
-                    rows.append(row)
+            rows = batch.rows if self._doubted else list(self._as_the_table_has_them(batch.rows, states))
             if rows:
                 yield rows
             if batch.done:
                 return batch.error
         return 0
+
+    def _is_certain(self) -> bool:
+        """Whether just what the kernel shows is the answer."""
+        return self._doubted or not self._news()
+
+    def _as_the_table_has_them(self, shown: Iterable[InetSocket], states: int) -> Iterator[InetSocket]:
+        for row in shown:
+            known = self._of(row)
+            if known is not None and states >> known.state & 1:
+                row.state = known.state
+                yield row
 
     def _agrees(self, datagram: memoryview) -> bool:
         """Whether the table holds every row of a datagram, and in the same state."""

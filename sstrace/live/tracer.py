@@ -178,21 +178,19 @@ class Tracer:
         return self._doubts.any()
 
     def heal(self) -> Iterator[Change]:
-        """Do not leave for later what is lost, nor, where a sweep is short, what was not heard: somebody asks now.
-        Nothing within a sweep.
+        """Where a sweep is short, do not leave for later what is lost or was not heard: somebody asks now. Nothing
+        within a sweep.
         """
         if self._sweeping:
             return
         self._doubts.listen()
-        if self._doubts.lost:
-            yield from self._resync()
-        elif self._doubts.is_cure_due():
-            yield from self._audit()
+        if self._doubts.is_cure_due():
+            yield from self._resync() if self._doubts.lost else self._audit()
 
     @property
     def ails(self) -> bool:
-        """Whether a sweep goes on, and the table is known to be wrong: whoever asks is told after it."""
-        return self._sweeping and (self._doubts.healing or self._doubts.lost)
+        """Whether the table is known to be wrong, and who asks now had better be told by the kernel."""
+        return self._doubts.lost or (self._sweeping and self._doubts.healing)
 
     def news(self) -> Callable[[], bool]:
         """For a forked child: what tells whether anything may have happened that its copy of the table lacks."""

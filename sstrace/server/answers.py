@@ -52,7 +52,7 @@ class Small(msgspec.Struct, frozen=True):
 
 def small(tracer: Tracer, peer: service.Peer, data: bytes) -> Small | None:
     """Answer a question here, when it is small; None when a child has to."""
-    if peer.uid != 0:
+    if peer.uid != 0 or tracer.ails:
         return None
     try:
         request = msgspec.json.decode(data, type=Request)
@@ -141,7 +141,7 @@ def respond(
             return counting.tell(command, owners=_sees_all(peer, gid))
     except SstraceError as error:
         return _refused(error, request)
-    live = LiveRows(tracer.table, tracer.home, tracer.news())
+    live = LiveRows(tracer.table, tracer.home, tracer.news(), doubted=tracer.ails)
     owners = _owners(tracer, peer, gid, command, live)
     if owners is None and shed and peer.uid != 0:
         owners = _owners_in_its_proc(peer, command)

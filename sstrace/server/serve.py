@@ -278,8 +278,6 @@ class _Server:
         if not self._ready:
             return
         self.settle()
-        if self._tracer.ails:
-            return
         began = time.monotonic_ns()
         self._asking, self._ready = self._ready, []
         self._hurry = False

@@ -139,10 +139,13 @@ sys.exit(code)
 
 ASKED = """
 import json, os, socket
-from sstrace.live import kernel, tracer as tracing
-from sstrace.table import Resync
+from sstrace.live import doubts, kernel, tracer as tracing
+from sstrace.live.source import LiveRows
+from sstrace.query.options import parse
 
 kernel.DRAIN_NS = tracing.DRAIN_NS = 0  # as where a dump takes long
+doubts._SHORT_NS = 0  # as where a sweep takes long
+selection = parse(["ss", "-tan"]).selection
 tracer = tracing.Tracer(os.environ, pages=1)
 tracer.start()
 server = socket.create_server(("127.0.0.1", 0))
@@ -154,29 +157,43 @@ def overflow():
 
 def ask():
     "As a server does."
+    if len(asked) == 3:
+        return
     list(tracer.settle())
     list(tracer.heal())
-    asked.append("waits" if tracer.ails else "right" if len(tracer.table) == 1 + len(made) else "wrong")
+    who = "kernel" if tracer.ails else "table"
+    live = LiveRows(tracer.table, tracer.home, tracer.news(), doubted=tracer.ails)
+    shown = sum(map(len, live.rows(selection, ext=0, attributes=False)))
+    asked.append(f"{who} {'right' if shown == 1 + len(made) else 'wrong'}")
 
 def lose_and_ask():
     tracer.meanwhile = None
     overflow()
     ask()
 
-def asked_in(meanwhile):
+def answers(act, *, meanwhile=None):
     asked.clear()
     tracer.meanwhile = meanwhile
-    list(tracer.poll(0))
+    act()
+    tracer.meanwhile = None
     return {*asked}, tracer.resyncs
 
+def poll():
+    list(tracer.poll(0))
+
 overflow()
-while_healing = asked_in(ask)
+while_healing = answers(poll, meanwhile=ask)
 tracer._doubts.next_audit_ns = 0
-in_audit = asked_in(ask)
+in_audit = answers(poll, meanwhile=ask)
 tracer._doubts.next_audit_ns = 0
-in_audit_with_loss = asked_in(lose_and_ask)
+in_audit_with_loss = answers(poll, meanwhile=lose_and_ask)
+doubts._SHORT_NS = 1 << 60  # as where a sweep is short
+after_loss = answers(ask)
+doubts._SHORT_NS = 0
+overflow()
+before_a_long_sweep = answers(ask)
 tracer.close()
-print(json.dumps([while_healing, in_audit, in_audit_with_loss], default=sorted))
+print(json.dumps([while_healing, in_audit, in_audit_with_loss, after_loss, before_a_long_sweep], default=sorted))
 """
 
 
@@ -299,11 +316,14 @@ def test_an_audit_finds_what_no_event_told(netns: Netns) -> None:
 
 
 def test_nobody_is_answered_out_of_a_table_that_is_half_healed(netns: Netns) -> None:
+    """Who asks is told by the kernel until then, and waits for a sweep only where that is short."""
     done = netns.run(sys.executable, "-c", ASKED, cwd=ROOT)
-    while_healing, in_audit, in_audit_with_loss = json.loads(done.stdout)
-    assert while_healing in ([["right", "waits"], 1], [["waits"], 1])
-    assert in_audit == [["right"], 1]
-    assert in_audit_with_loss == [["waits"], 1]
+    while_healing, in_audit, in_audit_with_loss, after_loss, before_a_long_sweep = json.loads(done.stdout)
+    assert while_healing == [["kernel right"], 1]
+    assert in_audit == [["table right"], 1]
+    assert in_audit_with_loss == [["kernel right"], 1]
+    assert after_loss == [["table right"], 2]
+    assert before_a_long_sweep == [["kernel right"], 2]
 
 
 @pytest.mark.parametrize("holder", ["nobody", "its-process"])
