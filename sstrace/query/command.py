@@ -154,6 +154,8 @@ class When(msgspec.Struct, frozen=True):
     ns before its last. ``seq``: no time, but the number of a line of the recording."""
     ns: int
     text: str
+    open_ns: int = 0
+    """What its digits leave open: texts are cut to microseconds, so such a moment is all of that microsecond."""
 
 
 class Own(msgspec.Struct, frozen=True, kw_only=True):

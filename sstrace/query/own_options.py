@@ -58,9 +58,10 @@ def parse_when(text: str) -> When | None:
         return None if ns is None else When("start" if text[0] == "+" else "end", ns, text)
     if text[:1] == "@":
         ns = scaled(text[1:], {"": _NS})
-        return None if ns is None or ns >= 1 << 63 else When("utc", ns, text)
+        open_ns = _left_open(len(text.partition(".")[2]))
+        return None if ns is None or ns >= 1 << 63 else When("utc", ns, text, open_ns)
     # datetime keeps microseconds; the rest of the fraction is read here, so that a recording's own times can be typed.
-    main, fraction, zone = _cut_fraction(text)
+    main, fraction, open_ns, zone = _cut_fraction(text)
     from datetime import UTC, datetime, time
 
     try:
@@ -68,7 +69,7 @@ def parse_when(text: str) -> When | None:
             clock = time.fromisoformat(main)
             if clock.tzinfo is not None:
                 return None
-            return When("clock", (clock.hour * 3600 + clock.minute * 60 + clock.second) * _NS + fraction, text)
+            return When("clock", (clock.hour * 3600 + clock.minute * 60 + clock.second) * _NS + fraction, text, open_ns)
         moment = datetime.fromisoformat(main + zone)
     except ValueError:
         return None
@@ -80,20 +81,27 @@ def parse_when(text: str) -> When | None:
     except OverflowError:
         return None
     ns = (since.days * 86400 + since.seconds) * _NS + fraction
-    return When(kind, ns, text) if 0 <= ns < 1 << 63 else None
+    return When(kind, ns, text, open_ns) if 0 <= ns < 1 << 63 else None
 
 
-def _cut_fraction(text: str) -> tuple[str, int, str]:
-    """Split ``…:05.123456789Z`` into what stands before the point, the nanoseconds, and the zone."""
+def _cut_fraction(text: str) -> tuple[str, int, int, str]:
+    """Split ``…:05.123456789Z`` into what stands before the point, the nanoseconds, what they leave open, and the
+    zone.
+    """
     head, point, tail = text.partition(".")
     if not point:
-        return text, 0, ""
+        return text, 0, 0, ""
     length = 0
     while length < len(tail) and tail[length] in "0123456789":
         length += 1
     if not 0 < length <= 9:
-        return text, 0, ""
-    return head, int(tail[:length].ljust(9, "0")), tail[length:]
+        return text, 0, 0, ""
+    return head, int(tail[:length].ljust(9, "0")), _left_open(length), tail[length:]
+
+
+def _left_open(digits: int) -> int:
+    """Nanoseconds that a fraction of so many digits leaves open, by the one who typed it from a text (render.times)."""
+    return 10 ** (9 - digits) - 1 if 6 <= digits <= 9 else 0
 
 
 def _as_path(value: str) -> str:

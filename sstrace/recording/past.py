@@ -272,13 +272,14 @@ def look_back(source: Recording, when: When | None, names: RecordedNames, *, utc
             if last is not None and when.ns > last:
                 say(f"{source.name} ends with line #{last}, before {when.text}: this is the table then")
         else:
-            until = Until(target(when, ends, utc=utc))
+            at = target(when, ends, utc=utc)
+            until = Until(at + when.open_ns)
             if until.at_ns < ends.first_ns:
                 raise LookupFailed(
                     f"sstrace: {source.name} begins at {moment(ends.first_ns, utc=utc)}, after {when.text}: "
                     f"it knows nothing of that moment"
                 )
-            if until.at_ns > ends.last_ns:
+            if at > ends.last_ns:
                 ended = moment(ends.last_ns, utc=utc)
                 say(f"{source.name} ends at {ended}, before {when.text}: this is the table then")
         head = recording.meta(source.first_line())
@@ -289,10 +290,10 @@ def look_back(source: Recording, when: When | None, names: RecordedNames, *, utc
     elif when is not None and when.kind == "seq":
         until = Until(0, when.ns)
     elif when is not None:
-        at = absolute(when, utc=utc)
-        if at is None:
+        began = absolute(when, utc=utc)
+        if began is None:
             raise UsageError(f'sstrace: "{when.text}" counts from an end of the recording, and {source.name} is a pipe')
-        until = Until(at)
+        until = Until(began + when.open_ns)
     past.fold(reader, offset, names, until)
     past.interfaces = names.interfaces()
     if until.seq is None and until.at_ns < 1 << 62:

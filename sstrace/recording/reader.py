@@ -279,7 +279,7 @@ def window(source: Recording, between: tuple[When, When], *, utc: bool, alone: b
     first, last = (target(when, ends, utc=utc) for when in between)
     if first > last and alone:
         raise reversed_moments(between)
-    return first, last
+    return first, last + between[1].open_ns
 
 
 def reversed_moments(between: tuple[When, When]) -> UsageError:

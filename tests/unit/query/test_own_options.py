@@ -76,6 +76,8 @@ def test_no_sizes(text: str) -> None:
         ("13:55", "clock", 50100 * S),
         ("13:55:01.000000007", "clock", 50101 * S + 7),
         ("@1769867700.5", "utc", 17698677005 * S // 10),
+        ("13:55:01.000001", "clock", 50101 * S + 1000),
+        ("@1769867700.1234567", "utc", 1769867700 * S + 123456700),
         ("+90", "start", 90 * S),
         ("-5m", "end", 300 * S),
     ],
@@ -84,6 +86,8 @@ def test_moments(text: str, kind: str, ns: int) -> None:
     when = parse_when(text)
     assert when is not None
     assert (when.kind, when.ns, when.text) == (kind, ns, text)
+    digits = len(text.partition(".")[2].rstrip("Z"))
+    assert when.open_ns == {6: 999, 7: 99}.get(digits, 0)
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,28 @@ def test_moments(path: str, capfdbinary: Captured) -> None:
     assert at("-0s") == ["CLOSE-WAIT 10.0.0.1%vpn9:8080", "LISTEN *:22", "LISTEN [::]:80"]
 
 
+@pytest.mark.parametrize("mode", ["clock", "iso", "utc"])
+def test_a_moment_that_a_text_says_is_the_table_right_after_it(
+    tmp_path: Path, capfdbinary: Captured, mode: str
+) -> None:
+    story = Story()
+    story.add("seen", 0, 1, state="LISTEN", dport=0)
+    for number, at_s in enumerate((7.0000001, 9.123456789, 9.1234579, 11.000000999), 2):
+        story.move(at_s, number, "UNCONN", "SYN-SENT", role="client")
+    path = tmp_path / "close.ndjson"
+    path.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in story.lines))
+    assert main(["--replay", str(path), "--speed", "max", "--time", mode, "--between", "+1s", "-0s"]) == 0
+    times = [line.split()[0] for line in capfdbinary.readouterr().out.decode().splitlines() if "SYN-SENT" in line]
+    assert len(times) == 4
+    for number, time_ in enumerate(times, 1):
+        zone = ["--time", "utc"] if mode == "utc" else []
+        said = rows(capfdbinary, "--from", str(path), "--at", time_, *zone, "-tan", "state", "syn-sent")
+        assert len(said) == number, (time_, said)
+    assert main(["--replay", str(path), "--speed", "max", "--time", mode, "--between", times[1], times[2]]) == 0
+    told = capfdbinary.readouterr().out.decode().splitlines()
+    assert [line.split()[0] for line in told if "SYN-SENT" in line] == times[1:3]
+
+
 def test_what_changed(path: str, capfdbinary: Captured) -> None:
     """Two tables, without what is alike in both."""
 
