@@ -134,7 +134,6 @@ class Tape:
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpoints after every few events."""
     monkeypatch.setattr(record, "_CHECKPOINT_EVENTS", 40)
-    monkeypatch.setattr(record, "clock_offset", lambda: OFFSET_NS)
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -27,6 +27,8 @@ from sstrace.lines import MetaLine
 from sstrace.live.signals import Stopped, touch, touch_later
 from sstrace.live.tracer import Tracer
 from sstrace.query.command import Command
+from sstrace.render.times import span_text
+from sstrace.sources.clock import WallClock
 from sstrace.sources.notify import Notify
 from sstrace.sources.standard import say
 
@@ -55,6 +57,9 @@ class Following:
         self._duration_ns = own.duration_ns
         self._touch: Callable[[], None] = partial(touch, own.ready_file) if own.ready_file is not None else lambda: None
         self._notify = Notify(env)
+        self._clock = WallClock()
+        self.moved: Callable[[int], None] | None = None
+        """Of a mode that says when: takes CLOCK_REALTIME minus CLOCK_MONOTONIC, ns, when somebody has set the clock."""
 
     def __enter__(self) -> Self:
         """Everything is open already; say what cannot be seen."""
@@ -142,10 +147,21 @@ class Following:
 
     def tick(self) -> None:
         """Between two batches, or while somebody slow is waited for: write and answer what is due."""
+        step_ns = self._clock.moved()
+        if step_ns is not None:
+            self._move(step_ns)
         if self.recorder is not None:
             self.recorder.tick()
         if self.metrics is not None:
             self.metrics.tick()
+
+    def _move(self, step_ns: int) -> None:
+        if self.recorder is not None:
+            self.recorder.move(self._clock.offset_ns)
+        if self.moved is not None:
+            self.moved(self._clock.offset_ns)
+            way = "forward" if step_ns > 0 else "back"
+            say(f"the clock was set {way} by {span_text(abs(step_ns))}: times are by the new one from here on")
 
     @property
     def wanted(self) -> bool:

@@ -12,11 +12,12 @@ from sstrace.live.signals import Asked
 from sstrace.live.tracer import Tracer
 from sstrace.modes.following import Following
 from sstrace.output.printer import Printer
-from sstrace.output.recorder import begin, clock_offset
+from sstrace.output.recorder import begin
 from sstrace.output.sink import colors
 from sstrace.plain import printable
 from sstrace.query import options, spoken
 from sstrace.query.command import Command
+from sstrace.sources.clock import clock_offset
 from sstrace.sources.names import SystemNames
 from sstrace.sources.standard import say, tell
 
@@ -52,6 +53,8 @@ def _follow(command: Command, following: Following, trace: Printer, attend: "_At
     tracer.start()
     meta, offset = begin(tracer)
     trace.move(offset)
+    if command.own.time not in ("delta", "relative"):  # what has passed is no matter of the wall clock
+        following.moved = trace.move
     following.record(began=(meta, offset))
     trace.begin(meta, tracer.rows(), meta.mono_ns)
     if trace.json:

@@ -30,6 +30,7 @@ from sstrace.render.ends import Ends
 from sstrace.render.events import address, timestamp
 from sstrace.render.times import times
 from sstrace.sources import proc
+from sstrace.sources.clock import clock_offset
 from sstrace.sources.names import SystemNames
 from sstrace.sources.standard import give, say
 from sstrace.table import Resync, Row
@@ -89,6 +90,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         following.record()
         following.ready(f"verifying {len(tracer.table)} sockets")
         check = _Check(command, names, following, totals)
+        following.moved = check.move
         interval = command.own.interval_ns or _INTERVAL_NS
         due = time.monotonic_ns() + interval
         for seconds in following.turns():
@@ -140,10 +142,13 @@ class _Check:
         self._states = selection.touch & ~selection.avoid & TABLE_STATES
         self._owners = command.show.processes
         self._matches: Predicate | None = predicate(selection.filter, names)
-        offset_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        self._times = times(command.own.time or ("clock" if os.isatty(1) else "iso"), offset_ns)
+        self._times = times(command.own.time or ("clock" if os.isatty(1) else "iso"), clock_offset())
         self._ends = Ends(command.show, command.dialect, names)
         self._encoder = msgspec.json.Encoder()
+
+    def move(self, offset_ns: int) -> None:
+        """The clocks stand otherwise to each other from here on."""
+        self._times.offset_ns = offset_ns
 
     def take(self, changes: Iterable[object]) -> None:
         """Fold changes in. Repairs after a loss are not drift: they were announced."""

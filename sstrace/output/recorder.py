@@ -29,13 +29,14 @@ from sstrace.plain import spelled
 from sstrace.query.command import Command
 from sstrace.render.events import EventWriter, timestamp
 from sstrace.sources import files, privilege
+from sstrace.sources.clock import clock_offset
 from sstrace.sources.names import SystemNames
 from sstrace.sources.record import RecordFile, numbered, older_parts
 from sstrace.sources.standard import say
 from sstrace.sources.stream import count_lines
 from sstrace.table import Resync, Transition
 
-__all__ = ["Recorder", "begin", "clock_offset", "recording_of"]
+__all__ = ["Recorder", "begin", "recording_of"]
 
 _FLUSH_NS = 500_000_000
 _FLUSH_BYTES = 1 << 18
@@ -50,23 +51,6 @@ _MARK_NS = 10_000_000_000
 """Of a silent stream: after so long a line says that nothing has happened."""
 
 _SETTLED_NS = 5_000_000
-
-_MEASURES = 10
-_CLOCK_STEP_NS = 50_000_000
-"""Clocks that have moved against each other by less are left as they are: lines must stay in order."""
-
-
-def clock_offset() -> int:
-    """CLOCK_REALTIME minus CLOCK_MONOTONIC, ns."""
-
-    def measure() -> tuple[int, int]:
-        before = time.monotonic_ns()
-        now = time.time_ns()
-        after = time.monotonic_ns()
-        return after - before, now - (before + after) // 2
-
-    # Who is put off the CPU between two readings is wrong by half of that time: by milliseconds where it is busy.
-    return min(measure() for _ in range(_MEASURES))[1]
 
 
 def describe(netns: int, names: SystemNames, now_ns: int, offset_ns: int) -> MetaLine:
@@ -252,15 +236,17 @@ class Recorder:
         ):
             self._next_file()
 
+    def move(self, offset_ns: int) -> None:
+        """The clocks stand otherwise to each other from here on: readers take both from a checkpoint."""
+        self._writer.offset_ns = offset_ns
+        self._checkpoint()
+
     def _mark(self) -> None:
         self._marked_ns = time.monotonic_ns()
         # What happened just now may not have been folded in yet.
         self._writer.mark(max(self._marked_ns - _SETTLED_NS, self._table.last_ns), self._out)
 
     def _checkpoint(self) -> None:
-        offset = clock_offset()
-        if abs(offset - self._writer.offset_ns) > _CLOCK_STEP_NS:
-            self._writer.offset_ns = offset
         self._writer.checkpoint(list(self._table), self._table.last_ns, self._hole, self._out)
         self._since = 0
         self._checkpoint_ns = time.monotonic_ns()

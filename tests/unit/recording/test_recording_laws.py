@@ -309,7 +309,6 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Sound:
     path = tmp_path_factory.mktemp("sound") / "tape.ndjson"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(record, "_CHECKPOINT_EVENTS", 40)
-        patch.setattr(record, "clock_offset", lambda: OFFSET_NS)
         tape = Tape(path, 23, sweeps=True, loss=0.03).run(30).close()
     return Sound(path.read_bytes(), tape)
 
