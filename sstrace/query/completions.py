@@ -233,8 +233,7 @@ def fish() -> str:
     for entry in ENTRIES:
         text = about.get(entry.name, "").replace("\\", "\\\\").replace("'", "\\'")
         names = " ".join(f"-s {name[1]}" if name[1] != "-" else f"-l {name[2:]}" for name in spellings(entry))
-        kind = "" if not entry.argument or entry.option.optional else " -r -F" if "FILE" in entry.values else " -x"
-        lines.append(f"complete -c sstrace {names}{kind}{_fish_does(entry)} -d '{text}'")
+        lines.append(f"complete -c sstrace {names}{_fish_takes(entry)}{_fish_does(entry)} -d '{text}'")
     lines += [
         f"complete -c sstrace -n '__sstrace_behind state exclude' -a '{STATES}'",
         f"complete -c sstrace -n '__sstrace_behind from to' -a '(__sstrace_list {STATES})'",
@@ -270,6 +269,12 @@ function __sstrace_files # behind this word and a colon
 end
 
 complete -c sstrace -f"""
+
+
+def _fish_takes(entry: Entry) -> str:
+    if not entry.argument or entry.option.optional:
+        return " -F" if "FILE" in entry.values else ""  # an argument that may be left out stands behind = alone
+    return " -r -F" if "FILE" in entry.values else " -x"
 
 
 def _fish_does(entry: Entry) -> str:

@@ -156,8 +156,6 @@ def expected(entry: Entry) -> set[str]:
 
 @pytest.mark.parametrize(("entry", "typed"), [pytest.param(*case, id=case[1]) for case in spelled()])
 def test_every_argument(shell: "Shell | Fish", entry: Entry, typed: str) -> None:
-    if isinstance(shell, Fish) and entry.option.optional:
-        return  # fish has no word for arguments that may be left out
     found = {one.rstrip("/") for one in offers(shell, typed)}
     if "NETNS" in entry.values:
         words = set(completions.words(entry).split())
