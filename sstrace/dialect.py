@@ -44,14 +44,13 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     """6.5: the mptcp counters are unsigned, its sequence numbers decimal, and ten new fields exist."""
     link_cfm: bool
     """6.5: link protocol 0x8902 is named ``cfm``."""
-    nl_protos_share: bool
-    """6.5: nl_protos is looked for under /usr/share/iproute2 after /etc/iproute2."""
     tcp_rcv_wnd: bool
     """6.6: ``rcv_wnd:`` and ``rehash:`` end the tcp_info block."""
     unsigned_inode: bool
     """6.6: unix inodes print unsigned, and ports in filters are 64-bit instead of 32-bit integers."""
     process_column_only_with_p: bool
-    """6.8: the Process column exists only with -p; everything else that followed the peer has a column of its own."""
+    """6.8: the Process column exists only with -p, so that -T, -Z and -z alone print nobody; everything else that
+    followed the peer has a column of its own."""
     bound_inactive: bool
     """6.8: -B, state ``bound-inactive``, and two more bits in every state mask."""
     usec_ts: bool
@@ -84,8 +83,6 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     """7.0: without a known width, the last visible of the first nine columns is not padded."""
     comm_escaped: bool
     """7.0: bytes of process names that do not print become ``.`` or ``?``."""
-    threads_need_processes: bool
-    """6.8, with the change of layout (measured on 7.1): -T, -Z and -z print nobody without -p."""
     timer_delack: bool
     """7.1: timer 5 is named ``delack`` instead of ``unknown``."""
     events_flush: bool
@@ -120,7 +117,6 @@ def dialect(version: tuple[int, ...] = NEWEST, release: str | None = None) -> Di
         tls_no_pad_rx=since(6, 5),
         mptcp_counters=since(6, 5),
         link_cfm=since(6, 5),
-        nl_protos_share=since(6, 5),
         tcp_rcv_wnd=since(6, 6),
         unsigned_inode=since(6, 6),
         process_column_only_with_p=since(6, 8),
@@ -140,7 +136,6 @@ def dialect(version: tuple[int, ...] = NEWEST, release: str | None = None) -> Di
         netlink_errors_silent=since(7, 0),
         trim_last_column=since(7, 0),
         comm_escaped=since(7, 0),
-        threads_need_processes=since(6, 8),
         timer_delack=since(7, 1),
         events_flush=since(7, 1),
         unsigned_ports=since(7, 3),
