@@ -36,12 +36,23 @@ struct sock_event {
 	__u64 since_ns;     /* SYN-SENT and its end, of a connect(2) that got no port: when it began; else 0 */
 	__u64 net_cookie;   /* of the network namespace; 0 = not read, or the kernel gives none */
 	__u64 file;         /* kernel address of the socket's struct file; 0 = none */
+	__u64 bytes_sent;     /* 1 + payload sent, each byte once; 0 = not read. This and what says "1 +" below, where a full socket gives up */
+	__u64 bytes_received; /* 1 + payload received in order */
+	__u64 bytes_retrans;  /* 1 + payload sent again */
 	__u32 netns;        /* inode of the network namespace */
 	__u32 uid;          /* owner's uid in the initial user namespace */
 	__u32 tgid;         /* process that ran, in the reader's pid namespace; 0 = none, not visible there, or beside the point */
 	__s32 fd;           /* descriptor of the socket in that process; -1 = not found or not looked for */
 	__u32 ifindex;      /* bound device; 0 = none */
 	__s32 err;          /* at CLOSE: sk_err, or EADDRNOTAVAIL where connect(2) got no port; 0 = none */
+	__u32 segs_out;     /* 1 + segments sent */
+	__u32 segs_in;      /* 1 + segments received */
+	__u32 retrans;      /* 1 + segments sent again */
+	__u32 delivered;    /* 1 + segments that the peer has acknowledged */
+	__u32 lost;         /* 1 + segments that were taken for lost */
+	__u32 rcv_ooopack;  /* 1 + segments received out of order */
+	__u32 rtt_us;       /* smoothed round-trip time, µs; 0 = none was measured */
+	__u32 minrtt_us;    /* the least, µs; 0 = none */
 	__u16 size;         /* bytes of this struct */
 	__u16 family;       /* AF_INET or AF_INET6 */
 	__u16 protocol;     /* IPPROTO_TCP or IPPROTO_MPTCP */
@@ -66,4 +77,4 @@ struct sock_counts {
 	__u64 expiries;     /* firings of timer:timer_expire_entry, likewise, for the timer of a request or timewait socket */
 };
 
-_Static_assert(sizeof(struct sock_event) == 216, "struct sock_event: 216 bytes, as sstrace/wire/event.py says");
+_Static_assert(sizeof(struct sock_event) == 272, "struct sock_event: 272 bytes, as sstrace/wire/event.py says");

@@ -86,9 +86,15 @@ static __always_inline int on_request_timer(struct bpf_raw_tracepoint_args *ctx,
 	return submit(ctx, &event);
 }
 
+/*
+ * The full socket closes within a system call or softirq. Where it has not for so long, that has happened on another CPU, and has been told
+ * there: the task was moved in between.
+ */
+#define SUCCESSOR_NS 10000000
+
 static __always_inline int on_timewait_timer(struct bpf_raw_tracepoint_args *ctx, struct config *config, u64 timer)
 {
-	struct sock_event event = {};
+	struct sock_event event = {}, *successor;
 	struct passing *passing;
 	u8 substate = 0;
 	int zero = 0;
@@ -99,10 +105,16 @@ static __always_inline int on_timewait_timer(struct bpf_raw_tracepoint_args *ctx
 	READ(substate, event.sk, OFF_tw_substate);
 	event.new = substate;
 	passing = passings.lookup(&zero);
-	if (deliver(ctx, &event) && passing) {
-		passing->successor = event;
-		passing->ended = 1;
+	if (!passing)
+		return 0;
+	if (passing->rearmed == timer) {
+		passing->rearmed = 0;
+		return submit(ctx, &event);
 	}
+	successor = &passing->successors[passing->successors[0].sk && event.ts_ns - passing->successors[0].ts_ns < SUCCESSOR_NS];
+	if (successor->sk && event.ts_ns - successor->ts_ns < SUCCESSOR_NS)
+		deliver(ctx, successor); /* without figures */
+	*successor = event;
 	return 0;
 }
 
@@ -233,6 +245,7 @@ static __always_inline int on_timer_start(struct bpf_raw_tracepoint_args *ctx)
 static __always_inline int on_timer_cancel(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 timer = ctx->args[0], function = 0;
+	struct passing *passing;
 	int zero = 0;
 	struct config *config = configs.lookup(&zero);
 
@@ -241,8 +254,13 @@ static __always_inline int on_timer_cancel(struct bpf_raw_tracepoint_args *ctx)
 	READ(function, timer, OFF_timer_function);
 	if (function == config->fn_request)
 		return on_request_cancel(ctx, config, timer);
-	if (function == config->fn_timewait && !timer_lives_on(ctx, config))
+	if (function != config->fn_timewait)
+		return 0;
+	if (!timer_lives_on(ctx, config))
 		return on_timewait_gone(ctx, config, timer, 0);
+	passing = passings.lookup(&zero);
+	if (passing)
+		passing->rearmed = timer;
 	return 0;
 }
 
@@ -250,6 +268,7 @@ static __always_inline int on_timer_expire_entry(struct bpf_raw_tracepoint_args 
 {
 	u64 timer = ctx->args[0], function = 0;
 	struct expiring *expiring;
+	struct passing *passing;
 	u64 listener = 0;
 	u8 state = 0;
 	int zero = 0;
@@ -262,8 +281,12 @@ static __always_inline int on_timer_expire_entry(struct bpf_raw_tracepoint_args 
 	if (function != config->fn_timewait && function != config->fn_request)
 		return 0;
 	count->expiries++;
-	if (function == config->fn_timewait)
+	if (function == config->fn_timewait) {
+		passing = passings.lookup(&zero);
+		if (passing)
+			passing->rearmed = 0; /* expiry took it down; its memory may be another's soon */
 		return on_timewait_gone(ctx, config, timer, EVENT_EXPIRED);
+	}
 	expiring = expirings.lookup(&zero);
 	if (!expiring)
 		return 0;

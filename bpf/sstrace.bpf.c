@@ -44,6 +44,9 @@ BPF_PERF_OUTPUT(events);
 /* Read by sstrace/sources/perf.py. */
 BPF_PERCPU_ARRAY(counts, struct sock_counts, 1);
 
+/* A system call that makes a timewait socket can be interrupted by a softirq that makes one. */
+#define SUCCESSORS 2
+
 /*
  * What passes from one kernel object to the next on a CPU, so that the passing itself needs no record. Both passings
  * happen within one softirq or system call: each is set by its first step, used up by the next, and overwritten by the
@@ -52,8 +55,9 @@ BPF_PERCPU_ARRAY(counts, struct sock_counts, 1);
 struct passing {
 	u64 child;        /* a listener's new child that has not told of itself; 0 = none */
 	u64 child_ns;     /* its birth */
-	u64 ended;        /* whether successor holds a connection */
-	struct sock_event successor; /* the timewait socket that was last born: the full socket before it closes next */
+	u64 rearmed;      /* a timewait socket's timer that mod_timer has taken down, and sets anew next; 0 = none */
+	struct sock_event birth; /* of that child, while it is told: two events do not fit on the stack */
+	struct sock_event successors[SUCCESSORS]; /* timewait sockets just born, whose full sockets close next, and are told then; sk 0 = none */
 };
 BPF_PERCPU_ARRAY(passings, struct passing, 1);
 
@@ -70,6 +74,7 @@ BPF_PERCPU_ARRAY(marked, struct marks, 1);
 
 #include "capture.h"
 #include "cause.h"
+#include "figures.h"
 #include "tcp.h"
 #include "minisock.h"
 

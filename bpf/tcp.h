@@ -93,7 +93,7 @@ static __always_inline struct connecting *take_waiting(u64 sk)
  */
 static __always_inline void tell_child(struct bpf_raw_tracepoint_args *ctx, struct sock_event *event, struct passing *passing)
 {
-	struct sock_event *birth = &passing->successor; /* nobody's now, and two do not fit on the stack */
+	struct sock_event *birth = &passing->birth;
 
 	__builtin_memcpy(birth, event, sizeof(*birth));
 	birth->ts_ns = passing->child_ns;
@@ -140,11 +140,39 @@ static __always_inline int timewait_has_room(struct common *common)
 #endif
 }
 
-static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx)
+/*
+ * tcp_time_wait makes a timewait socket and then closes the full one, which still knows what the connection has carried: one event
+ * for both, at the time of the first. Whether the timewait socket was waiting for this, and has been told.
+ */
+static __always_inline int tell_successor(struct bpf_raw_tracepoint_args *ctx, struct sock_event *close, struct passing *passing)
+{
+	int told = 0;
+
+#pragma unroll
+	for (int i = 0; i < SUCCESSORS; i++) {
+		struct sock_event *successor = &passing->successors[i];
+
+		if (successor->sk && same_addresses(close, successor)) {
+			capture_figures(successor, close->sk);
+			told = deliver(ctx, successor);
+			successor->sk = 0;
+			break;
+		}
+	}
+	return told;
+}
+
+/*
+ * The event that on_state makes, of each of its two programs: a softirq may run one of them while the other is at work. On the stack
+ * there is no room for it.
+ */
+BPF_PERCPU_ARRAY(moving, struct sock_event, 2);
+
+static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx, int program)
 {
 	u64 sk = ctx->args[0];
 	u32 old = ctx->args[1], new = ctx->args[2];
-	struct sock_event event = {};
+	struct sock_event *event = moving.lookup(&program);
 	struct common common;
 	u16 protocol = 0, sport = 0;
 	struct connecting *waits = 0;
@@ -153,13 +181,14 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx)
 	int zero = 0;
 	struct config *config = configs.lookup(&zero);
 
-	if (!config)
+	if (!config || !event)
 		return 0;
+	__builtin_memset(event, 0, sizeof(*event));
 	READ(protocol, sk, OFF_sk_protocol);
 	if (protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP)
 		return 0; /* SCTP and DCCP fire this tracepoint too; their states are not these */
 	READ(common, sk, 0);
-	if (!capture_namespace(&event, config, &common))
+	if (!capture_namespace(event, config, &common))
 		return 0;
 	passing = passings.lookup(&zero);
 	if (!passing)
@@ -176,67 +205,65 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx)
 			return 0;
 		missed = 1;
 	}
-	capture_common(&event, &common, sk);
-	event.kind = EVENT_STATE;
-	event.protocol = protocol;
-	event.old = old;
-	event.new = new;
+	capture_common(event, &common, sk);
+	event->kind = EVENT_STATE;
+	event->protocol = protocol;
+	event->old = old;
+	event->new = new;
 #ifdef OFF_inet_sport
 	/* The port is free for others by now (inet_put_port); the socket still knows which it was. */
-	if (new == TCP_CLOSE && !event.sport) {
+	if (new == TCP_CLOSE && !event->sport) {
 		READ(sport, sk, OFF_inet_sport);
-		event.sport = __builtin_bswap16(sport);
+		event->sport = __builtin_bswap16(sport);
 	}
 #endif
-	if (passing->ended) {
-		passing->ended = 0;
-		/* tcp_time_wait: its timewait socket has told already. */
-		if (new == TCP_CLOSE && (old == TCP_FIN_WAIT2 || old == TCP_CLOSING) && same_addresses(&event, &passing->successor))
-			return 0;
-	}
+	if (new == TCP_CLOSE && (old == TCP_FIN_WAIT2 || old == TCP_CLOSING) && tell_successor(ctx, event, passing))
+		return 0;
 	if (old == TCP_SYN_SENT)
 		waits = take_waiting(sk);
-	capture_sock(&event, sk);
+	capture_sock(event, sk);
 	/* Into these only a segment takes a socket, so whoever runs is nobody in particular. */
 	if (old == new || !(1 << new & (1 << TCP_ESTABLISHED | 1 << TCP_FIN_WAIT2 | 1 << TCP_CLOSE_WAIT | 1 << TCP_CLOSING)))
-		capture_task(&event, config);
+		capture_task(event, config);
 	/* tcp_close_state: its transitions, among them those that lead nowhere. */
-	if (event.file && (new == TCP_FIN_WAIT1 || new == TCP_LAST_ACK || old == new) && is_closing(event.file))
-		event.flags |= EVENT_ORPHANED;
+	if (event->file && (new == TCP_FIN_WAIT1 || new == TCP_LAST_ACK || old == new) && is_closing(event->file))
+		event->flags |= EVENT_ORPHANED;
 #ifdef BYTE_skc_ipv6only
 	if (new == TCP_LISTEN) {
 		READ(bits, sk, BYTE_skc_ipv6only);
 		if (bits & MASK_skc_ipv6only)
-			event.flags |= EVENT_V6ONLY;
+			event->flags |= EVENT_V6ONLY;
 	}
 #endif
 	if (new == TCP_LISTEN || new == TCP_SYN_SENT)
-		capture_fd(&event);
+		capture_fd(event);
 	if (new == TCP_LISTEN || new == TCP_SYN_SENT || old == TCP_SYN_RECV)
-		capture_cgroup(&event, sk);
-	if (new == TCP_SYN_SENT && protocol == IPPROTO_TCP && config->fn_write_timer && wait_for_port(&event, sk))
+		capture_cgroup(event, sk);
+	if (new == TCP_SYN_SENT && protocol == IPPROTO_TCP && config->fn_write_timer && wait_for_port(event, sk))
 		return 0;
 	if (missed)
-		tell_child(ctx, &event, passing);
+		tell_child(ctx, event, passing);
 	if (waits)
-		tell_connect(ctx, &event, waits);
+		tell_connect(ctx, event, waits);
 	if (new == TCP_CLOSE) {
-		if (!event.err)
-			READ(event.err, sk, OFF_sk_err);
+		if (!event->err)
+			READ(event->err, sk, OFF_sk_err);
 #ifdef OFF_icsk_retransmits
-		READ(event.retransmits, sk, OFF_icsk_retransmits);
+		READ(event->retransmits, sk, OFF_icsk_retransmits);
 #endif
-		READ(event.shutdown, sk, OFF_sk_shutdown);
-		if (!event.file)
-			event.flags |= EVENT_ORPHANED;
+		READ(event->shutdown, sk, OFF_sk_shutdown);
+		if (!event->file)
+			event->flags |= EVENT_ORPHANED;
 		if (old == TCP_FIN_WAIT2 && config->fn_timewait && timewait_has_room(&common))
-			event.flags |= EVENT_ROOM;
-		if (is_plain(&event, sk))
-			event.flags |= EVENT_PLAIN;
+			event->flags |= EVENT_ROOM;
+		if (protocol == IPPROTO_TCP)
+			capture_figures(event, sk);
+		if (is_plain(event, sk))
+			event->flags |= EVENT_PLAIN;
 		else
-			capture_cause(&event, ctx);
+			capture_cause(event, ctx);
 	}
-	return submit(ctx, &event);
+	return submit(ctx, event);
 }
 
 /*
@@ -260,7 +287,7 @@ static __always_inline int on_state_first(struct bpf_raw_tracepoint_args *ctx)
 		marks->keys[marks->next++ & (MARKS - 1)] = transition_key(ctx);
 	if (count)
 		__sync_fetch_and_add(&count->states, 1);
-	return on_state(ctx);
+	return on_state(ctx, 0);
 }
 
 static __always_inline int on_state_again(struct bpf_raw_tracepoint_args *ctx)
@@ -280,7 +307,7 @@ static __always_inline int on_state_again(struct bpf_raw_tracepoint_args *ctx)
 		}
 	}
 	__sync_fetch_and_add(&count->states, 1);
-	return on_state(ctx);
+	return on_state(ctx, 1);
 }
 
 /* Whether a SYN goes out for the second time or later. */

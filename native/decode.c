@@ -14,7 +14,7 @@ enum {
 typedef struct decoder {
 	PyObject_HEAD
 	PyObject *facts;            /* callable (cpu, records) → list of Facts: the twin */
-	PyObject *reported;         /* dict name → (offset, code): sstrace.fields.REPORTED */
+	PyObject *reported;         /* dict name → (offset, code, more): sstrace.fields.MEMBERS */
 	PyObject *kinds;            /* tuple of Kind */
 	PyObject *plain;            /* dict (old, err) → (cause, by_call) */
 	PyObject *addresses;        /* dict 16 bytes → 4 bytes */
@@ -209,14 +209,15 @@ static PyObject *event_attribute(PyObject *object, PyObject *name)
 	PyObject *where = PyDict_GetItemWithError(self->decoder->reported, name);
 	unsigned int offset;
 	const char *code;
+	int more;
 	long long value;
 
 	if (where == NULL)
 		return PyErr_Occurred() ? NULL : PyObject_GenericGetAttr(object, name);
-	if (!PyArg_ParseTuple(where, "Is", &offset, &code))
+	if (!PyArg_ParseTuple(where, "Isi", &offset, &code, &more))
 		return NULL;
 	value = load((const char *)&self->raw + offset, code[0]);
-	return value ? PyLong_FromLongLong(value) : new_ref(Py_None);
+	return value ? PyLong_FromLongLong(value - more) : new_ref(Py_None);
 }
 
 static PyMemberDef event_members[] = {

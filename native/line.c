@@ -45,6 +45,7 @@ struct carried {
 	size_t length;
 	unsigned offset;
 	char code;
+	int more; /* what it is more there: sstrace.fields.MEMBERS */
 	PyObject *texts; /* dict number → word that stands for it; NULL: the number itself */
 };
 
@@ -333,7 +334,7 @@ static void put_carried(Liner *self, struct text *text, PyObject *reported)
 			text->at = NULL;
 		put_fixed(text, one->key, one->length);
 		if (one->texts == NULL)
-			put_digits(text, value);
+			put_digits(text, value - one->more);
 		else
 			put_word_for(text, one->texts, value);
 	}
@@ -562,7 +563,7 @@ static int plan_carried(struct carried *one, PyObject *planned)
 	const char *key, *code;
 	PyObject *texts;
 
-	if (!PyArg_ParseTuple(planned, "sIsO:carried", &key, &one->offset, &code, &texts))
+	if (!PyArg_ParseTuple(planned, "sIsiO:carried", &key, &one->offset, &code, &one->more, &texts))
 		return -1;
 	one->code = code[0];
 	one->length = snprintf(one->key, SHORT, ",\"%s\":%s", key, texts != Py_None ? "\"" : "");

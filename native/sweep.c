@@ -10,12 +10,12 @@
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
 
-/* include/uapi/linux/netlink.h, inet_diag.h: what headers older than these lack. */
+/* include/uapi/linux/netlink.h, include/uapi/linux/inet_diag.h: what headers older than these lack. */
 enum { DUMP_INTERRUPTED = 0x10, TYPE_MASK = 0x3fff, SKV6ONLY = 11, CGROUP_ID = 21, TIMER_OF_TIMEWAIT = 3 };
 
 static const char MAPPED[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, (char)0xff, (char)0xff };
 
-/* What a sweep works with, as Folder.met is given it. All references are borrowed. */
+/* What a sweep works with, as the folder is given it. All references are borrowed. */
 struct sweep {
 	Folder *folder;
 	PyObject *number, *began_ns; /* of the sweep: int */

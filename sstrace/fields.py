@@ -22,12 +22,23 @@ RECORD: tuple[tuple[str, str], ...] = (
     ("since_ns", "Q"),
     ("net_cookie", "Q"),
     ("file", "Q"),
+    ("bytes_sent", "Q"),
+    ("bytes_received", "Q"),
+    ("bytes_retrans", "Q"),
     ("netns", "I"),
     ("uid", "I"),
     ("tgid", "I"),
     ("fd", "i"),
     ("ifindex", "I"),
     ("err", "i"),
+    ("segs_out", "I"),
+    ("segs_in", "I"),
+    ("retrans", "I"),
+    ("delivered", "I"),
+    ("lost", "I"),
+    ("rcv_ooopack", "I"),
+    ("rtt_us", "I"),
+    ("minrtt_us", "I"),
     ("size", "H"),
     ("family", "H"),
     ("protocol", "H"),
@@ -83,24 +94,51 @@ class Reported(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True):
     """errno that the socket's owner is told, or will be."""
     retransmits: Count | None = None
     """Segments sent again without an answer, when it happened."""
+    bytes_sent: Count | None = None
+    """Of the end of a connection, as the following: payload sent, each byte once."""
+    bytes_received: Count | None = None
+    """Payload received in order."""
+    bytes_retrans: Count | None = None
+    """Payload sent again."""
+    segs_out: Count | None = None
+    segs_in: Count | None = None
+    retrans: Count | None = None
+    """Segments sent again in all."""
+    delivered: Count | None = None
+    """Segments that the peer has acknowledged."""
+    lost: Count | None = None
+    """Segments that were taken for lost."""
+    rcv_ooopack: Count | None = None
+    """Segments received out of order."""
+    rtt_us: Count | None = None
+    """Smoothed round-trip time."""
+    minrtt_us: Count | None = None
 
 
 NOTHING = Reported()
 
 REPORTED: tuple[str, ...] = Reported.__struct_fields__
-MEMBERS: dict[str, tuple[int, str]] = {
-    name: (struct.calcsize("=" + "".join(code for _, code in RECORD[:at])), code)
+_COUNTED = (
+    "bytes_sent", "bytes_received", "bytes_retrans", "segs_out", "segs_in", "retrans", "delivered", "lost",
+    "rcv_ooopack",
+)  # fmt: skip
+"""Those that are one more in the record, so that 0 can be told from what was not read."""
+MEMBERS: dict[str, tuple[int, str, int]] = {
+    name: (struct.calcsize("=" + "".join(code for _, code in RECORD[:at])), code, int(name in _COUNTED))
     for at, (name, code) in enumerate(RECORD)
     if name in REPORTED
 }
-"""Where each lies in the record: offset and struct code."""
+"""Where each lies in the record, in its order: offset, struct code, and what it is more there."""
+_READ = [(name, more) for name, (_, _, more) in MEMBERS.items()]
 
 
 def reported(values: tuple[int, ...]) -> Reported:
     """Of the members' values, in the order of the record."""
     if not any(values):
         return NOTHING
-    return Reported(**{name: value or None for name, value in zip(MEMBERS, values, strict=True)})
+    return Reported(
+        **{name: value - more if value else None for (name, more), value in zip(_READ, values, strict=True)}
+    )
 
 
 def report(line: msgspec.Struct, of: Reported) -> None:

@@ -3,7 +3,7 @@
 import struct
 from typing import Any
 
-from sstrace.fields import KINDS, RECORD, REPORTED, Reported
+from sstrace.fields import KINDS, MEMBERS, RECORD, Reported
 from sstrace.model import AF_INET, Changed, Gone, Kind, Netns, Owner, Space
 
 EVENT = struct.Struct("=" + "".join(code for _, code in RECORD))
@@ -54,7 +54,10 @@ def state(kind: str = "EVENT_STATE", **fields: Any) -> bytes:
 
 def reporting(fields: dict[str, Any]) -> dict[str, Any]:
     """The same fields; those that are only reported, where they belong."""
-    told = {name: fields.pop(name) or None for name in REPORTED if name in fields}
+    told = {
+        name: (fields[name] - more if fields[name] else None) for name, (*_, more) in MEMBERS.items() if name in fields
+    }
+    fields = {name: value for name, value in fields.items() if name not in told}
     return {"reported": Reported(**told), **fields}
 
 

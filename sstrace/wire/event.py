@@ -54,8 +54,8 @@ _STRIDE_LOW = _STRIDE & 0xFF
 _GOOD_BYTES = (
     (0, bytes((_RECORD_SAMPLE,))),
     (6, bytes((_STRIDE_LOW,))),
-    (8, bytes(range(SIZE, SIZE + 8))),
-    (9, b"\0"),
+    (8, bytes(range(SIZE & 0xFF, (SIZE & 0xFF) + 8))),
+    (9, bytes((SIZE >> 8,))),
 )
 """Offset in a record of ours, and what the byte there may be: the low bytes of type, size and the sample's size."""
 

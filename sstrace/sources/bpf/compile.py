@@ -25,6 +25,7 @@ from sstrace.errors import FeatureError, PrivilegeError
 from sstrace.sources import files
 from sstrace.sources.bindings import bcc_advice
 from sstrace.sources.bpf.load import Loaded, load
+from sstrace.sources.bpf.offsets import figure_macros
 from sstrace.sources.bpf.offsets import macros as offset_macros
 from sstrace.sources.bpf.programs import Bundle, MapShape, Source
 from sstrace.sources.bpf.syscall import bpf, not_permitted
@@ -93,6 +94,7 @@ def _bundle(
     if macros is None:
         with Btf() as btf:
             macros = offset_macros(source.offsets, source.optional, source.bits, btf)
+            macros |= figure_macros(source.figures, btf)
     path = None
     if cache is not None:
         path = cache / f"bpf-{_cache_key(source, macros)}.msgpack"

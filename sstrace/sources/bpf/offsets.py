@@ -3,11 +3,14 @@
 from sstrace.errors import FeatureError
 from sstrace.sources.btf import Btf
 
-__all__ = ["BITS", "NEEDED", "OPTIONAL", "Offsets", "macros"]
+__all__ = ["BITS", "FIGURES", "NEEDED", "OPTIONAL", "Figures", "Offsets", "figure_macros", "macros"]
 
 Offsets = dict[str, tuple[tuple[str, str], ...]]
 """Macro (without OFF_) → the struct and member that it is the offset of; where several stand, the first that the kernel
 has counts."""
+
+Figures = dict[str, tuple[str, str, int]]
+"""Macro (without IN_ and AT_) → struct, member, and the size that is read."""
 
 NEEDED: Offsets = {
     "skc_net": (("sock_common", "skc_net"),),
@@ -89,6 +92,26 @@ BITS: Offsets = {
 }
 """The same, of bit-fields of one bit."""
 
+FIGURES: Figures = {
+    "bytes_sent": ("tcp_sock", "bytes_sent", 8),
+    "bytes_received": ("tcp_sock", "bytes_received", 8),
+    "bytes_retrans": ("tcp_sock", "bytes_retrans", 8),
+    "segs_out": ("tcp_sock", "segs_out", 4),
+    "segs_in": ("tcp_sock", "segs_in", 4),
+    "total_retrans": ("tcp_sock", "total_retrans", 4),
+    "delivered": ("tcp_sock", "delivered", 4),
+    "lost": ("tcp_sock", "lost", 4),
+    "rcv_ooopack": ("tcp_sock", "rcv_ooopack", 4),
+    "srtt_us": ("tcp_sock", "srtt_us", 4),
+    "rtt_min": ("tcp_sock", "rtt_min.s", 8),  # struct minmax_sample: t, v
+}
+"""What a connection has carried (bpf/figures.h): all there since f9af2dbbfe01 ("tcp: Add TCP_INFO counter for packets
+received out-of-order", v5.4).
+"""
+
+_WINDOW_BYTES = 64
+_WINDOWS_MOST = 7
+
 _COMMON = {"skc_net": 8, "skc_family": 2, "skc_num": 2, "skc_dport": 2, "skc_bound_dev_if": 4, "skc_cookie": 8}
 _COMMON |= {"skc_rcv_saddr": 4, "skc_daddr": 4, "skc_v6_rcv_saddr": 16, "skc_v6_daddr": 16}
 
@@ -114,3 +137,25 @@ def macros(needed: Offsets, optional: Offsets, bits: Offsets, btf: Btf) -> dict[
         found.pop("OFF_sk_cgroup", None)
     found["COMMON_END"] = max(found.get(f"OFF_{name}", 0) + size for name, size in _COMMON.items())
     return found
+
+
+def figure_macros(figures: Figures, btf: Btf) -> dict[str, int]:
+    """The windows that are laid over members, as bpf/figures.h reads them: none where the kernel lacks a member, or has
+    them too far apart.
+    """
+    found = [(btf.offset(struct, member), size, name) for name, (struct, member, size) in figures.items()]
+    places = sorted((at, size, name) for at, size, name in found if at is not None)
+    starts: list[int] = []
+    where: dict[str, tuple[int, int]] = {}
+    for at, size, name in places:
+        if not starts or at + size > starts[-1] + _WINDOW_BYTES:
+            starts.append(at)
+        where[name] = len(starts) - 1, at - starts[-1]
+    usable = len(places) == len(figures) and len(starts) <= _WINDOWS_MOST
+    result = {"WINDOW_BYTES": _WINDOW_BYTES, "WINDOWS": len(starts) if usable else 0}
+    if usable:
+        for number in range(_WINDOWS_MOST):
+            result[f"WINDOW_{number}"] = starts[number] if number < len(starts) else 0
+        for name, (window, at) in where.items():
+            result[f"IN_{name}"], result[f"AT_{name}"] = window, at
+    return result

@@ -3,7 +3,7 @@
 import msgspec
 
 from sstrace.sources.bpf import offsets
-from sstrace.sources.bpf.offsets import Offsets
+from sstrace.sources.bpf.offsets import Figures, Offsets
 
 __all__ = ["HOOKS", "PLAIN", "TRACE", "Bundle", "MapShape", "Source"]
 
@@ -32,6 +32,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     """Offsets that the file does without: their macros are then not defined."""
     bits: Offsets = {}
     """Bit-fields of one bit that the file does without: BYTE_name is the offset, MASK_name the bit in it."""
+    figures: Figures = {}
+    """Members that are read by windows, where the file does without."""
     mapped: tuple[str, ...] = ()
     """Maps that user space reads through a mapping of its own (BPF_F_MMAPABLE, Linux 5.5)."""
     plain: bool = False
@@ -41,10 +43,11 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 TRACE = Source(
     file="sstrace.bpf.c",
     programs=HOOKS,
-    maps=("configs", "events", "counts", "connecting", "connect", "expirings", "passings", "marked"),
+    maps=("configs", "events", "counts", "connecting", "connect", "moving", "expirings", "passings", "marked"),
     offsets=offsets.NEEDED,
     optional=offsets.OPTIONAL,
     bits=offsets.BITS,
+    figures=offsets.FIGURES,
 )
 """The programs of the event path."""
 

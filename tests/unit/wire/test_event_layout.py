@@ -85,7 +85,9 @@ def test_what_is_reported_has_its_name_in_whatever_order_the_names_stand(monkeyp
     values = dict(zip(MEMBERS, range(1, 1 + len(MEMBERS)), strict=True))
     monkeypatch.setattr(fields, "REPORTED", tuple(reversed(fields.REPORTED)))
     told = fields.reported(tuple(values.values()))
-    assert {name: getattr(told, name) for name in MEMBERS} == values
+    assert {name: getattr(told, name) + more for name, (*_, more) in MEMBERS.items()} == values
+    none = fields.reported((7, *(0 for _ in values))[: len(values)])
+    assert [getattr(none, name) for name in MEMBERS][1:] == [None] * (len(values) - 1)
 
 
 def test_the_header_includes_nothing() -> None:

@@ -1,0 +1,159 @@
+"""What each connection carried, as its end tells it: exact, of both sides, whichever way it ends."""
+
+import random
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Netns, Program
+from tracing import Line, Trace, close_all, connect, deafen, keep, listener, mend, ports, wait
+
+pytestmark = [pytest.mark.root, pytest.mark.bpf]
+
+LINGER_0 = struct.pack("ii", 1, 0)
+HOST = "127.0.0.1"
+SIZES = (0, 1, 77, 5_000, 100_000)
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """No socket outlives its test."""
+    yield
+    close_all()
+
+
+def read(of: socket.socket, size: int) -> None:
+    """That many bytes, or up to the end."""
+    while size and (got := of.recv(min(size, 65536))):
+        size -= len(got)
+
+
+def by_client(client: socket.socket, server: socket.socket) -> None:
+    client.close()
+    server.recv(1)
+    server.close()
+
+
+def by_server(client: socket.socket, server: socket.socket) -> None:
+    by_client(server, client)
+
+
+def half_closed(client: socket.socket, server: socket.socket) -> None:
+    client.shutdown(socket.SHUT_WR)
+    server.recv(1)
+    server.shutdown(socket.SHUT_WR)
+    client.recv(1)
+    client.close()
+    server.close()
+
+
+def at_once(client: socket.socket, server: socket.socket) -> None:
+    client.shutdown(socket.SHUT_WR)
+    server.close()
+    client.close()
+
+
+def reset_by_linger(client: socket.socket, server: socket.socket) -> None:
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0)
+    client.close()
+    with suppress(ConnectionResetError):
+        server.recv(1)
+    server.close()
+
+
+WAYS: dict[str, Callable[[socket.socket, socket.socket], None]] = {
+    way.__name__: way for way in (by_client, by_server, half_closed, at_once, reset_by_linger)
+}
+
+
+def transfer(
+    server: socket.socket, sizes: tuple[int, int], end: Callable[[socket.socket, socket.socket], None]
+) -> tuple[int, int]:
+    """Send these many bytes each way, over a new connection, and end it; its ports."""
+    client = connect(server.getsockname()[:2])
+    accepted, _ = server.accept()
+    found = ports(client)
+    for one, other, size in ((client, accepted, sizes[0]), (accepted, client, sizes[1])):
+        reader = threading.Thread(target=read, args=(other, size))
+        reader.start()
+        one.sendall(bytes(size))
+        reader.join()
+    end(client, accepted)
+    return found
+
+
+def ended(running: Trace) -> dict[tuple[int, int], Line]:
+    """The ends so far, by local and peer port."""
+    return {(line["sport"], line["dport"]): line for line in running.states if line.get("ended")}
+
+
+@pytest.mark.parametrize("host", [HOST, "::1"])
+def test_every_byte_is_counted_once(sstrace: Program, netns: Netns, tmp_path: Path, host: str) -> None:
+    drawn = random.Random(7)
+    wanted: dict[tuple[int, int], tuple[int, int]] = {}
+    with Trace(sstrace, netns, tmp_path, "--no-baseline", "ended") as running:
+        server = netns.call(listener, host)
+        for way in WAYS.values():
+            for _ in range(12):
+                sent, received = drawn.choice(SIZES), drawn.choice(SIZES)
+                client, peer = netns.call(transfer, server, (sent, received), way)
+                wanted[client, peer], wanted[peer, client] = (sent, received), (received, sent)
+        wait("every end", lambda: ended(running).keys() >= wanted.keys())
+    found = ended(running)
+    told = {key: (found[key].get("bytes_sent"), found[key].get("bytes_received")) for key in wanted}
+    wrong = [found[key] for key in wanted if told[key] != wanted[key]]
+    assert not wrong, str(wrong)
+    assert told == wanted
+    for key in wanted:
+        assert found[key]["segs_out"] > 0
+        assert found[key]["segs_in"] > 0
+        assert found[key]["bytes_retrans"] >= found[key]["retrans"] >= 0
+    assert {line["cause"] for line in found.values()} >= {"fin-by-us", "fin-by-peer", "linger", "reset-received"}
+
+
+def test_what_was_sent_again_is_as_ss_told_it(sstrace: Program, ss: Program, netns: Netns, tmp_path: Path) -> None:
+    def figures(of: socket.socket) -> dict[str, Any]:
+        text = ss("-Htin", "sport", "=", f":{ports(of)[0]}", netns=netns).stdout.decode()
+        return dict(word.split(":", 1) for word in text.split() if ":" in word)
+
+    with Trace(sstrace, netns, tmp_path, "--no-baseline", "ended") as running:
+        server = netns.call(listener)
+        client = keep(netns.call(connect, server.getsockname()))
+        accepted = keep(server.accept()[0])
+        netns.call(deafen, accepted)
+        client.sendall(bytes(1000))
+        wait("a retransmission", lambda: int(figures(client).get("retrans", "0/0").partition("/")[2]) > 1)
+        netns.call(mend, accepted)
+        read(accepted, 1000)
+        wait("everything acknowledged", lambda: "unacked" not in figures(client))
+        before = figures(client)
+        key = ports(client)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0)
+        client.close()
+        wait("its end", lambda: key in ended(running))
+    end = ended(running)[key]
+    assert end["bytes_sent"] == 1000
+    assert end["bytes_retrans"] == int(before["bytes_retrans"])
+    assert end["retrans"] == int(before["retrans"].partition("/")[2])
+    assert end["rtt_us"] == pytest.approx(float(before["rtt"].partition("/")[0]) * 1000, abs=1)
+    assert end["minrtt_us"] == pytest.approx(float(before["minrtt"]) * 1000, abs=1)
+    assert (end["segs_out"], end["segs_in"]) == (int(before["segs_out"]), int(before["segs_in"]))
+
+
+def test_what_never_was_carries_nothing(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    with Trace(sstrace, netns, tmp_path, "--no-baseline") as running:
+        server = netns.call(listener)
+        port = server.getsockname()[1]
+        server.close()
+        with pytest.raises(ConnectionRefusedError):
+            netns.call(connect, (HOST, port))
+        refused = running.wait_for(dport=port, cause="refused")
+        assert (refused["bytes_sent"], refused["bytes_received"], refused["segs_out"]) == (0, 0, 1)
+        closed_listener = running.wait_for(sport=port, old="LISTEN")
+        assert closed_listener["cause"] == "closed"
+    assert not [line for line in running.states if line["to"] not in ("UNCONN", "TIME-WAIT") and "segs_out" in line]
