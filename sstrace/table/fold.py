@@ -6,6 +6,7 @@ in lifecycle; what is here is how each step is taken.
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 from sstrace.causes import FIN_BY_US
 from sstrace.lifecycle import LISTED, STEPS, Report, Step, is_listed
@@ -45,41 +46,17 @@ class Fold:
         """Request sockets of which others tell that nobody heard of their births: a retransmission, a handshake that
         completes."""
         self._found: InetSocket | None = None
-        self._take: dict[Step, Callable[[Changed, Row], Transition | None]] = {
-            Step.NOTHING: self._nothing,
-            Step.BIRTH: self._birth,
-            Step.MOVE: self._move,
-            Step.REPEAT: self._repeat,
-            Step.TAKE_OVER: self._take_over,
-            Step.HAND_OVER: self._hand_over,
-            Step.HAND_OVER_MISSED: self._hand_over_missed,
-            Step.END: self._end_of_row,
-            Step.END_OF_STRANGER: self._end_of_stranger,
-        }
-        self._take_gone: dict[Step, Callable[[Gone, Row], Transition | None]] = {
-            Step.NOTHING: self._nothing,
-            Step.SUCCEED: self._succeed,
-            Step.VANISH: self._vanish,
-            Step.END: self._die,
-            Step.DEATH: self._die,
-            Step.DEATH_OF_SUCCESSOR: self._die_after_all,
-            Step.PASS: self._pass,
-        }
 
     def apply(self, fact: Changed | Gone) -> Transition | None:
         """Fold one event in. The transition that users see, None when there is none."""
         index = self._index
         if type(fact) is Changed:
             row = index.of_socket(fact) if fact.kind is _SOCKET else index.of_timer(fact)
-            return self._take[self._step(report_of(fact), row, fact)](fact, row)  # type: ignore[arg-type]
-        assert isinstance(fact, Gone)
-        row = index.of_gone(fact)
-        return self._take_gone[self._step(report_of(fact), row, fact)](fact, row)  # type: ignore[arg-type]
-
-    def _step(self, report: Report, row: Row | None, fact: Changed | Gone) -> Step:
-        for step, _, when in STEPS[report, row.kind if row is not None else None]:
+        else:
+            row = index.of_gone(fact)  # type: ignore[arg-type]
+        for take, when in _PLANS[report_of(fact) * _HOLDERS + (row.kind + 1 if row is not None else 0)]:
             if when is None or when(row, fact, self):
-                return step
+                return take(self, fact, row)
         raise AssertionError("the last rule of a report has no guard")
 
     # What the rules ask (lifecycle.Sight).
@@ -218,8 +195,10 @@ class Fold:
                 index.by_ino[row.ino] = row
             if row.sport == 0 or (row.v6only is None and row.src == _ANY6):
                 index.unsettled[row.id] = row
-        else:
-            index.settle(row, settled=new != _SYN_SENT or row.protocol != IPPROTO_TCP or row.sport != 0)
+        elif new == _SYN_SENT and row.protocol == IPPROTO_TCP and row.sport == 0:
+            index.settle(row, settled=False)
+        elif index.unsettled:
+            index.settle(row, settled=True)
 
     def _repeat(self, fact: Changed, row: Row) -> None:
         if row.sk != fact.sk:
@@ -360,9 +339,10 @@ class Fold:
         )  # fmt: skip
 
     def _transition(self, fact: Changed, row: Row, old: int, new: int, held: int | None) -> Transition:
-        listed = self._lists(row, old, new)
-        self._index.news.tell(row, fact.at_ns)
-        return Transition(fact.at_ns, row, old, new, held, fact.cause, fact.reported, listed)
+        at_ns = fact.at_ns
+        listed = LISTED[old << 4 | new] == 1 or self._lists(row, old, new)
+        self._index.news.tell(row, at_ns)
+        return Transition(at_ns, row, old, new, held, fact.cause, fact.reported, listed)
 
     def _lists(self, row: Row, old: int, new: int) -> bool:
         # MPTCP's own sockets have ways of theirs.
@@ -372,21 +352,64 @@ class Fold:
         return listed
 
 
-def report_of(fact: Changed | Gone) -> Report:
-    """What an event reports."""
+_TAKE: dict[Step, Callable[[Fold, Any, Any], Transition | None]] = {
+    Step.NOTHING: Fold._nothing,
+    Step.BIRTH: Fold._birth,
+    Step.MOVE: Fold._move,
+    Step.REPEAT: Fold._repeat,
+    Step.TAKE_OVER: Fold._take_over,
+    Step.HAND_OVER: Fold._hand_over,
+    Step.HAND_OVER_MISSED: Fold._hand_over_missed,
+    Step.END: Fold._end_of_row,
+    Step.END_OF_STRANGER: Fold._end_of_stranger,
+}
+_TAKE_GONE: dict[Step, Callable[[Fold, Any, Any], Transition | None]] = {
+    Step.NOTHING: Fold._nothing,
+    Step.SUCCEED: Fold._succeed,
+    Step.VANISH: Fold._vanish,
+    Step.END: Fold._die,
+    Step.DEATH: Fold._die,
+    Step.DEATH_OF_SUCCESSOR: Fold._die_after_all,
+    Step.PASS: Fold._pass,
+}
+
+
+def _takes(report: Report) -> dict[Step, Callable[[Fold, Any, Any], Transition | None]]:
+    return _TAKE_GONE if report in (Report.REQUEST_GONE, Report.TIMEWAIT_GONE) else _TAKE
+
+
+_HOLDERS = len(Kind) + 1
+_PLANS = tuple(
+    tuple((_takes(report)[rule.step], rule.when) for rule in STEPS.get((report, holder), ()))
+    for report in Report
+    for holder in (None, *Kind)
+)
+"""lifecycle.STEPS by number, at report * _HOLDERS + holder + 1 (0: nobody): what does the step, and its guard. A key of
+enums would take a third of the time of an event, for Python hashes each by a function.
+"""
+
+# An attribute of an enum takes longer than a comparison.
+_OPENS, _CHILD, _MOVES = Report.OPENS.value, Report.CHILD.value, Report.MOVES.value
+_REPEATS, _CLOSES = Report.REPEATS.value, Report.CLOSES.value
+_REQUEST_TIMER, _REQUEST_GONE = Report.REQUEST_TIMER.value, Report.REQUEST_GONE.value
+_TIMEWAIT_TIMER, _TIMEWAIT_GONE = Report.TIMEWAIT_TIMER.value, Report.TIMEWAIT_GONE.value
+
+
+def report_of(fact: Changed | Gone) -> int:
+    """What an event reports: a ``Report``."""
     kind = fact.kind
     if type(fact) is not Changed:
-        return Report.REQUEST_GONE if kind is _REQUEST else Report.TIMEWAIT_GONE
+        return _REQUEST_GONE if kind is _REQUEST else _TIMEWAIT_GONE
     if kind is not _SOCKET:
-        return Report.REQUEST_TIMER if kind is _REQUEST else Report.TIMEWAIT_TIMER
+        return _REQUEST_TIMER if kind is _REQUEST else _TIMEWAIT_TIMER
     old, new = fact.old, fact.new
     if new == _CLOSE:
-        return Report.CLOSES
+        return _CLOSES
     if old == new:
-        return Report.REPEATS
+        return _REPEATS
     if old == _CLOSE:
-        return Report.OPENS
-    return Report.CHILD if old == _LISTEN and new == _SYN_RECV else Report.MOVES
+        return _OPENS
+    return _CHILD if old == _LISTEN and new == _SYN_RECV else _MOVES
 
 
 def own(row: Row, owner: Owner, new: int, last: bool) -> None:
@@ -395,12 +418,16 @@ def own(row: Row, owner: Owner, new: int, last: bool) -> None:
     One that is known with its descriptor is not forgotten for one without.
     """
     known = row.owners if row.owner_source != "listener" else ()
-    is_known = any(one.pid == owner.pid for one in known)
-    if new in (_SYN_SENT, _LISTEN) and (owner.fd is not None or not is_known):
+    same = None
+    for one in known:
+        if one.pid == owner.pid:
+            same = one
+            break
+    if new in (_SYN_SENT, _LISTEN) and (owner.fd is not None or same is None):
         row.owners, row.owner_source = (owner,), "listen" if new == _LISTEN else "connect"
-    elif not is_known:
+    elif same is None:
         row.owners, row.owner_source = (owner,), "close"
-    else:
+    elif last or same.comm != owner.comm:
         # It may have another name by now: exec(2), prctl(2).
         row.owners = tuple(
             one if one.pid != owner.pid or one.comm == owner.comm else Owner(owner.comm, one.pid, one.fd)
