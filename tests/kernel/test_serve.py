@@ -27,12 +27,13 @@ NOBODY = 65534
 class Service:
     """A server in a namespace of its own, with sockets in most states that stay as they are."""
 
-    def __init__(self, sstrace: Any, netns: Any, directory: Path, *options: str) -> None:
+    def __init__(self, sstrace: Any, netns: Any, directory: Path, *options: str, env: Any = None) -> None:
         self.sstrace, self.netns = sstrace, netns
         self.path = directory / "live.sock"
         self.sockets = netns.call(_sockets)
         ready = directory / "ready"
-        self.process = sstrace.start(f"--serve={self.path}", "--ready-file", str(ready), *options, netns=netns)
+        words = f"--serve={self.path}", "--ready-file", str(ready), *options
+        self.process = sstrace.start(*words, netns=netns, env=env)
         wait(ready.exists, self.process)
 
     def ask(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
@@ -571,3 +572,45 @@ def test_a_bug_of_the_server_is_one_sentence_to_its_client(sstrace: Any, netns: 
             assert (b"Traceback" in asked.stderr) == bool(more)
     finally:
         served.stop()
+
+
+def _pairs(count: int) -> list[tuple[socket.socket, socket.socket]]:
+    with socket.create_server(("127.0.0.1", 0), backlog=16) as listener:
+        return [(socket.create_connection(listener.getsockname()), listener.accept()[0]) for _ in range(count)]
+
+
+def test_the_first_answers_of_a_server_that_was_stopped_meanwhile(
+    sstrace: Any, netns: Any, ss: Any, tmp_path: Path
+) -> None:
+    """It lost events, and whatever it has healed by the time of each answer: the answer is right."""
+    pairs = netns.call(_pairs, 1000)
+    service = Service(sstrace, netns, tmp_path, env={"SSTRACE_PAGES": "1"})
+
+    def rows(output: bytes) -> set[tuple[bytes, ...]]:
+        """Without the queues."""
+        return {(*words[:1], *words[3:]) for words in map(bytes.split, output.splitlines())}
+
+    try:
+        service.process.send_signal(signal.SIGSTOP)
+        for client, server in pairs[:300]:  # TIME-WAIT
+            client.close()
+            server.close()
+        for client, _ in pairs[300:600]:  # FIN-WAIT-2 and CLOSE-WAIT
+            client.close()
+        pairs += netns.call(_pairs, 300)
+        before = rows(ss("-Htan", netns=netns).stdout)
+        service.process.send_signal(signal.SIGCONT)
+        answers = [rows(service.ask("-Htan").stdout) for _ in range(5)]
+        after = rows(ss("-Htan", netns=netns).stdout)
+    finally:
+        for client, server in pairs:
+            client.close()
+            server.close()
+        summary = service.stop()
+    lost = re.search(r"(\d+) lost", summary)
+    assert lost is not None
+    assert int(lost[1]) > 0
+    assert len(before) > 2000
+    for answer in answers:
+        assert (before & after) - answer == set()
+        assert answer - (before | after) == set()
