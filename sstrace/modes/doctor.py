@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from sstrace.dialect import NEWEST, dialect, parse_version
-from sstrace.errors import FeatureError, KernelError, PrivilegeError, SstraceError, reason
+from sstrace.errors import FeatureError, KernelError, LookupFailed, PrivilegeError, SstraceError, reason
 from sstrace.live.owners import BLIND
 from sstrace.live.probes import Hooks
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, State, Table
+from sstrace.namespaces.finder import Finder
 from sstrace.native import twins
 from sstrace.protocols import FAMILIES, INET, OF_TABLE
 from sstrace.query.command import Command
@@ -30,9 +31,9 @@ from sstrace.sources.cache import cache_directory, cached
 from sstrace.sources.diag import Diag, Route
 from sstrace.sources.installed import ss_release
 from sstrace.sources.names import SystemNames
-from sstrace.sources.netns import current_netns
+from sstrace.sources.netns import current_netns, inside
 from sstrace.sources.owners import OwnerWalk
-from sstrace.sources.privilege import CAP_SYS_PTRACE, effective
+from sstrace.sources.privilege import CAP_SYS_PTRACE, effective, may_trace
 from sstrace.sources.standard import give
 from sstrace.sources.tracefs import directory, mount_point
 from sstrace.wire import inet_diag
@@ -78,7 +79,17 @@ def _looked(what: str, look: "_Look", env: Mapping[str, str]) -> Sequence[Findin
     return [found] if isinstance(found, Finding) else found
 
 
-_NOT_TRACING = ("ss", "socket tables", "interfaces", "cache", "cgroups", "tracefs", "missed events", "event path")
+_NOT_TRACING = (
+    "ss",
+    "socket tables",
+    "interfaces",
+    "cache",
+    "cgroups",
+    "namespaces",
+    "tracefs",
+    "missed events",
+    "event path",
+)
 """What live tracing does not need."""
 
 
@@ -227,6 +238,30 @@ def _walk(env: Mapping[str, str]) -> Finding:
     return Finding("owner walk", "ok", f"{len(found)} sockets have owners in sight")
 
 
+def _namespaces(env: Mapping[str, str]) -> Finding:
+    """How many network namespaces --netns all finds, and what it would not."""
+    finder = Finder(env)
+    try:
+        count = len(finder.learn())
+        how = "the kernel's list" if finder.exact else "/proc"
+        found = f"{count} network namespace{'s' * (count > 1)}, by {how}"
+        refused = 0
+        for namespace in finder.known():
+            try:
+                with inside(namespace):
+                    pass
+            except LookupFailed:
+                continue  # it has gone
+            except SstraceError:
+                refused += 1
+        if refused:
+            found += f"; {refused} of them cannot be entered"
+        status = "ok" if finder.exact and not refused else "less" if may_trace() else "root"
+        return Finding("namespaces", status, found, finder.blind)
+    finally:
+        finder.close()
+
+
 def _tables(_env: Mapping[str, str]) -> Finding:
     """Which tables the kernel tells of through sock_diag."""
     try:
@@ -304,6 +339,7 @@ _LOOKS: dict[str, _Look] = {
     "ss": _ss,
     "tracing": _hooks,
     "owner walk": _walk,
+    "namespaces": _namespaces,
     "socket tables": _tables,
     "interfaces": _interfaces,
     "cgroups": _cgroups,

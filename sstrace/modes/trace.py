@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from sstrace.live.signals import Asked
 from sstrace.live.tracer import Tracer
 from sstrace.modes.following import Following
+from sstrace.namespaces.others import hint
 from sstrace.output.printer import Printer
 from sstrace.output.recorder import begin
 from sstrace.output.sink import colors
@@ -35,15 +36,21 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     with Following(command, env, tracer, stopped) as following:
         trace = Printer(command, names, clock_offset(), stopped)
         try:
-            _follow(command, following, trace, _Attendance(stopped, following, trace))
+            _follow(command, env, following, trace, _Attendance(stopped, following, trace))
         except BrokenPipeError:
             # The reader has gone (head, less): a quiet end. stdout must not be flushed into the closed pipe at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     _summary(following, trace)
+    if trace.silent and not _on_terminal(command):
+        sentence = hint(command, env)
+        if sentence:
+            say(sentence)
     return following.code(failed=trace.failed)
 
 
-def _follow(command: Command, following: Following, trace: Printer, attend: "_Attendance") -> None:
+def _follow(
+    command: Command, env: Mapping[str, str], following: Following, trace: Printer, attend: "_Attendance"
+) -> None:
     tracer = following.tracer
     following.measure()
     if following.metrics is not None:
@@ -60,6 +67,8 @@ def _follow(command: Command, following: Following, trace: Printer, attend: "_At
     if trace.json:
         following.announce(meta.mono_ns)
     following.ready(f"tracing {len(tracer.table)} sockets")
+    if _on_terminal(command):
+        _whisper(command, hint(command, env))
     silence = _Silence(command, trace, meta.mono_ns)
     for seconds in following.turns():
         if trace.full or trace.unread:
@@ -76,24 +85,34 @@ def _follow(command: Command, following: Following, trace: Printer, attend: "_At
     trace.close()
 
 
+def _on_terminal(command: Command) -> bool:
+    """Whether there is somebody who sees text, and what is said beside it."""
+    own = command.own
+    return own.output is None and not own.sink and not own.json and os.isatty(1) and os.isatty(2)
+
+
+def _whisper(command: Command, sentence: str) -> None:
+    """Say something in grey."""
+    if sentence:
+        grey, plain = ("\x1b[2m", "\x1b[0m") if colors(command.own, screen=True) else ("", "")
+        tell(f"{grey}{printable(f'sstrace: {sentence}')}{plain}\n".encode())
+
+
 class _Silence:
     """On a terminal where nothing has been shown for two seconds, one grey line: titles alone look like a fault."""
 
     def __init__(self, command: Command, trace: Printer, now_ns: int) -> None:
         self._command = command
         self._trace = trace
-        seen = command.own.output is None and not command.own.sink and not command.own.json
-        self._due_ns = now_ns + _SILENCE_NS if seen and os.isatty(1) and os.isatty(2) else None
+        self._due_ns = now_ns + _SILENCE_NS if _on_terminal(command) else None
 
     def __call__(self) -> None:
         if self._due_ns is None or time.monotonic_ns() < self._due_ns:
             return
         self._due_ns = None
         if self._trace.silent:
-            grey, plain = ("\x1b[2m", "\x1b[0m") if colors(self._command.own, screen=True) else ("", "")
             what, table = spoken.followed(self._command), spoken.table_beside(self._command)
-            said = printable(f"sstrace: following {what}; what there is now: {table}")
-            tell(f"{grey}{said}{plain}\n".encode())
+            _whisper(self._command, f"following {what}; what there is now: {table}")
 
 
 class _Attendance:

@@ -20,6 +20,7 @@ from sstrace.live.signals import Stopped
 from sstrace.live.tracer import Tracer
 from sstrace.model import ALL_STATES, InetSocket, Renamed, State
 from sstrace.modes.following import Following
+from sstrace.namespaces.others import hint
 from sstrace.output.row_filter import RowFilter
 from sstrace.plain import printable
 from sstrace.query import options
@@ -76,6 +77,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             terminal.enter()
             watch.draw()
             following.ready(f"watching {len(tracer.table)} sockets")
+            if not len(tracer.table):
+                watch.say(hint(command, env))
             watch.loop()
         finally:
             terminal.close()

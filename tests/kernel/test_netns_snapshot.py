@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -235,3 +236,16 @@ def test_without_root_its_own_containers_are_seen_through_proc(sstrace: Program)
         assert done.stderr == f"sstrace: {said}\n"
     finally:
         holder.communicate("")
+
+
+def test_who_looks_at_one_is_told_of_the_others(sstrace: Program, netns: Netns) -> None:
+    """A trace that has nothing to show says where there would be something."""
+    with Worlds(2, held=False):
+        done = sstrace("--duration", "0.1", "-t", netns=netns)
+        assert done.stdout.count(b"\n") == 1, "the titles"
+        summary, hint = done.stderr.decode().splitlines()[-2:]
+        assert summary.startswith("sstrace: 0 events")
+        found = re.fullmatch(r"sstrace: (\d+) other network namespaces have sockets: sstrace (.*) shows them", hint)
+        assert found is not None, hint
+        assert int(found[1]) >= 2
+        assert b"@world-1" in sstrace(*found[2].split(), "-lxH").stdout
