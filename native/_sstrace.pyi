@@ -5,6 +5,14 @@ from typing import Any, final
 
 INTERFACE: int
 
+def columns(
+    datagram: bytes | memoryview, addresses: dict[bytes, str], ports: dict[int, str], with_inodes: bool, /
+) -> tuple[Any, ...] | None:
+    """inet_diag by column, ends as text: the twin of sstrace.wire.inet_columns.decode and what renders its columns."""
+
+def lines(pieces: tuple[tuple[bytes, int], ...], after: bytes, columns: list[Any], /) -> bytes | None:
+    """Cells → lines: the twin of sstrace.render.layout.Layout's template."""
+
 @final
 class Event:
     """An event that is no fact yet: at_ns, and every member of sstrace.fields.Reported."""

@@ -172,3 +172,4 @@ int event_has_owner(const Event *event);
 int add_decoder(PyObject *module);
 int add_folder(PyObject *module);
 int add_liner(PyObject *module);
+int add_plain(PyObject *module);

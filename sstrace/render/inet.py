@@ -6,11 +6,12 @@ and -i (its text: ``render.info``). Through /proc the tables know less, and ss p
 """
 
 from _socket import ntohs
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from struct import pack, unpack
 from typing import Any
 
 from sstrace.model import AF_INET6, InetSocket, Table
+from sstrace.native import twins
 from sstrace.protocols import IPPROTO_UDP, OF_TABLE
 from sstrace.render.columns import (
     EXTRA,
@@ -175,6 +176,40 @@ class InetCells:
         """
         states, sports, dports, sources, destinations, recv_qs, send_qs, inodes = fields
         addresses, ports = self._context.addresses.__getitem__, self._wire_ports.__getitem__
+        ends = {
+            LOCAL_ADDRESS: list(map(addresses, sources)),
+            LOCAL_PORT: list(map(ports, sports)),
+            PEER_ADDRESS: list(map(addresses, destinations)),
+            PEER_PORT: list(map(ports, dports)),
+        }
+        return self._columns(table, (states, recv_qs, send_qs, inodes), ends, wanted, rest)
+
+    def read(
+        self, table: Table, datagram: bytes | memoryview, wanted: Sequence[int]
+    ) -> tuple[int, list[Column], int] | None:
+        """Family of the plain rows of a datagram, their cells column by column, and how many they are: for what the
+        compiled twin of wire.inet_columns can read. None where it cannot, or is not there.
+        """
+        if twins is None:
+            return None
+        found = twins.columns(datagram, self._context.addresses, self._wire_ports, self._users is not None)
+        if found is None:
+            return None
+        family, states, sports, dports, sources, destinations, recv_qs, send_qs, inodes = found
+        ends = {LOCAL_ADDRESS: sources, LOCAL_PORT: sports, PEER_ADDRESS: destinations, PEER_PORT: dports}
+        made = self._columns(table, (states, recv_qs, send_qs, inodes), ends, wanted, None)
+        return family, made, len(states)
+
+    def _columns(
+        self,
+        table: Table,
+        numbers: Sequence[Sequence[int]],
+        ends: Mapping[int, Column],
+        wanted: Sequence[int],
+        rest: Sequence[str] | None,
+    ) -> list[Column]:
+        """``numbers``: states, recv_q, send_q, inodes; ``ends``: cells of the columns of addresses and ports."""
+        states, recv_qs, send_qs, inodes = numbers
         made: list[Column] = []
         for index in wanted:
             if index == NETID:
@@ -185,14 +220,8 @@ class InetCells:
                 made.append(_texts(queue, recv_qs))
             elif index == SEND_Q:
                 made.append(_texts(queue, send_qs))
-            elif index == LOCAL_ADDRESS:
-                made.append(list(map(addresses, sources)))
-            elif index == LOCAL_PORT:
-                made.append(list(map(ports, sports)))
-            elif index == PEER_ADDRESS:
-                made.append(list(map(addresses, destinations)))
-            elif index == PEER_PORT:
-                made.append(list(map(ports, dports)))
+            elif index in ends:
+                made.append(ends[index])
             elif rest is not None and (index == EXTRA or self._context.one_column):
                 made.append(rest)
             elif index == PROCESS and self._users is not None:

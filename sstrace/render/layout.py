@@ -22,6 +22,7 @@ column whose cells are all the same (``Same``) is measured once and becomes part
 from collections.abc import Callable, Collection, Sequence
 from itertools import chain
 
+from sstrace.native import twins
 from sstrace.render.columns import COLUMNS, EXTRA, NETNS, PROCESS
 
 __all__ = ["Column", "Layout", "Same"]
@@ -217,24 +218,30 @@ class Layout:
             _spread(widths, screen)
         return widths
 
-    def _template(self, widths: Sequence[int], same: Sequence[str | None]) -> str:
-        """One printf template for a row; ``same`` has the text of columns that are the same in every row."""
-        parts: list[str] = []
+    def _form(self, widths: Sequence[int], same: Sequence[str | None]) -> "_Form":
+        """How a row is laid out; ``same`` has the text of columns that are the same in every row."""
+        pieces: list[tuple[str, int]] = []
+        before = ""
+        first = True
         for (index, between), width, text in zip(self._laid, widths, same, strict=True):
             column = COLUMNS[index]
-            delimiter = between if parts else ""
-            room = width - len(delimiter)
-            if room <= 0 or (index == self._trimmed and self._screen is None):
-                part = "%s"
-            else:
-                part = f"%{'' if column.right else '-'}{room}s"
-            parts.append(delimiter + (part if text is None else (part % text).replace("%", "%%")))
-        return "".join(parts) + "\n"
+            delimiter = "" if first else between
+            first = False
+            room = max(0, width - len(delimiter))
+            if index == self._trimmed and self._screen is None:
+                room = 0
+            before += delimiter
+            if text is not None:
+                before += text.rjust(room) if column.right else text.ljust(room)
+                continue
+            pieces.append((before, room if column.right else -room))
+            before = ""
+        return _Form(pieces, before + "\n")
 
     def _render(self) -> None:
         """Write what is held and start afresh; only the widths stay."""
         widths = self._widths()
-        forms: dict[Sequence[str | None], tuple[str, str]] = {}
+        forms: dict[Sequence[str | None], _Form] = {}
         write = self._write
         # ss ends a table's last row where its cursor rests: a last column behind that is not even padded.
         cut = widths[-1] if self._extra and self._open is not None and self._end == PROCESS else 0
@@ -244,23 +251,44 @@ class Layout:
             same = tuple([column.text if isinstance(column, Same) else None for column in cells])
             form = forms.get(same)
             if form is None:
-                template = self._template(widths, same)
-                form = forms[same] = template, template * _SLICE
-            template, many = form
-            varied = [column for column in cells if not isinstance(column, Same)]
-            texts = []
-            for start in range(0, count, _SLICE):
-                rows = min(_SLICE, count - start)
-                part = varied if count <= _SLICE else [column[start : start + rows] for column in varied]
-                values = tuple(chain.from_iterable(zip(*part, strict=True)))
-                texts.append((many if rows == _SLICE else template * rows) % values)
-            text = "".join(texts)
+                form = forms[same] = self._form(widths, same)
+            lines = form.lines([column for column in cells if not isinstance(column, Same)], count)
             if cut and number == final:
-                text = text[: -1 - cut] + "\n"
-            write(text.encode("latin-1"))
+                lines = lines[: -1 - cut] + b"\n"
+            write(lines)
         self._open = None
         self._chunks = 0
         self._chunk()
+
+
+class _Form:
+    """How a row is laid out. ``pieces``: what stands before each cell that is not the same in every row, and the room
+    of that cell, negative where it stands left; ``after``: what ends the line.
+    """
+
+    def __init__(self, pieces: Sequence[tuple[str, int]], after: str) -> None:
+        template = [f"{_literal(before)}%{room or ''}s" for before, room in pieces]
+        self._template = "".join(template) + _literal(after)
+        self._many = self._template * _SLICE
+        self._pieces = tuple((before.encode("latin-1"), room) for before, room in pieces)
+        self._after = after.encode("latin-1")
+
+    def lines(self, columns: list[Sequence[str]], count: int) -> bytes:
+        """The lines of so many rows, whose cells are given by column."""
+        lines = twins.lines(self._pieces, self._after, columns) if twins is not None and columns else None
+        if lines is not None:
+            return lines  # type: ignore[no-any-return]
+        texts = []
+        for start in range(0, count, _SLICE):
+            rows = min(_SLICE, count - start)
+            part = columns if count <= _SLICE else [column[start : start + rows] for column in columns]
+            values = tuple(chain.from_iterable(zip(*part, strict=True)))
+            texts.append((self._many if rows == _SLICE else self._template * rows) % values)
+        return "".join(texts).encode("latin-1")
+
+
+def _literal(text: str) -> str:
+    return text.replace("%", "%%")
 
 
 def _part(cells: Sequence[Column], start: int, stop: int) -> list[Column]:

@@ -108,6 +108,19 @@ class Text:
         layout = self.layout
         layout.feed_columns(self._inet.columns(self._table, fields, layout.columns), len(fields[0]), self._end)
 
+    def feed_datagram(self, datagram: bytes | memoryview, families: int) -> bool:
+        """What may come by ``feed_raw``, as netlink sends it; only these families are shown. False: it cannot be taken
+        so.
+        """
+        layout = self.layout
+        found = self._inet.read(self._table, datagram, layout.columns)
+        if found is None:
+            return False
+        family, cells, count = found
+        if families >> family & 1:
+            layout.feed_columns(cells, count, self._end)
+        return True
+
     def grouped(self) -> bool:
         """Whether the rows of the begun table may come as ``feed_groups`` takes them."""
         return self._inet is not None and self._table is Table.TCP and self._inet.grouped()

@@ -105,6 +105,8 @@ class InetTables:
         if text.raw() and match is None:
 
             def plain(datagram: memoryview) -> bool:
+                if text.feed_datagram(datagram, families):
+                    return True
                 fields = inet_columns.decode(datagram)
                 if fields is None:
                     return False

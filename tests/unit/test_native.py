@@ -50,11 +50,12 @@ from sstrace.model import (
 )
 from sstrace.native import INTERFACE, twins
 from sstrace.render import events as rendering
+from sstrace.render import layout
 from sstrace.render.events import EventWriter
 from sstrace.table import Resync, Row, SocketTable, Transition
 from sstrace.table.fold import inherited
 from sstrace.table.table import taught
-from sstrace.wire import inet_diag
+from sstrace.wire import inet_columns, inet_diag
 from sstrace.wire.cause import CauseReader
 from sstrace.wire.event import EventDecoder
 
@@ -614,3 +615,63 @@ def test_classes_without_slots_are_refused() -> None:
     rest = (tuple(Kind), bytes(256), bytes(36), *HERE, *({} for _ in range(6)), table._ids, print, print)
     with pytest.raises((TypeError, AttributeError)):
         twins.Folder(Loose, Transition, *rest)
+
+
+# ------------------------------------------------------------------------------------------------- plain tables
+
+
+class Texts(dict[Any, str]):
+    """Makes what it lacks, as the renderer's do."""
+
+    def __missing__(self, key: Any) -> str:
+        made = self[key] = str(key)
+        return made
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_datagram_is_read_by_column_as_the_python_reads_it(seed: int) -> None:
+    """Whole ones, and those of which the last byte, or some byte, is wrong: both take the same, and leave the same."""
+    chance = random.Random(seed)
+    family = chance.choice((AF_INET, AF_INET6))
+    size = 4 if family == AF_INET else 16
+    datagram = bytearray()
+    for _ in range(chance.randrange(1, 6)):
+        datagram += dumps.message(
+            family=family, state=chance.randrange(1, 14), sport=chance.randrange(65536), dport=chance.randrange(65536),
+            src=chance.choice((b"\x0a" * size, chance.randbytes(size))), dst=chance.randbytes(size),
+            rqueue=chance.choice((0, 2**32 - 1)), wqueue=chance.randrange(9), inode=chance.randrange(2**32),
+            attributes=chance.choice((b"", dumps.attribute(8, b"\0"))),
+        )  # fmt: skip
+    taken = 0
+    for _ in range(60):
+        addresses, ports = Texts(), Texts()
+        ours, theirs = twins.columns(datagram, addresses, ports, True), inet_columns.decode(datagram)
+        if theirs is not None:
+            states, sports, dports, sources, destinations, *rest = theirs
+            expected = (
+                inet_columns.family_of(datagram), bytes(states), list(map(ports.__getitem__, sports)),
+                list(map(ports.__getitem__, dports)), list(map(addresses.__getitem__, sources)),
+                list(map(addresses.__getitem__, destinations)), *map(list, rest),
+            )  # fmt: skip
+            assert ours == expected
+            taken += 1
+        else:
+            assert ours is None
+        if chance.random() < 0.3:
+            del datagram[-1]
+        else:
+            datagram[chance.randrange(len(datagram))] = chance.choice((0, 1, 2, 10, 72, 88, 255))
+    assert taken
+
+
+@given(st.lists(st.tuples(*(st.text(st.characters(max_codepoint=255), max_size=9),) * 4), min_size=1, max_size=20))
+def test_cells_are_laid_out_as_the_python_lays_them_out(rows: list[tuple[str, ...]]) -> None:
+    for form in (
+        layout._Form([("", 5), ("%s ", -7), ("", 0), (" ", 3)], "%\n"),
+        layout._Form([("", 0), ("", 0), ("\xe4", -1), ("", 1)], "\n"),
+    ):
+        cells: list[Any] = list(zip(*rows, strict=True))
+        ours = form.lines(cells, len(rows))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(layout, "twins", None)
+            assert form.lines(cells, len(rows)) == ours
