@@ -44,6 +44,7 @@ class Shrink:
         if self._table.journal is not None:
             return  # somebody keeps rows
         self._forget()
+        self._table.forget_shared()
         with plugged():
             self._table.gather(self._breathe)
         self._most = left

@@ -308,10 +308,14 @@ class SocketTable:
         return self.shard(fact.space).sweep.end(fact.at_ns, complete=fact.complete)
 
     def gather(self, breathe: Callable[[], object]) -> None:
-        """See ``gather.gather``; of every shard. Nothing while somebody keeps a journal, for he keeps rows."""
+        """See ``gather.gather``; of every shard. ``forget_shared`` first: what goes meanwhile leaves holes."""
         for shard in list(self._shards.values()):
-            shard.sweep.forget_shared()
             gather(shard.index, breathe)
+
+    def forget_shared(self) -> None:
+        """Let go of what is kept because the next row may be like the last."""
+        for shard in self._shards.values():
+            shard.sweep.forget_shared()
 
     def probed(self, row: Row, found: InetSocket | None, at_ns: int, until_ns: int | None = None) -> Transition | None:
         """See ``Sweep.probed``."""

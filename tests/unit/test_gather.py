@@ -126,6 +126,7 @@ for row in rows[: count * 3 // 4]:
 del rows, row
 give_back()
 left = resident() - base
+table.forget_shared()
 with plugged():
     table.gather(lambda: None)
 print(count, len(table), full, left, resident() - base)
