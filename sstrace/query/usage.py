@@ -1,12 +1,14 @@
 """The two help texts: ss's own usage block, byte for byte for the release imitated, and sstrace's."""
 
 from collections.abc import Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sstrace.dialect import Dialect
 from sstrace.query.catalog import OWN, SS, Entry
 from sstrace.query.command import Act
-from sstrace.query.words import WORDS, Word
+
+if TYPE_CHECKING:
+    from sstrace.query.words import Word
 
 __all__ = ["brief_text", "help_text", "ss_usage"]
 
@@ -241,10 +243,12 @@ def help_text() -> str:
 
 def _words() -> str:
     """Of sstrace's own tests, a line each; where not everywhere that a filter may stand, where."""
+    from sstrace.query.words import WORDS  # for a help alone: a snapshot asks for ss's usage here
+
     return "".join(f"   {word.name:<10} {word.meaning}{_where(word)}\n" for word in WORDS.values())
 
 
-def _where(word: Word) -> str:
+def _where(word: "Word") -> str:
     where = [text for act, text in _PLACES if act in word.acts]
     return f" ({', '.join(where)})" if len(where) < len(_PLACES) else ""
 
