@@ -19,6 +19,7 @@ from sstrace.table.tombstones import Tombstones
 __all__ = ["Shard", "SocketTable", "taught"]
 
 _ESTABLISHED = int(State.ESTABLISHED)
+_TIMEWAITS = 1 << State.TIME_WAIT | 1 << State.FIN_WAIT2
 _KIND = attrgetter("kind")
 
 
@@ -245,8 +246,12 @@ class SocketTable:
         return [row for shard in self._shards.values() for row in shard.in_states(states)]
 
     def timewaits(self) -> int:
-        """How many rows at home are of timewait sockets; looks at every one."""
-        return list(map(_KIND, self.home.index.rows.values())).count(Kind.TIMEWAIT)
+        """How many rows at home are of timewait sockets; looks at every one where they are not found by their states. A
+        server's are: who looks at a row writes its count of references, and a page that a child shares is copied.
+        """
+        home = self.home
+        rows = home.index.rows.values() if home.index.by_state is None else home.in_states(_TIMEWAITS)
+        return list(map(_KIND, rows)).count(Kind.TIMEWAIT)
 
     def unsettled(self) -> list[Row]:
         """See ``Index.unsettled``; of every shard."""

@@ -79,6 +79,7 @@ def assert_indexed(of: SocketTable) -> None:
     for state in {row.state for row in rare}:
         assert {row.id for row in of.in_states(1 << state) or ()} == {row.id for row in rare if row.state == state}
     assert of.in_states(-1) is None
+    assert of.timewaits() == sum(row.kind is Kind.TIMEWAIT for row in of)
 
 
 CONNECT = (
