@@ -30,6 +30,8 @@ static __always_inline int capture_namespace(struct sock_event *event, struct co
 	event->netns = netns_of(common);
 	if (config->netns)
 		return config->netns == event->netns;
+	if (config->choosy && !chosen.lookup(&event->netns))
+		return 0;
 #ifdef OFF_net_cookie
 	READ(event->net_cookie, AT(u64, common, OFF_skc_net), OFF_net_cookie);
 #endif

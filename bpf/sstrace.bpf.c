@@ -34,9 +34,12 @@ struct config {
 	u64 pidns_dev;       /* device of the reader's pid namespace */
 	u64 pidns_ino;       /* its inode; 0 = the initial one */
 	u32 netns;           /* only sockets of this network namespace; 0 = of all */
-	u32 pad;
+	u32 choosy;          /* only those of the namespaces that are chosen */
 };
 BPF_ARRAY(configs, struct config, 1);
+
+/* Inodes of network namespaces, where several are asked for, but not all. Written by sstrace/live/probes.py. */
+BPF_HASH(chosen, u32, u8, 4096);
 
 /* Every event of every hook and CPU. Read by sstrace/sources/perf.py. */
 BPF_PERF_OUTPUT(events);

@@ -1,13 +1,27 @@
 """What happens to the live table, as the tracer yields it and everybody downstream takes it."""
 
+from typing import Literal
+
 import msgspec
 
-from sstrace.model import Lost, Renamed
+from sstrace.model import Label, Lost, Netns, Renamed
 from sstrace.table import Resync, Row, Transition
 
-__all__ = ["Change", "Told"]
+__all__ = ["Change", "NetnsNews", "Told"]
 
-Change = Transition | Resync | Lost | Renamed
+
+class NetnsNews(msgspec.Struct, frozen=True, gc=False):
+    """Of a network namespace that is followed."""
+
+    at_ns: int
+    """When it was found: it happened a little before."""
+    netns: Netns
+    label: Label
+    what: Literal["here", "new", "named", "gone"]
+    """here: it was there when the trace began; named: it is called otherwise from here on."""
+
+
+Change = Transition | Resync | Lost | Renamed | NetnsNews
 
 
 class Told(msgspec.Struct, frozen=True, gc=False):

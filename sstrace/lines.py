@@ -23,6 +23,7 @@ __all__ = [
     "MarkLine",
     "MetaLine",
     "Name",
+    "NetnsLine",
     "OwnerLine",
     "ResyncLine",
     "SeenLine",
@@ -115,6 +116,11 @@ class SeenLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True,
     container_runtime: Word | None = None
     unit: Name | None = None
     pod_uid: Name | None = None
+    netns_name: Name | None = None
+    pod: Name | None = None
+    pod_namespace: Name | None = None
+    peer_netns: Count | None = None
+    peer_owners: tuple[OwnerLine, ...] = ()
 
 
 class StateLine(
@@ -184,8 +190,42 @@ class StateLine(
     """systemd unit, by its cgroup's path."""
     pod_uid: Name | None = None
     """UID of the Kubernetes pod, by its cgroup's path."""
+    netns_name: Name | None = None
+    """With --netns: name of the network namespace below /run/netns (ip-netns(8))."""
+    pod: Name | None = None
+    """With --netns: Kubernetes pod whose network namespace it is; its uid, where the name is not known."""
+    pod_namespace: Name | None = None
+    """With --netns: Kubernetes namespace of that pod."""
+    peer_netns: Count | None = None
+    """With --netns: inode of the network namespace in which the other end is, where that is another one of this host's.
+    """
+    peer_owners: tuple[OwnerLine, ...] = ()
+    """Who holds that end."""
     errno: Word | None = None
     """Name of ``err``: ECONNREFUSED, …"""
+
+
+class NetnsLine(msgspec.Struct, tag="netns", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
+    """With --netns: a network namespace that is followed, and what it is called."""
+
+    ts: Word
+    mono_ns: Count
+    seq: Count
+    event: Literal["here", "new", "named", "gone"]
+    """here: it was there when the trace began; named: it is called otherwise from here on."""
+    netns: Count
+    """Its inode, which another one may have as soon as it is gone."""
+    netns_cookie: Cookie
+    """What the kernel knows it by: never used again. The inode, before Linux 5.14."""
+    netns_name: Name | None = None
+    container_id: Name | None = None
+    """Id of the container that the process with the lowest pid in it runs in."""
+    container_runtime: Word | None = None
+    pod: Name | None = None
+    pod_namespace: Name | None = None
+    comm: Name | None = None
+    """Name of the process with the lowest pid in it."""
+    pid: Small | None = None
 
 
 class GoneLine(msgspec.Struct, tag="gone", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
@@ -259,4 +299,15 @@ class MarkLine(msgspec.Struct, tag="mark", tag_field="type", omit_defaults=True,
     seq: Count
 
 
-EventLine = MetaLine | SeenLine | StateLine | GoneLine | GapLine | ResyncLine | CheckpointLine | MarkLine | DroppedLine
+EventLine = (
+    MetaLine
+    | SeenLine
+    | StateLine
+    | NetnsLine
+    | GoneLine
+    | GapLine
+    | ResyncLine
+    | CheckpointLine
+    | MarkLine
+    | DroppedLine
+)

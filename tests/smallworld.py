@@ -68,6 +68,9 @@ class SmallWorld:
     def process_context(self, pid: int) -> str | None:
         return None
 
+    def of(self, net: int) -> "SmallWorld":
+        return self
+
     def cgroup_path(self, cgroup_id: int) -> bytes | None:
         return None
 

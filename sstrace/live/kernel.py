@@ -1,16 +1,18 @@
 """What the kernel says by netlink of TCP sockets: all, one, or those of some rows."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 
+from sstrace.errors import SstraceError
 from sstrace.model import AF_INET, AF_INET6, InetSocket, State, Table
 from sstrace.rows import socket_of
 from sstrace.sources.diag import Diag
 from sstrace.table import Row
 from sstrace.wire import inet_diag, netlink
 
-__all__ = ["DRAIN_NS", "EXACT_MOST", "Kernel"]
+__all__ = ["DRAIN_NS", "EXACT_MOST", "Kernel", "UnreachableError"]
 
 DRAIN_NS = 20_000_000
 """While netlink is read and compared, the rings are emptied this often."""
@@ -18,19 +20,34 @@ EXACT_MOST = 200
 """Up to so many rows are asked for one by one, 20 µs each; above, one dump costs less."""
 
 
+class UnreachableError(SstraceError):
+    """A network namespace cannot be entered: it is gone, or closed to this process."""
+
+
 class Kernel:
-    """Asks in the network namespace in which ``diag`` opens a socket. ``breathe`` is called every 20 ms while a dump
-    goes on.
+    """Asks in the network namespace in which ``diag`` opens a socket; ``breathe`` is called every 20 ms while a dump
+    goes on. Where ``diag`` raises UnreachableError, an answer is empty, and not complete.
     """
 
     def __init__(self, breathe: Callable[[], object], diag: Callable[[], Diag] = Diag) -> None:
         self._breathe = breathe
         self.diag = diag
+        self.reachable = True
+        """Whether the last question was asked at all."""
 
     def everything(self, states: int) -> list[bytes]:
         """The datagrams of a dump: a third of the memory that its rows would take."""
-        with self.diag() as diag:
+        with self._reaching(), self.diag() as diag:
             return list(self._answer(diag, states))
+        return []
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        self.reachable = True
+        try:
+            yield
+        except UnreachableError:
+            self.reachable = False
 
     def _answer(self, diag: Diag, states: int) -> Iterator[bytes]:
         """The datagrams of a dump as they come."""
@@ -50,22 +67,23 @@ class Kernel:
         interruption.
         """
         found: list[InetSocket] = []
-        complete = True
-        with self.diag() as diag:
+        interrupted = False
+        with self._reaching(), self.diag() as diag:
             for datagram in self._answer(diag, states):
                 batch = inet_diag.decode(datagram, Table.TCP)
                 found += batch.rows if wanted is None else filter(wanted, batch.rows)
-                complete = complete and not batch.interrupted and batch.error == 0
-        return found, complete
+                interrupted = interrupted or batch.interrupted or batch.error != 0
+        return found, self.reachable and not interrupted
 
-    def exact(self, rows: Iterable[Row]) -> list[list[InetSocket]]:
+    def exact(self, rows: Collection[Row]) -> list[list[InetSocket]]:
         """The kernel's row of each socket, if it still has it."""
         found = []
-        with self.diag() as diag:
+        with self._reaching(), self.diag() as diag:
             for row in rows:
                 diag.send(inet_diag.exact_request(socket_of(row)))
                 found.append(inet_diag.decode(diag.receive(), Table.TCP).rows)
-        return found
+            return found
+        return [[] for _ in rows]
 
     def shown(self, rows: Sequence[Row]) -> list[InetSocket]:
         """The sockets of these rows, and perhaps others."""

@@ -21,10 +21,11 @@ __all__ = ["Missed"]
 class Missed:
     """Of one table. Close it to let go."""
 
-    def __init__(self, hooks: Hooks | None, table: SocketTable) -> None:
+    def __init__(self, hooks: Hooks | None, table: SocketTable, *, at_home: bool = True) -> None:
+        """``at_home``: the namespace of this process, whose timewait sockets the kernel counts, is in the table."""
         self._hooks = hooks
         self._table = table
-        self._timewaits = Timewaits() if hooks is not None and hooks.minisockets else None
+        self._timewaits = Timewaits() if hooks is not None and hooks.minisockets and at_home else None
         self._fired = 0
         self._requests = self._unmet = 0
         self._repaired = 0

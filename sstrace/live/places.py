@@ -1,38 +1,108 @@
-"""The network namespaces that a tracer follows, and what is asked in each."""
+"""The network namespaces that a tracer follows, and what is asked in each.
 
+Who follows its own alone has one place, for ever. Else places come and go with the namespaces: they are
+looked for again and again, and none is kept alive.
+"""
+
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
+from typing import NamedTuple
 
-from sstrace.live.kernel import Kernel
-from sstrace.model import Netns, Space
+from sstrace.changes import NetnsNews
+from sstrace.errors import SstraceError
+from sstrace.live.kernel import Kernel, UnreachableError
+from sstrace.live.peers import Peers
+from sstrace.model import Label, Namespace, Netns, Space
+from sstrace.namespaces.choice import choose
+from sstrace.namespaces.finder import Finder
+from sstrace.plain import spelled
 from sstrace.protocols import IPPROTO_TCP
-from sstrace.table import Row
+from sstrace.render.events import RowView
+from sstrace.sources.diag import Diag
+from sstrace.sources.names import SystemNames
+from sstrace.sources.netns import inside
+from sstrace.table import Row, SocketTable
 
-__all__ = ["Place", "Places"]
+__all__ = ["Followed", "Place", "Places", "Sought"]
+
+_SEEK_NS = 1_000_000_000
+"""Namespaces that tell nothing are looked for this often."""
+_HURRY_NS = 20_000_000
+"""And at the soonest, where an event tells of one that is not known."""
+_SEEK_DUTY = 500
+"""A look that took t is not repeated before 500 t have passed, unless there is news."""
+_LEARN_NS = 10_000_000_000
+_LEARN_DUTY = 50
+"""What they are called may change: who bears which name is looked up this often, and not before 50 t have passed."""
+
+_UNNAMED = Label()
 
 
 class Place:
     """A network namespace that is followed."""
 
-    def __init__(self, netns: Netns, kernel: Kernel) -> None:
+    def __init__(self, netns: Netns, kernel: Kernel, label: Label = _UNNAMED) -> None:
         self.netns = netns
         self.space = Space(netns.cookie, IPPROTO_TCP)
         """What sweeps read: TCP of this namespace."""
         self.kernel = kernel
+        self.label = label
+
+    @property
+    def text(self) -> str:
+        """What it is called."""
+        return self.label.text(self.netns.inode)
+
+    @property
+    def names(self) -> tuple[str | None, ...]:
+        """The same, and of what it is besides: not of every process that comes and goes in what has another name."""
+        label = self.label
+        return self.text, label.netns_name, label.container_id, label.pod, label.pod_namespace
+
+
+class Sought(NamedTuple):
+    """What a look for namespaces found."""
+
+    came: list[Place]
+    called: list[Place]
+    """Those that are called otherwise since."""
+    went: list[Place]
+    strays: list[int]
+    """Cookies of those that events told of, and that are gone already."""
+
+
+_NOTHING = Sought([], [], [], [])
 
 
 class Places:
-    """All that are followed now, by cookie."""
+    """All that are followed now, by their cookies."""
 
-    def __init__(self, home: Place) -> None:
-        self._places = {home.netns.cookie: home}
+    everything = False
+    """Whether all are followed, whichever come."""
+    several = False
+    """Whether there may be more than one, or another than that of this process."""
+    hears_births = True
+    """Whether everything that happens in one from its beginning is heard: so one that comes need not be swept."""
+    blind = ""
+    """Which namespaces cannot be found, a sentence; empty where all are."""
+
+    def __init__(self, *places: Place) -> None:
+        self._places = {place.netns.cookie: place for place in places}
 
     def __iter__(self) -> Iterator[Place]:
         return iter(list(self._places.values()))
 
+    def __len__(self) -> int:
+        return len(self._places)
+
     def get(self, net: int) -> Place | None:
         """That of a namespace; None where it is not followed (any more)."""
         return self._places.get(net)
+
+    def of(self, netns: Netns) -> Place:
+        """The same of one that is followed for ever."""
+        return self._places[netns.cookie]
 
     def apart(self, rows: Iterable[Row]) -> list[tuple[Place, list[Row]]]:
         """Rows by the namespaces that they are in; those of others are left out."""
@@ -40,3 +110,168 @@ class Places:
         for row in rows:
             by_net[row.net].append(row)
         return [(place, found) for net, found in by_net.items() if (place := self._places.get(net)) is not None]
+
+    def takes(self, net: int) -> bool:
+        """Whether events of a namespace are to be folded in: also of one that has yet to be found."""
+        return net in self._places
+
+    @property
+    def where(self) -> "Followed | None":
+        """What lines have to say of which namespace they are; None where there is but one, this process's."""
+        return None
+
+    def join(self, table: SocketTable) -> None:
+        """See the two ends of connections between them in this table."""
+
+    def here(self, at_ns: int) -> list[NetnsNews]:
+        """What is to be told of them at the beginning."""
+        return []
+
+    def seek(self, met: KeysView[int]) -> Sought:
+        """Look for those that have come and gone, when it is time. ``met``: the namespaces that events have told of."""
+        return _NOTHING
+
+    def close(self) -> None:
+        """Look no more."""
+
+
+class Followed(Places):
+    """Those that the words of --netns mean."""
+
+    several = True
+
+    def __init__(
+        self, env: Mapping[str, str], words: Sequence[str], names: SystemNames, breathe: Callable[[], object]
+    ) -> None:
+        """Raises LookupFailed where there is no such namespace, PrivilegeError."""
+        super().__init__()
+        self._peers: Peers | None = None
+        self._names = names
+        self._breathe = breathe
+        self._finder = Finder(env)
+        self._home = self._finder.home
+        try:
+            self._choice = choose(words, self._finder)
+            self._known = dict(self._finder.look())
+        except BaseException:
+            self._finder.close()
+            raise
+        self._next_ns = self._soonest_ns = 0
+        self._learn_ns = time.monotonic_ns() + _LEARN_NS
+        for namespace in self._choice.of(self._finder):
+            self._enter(namespace)
+        self.everything = self._choice.everything
+        self.many = self.everything or len(self._places) > 1
+        names.elsewhere = self._names_in
+
+    @property
+    def where(self) -> "Followed | None":
+        """See Places."""
+        return self
+
+    def join(self, table: SocketTable) -> None:
+        """See Places."""
+        self._peers = Peers(table)
+
+    def here(self, at_ns: int) -> list[NetnsNews]:
+        """See Places."""
+        places = sorted(self, key=lambda place: (place.text, place.netns.inode))
+        return [NetnsNews(at_ns, place.netns, place.label, "here") for place in places]
+
+    # What lines say of them.
+
+    @property
+    def hears_births(self) -> bool:  # type: ignore[override]
+        """See Places."""
+        return self.everything and self._finder.exact
+
+    def label(self, net: int) -> Label:
+        """What a namespace is called."""
+        place = self._places.get(net)
+        return place.label if place is not None else _UNNAMED
+
+    def ifname(self, net: int, index: int) -> str:
+        """What an interface is called in one of them."""
+        return spelled(self._names.of(net).ifname(index))
+
+    def peer(self, row: RowView) -> RowView | None:
+        """The other end of a connection to another of them; None where it is none, or is not known."""
+        return self._peers.of(row) if self._peers is not None else None
+
+    # Which there are.
+
+    @property
+    def blind(self) -> str:  # type: ignore[override]
+        """See Places."""
+        return self._finder.blind
+
+    def takes(self, net: int) -> bool:
+        """See Places."""
+        return net in self._places or self.everything
+
+    def seek(self, met: KeysView[int]) -> Sought:
+        """See Places."""
+        now = time.monotonic_ns()
+        if now < self._soonest_ns or (now < self._next_ns and met <= self._known.keys()):
+            return _NOTHING
+        known = self._finder.look()
+        if known.keys() - self._known.keys() or now >= self._learn_ns:
+            known = self._finder.learn()
+            self._learn_ns = now + max(_LEARN_NS, _LEARN_DUTY * (time.monotonic_ns() - now))
+        before, self._known = self._known, dict(known)
+        sought = self._changes(before, [net for net in met if net not in known])
+        took = time.monotonic_ns() - now
+        self._next_ns = now + max(_SEEK_NS, _SEEK_DUTY * took)
+        self._soonest_ns = now + max(_HURRY_NS, _LEARN_DUTY * took)
+        return sought
+
+    def _changes(self, before: Mapping[int, Namespace], strays: list[int]) -> Sought:
+        gone = [self._places.pop(net) for net in self._places.keys() - self._known.keys()]
+        sought = Sought([], [], gone, [net for net in strays if net not in before])
+        for one in gone:
+            self._names.forget(one.netns.cookie)
+        for net in before.keys() - self._known.keys():
+            self._finder.forget(net)
+        for net, namespace in self._known.items():
+            place = self._places.get(net)
+            label = self._finder.label(namespace)
+            if place is None:
+                if self._choice.takes(namespace, label):
+                    sought.came.append(self._enter(namespace))
+                continue
+            if namespace is not before.get(net):
+                place.kernel.diag = self._way(namespace)
+                self._names.forget(net)
+            called, place.label = place.names, label
+            if place.names != called:
+                sought.called.append(place)
+        return sought
+
+    def _enter(self, namespace: Namespace) -> Place:
+        kernel = Kernel(self._breathe, self._way(namespace))
+        place = Place(namespace.net, kernel, self._finder.label(namespace))
+        self._places[namespace.net.cookie] = place
+        return place
+
+    def _way(self, namespace: Namespace) -> Callable[[], Diag]:
+        return Diag if namespace.net == self._home else lambda: _diag_inside(namespace)
+
+    def _names_in(self, net: int) -> SystemNames | None:
+        place, namespace = self._places.get(net), self._known.get(net)
+        if place is None or namespace is None:
+            return None
+        if namespace.net == self._home:
+            return self._names
+        return self._names.within(lambda: inside(namespace))
+
+    def close(self) -> None:
+        """See Places."""
+        self._finder.close()
+
+
+def _diag_inside(namespace: Namespace) -> Diag:
+    try:
+        with inside(namespace):
+            return Diag()
+    except SstraceError as error:
+        raise UnreachableError(str(error)) from None

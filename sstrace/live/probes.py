@@ -48,7 +48,10 @@ class Hooks:
     perf: PerfBuffers
     decoder: EventDecoder
 
-    def __init__(self, env: Mapping[str, str], netns: Netns, pages: int | None) -> None:
+    def __init__(self, env: Mapping[str, str], home: Netns, only: int | None, pages: int | None) -> None:
+        """``home``: the network namespace of this process. ``only``: inode of the one to hear of; 0: all;
+        None: those that are chosen (``choose``).
+        """
         self.limits: list[str] = []
         """What this kernel keeps from us, one sentence each; empty in the first tier."""
         self.minisockets = True
@@ -56,17 +59,20 @@ class Hooks:
         self.uncounted = ""
         """Why ``missed`` cannot tell; empty where it can."""
         self._hearing: _Hearing | None = None
-        without = frozenset(env.get("SSTRACE_WITHOUT", "").split(","))
+        self._without = frozenset(env.get("SSTRACE_WITHOUT", "").split(","))
         if pages is None and "SSTRACE_PAGES" in env:
             pages = _pages(env["SSTRACE_PAGES"])
-        symbols = _symbols(without)
+        symbols = _symbols(self._without)
         try:
-            if "btf" in without:
+            if "btf" in self._without:
                 raise FeatureError("told to do without BTF")
-            self._full(env, netns, pages, symbols, without)
+            self._full(env, home, only, pages, symbols)
         except FeatureError as error:
+            if not only:
+                error.advice = "without that, network namespaces are not told apart: do without --netns"
+                raise
             try:
-                self._plain(env, netns, pages, symbols)
+                self._plain(env, home, pages, symbols)
             except FeatureError:
                 # The better tier's sentence says more of what is wrong; where bcc is missing, both say so.
                 raise error from None
@@ -75,24 +81,22 @@ class Hooks:
             )
             self._lose_minisockets()
 
-    def _full(
-        self, env: Mapping[str, str], netns: Netns, pages: int | None, symbols: Symbols, without: frozenset[str]
-    ) -> None:
+    def _full(self, env: Mapping[str, str], home: Netns, only: int | None, pages: int | None, symbols: Symbols) -> None:
         self._loaded, self.perf = ready(TRACE, cache_directory(env), lambda loaded: PerfBuffers(loaded, pages))
         try:
-            settings = config(symbols.span, netns.inode)
-            timers = "timers" not in without and all(symbols.span(name) is not None for name in _NEEDED)
+            settings = config(symbols.span, only or 0, choosy=only is None)
+            timers = "timers" not in self._without and all(symbols.span(name) is not None for name in _NEEDED)
             if not timers:
-                settings = config(lambda _: None, netns.inode)
+                settings = config(lambda _: None, only or 0, choosy=only is None)
             self._loaded.update("configs", 0, settings.pack())
             self._loaded.attach(without=() if timers else _TIMERS)
-            self.decoder = EventDecoder(CauseReader(symbols.spans), netns)
+            self.decoder = EventDecoder(CauseReader(symbols.spans), home)
         except BaseException:
             self._loaded.close()
             raise
         if any(hook in self._loaded.missing for hook in _TIMERS):
             why = "kernel symbols are hidden (kernel.kptr_restrict=2, or no CAP_SYSLOG)"
-            if timers or "timers" in without:
+            if timers or "timers" in self._without:
                 why = "this kernel has no timer tracepoints"
             self.limits.append(f"{why}; so no source port at SYN-SENT")
             self._lose_minisockets()
@@ -101,7 +105,7 @@ class Hooks:
         except (SstraceError, OSError) as error:
             self.uncounted = str(error)
 
-    def _plain(self, env: Mapping[str, str], netns: Netns, pages: int | None, symbols: Symbols) -> None:
+    def _plain(self, env: Mapping[str, str], home: Netns, pages: int | None, symbols: Symbols) -> None:
         event_id, fields = decode_format(event_format("sock/inet_sock_set_state"))
         macros = {f"OFF_{name}": offset for name, (offset, _) in fields.items()}
         self.uncounted = "the program on the tracepoint itself does not count what it hears"
@@ -109,7 +113,7 @@ class Hooks:
         self._loaded, self.perf = ready(PLAIN, cache, lambda loaded: PerfBuffers(loaded, pages), macros)
         try:
             self._loaded.attach_tracepoint("inet_sock_set_state", event_id)
-            self.decoder = EventDecoder(CauseReader(symbols.spans), netns)
+            self.decoder = EventDecoder(CauseReader(symbols.spans), home)
         except BaseException:
             self._loaded.close()
             raise
@@ -143,6 +147,14 @@ class Hooks:
             if event.at_ns <= until_ns and self._loaded.delete("connecting", key) and not told:
                 found.append(event)
         return found
+
+    def choose(self, netns: Netns, *, heard: bool) -> None:
+        """Hear of a network namespace from here on, or no longer."""
+        key = netns.inode.to_bytes(4, sys.byteorder)
+        if heard:
+            self._loaded.put("chosen", key, b"\1")
+        else:
+            self._loaded.delete("chosen", key)
 
     def _end_hearing(self, why: str) -> None:
         if self._hearing is not None:
@@ -241,12 +253,14 @@ def _symbols(without: frozenset[str]) -> Symbols:
         return Symbols(b"")
 
 
-def attached(env: Mapping[str, str], netns: Netns, pages: int | None, *, fall_back: bool) -> tuple[Hooks | None, str]:
+def attached(
+    env: Mapping[str, str], home: Netns, only: int | None, pages: int | None, *, fall_back: bool
+) -> tuple[Hooks | None, str]:
     """The hooks; None where a privilege is missing for them and a trace may do without, and then why. Raises
     PrivilegeError and FeatureError.
     """
     try:
-        return Hooks(env, netns, pages), ""
+        return Hooks(env, home, only, pages), ""
     except (PrivilegeError, FeatureError) as error:
         # Who may not trace meets other obstacles on the way to that one.
         unprivileged = isinstance(error, PrivilegeError) or not may_trace()

@@ -44,7 +44,8 @@ class Sweeps:
         whole = yield from self._see_all(places)
         ended = time.monotonic_ns()
         resyncs = [table.end(SweepEnd(place.space, ended, place in whole)) for place in places]
-        return _together(ended, resyncs), len(whole) == len(places)
+        # One that cannot be entered is gone, or never will be.
+        return _together(ended, resyncs), all(place in whole or not place.kernel.reachable for place in places)
 
     def _see_all(self, places: Collection[Place]) -> Generator[Change, None, set[Place]]:
         """Show the table what the kernel has; where that was all."""

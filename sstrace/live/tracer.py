@@ -17,18 +17,18 @@ import gc
 import select
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 
-from sstrace.changes import Change
+from sstrace.changes import Change, NetnsNews
 from sstrace.live.doubts import Doubts
 from sstrace.live.interfaces import Interfaces
 from sstrace.live.kernel import DRAIN_NS, Kernel
 from sstrace.live.looks import Looks
 from sstrace.live.missed import Missed
 from sstrace.live.owners import BLIND, OwnerLooks
-from sstrace.live.places import Place, Places
+from sstrace.live.places import Followed, Place, Places
 from sstrace.live.polled import polled
 from sstrace.live.probes import attached
 from sstrace.live.shrink import Shrink
@@ -56,7 +56,7 @@ _CLOSE = int(State.CLOSE)
 
 
 class Tracer:
-    """A running trace of TCP in this process's network namespace. Close it to detach."""
+    """A running trace of TCP. Close it to detach."""
 
     def __init__(
         self,
@@ -67,18 +67,26 @@ class Tracer:
         poll_ns: int | None = None,
         audit: bool = True,
         fall_back: bool = False,
+        netns: Sequence[str] = (),
     ) -> None:
         """Compile (or take from the cache), load and attach; no sweep yet. Raises PrivilegeError or FeatureError.
 
         ``names`` are kept as of the change that is being told of. ``pages``: size of each perf buffer, for tests of
         loss. ``poll_ns``: no BPF at all, a sweep so often instead.
         ``audit``: False for one who compares the table with the kernel himself. ``fall_back``: a sweep each second
-        where only a privilege is missing; ``limits`` tells.
+        where only a privilege is missing; ``limits`` tells. ``netns``: the words of --netns; none: this process's
+        network namespace alone. Raises LookupFailed, too, where there is none that is meant.
         """
+        self.names = names if names is not None else SystemNames(env)
         self.netns = current_netns()
+        self.places = (
+            Followed(env, netns, self.names, self._breathe)
+            if netns
+            else Places(Place(self.netns, Kernel(self._breathe)))
+        )
         self.table = SocketTable(self.netns)
-        self.home = Place(self.netns, Kernel(self._breathe))
-        self.places = Places(self.home)
+        self.table.takes = self.places.takes
+        self.places.join(self.table)
         self.events = 0
         self.lost = 0
         self.late = 0
@@ -89,7 +97,6 @@ class Tracer:
         self.repaired = 0
         """Rows that audits found wrong."""
         self.owners = OwnerLooks(env, self._breathe)
-        self.names = names if names is not None else SystemNames(env)
         self._pending: list[Event] = []
         self._last_ns = 0
         self._unread: tuple[int, ...] = ()
@@ -102,7 +109,10 @@ class Tracer:
         self._sweep_every_ns = poll_ns
         self._hooks, self._without = None, "by netlink alone"
         if poll_ns is None:
-            self._hooks, self._without = attached(env, self.netns, pages, fall_back=fall_back)
+            only = self.netns.inode if not self.places.several else 0 if self.places.everything else None
+            self._hooks, self._without = attached(env, self.netns, only, pages, fall_back=fall_back)
+        for place in self.places:
+            self._hear(place)
         if self._hooks is not None and self._hooks.minisockets:
             self.table.probe = self._probe
         elif poll_ns is None:
@@ -114,7 +124,8 @@ class Tracer:
         self._next_sweep_ns = 0
         self.meanwhile: Callable[[], None] | None = None
         """Called every 20 ms while a sweep goes on; may ``settle``."""
-        self._missed = Missed(self._hooks, self.table)
+        at_home = self.places.get(self.netns.cookie) is not None
+        self._missed = Missed(self._hooks, self.table, at_home=at_home)
         self._doubts = Doubts(self._missed, audits=audit and self._sweep_every_ns is None)
 
     @property
@@ -125,12 +136,14 @@ class Tracer:
     @property
     def limits(self) -> Sequence[str]:
         """What this trace cannot see, one sentence each; empty when it sees everything."""
+        blind = [self.places.blind] if self.places.blind else []
         if self._hooks is None:
             held = "" if self.owners.sees_all else ", nor what other users' processes hold"
-            return [
+            unseen = (
                 f"{self._without}: what comes and goes between two looks is not seen, nor why anything closed{held}"
-            ]
-        return self._hooks.limits if self.owners.sees_all else [*self._hooks.limits, BLIND]
+            )
+            return [unseen, *blind]
+        return [*self._hooks.limits, *([] if self.owners.sees_all else [BLIND]), *blind]
 
     @property
     def missed(self) -> int:
@@ -214,6 +227,7 @@ class Tracer:
         self._missed.close()
         self.owners.close()
         self._interfaces.close()
+        self.places.close()
 
     def poll(self, timeout_s: float) -> Iterator[Change]:
         """Wait for events at most so long, fold them in and yield what changed, in the order of time.
@@ -227,6 +241,7 @@ class Tracer:
         until = self._drain() - _PATIENCE_NS
         self._own(until)
         yield from self._fold(until)
+        yield from self._seek()
         self._doubts.listen_now_and_then()
         if self._doubts.is_resync_due():
             yield from self._resync()
@@ -243,6 +258,7 @@ class Tracer:
         now = self._drain_until_now()
         self._own(now)
         yield from self._fold(now)
+        yield from self._seek()
         if self._sweep_every_ns is not None:
             yield from self._polled_sweep()
         yield from self._look(everything=True)
@@ -354,6 +370,50 @@ class Tracer:
                 if (row := known(socket)) is not None and row.id in wanted
             ]
         return shown
+
+    # Namespaces.
+
+    def _seek(self) -> Iterator[Change]:
+        """See which namespaces have come, which have gone, and which are called otherwise by now. Nothing within a
+        sweep.
+        """
+        if self._sweeping:
+            return
+        sought = self.places.seek(self.table.nets())
+        now = time.monotonic_ns()
+        left = [row for net in sought.strays for row in self.table.forget(net)]
+        for place in sought.went:
+            left += self.table.forget(place.netns.cookie)
+            self._hear(place, heard=False)
+        if left:
+            self.repaired += len(left)
+            yield Resync(now, [], left, [])
+        yield from (NetnsNews(now, place.netns, place.label, "gone") for place in sought.went)
+        yield from (NetnsNews(now, place.netns, place.label, "named") for place in sought.called)
+        for place in sought.came:
+            self._hear(place)
+            yield NetnsNews(now, place.netns, place.label, "new")
+        if sought.came and self._sweep_every_ns is None and not self.places.hears_births:
+            yield from self._meet(sought.came)
+
+    def _hear(self, place: Place, *, heard: bool = True) -> None:
+        """Have its events be among ours from here on, or no longer."""
+        if heard:
+            self.table.know(place.netns)
+        if self._hooks is not None and self.places.several and not self.places.everything:
+            self._hooks.choose(place.netns, heard=heard)
+
+    def _meet(self, places: Collection[Place]) -> Iterator[Change]:
+        """What is in them already, nobody may have heard of."""
+        self._sweeping = True
+        try:
+            resync, _ = yield from self._sweeps.run(places, doubted=False)
+        finally:
+            self._sweeping = False
+        if resync.added or resync.removed or resync.changed:
+            yield resync
+        losses, self._put_aside = self._put_aside, []
+        yield from losses
 
     # Sweeps and looks.
 

@@ -14,6 +14,10 @@ __all__ = [
 class Names(Protocol):
     """Everything that turns a number into a name or back by asking the system; renderers and filters are given one."""
 
+    def of(self, net: int) -> "Names":
+        """The names as they are in another network namespace that is followed, by its cookie (``Netns``)."""
+        ...
+
     def ifname(self, index: int) -> str:
         """Name of a network interface; ``if<index>`` when there is none."""
         ...

@@ -208,7 +208,8 @@ def _ss(env: Mapping[str, str]) -> Finding:
 def _hooks(env: Mapping[str, str]) -> list[Finding]:
     """Really attach, for a moment, and detach."""
     try:
-        hooks = Hooks(env, current_netns(), pages=8)
+        home = current_netns()
+        hooks = Hooks(env, home, home.inode, pages=8)
     except PrivilegeError as error:
         return [Finding("tracing", "root", str(error), "until then a trace and --watch look each second")]
     except FeatureError as error:

@@ -41,11 +41,11 @@ def _of_now(command: Command, env: Mapping[str, str]) -> tuple[Digest, int, int]
     names = SystemNames(env)
     offset = time.time_ns() - time.monotonic_ns()
     stopped = Stopped()
-    tracer = Tracer(env, names, poll_ns=command.own.poll_ns)
+    tracer = Tracer(env, names, poll_ns=command.own.poll_ns, netns=command.own.netns)
     with Following(command, env, tracer, stopped) as following:
         tracer.start()
         following.record(summary=True)
-        counted = counting(command, tracer.table, names)
+        counted = counting(command, tracer, names)
         following.ready(f"counting what happens to {len(tracer.table)} sockets")
         for seconds in following.turns():
             counted.take(following.poll(seconds))

@@ -32,9 +32,9 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     stopped = Asked(files=command.own.output is not None)
     names = SystemNames(env)
     command = options.resolve(command, names)
-    tracer = Tracer(env, names, poll_ns=command.own.poll_ns, fall_back=True)
+    tracer = Tracer(env, names, poll_ns=command.own.poll_ns, fall_back=True, netns=command.own.netns)
     with Following(command, env, tracer, stopped) as following:
-        trace = Printer(command, names, clock_offset(), stopped)
+        trace = Printer(command, names, clock_offset(), stopped, tracer.places.where)
         try:
             _follow(command, env, following, trace, _Attendance(stopped, following, trace))
         except BrokenPipeError:
@@ -63,7 +63,7 @@ def _follow(
     if command.own.time not in ("delta", "relative"):  # what has passed is no matter of the wall clock
         following.moved = trace.move
     following.record(began=(meta, offset))
-    trace.begin(meta, tracer.rows(), meta.mono_ns)
+    trace.begin(meta, tracer.rows(), meta.mono_ns, tracer.places.here(meta.mono_ns))
     if trace.json:
         following.announce(meta.mono_ns)
     following.ready(f"tracing {len(tracer.table)} sockets")

@@ -21,11 +21,11 @@ from sstrace.live.sweeps import TABLE_STATES
 from sstrace.live.tracer import Tracer
 from sstrace.model import AF_INET, STATE_TEXT, InetSocket, Owner, State, Table
 from sstrace.modes.following import Following
-from sstrace.plain import spelled
+from sstrace.plain import plain, spelled
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.query import options
 from sstrace.query.command import Command
-from sstrace.query.match import Predicate, predicate
+from sstrace.query.match import Known, Predicate, predicate
 from sstrace.render.ends import Ends
 from sstrace.render.events import address, timestamp
 from sstrace.render.times import times
@@ -54,6 +54,9 @@ class DriftLine(msgspec.Struct, tag="drift", tag_field="type", omit_defaults=Tru
     mono_ns: int
     kind: str
     """missed, ghost or wrong."""
+    netns: int | None = None
+    """With --netns: inode of the network namespace."""
+    netns_name: str | None = None
     netid: str = "tcp"
     family: str
     src: str
@@ -80,7 +83,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     stopped = Stopped()
     names = SystemNames(env)
     command = options.resolve(command, names)
-    tracer = Tracer(env, names, poll_ns=command.own.poll_ns, audit=False)
+    tracer = Tracer(env, names, poll_ns=command.own.poll_ns, audit=False, netns=command.own.netns)
     totals = _Totals()
     with Following(command, env, tracer, stopped) as following:
         following.measure()
@@ -141,7 +144,9 @@ class _Check:
         self._families = selection.families
         self._states = selection.touch & ~selection.avoid & TABLE_STATES
         self._owners = command.show.processes
-        self._matches: Predicate | None = predicate(selection.filter, names)
+        self._filter = selection.filter
+        self._names = names
+        self._where = self._tracer.places.where
         self._times = times(command.own.time or ("clock" if os.isatty(1) else "iso"), clock_offset())
         self._ends = Ends(command.show, command.dialect, names)
         self._encoder = msgspec.json.Encoder()
@@ -160,7 +165,7 @@ class _Check:
         """One comparison; a line for each disagreement that the comparison before did not have."""
         tracer, totals = self._tracer, self._totals
         began = time.monotonic_ns()
-        before, complete = self._kernel()
+        before, shown = self._kernel()
         owners_before = proc.owners() if self._owners else {}
         lost = tracer.lost
         moved = tracer.table.journal = {}
@@ -168,10 +173,13 @@ class _Check:
         tracer.table.journal = None
         table = self._table(tracer.table)
         walked = tracer.owners.look() if self._owners else {}
-        after, complete_too = self._kernel()
+        after, shown_again = self._kernel()
         owners_after = proc.owners() if self._owners else {}
-        if tracer.lost != lost or tracer.doubts() or not (complete and complete_too):
+        whole = shown & shown_again
+        if tracer.lost != lost or tracer.doubts() or not whole:
             return  # the tracer heals what is lost or was not heard; until then a comparison says nothing
+        before = {key: socket for key, socket in before.items() if key[0] in whole}
+        table = {key: noted for key, noted in table.items() if key[0] in whole}
         totals.checks += 1
         came_or_went = {key for row in moved.values() for key in _keys(row)}
         self._known, self._found = self._found, set()
@@ -204,20 +212,29 @@ class _Check:
                 if owners.get(ino) == known != walked.get(ino):
                     self._report("wrong", key, _names(walked.get(ino, ())), _names(known))
 
-    def _kernel(self) -> tuple[dict[Key, InetSocket], bool]:
-        """What the kernel has of all that is followed; whether it showed all without interruption."""
+    def _kernel(self) -> tuple[dict[Key, InetSocket], set[int]]:
+        """What the kernel has in the namespaces that are followed; and in which it showed all without interruption."""
         rows: dict[Key, InetSocket] = {}
-        whole = True
+        whole = set()
         for place in self._tracer.places:
+            net = place.netns.cookie
             found, complete = place.kernel.dump(TABLE_STATES)
-            whole = whole and complete
+            if complete:
+                whole.add(net)
+            matches = self._predicate(net)
             for socket in found:
                 if self._families >> socket.family & 1 and self._states >> socket.state & 1:
                     listens = socket.ino if socket.state == State.LISTEN else 0
                     ends = socket.family, socket.src, socket.sport, socket.dst, socket.dport
-                    if self._matches is None or self._matches(socket):
-                        rows[(place.netns.cookie, *ends, socket.ifindex, listens)] = socket
+                    if matches is None or matches(socket):
+                        rows[(net, *ends, socket.ifindex, listens)] = socket
         return rows, whole
+
+    def _predicate(self, net: int) -> Predicate | None:
+        place, known = self._tracer.places.get(net), Known()
+        if self._where is not None and place is not None:
+            known = Known(netns=lambda _: (place.netns.inode, place.label))
+        return predicate(self._filter, self._names.of(net), known)
 
     def _table(self, rows: Iterable[Row]) -> dict[Key, tuple[int, int]]:
         noted: dict[Key, tuple[int, int]] = {}
@@ -225,9 +242,13 @@ class _Check:
             if self._families >> row.family & 1 and self._states >> row.state & 1 and row.protocol == IPPROTO_TCP:
                 bound, listening = _keys(row)
                 noted[listening if row.state == State.LISTEN else bound] = row.state, row.touched_ns
-        if self._matches is not None:
-            matches = self._matches
-            noted = {key: value for key, value in noted.items() if matches(_socket(key, value[0]))}
+        if self._filter is not None:
+            tests = {net: self._predicate(net) for net in {key[0] for key in noted}}
+            noted = {
+                key: value
+                for key, value in noted.items()
+                if (matches := tests[key[0]]) is None or matches(_socket(key, value[0]))
+            }
         return noted
 
     def _report(self, kind: str, key: Key, table: str | None, kernel: str | None) -> None:
@@ -236,12 +257,15 @@ class _Check:
         if drift in self._known:
             return
         self._totals.kinds[kind] += 1
-        _, family, src, sport, dst, dport, ifindex, _ = key
+        net, family, src, sport, dst, dport, ifindex, _ = key
+        place = self._tracer.places.get(net) if self._where is not None else None
         now = time.monotonic_ns()
         line = DriftLine(
             ts=timestamp(now + self._times.offset_ns),
             mono_ns=now,
             kind=kind,
+            netns=place.netns.inode if place is not None else None,
+            netns_name=place.label.netns_name if place is not None else None,
             family="inet" if family == AF_INET else "inet6",
             src=address(family, src),
             sport=sport,
@@ -254,8 +278,9 @@ class _Check:
             text = self._encoder.encode(line) + b"\n"
         else:
             differs = f"table {table or 'has nothing'}, kernel {kernel or 'has nothing'}"
-            local, peer = self._ends.of(_Between(src, sport, dst, dport, ifindex))
-            text = f"{self._times.text(now)} {kind} {local} {peer} {differs}\n".encode()
+            local, peer = self._ends.within(net).of(_Between(src, sport, dst, dport, ifindex))
+            named = f"{plain(place.text)} " if place is not None else ""
+            text = f"{self._times.text(now)} {named}{kind} {local} {peer} {differs}\n".encode()
         give(text)
 
 

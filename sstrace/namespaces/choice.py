@@ -25,6 +25,11 @@ class Choice:
         self._cookies = frozenset(cookies)
         """Those that are meant themselves."""
 
+    @property
+    def everything(self) -> bool:
+        """Whether all are meant."""
+        return ALL in self._words
+
     def takes(self, namespace: Namespace, label: Label) -> bool:
         """Whether a namespace is meant: also one that came later, and is called as one was to be."""
         net = namespace.net
@@ -55,11 +60,15 @@ def choose(words: Sequence[str], finder: Finder) -> Choice:
     called: list[str] = []
     cookies: list[int] = []
     for word in words:
-        if word == ALL or any(finder.label(one).bears(one.net.inode, word) for one in every.values()):
+        number = int(word) if word.isascii() and word.isdecimal() else None
+        itself = _by_inode(number, every) if number is not None else None
+        if itself is not None:
+            cookies.append(itself)  # not what will have this inode later
+        elif word == ALL or any(finder.label(one).bears(one.net.inode, word) for one in every.values()):
             called.append(word)
         elif is_path(word):
             cookies.append(_at_path(word, every))
-        elif word.isascii() and word.isdecimal():
+        elif number is not None:
             cookies.append(_of_number(word, every))
         else:
             raise _unknown(word, finder, every)

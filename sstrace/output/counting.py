@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from sstrace.model import AF_INET, AF_INET6, Lost, State
 from sstrace.output.row_filter import RowFilter
@@ -15,6 +16,9 @@ from sstrace.render.times import moment
 from sstrace.sources.names import SystemNames
 from sstrace.sources.standard import give
 from sstrace.table import Resync, SocketTable, Transition
+
+if TYPE_CHECKING:  # who counts what a file tells needs none
+    from sstrace.live.tracer import Tracer
 
 __all__ = ["Counting", "counting", "print_digest"]
 
@@ -91,10 +95,10 @@ class Counting:
         return 0
 
 
-def counting(command: Command, table: SocketTable, names: SystemNames, most_keys: int | None = None) -> Counting:
+def counting(command: Command, tracer: "Tracer", names: SystemNames, most_keys: int | None = None) -> Counting:
     """What counts the connections that a command line selects. Raises UsageError and LookupFailed for its filter."""
     expression = options.resolve(command, names).selection.filter
-    return Counting(table, RowFilter(expression, names), most_keys)
+    return Counting(tracer.table, RowFilter(expression, names, tracer.places.where), most_keys)
 
 
 def print_digest(command: Command, digest: Digest, began_ns: int | None, ended_ns: int | None) -> None:

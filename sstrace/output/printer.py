@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from sstrace.changes import Change, Told
+from sstrace.changes import Change, NetnsNews, Told
 from sstrace.errors import UsageError
 from sstrace.lifecycle import TRANSITIONS
 from sstrace.lines import MetaLine
@@ -13,6 +13,7 @@ from sstrace.output.sink import Sink, sinks
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.query.command import Command, Selection, selects_row, selects_transition
 from sstrace.query.spoken import followed
+from sstrace.render.events import Where
 from sstrace.render.writers import TextWriter, Writer
 from sstrace.table import Resync, Row, Transition
 
@@ -24,9 +25,16 @@ class Printer:
     A full queue is waited for until ``stopped``.
     """
 
-    def __init__(self, command: Command, names: Names, offset_ns: int, stopped: Stopped | None = None) -> None:
+    def __init__(
+        self,
+        command: Command,
+        names: Names,
+        offset_ns: int,
+        stopped: Stopped | None = None,
+        where: Where | None = None,
+    ) -> None:
         self._selection: Selection = command.selection
-        self.sinks: list[Sink] = sinks(command, names, offset_ns, stopped or Stopped())
+        self.sinks: list[Sink] = sinks(command, names, offset_ns, stopped or Stopped(), where)
         """Where lines go. When the reader of one has gone, the others get on."""
         self.json = any(not isinstance(sink.writer, TextWriter) for sink in self.sinks)
         self._most = command.own.count
@@ -40,7 +48,7 @@ class Printer:
         )
         """By state: whether it selects a row in it."""
         self._baseline = self.json and not command.own.no_baseline
-        self._filter = RowFilter(command.selection.filter, names)
+        self._filter = RowFilter(command.selection.filter, names, where)
         self._easy = (
             len(self.sinks) == 1
             and self.sinks[0].runs
@@ -77,13 +85,17 @@ class Printer:
         for sink in self.sinks:
             sink.writer.offset_ns = offset_ns
 
-    def begin(self, meta: MetaLine | None, rows: Iterable[Row] = (), at_ns: int = 0) -> None:
-        """The first lines: what this is, and in NDJSON the baseline."""
+    def begin(
+        self, meta: MetaLine | None, rows: Iterable[Row] = (), at_ns: int = 0, places: Iterable[NetnsNews] = ()
+    ) -> None:
+        """The first lines: what this is, and in NDJSON the baseline, behind the namespaces where there are several."""
         for sink in self.sinks:
             if meta is not None:
                 sink.meta(meta)
             else:
                 sink.titles(at_ns)
+        for news in places:
+            self._take(news)
         if self._baseline:
             for row in rows:
                 self.seen(row, at_ns)
@@ -105,6 +117,9 @@ class Printer:
             self.state(change)
         elif type(change) is Told:
             (self.seen if change.alive else self.gone)(change.row, change.at_ns)
+        elif type(change) is NetnsNews:
+            for sink in self.sinks:
+                sink.netns(change)
         elif type(change) is Lost:
             self.gap(change.cpu, change.count, change.after_ns, change.before_ns)
         elif type(change) is Resync:

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from sstrace import __version__
-from sstrace.changes import Change, Told
+from sstrace.changes import Change, NetnsNews, Told
 from sstrace.errors import PrivilegeError, SstraceError, reason
 from sstrace.lines import SCHEMA, MetaLine
 from sstrace.live.announce import Announcer
@@ -106,7 +106,7 @@ class Recorder:
             raise SstraceError(f"cannot rename {path}: {reason}: record to another file, or move this one away")
         self._file = RecordFile(path)
         self._names = names = tracer.names
-        self._writer = EventWriter(0, cgroup_text(names), ifname_text(names))
+        self._writer = EventWriter(0, cgroup_text(names), ifname_text(names), tracer.places.where)
         self._meta: MetaLine | None = None
         self._out = bytearray()
         self._announcer = Announcer(tracer.table)
@@ -130,6 +130,8 @@ class Recorder:
         self._checkpoint_ns = self._flushed_ns = self._marked_ns = meta.mono_ns
         self._announcer.begin(meta.mono_ns)
         self._writer.meta(meta, self._out)
+        for news in self._tracer.places.here(meta.mono_ns):
+            self._writer.netns(news, self._out)
         for row in self._table:
             self._writer.seen(row, meta.mono_ns, self._out)
         self._flush()
@@ -153,6 +155,8 @@ class Recorder:
                     writer.seen(row, change.at_ns, out)
                 else:
                     writer.gone(row.id, row.state, change.at_ns, out)
+            elif type(change) is NetnsNews:
+                writer.netns(change, out)
             elif type(change) is Lost:
                 writer.gap(change.cpu, change.count, change.after_ns, change.before_ns, out)
             elif type(change) is Resync:

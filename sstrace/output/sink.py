@@ -22,7 +22,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from sstrace import __version__
-from sstrace.changes import Change, Told
+from sstrace.changes import Change, NetnsNews, Told
 from sstrace.errors import SstraceError, UsageError
 from sstrace.lines import MetaLine
 from sstrace.live.signals import Stopped
@@ -31,7 +31,7 @@ from sstrace.plain import spelled, visible
 from sstrace.query.command import Command, Own
 from sstrace.query.quantity import parse_size
 from sstrace.render.ends import Ends
-from sstrace.render.events import EventWriter
+from sstrace.render.events import EventWriter, Where
 from sstrace.render.writers import JournalWriter, SyslogWriter, TextWriter, Writer
 from sstrace.sources.standard import say
 from sstrace.sources.stream import Stream, count_lines, open_output
@@ -187,6 +187,12 @@ class Sink:
         """The end of a row whose end was lost."""
         if not self._closed or self._opens(at_ns):
             self.writer.gone(row_id, state, at_ns, self._out)
+            self._after()
+
+    def netns(self, news: NetnsNews) -> None:
+        """The news of a network namespace."""
+        if not self._closed or self._opens(news.at_ns):
+            self.writer.netns(news, self._out)
             self._after()
 
     def gap(self, cpu: int, count: int, after_ns: int, before_ns: int) -> None:
@@ -363,8 +369,10 @@ class Sink:
         return text + (f", {self.missed} lines dropped" if self.missed else "")
 
 
-def sinks(command: Command, names: Names, offset_ns: int, stopped: Stopped) -> list[Sink]:
-    """Every way out that a command line names; stdout where it names none. Raises SstraceError."""
+def sinks(command: Command, names: Names, offset_ns: int, stopped: Stopped, where: Where | None = None) -> list[Sink]:
+    """Every way out that a command line names; stdout where it names none. ``where``: see EventWriter. Raises
+    SstraceError.
+    """
     own, show = command.own, command.show
     ends = Ends(show, command.dialect, names)
     drop = own.on_full == "drop"
@@ -374,37 +382,39 @@ def sinks(command: Command, names: Names, offset_ns: int, stopped: Stopped) -> l
     def writer(*, screen: bool = False) -> Writer:
         if not own.json:
             mode = own.time or ("clock" if screen else "iso")  # what is kept must say the day
-            return TextWriter(offset_ns, ends, header=show.header, colors=colors(own, screen=screen), time_mode=mode)
-        return _writer(own, names, offset_ns)
+            color = colors(own, screen=screen)
+            return TextWriter(offset_ns, ends, header=show.header, colors=color, time_mode=mode, where=where)
+        return _writer(own, names, offset_ns, where)
 
     if own.output is not None:
         stream = Stream(open_output(own.output), owned=True)
         made.append(Sink(own.output, writer(), stream, stopped, drop=drop, most=most, path=own.output))
     for named in own.sink or (() if made else ("stdout",)):
-        kind, _, where = named.partition(":")
-        if kind == "stdout" and not where:
+        kind, _, address = named.partition(":")
+        if kind == "stdout" and not address:
             tty = os.isatty(1)
             screen = own.json and tty
             made.append(Sink("stdout", writer(screen=tty), Stream(1), stopped, drop=drop, most=most, screen=screen))
-        elif kind == "journald" and not where:
+        elif kind == "journald" and not address:
             from sstrace.sources.datagrams import JOURNAL, Datagrams
 
             journal = Datagrams(JOURNAL, "journal", memory_files=True)
-            lines = JournalWriter(offset_ns, cgroup_text(names), ifname_text(names))
+            lines = JournalWriter(offset_ns, cgroup_text(names), ifname_text(names), where)
             made.append(Sink("journald", lines, journal, stopped, drop=drop, most=most, separate=True))
         elif kind == "syslog":
             from sstrace.sources.datagrams import SYSLOG, Datagrams
 
-            daemon = Datagrams(where or SYSLOG, "syslog daemon")
-            inner = writer() if own.json else TextWriter(offset_ns, ends, header=False, time_mode=own.time or "iso")
+            daemon = Datagrams(address or SYSLOG, "syslog daemon")
+            mode = own.time or "iso"
+            inner = writer() if own.json else TextWriter(offset_ns, ends, header=False, time_mode=mode, where=where)
             messages = SyslogWriter(inner, os.uname().nodename, os.getpid())
             made.append(Sink("syslog", messages, daemon, stopped, drop=drop, most=most, separate=True))
         elif kind == "otlp":
             from sstrace.render.otel import OtelWriter
             from sstrace.sources.otlp import Otlp
 
-            records = OtelWriter(offset_ns, cgroup_text(names), ifname_text(names))
-            made.append(Sink("otlp", records, Otlp(where or None, __version__), stopped, drop=drop, most=most))
+            records = OtelWriter(offset_ns, cgroup_text(names), ifname_text(names), where)
+            made.append(Sink("otlp", records, Otlp(address or None, __version__), stopped, drop=drop, most=most))
         else:
             raise UsageError(f"sstrace: --sink {named}: it is one of {', '.join(SINKS)}")
     return made
@@ -417,17 +427,17 @@ def colors(own: Own, *, screen: bool) -> bool:
     return screen and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") not in ("", "dumb")
 
 
-def _writer(own: Own, names: Names, offset_ns: int) -> EventWriter:
+def _writer(own: Own, names: Names, offset_ns: int, where: Where | None) -> EventWriter:
     cgroup, ifname = cgroup_text(names), ifname_text(names)
     if own.schema == "ecs":
         from sstrace.render.ecs import EcsWriter
 
-        return EcsWriter(offset_ns, cgroup, ifname)
+        return EcsWriter(offset_ns, cgroup, ifname, where)
     if own.schema == "otel":
         from sstrace.render.otel import OtelWriter
 
-        return OtelWriter(offset_ns, cgroup, ifname)
-    return EventWriter(offset_ns, cgroup, ifname)
+        return OtelWriter(offset_ns, cgroup, ifname, where)
+    return EventWriter(offset_ns, cgroup, ifname, where)
 
 
 def cgroup_text(names: Names) -> Callable[[int], str | None]:

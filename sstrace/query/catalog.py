@@ -150,7 +150,7 @@ OWN: Final = (
         values=("netlink", "live", "live:FILE", "FILE"),
     ),
     _own(
-        _FROM, "netns", "WHICH", frozenset((Act.SNAPSHOT,)),
+        _FROM, "netns", "WHICH", frozenset((Act.SNAPSHOT, Act.TRACE, Act.STATS, Act.VERIFY)),
         "look into these network namespaces (may be given again)\n"
         "WHICH := {all|NAME|PID|INODE|PATH}[,WHICH]    NAME: of ip-netns(8), a container, a pod, a process",
         values=("all", "NETNS"), commas=True, many=True,

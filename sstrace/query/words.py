@@ -26,7 +26,7 @@ _ROWS: Final = _EVENTS | _LIVING
 _HELD_BY: Final = _ROWS | {Act.SNAPSHOT}
 _ANY: Final = _HELD_BY | {Act.VERIFY}
 
-_MANY: Final = frozenset((Act.SNAPSHOT,))
+_MANY: Final = frozenset((Act.SNAPSHOT, Act.TRACE, Act.STATS, Act.VERIFY))
 """Those that can be of several network namespaces."""
 
 _EQUAL: Final = ("=", "!=")

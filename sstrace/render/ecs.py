@@ -17,7 +17,7 @@ from sstrace.causes import outcome
 from sstrace.fields import NOTHING, Reported
 from sstrace.lines import EventLine, MetaLine, OwnerLine, SeenLine, StateLine
 from sstrace.model import AF_INET, STATE_TEXT, Owner
-from sstrace.render.events import EventWriter, RowView, TransitionView, tell
+from sstrace.render.events import EventWriter, NetnsView, RowView, TransitionView, Where, tell
 
 __all__ = ["ECS_VERSION", "SCHEMA", "EcsLine", "EcsWriter"]
 
@@ -218,9 +218,13 @@ class EcsWriter(EventWriter):
     """
 
     def __init__(
-        self, offset_ns: int, cgroup: Callable[[int], str | None], ifname: Callable[[int], str] | None = None
+        self,
+        offset_ns: int,
+        cgroup: Callable[[int], str | None],
+        ifname: Callable[[int], str] | None = None,
+        where: Where | None = None,
     ) -> None:
-        super().__init__(offset_ns, cgroup, ifname)
+        super().__init__(offset_ns, cgroup, ifname, where)
         self._host = _UNKNOWN_HOST
         self._version = cast("Version", self._raw(Version()))
         self._networks = {
@@ -280,7 +284,7 @@ class EcsWriter(EventWriter):
             owners,
             change.approximate,
             row.ifindex or None,
-            self._ifname(row.ifindex) if row.ifindex and self._ifname is not None else None,
+            self._ifname_of(row) if row.ifindex else None,
             change.source,
             row.v6only,
             ended,
@@ -365,6 +369,10 @@ class EcsWriter(EventWriter):
         """Append a row of the baseline."""
         self.seq += 1
         self._put(self._seen(row, at_ns), out)
+
+    def netns(self, news: NetnsView, out: bytearray) -> None:
+        """No line."""
+        self.seq += 1
 
     def _put(self, line: EventLine, out: bytearray) -> None:
         self._encoder.encode_into(self.document(line), out, -1)

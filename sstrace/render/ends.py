@@ -36,9 +36,22 @@ class Ends:
     """
 
     def __init__(self, show: Show, release: Dialect, names: Names) -> None:
+        self._asked = show, release, names
+        self._others: dict[int, tuple[Names, Ends]] = {}
         self._context = Context(show, release, names, _no_decoders)
         self._context.protocol = "tcp"
         self._known: dict[tuple[bytes, int], str] = {}
+
+    def within(self, net: int) -> "Ends":
+        """The same in another network namespace, by its cookie."""
+        show, release, names = self._asked
+        there = names.of(net)
+        if there is names:
+            return self
+        known = self._others.get(net)
+        if known is None or known[0] is not there:
+            known = self._others[net] = there, Ends(show, release, there)
+        return known[1]
 
     def of(self, row: HasEnds) -> tuple[str, str]:
         """The local end and the peer's: one line, nothing in it that could move a terminal's cursor."""

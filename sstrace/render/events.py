@@ -8,7 +8,7 @@ import errno as _errno
 import socket as _socket
 from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -21,12 +21,13 @@ from sstrace.lines import (
     GoneLine,
     MarkLine,
     MetaLine,
+    NetnsLine,
     OwnerLine,
     ResyncLine,
     SeenLine,
     StateLine,
 )
-from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Owner, Reason, Role
+from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Label, Netns, Owner, Reason, Role
 from sstrace.native import twins
 from sstrace.plain import spelled
 from sstrace.protocols import NETID_OF_NUMBER, UNNAMED
@@ -35,9 +36,11 @@ from sstrace.render.workload import Workload, workload
 __all__ = [
     "PLAN",
     "EventWriter",
+    "NetnsView",
     "Place",
     "RowView",
     "TransitionView",
+    "Where",
     "address",
     "errno_name",
     "tell",
@@ -78,11 +81,12 @@ PLAN: tuple[tuple[str, str, str, str, str], ...] = (
     ("ended", "true", "change", "ended", ""),
     ("lifetime_us", "micros", "change", "lifetime_ns", ""),
     ("container_id", "work", "row", "cgroup", "places"),
+    ("netns_name", "place", "row", "net", "spaces"),
 )
 """The line of a transition as the compiled twin writes it, key by key in the order of StateLine: how (native/line.c),
 from which attribute of the row or the change, with which texts. ``never``: a line that has it is for ``state_line``.
-``place`` and ``work`` are what stands with the row's cgroup: its path, and the keys of what runs in it. What is only
-reported (sstrace.fields) follows.
+``place`` and ``work`` are what stands with the row's cgroup: its path, and the keys of what runs in it; and with its
+network namespace, where there are several: its names. What is only reported (sstrace.fields) follows.
 """
 
 
@@ -101,6 +105,7 @@ class RowView(Protocol):
     """What the writers read of a row of the live table."""
 
     id: int
+    net: int
     state: int
     family: int
     protocol: int
@@ -120,6 +125,38 @@ class RowView(Protocol):
     since_ns: int
     exact: bool
     role: Role | None
+
+
+class Where(Protocol):
+    """With --netns: what is known of each network namespace that is followed, by its cookie."""
+
+    many: bool
+    """Whether there may be several, so that people have to be told of which a line is."""
+
+    def label(self, net: int) -> Label:
+        """What it is called."""
+        ...
+
+    def ifname(self, net: int, index: int) -> str:
+        """What an interface is called in it."""
+        ...
+
+    def peer(self, row: RowView) -> RowView | None:
+        """The other end of a connection to another namespace of these; None where it is none, or is not known."""
+        ...
+
+
+class NetnsView(Protocol):
+    """What the writers read of the news of a network namespace."""
+
+    @property
+    def at_ns(self) -> int: ...
+    @property
+    def netns(self) -> Netns: ...
+    @property
+    def label(self) -> Label: ...
+    @property
+    def what(self) -> Literal["here", "new", "named", "gone"]: ...
 
 
 class TransitionView(Protocol):
@@ -174,15 +211,20 @@ def timestamp(realtime_ns: int) -> str:
 
 class EventWriter:
     """Encodes lines into a buffer. ``offset_ns``: CLOCK_REALTIME minus CLOCK_MONOTONIC. ``cgroup``: id → path, None
-    if unknown. ``ifname``: index → name.
+    if unknown. ``ifname``: index → name. ``where``: of which namespace a line is shall stand in it.
     """
 
     def __init__(
-        self, offset_ns: int, cgroup: Callable[[int], str | None], ifname: Callable[[int], str] | None = None
+        self,
+        offset_ns: int,
+        cgroup: Callable[[int], str | None],
+        ifname: Callable[[int], str] | None = None,
+        where: Where | None = None,
     ) -> None:
         self._offset_ns = offset_ns
         self._cgroup = cgroup
         self._ifname = ifname
+        self._where = where
         self._encoder = msgspec.json.Encoder()
         self._begin_second(0)
         self._addresses: dict[bytes, str] = {}
@@ -190,8 +232,12 @@ class EventWriter:
         self._places: dict[int, Place] = {}
         self._owner_texts: dict[tuple[Owner, ...], bytes] = {}
         self._place_texts: dict[int, tuple[bytes, bytes]] = {}
+        self._space_texts: dict[int, tuple[bytes, bytes]] = {}
         self.seq = 0
         self._twin: Any = None
+        self._make_twin()
+
+    def _make_twin(self) -> None:
         if twins is not None and type(self) is EventWriter:
             texts = {
                 "addresses": self._addresses,
@@ -200,8 +246,10 @@ class EventWriter:
                 "states": dict(enumerate(STATE_TEXT)),
                 "families": _FAMILIES,
                 "protocols": NETID_OF_NUMBER,
+                "spaces": self._space_texts,
             }
-            steps = ((key, how, name, of == "row", texts.get(which)) for key, how, of, name, which in PLAN)
+            plan = PLAN if self._where is not None else [step for step in PLAN if step[-1] != "spaces"]
+            steps = ((key, how, name, of == "row", texts.get(which)) for key, how, of, name, which in plan)
             carried = (
                 ("errno", *MEMBERS["err"], _errno.errorcode),
                 *((name, *MEMBERS[name], None) for name in REPORTED),
@@ -276,16 +324,21 @@ class EventWriter:
 
     def state(self, change: TransitionView, out: bytearray) -> None:
         """Append a transition."""
-        if self._twin is not None and self._twin.line(change, self._prefix, self._second_ns, self.seq + 1, out):
+        peer = self._where.peer(change.row) if self._where is not None else None
+        if (
+            peer is None
+            and self._twin is not None
+            and self._twin.line(change, self._prefix, self._second_ns, self.seq + 1, out)
+        ):
             self.seq += 1
             return
-        self._encoder.encode_into(self.state_line(change), out, -1)
+        self._encoder.encode_into(self.state_line(change, peer), out, -1)
         out += b"\n"
 
     @property
     def runs(self) -> bool:
         """Whether ``run`` can be called."""
-        return self._twin is not None
+        return self._twin is not None and self._where is None
 
     def run(self, changes: Iterator[_Change], out: bytearray, most: int) -> _Change | None:
         """Append transitions for as long as they need nothing but their line, and ``out`` is not longer than ``most``;
@@ -296,8 +349,8 @@ class EventWriter:
         self.seq, change = self._twin.run(changes, self._prefix, self._second_ns, self.seq, out, most)
         return change
 
-    def state_line(self, change: TransitionView) -> StateLine:
-        """The next line: a transition."""
+    def state_line(self, change: TransitionView, peer: RowView | None = None) -> StateLine:
+        """The next line: a transition. ``peer``: the other end, in another namespace."""
         # The busiest lines of all: every value is read once, and what few sockets have is filled in afterwards.
         row = change.row
         at_ns, held, family, new = change.at_ns, change.held_ns, row.family, change.new
@@ -331,7 +384,7 @@ class EventWriter:
             change.cause,
             change.approximate,
             row.v6only,
-            self._ifname(ifindex) if ifindex and self._ifname is not None else None,
+            self._ifname_of(row) if ifindex else None,
             change.source,
             row.role,
             change.ended,
@@ -344,7 +397,40 @@ class EventWriter:
             work = place.work
             line.container_id, line.container_runtime = work.container_id, work.container_runtime
             line.unit, line.pod_uid = work.unit, work.pod_uid
+        if self._where is not None:
+            self._tell_where(self._where, line, row, peer)
         return line
+
+    def _tell_where(self, where: Where, line: StateLine | SeenLine, row: RowView, peer: RowView | None) -> None:
+        label = where.label(row.net)
+        line.netns_name, line.pod, line.pod_namespace = label.netns_name, label.pod, label.pod_namespace
+        if row.net not in self._space_texts:
+            names = self._members(netns_name=line.netns_name, pod=line.pod, pod_namespace=line.pod_namespace)
+            self._space_texts[row.net] = names, b""
+        if peer is not None:
+            line.peer_netns, line.peer_owners = peer.netns, self._owner_lines(peer.owners)
+
+    def _ifname_of(self, row: RowView) -> str | None:
+        if self._where is not None:
+            return self._where.ifname(row.net, row.ifindex)
+        return self._ifname(row.ifindex) if self._ifname is not None else None
+
+    def netns(self, news: NetnsView, out: bytearray) -> None:
+        """Append the news of a network namespace."""
+        if self._space_texts.pop(news.netns.cookie, None) is not None:
+            self._make_twin()  # it remembers texts
+        self.seq += 1
+        label = news.label
+        line = NetnsLine(
+            ts=self._ts(news.at_ns),
+            mono_ns=news.at_ns,
+            seq=self.seq,
+            event=news.what,
+            netns=news.netns.inode,
+            netns_cookie=news.netns.cookie,
+            **{name: getattr(label, name) for name in label.__struct_fields__},
+        )
+        self._put(line, out)
 
     def seen(self, row: RowView, at_ns: int, out: bytearray) -> None:
         """Append a row of the baseline."""
@@ -353,7 +439,7 @@ class EventWriter:
 
     def _seen(self, row: RowView, at_ns: int) -> SeenLine:
         place = _NOWHERE if row.cgroup is None else self._place(row.cgroup)
-        return SeenLine(
+        line = SeenLine(
             ts=self._ts(at_ns),
             mono_ns=at_ns,
             seq=self.seq,
@@ -374,7 +460,7 @@ class EventWriter:
             cgroup=place.path,
             owners=self._owner_lines(row.owners),
             owner_source=row.owner_source,
-            ifname=self._ifname(row.ifindex) if row.ifindex and self._ifname is not None else None,
+            ifname=self._ifname_of(row) if row.ifindex else None,
             held_us=(at_ns - row.since_ns) / 1000 if row.exact else None,
             role=row.role,
             container_id=place.work.container_id,
@@ -382,6 +468,9 @@ class EventWriter:
             unit=place.work.unit,
             pod_uid=place.work.pod_uid,
         )
+        if self._where is not None:
+            self._tell_where(self._where, line, row, self._where.peer(row))
+        return line
 
     def checkpoint(self, rows: Collection[RowView], at_ns: int, unwritten: int, out: bytearray) -> None:
         """Append the whole table for readers who start here."""

@@ -16,7 +16,7 @@ from sstrace.causes import outcome
 from sstrace.fields import NOTHING, REPORTED, Reported, report
 from sstrace.lines import EventLine, MetaLine, OwnerLine, SeenLine, StateLine
 from sstrace.model import AF_INET, STATE_TEXT, Owner
-from sstrace.render.events import EventWriter, TransitionView, errno_name
+from sstrace.render.events import EventWriter, NetnsView, TransitionView, Where, errno_name
 
 __all__ = ["SCHEMA", "STATES", "OtelLine", "OtelWriter"]
 
@@ -186,9 +186,13 @@ class OtelWriter(EventWriter):
     """
 
     def __init__(
-        self, offset_ns: int, cgroup: Callable[[int], str | None], ifname: Callable[[int], str] | None = None
+        self,
+        offset_ns: int,
+        cgroup: Callable[[int], str | None],
+        ifname: Callable[[int], str] | None = None,
+        where: Where | None = None,
     ) -> None:
-        super().__init__(offset_ns, cgroup, ifname)
+        super().__init__(offset_ns, cgroup, ifname, where)
         self._host = ""
         self._ends: dict[tuple[int, int, str | None, bool], tuple[Severity, Ended]] = {}
         self._processes: dict[tuple[Owner, ...], _Process] = {}
@@ -239,7 +243,7 @@ class OtelWriter(EventWriter):
         )
         if row.ifindex:
             line.ifindex = row.ifindex
-            line.interface = self._ifname(row.ifindex) if self._ifname is not None else None
+            line.interface = self._ifname_of(row)
         if place is not None:
             work = place.work
             line.cgroup = place.path
@@ -275,6 +279,10 @@ class OtelWriter(EventWriter):
         return found
 
     # Lines that are few: made from the native ones.
+
+    def netns(self, news: NetnsView, out: bytearray) -> None:
+        """No line."""
+        self.seq += 1
 
     def _put(self, line: EventLine, out: bytearray) -> None:
         self._encoder.encode_into(self.of(line), out, -1)

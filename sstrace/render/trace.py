@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from sstrace.model import STATE_TEXT, Owner
 from sstrace.plain import plain, printable
 from sstrace.render.ends import Ends
-from sstrace.render.events import RowView, TransitionView, errno_name
+from sstrace.render.events import NetnsView, RowView, TransitionView, Where, errno_name
 from sstrace.render.times import TimeMode, span_text, times
 
 __all__ = ["HEADER", "TraceText"]
@@ -22,35 +22,53 @@ HEADER = (
 """Column titles behind that of the time; the cause of a close follows the process."""
 
 
+_PLACE = 16
+"""What of a namespace's name is aligned."""
+
 _PAIRS = [f"{old:>10} -> {new:<10}" for old in STATE_TEXT for new in STATE_TEXT]
 """By old state * number of states + new state."""
 _STATES = len(STATE_TEXT)
 
 
-class TraceText:
-    """Formats lines. ``offset_ns``: CLOCK_REALTIME minus CLOCK_MONOTONIC. ``ends`` writes addresses."""
+_NEWS = {"new": "a new network namespace", "gone": "the network namespace is gone"}
 
-    def __init__(self, offset_ns: int, ends: Ends, mode: TimeMode = "clock") -> None:
+
+class TraceText:
+    """Formats lines. ``offset_ns``: CLOCK_REALTIME minus CLOCK_MONOTONIC. ``ends`` writes addresses. ``where``: each
+    says in which namespace it is.
+    """
+
+    def __init__(self, offset_ns: int, ends: Ends, mode: TimeMode = "clock", where: Where | None = None) -> None:
         self.times = times(mode, offset_ns)
         self.time = self.times.text
         """A moment as the first column has it."""
         self._ends = ends
+        self._where = where
+        self._apart = where is not None and where.many
+        self.place_width = _PLACE + 1 if self._apart else 0
+        """Of the column that says in which namespace a row is, and the blank behind it; 0 where there is none."""
         self._owners: dict[tuple[Owner, ...], str] = {(): "-"}
         self._inherited: dict[tuple[Owner, ...], str] = {}
 
     def header(self, at_ns: int) -> str:
         """Column titles as of a moment: they say the zone where the times do not."""
-        return f"{self.times.title(at_ns)} {HEADER}"
+        place = f"{'Netns':<{_PLACE}} " if self._apart else ""
+        return f"{self.times.title(at_ns)} {place}{HEADER}"
 
     def state(self, change: TransitionView) -> str:
         """A transition."""
         # What the lines of many sockets share is made once.
         row, held = change.row, change.held_ns
-        local, peer = self._ends.of(row)
+        place, ends = "", self._ends
+        if self._where is not None:
+            if self._apart:
+                place = f"{plain(self._where.label(row.net).text(row.netns)):<{_PLACE}} "
+            ends = ends.within(row.net)
+        local, peer = ends.of(row)
         owners = self._inherited if row.owner_source == "listener" else self._owners
         span = f"{'~' * change.approximate + (span_text(held) if held is not None else '-'):>10}"
         line = (
-            f"{self.time(change.at_ns)} {_PAIRS[change.old * _STATES + change.new]} {span} "
+            f"{self.time(change.at_ns)} {place}{_PAIRS[change.old * _STATES + change.new]} {span} "
             f"{local:<{_ADDRESS}} {peer:<{_ADDRESS}} {owners.get(row.owners) or self._owned(row)}"
         )
         if change.cause is not None:
@@ -63,6 +81,12 @@ class TraceText:
         elif change.reported.retransmits:
             line += f" [{change.reported.retransmits} retransmits]"
         return line
+
+    def netns(self, news: NetnsView) -> str | None:
+        """A network namespace came, went, or is called otherwise; None where that is no news."""
+        name = plain(news.label.text(news.netns.inode))
+        happened = _NEWS.get(news.what)
+        return f"{self.time(news.at_ns)} {name:<{_PLACE}} {happened}" if happened is not None else None
 
     def gap(self, cpu: int, count: int, after_ns: int, before_ns: int) -> str:
         """A loss."""

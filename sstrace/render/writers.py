@@ -12,7 +12,7 @@ from sstrace.lines import DroppedLine, EventLine, GapLine, MetaLine, OwnerLine, 
 from sstrace.model import Reason
 from sstrace.plain import plain
 from sstrace.render.ends import Ends
-from sstrace.render.events import EventWriter, RowView, TransitionView, timestamp
+from sstrace.render.events import EventWriter, NetnsView, RowView, TransitionView, Where, timestamp
 from sstrace.render.times import TimeMode
 from sstrace.render.trace import TraceText
 
@@ -47,6 +47,10 @@ class Writer(Protocol):
         """The end of a row whose end was lost."""
         ...
 
+    def netns(self, news: NetnsView, out: bytearray) -> None:
+        """A network namespace came, went, or is called otherwise."""
+        ...
+
     def gap(self, cpu: int, count: int, after_ns: int, before_ns: int, out: bytearray) -> None:
         """A loss."""
         ...
@@ -71,17 +75,26 @@ class Writer(Protocol):
 class TextWriter:
     """Lines for people (render.trace). ``header``: column titles first, and again where clocks change to another zone.
     ``colors``: for a terminal, with the state that was entered and the cause in colour. ``ends`` writes addresses.
+    ``where``: in which namespace it is stands in each line.
     """
 
     def __init__(
-        self, offset_ns: int, ends: Ends, *, header: bool, colors: bool = False, time_mode: TimeMode = "clock"
+        self,
+        offset_ns: int,
+        ends: Ends,
+        *,
+        header: bool,
+        colors: bool = False,
+        time_mode: TimeMode = "clock",
+        where: Where | None = None,
     ) -> None:
-        self._lines = TraceText(offset_ns, ends, time_mode)
+        self._lines = TraceText(offset_ns, ends, time_mode, where)
         self._times = self._lines.times
         self._header = header
         self._zone: str | None = None
         """Said by the latest titles."""
-        self._to = slice(self._times.width + 15, self._times.width + 25)
+        before = self._times.width + self._lines.place_width
+        self._to = slice(before + 15, before + 25)
         """Where the state that was entered stands in a line."""
         self._colors = colors
         self.seq = 0
@@ -118,6 +131,11 @@ class TextWriter:
 
     def gone(self, row_id: int, state: int, at_ns: int, out: bytearray) -> None:
         """No line."""
+
+    def netns(self, news: NetnsView, out: bytearray) -> None:
+        """A network namespace came, went, or is called otherwise."""
+        if (text := self._lines.netns(news)) is not None:
+            self._put(news.at_ns, text, out)
 
     def gap(self, cpu: int, count: int, after_ns: int, before_ns: int, out: bytearray) -> None:
         """A loss."""
@@ -303,6 +321,10 @@ class SyslogWriter:
     def gone(self, row_id: int, state: int, at_ns: int, out: bytearray) -> None:
         """The end of a row."""
         self._wrap(_INFO, "gone", at_ns, out, lambda body: self._inner.gone(row_id, state, at_ns, body))
+
+    def netns(self, news: NetnsView, out: bytearray) -> None:
+        """A network namespace came, went, or is called otherwise."""
+        self._wrap(_INFO, "netns", news.at_ns, out, lambda body: self._inner.netns(news, body))
 
     def gap(self, cpu: int, count: int, after_ns: int, before_ns: int, out: bytearray) -> None:
         """A loss."""

@@ -61,7 +61,7 @@ def small(tracer: Tracer, peer: service.Peer, data: bytes) -> Small | None:
         return None  # a child says what is wrong
     if not isinstance(command, Command) or not _is_small(command):
         return None
-    live = LiveRows(tracer.table, tracer.home)
+    live = LiveRows(tracer.table, tracer.places.of(tracer.netns))
     listeners, others = live.count(command.selection.states)
     # The kernel filters dumps: of listeners, which it keeps apart, or of all that there is.
     if listeners > _MOST_LISTENERS or others > (0 if command.operands else _MOST_ROWS):
@@ -141,7 +141,7 @@ def respond(
             return counting.tell(command, owners=_sees_all(peer, gid))
     except SstraceError as error:
         return _refused(error, request)
-    live = LiveRows(tracer.table, tracer.home, tracer.news(), doubted=tracer.ails)
+    live = LiveRows(tracer.table, tracer.places.of(tracer.netns), tracer.news(), doubted=tracer.ails)
     owners = _owners(tracer, peer, gid, command, live)
     if owners is None and shed and peer.uid != 0:
         owners = _owners_in_its_proc(peer, command)

@@ -126,7 +126,7 @@ def _counting(command: Command, tracer: Tracer) -> "Counting | None":
         return None
     from sstrace.output.counting import counting
 
-    return counting(command, tracer.table, tracer.names, _MOST_KEYS)
+    return counting(command, tracer, tracer.names, _MOST_KEYS)
 
 
 def _warm() -> None:

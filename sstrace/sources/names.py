@@ -15,10 +15,11 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from copy import copy
 
-from sstrace.errors import LookupFailed, reason
+from sstrace.errors import LookupFailed, SstraceError, reason
 from sstrace.model import AF_INET, AF_INET6, AF_UNSPEC
 
 __all__ = ["SystemNames"]
@@ -75,6 +76,11 @@ class SystemNames:
         self._ifindexes: dict[str, int] = {}
         self.met: set[str] = set()
         """Names by which ``ifindex`` has found an interface."""
+        self.elsewhere: Callable[[int], SystemNames | None] | None = None
+        """Where several network namespaces are followed: the names in one of them, by its cookie."""
+        self._of: dict[int, SystemNames] = {}
+        self._inside: Callable[[], AbstractContextManager[None]] = nullcontext
+        """How the network namespace is entered."""
         self._told = False
         """Whether somebody tells of every change of an interface's name."""
         self._services: dict[tuple[int, str | None], str | None] = {}
@@ -88,6 +94,27 @@ class SystemNames:
         self._cgroups_s = 0.0
         """When they were looked at, time.monotonic()."""
         self._cgroup_troubles: dict[int, str | None] = {}
+
+    def of(self, net: int) -> "SystemNames":
+        """The names as they are in another network namespace that is followed, by its cookie."""
+        found = self._of.get(net)
+        if found is None:
+            if self.elsewhere is None or (found := self.elsewhere(net)) is None:
+                return self
+            self._of[net] = found
+        return found
+
+    def forget(self, net: int) -> None:
+        """Another network namespace is gone, or is called otherwise from here on."""
+        self._of.pop(net, None)
+
+    def within(self, inside: Callable[[], AbstractContextManager[None]]) -> "SystemNames":
+        """The same in another network namespace, which ``inside`` enters; it may raise SstraceError."""
+        other = copy(self)
+        other._ifnames, other._ifindexes, other._ephemeral = {}, {}, None
+        other._told = False
+        other._inside = inside
+        return other
 
     def ifname(self, index: int) -> str:
         """Name of a network interface of this network namespace; ``if<index>`` when there is none."""
@@ -113,8 +140,9 @@ class SystemNames:
         index = self._ifindexes.get(name)
         if index is None:
             try:
-                index = socket.if_nametoindex(name)
-            except (OSError, ValueError):
+                with self._inside():
+                    index = socket.if_nametoindex(name)
+            except (OSError, ValueError, SstraceError):
                 return None
             self.met.add(name)
             if not self._told:
@@ -145,15 +173,17 @@ class SystemNames:
     def look_at_interfaces(self) -> dict[int, str]:
         """The same by the kernel, now. Where it refuses to list them, of those that are known."""
         try:
-            return dict(socket.if_nameindex())
-        except OSError:
+            with self._inside():
+                return dict(socket.if_nameindex())
+        except (OSError, SstraceError):
             asked = {index: self._ask_ifname(index) for index in self._ifnames}
             return {index: name for index, name in asked.items() if name is not None}
 
     def _ask_ifname(self, index: int) -> str | None:
         try:
-            return socket.if_indextoname(index)
-        except (OSError, OverflowError):
+            with self._inside():
+                return socket.if_indextoname(index)
+        except (OSError, OverflowError, SstraceError):
             return None
 
     def service(self, port: int, protocol: str | None) -> str | None:
@@ -196,11 +226,12 @@ class SystemNames:
         read.
         """
         if self._ephemeral is None:
-            words = _read(self._range_file or "").split()[:2]
             try:
+                with self._inside():
+                    words = _read(self._range_file or "").split()[:2]
                 first, last = map(int, words)
                 self._ephemeral = first, last
-            except ValueError:
+            except (ValueError, SstraceError):
                 self._ephemeral = _DEFAULT_EPHEMERAL
         return self._ephemeral
 

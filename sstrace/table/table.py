@@ -1,6 +1,6 @@
 """The shards, and the way of each fact to its own."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, KeysView
 from itertools import chain, count
 from operator import attrgetter
 from typing import Any
@@ -12,7 +12,7 @@ from sstrace.protocols import IPPROTO_TCP
 from sstrace.table.fold import Fold, Probe, inherited, own
 from sstrace.table.gather import gather
 from sstrace.table.index import Index, News
-from sstrace.table.rows import Resync, Row, Transition
+from sstrace.table.rows import Ends, Resync, Row, Transition
 from sstrace.table.sweep import Sweep
 from sstrace.table.tombstones import Tombstones
 
@@ -99,6 +99,8 @@ class SocketTable:
         self._unsettled: dict[int, Row] = {}
         self._shards: dict[Space, Shard] = {}
         self._watches_states = False
+        self.takes: Callable[[int], bool] = lambda _: True
+        """Whether events of a network namespace of which there are none yet are folded in, by its cookie."""
         self._probe: Probe | None = None
         self._implied = self._unmet = self._unlisted = 0
         """Of shards that have been forgotten."""
@@ -127,12 +129,21 @@ class SocketTable:
                 self._is_stale = True
         return found
 
+    def find(self, space: Space, ends: Ends) -> Row | None:
+        """The connection between these ends; None where there is none."""
+        shard = self._shards.get(space)
+        return shard.index.by_ends.get(ends) if shard is not None else None
+
     def _of(self, row: Row) -> Shard:
         return self._shards[row.net, row.protocol]  # type: ignore[index]  # a Space is such a tuple
 
-    def nets(self) -> dict[int, int]:
-        """Every network namespace that has been met: by cookie, its inode."""
-        return self._inodes
+    def know(self, netns: Netns) -> None:
+        """What a network namespace is shown as."""
+        self._inodes[netns.cookie] = netns.inode
+
+    def nets(self) -> KeysView[int]:
+        """The cookie of every network namespace that is known or has been met."""
+        return self._inodes.keys()
 
     def forget(self, net: int) -> list[Row]:
         """A network namespace is gone: the rows that are left of it, whose ends were lost."""
@@ -280,6 +291,8 @@ class SocketTable:
         """Fold one event in. The transition that users see, None when there is none."""
         shard = self._shards.get((fact.net, fact.protocol))  # type: ignore[call-overload]  # a Space is such a tuple
         if shard is None:
+            if not self.takes(fact.net):
+                return None
             shard = self.shard(Space(fact.net, fact.protocol), fact.netns)
         return shard.fold.apply(fact)  # type: ignore[no-any-return]
 

@@ -162,7 +162,7 @@ def ask():
     list(tracer.settle())
     list(tracer.heal())
     who = "kernel" if tracer.ails else "table"
-    live = LiveRows(tracer.table, tracer.home, tracer.news(), doubted=tracer.ails)
+    live = LiveRows(tracer.table, tracer.places.of(tracer.netns), tracer.news(), doubted=tracer.ails)
     shown = sum(map(len, live.rows(selection, ext=0, attributes=False)))
     asked.append(f"{who} {'right' if shown == 1 + len(made) else 'wrong'}")
 

@@ -32,20 +32,23 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     pidns_dev: int = 0
     pidns_ino: int = 0
     netns: int = 0
+    choosy: bool = False
 
     def pack(self) -> bytes:
         """Native byte order, 88 + 8 + 16 bytes as in the C struct."""
         ranges = (self.timer_lives + ((0, 0),) * _TIMER_RANGES)[:_TIMER_RANGES]
         starts, sizes = zip(*ranges, strict=True)
         functions = (self.fn_write_timer, self.fn_request, self.fn_timewait)
-        return struct.pack("=3Q4Q4QQQII", *functions, *starts, *sizes, self.pidns_dev, self.pidns_ino, self.netns, 0)
+        return struct.pack(
+            "=3Q4Q4QQQII", *functions, *starts, *sizes, self.pidns_dev, self.pidns_ino, self.netns, self.choosy
+        )
 
 
-def config(span: Callable[[str], tuple[int, int] | None], netns: int) -> Config:
+def config(span: Callable[[str], tuple[int, int] | None], netns: int, *, choosy: bool = False) -> Config:
     """What this boot's symbols and this process's namespaces say.
 
     ``span``: function name → (address, size), None when unknown. ``netns``: inode of the only network namespace to
-    trace, 0 for all.
+    trace, 0 for all. ``choosy``: only those whose inodes are in the map ``chosen``.
     """
 
     def address(name: str) -> int:
@@ -63,4 +66,5 @@ def config(span: Callable[[str], tuple[int, int] | None], netns: int) -> Config:
         pidns_dev=0 if pidns.st_ino == initial else pidns.st_dev,
         pidns_ino=0 if pidns.st_ino == initial else pidns.st_ino,
         netns=netns,
+        choosy=choosy,
     )

@@ -6,12 +6,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from bpf_events import HERE, changed
 
 from sstrace.dialect import dialect
+from sstrace.live.kernel import Kernel
+from sstrace.live.places import Place, Places
 from sstrace.model import AF_INET, AF_INET6, InetSocket, Kind, Owner, State, Table
 from sstrace.modes import verify
 from sstrace.query.command import Command
@@ -35,7 +37,7 @@ class Tracer:
         self.between: list[Callable[[Tracer], None]] = []
         """What happens between the two dumps."""
         self._dumps = iter(dumps)
-        self.places = [SimpleNamespace(netns=HERE, kernel=self)]
+        self.places = Places(Place(HERE, cast("Kernel", self)))
 
     def dump(self, _states: int) -> tuple[list[InetSocket], bool]:
         return next(self._dumps), True

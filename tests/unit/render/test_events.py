@@ -11,9 +11,10 @@ from bpf_events import CLIENT, NETNS, SERVER, reporting
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sstrace.changes import NetnsNews
 from sstrace.lines import EventLine, MetaLine
-from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Kind, Owner, State
-from sstrace.render.events import EventWriter, timestamp
+from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Kind, Label, Netns, Owner, State
+from sstrace.render.events import EventWriter, RowView, timestamp
 from sstrace.table import Row, Transition
 
 OFFSET = 1_700_000_000_123_456_789
@@ -331,3 +332,51 @@ def test_any_row_gives_a_line_of_the_schema(of: Row, held: int | None, err: int 
     lines.seen(of, 2**62, out)
     state, seen = parsed(out)
     assert (state["sport"], seen["dport"]) == (of.sport, of.dport)
+
+
+class Spaces:
+    """What namespaces are called, by cookie; and one row that is the other end of every connection."""
+
+    many = True
+
+    def __init__(self, peer: Row | None = None, **labels: Label) -> None:
+        self.labels = {int(net.removeprefix("n")): label for net, label in labels.items()}
+        self._peer = peer
+
+    def label(self, net: int) -> Label:
+        return self.labels.get(net, Label())
+
+    def ifname(self, net: int, index: int) -> str:
+        return f"v{net}.{index}"
+
+    def peer(self, row: RowView) -> RowView | None:
+        return self._peer
+
+
+def test_a_line_says_in_which_namespace_it_is_and_what_that_is_called_by_now() -> None:
+    spaces = Spaces(n1=Label(netns_name="web"), n2=Label(pod="db-0", pod_namespace="shop"))
+    writes, out = writer(where=spaces), bytearray()
+    of = {1: row(ifindex=3), 2: row(net=2, netns=NETNS + 1), 3: row(net=3, netns=NETNS + 2)}
+    for net in (1, 2, 3, 1, 2):
+        writes.state(transition(of[net]), out)
+    writes.seen(of[1], 5_000, out)
+    spaces.labels[1] = Label(netns_name="mail", comm="postfix", pid=4)
+    for _ in range(2):  # the second time as it is remembered
+        writes.netns(NetnsNews(6_000, Netns(1, NETNS), spaces.labels[1], "named"), out)
+        writes.state(transition(of[1]), out)
+    *lines, named, renamed, again, last = parsed(out)
+    assert [line.get("netns_name", line.get("pod")) for line in lines] == ["web", "db-0", None, "web", "db-0", "web"]
+    assert [line["ifname"] for line in (lines[0], lines[-1], last)] == ["v1.3"] * 3
+    assert lines[1]["pod_namespace"] == "shop"
+    keys = {key: named[key] for key in ("type", "event", "netns", "netns_cookie", "netns_name", "comm", "pid")}
+    assert list(keys.values()) == ["netns", "named", NETNS, 1, "mail", "postfix", 4]
+    assert (renamed["netns_name"], again["type"], last["netns_name"]) == ("mail", "netns", "mail")
+    assert [line["seq"] for line in (*lines, named, renamed, again, last)] == list(range(1, 11))
+
+
+def test_a_line_names_the_other_end_in_another_namespace() -> None:
+    peer = row(net=2, netns=NETNS + 1, owners=(Owner(b"nginx", 5, 6),))
+    line = state_line(transition(), where=Spaces(peer))
+    assert line["peer_netns"] == NETNS + 1
+    assert line["peer_owners"] == [{"comm": "nginx", "pid": 5, "fd": 6}]
+    assert "peer_netns" not in state_line(transition(), where=Spaces())

@@ -155,6 +155,7 @@ CONFIG = Config(
     pidns_dev=0x6666666666666666,
     pidns_ino=0x7777777777777777,
     netns=0x88888888,
+    choosy=True,
 )
 CONFIG_VALUES = {
     "fn_write_timer": [0x1111111111111111],
@@ -165,7 +166,7 @@ CONFIG_VALUES = {
     "pidns_dev": [0x6666666666666666],
     "pidns_ino": [0x7777777777777777],
     "netns": [0x88888888],
-    "pad": [0],
+    "choosy": [1],
 }
 
 

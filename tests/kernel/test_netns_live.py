@@ -1,0 +1,230 @@
+"""Several network namespaces followed at once: what is in each, both ends of what leads from one to another, and how
+they come and go.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from conftest import Netns
+from worlds import World, Worlds
+
+from sstrace.changes import Change, NetnsNews
+from sstrace.live.tracer import Tracer
+from sstrace.model import STATE_TEXT, State
+from sstrace.render.events import EventWriter
+from sstrace.sources.names import SystemNames
+from sstrace.table import Row
+
+pytestmark = pytest.mark.bpf
+
+CONNECTIONS = 50
+
+
+class Following:
+    """A tracer, and what it has told."""
+
+    def __init__(self, *words: str) -> None:
+        self.tracer = Tracer(os.environ, SystemNames(os.environ), netns=words)
+        self.told: list[Change] = []
+
+    def take(self) -> None:
+        self.told += self.tracer.settle()
+
+    def until(self, fact: Callable[[], bool]) -> None:
+        """Wait for a fact; the test's own time limit is the end of it."""
+        while not fact():
+            self.told += self.tracer.poll(0.02)
+
+    def news(self, what: str) -> set[int]:
+        return {one.netns.cookie for one in self.told if isinstance(one, NetnsNews) and one.what == what}
+
+    def rows(self, net: int) -> list[Row]:
+        return [row for row in self.tracer.table if row.net == net]
+
+
+@contextmanager
+def following(*words: str) -> Iterator[Following]:
+    found = Following(*words)
+    try:
+        if words != ("all",):  # the tables of the whole machine may be long
+            found.tracer.start()
+        yield found
+    finally:
+        found.tracer.close()
+
+
+def inodes(worlds: Worlds) -> tuple[str, ...]:
+    return tuple(str(one.inode) for one in worlds.all)
+
+
+def shown(world: World) -> Counter[tuple[str, ...]]:
+    """State, local and peer end of each TCP socket, by ss that runs inside."""
+    found = subprocess.run([*world.prefix, "ss", "-Htan"], capture_output=True, check=True, timeout=60)
+    return Counter((line[0], line[3], line[4]) for line in map(str.split, found.stdout.decode().splitlines()))
+
+
+def held(rows: list[Row]) -> Counter[tuple[str, ...]]:
+    def end(address: bytes, port: int) -> str:
+        return f"{socket.inet_ntoa(address)}:{port or '*'}"
+
+    return Counter((STATE_TEXT[row.state], end(row.src, row.sport), end(row.dst, row.dport)) for row in rows)
+
+
+def test_each_has_what_ss_shows_in_it() -> None:
+    """The baseline of several that are alike in their addresses and ports; and of no others."""
+    with Worlds(6) as worlds, following(*inodes(worlds)[:5]) as follows:
+        follows.take()
+        for world in worlds.all[:5]:
+            rows = follows.rows(world.cookie)
+            assert held(rows) == shown(world)
+            assert {row.netns for row in rows} == {world.inode}
+            follows.tracer.own(rows)
+            assert {owner.pid for row in rows for owner in row.owners} == {worlds.pid}
+        assert not follows.rows(worlds.all[5].cookie)
+        assert {row.net for row in follows.tracer.table} == {one.cookie for one in worlds.all[:5]}
+
+
+def test_one_that_dies_is_gone_while_it_is_followed() -> None:
+    """Nothing of ours keeps it alive: neither what has asked in it nor what may."""
+    with Worlds(3) as worlds, following(*inodes(worlds)) as follows:
+        mine = {one.cookie for one in worlds.all}
+        follows.tracer.own()
+        follows.take()
+        assert {place.netns.cookie for place in follows.tracer.places} == mine
+        worlds.close()
+        follows.until(lambda: follows.news("gone") == mine)
+        assert not list(follows.tracer.table)
+        assert not len(follows.tracer.places)
+
+
+_LIVES = """
+import ctypes, fcntl, socket, struct, sys
+with open("/proc/self/comm", "w") as comm:
+    comm.write(sys.argv[1])
+assert not ctypes.CDLL(None).unshare(0x40000000)
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+    fcntl.ioctl(any_socket, 0x8914, struct.pack("16sH14x", b"lo", 1))
+listener = socket.create_server(("127.0.0.1", 80))
+ends = []
+for _ in range(5):
+    ends += [socket.create_connection(("127.0.0.1", 80)), listener.accept()[0]]
+print(int.from_bytes(listener.getsockopt(1, 71, 8), sys.byteorder), flush=True)
+sys.stdin.read()
+"""
+"""Is called as it is told, makes a namespace, and lives in it until nobody holds its stdin."""
+
+
+@contextmanager
+def living(comm: str) -> Iterator[int]:
+    """The cookie of a namespace in which a process of this name lives."""
+    command = [sys.executable, "-c", _LIVES, comm]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as lives:
+        assert lives.stdin is not None
+        assert lives.stdout is not None
+        yield int(lives.stdout.readline())
+        lives.stdin.close()
+
+
+def live_and_die(follows: Following, comm: str) -> None:
+    with living(comm) as net:
+        follows.until(lambda: net in follows.news("new"))
+        follows.take()
+        states = Counter(row.state for row in follows.rows(net))
+        assert states == {State.LISTEN: 1, State.ESTABLISHED: 10}
+    follows.until(lambda: net in follows.news("gone"))
+    assert not follows.rows(net)
+
+
+def test_whatever_bears_the_name_is_followed() -> None:
+    """Born one after the other, of which each has the inode that another had before."""
+    comm = f"lives-{os.getpid()}"
+    with living(comm) as first, following(comm) as follows:
+        for _ in range(3):
+            live_and_die(follows, comm)
+        assert [place.netns.cookie for place in follows.tracer.places] == [first]
+        assert len(follows.rows(first)) == 11
+
+
+def test_one_that_is_born_meanwhile_is_one_of_all() -> None:
+    with following("all") as follows:
+        live_and_die(follows, "born")
+
+
+@pytest.fixture
+def joined(netns: Netns) -> Iterator[tuple[Netns, Netns]]:
+    """Two that are joined by a cable."""
+    other = Netns()
+    try:
+        subprocess.run(
+            ["ip", "link", "add", "v0", "netns", f"/proc/{os.getpid()}/fd/{netns.fd}", "type", "veth",
+             "peer", "name", "v1", "netns", f"/proc/{os.getpid()}/fd/{other.fd}"], check=True, timeout=60,
+        )  # fmt: skip
+        for space, device, address in ((netns, "v0", "192.0.2.1/30"), (other, "v1", "192.0.2.2/30")):
+            space.run("ip", "addr", "add", address, "dev", device)
+            space.run("ip", "link", "set", device, "up")
+        yield netns, other
+    finally:
+        other.close()
+
+
+def connected(joined: tuple[Netns, Netns]) -> list[socket.socket]:
+    here, there = joined
+    listener = there.call(socket.create_server, ("192.0.2.2", 443))
+    ends = [listener]
+    for _ in range(CONNECTIONS):
+        ends += [here.call(socket.create_connection, ("192.0.2.2", 443), 30), listener.accept()[0]]
+    return ends
+
+
+def test_each_end_names_the_other(joined: tuple[Netns, Netns]) -> None:
+    """Of what leads from one namespace to another, on its lines."""
+    here, there = joined
+    with following(str(here.inode), str(there.inode)) as follows:
+        ends = connected(joined)
+        follows.take()
+        follows.tracer.own()
+        where = follows.tracer.places.where
+        writer = EventWriter(0, lambda _: None, where=where)
+        out = bytearray()
+        for row in follows.tracer.table:
+            writer.seen(row, time.monotonic_ns(), out)
+        lines = [json.loads(line) for line in out.splitlines()]
+        (listener,) = [line for line in lines if line["state"] == "LISTEN"]
+        assert "peer_netns" not in listener
+        pairs = [line for line in lines if line["state"] == "ESTAB"]
+        assert len(pairs) == 2 * CONNECTIONS
+        for line in pairs:
+            home, away = (here, there) if line["src"] == "192.0.2.1" else (there, here)
+            assert (line["netns"], line["peer_netns"]) == (home.inode, away.inode)
+            (owner,) = line["peer_owners"]
+            assert owner["pid"] == os.getpid()
+            (other,) = [one for one in pairs if (one["sport"], one["dport"]) == (line["dport"], line["sport"])]
+            assert line["peer_owners"] == other["owners"]
+        for end in ends:
+            end.close()
+
+
+def test_a_device_has_the_name_that_it_bears_in_its_namespace(joined: tuple[Netns, Netns]) -> None:
+    """Interfaces are numbered anew in each."""
+    here, there = joined
+    with following(str(here.inode), str(there.inode)) as follows:
+        places = follows.tracer.places.where
+        assert places is not None
+        for space, device in ((here, "v0"), (there, "v1")):
+            net = int.from_bytes(space.call(_cookie), sys.byteorder)
+            index = space.call(socket.if_nametoindex, device)
+            assert places.ifname(net, index) == device
+            assert follows.tracer.names.of(net).ifindex(device) == index
+
+
+def _cookie() -> bytes:
+    with socket.socket(socket.AF_UNIX) as any_socket:
+        return any_socket.getsockopt(socket.SOL_SOCKET, 71, 8)
