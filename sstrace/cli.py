@@ -80,7 +80,7 @@ _SOFTWARE = 70
 
 def _unforeseen(error: Exception, words: Sequence[str]) -> str:
     """Give what goes to standard error for what nobody foresaw, and leave a report behind."""
-    sentence = type(error).__name__
+    sentence = "out of memory" if isinstance(error, MemoryError) else type(error).__name__
     with suppress(Exception):  # no memory, no module, no place to write: then less is said
         from sstrace.sources import bugs
 

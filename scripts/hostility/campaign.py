@@ -23,7 +23,7 @@ SS = Program("ss")
 
 CODES = frozenset({0, 1, 2, 3, 4, 5, 141, 255})
 """README, "Exit codes"; 141 is a snapshot whose reader has gone. 70, a bug, is no end that is meant to be."""
-TOLD = re.compile(r"^sstrace: (out of memory|this installation is not whole)")
+TOLD = re.compile(r"^sstrace: (the server met )?(out of memory|this installation is not whole)")
 """The same exit code for what is nobody's bug."""
 UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 MOST_SECONDS = 60

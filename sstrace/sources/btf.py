@@ -5,6 +5,7 @@ with ctypes here and nowhere else. Layout of BTF types: include/uapi/linux/btf.h
 """
 
 import ctypes
+import errno
 import sys
 
 from sstrace.errors import FeatureError
@@ -48,7 +49,7 @@ class Btf:
     """A parsed BTF blob; a context manager, since libbpf holds some megabytes for it."""
 
     def __init__(self, path: str = VMLINUX) -> None:
-        lib = open_libbpf()
+        lib = open_libbpf(use_errno=True)
         lib.btf__parse.restype = ctypes.c_void_p
         lib.btf__parse.argtypes = (ctypes.c_char_p, ctypes.c_void_p)
         lib.btf__free.argtypes = (ctypes.c_void_p,)
@@ -61,7 +62,10 @@ class Btf:
         self._btf = lib.btf__parse(path.encode(), None)
         # libbpf 0.x answers an encoded errno (an address in the last page) where libbpf 1.x answers NULL.
         if not self._btf or self._btf > 2**64 - 4096:
+            number = ctypes.get_errno() if not self._btf else 2**64 - self._btf
             self._btf = None
+            if number == errno.ENOMEM:
+                raise MemoryError(f"for {path}")
             raise FeatureError(
                 f"the kernel offers no BTF at {path} (CONFIG_DEBUG_INFO_BTF): struct offsets are unknown"
             )

@@ -29,7 +29,8 @@ def _place(error: BaseException) -> str:
 
 def sentence(error: BaseException) -> str:
     """What happened, on one line that a terminal can bear."""
-    if isinstance(error, MemoryError):
+    # A module that there is no memory for: dlopen(3) says so in words alone.
+    if isinstance(error, MemoryError) or (isinstance(error, ImportError) and "failed to map segment" in str(error)):
         said = "out of memory"
     elif isinstance(error, ImportError):
         said = f"this installation is not whole, install it again: {error}"

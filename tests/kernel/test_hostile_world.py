@@ -3,9 +3,10 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, Program
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.ss]
 
@@ -17,6 +18,7 @@ COUNTS = {
     "serve": 20,
     "floods": 300,
     "tracers": 20,
+    "memory": 8,
 }
 """Subject → attempts. Not names and escapes, which other tests try in full."""
 
@@ -35,3 +37,12 @@ def test_everything_is_survived(subject: str) -> None:
     total = re.search(rf"^{subject} +all, \d+ s +(\d+) +(\d+) +0$", done.stdout, re.MULTILINE)
     assert total is not None, done.stdout
     assert int(total[1]) == int(total[2]) > 0
+
+
+def test_what_there_is_no_memory_for_is_not_called_missing(sstrace: Program, tmp_path: Path) -> None:
+    """The kernel's BTF takes megabytes to read."""
+    for megabytes in range(36, 60, 4):
+        limited = Program("prlimit", f"--as={megabytes << 20}", *sstrace.head)
+        done = limited("--json", "--duration", "10ms", env={"TMPDIR": str(tmp_path)})
+        assert done.returncode in (0, 4, 70)
+        assert b"offers no BTF" not in done.stderr
