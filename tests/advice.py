@@ -101,6 +101,30 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "sstrace: --between takes times; #SEQ is for --at": ("sstrace --snapshot --from day.ndjson --at #1 -tan",),
     "sstrace: {} is after {}: write --between {} {}": (*MADE, "tests/unit/recording/test_past_cli.py"),
     "Rows on which table and kernel disagreed (--verify).": FACT,
+    # Network namespaces.
+    **{
+        f"sstrace: --netns {sentence}": FACT
+        for sentence in (
+            "{}: no network namespace is called so: {}",
+            "{}: that is no network namespace",
+            "{}: there is no network namespace with this inode",
+            "{}: there is no process {}",
+            "{}: {}",
+        )
+    },
+    "sstrace: --netns {} takes root: run it with sudo": ("root",),
+    "sstrace: --netns {}: to see into process {} takes root: run it with sudo": ("root",),
+    "entering {} takes root (CAP_SYS_ADMIN): run it with sudo": ("root",),
+    "network namespaces that neither a process is in nor a mount names are not seen": FACT,
+    "--netns all": ("sstrace --snapshot --netns all -tln",),
+    "sstrace {} --netns all": (*MADE, "tests/kernel/test_netns_snapshot.py"),
+    "netns selects among the namespaces of --netns all": ("sstrace --snapshot --netns all -tln netns nosuch",),
+    'sstrace: --netns "{}": write all, or names, pids, inodes and paths, joined by commas': (
+        "sstrace --snapshot --netns all -tln",
+    ),
+    "sstrace: {} is of one network namespace: enter it with -N": FACT,
+    "sstrace: -N enters one network namespace, --netns looks into any number: choose one": FACT,
+    "the network namespace, as --netns shows it, or a pattern": FACT,
     # The command line.
     "sstrace: only TCP tells what happens to it: look at other tables with --snapshot": ("sstrace --snapshot -ua",),
     "{}: --bpf-maps and --bpf-map-id cannot be used together": FACT,
