@@ -116,6 +116,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "sstrace: --netns {}: to see into process {} takes root: run it with sudo": ("root",),
     "entering {} takes root (CAP_SYS_ADMIN): run it with sudo": ("root",),
     "network namespaces that neither a process is in nor a mount names are not seen": FACT,
+    "without that, network namespaces are not told apart: do without --netns": ("sstrace",),
     "--netns all": ("sstrace --snapshot --netns all -tln",),
     "sstrace {} --netns all": (*MADE, "tests/kernel/test_netns_snapshot.py"),
     "netns selects among the namespaces of --netns all": ("sstrace --snapshot --netns all -tln netns nosuch",),
