@@ -56,14 +56,15 @@ for program in list(links):
 server = socket.create_server(("127.0.0.1", 0))
 client = socket.create_connection(server.getsockname())
 assert not tracer._hooks.uncounted
-doubtful = tracer.doubts()
+# Without audits only a doubt leads to a sweep; it may come late, where somebody else's program on the tracepoint itself
+# keeps the kernel from counting.
 changes, end = [], time.monotonic() + 50
 while not tracer.repaired and time.monotonic() < end:
     # Who asks is not kept waiting where a sweep takes long; whoever polls has the time.
     changes += [*tracer.heal(), *tracer.poll(0.01)]
 tracer.close()
 print(json.dumps({
-    "doubtful": doubtful, "missed": tracer.missed >= 4, "lost": tracer.lost,
+    "missed": tracer.missed >= 4, "lost": tracer.lost,
     "told": [type(change).__name__ for change in changes],
     "added": sorted(row.state for change in changes for row in change.added), "repaired": tracer.repaired,
 }))
@@ -293,7 +294,6 @@ WITHOUT_TRACEFS = ("unshare", "--mount", "sh", "-c", 'umount -a -t tracefs,debug
 def test_what_no_program_was_run_for_is_counted_and_repaired_soon(netns: Netns, prefix: tuple[str, ...]) -> None:
     done = netns.run(*prefix, sys.executable, "-c", MISSED, cwd=ROOT)
     assert json.loads(done.stdout) == {
-        "doubtful": True,
         "missed": True,
         "lost": 0,
         "told": ["Resync"],
