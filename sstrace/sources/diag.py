@@ -51,6 +51,10 @@ SKNLGRP_INET6_UDP_DESTROY = 4
 # The kernel fills a dump's datagrams up to the size of the reader's buffer, with 32 KiB its limit (6.18); a datagram
 # of the destroy groups is one message. A buffer of 1 MiB is more than any kernel has been seen to use.
 _BUFFER = 1 << 20
+_spare: list[bytearray] = []
+"""That of a socket which was closed, for the next one: to make one costs as much as a short answer, and who opens ten
+in each of a thousand namespaces has memory torn to pieces by it.
+"""
 
 # ``ahead``: datagrams read before a thread is worth it (some 2,000 sockets), and how far the thread may run in front.
 _ALONE = 10
@@ -86,7 +90,7 @@ class Netlink:
         except OSError as error:
             self._socket.close()
             raise _refusal(doing, error) from error
-        self._buffer = bytearray(_BUFFER)
+        self._buffer = _spare.pop() if _spare else bytearray(_BUFFER)
         self._view = memoryview(self._buffer)
 
     def send(self, request: bytes) -> None:
@@ -172,8 +176,11 @@ class Netlink:
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Close the socket; a dump under way is abandoned."""
+        """Close the socket; a dump under way is abandoned, and no view of a datagram is valid any more."""
         self._socket.close()
+        buffer, self._buffer = self._buffer, bytearray()
+        if buffer and not _spare:
+            _spare.append(buffer)
 
     def __enter__(self) -> Self:
         return self

@@ -89,3 +89,21 @@ def test_datagrams_come_one_by_one_and_a_cut_one_is_told(monkeypatch: pytest.Mon
         with pytest.raises(KernelError, match="EOF on netlink"):
             diag.receive()
     assert stub.closed
+
+
+def test_no_two_sockets_share_a_buffer_and_the_next_one_takes_that_of_a_closed_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def buffer(diag: Diag) -> object:
+        return diag.receive().obj
+
+    first, second = (make(monkeypatch, Stub(sizes=(8, 8))) for _ in range(2))
+    used = buffer(first)
+    assert used is not buffer(second)
+    first.close()
+    first.close()
+    third, fourth = (make(monkeypatch, Stub(sizes=(8,))) for _ in range(2))
+    assert buffer(third) is used
+    assert buffer(fourth) is not used
+    for diag in (second, third, fourth):
+        diag.close()
