@@ -47,7 +47,7 @@ import json, subprocess, sys
 from worlds import Worlds
 
 options, count, ours, theirs = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), json.loads(sys.argv[4])
-run = lambda *words: subprocess.run(words, capture_output=True, check=True, timeout=60)
+run = lambda *words: subprocess.run(words, capture_output=True, check=True)
 with Worlds(count) as worlds:
     some = sorted(worlds.all, key=lambda world: str(world.inode))
     each = [(str(one.inode), run(*one.prefix, *theirs, options)) for one in some]
@@ -62,12 +62,13 @@ print(json.dumps([title.split()[0], told, [line.split() for line in lines], said
 """
 
 
+@pytest.mark.seconds(600)
 @pytest.mark.parametrize(("options", "count"), [("-tanp", COUNT), ("-tuxanpe", 5)])
 def test_the_answers_of_ss_joined(sstrace: Program, ss: Program, options: str, count: int) -> None:
     """In a pid namespace, where -p has few processes to look through, and both give that namespace's numbers."""
     words = ("unshare", "--pid", "--fork", "--mount-proc", "--", sys.executable, "-c", JOINED, options, str(count))
     heads = json.dumps(sstrace.head), json.dumps(ss.head)
-    done = subprocess.run([*words, *heads], cwd=TESTS, capture_output=True, timeout=150, check=False)
+    done = subprocess.run([*words, *heads], cwd=TESTS, capture_output=True, check=False)
     assert not done.stderr.decode()
     title, theirs, ours, said, told, among = json.loads(done.stdout)
     assert title == "Netns"
