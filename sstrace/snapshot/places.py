@@ -1,6 +1,7 @@
 """--netns: the network namespaces that a snapshot is of, one after the other."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -10,7 +11,7 @@ from sstrace.namespaces.choice import choose
 from sstrace.namespaces.finder import Finder
 from sstrace.query.expression import Expr, awaited
 from sstrace.query.netns import ALL
-from sstrace.sources.netns import inside
+from sstrace.sources.netns import inside, netns_of
 from sstrace.sources.standard import say
 
 __all__ = ["Place", "Places"]
@@ -92,8 +93,13 @@ class Places:
 
 
 def _process(namespace: Namespace) -> str | None:
-    suffix = "/ns/net"
-    return next((path[: -len(suffix)] for path in namespace.paths if path.startswith("/proc/")), None)
+    """The directory of a process that is in a namespace, by what /proc says now."""
+    for path in namespace.paths:
+        pid = path.removeprefix("/proc/").removesuffix("/ns/net")
+        with suppress(OSError, ValueError):  # it has gone; a mount is no process
+            if pid.isdecimal() and netns_of(pid) == namespace.net.inode:
+                return f"/proc/{pid}"
+    return None
 
 
 def _several(names: Sequence[str]) -> str:
