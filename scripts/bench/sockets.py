@@ -24,11 +24,13 @@ def enter_fresh_namespace() -> None:
 
 
 @contextmanager
-def held(connections: int) -> Iterator[None]:
-    """``connections`` established loopback connections, both ends held: twice as many sockets, as many descriptors."""
+def held(connections: int) -> Iterator[list[int]]:
+    """``connections`` established loopback connections, both ends held: twice as many sockets, as many descriptors. The
+    processes that hold them, any of which may be killed and waited for, and is out of the list then.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    most = min((hard - 64) // 2, 20_000)
+    most = min((hard - 64) // 2, 20_000, connections // 10 or 1)
     children: list[int] = []
     left, number = connections, 0
     try:
@@ -44,7 +46,7 @@ def held(connections: int) -> Iterator[None]:
                 sys.exit("the sockets could not be opened")
             os.close(read)
             left -= count
-        yield
+        yield children
     finally:
         for child in children:
             os.kill(child, signal.SIGKILL)
