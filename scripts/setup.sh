@@ -20,9 +20,11 @@ has_venv() { "$setup_python" -c 'import ensurepip, venv' 2>/dev/null; }
 
 new_enough() { "$setup_python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
 
-# What decides whether a venv is current: the declared dependencies, this recipe, and what is compiled into it.
+# What decides whether a venv is current: the declared dependencies and their hashes, this recipe, and what is compiled
+# into it.
 recipe() {
-    cat "$SSTRACE_ROOT/pyproject.toml" "$SSTRACE_ROOT/scripts/setup.sh" "$SSTRACE_ROOT"/native/*.* "$SSTRACE_ROOT/bpf/event.h" | cksum
+    cat "$SSTRACE_ROOT/pyproject.toml" "$SSTRACE_ROOT"/requirements/*.txt "$SSTRACE_ROOT/scripts/setup.sh" \
+        "$SSTRACE_ROOT"/native/*.* "$SSTRACE_ROOT/bpf/event.h" | cksum
 }
 
 # quietly COMMAND…: its output is shown only if it fails. No stdin: that belongs to sstrace (-F -). No lock (fd 9) either:
@@ -116,7 +118,13 @@ compile_modules() {
     ) </dev/null >/dev/null 2>&1 9>&- || :
 }
 
-# setup_venv EXTRA STAMP: EXTRA is empty or "[test]".
+# pip_install WORD…: into the venv, without asking.
+pip_install() {
+    PIP_USER=0 quietly "$SSTRACE_VENV/bin/python3" -m pip install --quiet --disable-pip-version-check --no-input "$@"
+}
+
+# setup_venv LOCK STAMP: LOCK is sstrace or test, a file of requirements/: whatever comes from elsewhere has one of the
+# hashes that stand there, also what builds sstrace.
 setup_venv() {
     if ! venv_usable; then
         say "making a Python environment in $SSTRACE_VENV"
@@ -125,10 +133,13 @@ setup_venv() {
             exit 1
         fi
     fi
-    say "installing the Python packages that pyproject.toml names"
-    if ! PIP_USER=0 quietly "$SSTRACE_VENV/bin/python3" -m pip install --quiet --disable-pip-version-check --no-input \
-        --editable "$SSTRACE_ROOT$1"; then
-        say "pip could not install sstrace$1: it needs PyPI, or a mirror that pip is configured for"
+    say "installing the Python packages of requirements/$1.txt"
+    if ! pip_install --require-hashes --requirement "$SSTRACE_ROOT/requirements/$1.txt"; then
+        say "pip could not install what requirements/$1.txt lists: it needs PyPI, or a mirror that pip is configured for"
+        exit 1
+    fi
+    if ! pip_install --no-deps --no-build-isolation --editable "$SSTRACE_ROOT"; then
+        say "pip could not install sstrace from $SSTRACE_ROOT"
         exit 1
     fi
     compile_modules
@@ -183,7 +194,7 @@ setup_sstrace() {
         if fresh "$SSTRACE_VENV" && ! has_bcc; then
             :
         else
-            setup_venv "" sstrace.stamp
+            setup_venv sstrace sstrace.stamp
         fi
     fi
     exec 9>&-

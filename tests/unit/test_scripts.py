@@ -16,7 +16,8 @@ pytestmark = pytest.mark.skipif(not PYTHON.exists(), reason="the launcher needs 
 
 def recipe(root: Path) -> str:
     native = sorted(path for path in (root / "native").iterdir() if path.is_file())
-    paths = (root / "pyproject.toml", root / "scripts/setup.sh", *native, root / "bpf/event.h")
+    locks = sorted((root / "requirements").iterdir())
+    paths = (root / "pyproject.toml", *locks, root / "scripts/setup.sh", *native, root / "bpf/event.h")
     text = b"".join(path.read_bytes() for path in paths)
     return subprocess.run(["cksum"], input=text, capture_output=True, check=True).stdout.decode().strip()
 
@@ -27,6 +28,7 @@ def checkout(tmp_path: Path) -> Path:
     root = tmp_path / "check out"
     shutil.copytree(ROOT / "scripts", root / "scripts", ignore=shutil.ignore_patterns("vm", "bench"))
     shutil.copytree(ROOT / "native", root / "native", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "requirements", root / "requirements")
     (root / "bpf").mkdir()
     shutil.copy(ROOT / "bpf/event.h", root / "bpf")
     shutil.copy(ROOT / "pyproject.toml", root)
@@ -72,7 +74,7 @@ def test_touched_files_renew_the_stamp_without_a_set_up(checkout: Path) -> None:
     assert mark.stat().st_mtime >= (checkout / "pyproject.toml").stat().st_mtime
 
 
-@pytest.mark.parametrize("source", ["pyproject.toml", "scripts/setup.sh", "native/fold.c"])
+@pytest.mark.parametrize("source", ["pyproject.toml", "requirements/test.txt", "scripts/setup.sh", "native/fold.c"])
 def test_other_sources_are_set_up_anew(checkout: Path, source: str) -> None:
     with (checkout / source).open("a") as file:
         file.write("\n")
