@@ -6,6 +6,7 @@ from pathlib import Path
 from sstrace.errors import LookupFailed, PrivilegeError, reason
 from sstrace.model import Label, Namespace
 from sstrace.namespaces.finder import Finder
+from sstrace.plain import spelled
 from sstrace.query.nearest import nearest
 from sstrace.query.netns import ALL, is_path
 from sstrace.sources.netns import netns_of
@@ -36,7 +37,7 @@ class Choice:
         return (
             ALL in self._words
             or net.cookie in self._cookies
-            or any(label.bears(net.inode, word) for word in self._words)
+            or any(label.bears(net.inode, spelled(word)) for word in self._words)
         )
 
     def of(self, finder: Finder) -> list[Namespace]:
@@ -64,7 +65,7 @@ def choose(words: Sequence[str], finder: Finder) -> Choice:
         itself = _by_inode(number, every) if number is not None else None
         if itself is not None:
             cookies.append(itself)  # not what will have this inode later
-        elif word == ALL or any(finder.label(one).bears(one.net.inode, word) for one in every.values()):
+        elif word == ALL or any(finder.label(one).bears(one.net.inode, spelled(word)) for one in every.values()):
             called.append(word)
         elif is_path(word):
             cookies.append(_at_path(word, every))

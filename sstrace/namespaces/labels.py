@@ -21,8 +21,9 @@ _SPECS = (
 
 
 def netns_name(path: str) -> str | None:
-    """The name that ``ip netns`` has for what is mounted at a path; None where it has none."""
-    return next((path[len(run) :] for run in _RUN if path.startswith(run) and "/" not in path[len(run) :]), None)
+    """The name that ``ip netns`` has for what is mounted at a path, as text; None where it has none."""
+    names = (path[len(run) :] for run in _RUN if path.startswith(run))
+    return next((spelled(name) for name in names if "/" not in name), None)
 
 
 def of_processes(pids: Iterable[int], *, root: str = "") -> dict[int, Label]:

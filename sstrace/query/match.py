@@ -32,6 +32,7 @@ from sstrace.model import (
     VsockSocket,
     XdpSocket,
 )
+from sstrace.plain import spelled
 from sstrace.query.expression import (
     Amount,
     Autobound,
@@ -322,7 +323,7 @@ def _netns(word: str, known: Known) -> _Test:
     if ask is None:
         return lambda _row: False
     glob = compile_glob(word)
-    typed = word.encode("latin-1").decode("utf-8", "surrogateescape")
+    typed = spelled(word.encode("latin-1"))
 
     def passes(row: _Row) -> bool:
         inode, label = ask(row.row if isinstance(row, _View) else row)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Program
+from conftest import Netns, Program
 from hostile_names import HOSTILE, Names, World, world
 from prometheus_client.parser import text_string_to_metric_families
 from test_metrics import PORT as METRICS
@@ -377,3 +377,18 @@ def test_sentences(hostile: World, said: Said, sentence: int) -> None:
     assert first.startswith("sstrace: ")
     assert shown(hostile.names[0].group) in first
     assert rest in ([], ['Try "sstrace --help".'])
+
+
+def test_the_name_of_a_network_namespace(sstrace: Program, netns: Netns) -> None:
+    """Of ip-netns(8): a file's."""
+    name = HOSTILE["escapes"] + HOSTILE["no-utf8"] + b'\n"%d' % os.getpid()  # no comma: several are a list
+    netns.name = os.fsdecode(name)
+    netns.publish()
+    with netns.call(socket.create_server, ("127.0.0.1", 0)):
+        for words in (("--snapshot", "--json", "-tln"), ("--json", "--duration", "10ms")):
+            done = sstrace(*words, "--netns", netns.name)
+            assert (done.returncode, b"a bug" in done.stderr) == (0, False), done.stderr
+            assert spelled(name) in in_json(done.stdout)
+        done = sstrace("--snapshot", "-Htln", "--netns", f"{netns.name},all")
+        assert done.returncode == 0, done.stderr
+        assert shown(name).encode() in done.stdout
