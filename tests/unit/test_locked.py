@@ -19,7 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 def locked(name: str) -> dict[str, tuple[Requirement, list[str]]]:
     """Package → its pin, its hashes."""
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
-    found = {}
+    found: dict[str, tuple[Requirement, list[str]]] = {}
     for entry in re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", " ").splitlines():
         pin, *hashes = entry.split(" --hash=")
         requirement = Requirement(pin)
