@@ -8,9 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 from bpf_events import HERE, SPACE
-from kernel_model import Kernel
+from kernel_model import Kernel as ModelKernel
 
 from sstrace.lines import MetaLine
+from sstrace.live.kernel import Kernel
+from sstrace.live.places import Place, Places
 from sstrace.model import Lost, Seen, SweepBegin, SweepEnd
 from sstrace.output import recorder as record
 from sstrace.output.printer import Printer
@@ -40,6 +42,7 @@ class StillTracer:
         self.table = table
         self.names = names
         self.netns = NETNS
+        self.places = Places(Place(HERE, Kernel(lambda: None)))
 
 
 def meta(mono_ns: int = 1000, **fields: Any) -> MetaLine:
@@ -72,7 +75,7 @@ class Tape:
         live: list[str] | None = None,
         **how: Any,
     ) -> None:
-        self.kernel = Kernel(seed, loss=loss)
+        self.kernel = ModelKernel(seed, loss=loss)
         self.random = random.Random(seed)
         self.table = SocketTable(HERE)
         self.names = SystemNames({})
