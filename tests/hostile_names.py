@@ -90,6 +90,8 @@ class World:
         at = os.fsencode(directory)
         self.names = [_alike(name, number, at) for number, name in enumerate(names)]
         self.host = b"".join(names)[:64]
+        for number, name in enumerate(self.names):
+            self._device(name.device, number)
         self._groups: list[Path] = []
         mount = _cgroup2()
         if mount is not None:
@@ -97,8 +99,6 @@ class World:
             self._groups = [above, *(above / os.fsdecode(name.group) for name in self.names)]
         for group in self._groups:
             group.mkdir()
-        for number, name in enumerate(self.names):
-            self._device(name.device, number)
         words = json.dumps([[part.hex() for part in name] for name in self.names])
         above_words = [str(self._groups[0])] if self._groups else []
         self.process = subprocess.Popen(
