@@ -52,7 +52,7 @@ def test_what_is_advised_is_not_refused(command: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "sstrace", *shlex.split(command)[1:]],
         cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin:/usr/sbin:/sbin"},
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, errors="replace", timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode in (0, 1), done.stderr
     assert "sstrace: --" not in done.stderr
