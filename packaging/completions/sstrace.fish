@@ -56,6 +56,7 @@ complete -c sstrace -l json -d 'NDJSON instead of text; a trace begins with its 
 complete -c sstrace -l keep -x -d 'keep that many files'
 complete -c sstrace -l keep-privileges -d 'a --serve that root started stays root, instead of becoming user sstrace or an unused one'
 complete -c sstrace -s K -l kill -d 'forcibly close sockets, display what was closed'
+complete -c sstrace -l life -d 'one line a connection, at its end: when, how long it lived, who, from or to whom, what it sent'
 complete -c sstrace -s l -l listening -d 'display listening sockets'
 complete -c sstrace -s m -l memory -d 'show socket memory usage'
 complete -c sstrace -l metrics -d 'serve counters over HTTP (default 127.0.0.1:9435)'

@@ -26,12 +26,15 @@ from sstrace.changes import Change, NetnsNews, Told
 from sstrace.errors import SstraceError, UsageError
 from sstrace.lines import MetaLine
 from sstrace.live.signals import Stopped
+from sstrace.live.width import screen_width
 from sstrace.model import Names, Reason
 from sstrace.plain import spelled, visible
 from sstrace.query.command import Command, Own
 from sstrace.query.quantity import parse_size
 from sstrace.render.ends import Ends
 from sstrace.render.events import EventWriter, Where
+from sstrace.render.times import TimeMode
+from sstrace.render.trace import TraceText
 from sstrace.render.writers import JournalWriter, SyslogWriter, TextWriter, Writer
 from sstrace.sources.standard import say
 from sstrace.sources.stream import Stream, count_lines, open_output
@@ -379,11 +382,18 @@ def sinks(command: Command, names: Names, offset_ns: int, stopped: Stopped, wher
     most = parse_size(os.environ.get("SSTRACE_QUEUE", "")) or _QUEUE
     made: list[Sink] = []
 
+    def text(mode: TimeMode, *, screen: bool = False) -> TraceText:
+        if not own.life:
+            return TraceText(offset_ns, ends, mode, where)
+        from sstrace.render.life import LifeText
+
+        width = screen_width(os.environ, columns_env=False) if screen else None
+        return LifeText(offset_ns, ends, mode, where, width)
+
     def writer(*, screen: bool = False) -> Writer:
         if not own.json:
             mode = own.time or ("clock" if screen else "iso")  # what is kept must say the day
-            color = colors(own, screen=screen)
-            return TextWriter(offset_ns, ends, header=show.header, colors=color, time_mode=mode, where=where)
+            return TextWriter(text(mode, screen=screen), header=show.header, colors=colors(own, screen=screen))
         return _writer(own, names, offset_ns, where)
 
     if own.output is not None:
@@ -406,7 +416,7 @@ def sinks(command: Command, names: Names, offset_ns: int, stopped: Stopped, wher
 
             daemon = Datagrams(address or SYSLOG, "syslog daemon")
             mode = own.time or "iso"
-            inner = writer() if own.json else TextWriter(offset_ns, ends, header=False, time_mode=mode, where=where)
+            inner = writer() if own.json else TextWriter(text(mode), header=False)
             messages = SyslogWriter(inner, os.uname().nodename, os.getpid())
             made.append(Sink("syslog", messages, daemon, stopped, drop=drop, most=most, separate=True))
         elif kind == "otlp":

@@ -179,6 +179,8 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
     json: bool = False
     no_baseline: bool = False
     """--no-baseline: NDJSON of events without the sockets that there were at the start."""
+    life: bool = False
+    """--life: the ends of connections alone; in text a line about the whole life of each."""
     schema: str | None = None
     """None: native."""
     duration_ns: int | None = None

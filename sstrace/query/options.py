@@ -227,6 +227,7 @@ def parse(
             raise refusal(STATES, STATES.name, act)
         if operands and act not in FILTER.acts:
             raise refusal(FILTER, FILTER.name, act)
+        transitions.ended |= own.life
         if "E" in line.flags and mode is Mode.TRACE:
             transitions.to_states &= 1 << State.CLOSE
         masks.settle(live=mode is not Mode.SNAPSHOT)

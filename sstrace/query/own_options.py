@@ -187,6 +187,7 @@ class Collector:
         if len(self._modes) > 1:
             raise UsageError(f"sstrace: --{self._modes[0]} and --{self._modes[1]} are two modes: choose one")
         mode = MODES[self._modes[0]] if self._modes else default
+        self._fields["no_baseline"] = bool(self._fields.keys() & {"no_baseline", "life"})
         own = Own(**self._fields)
         act = act_of(mode, own)
         check(self._given, act, own)

@@ -160,6 +160,7 @@ EXAMPLES
    sstrace                                               every TCP transition on this machine
    sstrace -n from syn-sent to established dport = :443  connections that came about
    sstrace -n comm nginx port 443                        what one program does
+   sstrace --life -n port 443                            each connection in a line, at its end: how long, how much
    sstrace to close-wait                                 peers that hung up first
    sstrace --json ended dport = :5432                    how each connection to a database ended, and how long it lived
    sstrace --snapshot -tlp                               ss -tlp
@@ -204,7 +205,7 @@ sstrace is ss that never blinks: every TCP state transition as it happens, and
 the socket table, the same bytes that ss prints.
 
    sstrace                       every transition on this machine, until Ctrl-C
-   sstrace ended                 how each connection ended, after how long
+   sstrace --life                a line a connection: how long, how much, why
    sstrace -n port 443           of one port, numbers for names
    sstrace comm nginx            of one program; also pid 4711, user www-data
    sstrace to close-wait         peers that hung up first

@@ -45,26 +45,36 @@ class TraceText:
         self._ends = ends
         self._where = where
         self._apart = where is not None and where.many
-        self.place_width = _PLACE + 1 if self._apart else 0
-        """Of the column that says in which namespace a row is, and the blank behind it; 0 where there is none."""
         self._owners: dict[tuple[Owner, ...], str] = {(): "-"}
         self._inherited: dict[tuple[Owner, ...], str] = {}
 
     def header(self, at_ns: int) -> str:
         """Column titles as of a moment: they say the zone where the times do not."""
-        place = f"{'Netns':<{_PLACE}} " if self._apart else ""
-        return f"{self.times.title(at_ns)} {place}{HEADER}"
+        return f"{self.times.title(at_ns)} {self._place_title()}{HEADER}"
 
-    def state(self, change: TransitionView) -> str:
-        """A transition."""
-        # What the lines of many sockets share is made once.
-        row, held = change.row, change.held_ns
+    def _place_title(self) -> str:
+        return f"{'Netns':<{_PLACE}} " if self._apart else ""
+
+    @property
+    def marked(self) -> slice:
+        """What of a line is in colour: the state that was entered."""
+        before = self.times.width + (_PLACE + 1 if self._apart else 0)
+        return slice(before + 15, before + 25)
+
+    def _placed(self, row: RowView) -> tuple[str, str, str]:
+        """In which namespace a row is, with a blank behind it, and its ends."""
         place, ends = "", self._ends
         if self._where is not None:
             if self._apart:
                 place = f"{plain(self._where.label(row.net).text(row.netns)):<{_PLACE}} "
             ends = ends.within(row.net)
-        local, peer = ends.of(row)
+        return place, *ends.of(row)
+
+    def state(self, change: TransitionView) -> str:
+        """A transition."""
+        # What the lines of many sockets share is made once.
+        row, held = change.row, change.held_ns
+        place, local, peer = self._placed(row)
         owners = self._inherited if row.owner_source == "listener" else self._owners
         span = f"{'~' * change.approximate + (span_text(held) if held is not None else '-'):>10}"
         line = (

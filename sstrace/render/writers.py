@@ -11,9 +11,7 @@ from sstrace.causes import outcome
 from sstrace.lines import DroppedLine, EventLine, GapLine, MetaLine, OwnerLine, ResyncLine, StateLine
 from sstrace.model import Reason
 from sstrace.plain import plain
-from sstrace.render.ends import Ends
-from sstrace.render.events import EventWriter, NetnsView, RowView, TransitionView, Where, timestamp
-from sstrace.render.times import TimeMode
+from sstrace.render.events import EventWriter, NetnsView, RowView, TransitionView, timestamp
 from sstrace.render.trace import TraceText
 
 __all__ = ["JournalWriter", "SyslogWriter", "TextWriter", "Writer", "brief"]
@@ -73,29 +71,16 @@ class Writer(Protocol):
 
 
 class TextWriter:
-    """Lines for people (render.trace). ``header``: column titles first, and again where clocks change to another zone.
-    ``colors``: for a terminal, with the state that was entered and the cause in colour. ``ends`` writes addresses.
-    ``where``: in which namespace it is stands in each line.
+    """Lines for people, as ``lines`` makes them (render.trace, render.life). ``header``: column titles first, and again
+    where clocks change to another zone. ``colors``: for a terminal, with what happened and the cause in colour.
     """
 
-    def __init__(
-        self,
-        offset_ns: int,
-        ends: Ends,
-        *,
-        header: bool,
-        colors: bool = False,
-        time_mode: TimeMode = "clock",
-        where: Where | None = None,
-    ) -> None:
-        self._lines = TraceText(offset_ns, ends, time_mode, where)
-        self._times = self._lines.times
+    def __init__(self, lines: TraceText, *, header: bool, colors: bool = False) -> None:
+        self._lines = lines
+        self._times = lines.times
         self._header = header
         self._zone: str | None = None
         """Said by the latest titles."""
-        before = self._times.width + self._lines.place_width
-        self._to = slice(before + 15, before + 25)
-        """Where the state that was entered stands in a line."""
         self._colors = colors
         self.seq = 0
 
@@ -124,7 +109,7 @@ class TextWriter:
     def state(self, change: TransitionView, out: bytearray) -> None:
         """A transition."""
         text = self._lines.state(change)
-        self._put(change.at_ns, _colored(text, change, self._to) if self._colors else text, out)
+        self._put(change.at_ns, _colored(text, change, self._lines.marked) if self._colors else text, out)
 
     def seen(self, row: RowView, at_ns: int, out: bytearray) -> None:
         """No line."""
@@ -169,7 +154,7 @@ _ESTABLISHED, _CLOSE, _CLOSE_WAIT = 1, 7, 8
 
 
 def _colored(text: str, change: TransitionView, to: slice) -> str:
-    """The state that was entered, which stands at ``to``: green for what came about, red for what failed, yellow for a
+    """What stands at ``to``: green for what came about, red for what failed, yellow for a
     peer that has hung up, dim for an ordinary end.
     """
     if _is_failure(change):
@@ -181,7 +166,7 @@ def _colored(text: str, change: TransitionView, to: slice) -> str:
     if not color:
         return text
     head, word, tail = text[: to.start], text[to], text[to.stop :]
-    if change.cause is not None and color == _RED:
+    if tail and change.cause is not None and color == _RED:
         tail, bracket, cause = tail.rpartition("[")
         tail += f"{_RED}{bracket}{cause}{_PLAIN}"
     return f"{head}{color}{word}{_PLAIN}{tail}"

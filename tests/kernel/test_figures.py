@@ -157,3 +157,15 @@ def test_what_never_was_carries_nothing(sstrace: Program, netns: Netns, tmp_path
         closed_listener = running.wait_for(sport=port, old="LISTEN")
         assert closed_listener["cause"] == "closed"
     assert not [line for line in running.states if line["to"] not in ("UNCONN", "TIME-WAIT") and "segs_out" in line]
+
+
+def test_a_line_for_each_life(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    with Trace(sstrace, netns, tmp_path, "--life", "-n", "role", "client", json_lines=False) as running:
+        server = netns.call(listener)
+        sport, dport = netns.call(transfer, server, (5_000, 77), by_client)
+        found = wait("its line", lambda: [text for text in running.text if f":{sport} " in text])
+    (text,) = found
+    fields = text.split()
+    assert fields[3:8] == [f"{HOST}:{sport}", "→", f"{HOST}:{dport}", "5.0k", "77"]
+    assert fields[-1] == "fin-by-us"
+    assert running.text[0].split()[-7:] == ["Peer", "Address:Port", "Sent", "Recv", "RTT", "Again", "Cause"]

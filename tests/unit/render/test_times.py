@@ -14,6 +14,7 @@ from test_writers import ENDS
 from sstrace.query.catalog import ENTRIES
 from sstrace.query.own_options import parse_when
 from sstrace.render.times import MODES, TimeMode, Times, moment, span_text, time_of_day, times
+from sstrace.render.trace import TraceText
 from sstrace.render.writers import TextWriter
 
 NS = 1_000_000_000
@@ -65,14 +66,14 @@ def test_every_mode_has_a_test_and_the_option_knows_it() -> None:
 
 @pytest.mark.usefixtures("paris")
 def test_where_clocks_change_the_titles_come_again() -> None:
-    writer, out = TextWriter(CHANGE - NS, ENDS, header=True), bytearray()
+    writer, out = TextWriter(TraceText(CHANGE - NS, ENDS), header=True), bytearray()
     writer.begin(0, out)
     for at_ns in (0, NS - 1, NS, NS + 1):
         writer.state(transition(at_ns=at_ns), out)
     assert [line[:15].rstrip() for line in out.decode().splitlines()] == [
         "Time UTC+01:00", "01:59:59.000000", "01:59:59.999999", "Time UTC+02:00", "03:00:00.000000", "03:00:00.000000",
     ]  # fmt: skip
-    bare, out = TextWriter(CHANGE - NS, ENDS, header=False), bytearray()
+    bare, out = TextWriter(TraceText(CHANGE - NS, ENDS), header=False), bytearray()
     bare.begin(0, out)
     for at_ns in (0, NS):
         bare.state(transition(at_ns=at_ns), out)
@@ -82,8 +83,8 @@ def test_where_clocks_change_the_titles_come_again() -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_colours_find_the_state_whatever_the_time_takes(mode: TimeMode) -> None:
     plain, colored = bytearray(), bytearray()
-    TextWriter(WINTER, ENDS, header=False, time_mode=mode).state(transition(), plain)
-    TextWriter(WINTER, ENDS, header=False, time_mode=mode, colors=True).state(transition(), colored)
+    TextWriter(TraceText(WINTER, ENDS, mode), header=False).state(transition(), plain)
+    TextWriter(TraceText(WINTER, ENDS, mode), header=False, colors=True).state(transition(), colored)
     assert b"\x1b[32mESTAB     \x1b[0m" in colored
     assert re.sub(rb"\x1b\[\d*m", b"", bytes(colored)) == bytes(plain)
 

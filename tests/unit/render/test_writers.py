@@ -16,6 +16,7 @@ from sstrace.fields import REPORTED
 from sstrace.model import AF_INET6, Owner, Show, State
 from sstrace.render.ends import Ends
 from sstrace.render.events import EventWriter
+from sstrace.render.trace import TraceText
 from sstrace.render.writers import JournalWriter, SyslogWriter, TextWriter, Writer
 from sstrace.table import Transition
 
@@ -143,7 +144,7 @@ def test_a_syslog_message(given: dict[str, Any], severity: int) -> None:
 
 
 def test_syslog_in_text() -> None:
-    writer, out = SyslogWriter(TextWriter(OFFSET, ENDS, header=True), "h", 1), bytearray()
+    writer, out = SyslogWriter(TextWriter(TraceText(OFFSET, ENDS), header=True), "h", 1), bytearray()
     writer.meta(META, out)
     writer.seen(row(), 1, out)
     assert not out
@@ -173,15 +174,15 @@ def test_a_host_without_a_name() -> None:
 )
 def test_colors_change_nothing_else(given: dict[str, Any], color: bytes) -> None:
     plain, colored = bytearray(), bytearray()
-    TextWriter(OFFSET, ENDS, header=False).state(change(**given), plain)
-    TextWriter(OFFSET, ENDS, header=False, colors=True).state(change(**given), colored)
+    TextWriter(TraceText(OFFSET, ENDS), header=False).state(change(**given), plain)
+    TextWriter(TraceText(OFFSET, ENDS), header=False, colors=True).state(change(**given), colored)
     assert color in colored
     assert re.sub(rb"\x1b\[\d*m", b"", bytes(colored)) == bytes(plain)
 
 
 @given(st.sampled_from(["gap", "dropped", "resync", "hole"]))
 def test_text_has_a_line_for_what_is_missing(what: str) -> None:
-    writer, out = TextWriter(OFFSET, ENDS, header=False), bytearray()
+    writer, out = TextWriter(TraceText(OFFSET, ENDS), header=False), bytearray()
     of: Writer = writer
     {
         "gap": lambda: of.gap(0, 17, 0, 5, out),
