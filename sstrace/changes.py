@@ -21,9 +21,6 @@ class NetnsNews(msgspec.Struct, frozen=True, gc=False):
     """here: it was there when the trace began; named: it is called otherwise from here on."""
 
 
-Change = Transition | Resync | Lost | Renamed | NetnsNews
-
-
 class Told(msgspec.Struct, frozen=True, gc=False):
     """What no transition tells (live.announce): a row as it is now (``alive``), or its end."""
 
@@ -31,3 +28,6 @@ class Told(msgspec.Struct, frozen=True, gc=False):
     """Time of the latest change before, or of the look that found it: when exactly it happened, nobody saw."""
     row: Row
     alive: bool
+
+
+Change = Transition | Resync | Lost | Renamed | NetnsNews | Told

@@ -7,6 +7,7 @@ looked for again and again, and none is kept alive.
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from sstrace.changes import NetnsNews
@@ -32,6 +33,8 @@ _HURRY_NS = 20_000_000
 """And at the soonest, where an event tells of one that is not known."""
 _SEEK_DUTY = 500
 """A look that took t is not repeated before 500 t have passed, unless there is news."""
+_LINGER_NS = 500_000_000
+"""What is listed no more is still being taken down (cleanup_net): its sockets' ends are heard until then."""
 _LEARN_NS = 10_000_000_000
 _LEARN_DUTY = 50
 """What they are called may change: who bears which name is looked up this often, and not before 50 t have passed."""
@@ -156,6 +159,8 @@ class Followed(Places):
         except BaseException:
             self._finder.close()
             raise
+        self._leaving: dict[int, int] = {}
+        """Those that the kernel no longer lists, and since when."""
         self._next_ns = self._soonest_ns = 0
         self._learn_ns = time.monotonic_ns() + _LEARN_NS
         for namespace in self._choice.of(self._finder):
@@ -214,20 +219,24 @@ class Followed(Places):
         now = time.monotonic_ns()
         if now < self._soonest_ns or (now < self._next_ns and met <= self._known.keys()):
             return _NOTHING
+        # By CPU time: a machine that is busy elsewhere must not make looks rare.
+        began = time.thread_time_ns()
         known = self._finder.look()
         if known.keys() - self._known.keys() or now >= self._learn_ns:
             known = self._finder.learn()
-            self._learn_ns = now + max(_LEARN_NS, _LEARN_DUTY * (time.monotonic_ns() - now))
+            self._learn_ns = now + max(_LEARN_NS, _LEARN_DUTY * (time.thread_time_ns() - began))
         before, self._known = self._known, dict(known)
         sought = self._changes(before, [net for net in met if net not in known])
-        took = time.monotonic_ns() - now
+        took = time.thread_time_ns() - began
         self._next_ns = now + max(_SEEK_NS, _SEEK_DUTY * took)
         self._soonest_ns = now + max(_HURRY_NS, _LEARN_DUTY * took)
         return sought
 
     def _changes(self, before: Mapping[int, Namespace], strays: list[int]) -> Sought:
-        gone = [self._places.pop(net) for net in self._places.keys() - self._known.keys()]
-        sought = Sought([], [], gone, [net for net in strays if net not in before])
+        now = time.monotonic_ns()
+        self._leaving = {net: self._leaving.get(net, now) for net in self._places if net not in self._known}
+        gone = [self._places.pop(net) for net, since in self._leaving.items() if now - since >= _LINGER_NS]
+        sought = Sought([], [], gone, [net for net in strays if net not in before and net not in self._places])
         for one in gone:
             self._names.forget(one.netns.cookie)
         for net in before.keys() - self._known.keys():
@@ -254,7 +263,15 @@ class Followed(Places):
         return place
 
     def _way(self, namespace: Namespace) -> Callable[[], Diag]:
-        return Diag if namespace.net == self._home else lambda: _diag_inside(namespace)
+        return Diag if namespace.net == self._home else partial(self._diag_inside, namespace)
+
+    def _diag_inside(self, namespace: Namespace) -> Diag:
+        try:
+            with inside(namespace):
+                return Diag()
+        except SstraceError as error:
+            self._next_ns = 0  # it may be gone
+            raise UnreachableError(str(error)) from None
 
     def _names_in(self, net: int) -> SystemNames | None:
         place, namespace = self._places.get(net), self._known.get(net)
@@ -267,11 +284,3 @@ class Followed(Places):
     def close(self) -> None:
         """See Places."""
         self._finder.close()
-
-
-def _diag_inside(namespace: Namespace) -> Diag:
-    try:
-        with inside(namespace):
-            return Diag()
-    except SstraceError as error:
-        raise UnreachableError(str(error)) from None

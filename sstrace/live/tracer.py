@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from itertools import chain
 from operator import attrgetter
 
-from sstrace.changes import Change, NetnsNews
+from sstrace.changes import Change, NetnsNews, Told
 from sstrace.live.doubts import Doubts
 from sstrace.live.interfaces import Interfaces
 from sstrace.live.kernel import DRAIN_NS, Kernel
@@ -384,7 +384,8 @@ class Tracer:
         left = [row for net in sought.strays for row in self.table.forget(net)]
         for place in sought.went:
             left += self.table.forget(place.netns.cookie)
-            self._hear(place, heard=False)
+            if all(other.netns.inode != place.netns.inode for other in self.places):  # or another has it by now
+                self._hear(place, heard=False)
         if left:
             self.repaired += len(left)
             yield Resync(now, [], left, [])
@@ -410,8 +411,9 @@ class Tracer:
             resync, _ = yield from self._sweeps.run(places, doubted=False)
         finally:
             self._sweeping = False
-        if resync.added or resync.removed or resync.changed:
-            yield resync
+        yield from (Told(resync.at_ns, row, alive=True) for row in resync.added)
+        if resync.removed or resync.changed:
+            yield Resync(resync.at_ns, [], resync.removed, resync.changed, resync.ended)
         losses, self._put_aside = self._put_aside, []
         yield from losses
 
