@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 
-def reason(error: OSError | ValueError) -> str:
+def reason(error: OSError | ValueError | RuntimeError) -> str:
     """Why a system call was refused, in the system's words; in Python's where it refused by itself: a path too long for
     a socket, a name with a NUL in it.
     """

@@ -99,7 +99,7 @@ class Metrics:
         host = address or "::"
         try:
             self._server = start_http_server(port, addr=host, registry=registry)
-        except (OSError, ValueError) as error:  # ValueError: no host's name may look like this one
+        except (OSError, ValueError, RuntimeError) as error:  # no host's name may look like this one; no more threads
             raise SstraceError(f"cannot serve metrics at {address or '*'}:{port}: {reason(error)}") from None
 
     def through(self, changes: Iterable[_T]) -> Iterator[_T]:

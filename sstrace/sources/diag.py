@@ -155,7 +155,11 @@ class Netlink:
                 ended.release()
 
         ended.acquire()
-        start_new_thread(read, ())
+        try:
+            start_new_thread(read, ())
+        except RuntimeError:  # there may be no more threads: one reads as well
+            while True:
+                yield self.receive()
         try:
             while True:
                 found = full.get()

@@ -49,7 +49,10 @@ class Otlp:
         self.stuck: str | None = None
         """What the last failure was; None after a success."""
         self._thread = threading.Thread(target=self._work, name="otlp", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise FeatureError(f"cannot send by otlp: {error}") from None
 
     def gone(self) -> bool:
         """Never: a collector comes back."""
