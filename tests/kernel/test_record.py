@@ -369,7 +369,7 @@ def test_a_disk_that_was_full_from_the_beginning(sstrace: Program, netns: Netns,
     said = done.stderr.decode()
     assert done.returncode == 1, said
     assert said.count(f"cannot write {path}: No space left on device") == 1, said
-    assert re.search(rf"\b0 lines recorded to {path}, [1-9]\d* could not be written\n$", said), said
+    assert re.search(rf"\b0 lines recorded to {path}, [1-9]\d* could not be written$", said, re.MULTILINE), said
 
 
 @pytest.mark.parametrize("way", [["--record", "/dev/full"], ["--output", "/dev/full"]], ids=" ".join)
