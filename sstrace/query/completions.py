@@ -208,7 +208,7 @@ def _zsh_does(entry: Entry) -> str:
         files = " files" if "FILE" in entry.values else ""
         return f'{{_sstrace_behind "{"|".join(heads(entry))}" "{words(entry)}"{files}}}'
     if entry.commas:
-        named = f' ${{{{(f)"$(ls {_NETNS} 2>/dev/null)"}}}}' if "NETNS" in entry.values else ""
+        named = f' ${{(f)"$(ls {_NETNS} 2>/dev/null)"}}' if "NETNS" in entry.values else ""
         return f"{{_sequence compadd - {words(entry)}{named}}}"
     if words(entry):
         return f"({words(entry)})"

@@ -27,10 +27,14 @@ def run(*arguments: str | bytes, stdin: bytes = b"", **options: object) -> subpr
 
 
 def test_help_goes_to_standard_output() -> None:
-    for arguments in (("--help",), ("-h", "--watch"), ("-f", "help")):
+    for arguments, begins in (
+        (("--help",), b"Usage: sstrace "),
+        (("-h", "--watch"), b"sstrace is ss that never blinks"),
+        (("-f", "help"), b"Usage: sstrace "),
+    ):
         result = run(*arguments)
         assert (result.returncode, result.stderr) == (0, b"")
-        assert result.stdout.startswith(b"Usage: sstrace ")
+        assert result.stdout.startswith(begins)
     result = run("--snapshot", "--help", "--ss-version", "6.1")
     assert result.stdout.startswith(b"Usage: ss [ OPTIONS ]\n")
 
