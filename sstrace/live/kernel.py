@@ -77,12 +77,9 @@ class Kernel:
 
     def exact(self, rows: Collection[Row]) -> list[list[InetSocket]]:
         """The kernel's row of each socket, if it still has it."""
-        found = []
+        requests = [inet_diag.exact_request(socket_of(row)) for row in rows]
         with self._reaching(), self.diag() as diag:
-            for row in rows:
-                diag.send(inet_diag.exact_request(socket_of(row)))
-                found.append(inet_diag.decode(diag.receive(), Table.TCP).rows)
-            return found
+            return [inet_diag.decode(datagram, Table.TCP).rows for datagram in diag.answers(requests)]
         return [[] for _ in rows]
 
     def shown(self, rows: Sequence[Row]) -> list[InetSocket]:

@@ -24,7 +24,7 @@ from sstrace.model import AF_INET, AF_INET6, ALL_STATES, InetSocket, Role, Socke
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.query.command import Selection
 from sstrace.rows import socket_of
-from sstrace.sources.diag import Diag
+from sstrace.sources.diag import Diag, Netlink
 from sstrace.table import Row, SocketTable
 from sstrace.wire import inet_diag, inet_ends
 
@@ -43,11 +43,19 @@ class LiveRows:
     """The tcp table of a network namespace as a live table has it now (snapshot.sources.TcpSource)."""
 
     def __init__(
-        self, table: SocketTable, place: Place, news: Callable[[], bool] = lambda: True, *, doubted: bool = False
+        self,
+        table: SocketTable,
+        place: Place,
+        news: Callable[[], bool] = lambda: True,
+        diag: Callable[[], Netlink] | None = None,
+        *,
+        doubted: bool = False,
     ) -> None:
-        """``news``: whether anything may have happened that ``table`` lacks; ``doubted``: see above."""
+        """``news``: whether anything may have happened that ``table`` lacks; ``doubted``: see above. ``diag`` opens a
+        sock_diag socket; None: as everybody does who looks there.
+        """
         self._shard = table.shard(place.space)
-        self._diag = place.kernel.diag
+        self._diag = diag if diag is not None else place.kernel.diag
         self._news = news
         self._doubted = doubted
         self._now_ns = time.monotonic_ns()
@@ -66,7 +74,7 @@ class LiveRows:
         states, families = selection.states, selection.families
 
         def dump(
-            diag: Diag, family: int, part: int, take: Callable[[memoryview], bool] | None = None
+            diag: Netlink, family: int, part: int, take: Callable[[memoryview], bool] | None = None
         ) -> Iterator[Sequence[InetSocket]]:
             asked = functools.partial(inet_diag.dump_request, Table.TCP, family, part, ext=ext)
             error = yield from self._dumped(diag, asked(bytecode=bytecode), states, attributes, take)
@@ -143,7 +151,7 @@ class LiveRows:
         return known if known is None or not self._doubted or known.state == row.state else None
 
     def _dumped(
-        self, diag: Diag, request: bytes, states: int, attributes: bool, take: Callable[[memoryview], bool] | None
+        self, diag: Netlink, request: bytes, states: int, attributes: bool, take: Callable[[memoryview], bool] | None
     ) -> Generator[list[InetSocket], None, int]:
         diag.send(request)
         for datagram in diag.ahead():
@@ -203,11 +211,12 @@ def _all(diag: Diag, family: int, ext: int) -> Iterator[InetSocket]:
             break
 
 
-def _exact(diag: Diag, rows: Iterable[Row], ext: int) -> list[InetSocket]:
+def _exact(diag: Netlink, rows: Iterable[Row], ext: int) -> list[InetSocket]:
     found: list[InetSocket] = []
-    for row in sorted(rows, key=_order):
-        diag.send(inet_diag.exact_request(socket_of(row), ext=ext))
-        batch = inet_diag.decode(diag.receive(), Table.TCP)
+    rows = sorted(rows, key=_order)
+    requests = [inet_diag.exact_request(socket_of(row), ext=ext) for row in rows]
+    for row, datagram in zip(rows, diag.answers(requests), strict=True):
+        batch = inet_diag.decode(datagram, Table.TCP)
         # An error: it has gone since. Another state: so has this one.
         found += [socket for socket in batch.rows if socket.state == row.state]
     return found

@@ -27,7 +27,7 @@ from sstrace.live.interfaces import Interfaces
 from sstrace.live.kernel import DRAIN_NS, Kernel
 from sstrace.live.looks import Looks
 from sstrace.live.missed import Missed
-from sstrace.live.owners import BLIND, OwnerLooks
+from sstrace.live.owners import BLIND, Ask, OwnerLooks
 from sstrace.live.places import Followed, Place, Places
 from sstrace.live.polled import polled
 from sstrace.live.probes import attached
@@ -68,6 +68,7 @@ class Tracer:
         audit: bool = True,
         fall_back: bool = False,
         netns: Sequence[str] = (),
+        ask: Ask | None = None,
     ) -> None:
         """Compile (or take from the cache), load and attach; no sweep yet. Raises PrivilegeError or FeatureError.
 
@@ -75,7 +76,8 @@ class Tracer:
         loss. ``poll_ns``: no BPF at all, a sweep so often instead.
         ``audit``: False for one who compares the table with the kernel himself. ``fall_back``: a sweep each second
         where only a privilege is missing; ``limits`` tells. ``netns``: the words of --netns; none: this process's
-        network namespace alone. Raises LookupFailed, too, where there is none that is meant.
+        network namespace alone. ``ask``: who looks for owners, where not this process. Raises LookupFailed, too,
+        where there is no namespace that is meant.
         """
         self.names = names if names is not None else SystemNames(env)
         self.netns = current_netns()
@@ -96,7 +98,7 @@ class Tracer:
         """Those that healed a loss."""
         self.repaired = 0
         """Rows that audits found wrong."""
-        self.owners = OwnerLooks(env, self._breathe)
+        self.owners = OwnerLooks(env, self._breathe, ask)
         self._pending: list[Event] = []
         self._last_ns = 0
         self._unread: tuple[int, ...] = ()

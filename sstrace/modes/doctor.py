@@ -24,6 +24,7 @@ from sstrace.native import twins
 from sstrace.protocols import FAMILIES, INET, OF_TABLE
 from sstrace.query.command import Command
 from sstrace.render.doctor import Finding, lines, ndjson
+from sstrace.sources import landlock, seccomp
 from sstrace.sources.bindings import bcc_advice
 from sstrace.sources.bpf.programs import HOOKS
 from sstrace.sources.btf import VMLINUX
@@ -89,6 +90,7 @@ _NOT_TRACING = (
     "tracefs",
     "missed events",
     "event path",
+    "serving",
 )
 """What live tracing does not need."""
 
@@ -326,6 +328,18 @@ def _cgroups(env: Mapping[str, str]) -> Finding:
     return Finding("cgroups", "ok", found)
 
 
+def _serving(_env: Mapping[str, str]) -> Finding:
+    calls = seccomp.program(platform.machine(), seccomp.SERVER) is not None
+    version = landlock.version()
+    if not calls:
+        what = f"a server's system calls are not limited: their numbers on {platform.machine()} are not known"
+        return Finding("serving", "less", what)
+    if not version:
+        remedy = "boot with lsm=landlock,… (Linux 5.13); until then whoever breaks in reads what others may"
+        return Finding("serving", "less", "a server's system calls are limited; its files are not", remedy)
+    return Finding("serving", "ok", f"a server's system calls and files are limited (Landlock {version})")
+
+
 _Look = Callable[[Mapping[str, str]], Finding | Sequence[Finding]]
 _LOOKS: dict[str, _Look] = {
     "kernel": _kernel,
@@ -344,5 +358,6 @@ _LOOKS: dict[str, _Look] = {
     "socket tables": _tables,
     "interfaces": _interfaces,
     "cgroups": _cgroups,
+    "serving": _serving,
 }
 """What is looked at, in this order."""

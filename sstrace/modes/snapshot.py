@@ -27,6 +27,7 @@ from sstrace.snapshot.inet_dump import InetDump, write_dump
 from sstrace.snapshot.invocation import Invocation
 from sstrace.snapshot.sources import Origin, Sink
 from sstrace.snapshot.streams import Output, complain, warn
+from sstrace.sources.diag import Diag, Netlink
 from sstrace.sources.names import SystemNames
 from sstrace.sources.openfiles import worth_walking
 from sstrace.sources.proc import ProcFiles, owners
@@ -68,6 +69,7 @@ class _Snapshot:
         self._output = output
         self._origin = origin
         self._tcp = origin.tcp if origin is not None else None
+        self._diag: Callable[[], Netlink] = origin.diag if origin is not None else Diag
         self._files = ProcFiles(env)
         self._places = _places(command, env)
         self._names = _names(env, origin, anywhere=self._places is not None)
@@ -91,7 +93,7 @@ class _Snapshot:
         if show.resolve and not show.numeric:
             self._learn_rpc()
         if selection.diag_file is not None:
-            return write_dump(command, InetDump(command, storage_fds=storage_fds), selection.diag_file)
+            return write_dump(command, InetDump(command, storage_fds=storage_fds, diag=self._diag), selection.diag_file)
         command = resolve(command, self._names)
         bytecode, asks_held = self._filter(command, owners)
         context = Context(
@@ -113,7 +115,7 @@ class _Snapshot:
 
         def show_tables(place: "Place | None" = None) -> None:
             invocation = self._invocation(command, sink, place)
-            dump = InetDump(command, bytecode=bytecode, storage_fds=storage_fds)
+            dump = InetDump(command, bytecode=bytecode, storage_fds=storage_fds, diag=self._diag)
             inet = InetTables(invocation, dump, self._env, bytecode=bytecode, tcp=self._tcp)
             if self._origin is None or not self._origin.only_tcp:
                 _tables(invocation, inet)
@@ -152,7 +154,9 @@ class _Snapshot:
         return ProcFiles({**self._env, "PROC_ROOT": place.proc})
 
     def _invocation(self, command: Command, sink: Sink, place: "Place | None" = None) -> Invocation:
-        return Invocation(command, self._names, self._files_of(place), sink, self._match(command, place))
+        return Invocation(
+            command, self._names, self._files_of(place), sink, self._match(command, place), diag=self._diag
+        )
 
     def _owners(self) -> Owners | None:
         """Who holds which socket, where that is to be shown."""

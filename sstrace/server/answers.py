@@ -23,15 +23,17 @@ from sstrace.modes import snapshot
 from sstrace.query.command import Command, Early
 from sstrace.query.options import parse
 from sstrace.query.usage import ss_usage
+from sstrace.server.broker import Broker, Held
 from sstrace.server.client import Request
 from sstrace.snapshot.sources import Origin
 from sstrace.sources import privilege, proc, service
+from sstrace.sources.diag import Diag, Netlink
 from sstrace.sources.standard import say, tell, write_all
 
 if TYPE_CHECKING:
     from sstrace.output.counting import Counting
 
-__all__ = ["Small", "respond", "small"]
+__all__ = ["Answers", "Small"]
 
 _MOST_LISTENERS = 1000
 _MOST_ROWS = 64
@@ -50,31 +52,112 @@ class Small(msgspec.Struct, frozen=True):
     err: int
 
 
-def small(tracer: Tracer, peer: service.Peer, data: bytes) -> Small | None:
-    """Answer a question here, when it is small; None when a child has to."""
-    if peer.uid != 0 or tracer.ails:
+class Answers:
+    """Of one server. ``gid``: the group that may ask; ``broker``: who keeps what the server gave up, which it has where
+    it ``shed`` root.
+    """
+
+    def __init__(
+        self, tracer: Tracer, gid: int | None, counting: "Counting | None", broker: Broker | None, *, shed: bool
+    ) -> None:
+        self._tracer = tracer
+        self._gid = gid
+        self._counting = counting
+        self._broker = broker
+        self._shed = shed
+
+    def small(self, peer: service.Peer, data: bytes) -> Small | None:
+        """Answer a question here, when it is small; None when a child has to."""
+        if peer.uid != 0 or self._tracer.ails:
+            return None
+        try:
+            request = msgspec.json.decode(data, type=Request)
+            command = _command(request)
+        except (msgspec.MsgspecError, SstraceError):
+            return None  # a child says what is wrong
+        if not isinstance(command, Command) or not _is_small(command):
+            return None
+        diag = self._opener(command, peer)
+        live = LiveRows(self._tracer.table, self._tracer.places.of(self._tracer.netns), diag=diag)
+        listeners, others = live.count(command.selection.states)
+        # The kernel filters dumps: of listeners, which it keeps apart, or of all that there is.
+        if listeners > _MOST_LISTENERS or others > (0 if command.operands else _MOST_ROWS):
+            return None
+        out, err = (os.memfd_create(name, os.MFD_CLOEXEC) for name in ("out", "err"))
+        try:
+            with _printing_into(out, err):
+                code = _printed(command, request, Origin(tcp=live, width=request.width, diag=diag))
+        except BaseException:
+            os.close(out)
+            os.close(err)
+            raise
+        return Small(code, out, err)
+
+    def respond(self, peer: service.Peer, data: bytes) -> int:
+        """Answer a question on our standard streams, with the rights of ``peer``; the exit code."""
+        try:
+            request = msgspec.json.decode(data, type=Request)
+        except msgspec.MsgspecError as error:
+            say(f"not a request: {error}")
+            return UsageError.exit_code
+        try:
+            command = _command(request)
+            if isinstance(command, Early):
+                write_all(1, command.stdout.encode("latin-1"))
+                tell(command.stderr.encode("latin-1"))
+                return command.code
+            if command.own.stats:
+                if self._counting is None:
+                    raise FeatureError("sstrace: this server does not count: start it with sstrace --serve --stats")
+                return self._counting.tell(command, owners=self._sees_all(peer))
+            diag = self._opener(command, peer)
+            tracer = self._tracer
+            place = tracer.places.of(tracer.netns)
+            live = LiveRows(tracer.table, place, tracer.news(), diag, doubted=tracer.ails)
+            owners = self._owners(peer, command, live)
+        except SstraceError as error:
+            return _refused(error, request)
+        if peer.uid != 0:
+            _become(peer, shed=self._shed)
+        return _printed(command, request, Origin(tcp=live, owners=owners, width=request.width, diag=diag))
+
+    def _opener(self, command: Command, peer: service.Peer) -> Callable[[], Netlink]:
+        """What opens a sock_diag socket: the broker where root asks for what the kernel shows to administrators."""
+        show = command.show
+        if self._broker is None or peer.uid != 0:
+            return Diag
+        asks = show.extended or show.info or show.bpf or show.bpf_maps or command.own.json
+        return self._broker.diag if asks or any("mark" in text for text in command.operands) else Diag
+
+    def _owners(self, peer: service.Peer, command: Command, live: LiveRows) -> Owners | None:
+        """Who holds what, as far as this client may know; None where nobody asks, or where the snapshot is to scan
+        /proc itself, after it has become its client.
+        """
+        show = command.show
+        if not command.wants_owners:
+            return None
+        everything = self._sees_all(peer)
+        if everything and not (show.threads or show.contexts):
+            only_tcp = command.selection.tables == 1 << Table.TCP
+            return self._tracer.owners.look(live.inodes(command.selection) if only_tcp else None)
+        if self._broker is not None:
+            user = None if everything else (peer.uid, peer.gid)
+            return self._broker.held(Held(threads=show.threads, contexts=show.contexts, user=user))
+        if self._shed and peer.uid != 0:
+            sees = privilege.ProcessView(peer.uid, peer.gid).sees
+            return proc.owners(threads=show.threads, contexts=show.contexts, sees=sees)
         return None
-    try:
-        request = msgspec.json.decode(data, type=Request)
-        command = _command(request)
-    except (msgspec.MsgspecError, SstraceError):
-        return None  # a child says what is wrong
-    if not isinstance(command, Command) or not _is_small(command):
-        return None
-    live = LiveRows(tracer.table, tracer.places.of(tracer.netns))
-    listeners, others = live.count(command.selection.states)
-    # The kernel filters dumps: of listeners, which it keeps apart, or of all that there is.
-    if listeners > _MOST_LISTENERS or others > (0 if command.operands else _MOST_ROWS):
-        return None
-    out, err = (os.memfd_create(name, os.MFD_CLOEXEC) for name in ("out", "err"))
-    try:
-        with _printing_into(out, err):
-            code = _printed(command, request, live, None)
-    except BaseException:
-        os.close(out)
-        os.close(err)
-        raise
-    return Small(code, out, err)
+
+    def _sees_all(self, peer: service.Peer) -> bool:
+        if peer.uid == 0:
+            return True
+        if self._gid is None:
+            return False
+        try:
+            user = pwd.getpwuid(peer.uid)
+        except KeyError:
+            return peer.gid == self._gid
+        return self._gid in os.getgrouplist(user.pw_name, peer.gid)
 
 
 def _is_small(command: Command) -> bool:
@@ -114,42 +197,6 @@ def _printing_into(out: int, err: int) -> Iterator[None]:
             os.close(fd)
 
 
-def respond(
-    tracer: Tracer,
-    peer: service.Peer,
-    data: bytes,
-    gid: int | None,
-    counting: "Counting | None",
-    *,
-    shed: bool,
-) -> int:
-    """Answer a question on our standard streams, with the rights of ``peer``; the exit code."""
-    try:
-        request = msgspec.json.decode(data, type=Request)
-    except msgspec.MsgspecError as error:
-        say(f"not a request: {error}")
-        return UsageError.exit_code
-    try:
-        command = _command(request)
-        if isinstance(command, Early):
-            write_all(1, command.stdout.encode("latin-1"))
-            tell(command.stderr.encode("latin-1"))
-            return command.code
-        if command.own.stats:
-            if counting is None:
-                raise FeatureError("sstrace: this server does not count: start it with sstrace --serve --stats")
-            return counting.tell(command, owners=_sees_all(peer, gid))
-    except SstraceError as error:
-        return _refused(error, request)
-    live = LiveRows(tracer.table, tracer.places.of(tracer.netns), tracer.news(), doubted=tracer.ails)
-    owners = _owners(tracer, peer, gid, command, live)
-    if owners is None and shed and peer.uid != 0:
-        owners = _owners_in_its_proc(peer, command)
-    if peer.uid != 0:
-        _become(peer, shed=shed)
-    return _printed(command, request, live, owners)
-
-
 def _command(request: Request) -> Command | Early:
     # As ss, whose words stay the answers' to the byte; but ss does not count.
     program = "sstrace" if "--stats" in request.argv else "ss"
@@ -160,10 +207,9 @@ def _release(request: Request) -> Dialect:
     return dialect(parse_version(request.ss)) if request.ss is not None else dialect()
 
 
-def _printed(command: Command, request: Request, live: LiveRows, owners: Owners | None) -> int:
+def _printed(command: Command, request: Request, origin: Origin) -> int:
     """Print the tables on our standard streams; the exit code."""
     environment = {"COLUMNS": str(request.width)} if request.width is not None else {}
-    origin = Origin(tcp=live, owners=owners, width=request.width)
     try:
         return snapshot.run(command, environment, origin)
     except SstraceError as error:
@@ -176,41 +222,6 @@ def _refused(error: SstraceError, request: Request) -> int:
         text += ss_usage(_release(request))
     tell(text.encode("latin-1", "replace"))
     return error.exit_code
-
-
-def _owners(tracer: Tracer, peer: service.Peer, gid: int | None, command: Command, live: LiveRows) -> Owners | None:
-    """Who holds what, as far as this client may know."""
-    show = command.show
-    if not command.wants_owners or show.threads or show.contexts or not _sees_all(peer, gid):
-        return None  # the snapshot scans /proc itself, after it has become its client
-    only_tcp = command.selection.tables == 1 << Table.TCP
-    return tracer.owners.look(live.inodes(command.selection) if only_tcp else None)
-
-
-def _sees_all(peer: service.Peer, gid: int | None) -> bool:
-    if peer.uid == 0:
-        return True
-    if gid is None:
-        return False
-    try:
-        user = pwd.getpwuid(peer.uid)
-    except KeyError:
-        return peer.gid == gid
-    return gid in os.getgrouplist(user.pw_name, peer.gid)
-
-
-def _owners_in_its_proc(peer: service.Peer, command: Command) -> Owners | None:
-    """Who holds what, of the processes that this client may look into."""
-    show = command.show
-    if not command.wants_owners:
-        return None
-    view = privilege.ProcessView(peer.uid, peer.gid)
-    found = {}
-    for ino, owners in proc.owners(threads=show.threads, contexts=show.contexts).items():
-        seen = [owner for owner in owners if view.sees(owner.pid)]
-        if seen:
-            found[ino] = seen
-    return found
 
 
 def _become(peer: service.Peer, *, shed: bool) -> None:

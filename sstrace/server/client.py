@@ -26,10 +26,11 @@ class Request(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 def run(command: Command, env: Mapping[str, str]) -> int:
     """Have a serving sstrace answer this command line; the exit code."""
-    if command.act is Act.LIVE and command.selection.summary and not command.selection.listing:
+    selection = command.selection
+    if command.act is Act.LIVE and (selection.kill or (selection.summary and not selection.listing)):
         from sstrace.modes import snapshot
 
-        return snapshot.run(command, env)  # -s reads counters, not sockets
+        return snapshot.run(command, env)  # -s reads counters, not sockets; -K is the kernel's, by the caller's right
     width = screen_width(env, columns_env=command.dialect.columns_env) if command.act is Act.LIVE else None
     source = command.own.source
     path = source.path if source is not None and source.path is not None else asking.DEFAULT_PATH

@@ -31,6 +31,8 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, NamedTuple
 
 from sstrace.errors import LookupFailed
@@ -38,8 +40,10 @@ from sstrace.live.signals import Stopped
 from sstrace.live.tracer import Tracer
 from sstrace.modes.following import Following
 from sstrace.query.command import Command
-from sstrace.server import answers
-from sstrace.sources import asking, bugs, privilege, service
+from sstrace.server.answers import Answers
+from sstrace.server.broker import Broker, died
+from sstrace.sources import asking, bugs, landlock, privilege, service
+from sstrace.sources.bpf.load import maps_take_a_capability
 from sstrace.sources.standard import say, tell, write_all
 
 if TYPE_CHECKING:  # only who asks for them pays for them
@@ -55,6 +59,15 @@ _TURN_S = 10
 _MOST_KEYS = 20_000
 """Peers, ports and owners that --stats keeps, each: 5 MB."""
 _SMALL_NS = 25_000_000
+_ROOMS = ("sstrace.query", "sstrace.render", "sstrace.snapshot", "sstrace.wire")
+_OF_OTHERS = ("sstrace.render.watch",)
+"""Modules of these rooms that no answer needs, and that are dear."""
+_LATER = (
+    "sstrace.sources.handle", "sstrace.sources.rpcbind", "sstrace.sources.selinux", "sstrace.sources.sk_storage",
+    "datetime", "difflib", "encodings.idna", "re", "_queue",
+)  # fmt: skip
+_OF_METRICS = ("sstrace.output.metrics", "prometheus_client.core", "prometheus_client.exposition")
+"""What is imported at its first use."""
 _COLLECT_EVERY = 25
 
 
@@ -87,28 +100,35 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     path = command.own.serve_path or service.DEFAULT_PATH
     gid = _group(command.own.group)
     stopped = Stopped()
-    tracer = Tracer(env, poll_ns=command.own.poll_ns)
+    shed = not command.own.keep_privileges
+    user = privilege.service_user() if shed and os.geteuid() == 0 else None
+    broker = None
+    if shed and privilege.holds(privilege.BROKER):
+        broker = Broker(env, privilege.unused_user(user[0]) if user is not None else None)
+    tracer = Tracer(env, poll_ns=command.own.poll_ns, ask=broker.look if broker is not None else None)
     with Following(command, env, tracer, stopped) as following:
         listener = service.listen(path, gid)
         try:
             tracer.start()
             tracer.table.in_states(0)  # from here on the table keeps that index
-            _warm()
+            _warm(command)
             # Rows are long-lived and form no cycles: collecting them again and again would only stall the event path.
             gc.collect()
             gc.freeze()
             following.keep_rights()
-            shed = not command.own.keep_privileges
-            user = privilege.service_user() if shed and os.geteuid() == 0 else None
             following.record(user=user)
             counting = _counting(command, tracer)
             if shed:
                 if user is not None:
                     service.give_away(path, user[0])
-                privilege.shed(user)
+                keep = ("CAP_BPF",) if maps_take_a_capability() else ()
+                privilege.shed(user, keep, reach=_reach(command, path, tracer.names.cgroup_mount()))
+            if broker is not None:
+                broker.wait()
             following.measure()  # only now: capabilities are a thread's own, and this starts one
             following.ready(f"serving {len(tracer.table)} sockets at {path}")
-            server = _Server(following, listener, gid, env, counting, shed=shed)
+            answers = Answers(tracer, gid, counting, broker, shed=shed)
+            server = _Server(following, listener, counting, broker, answers)
             for seconds in following.turns():
                 server.turn(seconds)
             server.close()
@@ -120,6 +140,13 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     return following.code()
 
 
+def _reach(command: Command, path: str, cgroups: str | None) -> privilege.Reach:
+    """The files that a server goes on to read, and the directories in which it makes, writes and removes some."""
+    written = [path, *((record, os.path.realpath(record)) if (record := command.own.record) is not None else ())]
+    folders = {os.path.dirname(file) or "." for file in written}  # noqa: PTH120
+    return privilege.Reach([*landlock.SYSTEM, *filter(None, [cgroups])], [*folders, os.devnull])
+
+
 def _counting(command: Command, tracer: Tracer) -> "Counting | None":
     """Of --stats."""
     if not command.own.stats:
@@ -129,14 +156,17 @@ def _counting(command: Command, tracer: Tracer) -> "Counting | None":
     return counting(command, tracer, tracer.names, _MOST_KEYS)
 
 
-def _warm() -> None:
-    """Load now what every answer needs, so that no child has to."""
-    from sstrace.query import bytecode, filter, match
-    from sstrace.render import inet, info, layout, ndjson, ss
-    from sstrace.sources import names
-    from sstrace.wire import tcp_info
-
-    assert all((bytecode, filter, match, inet, info, layout, ndjson, ss, names, tcp_info))
+def _warm(command: Command) -> None:
+    """Load now whatever an answer may need: no child has to, and afterwards this process may not be able to read its
+    own modules, where they lie in somebody's home.
+    """
+    for room in _ROOMS:
+        for module in iter_modules(import_module(room).__path__, f"{room}."):
+            if module.name not in _OF_OTHERS:
+                import_module(module.name)
+    for name in (*_LATER, *(_OF_METRICS if command.own.metrics is not None else ())):
+        with contextlib.suppress(ImportError):  # who needs it says what is missing
+            import_module(name)
 
 
 def _group(name: str | None) -> int | None:
@@ -153,19 +183,16 @@ class _Server:
         self,
         following: Following,
         listener: socket.socket,
-        gid: int | None,
-        env: Mapping[str, str],
         counting: "Counting | None",
-        *,
-        shed: bool,
+        broker: Broker | None,
+        answers: Answers,
     ) -> None:
         self._following = following
         self._tracer = tracer = following.tracer
-        self._shed = shed
         self._counting = counting
         self._listener = listener
-        self._gid = gid
-        self._env = env
+        self._broker = broker
+        self._answers = answers
         self._clients: dict[int, _Client] = {}
         self._ready: list[_Client] = []
         self._asking: list[_Client] = []
@@ -173,6 +200,8 @@ class _Server:
         self._poll = select.poll()
         self._poll.register(listener, select.POLLIN)
         tracer.register(self._poll)
+        if broker is not None:
+            self._poll.register(broker, 0)
         self._small = 0
         self._busy = False
         self._hurry = False
@@ -203,6 +232,8 @@ class _Server:
                 self._accept()
             elif fd in self._clients:
                 self._read(self._clients[fd])
+            elif self._broker is not None and fd == self._broker.fileno():
+                raise died()
 
     def settle(self) -> None:
         """Fold in everything that has happened; what was lost just now is not left for later, as between questions."""
@@ -323,7 +354,7 @@ class _Server:
         if not client.may_be_small:
             return False
         try:
-            answer = answers.small(self._tracer, client.peer, client.data)
+            answer = self._answers.small(client.peer, client.data)
         except Exception:
             answer = None  # a child meets the same, and tells its client
         self._small += 1
@@ -352,7 +383,7 @@ class _Server:
         for stream, pipe in enumerate(client.pipes, 1):
             os.dup2(pipe, stream)
         try:
-            return answers.respond(self._tracer, client.peer, client.data, self._gid, self._counting, shed=self._shed)
+            return self._answers.respond(client.peer, client.data)
         except BrokenPipeError:
             raise
         except Exception as error:

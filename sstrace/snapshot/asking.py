@@ -5,7 +5,7 @@ from typing import Any
 
 from sstrace.errors import SstraceError
 from sstrace.snapshot.streams import complain, warn
-from sstrace.sources.diag import Diag
+from sstrace.sources.diag import Netlink
 from sstrace.wire.netlink import Batch
 
 __all__ = ["Decode", "Refused", "Unsent", "ask", "dump", "open_diag"]
@@ -22,16 +22,16 @@ class Unsent(Refused):
     """Not even the request got away, of which ss says nothing."""
 
 
-def open_diag() -> Diag:
+def open_diag(diag: Callable[[], Netlink]) -> Netlink:
     """A socket. Raises Refused, and has told why."""
     try:
-        return Diag()
+        return diag()
     except SstraceError as error:
         warn(str(error))
         raise Refused from error
 
 
-def ask(diag: Diag, request: bytes, decode: Decode, *, silent: bool = False) -> Iterator[list[Any]]:
+def ask(diag: Netlink, request: bytes, decode: Decode, *, silent: bool = False) -> Iterator[list[Any]]:
     """The answer to one request, datagram by datagram. Raises Refused when it ends in an error, which has then
     been told unless ``silent``.
     """
@@ -57,7 +57,7 @@ def ask(diag: Diag, request: bytes, decode: Decode, *, silent: bool = False) -> 
             return
 
 
-def dump(request: bytes, decode: Decode) -> Iterator[list[Any]]:
+def dump(diag: Callable[[], Netlink], request: bytes, decode: Decode) -> Iterator[list[Any]]:
     """One request on a socket of its own."""
-    with open_diag() as diag:
-        yield from ask(diag, request, decode)
+    with open_diag(diag) as opened:
+        yield from ask(opened, request, decode)

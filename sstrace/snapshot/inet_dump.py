@@ -9,7 +9,7 @@ from sstrace.query.command import Command
 from sstrace.snapshot.asking import Refused, Unsent, ask, open_diag
 from sstrace.snapshot.streams import warn
 from sstrace.sources import files
-from sstrace.sources.diag import Diag
+from sstrace.sources.diag import Diag, Netlink
 from sstrace.sources.standard import write_all
 from sstrace.wire import inet_diag
 from sstrace.wire.netlink import Batch
@@ -19,10 +19,18 @@ __all__ = ["InetDump", "write_dump"]
 
 class InetDump:
     """Requests for inet tables. ``bytecode``: the filter, for the kernel; ``storage_fds``: the sk-storage maps whose
-    values are wanted, none for every map.
+    values are wanted, none for every map; ``diag`` opens a socket.
     """
 
-    def __init__(self, command: Command, *, bytecode: bytes = b"", storage_fds: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        command: Command,
+        *,
+        bytecode: bytes = b"",
+        storage_fds: Sequence[int] = (),
+        diag: Callable[[], Netlink] = Diag,
+    ) -> None:
+        self._diag = diag
         self._selection = command.selection
         self._bytecode = bytecode
         self._storage_maps = storage_fds if command.show.bpf_maps else None
@@ -30,12 +38,12 @@ class InetDump:
         show = command.show
         self.ext = inet_diag.extensions(memory=show.memory, info=show.info, tos=show.tos)
         """What is asked for of each row: see ``wire.inet_diag.extensions``."""
-        self._killer: Diag | None = None
+        self._killer: Netlink | None = None
 
-    def killer(self) -> Diag:
+    def killer(self) -> Netlink:
         """The socket for -K. Raises Refused."""
         if self._killer is None:
-            self._killer = open_diag()
+            self._killer = open_diag(Diag)
         return self._killer
 
     def ask(
@@ -47,7 +55,7 @@ class InetDump:
         """The kernel's table; a request of the old kind where the new one is refused. Raises Refused."""
         # ss never warned that a kernel lacks mptcp; since 7.0 it does not for the others either.
         silent = self._silent or table is Table.MPTCP
-        with open_diag() as diag:
+        with open_diag(self._diag) as diag:
             if self._selection.kill:
                 self.killer()
             try:

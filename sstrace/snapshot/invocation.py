@@ -5,6 +5,7 @@ from typing import Any
 
 from sstrace.query.command import Command
 from sstrace.snapshot.sources import Sink
+from sstrace.sources.diag import Netlink
 from sstrace.sources.names import SystemNames
 from sstrace.sources.proc import ProcFiles
 
@@ -12,10 +13,19 @@ __all__ = ["Invocation"]
 
 
 class Invocation:
-    """A command line whose selection is settled. ``match``: its filter, None where there is none."""
+    """A command line whose selection is settled. ``match``: its filter, None where there is none; ``diag`` opens a
+    sock_diag socket.
+    """
 
     def __init__(
-        self, command: Command, names: SystemNames, files: ProcFiles, sink: Sink, match: Callable[[Any], bool] | None
+        self,
+        command: Command,
+        names: SystemNames,
+        files: ProcFiles,
+        sink: Sink,
+        match: Callable[[Any], bool] | None,
+        *,
+        diag: Callable[[], Netlink],
     ) -> None:
         self.command = command
         self.selection = command.selection
@@ -25,6 +35,7 @@ class Invocation:
         self.files = files
         self.sink = sink
         self.match = match
+        self.diag = diag
 
     def feed(self, rows: Sequence[Any]) -> None:
         """Rows that passed every mask: through the filter, to the sink."""

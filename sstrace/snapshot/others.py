@@ -21,6 +21,7 @@ from sstrace.model import (
 from sstrace.protocols import OF_TABLE, Family
 from sstrace.snapshot.asking import Refused, dump
 from sstrace.snapshot.invocation import Invocation
+from sstrace.sources.diag import Diag
 
 __all__ = ["show"]
 
@@ -43,7 +44,8 @@ def _unix(to: Invocation, _family: Family) -> None:
             selection.states, unix_diag.show(extended=show.extended, memory=show.memory, uid=to.command.own.json)
         )
         try:
-            for rows in dump(request, unix_diag.decode):
+            # Everybody is shown the same of them; and who asks by way of another process has more of them.
+            for rows in dump(Diag, request, unix_diag.decode):
                 to.feed([row for row in rows if selection.tables >> row.table & 1])
             return
         except Refused:
@@ -74,7 +76,7 @@ def _packet(to: Invocation, _family: Family) -> None:
 
     if not to.files.replaced("net/packet"):
         try:
-            for rows in dump(packet_diag.dump_request(), packet_diag.decode):
+            for rows in dump(to.diag, packet_diag.dump_request(), packet_diag.decode):
                 bare = next((at for at, row in enumerate(rows) if row.skmem is None), None)
                 _feed_bound(to, rows[:bare])
                 if bare is not None:
@@ -93,7 +95,7 @@ def _netlink(to: Invocation, _family: Family) -> None:
 
     if not to.files.replaced("net/netlink"):
         try:
-            for rows in dump(netlink_diag.dump_request(), netlink_diag.decode):
+            for rows in dump(to.diag, netlink_diag.dump_request(), netlink_diag.decode):
                 to.feed(rows)
             return
         except Refused:
@@ -119,7 +121,7 @@ def _from_kernel(to: Invocation, family: Family) -> None:
     diag = import_module(f"sstrace.wire.{family.name}_diag")
     tables = to.selection.tables
     try:
-        for rows in dump(diag.dump_request(to.selection.states), diag.decode):
+        for rows in dump(to.diag, diag.dump_request(to.selection.states), diag.decode):
             # A vsock seqpacket socket is of neither vsock table, and left out of none.
             _feed_bound(
                 to, [x for x in rows if tables >> x.table & 1 or (x.family == AF_VSOCK and x.type > SOCK_DGRAM)]

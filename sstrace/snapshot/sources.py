@@ -7,6 +7,7 @@ import msgspec
 
 from sstrace.model import InetSocket, Label, Owners, Role, Socket, Table
 from sstrace.query.command import Selection
+from sstrace.sources.diag import Diag, Netlink
 from sstrace.sources.names import SystemNames
 
 __all__ = ["Origin", "Sink", "TcpSource"]
@@ -78,5 +79,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """Whom to ask for names; None: this machine."""
     at_ns: int | None = None
     """The moment of which it tells, ns since 1970 UTC; None: now."""
+    diag: Callable[[], Netlink] = Diag
+    """Opens a sock_diag socket."""
     only_tcp: bool = False
     """Nothing is known of the other tables."""

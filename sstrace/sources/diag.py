@@ -20,7 +20,7 @@ kernel refuses ss, it refuses this at the same place, and a snapshot says the sa
 import _socket as socket  # all that is needed of it; socket itself takes a millisecond to import
 import errno
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -65,31 +65,10 @@ _EVENT_BACKLOG = 8 << 20
 
 
 class Netlink:
-    """One netlink socket, in the network namespace that the thread is in now.
+    """Questions to the kernel and its answers, over a socket."""
 
-    ``groups``: multicast groups to join, by number from 1 to 32; needs no privilege.
-    Raises FeatureError where the kernel lacks the protocol, PrivilegeError where a sandbox forbids it, else
-    KernelError; the text is iproute2's, ``advice`` says more.
-    """
-
-    def __init__(self, protocol: int, groups: Iterable[int] = ()) -> None:
-        try:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
-        except OSError as error:
-            raise _refusal("Cannot open netlink socket", error) from error
-        doing = "SO_SNDBUF"
-        try:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SNDBUF)
-            doing = "SO_RCVBUF"
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RCVBUF)
-            doing = "Cannot bind netlink socket"
-            # Without a port id of its own a socket counts as the kernel, the sender, and is left out of a broadcast.
-            self._socket.bind((0, sum(1 << group - 1 for group in groups)))
-            doing = "Cannot getsockname"
-            self._socket.getsockname()
-        except OSError as error:
-            self._socket.close()
-            raise _refusal(doing, error) from error
+    def __init__(self, opened: socket.socket) -> None:
+        self._socket = opened
         self._buffer = _spare.pop() if _spare else bytearray(_BUFFER)
         self._view = memoryview(self._buffer)
 
@@ -175,6 +154,12 @@ class Netlink:
             ended.acquire()
         yield from self
 
+    def answers(self, requests: Sequence[bytes]) -> Iterator[memoryview]:
+        """The datagram with which the kernel answers each of some requests that are no dumps."""
+        for request in requests:
+            self.send(request)
+            yield self.receive()
+
     def fileno(self) -> int:
         """The socket's file descriptor, for select and poll."""
         return self._socket.fileno()
@@ -200,7 +185,7 @@ class Diag(Netlink):
 
     def __init__(self, *, groups: Iterable[int] = ()) -> None:
         joined = tuple(groups)
-        super().__init__(_NETLINK_SOCK_DIAG, joined)
+        super().__init__(_opened(_NETLINK_SOCK_DIAG, joined))
         if joined:
             with suppress(OSError):  # takes CAP_NET_ADMIN
                 self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _EVENT_BACKLOG)
@@ -210,7 +195,34 @@ class Route(Netlink):
     """One socket of rtnetlink, which knows the interfaces."""
 
     def __init__(self) -> None:
-        super().__init__(_NETLINK_ROUTE)
+        super().__init__(_opened(_NETLINK_ROUTE))
+
+
+def _opened(protocol: int, groups: Iterable[int] = ()) -> socket.socket:
+    """A netlink socket, in the network namespace that the thread is in now.
+
+    ``groups``: multicast groups to join, by number from 1 to 32; needs no privilege.
+    Raises FeatureError where the kernel lacks the protocol, PrivilegeError where a sandbox forbids it, else
+    KernelError; the text is iproute2's, ``advice`` says more.
+    """
+    try:
+        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+    except OSError as error:
+        raise _refusal("Cannot open netlink socket", error) from error
+    doing = "SO_SNDBUF"
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SNDBUF)
+        doing = "SO_RCVBUF"
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RCVBUF)
+        doing = "Cannot bind netlink socket"
+        # Without a port id of its own a socket counts as the kernel, the sender, and is left out of a broadcast.
+        opened.bind((0, sum(1 << group - 1 for group in groups)))
+        doing = "Cannot getsockname"
+        opened.getsockname()
+    except OSError as error:
+        opened.close()
+        raise _refusal(doing, error) from error
+    return opened
 
 
 def _refusal(doing: str, error: OSError, *, numbered: bool = False) -> SstraceError:

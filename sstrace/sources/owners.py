@@ -20,7 +20,7 @@ from sstrace.sources.bpf.compile import ready
 from sstrace.sources.bpf.load import Loaded, map_values
 from sstrace.sources.bpf.programs import Source
 
-__all__ = ["WALK", "OwnerWalk"]
+__all__ = ["WALK", "WANTED_MOST", "OwnerWalk", "owners_of"]
 
 WALK = Source(
     file="owners.bpf.c",
@@ -55,7 +55,7 @@ _COUNT = struct.Struct("=IBB")
 _COUNT_AT = 48
 _CHOOSY_AT = 54
 _INO = struct.Struct("=Q")
-_WANTED_MOST = 512
+WANTED_MOST = 512
 """Up to so many inodes the kernel is told which ones to look for (1 µs each); above, all are fetched and sorted out
 here.
 """
@@ -94,46 +94,30 @@ class OwnerWalk:
     ) -> dict[int, tuple[Owner, ...]]:
         """Inode → owners, in ss's order: highest pid first, then highest descriptor. ``wanted``: only these inodes.
         ``breathe`` is called every few milliseconds, and may fork: a child's own walk waits for the end of this one.
-
-        Rows keep these tuples: so they are made once, and equal numbers and names in them are one object each. None of
-        these is what the walk has read: that goes, and would keep its place for one number in a thousand.
         """
-        found: dict[int, tuple[Owner, ...]] = {}
-        several: dict[int, list[Owner]] = {}
-        readable: dict[int, bool] = {}
-        comms: dict[bytes, bytes] = {}
-        numbers: dict[int, int] = {}
-        with self._alone():
-            if wanted is None:
-                owners = self._walk(breathe)
-            elif len(wanted) <= _WANTED_MOST:
-                owners = self._choosy_walk(wanted)
-            else:
-                owners = [owner for owner in self._walk(breathe) if owner[0] in wanted]
-        owners.sort(key=_by_pid_and_fd, reverse=True)
-        for number, (ino, pid, fd, comm) in enumerate(owners, 1):
-            if number % _RUN == 0:
-                breathe()
-            seen = readable.get(pid)
+        return owners_of(self.records(wanted, breathe), wanted, breathe)
+
+    def records(
+        self,
+        wanted: Collection[int] | None = None,
+        breathe: Callable[[], object] = lambda: None,
+        sees: Callable[[int], bool] = lambda _pid: True,
+    ) -> bytes:
+        """The same as the program wrote it, for ``owners_of``: of processes that this one may look into, and that
+        ``sees`` lets pass. Perhaps more than ``wanted``.
+        """
+        known: dict[int, bool] = {}
+
+        def shown(pid: int, fd: int) -> bool:
+            seen = known.get(pid)
             if seen is None:
-                seen = readable[pid] = _readable(pid, fd)
-            if not seen:
-                continue
-            name = comms.get(comm)
-            if name is None:
-                # As /proc/PID/stat is read by ss: up to the first closing parenthesis.
-                name = comms[comm] = comm.split(b"\0", 1)[0].split(b")", 1)[0]
-            owner = Owner(
-                name,
-                numbers.get(pid) or numbers.setdefault(pid, pid | 0),
-                numbers.get(fd) or numbers.setdefault(fd, fd | 0),
-            )
-            if ino not in found:
-                found[ino] = (owner,)
-            else:
-                several.setdefault(ino, [*found[ino]]).append(owner)
-        found.update((ino, tuple(held)) for ino, held in several.items())
-        return found
+                seen = known[pid] = sees(pid) and _readable(pid, fd)
+            return seen
+
+        with self._alone():
+            few = wanted is not None and len(wanted) <= WANTED_MOST
+            found = self._choosy_walk(wanted) if few and wanted is not None else self._walk(breathe)
+        return b"".join(_shown(records, shown) for records in found)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -145,7 +129,7 @@ class OwnerWalk:
         finally:
             fcntl.lockf(self._lock, fcntl.LOCK_UN)
 
-    def _choosy_walk(self, wanted: Collection[int]) -> list[tuple[int, int, int, bytes]]:
+    def _choosy_walk(self, wanted: Collection[int]) -> list[bytes]:
         for ino in wanted:
             self._loaded.put("wanted", _INO.pack(ino), b"\1")
         try:
@@ -154,10 +138,10 @@ class OwnerWalk:
             for ino in wanted:
                 self._loaded.delete("wanted", _INO.pack(ino))
 
-    def _walk(self, breathe: Callable[[], object], *, choosy: bool = False) -> list[tuple[int, int, int, bytes]]:
-        """(inode, pid, fd, comm) of every socket descriptor of every process in sight."""
+    def _walk(self, breathe: Callable[[], object], *, choosy: bool = False) -> list[bytes]:
+        """The records of every socket descriptor of every process in sight, some at a time."""
         for _ in range(_TRIES):
-            found: list[tuple[int, int, int, bytes]] = []
+            found: list[bytes] = []
             self._cursor[: _CURSOR.size] = bytes(_CURSOR.size)
             self._cursor[_CHOOSY_AT] = choosy
             for number in count(1):
@@ -166,7 +150,7 @@ class OwnerWalk:
                     breathe()
                 held, done, lost = _COUNT.unpack_from(self._cursor, _COUNT_AT)
                 if held:
-                    found += _OWNER.iter_unpack(self._owners[: held * _OWNER.size])
+                    found.append(self._owners[: held * _OWNER.size])
                 if done:
                     return found
                 if lost:
@@ -175,6 +159,51 @@ class OwnerWalk:
 
 
 _by_pid_and_fd = itemgetter(1, 2)
+
+
+def owners_of(
+    records: bytes, wanted: Collection[int] | None = None, breathe: Callable[[], object] = lambda: None
+) -> dict[int, tuple[Owner, ...]]:
+    """Inode → owners, in ss's order, of what ``OwnerWalk.records`` found; ``wanted``: only these inodes. ``breathe`` is
+    called every few milliseconds.
+
+    Rows keep these tuples: so they are made once, and equal numbers and names in them are one object each. None of
+    these is what the walk has read: that goes, and would keep its place for one number in a thousand.
+    """
+    found: dict[int, tuple[Owner, ...]] = {}
+    several: dict[int, list[Owner]] = {}
+    comms: dict[bytes, bytes] = {}
+    numbers: dict[int, int] = {}
+    owners: list[tuple[int, int, int, bytes]] = list(_OWNER.iter_unpack(records))
+    if wanted is not None:
+        owners = [owner for owner in owners if owner[0] in wanted]
+    owners.sort(key=_by_pid_and_fd, reverse=True)
+    for number, (ino, pid, fd, comm) in enumerate(owners, 1):
+        if number % _RUN == 0:
+            breathe()
+        name = comms.get(comm)
+        if name is None:
+            # As /proc/PID/stat is read by ss: up to the first closing parenthesis.
+            name = comms[comm] = comm.split(b"\0", 1)[0].split(b")", 1)[0]
+        owner = Owner(
+            name,
+            numbers.get(pid) or numbers.setdefault(pid, pid | 0),
+            numbers.get(fd) or numbers.setdefault(fd, fd | 0),
+        )
+        if ino not in found:
+            found[ino] = (owner,)
+        else:
+            several.setdefault(ino, [*found[ino]]).append(owner)
+    found.update((ino, tuple(held)) for ino, held in several.items())
+    return found
+
+
+def _shown(records: bytes, shown: Callable[[int, int], bool]) -> bytes:
+    """The records of the processes that are shown."""
+    _, first, fd, _ = _OWNER.unpack_from(records)
+    if first == _OWNER.unpack_from(records, len(records) - _OWNER.size)[1]:  # one process after the other is walked
+        return records if shown(first, fd) else b""
+    return b"".join(_OWNER.pack(*owner) for owner in _OWNER.iter_unpack(records) if shown(owner[1], owner[2]))
 
 
 def _readable(pid: int, fd: int) -> bool:

@@ -4,11 +4,11 @@ Linux capabilities, capabilities(7): by capset(2) and prctl(2), of the calling t
 starts. What is gone is gone: the bounding set is empty, no program that is executed gains anything (no_new_privs), and
 without CAP_SETUID there is no way back to uid 0.
 
-The capabilities that stay are worth more than what they are kept for: whoever may look into every process may trace it,
-and is root in the end. So a seccomp(2) filter leaves only those system calls that a server makes (sources.seccomp).
-Reading stays: CAP_DAC_READ_SEARCH opens every file, and with CAP_SYS_PTRACE every process's memory, which only a mount
-namespace can hide (packaging/sstrace.service has one, for files). Landlock could not: whoever is in it is shown no
-other process's descriptors (security/landlock/ptrace.c), which is what the capability is kept for.
+A server keeps none; of the files it reaches those that it needs (sources.landlock), of the system calls those that it
+makes (sources.seccomp). What takes capabilities it asks of a process that keeps them (server.broker), and those are
+worth more than what they are kept for: CAP_DAC_READ_SEARCH opens every file, CAP_SYS_PTRACE every process's memory. Of
+that process only its system calls are limited: whoever Landlock restricts is shown no other process's descriptors
+(security/landlock/ptrace.c), which is what the capabilities are kept for.
 """
 
 import ctypes
@@ -16,14 +16,27 @@ import grp
 import os
 import pwd
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from sstrace.errors import PrivilegeError, SstraceError, reason
-from sstrace.sources import seccomp
+from sstrace.sources import landlock, seccomp
 
-__all__ = ["CAP_SYS_PTRACE", "NEEDED", "ProcessView", "acting_as", "effective", "may_trace", "service_user", "shed"]
+__all__ = [
+    "BROKER",
+    "CAP_SYS_PTRACE",
+    "ProcessView",
+    "acting_as",
+    "effective",
+    "holds",
+    "may_trace",
+    "service_user",
+    "shed",
+    "unused_user",
+    "without_capabilities",
+]
 
 _NUMBERS = {
     "CAP_DAC_READ_SEARCH": 2,
@@ -34,9 +47,9 @@ _NUMBERS = {
     "CAP_BPF": 39,
 }
 CAP_SYS_PTRACE = _NUMBERS["CAP_SYS_PTRACE"]
-NEEDED = ("CAP_NET_ADMIN", "CAP_BPF", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH")
-"""After the start: what netlink shows to administrators alone; to run the owner walk, which is loaded by then; to see
-whose /proc/PID/fd may be read. Before Linux 5.8 CAP_SYS_ADMIN stands for CAP_BPF.
+BROKER = ("CAP_NET_ADMIN", "CAP_BPF", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH")
+"""What a server's broker keeps: what netlink shows to administrators alone; to run the owner walk, which is loaded by
+then; to see whose /proc/PID/fd may be read. Before Linux 5.8 CAP_SYS_ADMIN stands for CAP_BPF.
 """
 
 _VERSION_3 = 0x20080522
@@ -61,8 +74,14 @@ def service_user() -> tuple[int, int]:
     with suppress(KeyError):
         user = pwd.getpwnam(_SERVICE_USER)
         return user.pw_uid, user.pw_gid
-    taken = {uid for entry in os.scandir("/proc") if entry.name.isdigit() for uid in _uids(entry.path)}
-    for uid in _DYNAMIC:
+    return unused_user()
+
+
+def unused_user(but: int | None = None) -> tuple[int, int]:
+    """Uid and gid that nobody has; ``but``: another than this. Raises PrivilegeError where there is none."""
+    taken = {uid for entry in os.scandir("/proc") if entry.name.isdigit() for uid in _uids(entry.path)} | {but}
+    # Not from the first one on: of several that look at once, each begins elsewhere.
+    for uid in (_DYNAMIC[(os.getpid() + at) % len(_DYNAMIC)] for at in range(len(_DYNAMIC))):
         if uid not in taken and not _is_named(uid) and not os.path.lexists(f"/run/systemd/dynamic-uid/{uid}"):
             return uid, uid
     raise PrivilegeError("there is no uid to become that nobody uses: add a user sstrace, or add --keep-privileges")
@@ -102,9 +121,21 @@ def acting_as(user: tuple[int, int] | None) -> Iterator[None]:
         os.setgroups(groups)
 
 
-def shed(user: tuple[int, int] | None, keep: Iterable[str] = NEEDED) -> None:
+class Reach(NamedTuple):
+    """Files and directories that a process may still open: to read, and to make, write and remove."""
+
+    read: Sequence[str]
+    write: Sequence[str]
+
+
+def shed(
+    user: tuple[int, int] | None,
+    keep: Iterable[str] = (),
+    calls: seccomp.Calls = seccomp.SERVER,
+    reach: Reach | None = None,
+) -> None:
     """Become ``user`` (uid, gid; None: stay who we are), keep these capabilities as far as we have them, and nothing
-    else. Raises SstraceError.
+    else; of the system calls ``calls``, of the files ``reach`` (None: as before). Raises SstraceError.
     """
     last = _last_capability()
     names = ["CAP_SYS_ADMIN" if name == "CAP_BPF" and last < _NUMBERS[name] else name for name in keep]
@@ -121,18 +152,36 @@ def shed(user: tuple[int, int] | None, keep: Iterable[str] = NEEDED) -> None:
             os.setresgid(gid, gid, gid)
             os.setresuid(uid, uid, uid)
             _prctl(_PR_SET_KEEPCAPS, 0)
-        _capset(bits)
+        _capset(bits, bits)
         _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, refusable=True)
         _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+        if reach is not None:
+            landlock.restrict(*reach)
         if not already:
-            seccomp.restrict()
+            seccomp.restrict(calls)
     except OSError as error:
         raise SstraceError(f"cannot give up privileges: {reason(error)}") from None
+
+
+@contextmanager
+def without_capabilities() -> Iterator[None]:
+    """Have none for a while, of this thread."""
+    held = _sets()
+    _capset(0, held[1])
+    try:
+        yield
+    finally:
+        _capset(*held)
 
 
 def effective() -> int:
     """The effective capabilities of this thread, a bit each."""
     return _sets()[0]
+
+
+def holds(names: Iterable[str]) -> bool:
+    """Whether this thread has any of these capabilities."""
+    return any(effective() >> _NUMBERS[name] & 1 for name in names)
 
 
 def may_trace() -> bool:
@@ -200,9 +249,9 @@ def _permitted() -> int:
     return _sets()[1]
 
 
-def _capset(bits: int) -> None:
-    low, high = bits & 0xFFFFFFFF, bits >> 32
-    if _libc.capset(_HEADER.pack(_VERSION_3, 0), _SETS.pack(low, low, 0, high, high, 0)):
+def _capset(effective: int, permitted: int) -> None:
+    low, high = ((effective >> shift & 0xFFFFFFFF, permitted >> shift & 0xFFFFFFFF, 0) for shift in (0, 32))
+    if _libc.capset(_HEADER.pack(_VERSION_3, 0), _SETS.pack(*low, *high)):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 

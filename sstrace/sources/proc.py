@@ -74,13 +74,14 @@ def owners(
     threads: bool = False,
     contexts: int = 0,
     breathe: Callable[[], object] = lambda: None,
+    sees: Callable[[int], bool] = lambda _pid: True,
 ) -> dict[int, tuple[Owner, ...]]:
     """Every process that holds a socket: socket inode → its owners in ss's order, the reverse of discovery.
 
     So the highest pid comes first, of a process the highest descriptor, and with ``threads`` a process's later
     threads come before its first one. ``contexts``: 1 adds the SELinux context of the process, 2 that of the socket's
     file too (``None`` where there is none). Processes whose descriptors may not be read are passed over silently, as
-    ss does. ``breathe`` is called after each process.
+    ss does; so are those that ``sees`` refuses. ``breathe`` is called after each process.
 
     Measured beside ss 6.1: 0.5 s against 0.85 s for 120,000 sockets; nearly all of it is the kernel's readlink.
     """
@@ -94,6 +95,8 @@ def owners(
             continue
         breathe()
         pid = int(name)
+        if not sees(pid):
+            continue
         _scan(found, f"{root}/{name}", pid, pid if threads else None, contexts)
         if not threads:
             continue

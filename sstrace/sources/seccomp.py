@@ -16,12 +16,12 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
-__all__ = ["ALLOWED", "CHOSEN", "program", "restrict"]
+__all__ = ["BROKER", "NUMBERS", "SERVER", "Calls", "program", "restrict"]
 
-# By number, x86-64 and arm64 (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h).
-ALLOWED: Mapping[str, tuple[int | None, int | None]] = {
+NUMBERS: Mapping[str, tuple[int | None, int | None]] = {
     "read": (0, 63), "write": (1, 64), "pread64": (17, 67), "pwrite64": (18, 68), "readv": (19, 65),
     "writev": (20, 66), "lseek": (8, 62), "close": (3, 57), "close_range": (436, 436), "fstat": (5, 80),
     "newfstatat": (262, 79), "statx": (332, 291), "stat": (4, None), "lstat": (6, None), "access": (21, None),
@@ -50,8 +50,10 @@ ALLOWED: Mapping[str, tuple[int | None, int | None]] = {
     "getresuid": (118, 148), "getresgid": (120, 150), "getgroups": (115, 158), "capget": (125, 90),
     "capset": (126, 91), "uname": (63, 160), "sysinfo": (99, 179), "getrlimit": (97, 163), "getrandom": (318, 278),
     "fork": (57, None), "wait4": (61, 260), "waitid": (247, 95), "exit": (60, 93), "exit_group": (231, 94),
+    "openat": (257, 56), "open": (2, None), "bpf": (321, 280), "socket": (41, 198), "setsockopt": (54, 208),
+    "ioctl": (16, 29), "prctl": (157, 167), "clone": (56, 220), "getxattr": (191, 8),
 }  # fmt: skip
-"""Whatever the arguments are."""
+"""On x86-64 and arm64: arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h."""
 
 _Step = tuple[int, int, int, int]
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -114,27 +116,59 @@ IPV6_RECVERR, V6ONLY; NETLINK_CAP_ACK, EXT_ACK, GET_STRICT_CHK.
 _NAMESPACES = 0x7E020000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET: include/uapi/linux/sched.h."""
 
-CHOSEN: Mapping[str, tuple[tuple[int | None, int | None], list[_Step]]] = {
-    "openat": ((257, 56), _opened(2)),
-    "open": ((2, None), _opened(1)),
-    # Maps (look up, update, delete, next key), run a loaded program, and what --bpf-maps asks: next map id, map by id,
-    # info. include/uapi/linux/bpf.h.
-    "bpf": ((321, 280), _one_of(0, 1, 2, 3, 4, 10, 12, 14, 15)),
-    "socket": ((41, 198), _choose(0, _SOCKETS)),
-    "setsockopt": ((54, 208), _choose(1, _OPTIONS)),
-    # TCGETS, TCGETS2, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, SIOCGIFNAME, SIOCGIFINDEX.
-    "ioctl": ((16, 29), _one_of(1, 0x5401, 0x802C542A, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451, 0x8910, 0x8933)),
-    # PR_SET_KEEPCAPS, SET_NAME, GET_SECCOMP, CAPBSET_READ, CAPBSET_DROP, SET_NO_NEW_PRIVS, CAP_AMBIENT, SET_VMA.
-    "prctl": ((157, 167), _one_of(0, 8, 15, 21, 23, 24, 38, 47, 0x53564D41)),
-    "clone": ((56, 220), [_load(0), (_ANY_BIT, 0, 1, _NAMESPACES), _FORBID, _ALLOW]),
-}
-"""As the arguments are: numbers, steps that end with a verdict."""
+
+class Calls(NamedTuple):
+    """What a process may call."""
+
+    allowed: Collection[str]
+    """Whatever the arguments are."""
+    chosen: Mapping[str, list[_Step]]
+    """As the arguments are: steps that end with a verdict."""
+
+
+SERVER = Calls(
+    NUMBERS.keys() - {"openat", "open", "bpf", "socket", "setsockopt", "ioctl", "prctl", "clone", "getxattr"},
+    {
+        "openat": _opened(2),
+        "open": _opened(1),
+        # Maps: look up, delete, next key. include/uapi/linux/bpf.h.
+        "bpf": _one_of(0, 1, 3, 4),
+        "socket": _choose(0, _SOCKETS),
+        "setsockopt": _choose(1, _OPTIONS),
+        # TCGETS, TCGETS2, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, SIOCGIFNAME, SIOCGIFINDEX.
+        "ioctl": _one_of(1, 0x5401, 0x802C542A, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451, 0x8910, 0x8933),
+        # PR_SET_KEEPCAPS, SET_NAME, GET_SECCOMP, CAPBSET_READ, CAPBSET_DROP, SET_NO_NEW_PRIVS, CAP_AMBIENT, SET_VMA.
+        "prctl": _one_of(0, 8, 15, 21, 23, 24, 38, 47, 0x53564D41),
+        "clone": [_load(0), (_ANY_BIT, 0, 1, _NAMESPACES), _FORBID, _ALLOW],
+    },
+)
+"""Who answers clients."""
+BROKER = Calls(
+    (
+        "read", "write", "lseek", "close", "fstat", "newfstatat", "stat", "lstat", "access", "faccessat", "faccessat2",
+        "readlink", "readlinkat", "getdents64", "fcntl", "flock", "memfd_create", "bind", "getsockname", "getsockopt",
+        "sendto", "sendmsg", "recvfrom", "recvmsg", "brk", "mmap", "munmap", "mprotect", "mremap", "madvise", "futex",
+        "set_robust_list", "rseq", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "restart_syscall", "clock_gettime",
+        "getpid", "gettid", "geteuid", "getrandom", "fork", "exit", "exit_group", "getxattr",
+    ),
+    {
+        "openat": [_load(2), (_ANY_BIT, 0, 1, os.O_ACCMODE | os.O_CREAT | os.O_TRUNC), _FORBID, _ALLOW],
+        "open": [_load(1), (_ANY_BIT, 0, 1, os.O_ACCMODE | os.O_CREAT | os.O_TRUNC), _FORBID, _ALLOW],
+        # Maps: look up, update, delete; run a loaded program.
+        "bpf": _one_of(0, 1, 2, 3, 10),
+        "socket": _choose(0, {1: [_ALLOW], 16: _one_of(2, 4)}),
+        "setsockopt": _choose(1, {1: _one_of(2, 7, 8)}),
+        "ioctl": _one_of(1, 0x5401, 0x802C542A, 0x5450, 0x5451),
+        "clone": [_load(0), (_ANY_BIT, 0, 1, _NAMESPACES), _FORBID, _ALLOW],
+    },
+)  # fmt: skip
+"""Who keeps capabilities, and answers the server."""
 
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 
 
-def program(machine: str) -> bytes | None:
+def program(machine: str, calls: Calls) -> bytes | None:
     """The filter for a machine (``uname -m``); None for one whose numbers are not known."""
     if machine not in _ARCHITECTURES or struct.calcsize("P") != 8:
         return None
@@ -147,21 +181,19 @@ def program(machine: str) -> bytes | None:
         (_AT_LEAST, 0, 1, _X32),
         _FORBID,
     ]
-    for numbers in ALLOWED.values():
-        if (number := numbers[column]) is not None:
-            steps += [(_EQUAL, 0, 1, number), _ALLOW]
-    for numbers, then in CHOSEN.values():
-        if (number := numbers[column]) is not None:
-            steps += [(_EQUAL, 0, len(then), number), *then]
+    verdicts = {**{name: [_ALLOW] for name in calls.allowed}, **calls.chosen}
+    for name, numbers in NUMBERS.items():
+        if name in verdicts and (number := numbers[column]) is not None:
+            steps += [(_EQUAL, 0, len(verdicts[name]), number), *verdicts[name]]
     steps += [(_AT_LEAST, 0, 1, _CLONE3), _UNKNOWN, _FORBID]
     return b"".join(_STEP.pack(*step) for step in steps)
 
 
-def restrict() -> None:
-    """Have this thread, and all that it starts, make those calls alone. Other machines, and kernels without seccomp, go
+def restrict(calls: Calls) -> None:
+    """Have this thread, and all that it starts, make these calls alone. Other machines, and kernels without seccomp, go
     without. Raises OSError.
     """
-    steps = program(os.uname().machine)
+    steps = program(os.uname().machine, calls)
     if steps is None:
         return
     libc = ctypes.CDLL(None, use_errno=True)

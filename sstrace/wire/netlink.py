@@ -24,6 +24,7 @@ __all__ = [
     "NLM_F_ACK",
     "NLM_F_DUMP_INTR",
     "NLM_F_REQUEST",
+    "READING",
     "SEQUENCE",
     "SOCK_DESTROY",
     "SOCK_DIAG_BY_FAMILY",
@@ -61,6 +62,9 @@ DUMP = 0x301
 
 SOCK_DIAG_BY_FAMILY = 20
 SOCK_DESTROY = 21
+
+READING = frozenset((18, 19, SOCK_DIAG_BY_FAMILY))
+"""Types of the requests that ask for sockets, and do nothing to them: TCPDIAG_GETSOCK and DCCPDIAG_GETSOCK, too."""
 
 SEQUENCE = 123456
 """The sequence number of every dump request, ss's own, so that requests compare byte for byte."""

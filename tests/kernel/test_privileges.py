@@ -1,5 +1,6 @@
 """A server that has given up root: answers as before, and can do nothing else."""
 
+import json
 import os
 import re
 import shutil
@@ -11,12 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from conftest import ROOT, Netns, Program
 from tracing import close_all, connected, listener, wait
 
-from sstrace.sources import seccomp
-from sstrace.sources.privilege import NEEDED
+from sstrace.errors import SstraceError
+from sstrace.model import AF_INET, InetSocket, State, Table
+from sstrace.server.broker import Broker, Dump, Held
+from sstrace.sources import landlock, seccomp
+from sstrace.sources.diag import Netlink
+from sstrace.sources.privilege import BROKER, unused_user
+from sstrace.wire import inet_diag
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.ss]
 
@@ -78,26 +85,39 @@ class Server:
 @pytest.fixture
 def server(sstrace: Program, netns: Netns, tmp_path: Path) -> Iterator[Server]:
     made = Server(sstrace, netns, tmp_path)
-    wait("it has given up root", lambda: status(made.process.pid)["NoNewPrivs"] == "1")
     yield made
     made.stop()
 
 
-def test_it_is_a_user_of_its_own_with_four_capabilities(server: Server) -> None:
-    uid = status(server.process.pid)["Uid"].split()[0]
-    assert int(uid) not in SHARED
-    others = [path.parent.name for path in Path("/proc").glob("[0-9]*/status") if uid in _users(path)]
-    assert others == [str(server.process.pid)], "nobody else is that user"
-    for task in Path(f"/proc/{server.process.pid}/task").iterdir():
-        said = status(f"{server.process.pid}/task/{task.name}")
-        assert said["Uid"].split() == [uid] * 4
-        assert said["Gid"].split()[0] not in map(str, SHARED)
-        assert len(set(said["Gid"].split())) == 1
-        assert said["Groups"] == ""
-        assert bits(said["CapEff"]) == bits(said["CapPrm"]) == KEPT
-        assert bits(said["CapInh"]) == bits(said["CapBnd"]) == bits(said["CapAmb"]) == set()
-        assert said["NoNewPrivs"] == "1"
-    assert len(NEEDED) == len(KEPT)
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def broker_of(server: Server) -> int:
+    """Its only child, once the one that made the ready file has ended."""
+    wait("it has one child", lambda: len(children(server.process.pid)) == 1)
+    return children(server.process.pid)[0]
+
+
+def test_two_users_of_their_own_and_the_one_that_answers_clients_has_no_capability(server: Server) -> None:
+    broker = broker_of(server)
+    kept = {server.process.pid: set[int](), broker: KEPT}
+    uids = {pid: status(pid)["Uid"].split()[0] for pid in kept}
+    assert len(set(uids.values())) == 2
+    for pid, capabilities in kept.items():
+        assert int(uids[pid]) not in SHARED
+        others = [path.parent.name for path in Path("/proc").glob("[0-9]*/status") if uids[pid] in _users(path)]
+        assert others == [str(pid)], "nobody else is that user"
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            said = status(f"{pid}/task/{task.name}")
+            assert said["Uid"].split() == [uids[pid]] * 4
+            assert said["Gid"].split()[0] not in map(str, SHARED)
+            assert len(set(said["Gid"].split())) == 1
+            assert said["Groups"] == ""
+            assert bits(said["CapEff"]) == bits(said["CapPrm"]) == capabilities
+            assert bits(said["CapInh"]) == bits(said["CapBnd"]) == bits(said["CapAmb"]) == set()
+            assert (said["NoNewPrivs"], said["Seccomp"]) == ("1", "2")
+    assert len(BROKER) == len(KEPT)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +155,43 @@ def test_it_answers_as_ss_does(server: Server, netns: Netns, ss: Program, words:
         assert ours == theirs
 
 
+@pytest.mark.parametrize("words", ["-tane", "-tanei --json", "-tan fwmark = 7", "-tn state listening fwmark = 7"])
+def test_root_is_shown_what_only_administrators_see(server: Server, netns: Netns, ss: Program, words: str) -> None:
+    for mark in (0, 7):
+        netns.call(listener).setsockopt(socket.SOL_SOCKET, 36, mark)  # SO_MARK
+    answer = server.ask(*words.split())
+    if "--json" in words:
+        assert [row["mark"] for row in map(json.loads, answer.splitlines()) if "mark" in row] == [7]
+    else:
+        assert answer == ss(*words.split(), netns=netns).stdout
+        assert len(answer.splitlines()) == (2 if "=" in words else 3)
+
+
+def test_it_closes_sockets_by_the_right_of_who_asks(server: Server, netns: Netns) -> None:
+    port = netns.call(listener).getsockname()[1]
+    assert b"LISTEN" in server.ask("-K", "-tln", "sport", "=", f":{port}")
+    assert server.ask("-Htln", "sport", "=", f":{port}") == b""
+
+
+def test_it_reads_no_module_of_its_own_any_more(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    """They may lie in root's home, where a user without capabilities comes by no file."""
+    private = tmp_path / "private"
+    private.mkdir(0o700)
+    for folder in (ROOT / "sstrace", ROOT / "bpf", *map(Path, msgspec.__path__)):
+        shutil.copytree(folder, private / folder.name, ignore=shutil.ignore_patterns("__pycache__"))
+    head = Program("env", f"PYTHONPATH={private}", sys.executable, "-P", "-m", "sstrace")
+    server = Server(head, netns, tmp_path, "--metrics=127.0.0.1:9439", "--stats", "--record", "/dev/null")
+    assert str(private) in Path(f"/proc/{server.process.pid}/maps").read_text()
+    server.sstrace = sstrace
+    netns.call(connected)
+    for words in ("-tanpeimoOT --cgroup", "-xapem", "-uanpe", "-0ae", "-wae", "-tr", "-tan --json", "-tan held > 1ms",
+                  "-t dport = :ssh or dst localhost", "-tan cgroup /", "-tlnpO", "-s -a", "-V", "-h"):  # fmt: skip
+        server.ask(*words.split())
+    metrics = "import urllib.request as u; print(len(u.urlopen('http://127.0.0.1:9439/metrics').read()))"
+    assert int(netns.run(sys.executable, "-c", metrics).stdout) > 100
+    server.stop()
+
+
 def test_it_goes_on_following_the_kernel(server: Server, netns: Netns, ss: Program) -> None:
     for _ in range(3):
         listens = netns.call(listener)
@@ -156,7 +213,7 @@ def test_its_metrics_too(sstrace: Program, netns: Netns, tmp_path: Path) -> None
         said = status(f"{server.process.pid}/task/{task}")
         assert int(said["Uid"].split()[0]) not in SHARED
         assert len(set(said["Uid"].split())) == 1
-        assert bits(said["CapPrm"]) <= KEPT
+        assert bits(said["CapPrm"]) == set()
         assert said["NoNewPrivs"] == "1"
     server.stop()
 
@@ -179,7 +236,7 @@ WAYS_OUT: dict[str, str] = {
     "load a BPF program": "bpf(5)",
     "change the firewall": "socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)",
     "change routes": "socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)",
-    "have more capabilities": "privilege._capset(1 << 21 | 1 << 7)",
+    "have more capabilities": "privilege._capset(*[1 << 21 | 1 << 7] * 2)",
     "change the host's name": "socket.sethostname('other')",
     "leave the root": "os.chroot('/tmp')",
     "a raw socket": "socket.socket(socket.AF_INET, socket.SOCK_RAW, 6)",
@@ -211,19 +268,59 @@ WAYS_OUT: dict[str, str] = {
     "another filter": "privilege._prctl(22, 2)",
     "be seen as another": "privilege._prctl(35, 8)",
 }
+WAYS_OUT |= {
+    "read a secret": "os.open('/etc/shadow', os.O_RDONLY)",
+    "read every process's memory": "os.open(f'/proc/{victim.pid}/mem', os.O_RDONLY)",
+    "see every process's descriptors": "os.listdir(f'/proc/{victim.pid}/fd')",
+    "close sockets": "destroy()",
+    "see a mark": "marked()",
+    "run a loaded BPF program": "bpf(10)",
+    "make a BPF map": "bpf(0)",
+    "a BPF program by its number": "bpf(13)",
+    "attach a BPF program": "bpf(28)",
+    "a new mount": "call((430, 430), b'tmpfs', 0)",
+    "move a mount": "call((429, 429), -100, b'', -100, b'', 0)",
+    "a program from memory": "call((322, 281), os.memfd_create('x'), b'', None, None, 0x1000)",
+    "the kernel's log": "call((103, 116), 3, bytes(16), 16)",
+    "shared memory": "call((29, 194), 0, 4096, 0o1600)",
+    "a message queue": "call((240, 180), b'x', 0o102, 0o600, None)",
+    "watch files": "call((300, 262), 0, 0)",
+    "another's limits": "call((302, 261), victim.pid, 7, None, bytes(16))",
+    "another's priority": "os.setpriority(os.PRIO_PROCESS, victim.pid, 5)",
+    "a signal by a pidfd": "call((424, 424), 0, 9, None, 0)",
+    "another personality": "call((135, 92), 0x0040000)",
+    "a node": "os.mknod('/tmp/sstrace-was-here')",
+    "a link": "os.symlink('/etc/passwd', '/tmp/sstrace-was-here')",
+    "the clock, slowly": "call((159, 171), bytes(208))",
+    "restart the machine": "call((169, 142), 0, 0, 0, None)",
+}
 REMAINS: dict[str, str] = {
-    "reads every file": "os.close(os.open('/etc/shadow', os.O_RDONLY))",
-    "reads every process's memory": "os.close(os.open(f'/proc/{victim.pid}/mem', os.O_RDONLY))",
-    "sees every process's descriptors": "os.listdir(f'/proc/{victim.pid}/fd')",
-    "asks sock_diag as an administrator": "socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4).close()",
+    "reads what everybody may read of the system": "os.close(os.open('/etc/passwd', os.O_RDONLY))",
+    "asks sock_diag as anybody may": "socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4).close()",
     "opens TCP and UDP connections": "socket.socket().close()",
 }
 """What it can do still: docs/serve.md says so."""
+UNREACHED: dict[str, str] = {
+    "read what everybody may read elsewhere": "os.open(elsewhere, os.O_RDONLY)",
+    "make a file elsewhere": "os.open(elsewhere + '.new', os.O_WRONLY | os.O_CREAT | os.O_EXCL)",
+    "list a directory elsewhere": "os.listdir(os.path.dirname(elsewhere))",
+}
+"""Where Landlock is."""
+OF_BROKER: dict[str, str] = {
+    "opens every file to read it": "os.close(os.open('/etc/shadow', os.O_RDONLY))",
+    "reads every process's memory": "os.close(os.open(f'/proc/{victim.pid}/mem', os.O_RDONLY))",
+    "sees every process's descriptors": "os.listdir(f'/proc/{victim.pid}/fd')",
+    "asks sock_diag as an administrator": "(marked(), destroy())",
+}
+"""What the process that keeps capabilities can do."""
 TRY = f"""
 import ctypes, fcntl, os, socket, subprocess, sys
 sys.path.insert(0, {str(ROOT)!r})
-from sstrace.sources import privilege
+from sstrace.model import Table
+from sstrace.sources import landlock, privilege, seccomp
+from sstrace.wire import inet_diag
 parent = os.getppid()
+who, elsewhere = sys.argv[1:]
 victim = subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL)
 libc = ctypes.CDLL(None, use_errno=True)
 def check(result):
@@ -245,33 +342,86 @@ def call(numbers, *arguments):
     if result == 0 and number in (56, 220):
         os._exit(0)  # the child
     check(result)
+def diag(request):
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as asked:
+        asked.send(request)
+        return inet_diag.decode(asked.recv(65536), Table.TCP)
+def listening():
+    return diag(inet_diag.dump_request(Table.TCP, socket.AF_INET, 1 << 10)).rows
+def destroy():
+    error = diag(inet_diag.destroy_request(listening()[0])).error
+    if error:
+        raise OSError(error, os.strerror(error))
+def marked():
+    if not listening()[0].extras.mark:
+        raise PermissionError(1, "it has no mark")
 udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-privilege.shed(privilege.service_user())
-for name, attempt in { {**WAYS_OUT, **REMAINS}!r}.items():
+listens = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
+for one in listens:
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 7)
+user = privilege.service_user()
+if who == "server":
+    privilege.shed(user, reach=privilege.Reach(landlock.SYSTEM, []))
+else:
+    privilege.shed(user, privilege.BROKER, seccomp.BROKER)
+for name, attempt in { {**WAYS_OUT, **REMAINS, **UNREACHED, **OF_BROKER}!r}.items():
     try:
         eval(attempt)
     except OSError as error:
-        print(name, error.errno, sep=":")
+        print(name, error.errno, sep=":", flush=True)
     else:
-        print(name, "worked", sep=":")
+        print(name, "worked", sep=":", flush=True)
 victim.returncode = 0
 """
 
 
-def test_there_is_no_way_out(tmp_path: Path) -> None:
-    """Every attempt, from within a process that has shed its privileges as the server does."""
-    process = subprocess.Popen([sys.executable, "-c", TRY], stdout=subprocess.PIPE, text=True, start_new_session=True)
+def attempts(netns: Netns, who: str, elsewhere: Path) -> dict[str, str]:
+    """What became of every attempt, from within a process that has shed its privileges as the server or the broker
+    does: an errno, or that it worked.
+    """
+    process = subprocess.Popen(
+        [*netns.prefix, sys.executable, "-c", TRY, who, str(elsewhere)],
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
     out, _ = process.communicate(timeout=60)
     os.killpg(process.pid, signal.SIGKILL)  # the victim, who was not harmed
     assert process.returncode == 0
-    found = dict(line.split(":") for line in out.splitlines())
-    assert found.keys() == {**WAYS_OUT, **REMAINS}.keys()
-    # EPERM, EACCES; ENOSYS where libc falls back.
-    open_ways = {name: outcome for name, outcome in found.items() if outcome not in ("1", "13", "38")}
-    assert open_ways == dict.fromkeys(REMAINS, "worked")
-    told = (ROOT / "docs/serve.md").read_text()
-    assert [name for name in REMAINS if name not in told] == []
     assert not Path("/etc/sstrace-was-here").exists()
+    assert not os.path.lexists("/tmp/sstrace-was-here")
+    return dict(line.split(":") for line in out.splitlines())
+
+
+REFUSED = {"1", "13", "38"}
+"""EPERM, EACCES; ENOSYS where libc falls back."""
+
+
+def test_there_is_no_way_out(netns: Netns, common_path: Path) -> None:
+    elsewhere = common_path / "file"
+    elsewhere.touch()
+    elsewhere.chmod(0o666)
+    common_path.chmod(0o777)
+    found = attempts(netns, "server", elsewhere)
+    tried = {**WAYS_OUT, **REMAINS, **UNREACHED}
+    assert found.keys() >= tried.keys()
+    open_ways = {name for name in tried if found[name] not in REFUSED}
+    assert open_ways == {*REMAINS, *(() if landlock.version() else UNREACHED)}
+    told = (ROOT / "docs/serve.md").read_text()
+    assert [name for name in (*REMAINS, *OF_BROKER) if name not in told] == []
+    assert f"tries {len(tried)} ways out" in told
+
+
+def test_what_the_broker_can_do_is_what_is_told(netns: Netns, common_path: Path) -> None:
+    (common_path / "file").touch()
+    found = attempts(netns, "broker", common_path / "file")
+    # To look is all that it can: files, memory, descriptors, marks.
+    reads = {
+        "read a secret", "read every process's memory", "see every process's descriptors", "see a mark",
+        "close sockets",
+        "read what everybody may read elsewhere", "list a directory elsewhere",
+        "reads what everybody may read of the system", "asks sock_diag as anybody may",
+    }  # fmt: skip
+    tried = {**WAYS_OUT, **REMAINS, **UNREACHED, **OF_BROKER}
+    assert {name for name in tried if found[name] not in REFUSED} == reads | {*OF_BROKER}
 
 
 def test_a_client_without_privileges_sees_what_ss_shows_it(
@@ -312,13 +462,14 @@ def test_root_may_stay_root(sstrace: Program, netns: Netns, tmp_path: Path, ss: 
     server = Server(sstrace, netns, tmp_path, "--keep-privileges")
     netns.call(listener)
     assert status(server.process.pid)["Uid"].split() == ["0"] * 4
+    wait("nobody keeps anything for it", lambda: not children(server.process.pid))
     assert server.ask("-Htlnp").split() == ss("-Htlnp", netns=netns).stdout.split()
     server.stop()
     assert not server.path.exists()
 
 
 def test_started_by_somebody_else_with_capabilities(
-    sstrace: Program, netns: Netns, tmp_path: Path, ss: Program
+    sstrace: Program, netns: Netns, common_path: Path, ss: Program
 ) -> None:
     """As the systemd unit starts it: an ordinary user, ambient capabilities."""
     unit = (ROOT / "packaging" / "sstrace.service").read_text()
@@ -327,12 +478,9 @@ def test_started_by_somebody_else_with_capabilities(
     # CAP_IPC_LOCK stands here for LimitMEMLOCK=infinity, which takes more than root to set in some containers.
     names = [*(name.removeprefix("CAP_").lower() for name in given[1].split()), "ipc_lock"]
     caps = ",".join(["-all", *(f"+{name}" for name in names)])
-    place = tmp_path / "place"
+    place = common_path / "place"
     place.mkdir()
     os.chown(place, 4321, 4321)
-    for directory in [tmp_path, *tmp_path.parents]:
-        if directory != Path("/") and directory.stat().st_uid == os.getuid():
-            directory.chmod(directory.stat().st_mode | 0o055)
     user = ("setpriv", "--reuid=4321", "--regid=4321", "--clear-groups", f"--inh-caps={caps}",
             f"--ambient-caps={caps}", f"--bounding-set={caps}")  # fmt: skip
     started = Program(*user, *sstrace.head)
@@ -342,7 +490,8 @@ def test_started_by_somebody_else_with_capabilities(
     assert (refused.returncode, b"is served by user 4321" in refused.stderr) == (1, True)
     plain = ("setpriv", "--reuid=4321", "--regid=4321", "--clear-groups")
     server.sstrace = Program(*plain, *sstrace.head)
-    wait("it has given up the rest", lambda: bits(status(server.process.pid)["CapPrm"]) == KEPT)
+    broker = broker_of(server)
+    assert [bits(status(pid)["CapPrm"]) for pid in (server.process.pid, broker)] == [set(), KEPT]
     assert status(server.process.pid)["Uid"].split() == ["4321"] * 4
     netns.call(listener)
     expected = Program(*plain, *ss.head)("-Htlnp", netns=netns).stdout
@@ -364,21 +513,115 @@ def test_the_list_has_what_the_server_calls(sstrace: Program, netns: Netns, tmp_
         server.ask(*words.split())
     metrics = "import urllib.request as u; print(len(u.urlopen('http://127.0.0.1:9438/metrics').read()))"
     assert int(netns.run(sys.executable, "-c", metrics).stdout) > 100
-    pids = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    for pid in pids:
-        os.kill(int(pid), signal.SIGINT)
+    (serving,) = children(server.process.pid)
+    (broker,) = children(serving)
+    os.kill(serving, signal.SIGINT)
     assert server.process.wait(60) == 0
-    lines = iter(trace.read_text(errors="replace").splitlines())
-    assert any("PR_SET_SECCOMP" in line for line in lines)
-    called, refused = set(), set()
-    for line in lines:
-        if (found := re.match(r"\d+ +(?:<\.\.\. )?(\w+)[( ]", line)) is not None:
-            called.add(found[1])
-            if re.search(r"= -1 EPERM", line):
-                refused.add(line)
-    assert called - set(seccomp.ALLOWED) - set(seccomp.CHOSEN) - {"clone3"} == set()
+    called: dict[bool, set[str]] = {False: set(), True: set()}
+    refused = set()
+    brokers, shed = {str(broker)}, set()
+    for line in trace.read_text(errors="replace").splitlines():
+        pid, _, rest = line.partition(" ")
+        if (found := re.match(r" *(?:<\.\.\. )?(\w+)[( ]", rest)) is None:
+            continue
+        if pid in brokers and (made := re.search(r"(?:fork|clone)\S* .*= (\d+)$|(?:fork|clone)\(.*= (\d+)$", rest)):
+            brokers.add(made[1] or made[2])
+        if "PR_SET_SECCOMP" in rest:
+            shed.add(pid in brokers)
+        elif pid in brokers and True not in shed:
+            continue
+        elif False in shed or pid in brokers:
+            called[pid in brokers].add(found[1])
+            if "= -1 EPERM" in rest:
+                refused.add(rest)
+    assert shed == {False, True}
+    for calls, mine in ((seccomp.SERVER, called[False]), (seccomp.BROKER, called[True])):
+        assert mine - {*calls.allowed, *calls.chosen, "clone3", "prctl"} == set()
     # A bounding set that is empty already; the name service asks for addresses first, and does without.
     assert [line for line in refused if not re.search(r"PR_CAPBSET_DROP|NETLINK_ROUTE|/proc/\d+", line)] == []
+
+
+@pytest.fixture
+def broker(netns: Netns, tmp_path: Path) -> Iterator[Broker]:
+    def made() -> Broker:
+        return Broker({"HOME": str(tmp_path)}, unused_user())
+
+    found = netns.call(made)
+    found.wait()
+    yield found
+    found.close()
+
+
+def listed(diag: Netlink) -> list[InetSocket]:
+    """The listeners."""
+    rows = []
+    diag.send(inet_diag.dump_request(Table.TCP, AF_INET, 1 << State.LISTEN))
+    for datagram in diag.ahead():
+        batch = inet_diag.decode(datagram, Table.TCP)
+        rows += batch.rows
+        if batch.done:
+            break
+    return rows
+
+
+def test_the_broker_shows_what_administrators_see_and_who_holds_what(broker: Broker, netns: Netns) -> None:
+    listens = netns.call(listener)
+    listens.setsockopt(socket.SOL_SOCKET, 36, 7)  # SO_MARK
+    inode = os.fstat(listens.fileno()).st_ino
+    with broker.diag() as diag:
+        rows = listed(diag)
+        exact = [inet_diag.exact_request(row) for row in rows] * 300
+        again = [inet_diag.decode(datagram, Table.TCP).rows for datagram in diag.answers(exact)]
+    assert [(row.ino, row.extras and row.extras.mark) for row in rows] == [(inode, 7)]
+    assert [[row.ino for row in found] for found in again] == [[inode]] * 300
+    mine = [(owner.pid, owner.fd) for owner in broker.look([inode]).owners[inode]]
+    assert mine == [(os.getpid(), listens.fileno())]
+    for question in (Held(), Held(threads=True), Held(contexts=2)):
+        assert (os.getpid(), listens.fileno()) in {(owner.pid, owner.fd) for owner in broker.held(question)[inode]}
+    for question in (Held(user=(4321, 4321)), Held(threads=True, user=(4321, 4321))):
+        assert inode not in broker.held(question)
+
+
+def test_the_broker_answers_nothing_else(broker: Broker, netns: Netns) -> None:
+    """What is no question has no answer, and does not harm whoever asks next."""
+    listens = netns.call(listener)
+    with broker.diag() as diag:
+        (row,) = listed(diag)
+    kill = inet_diag.destroy_request(row)
+    for request in (kill, inet_diag.exact_request(row) + kill, kill[:20], b"", b"\xff" * 64):
+        with broker.ask(Dump([request])) as answer:
+            assert answer.recv(1 << 16) == b"", request
+    for data in (b"x", b"\xc1", b"\0" * 1000):
+        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with its, socket.socket(fileno=os.dup(broker.fileno())) as channel:
+            socket.send_fds(channel, [data], [its.fileno()])
+        with ours:
+            assert ours.recv(1 << 16) == b""
+    with pytest.raises(SstraceError, match="too long"):
+        broker.ask(Dump([bytes(1 << 20)]))
+    assert os.fstat(listens.fileno()).st_ino in broker.held(Held())
+    assert netns.run("ss", "-Htln").stdout.startswith(b"LISTEN")
+
+
+def test_a_server_whose_broker_dies_says_so_and_ends(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    server = Server(sstrace, netns, tmp_path)
+    keeps = broker_of(server)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(keeps, number)  # as a terminal or a service manager does, to all
+    assert server.ask("-Htane") is not None
+    os.kill(keeps, signal.SIGKILL)
+    assert server.process.wait(30) == 1
+    assert server.errors.read_text() == (
+        "sstrace: the process that keeps what a server needs of root has died: start the server again\n"
+    )
+
+
+def test_the_broker_ends_with_the_server(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    server = Server(sstrace, netns, tmp_path)
+    keeps = broker_of(server)
+    server.process.kill()
+    server.process.wait()
+    wait("it has ended", lambda: not Path(f"/proc/{keeps}").exists())
 
 
 CHANGES = re.compile(

@@ -1,5 +1,6 @@
 """A serving sstrace: its answers beside ss's, its clients good and bad, and what each of them may see."""
 
+import contextlib
 import json
 import os
 import re
@@ -376,8 +377,16 @@ def _connected(service: Service, request: bytes, *, full: bool = False) -> _Aski
     return _Asking(client, read, write)
 
 
-def _children(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+def _children(pid: int | str) -> list[str]:
+    """Those who answer. The broker, a child of a server that gave up root, is another user."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [child for child in children if _uid(child) == _uid(pid)]
+
+
+def _uid(pid: int | str) -> str | None:
+    with contextlib.suppress(OSError):  # it has ended
+        return str(re.findall(r"^Uid:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)[0])
+    return None
 
 
 def _stalled(service: Service, number: int, uid: int = 0) -> list[_Asking]:
@@ -556,7 +565,7 @@ def test_a_bug_of_the_server_is_one_sentence_to_its_client(sstrace: Any, netns: 
     program.write_text(
         "import sys\nfrom sstrace import cli\nfrom sstrace.server import answers\n"
         "def broken(*_, **__):\n    raise KeyError('made for the test')\n"
-        "answers.small = answers.respond = broken\n"
+        "answers.Answers.small = answers.Answers.respond = broken\n"
         "raise SystemExit(cli.main(sys.argv[1:]))\n"
     )
     broken = Program("env", f"PYTHONPATH={ROOT}", sys.executable, str(program))

@@ -14,7 +14,7 @@ import pytest
 from conftest import unmet
 
 from sstrace.query.catalog import OWN
-from sstrace.sources.privilege import NEEDED
+from sstrace.sources.privilege import BROKER
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGING = ROOT / "packaging"
@@ -55,7 +55,7 @@ def test_a_unit_gives_what_is_needed_and_keeps_the_rest(name: str) -> None:
     assert ambient
     assert bounding
     assert ambient[1] == bounding[1]
-    assert set(NEEDED) <= set(ambient[1].split())
+    assert set(BROKER) <= set(ambient[1].split())
     assert not {"CAP_SYS_ADMIN", "CAP_SETUID", "CAP_DAC_OVERRIDE", "CAP_SYS_MODULE"} & set(ambient[1].split())
     analyze = need("systemd-analyze")
     done = subprocess.run(

@@ -8,7 +8,7 @@ import os
 import struct
 from collections.abc import Container, Iterator, Mapping
 
-from sstrace.errors import FeatureError, PrivilegeError
+from sstrace.errors import FeatureError, PrivilegeError, SstraceError
 from sstrace.sources.bpf.programs import HOOKS, Bundle, MapShape
 from sstrace.sources.bpf.syscall import (
     IOC_ENABLE,
@@ -19,8 +19,9 @@ from sstrace.sources.bpf.syscall import (
     perf_event_open_number,
     possible_cpus,
 )
+from sstrace.sources.privilege import without_capabilities
 
-__all__ = ["Loaded", "load", "map_values"]
+__all__ = ["Loaded", "load", "map_values", "maps_take_a_capability"]
 
 _PERF_FLAG_FD_CLOEXEC = 8
 _MAP_CREATE = 0
@@ -33,6 +34,7 @@ _PROG_TEST_RUN = 10
 _RAW_TRACEPOINT_OPEN = 17
 _PROG_TYPE_TRACEPOINT = 5
 _PROG_TYPE_RAW_TRACEPOINT = 17
+_MAP_TYPE_ARRAY = 2
 _MAP_TYPE_PERF_EVENT_ARRAY = 4
 _PSEUDO_MAP_FD = 1
 _LD_IMM64 = 0x18
@@ -157,6 +159,23 @@ class Loaded:
             for fd in group.values():
                 os.close(fd)
             group.clear()
+
+
+def maps_take_a_capability() -> bool:
+    """Whether a map can be read with CAP_BPF alone, by its descriptor, too: before Linux 5.19, where
+    kernel.unprivileged_bpf_disabled says so (c8644cd0efe7 "bpf: refine kernel.unprivileged_bpf_disabled behaviour").
+    """
+    try:
+        fd = _create_map(MapShape("probe", _MAP_TYPE_ARRAY, 4, 8, 1, 0, -1))
+    except SstraceError:
+        return False
+    key, value = ctypes.create_string_buffer(4), ctypes.create_string_buffer(8)
+    attr = struct.pack("=IIQQQ", fd, 0, ctypes.addressof(key), ctypes.addressof(value), 0)
+    try:
+        with without_capabilities():
+            return bpf(_MAP_LOOKUP_ELEM, attr) < 0
+    finally:
+        os.close(fd)
 
 
 def _create_map(shape: MapShape) -> int:
