@@ -23,7 +23,7 @@ from sstrace.errors import KernelError, SstraceError
 from sstrace.modes import snapshot
 from sstrace.query.command import Command
 from sstrace.query.options import parse
-from sstrace.snapshot import asking
+from sstrace.snapshot import others
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME = ROOT / "tests" / "data" / "tables"
@@ -71,7 +71,8 @@ class Diag:
 
 
 def ours(options: str, width: int | None, release: str, monkeypatch: pytest.MonkeyPatch, capfdbinary: Any) -> bytes:
-    monkeypatch.setattr(asking, "Diag", Diag)
+    monkeypatch.setattr(snapshot, "Diag", Diag)
+    monkeypatch.setattr(others, "Diag", Diag)
     monkeypatch.setattr(snapshot, "screen_width", lambda _env, **_how: width)
     command = parse(["ss", *options.split()], release=dialect(parse_version(release), release))
     assert isinstance(command, Command)
