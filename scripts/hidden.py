@@ -40,7 +40,7 @@ class Hidden:
         self._instance.mkdir()
         self._write("options/hash-ptr", "0")
         self._write("buffer_size_kb", "8192")
-        self._tasks: list[str] = []
+        self._names: set[str] = set()
         self._follow()
         for event in HEARD:
             self._write(f"events/{event}/enable", "1")
@@ -48,12 +48,15 @@ class Hidden:
         self._pipe = os.open(self._instance / "trace_pipe", os.O_RDONLY | os.O_NONBLOCK)
 
     def _follow(self) -> None:
-        """Process 1's threads come and go."""
-        tasks = sorted(path.name for path in Path("/proc/1/task").iterdir())
-        if tasks != self._tasks:
-            self._tasks = tasks
+        """Process 1's threads come and go, one perhaps since we looked; but a new one bears the name of an old one."""
+        names = set()
+        for task in Path("/proc/1/task").iterdir():
+            with contextlib.suppress(OSError):
+                names.add((task / "comm").read_text().rstrip("\n"))
+        if names != self._names:
+            self._names = names
             for event in HEARD:
-                self._write(f"events/{event}/filter", " || ".join(f"common_pid == {task}" for task in tasks))
+                self._write(f"events/{event}/filter", " || ".join(f'comm == "{name}"' for name in sorted(names)))
 
     def _write(self, name: str, value: str) -> None:
         (self._instance / name).write_text(value)
