@@ -10,6 +10,7 @@
 
 #define SOCK_DONE 1 /* enum sock_flags, include/net/sock.h: a FIN has come, which bytes_received counts */
 
+#if WINDOWS && defined(OFF_skc_flags)
 struct window {
 	u64 words[WINDOW_BYTES / 8];
 };
@@ -25,7 +26,6 @@ static __always_inline u64 window_at(int number)
 
 static __always_inline void capture_figures(struct sock_event *event, u64 sk)
 {
-#if WINDOWS && defined(OFF_skc_flags)
 	u64 flags = 0;
 	u32 least = 0;
 
@@ -61,5 +61,9 @@ static __always_inline void capture_figures(struct sock_event *event, u64 sk)
 	if (least + 1) /* ~0: none */
 		event->minrtt_us = least;
 	event->bytes_sent -= event->bytes_retrans - 1; /* tcpi_bytes_sent counts what is sent again, too */
-#endif
 }
+#else
+static __always_inline void capture_figures(struct sock_event *event, u64 sk)
+{
+}
+#endif

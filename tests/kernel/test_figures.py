@@ -13,6 +13,12 @@ import pytest
 from conftest import Netns, Program
 from tracing import Line, Trace, close_all, connect, deafen, keep, listener, mend, ports, wait
 
+from sstrace.sources.bpf import offsets
+from sstrace.sources.bpf.compile import bundle
+from sstrace.sources.bpf.load import load
+from sstrace.sources.bpf.programs import TRACE
+from sstrace.sources.btf import Btf
+
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
 LINGER_0 = struct.pack("ii", 1, 0)
@@ -169,3 +175,11 @@ def test_a_line_for_each_life(sstrace: Program, netns: Netns, tmp_path: Path) ->
     assert fields[3:8] == [f"{HOST}:{sport}", "→", f"{HOST}:{dport}", "5.0k", "77"]
     assert fields[-1] == "fin-by-us"
     assert running.text[0].split()[-7:] == ["Peer", "Address:Port", "Sent", "Recv", "RTT", "Again", "Cause"]
+
+
+def test_a_kernel_without_these_members_is_traced_without_figures() -> None:
+    with Btf() as btf:
+        macros = offsets.macros(TRACE.offsets, TRACE.optional, TRACE.bits, btf)
+        found = offsets.figure_macros({**TRACE.figures, "new": ("tcp_sock", "no_such_member", 8)}, btf)
+    assert found["WINDOWS"] == 0
+    load(bundle(TRACE, None, macros | found)).close()
