@@ -26,16 +26,8 @@ PyObject *ends_of(Event *event)
 {
 	PyObject *sport = event_number(event, LOCAL_PORT, event->raw.sport), *dport = event_number(event, PEER_PORT, event->raw.dport);
 	PyObject *src = event_source(event), *dst = event_destination(event), *device = event_number(event, DEVICE, event->raw.ifindex);
-	PyObject *ends = NULL;
 
-	if (sport != NULL && dport != NULL && src != NULL && dst != NULL && device != NULL)
-		ends = PyTuple_Pack(5, sport, dport, src, dst, device);
-	Py_XDECREF(sport);
-	Py_XDECREF(dport);
-	Py_XDECREF(src);
-	Py_XDECREF(dst);
-	Py_XDECREF(device);
-	return ends;
+	return make_ends(sport, dport, src, dst, device);
 }
 
 int forget(PyObject *index, PyObject *key, PyObject *row)

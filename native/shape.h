@@ -103,6 +103,21 @@ static inline PyObject *make(PyObject *cls, PyObject **values, size_t count)
 	return made;
 }
 
+/* The key of a connection: five values, whose references it takes; NULL among them is an exception. */
+static inline PyObject *make_ends(PyObject *sport, PyObject *dport, PyObject *src, PyObject *dst, PyObject *device)
+{
+	PyObject *ends = NULL;
+
+	if (sport != NULL && dport != NULL && src != NULL && dst != NULL && device != NULL)
+		ends = PyTuple_Pack(5, sport, dport, src, dst, device);
+	Py_XDECREF(sport);
+	Py_XDECREF(dport);
+	Py_XDECREF(src);
+	Py_XDECREF(dst);
+	Py_XDECREF(device);
+	return ends;
+}
+
 /* A small number: states, ports, families. Never an error, because the caller knows it for an int below 2^31. */
 static inline long small(PyObject *number)
 {

@@ -132,19 +132,12 @@ static PyObject *share_address(struct sweep *sweep, const __be32 *raw, int famil
 static PyObject *ends_of_message(struct sweep *sweep, const struct inet_diag_msg *raw)
 {
 	PyObject *sport = share_number(sweep, ntohs(raw->id.idiag_sport)), *dport = share_number(sweep, ntohs(raw->id.idiag_dport));
-	PyObject *src, *dst, *device, *ends = NULL;
+	PyObject *src, *dst, *device;
 
 	src = share_address(sweep, raw->id.idiag_src, raw->idiag_family);
 	dst = share_address(sweep, raw->id.idiag_dst, raw->idiag_family);
 	device = share_number(sweep, raw->id.idiag_if);
-	if (sport != NULL && dport != NULL && src != NULL && dst != NULL && device != NULL)
-		ends = PyTuple_Pack(5, sport, dport, src, dst, device);
-	Py_XDECREF(sport);
-	Py_XDECREF(dport);
-	Py_XDECREF(src);
-	Py_XDECREF(dst);
-	Py_XDECREF(device);
-	return ends;
+	return make_ends(sport, dport, src, dst, device);
 }
 
 static PyObject *cookie_key(const struct found *found, PyObject *cookie, PyObject *ends)

@@ -97,6 +97,13 @@ class _View(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 _Row = InetSocket | _View
+
+
+def _of(row: _Row) -> Socket:
+    """What the row is a view of."""
+    return row.row if isinstance(row, _View) else row
+
+
 _Test = Callable[[_Row], bool]
 
 
@@ -288,7 +295,7 @@ def _amount(test: Amount, known: Known, *, wanted: bool = True) -> _Test:
     value, at_least = test.value, test.at_least
 
     def passes(row: _Row) -> bool:
-        found = ask(row.row if isinstance(row, _View) else row)
+        found = ask(_of(row))
         return found is not None and (found >= value if at_least else found <= value) is wanted
 
     return passes
@@ -297,13 +304,13 @@ def _amount(test: Amount, known: Known, *, wanted: bool = True) -> _Test:
 def _named(test: Named, known: Known) -> _Test:
     value = test.value
     if test.word == "user":
-        return lambda row: _user(row.row if isinstance(row, _View) else row) == value
+        return lambda row: _user(_of(row)) == value
     if test.word in ("pid", "comm"):
         owners = known.owners
         if owners is None:
             return lambda _row: False
         holds = _holds(value)
-        return lambda row: any(map(holds, owners(row.row if isinstance(row, _View) else row) or ()))
+        return lambda row: any(map(holds, owners(_of(row)) or ()))
     if test.word == "netns":
         return _netns(str(value), known)
     ask = known.role if test.word == "role" else known.cause
@@ -312,7 +319,7 @@ def _named(test: Named, known: Known) -> _Test:
     glob = compile_glob(str(value))
 
     def passes(row: _Row) -> bool:
-        found = ask(row.row if isinstance(row, _View) else row)
+        found = ask(_of(row))
         return found is not None and glob(found)
 
     return passes
@@ -326,7 +333,7 @@ def _netns(word: str, known: Known) -> _Test:
     typed = spelled(word.encode("latin-1"))
 
     def passes(row: _Row) -> bool:
-        inode, label = ask(row.row if isinstance(row, _View) else row)
+        inode, label = ask(_of(row))
         if label.bears(inode, typed):
             return True
         return any(glob(name.encode("utf-8", "surrogateescape").decode("latin-1")) for name in label.names(inode))
