@@ -20,7 +20,7 @@ from sstrace.live.signals import Stopped
 from sstrace.live.sweeps import TABLE_STATES
 from sstrace.live.tracer import Tracer
 from sstrace.model import AF_INET, STATE_TEXT, InetSocket, Owner, State, Table
-from sstrace.modes.following import Following
+from sstrace.modes.following import TICK_S, Following
 from sstrace.plain import plain, spelled
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.query import options
@@ -38,6 +38,8 @@ from sstrace.table import Resync, Row
 __all__ = ["DriftLine", "run"]
 
 _INTERVAL_NS = 1_000_000_000
+_PATIENCE_NS = 3_000_000_000
+"""The last comparison waits so long for the tracer to heal."""
 
 Key = tuple[int, int, bytes, int, bytes, int, int, int]
 """Network namespace (its cookie), family, local address and port, peer address and port, bound device, inode of a
@@ -103,7 +105,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             if time.monotonic_ns() >= due:
                 check.compare()
                 due = time.monotonic_ns() + interval
-        check.compare()
+        check.finish()
     found = ", ".join(f"{totals.kinds[kind]} {kind}" for kind in ("missed", "ghost", "wrong"))
     report = (
         f"{totals.checks} comparisons of {totals.rows} rows in all: {found}; "
@@ -161,8 +163,16 @@ class _Check:
             if type(change) is Resync:
                 self._totals.resynced += len(change.added) + len(change.removed) + len(change.changed)
 
-    def compare(self) -> None:
-        """One comparison; a line for each disagreement that the comparison before did not have."""
+    def finish(self) -> None:
+        """The last comparison, of the table once what is in doubt has been healed, if that does not take too long."""
+        end = time.monotonic_ns() + _PATIENCE_NS
+        while not self.compare() and time.monotonic_ns() < end:
+            self.take(self._following.poll(TICK_S))
+
+    def compare(self) -> bool:
+        """One comparison; a line for each disagreement that the comparison before did not have. False where it says
+        nothing.
+        """
         tracer, totals = self._tracer, self._totals
         began = time.monotonic_ns()
         before, shown = self._kernel()
@@ -177,7 +187,7 @@ class _Check:
         owners_after = proc.owners() if self._owners else {}
         whole = shown & shown_again
         if tracer.lost != lost or tracer.doubts() or not whole:
-            return  # the tracer heals what is lost or was not heard; until then a comparison says nothing
+            return False  # the tracer heals what is lost or was not heard; until then a comparison says nothing
         before = {key: socket for key, socket in before.items() if key[0] in whole}
         table = {key: noted for key, noted in table.items() if key[0] in whole}
         totals.checks += 1
@@ -211,6 +221,7 @@ class _Check:
             for key, ino, known in suspects:
                 if owners.get(ino) == known != walked.get(ino):
                     self._report("wrong", key, _names(walked.get(ino, ())), _names(known))
+        return True
 
     def _kernel(self) -> tuple[dict[Key, InetSocket], set[int]]:
         """What the kernel has in the namespaces that are followed; and in which it showed all without interruption."""

@@ -13,7 +13,7 @@ from sstrace.lifecycle import LISTED, STEPS, Report, Step, is_listed
 from sstrace.model import Changed, Gone, InetSocket, Kind, Owner, State
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.table.index import Index, cookie_key, differ, kind_of
-from sstrace.table.rows import Row, Transition
+from sstrace.table.rows import Ends, Row, Transition
 from sstrace.table.tombstones import Tombstones
 
 __all__ = ["Fold", "Probe", "inherited", "own"]
@@ -46,6 +46,9 @@ class Fold:
         """Request sockets of which others tell that nobody heard of their births: a retransmission, a handshake that
         completes."""
         self._found: InetSocket | None = None
+        self._implied_rows: dict[Ends, Row] = {}
+        """Their rows, by their ends: each until events tell of a younger connection there. Who looked was late, and
+        may have seen what that one has left behind."""
 
     def apply(self, fact: Changed | Gone) -> Transition | None:
         """Fold one event in. The transition that users see, None when there is none."""
@@ -142,6 +145,7 @@ class Fold:
                 # moment, when two processors answer one segment.
                 if before is not None and before.kind is _TIMEWAIT:
                     index.remove_missed(before)
+            self._refute(ends)
             index.by_ends[ends] = row
         if fact.cookie is not None:
             index.by_cookie[cookie_key(fact.cookie, kind, row.ends)] = row
@@ -161,6 +165,8 @@ class Fold:
         held = at_ns - row.since_ns if row.exact and row.state == old else None
         if row.sport == 0 or row.dport == 0 or row.state in (_CLOSE, _SYN_SENT) or row.ifindex != fact.ifindex:
             index.readdress(row, fact)
+            if ends is not row.ends:
+                self._refute(row.ends)
         if fact.ino is not None:
             row.ino = fact.ino
         row.uid = fact.uid
@@ -253,7 +259,17 @@ class Fold:
         if row.state != found.state:
             index.restate(row, found.state)
             row.since_ns, row.exact = fact.at_ns, True
+        rows = self._implied_rows
+        for ends in [ends for ends, one in rows.items() if index.rows.get(one.id) is not one]:
+            del rows[ends]
+        rows[index.ends_of(row)] = row
         return self._end(fact, row, fact.old, held, FIN_BY_US)
+
+    def _refute(self, ends: Ends | None) -> None:
+        """A younger connection is between these ends."""
+        row = self._implied_rows.pop(ends, None) if self._implied_rows and ends is not None else None
+        if row is not None and row.sk is None and self._index.rows.get(row.id) is row:
+            self._index.remove_missed(row)
 
     def _end_of_row(self, fact: Changed, row: Row) -> Transition:
         held = fact.at_ns - row.since_ns if row.exact and row.state == fact.old else None

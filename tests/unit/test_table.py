@@ -521,6 +521,29 @@ def test_an_end_is_an_end_where_the_kernel_has_no_timewait_socket_of_it(shown: I
     assert_empty(live)
 
 
+@pytest.mark.parametrize("port", [True, False], ids=["with its port", "whose port is told later"])
+def test_a_younger_connection_refutes_a_timewait_socket_that_was_found_in_its_place(port: bool) -> None:
+    """Who looked was late, and saw the one that the younger connection has left behind."""
+    live = table()
+    live.probe = lambda _row: found(S.TIME_WAIT, 7, timer=3)
+    fold(
+        live,
+        *CONNECT,
+        changed(2000, S.ESTABLISHED, S.FIN_WAIT1, A),
+        changed(3000, S.FIN_WAIT1, S.FIN_WAIT2, A),
+        changed(4000, S.FIN_WAIT2, S.CLOSE, A, cause="reset-sent"),
+    )
+    ghost = only(live)
+    assert ghost.kind is Kind.TIMEWAIT
+    fold(live, changed(5000, S.CLOSE, S.SYN_SENT, B, **({} if port else {"sport": 0})))
+    fold(live, changed(6000, S.SYN_SENT, S.ESTABLISHED, B), changed(7000, S.ESTABLISHED, S.FIN_WAIT1, B))
+    fold(live, changed(8000, 0, S.TIME_WAIT, C, kind=Kind.TIMEWAIT))
+    assert only(live) is not ghost
+    assert (only(live).kind, only(live).sk) == (Kind.TIMEWAIT, C)
+    assert fold(live, gone(9000, Kind.TIMEWAIT, C, cause="expired"))[-1][:2] == (S.TIME_WAIT, S.CLOSE)
+    assert_empty(live)
+
+
 def test_a_look_that_met_the_next_connection_between_the_same_ends_does_not_split_a_row() -> None:
     live = table()
     fold(live, *CONNECT)

@@ -52,7 +52,7 @@ class Tracer:
 
 
 def following(tracer: Tracer) -> Any:
-    return SimpleNamespace(tracer=tracer, settle=tracer.settle)
+    return SimpleNamespace(tracer=tracer, settle=tracer.settle, poll=getattr(tracer, "poll", None))
 
 
 def shown(state: State, cookie: int) -> InetSocket:
@@ -86,6 +86,39 @@ def test_a_drift_names_both_ends_as_ss_does(monkeypatch: pytest.MonkeyPatch) -> 
         "missed", (HERE.cookie, AF_INET6, b"\xfe\x80" + bytes(13) + b"\1", 90, bytes(16), 0, 7, 0), None, "LISTEN"
     )
     assert said.getvalue().endswith(b" missed [fe80::1]%v0:90 *:* table has nothing, kernel LISTEN\n")
+
+
+class Healing(Tracer):
+    """In doubt until it has been polled so often."""
+
+    def __init__(self, polls: int, *dumps: list[InetSocket]) -> None:
+        super().__init__(*dumps)
+        self.polls = polls
+
+    def doubts(self) -> bool:
+        return self.polls > 0
+
+    def poll(self, _seconds: float) -> Iterator[Any]:
+        self.polls -= 1
+        return iter(())
+
+
+def test_the_last_comparison_waits_for_what_is_in_doubt_to_be_healed(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = parse(["sstrace", "--verify", "-a", "--json"], release=dialect())
+    assert isinstance(command, Command)
+    same = [shown(S.ESTABLISHED, 7)]
+    tracer = Healing(2, *[same] * 8)
+    open_one(tracer)
+    totals = verify._Totals()
+    check = verify._Check(command, SystemNames({}), following(tracer), totals)
+    assert not check.compare()
+    check.finish()
+    assert (totals.checks, totals.rows, totals.kinds.total(), tracer.polls) == (1, 1, 0, 0)
+    monkeypatch.setattr(verify, "_PATIENCE_NS", 0)
+    tracer = Healing(2, *[same] * 2)
+    check = verify._Check(command, SystemNames({}), following(tracer), verify._Totals())
+    check.finish()
+    assert tracer.polls == 2  # no longer than that
 
 
 class Looks:
