@@ -8,7 +8,7 @@ neither is found.)
 import time
 
 from sstrace.model import Space
-from sstrace.render.events import RowView
+from sstrace.render.views import RowView
 from sstrace.table import Row, SocketTable
 from sstrace.table.index import plain
 

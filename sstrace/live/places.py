@@ -19,7 +19,7 @@ from sstrace.namespaces.choice import choose
 from sstrace.namespaces.finder import Finder
 from sstrace.plain import spelled
 from sstrace.protocols import IPPROTO_TCP
-from sstrace.render.events import RowView
+from sstrace.render.views import RowView
 from sstrace.sources.diag import Diag
 from sstrace.sources.names import SystemNames
 from sstrace.sources.netns import inside

@@ -13,7 +13,7 @@ from sstrace.output.sink import Sink, sinks
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.query.command import Command, Selection, selects_row, selects_transition
 from sstrace.query.spoken import followed
-from sstrace.render.events import Where
+from sstrace.render.views import Where
 from sstrace.render.writers import TextWriter, Writer
 from sstrace.table import Resync, Row, Transition
 

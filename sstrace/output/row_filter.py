@@ -5,7 +5,7 @@ from functools import partial
 from sstrace.model import Label, Names, Socket
 from sstrace.query.expression import Expr
 from sstrace.query.match import Known, Predicate, predicate
-from sstrace.render.events import Where
+from sstrace.render.views import Where
 from sstrace.rows import socket_of
 from sstrace.table import Row, Transition
 

@@ -32,9 +32,10 @@ from sstrace.plain import spelled, visible
 from sstrace.query.command import Command, Own
 from sstrace.query.quantity import parse_size
 from sstrace.render.ends import Ends
-from sstrace.render.events import EventWriter, Where
+from sstrace.render.events import EventWriter
 from sstrace.render.times import TimeMode
 from sstrace.render.trace import TraceText
+from sstrace.render.views import Where
 from sstrace.render.writers import JournalWriter, SyslogWriter, TextWriter, Writer
 from sstrace.sources.standard import say
 from sstrace.sources.stream import Stream, count_lines, open_output

@@ -17,7 +17,8 @@ from sstrace.causes import outcome
 from sstrace.fields import NOTHING, Reported
 from sstrace.lines import EventLine, MetaLine, OwnerLine, SeenLine, StateLine
 from sstrace.model import AF_INET, STATE_TEXT, Owner
-from sstrace.render.events import EventWriter, NetnsView, RowView, TransitionView, Where, tell
+from sstrace.render.events import EventWriter, tell
+from sstrace.render.views import NetnsView, RowView, TransitionView, Where
 
 __all__ = ["ECS_VERSION", "SCHEMA", "EcsLine", "EcsWriter"]
 

@@ -8,7 +8,7 @@ import errno as _errno
 import socket as _socket
 from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -27,20 +27,17 @@ from sstrace.lines import (
     SeenLine,
     StateLine,
 )
-from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Label, Netns, Owner, Reason, Role
+from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Owner, Reason
 from sstrace.native import twins
 from sstrace.plain import spelled
 from sstrace.protocols import NETID_OF_NUMBER, UNNAMED
+from sstrace.render.views import NetnsView, RowView, TransitionView, Where
 from sstrace.render.workload import Workload, workload
 
 __all__ = [
     "PLAN",
     "EventWriter",
-    "NetnsView",
     "Place",
-    "RowView",
-    "TransitionView",
-    "Where",
     "address",
     "errno_name",
     "tell",
@@ -99,91 +96,6 @@ class Place(msgspec.Struct, frozen=True):
 
 _NOWHERE = Place()
 _NO_WORK = _NOWHERE.work
-
-
-class RowView(Protocol):
-    """What the writers read of a row of the live table."""
-
-    id: int
-    net: int
-    state: int
-    family: int
-    protocol: int
-    netns: int
-    src: bytes
-    sport: int
-    dst: bytes
-    dport: int
-    ino: int
-    uid: int | None
-    ifindex: int
-    cookie: int | None
-    owners: tuple[Owner, ...]
-    owner_source: str | None
-    cgroup: int | None
-    v6only: bool | None
-    since_ns: int
-    exact: bool
-    role: Role | None
-
-
-class Where(Protocol):
-    """With --netns: what is known of each network namespace that is followed, by its cookie."""
-
-    many: bool
-    """Whether there may be several, so that people have to be told of which a line is."""
-
-    def label(self, net: int) -> Label:
-        """What it is called."""
-        ...
-
-    def ifname(self, net: int, index: int) -> str:
-        """What an interface is called in it."""
-        ...
-
-    def peer(self, row: RowView) -> RowView | None:
-        """The other end of a connection to another namespace of these; None where it is none, or is not known."""
-        ...
-
-
-class NetnsView(Protocol):
-    """What the writers read of the news of a network namespace."""
-
-    @property
-    def at_ns(self) -> int: ...
-    @property
-    def netns(self) -> Netns: ...
-    @property
-    def label(self) -> Label: ...
-    @property
-    def what(self) -> Literal["here", "new", "named", "gone"]: ...
-
-
-class TransitionView(Protocol):
-    """What the writers read of a transition. ``row`` must still be as the transition left it."""
-
-    @property
-    def at_ns(self) -> int: ...
-    @property
-    def row(self) -> RowView: ...
-    @property
-    def old(self) -> int: ...
-    @property
-    def new(self) -> int: ...
-    @property
-    def held_ns(self) -> int | None: ...
-    @property
-    def cause(self) -> str | None: ...
-    @property
-    def reported(self) -> Reported: ...
-    @property
-    def approximate(self) -> bool: ...
-    @property
-    def source(self) -> str | None: ...
-    @property
-    def ended(self) -> bool: ...
-    @property
-    def lifetime_ns(self) -> int | None: ...
 
 
 def errno_name(err: int) -> str:

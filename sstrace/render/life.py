@@ -9,9 +9,10 @@ from typing import Final
 
 from sstrace.plain import plain, printable
 from sstrace.render.ends import Ends
-from sstrace.render.events import RowView, TransitionView, Where, errno_name
+from sstrace.render.events import errno_name
 from sstrace.render.times import TimeMode, span_text
 from sstrace.render.trace import TraceText
+from sstrace.render.views import RowView, TransitionView, Where
 
 __all__ = ["LifeText", "amount", "shortened"]
 

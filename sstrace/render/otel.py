@@ -16,7 +16,8 @@ from sstrace.causes import outcome
 from sstrace.fields import NOTHING, REPORTED, Reported, report
 from sstrace.lines import EventLine, MetaLine, OwnerLine, SeenLine, StateLine
 from sstrace.model import AF_INET, STATE_TEXT, Owner
-from sstrace.render.events import EventWriter, NetnsView, TransitionView, Where, errno_name
+from sstrace.render.events import EventWriter, errno_name
+from sstrace.render.views import NetnsView, TransitionView, Where
 
 __all__ = ["SCHEMA", "STATES", "OtelLine", "OtelWriter"]
 

@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from sstrace.model import STATE_TEXT, Owner
 from sstrace.plain import plain, printable
 from sstrace.render.ends import Ends
-from sstrace.render.events import NetnsView, RowView, TransitionView, Where, errno_name
+from sstrace.render.events import errno_name
 from sstrace.render.times import TimeMode, span_text, times
+from sstrace.render.views import NetnsView, RowView, TransitionView, Where
 
 __all__ = ["HEADER", "TraceText"]
 

@@ -11,8 +11,9 @@ from sstrace.causes import outcome
 from sstrace.lines import DroppedLine, EventLine, GapLine, MetaLine, OwnerLine, ResyncLine, StateLine
 from sstrace.model import Reason
 from sstrace.plain import plain
-from sstrace.render.events import EventWriter, NetnsView, RowView, TransitionView, timestamp
+from sstrace.render.events import EventWriter, timestamp
 from sstrace.render.trace import TraceText
+from sstrace.render.views import NetnsView, RowView, TransitionView
 
 __all__ = ["JournalWriter", "SyslogWriter", "TextWriter", "Writer", "brief"]
 

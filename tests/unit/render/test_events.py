@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from sstrace.changes import NetnsNews
 from sstrace.lines import EventLine, MetaLine
 from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Kind, Label, Netns, Owner, State
-from sstrace.render.events import EventWriter, RowView, timestamp
+from sstrace.render.events import EventWriter, timestamp
+from sstrace.render.views import RowView
 from sstrace.table import Row, Transition
 
 OFFSET = 1_700_000_000_123_456_789
