@@ -16,12 +16,18 @@ static PyObject *connects(Folder *self, Event *event, PyObject *sk, PyObject *at
 {
 	const struct sock_event *raw = &event->raw;
 	PyObject *ends, *row;
+	int known;
 
 	if (!is_taught(self, OPENS, NOBODY) || raw->ino == 0 || raw->since_ns || !has_plain_ends(event) || knows(self->by_cookie, raw->cookie) || knows(self->by_ino, raw->ino))
 		return UNUSUAL;
 	ends = ends_of(event);
-	row = ends != NULL ? birth(self, event, sk, at_ns, ends, SOCKET, self->client) : NULL;
-	Py_XDECREF(ends);
+	if (ends == NULL)
+		return NULL;
+	known = PyDict_Contains(self->by_ends, ends); /* what a timewait socket is in the way of is looked at more closely */
+	row = known == 0 ? birth(self, event, sk, at_ns, ends, SOCKET, self->client) : NULL;
+	Py_DECREF(ends);
+	if (known == 1)
+		return UNUSUAL;
 	if (row == NULL || own(self, row, event, self->connect) < 0 || learn(self, row, raw) < 0)
 		return NULL;
 	return told(self, event, row, at_ns, CLOSE, new_ref(Py_None), new_ref(Py_None));
