@@ -20,6 +20,7 @@ __all__ = [
     "Family",
     "GapLine",
     "GoneLine",
+    "LifeLine",
     "MarkLine",
     "MetaLine",
     "Name",
@@ -205,6 +206,15 @@ class StateLine(
     """Name of ``err``: ECONNREFUSED, …"""
 
 
+class LifeLine(StateLine, tag="life", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
+    """With --life: the whole life of a connection, at its end. What the line of that transition says, and this."""
+
+    handshake_us: Micros | None = None
+    """Microseconds from SYN to established: at the client to the SYN-ACK, at the server to the ACK; absent when that
+    was not seen, and where it never came to that.
+    """
+
+
 class NetnsLine(msgspec.Struct, tag="netns", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
     """With --netns: a network namespace that is followed, and what it is called."""
 
@@ -303,6 +313,7 @@ EventLine = (
     MetaLine
     | SeenLine
     | StateLine
+    | LifeLine
     | NetnsLine
     | GoneLine
     | GapLine

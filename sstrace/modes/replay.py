@@ -11,7 +11,17 @@ import time
 from collections.abc import Iterable, Mapping
 
 from sstrace.errors import DecodeError, SstraceError
-from sstrace.lines import CheckpointLine, DroppedLine, GapLine, GoneLine, MetaLine, ResyncLine, SeenLine, StateLine
+from sstrace.lines import (
+    CheckpointLine,
+    DroppedLine,
+    GapLine,
+    GoneLine,
+    LifeLine,
+    MetaLine,
+    ResyncLine,
+    SeenLine,
+    StateLine,
+)
 from sstrace.live.signals import Stopped, touch
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES
 from sstrace.output.printer import Printer
@@ -176,6 +186,8 @@ class _Replay:
         if goes_on:
             return
         self._rows.clear()
+        if self.printer.handshakes is not None:
+            self.printer.handshakes.clear()
         self._first_ns = meta.mono_ns
         self._news = meta.part is not None
         if self.printer.json:
@@ -209,7 +221,7 @@ class _Replay:
                 self._wait(line)
                 if self._stopped.now:
                     return
-            if type(line) is StateLine:
+            if isinstance(line, StateLine):
                 self._due = 0
                 self._state(line)
                 if self.printer.full:
@@ -227,6 +239,9 @@ class _Replay:
     def _fold(self, line: recording.Fact) -> None:
         """A line that is not shown: who knows its row knows what a later line is about."""
         if isinstance(line, StateLine):
+            if self.printer.handshakes is not None:
+                old, new = STATE_NUMBER[line.old], STATE_NUMBER[line.state]
+                self.printer.handshakes.hear(line.id, old, new, _ns(line.held_us))
             row = self._row(line)
             if row is not None and line.state != "UNCONN":
                 self._rows[line.id] = row
@@ -260,20 +275,23 @@ class _Replay:
         else:
             self._rows[line.id] = row
         self._number(line)
+        took = _ns(line.handshake_us) if isinstance(line, LifeLine) else None
+        if took is not None and self.printer.handshakes is not None:
+            self.printer.handshakes.learn(row.id, took)
         self.printer.state(
             Transition(
                 line.mono_ns,
                 row,
                 STATE_NUMBER[line.old],
                 STATE_NUMBER[line.state],
-                round(line.held_us * 1000) if line.held_us is not None else None,
+                _ns(line.held_us),
                 line.cause,
                 line,
                 True,
                 line.approximate,
                 line.source,
                 line.ended,
-                round(line.lifetime_us * 1000) if line.lifetime_us is not None else None,
+                _ns(line.lifetime_us),
             )
         )
 
@@ -341,3 +359,7 @@ class _Replay:
         self.printer.flush()
         while not self._stopped.now and (left := due - time.monotonic_ns()) > 0:
             time.sleep(min(left / 1e9, _NAP_S))
+
+
+def _ns(microseconds: float | None) -> int | None:
+    return round(microseconds * 1000) if microseconds is not None else None

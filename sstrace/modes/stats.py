@@ -129,7 +129,7 @@ def _digest(
             names.hear(line)
         if within is not None and not within[0] <= line.mono_ns + offset <= within[1]:
             continue
-        if type(line) is StateLine:
+        if isinstance(line, StateLine):
             if line.netid != "tcp" or not (inet if line.family == "inet" else inet6):
                 continue
             held, lifetime = _ns(line.held_us), _ns(line.lifetime_us)

@@ -8,6 +8,7 @@ from sstrace.lifecycle import TRANSITIONS
 from sstrace.lines import MetaLine
 from sstrace.live.signals import Stopped
 from sstrace.model import AF_INET, AF_INET6, Lost, Names, Reason
+from sstrace.output.handshakes import Handshakes
 from sstrace.output.row_filter import RowFilter
 from sstrace.output.sink import Sink, sinks
 from sstrace.protocols import IPPROTO_TCP
@@ -37,6 +38,8 @@ class Printer:
         self.sinks: list[Sink] = sinks(command, names, offset_ns, stopped or Stopped(), where)
         """Where lines go. When the reader of one has gone, the others get on."""
         self.json = any(not isinstance(sink.writer, TextWriter) for sink in self.sinks)
+        self.handshakes = Handshakes() if command.own.life else None
+        """With --life: each end of a connection is a line about all of its life."""
         self._most = command.own.count
         self._shown = 0
         self._wanted = bytes(selects_transition(self._selection, pair >> 4, pair & 15) for pair in range(256))
@@ -131,11 +134,26 @@ class Printer:
 
     def state(self, change: Transition) -> None:
         """A transition, if it is selected."""
+        if self.handshakes is not None:
+            self._life(change, self.handshakes)
+            return
         if self.full or not self._selects(change):
             return
         taken = False
         for sink in self.sinks:
             taken = sink.state(change) or taken
+        self._shown += taken
+
+    def _life(self, change: Transition, handshakes: Handshakes) -> None:
+        if not change.ended:
+            handshakes.hear(change.row.id, change.old, change.new, change.held_ns)
+            return
+        took = handshakes.take(change.row.id)
+        if self.full or not self._selects(change):
+            return
+        taken = False
+        for sink in self.sinks:
+            taken = sink.life(change, took) or taken
         self._shown += taken
 
     def gap(self, cpu: int, count: int, after_ns: int, before_ns: int) -> None:
@@ -161,6 +179,8 @@ class Printer:
 
     def gone(self, row: Row, at_ns: int) -> None:
         """A row whose end was lost, if it is selected: a line of NDJSON."""
+        if self.handshakes is not None:
+            self.handshakes.take(row.id)
         if self.json and self._selects_row(row):
             self.ended(row.id, row.state, at_ns)
 

@@ -169,6 +169,14 @@ class Sink:
             self._after()
         return True
 
+    def life(self, change: Transition, handshake_ns: int | None) -> bool:
+        """The end of a connection, as a line about all of its life; whether it was taken."""
+        if self._closed and not self._opens(change.at_ns):
+            return False
+        self.writer.life(change, handshake_ns, self._out)
+        self._after()
+        return True
+
     def run(self, changes: Iterator[Change | Told]) -> Change | Told | None:
         """Take transitions for as long as they need nothing but their line; the first change that needs more, None at
         their end (render.events.EventWriter.run).

@@ -184,7 +184,7 @@ OWN: Final = (
     _own(
         _TO, "life", "", _TRACES,
         "one line a connection, at its end: when, how long it lived, who, from or to whom, what it sent\n"
-        "and received, round-trip time, segments sent again, cause; with --json the lines of ended alone",
+        "and received, round-trip time, segments sent again, cause; with --json all that is known, as life lines",
     ),
     _own(
         _TO, "schema", "NAME", _ALL - _SERVES - {Act.WATCH}, "{native|ecs|otel}: the names of the JSON keys",

@@ -70,7 +70,7 @@ class RecordedNames(SystemNames):
 
     def hear(self, line: recording.Fact) -> None:
         """Take what a line says: its names are those of its time."""
-        if (type(line) is SeenLine or type(line) is StateLine) and line.ifindex and line.ifname is not None:
+        if isinstance(line, SeenLine | StateLine) and line.ifindex and line.ifname is not None:
             self._borne.add(line.ifname)
             self.name_interface(line.ifindex, line.ifname)
 

@@ -15,7 +15,7 @@ import msgspec
 
 from sstrace.causes import outcome
 from sstrace.fields import NOTHING, Reported
-from sstrace.lines import EventLine, MetaLine, OwnerLine, SeenLine, StateLine
+from sstrace.lines import EventLine, LifeLine, MetaLine, OwnerLine, SeenLine, StateLine
 from sstrace.model import AF_INET, STATE_TEXT, Owner
 from sstrace.render.events import EventWriter, tell
 from sstrace.render.views import NetnsView, RowView, TransitionView, Where
@@ -45,7 +45,7 @@ class Event(msgspec.Struct, omit_defaults=True, gc=False):
     """The state that was entered, in ss's words (``established``, ``syn-sent``, …); of other lines, their type."""
     module: str
     dataset: str
-    """``sstrace.`` and the line's type: state, seen, gone, gap, resync, meta, checkpoint, dropped."""
+    """``sstrace.`` and the line's type: state, life, seen, gone, gap, resync, meta, checkpoint, dropped."""
     sequence: int
     outcome: Outcome = None
     reason: str | None = None
@@ -54,11 +54,15 @@ class Event(msgspec.Struct, omit_defaults=True, gc=False):
     """Where the connection ended, or the listening: nanoseconds since it began."""
 
 
-class Address(msgspec.Struct, gc=False):
+class Address(msgspec.Struct, omit_defaults=True, gc=False):
     """ECS ``source`` or ``destination``."""
 
     ip: str
     port: int | None = None
+    bytes: int | None = None
+    """Of a life: payload that this end has sent, each byte once."""
+    packets: int | None = None
+    """Of a life: segments that this end has sent, as far as they came."""
 
 
 class Network(msgspec.Struct, omit_defaults=True):
@@ -133,7 +137,7 @@ class Version(msgspec.Struct):
 class Own(Reported, kw_only=False, omit_defaults=True, gc=False, rename={"old": "from", "new": "to"}):
     """``sstrace``: what ECS has no field for, by the names of the native schema."""
 
-    type: Literal["state", "seen", "gone", "gap", "resync", "meta", "checkpoint", "dropped"]
+    type: Literal["state", "life", "seen", "gone", "gap", "resync", "meta", "checkpoint", "dropped"]
     mono_ns: int
     id: int | None = None
     old: str | None = None
@@ -170,6 +174,8 @@ class Own(Reported, kw_only=False, omit_defaults=True, gc=False, rename={"old": 
     reason: str | None = None
     errno: str | None = None
     """Name of ``err``: ECONNREFUSED, …"""
+    handshake_us: float | None = None
+    """Of a life: microseconds from SYN to established."""
 
 
 class EcsLine(msgspec.Struct, omit_defaults=True, gc=False, rename={"ts": "@timestamp"}):
@@ -366,6 +372,10 @@ class EcsWriter(EventWriter):
 
     # Lines that are few: made from the native ones.
 
+    def life(self, change: TransitionView, handshake_ns: int | None, out: bytearray) -> None:
+        """Append the end of a connection, as a document about all of its life."""
+        self._put(self.life_line(change, handshake_ns), out)
+
     def seen(self, row: RowView, at_ns: int, out: bytearray) -> None:
         """Append a row of the baseline."""
         self.seq += 1
@@ -405,7 +415,26 @@ class EcsWriter(EventWriter):
         )
         if isinstance(line, SeenLine | StateLine):
             self._fill(document, line)
+        if isinstance(line, LifeLine):
+            self._live(document, line)
         return document
+
+    def _live(self, document: EcsLine, line: LifeLine) -> None:
+        old, new = STATE_TEXT.index(line.old), STATE_TEXT.index(line.state)
+        event, own = document.event, document.sstrace
+        event.type, event.outcome = self._kinds.get((old, new, line.cause, True)) or self._kind(
+            old, new, line.cause, ended=True
+        )
+        event.action, event.reason = self._actions[new], line.cause
+        event.duration = round(line.lifetime_us * 1000) if line.lifetime_us is not None else None
+        own.new, own.state = line.state, None
+        here, there = document.source, document.destination
+        if line.role == "server":
+            here, there = there, here
+        if here is not None:
+            here.bytes, here.packets = line.bytes_sent, line.segs_out
+        if there is not None:
+            there.bytes, there.packets = line.bytes_received, line.segs_in
 
     def _fill(self, document: EcsLine, line: SeenLine | StateLine) -> None:
         here, there = Address(line.src, line.sport), Address(line.dst, line.dport) if line.dport else None

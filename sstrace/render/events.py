@@ -19,6 +19,7 @@ from sstrace.lines import (
     EventLine,
     GapLine,
     GoneLine,
+    LifeLine,
     MarkLine,
     MetaLine,
     NetnsLine,
@@ -94,6 +95,7 @@ class Place(msgspec.Struct, frozen=True):
     work: Workload = workload("")
 
 
+_STATE, _LIFE = b'{"type":"state"', b'{"type":"life"'
 _NOWHERE = Place()
 _NO_WORK = _NOWHERE.work
 
@@ -312,6 +314,22 @@ class EventWriter:
         if self._where is not None:
             self._tell_where(self._where, line, row, peer)
         return line
+
+    def life(self, change: TransitionView, handshake_ns: int | None, out: bytearray) -> None:
+        """Append the transition with which a connection ends, as a line about all of its life: that transition's, by
+        another type, and how long the handshake took.
+        """
+        begin = len(out)
+        EventWriter.state(self, change, out)
+        out[begin : begin + len(_STATE)] = _LIFE
+        if handshake_ns is not None:
+            out[-2:] = b',"handshake_us":%s}\n' % self._encoder.encode(handshake_ns / 1000)
+
+    def life_line(self, change: TransitionView, handshake_ns: int | None) -> LifeLine:
+        """The same as an object."""
+        line = self.state_line(change, self._where.peer(change.row) if self._where is not None else None)
+        values = {name: getattr(line, name) for name in line.__struct_fields__}
+        return LifeLine(**values, handshake_us=handshake_ns / 1000 if handshake_ns is not None else None)
 
     def _tell_where(self, where: Where, line: StateLine | SeenLine, row: RowView, peer: RowView | None) -> None:
         label = where.label(row.net)

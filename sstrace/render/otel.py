@@ -81,7 +81,7 @@ _KEPT = (
     "mono_ns", "seq", "id", "held_us", "ended", "lifetime_us", "role", "netns", "ino", "sk", "owners", "owner_source",
     "unit", "cause", "outcome", "approximate", "source", "v6only", "ifindex", "schema", "version",
     "clock", "part", "cpu", "count", "after_ns", "before_ns", "added", "removed", "changed", "rows", "unwritten",
-    "first_seq", "reason",
+    "first_seq", "reason", "handshake_us",
 )  # fmt: skip
 
 
@@ -110,7 +110,7 @@ class OtelLine(
     timestamp: str
     """When: RFC 3339, UTC, nanoseconds."""
     event_name: str
-    """``sstrace.`` and the line's type: state, seen, gone, gap, resync, meta, checkpoint, dropped."""
+    """``sstrace.`` and the line's type: state, life, seen, gone, gap, resync, meta, checkpoint, dropped."""
     severity_text: Literal["INFO", "WARN"]
     """WARN: a connection that failed, or lines and events that are missing."""
     mono_ns: int
@@ -172,6 +172,8 @@ class OtelLine(
     unwritten: int | None = None
     first_seq: int | None = None
     reason: str | None = None
+    handshake_us: float | None = None
+    """Of a life: microseconds from SYN to established."""
 
 
 Severity = Literal["INFO", "WARN"]
@@ -278,6 +280,14 @@ class OtelWriter(EventWriter):
         lines = self._owner_lines(owners)
         self._processes[owners] = found = lines[0].pid, lines[0].comm, lines if len(lines) > 1 else ()
         return found
+
+    def life(self, change: TransitionView, handshake_ns: int | None, out: bytearray) -> None:
+        """Append the end of a connection, as a record about all of its life."""
+        record = self.record(change)
+        record.event_name = "sstrace.life"
+        record.handshake_us = handshake_ns / 1000 if handshake_ns is not None else None
+        self._encoder.encode_into(record, out, -1)
+        out += b"\n"
 
     # Lines that are few: made from the native ones.
 

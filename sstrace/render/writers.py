@@ -38,6 +38,10 @@ class Writer(Protocol):
         """A transition."""
         ...
 
+    def life(self, change: TransitionView, handshake_ns: int | None, out: bytearray) -> None:
+        """The transition with which a connection ends, as a line about all of its life."""
+        ...
+
     def seen(self, row: RowView, at_ns: int, out: bytearray) -> None:
         """A row of the baseline or of a repair."""
         ...
@@ -111,6 +115,10 @@ class TextWriter:
         """A transition."""
         text = self._lines.state(change)
         self._put(change.at_ns, _colored(text, change, self._lines.marked) if self._colors else text, out)
+
+    def life(self, change: TransitionView, handshake_ns: int | None, out: bytearray) -> None:
+        """The end of a connection: the lines are those of ``render.life`` then."""
+        self.state(change, out)
 
     def seen(self, row: RowView, at_ns: int, out: bytearray) -> None:
         """No line."""
@@ -224,6 +232,10 @@ class JournalWriter(EventWriter):
         """A transition."""
         self._message(self.state_line(change), _severity(change), out)
 
+    def life(self, change: TransitionView, handshake_ns: int | None, out: bytearray) -> None:
+        """The end of a connection."""
+        self._message(self.life_line(change, handshake_ns), _severity(change), out)
+
     def seen(self, row: RowView, at_ns: int, out: bytearray) -> None:
         """No message."""
         self.seq += 1
@@ -299,6 +311,11 @@ class SyslogWriter:
     def state(self, change: TransitionView, out: bytearray) -> None:
         """A transition."""
         self._wrap(_severity(change), "state", change.at_ns, out, lambda body: self._inner.state(change, body))
+
+    def life(self, change: TransitionView, handshake_ns: int | None, out: bytearray) -> None:
+        """The end of a connection."""
+        at_ns, inner = change.at_ns, self._inner
+        self._wrap(_severity(change), "life", at_ns, out, lambda body: inner.life(change, handshake_ns, body))
 
     def seen(self, row: RowView, at_ns: int, out: bytearray) -> None:
         """A row."""

@@ -24,6 +24,7 @@ from sstrace.lines import (
     DroppedLine,
     GapLine,
     GoneLine,
+    LifeLine,
     MarkLine,
     MetaLine,
     Name,
@@ -64,7 +65,7 @@ class RecordedMeta(MetaLine, tag="meta", tag_field="type", kw_only=True):
     netns: Count = 0
 
 
-Fact = SeenLine | StateLine | GoneLine | GapLine | DroppedLine | ResyncLine | CheckpointLine
+Fact = SeenLine | StateLine | LifeLine | GoneLine | GapLine | DroppedLine | ResyncLine | CheckpointLine
 Line = MetaLine | Fact
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -378,7 +379,7 @@ def _is_unknown(text: bytes) -> bool:
         kind = msgspec.json.decode(_any.decode(text)["type"], type=str)
     except (*_UNREADABLE, KeyError):
         return False
-    return kind not in ("meta", "seen", "state", "gone", "gap", "dropped", "resync", "checkpoint", "mark")
+    return kind not in ("meta", "seen", "state", "life", "gone", "gap", "dropped", "resync", "checkpoint", "mark")
 
 
 _SECONDS: dict[str, int] = {}

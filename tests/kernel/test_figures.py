@@ -1,5 +1,6 @@
 """What each connection carried, as its end tells it: exact, of both sides, whichever way it ends."""
 
+import json
 import random
 import socket
 import struct
@@ -175,6 +176,46 @@ def test_a_line_for_each_life(sstrace: Program, netns: Netns, tmp_path: Path) ->
     assert fields[3:8] == [f"{HOST}:{sport}", "→", f"{HOST}:{dport}", "5.0k", "77"]
     assert fields[-1] == "fin-by-us"
     assert running.text[0].split()[-7:] == ["Peer", "Address:Port", "Sent", "Recv", "RTT", "Again", "Cause"]
+
+
+def test_lives_are_the_same_live_and_out_of_a_recording(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    tape = tmp_path / "tape.ndjson"
+    with Trace(sstrace, netns, tmp_path, "--life", "--record", str(tape)) as running:
+        server = netns.call(listener)
+        found = netns.call(transfer, server, (5_000, 77), by_client)
+        port = server.getsockname()[1]
+        server.close()
+        with pytest.raises(ConnectionRefusedError):
+            netns.call(connect, (HOST, port))
+        lived = wait("their ends", lambda: lines if len(lines := lives_of(running.lines)) == 3 else None)
+    assert {line["type"] for line in running.lines} == {"meta", "life"}
+    wanted = {found: (5_000, 77, "client"), found[::-1]: (77, 5_000, "server")}
+    for key, (sent, received, role) in wanted.items():
+        line = lived[key]
+        assert (line["bytes_sent"], line["bytes_received"], line["role"]) == (sent, received, role)
+        assert 0 < line["handshake_us"] < line["lifetime_us"]
+    (refused,) = (line for line in lived.values() if line["cause"] == "refused")
+    assert "handshake_us" not in refused
+
+    def replayed(*words: str) -> list[Line]:
+        out = sstrace("--replay", *words, netns=netns).stdout.decode().splitlines()
+        return [line for line in map(json.loads, out) if line["type"] != "meta"]
+
+    again = replayed(str(tape), "--life", "--json")
+    assert [_nameless(line) for line in again] == [_nameless(line) for line in lived.values()]
+    kept = tmp_path / "life.ndjson"
+    kept.write_text("".join(json.dumps(line) + "\n" for line in running.lines))
+    assert [_nameless(line) for line in replayed(str(kept), "--life", "--json")] == [_nameless(line) for line in again]
+    digest = sstrace("--stats", "--from", str(kept), "--json", netns=netns).stdout
+    assert json.loads(digest.splitlines()[0])["failed"] == 1
+
+
+def lives_of(lines: list[Line]) -> dict[tuple[int, int], Line]:
+    return {(line["sport"], line["dport"]): line for line in lines if line["type"] == "life"}
+
+
+def _nameless(line: Line) -> Line:
+    return {key: value for key, value in line.items() if key not in ("seq", "sk", "ino")}
 
 
 def test_a_kernel_without_these_members_is_traced_without_figures() -> None:

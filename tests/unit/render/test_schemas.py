@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -187,6 +188,45 @@ def test_a_transition_reads_the_same_in_every_schema(change: Transition) -> None
         assert "duration" not in ecs["event"]
         assert "sstrace.lifetime_us" not in otel
     assert ecs["event"].get("outcome") == otel.get("sstrace.outcome")
+
+
+@given(transitions(), st.none() | st.integers(0, 10**12))
+def test_a_life_reads_the_same_in_every_schema(end: Transition, handshake_ns: int | None) -> None:
+    carried = Reported(bytes_sent=77, bytes_received=0, segs_out=5, segs_in=4, retrans=1, rtt_us=90)
+    change = msgspec.structs.replace(end, ended=True, reported=carried)
+    said, same = {}, {}
+    for name in WRITERS:
+        made, out = writer(name)
+        made.life(change, handshake_ns, out)
+        made.state(change, out)
+        said[name], same[name] = lines(name, out)[1:]
+    native, ecs, otel = said["native"], said["ecs"], said["otel"]
+    took = handshake_ns / 1000 if handshake_ns is not None else None
+    assert native.get("handshake_us") == ecs["sstrace"].get("handshake_us") == otel.get("sstrace.handshake_us") == took
+    for line in (native, ecs["sstrace"]):
+        assert line["type"] == "life"
+        line["type"] = "state"
+    assert (ecs["event"].pop("dataset"), otel.pop("event_name")) == ("sstrace.life", "sstrace.life")
+    here, there = ("destination", "source") if native.get("role") == "server" else ("source", "destination")
+    assert (ecs[here].pop("bytes"), ecs[here].pop("packets")) == (77, 5)
+    if there in ecs:
+        assert (ecs[there].pop("bytes"), ecs[there].pop("packets")) == (0, 4)
+    # Besides, it is the line of that transition, in each.
+    for line, other, key in (
+        (native, same["native"], "handshake_us"),
+        (ecs["sstrace"], same["ecs"]["sstrace"], "handshake_us"),
+        (otel, same["otel"], "sstrace.handshake_us"),
+    ):
+        line.pop(key, None)
+        for number in ("seq", "sstrace.seq", "event_name"):
+            other.pop(number, None)
+            line.pop(number, None)
+    assert native == same["native"]
+    assert otel == same["otel"]
+    for document in (ecs, same["ecs"]):
+        document["event"].pop("sequence")
+        document["event"].pop("dataset", None)
+    assert ecs == same["ecs"]
 
 
 @pytest.mark.parametrize(
