@@ -138,6 +138,10 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "sstrace: --schema {} is of events: {} has the native one alone": ("sstrace --snapshot --json --schema native",),
     "sstrace: --json has its times in UTC: --time {} is of text": ("sstrace --time iso", "sstrace --json --time utc"),
     "sstrace: --time {} is of lines of events: here write utc, or nothing": ("sstrace --watch --time utc",),
+    "sstrace: --columns is of text: --json has every key, and jq chooses among them": (
+        "sstrace --columns time,to",
+        "sstrace --json",
+    ),
     "--from live:": FACT,
     "sstrace: --sink {}: it is one of {}": tuple(f"sstrace --sink {one}" for one in ("stdout", "journald", "syslog")),
     **{

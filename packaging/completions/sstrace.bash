@@ -51,6 +51,7 @@ _sstrace() {
     --between) : ;;
     --bpf-map-id) : ;;
     --color) _sstrace_words "auto always never" ;;
+    --columns) _sstrace_words "time netns from to held lasted process uid role local peer cause sent received rtt retransmits container pod unit" , ;;
     --completions) _sstrace_words "bash zsh fish" ;;
     --count) : ;;
     -D | --diag) _sstrace_files ;;
@@ -87,7 +88,7 @@ _sstrace() {
     src | dst | sport | dport | fwmark | cgroup | port | host | pid | comm | user | netns | held | lifetime | [=!\<\>]*) ;;
     *)
         case $value in
-        --*) _sstrace_words "--all --at --between --bound-inactive --bpf --bpf-map-id --bpf-maps --cgroup --color --completions --context --contexts --count --dccp --debug --diag --doctor --duration --events --extended --family --filter --from --group --help --inet-sockopt --info --interval --ipv4 --ipv6 --json --keep --keep-privileges --kill --life --listening --memory --metrics --mptcp --net --netns --no-baseline --no-header --no-queues --numeric --on-full --oneline --options --output --packet --poll --processes --query --raw --ready-file --record --replay --resolve --rotate --schema --sctp --self-usage --serve --sink --snapshot --socket --speed --ss-version --stats --summary --tcp --threads --time --tipc --tipcinfo --tos --udp --unix --verify --version --vsock --watch --xdp" ;;
+        --*) _sstrace_words "--all --at --between --bound-inactive --bpf --bpf-map-id --bpf-maps --cgroup --color --columns --completions --context --contexts --count --dccp --debug --diag --doctor --duration --events --extended --family --filter --from --group --help --inet-sockopt --info --interval --ipv4 --ipv6 --json --keep --keep-privileges --kill --life --listening --memory --metrics --mptcp --net --netns --no-baseline --no-header --no-queues --numeric --on-full --oneline --options --output --packet --poll --processes --query --raw --ready-file --record --replay --resolve --rotate --schema --sctp --self-usage --serve --sink --snapshot --socket --speed --ss-version --stats --summary --tcp --threads --time --tipc --tipcinfo --tos --udp --unix --verify --version --vsock --watch --xdp" ;;
         -*) _sstrace_words "-n -r -o -e -m -i -p -T -b -E -t -S -u -w -x -a -l -4 -6 -0 -f -A -s -D -F -V -v -h -Z -z -N -K -H -M -O" ;;
         *) _sstrace_words "state exclude from to ended src dst sport dport dev fwmark cgroup port host pid comm user role cause netns held lifetime autobound and or not" ;;
         esac

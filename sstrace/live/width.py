@@ -1,9 +1,9 @@
-"""How wide the screen is that a table is laid out for."""
+"""How large the screen is that text is laid out for."""
 
 import os
 from collections.abc import Mapping
 
-__all__ = ["screen_width"]
+__all__ = ["screen_size", "screen_width"]
 
 
 def screen_width(env: Mapping[str, str], *, columns_env: bool) -> int | None:
@@ -19,6 +19,15 @@ def screen_width(env: Mapping[str, str], *, columns_env: bool) -> int | None:
         if width > 0:
             return width
     return None
+
+
+def screen_size() -> tuple[int, int] | None:
+    """Columns and lines of the terminal that standard output is, as it is now; None where it does not know."""
+    try:
+        size = os.get_terminal_size(1)
+    except (OSError, ValueError):
+        return None
+    return (size.columns, size.lines) if size.columns > 0 else None
 
 
 def _atoi(text: str) -> int:

@@ -26,7 +26,7 @@ from sstrace.changes import Change, NetnsNews, Told
 from sstrace.errors import SstraceError, UsageError
 from sstrace.lines import MetaLine
 from sstrace.live.signals import Stopped
-from sstrace.live.width import screen_width
+from sstrace.live.width import screen_size
 from sstrace.model import Names, Reason
 from sstrace.plain import spelled, visible
 from sstrace.query.command import Command, Own
@@ -36,12 +36,13 @@ from sstrace.render.events import EventWriter
 from sstrace.render.times import TimeMode
 from sstrace.render.trace import TraceText
 from sstrace.render.views import Where
+from sstrace.render.workload import Workload, workload
 from sstrace.render.writers import JournalWriter, SyslogWriter, TextWriter, Writer
 from sstrace.sources.standard import say
 from sstrace.sources.stream import Stream, count_lines, open_output
 from sstrace.table import Row, Transition
 
-__all__ = ["SINKS", "Sink", "Transport", "cgroup_text", "colors", "ifname_text", "sinks"]
+__all__ = ["SINKS", "Sink", "Transport", "cgroup_text", "colors", "ifname_text", "sinks", "work_text"]
 
 SINKS = ("stdout", "journald", "syslog[:PATH]", "otlp[:URL]")
 """What --sink takes."""
@@ -392,17 +393,26 @@ def sinks(command: Command, names: Names, offset_ns: int, stopped: Stopped, wher
     made: list[Sink] = []
 
     def text(mode: TimeMode, *, screen: bool = False) -> TraceText:
-        if not own.life:
-            return TraceText(offset_ns, ends, mode, where)
-        from sstrace.render.life import LifeText
+        if own.columns:
+            from sstrace.render.chosen import ChosenText
 
-        width = screen_width(os.environ, columns_env=False) if screen else None
-        return LifeText(offset_ns, ends, mode, where, width)
+            return ChosenText(own.columns, offset_ns, ends, mode, where=where, work=work_text(names))
+        if own.life:
+            from sstrace.render.life import LifeText
+
+            return LifeText(offset_ns, ends, mode, where)
+        if screen:
+            from sstrace.render.fitted import FittedText
+
+            return FittedText(offset_ns, ends, mode, where, work_text(names))
+        return TraceText(offset_ns, ends, mode, where)
 
     def writer(*, screen: bool = False) -> Writer:
         if not own.json:
             mode = own.time or ("clock" if screen else "iso")  # what is kept must say the day
-            return TextWriter(text(mode, screen=screen), header=show.header, colors=colors(own, screen=screen))
+            lines = text(mode, screen=screen)
+            size = screen_size if screen else None
+            return TextWriter(lines, header=show.header, colors=colors(own, screen=screen), screen=size)
         return _writer(own, names, offset_ns, where)
 
     if own.output is not None:
@@ -467,6 +477,17 @@ def cgroup_text(names: Names) -> Callable[[int], str | None]:
         return None if found is None else spelled(found)
 
     return path
+
+
+def work_text(names: Names) -> Callable[[int], Workload | None]:
+    """Cgroup id → what runs in it, None if unknown."""
+    path = cgroup_text(names)
+
+    def work(cgroup_id: int) -> Workload | None:
+        found = path(cgroup_id)
+        return None if found is None else workload(found)
+
+    return work
 
 
 def ifname_text(names: Names) -> Callable[[int], str]:

@@ -184,7 +184,18 @@ OWN: Final = (
     _own(
         _TO, "life", "", _TRACES,
         "one line a connection, at its end: when, how long it lived, who, from or to whom, what it sent\n"
-        "and received, round-trip time, segments sent again, cause; with --json all that is known, as life lines",
+        "and received, round-trip time, segments sent again, cause; with --json all there is, as life lines",
+    ),
+    _own(
+        _TO, "columns", "LIST", _TRACES,
+        "the columns of text, joined by commas (else what a terminal has room for, and in files all):\n"
+        "{time|netns|from|to|held|lasted|process|uid|role|local|peer|cause|sent|received|rtt|\n"
+        "retransmits|container|pod|unit}",
+        values=(
+            "time", "netns", "from", "to", "held", "lasted", "process", "uid", "role", "local", "peer", "cause",
+            "sent", "received", "rtt", "retransmits", "container", "pod", "unit",
+        ),
+        commas=True,
     ),
     _own(
         _TO, "schema", "NAME", _ALL - _SERVES - {Act.WATCH}, "{native|ecs|otel}: the names of the JSON keys",

@@ -181,6 +181,8 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
     """--no-baseline: NDJSON of events without the sockets that there were at the start."""
     life: bool = False
     """--life: the ends of connections alone; in text a line about the whole life of each."""
+    columns: tuple[str, ...] = ()
+    """--columns: of text, in order, each once; none: the usual ones."""
     schema: str | None = None
     """None: native."""
     duration_ns: int | None = None

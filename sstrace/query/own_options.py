@@ -153,6 +153,8 @@ class Collector:
             fields["source"] = _source(_filled(key, _as_path(value)))
         elif name == "netns":
             fields["netns"] = tuple(dict.fromkeys((*fields.get("netns", ()), *parse_netns(_as_path(value)))))
+        elif name == "columns":
+            fields["columns"] = _columns(key, value)
         elif name == "at":
             fields["at"] = _when(key, value)
         elif name == "between":
@@ -193,6 +195,8 @@ class Collector:
         check(self._given, act, own)
         if own.netns and any(key == "N" for key, _ in self._given):
             raise UsageError("sstrace: -N enters one network namespace, --netns looks into any number: choose one")
+        if own.columns and own.json:
+            raise UsageError("sstrace: --columns is of text: --json has every key, and jq chooses among them")
         if own.schema not in (None, "native") and act not in (Act.TRACE, Act.REPLAY):
             raise UsageError(f"sstrace: --schema {own.schema} is of events: {act.value} has the native one alone")
         if own.time is not None and not own.utc:
@@ -207,6 +211,15 @@ def _filled(key: str, value: str) -> str:
     if not value or "\0" in value:
         raise UsageError(f"sstrace: {key} needs a name")
     return value
+
+
+def _columns(key: str, value: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(value.split(",")))
+    known = ENTRIES[key].values
+    for name in names:
+        if name not in known:
+            raise UsageError(f'sstrace: {key} "{name}" is no column: there are {", ".join(known)}')
+    return names
 
 
 def _source(value: str) -> Source:

@@ -13,32 +13,13 @@ from sstrace.render.events import errno_name
 from sstrace.render.times import TimeMode, span_text
 from sstrace.render.trace import TraceText
 from sstrace.render.views import RowView, TransitionView, Where
+from sstrace.render.width import amount, cut, padded, shortened
 
-__all__ = ["LifeText", "amount", "shortened"]
+__all__ = ["LifeText"]
 
 _WIDE: Final = 140
 """From so many columns on there is room for both ends."""
 _ARROWS: Final = {"client": "→", "server": "←", None: "-"}
-
-
-def amount(number: int | None) -> str:
-    """Bytes in at most four characters, by thousands: 999, 9.9k, 999M."""
-    if number is None:
-        return "-"
-    size, units = float(number), iter("kMGTPE")
-    unit = ""
-    while size >= 999.5:
-        size /= 1000
-        unit = next(units)
-    return f"{size:.1f}{unit}" if unit and size < 9.95 else f"{size:.0f}{unit}"
-
-
-def shortened(text: str, width: int) -> str:
-    """Cut in the middle, so that the beginning of an address and its port stay."""
-    if len(text) <= width:
-        return text
-    tail = width // 2
-    return f"{text[: width - tail - 1]}…{text[len(text) - tail :]}"
 
 
 class LifeText(TraceText):
@@ -53,11 +34,15 @@ class LifeText(TraceText):
         width: int | None = None,
     ) -> None:
         super().__init__(offset_ns, ends, mode, where)
+        self._short = mode == "clock"
+        self._cause = self._end = 0
+        self.fit(width)
+
+    def fit(self, width: int | None) -> None:
+        """Lay out for so many columns from here on."""
         self._width = width
         self._wide = width is None or width >= _WIDE
-        if not self._wide and mode == "clock":
-            self.time = self._clock
-        self._cause = self._end = 0
+        self.time = self._clock if self._short and not self._wide else self.times.text
 
     def _clock(self, at_ns: int) -> str:
         return self.times.text(at_ns)[:8]
@@ -89,19 +74,17 @@ class LifeText(TraceText):
         if self._wide:
             rtt = span_text(told.rtt_us * 1000) if told.rtt_us else "-"
             again = "-" if told.retrans is None else str(told.retrans)
-            head += (
-                f"{span:>8} {_who(row):<20} {local:<24} {arrow} {peer:<24} {sent:>5} {received:>5} {rtt:>8} {again:>5} "
-            )
+            who = padded(_who(row), 20)
+            head += f"{span:>8} {who} {local:<24} {arrow} {peer:<24} {sent:>5} {received:>5} {rtt:>8} {again:>5} "
         else:
+            who = padded(shortened(_who(row), 12), 12)
             ours = "" if row.role == "client" else f":{local.rpartition(':')[2]} "
-            head += (
-                f"{span:>7} {shortened(_who(row), 12):<12} {shortened(f'{ours}{arrow} {peer}', 25):<25} "
-                f"{sent:>4} {received:>4} "
-            )
+            other = padded(shortened(f"{ours}{arrow} {peer}", 25), 25)
+            head += f"{span:>7} {who} {other} {sent:>4} {received:>4} "
         self._cause = len(head)
         line = head + plain(change.cause or "-") + (f" {errno_name(told.err)}" if told.err else "")
-        if self._width is not None and len(line) > self._width:
-            line = f"{line[: self._width - 1]}…"
+        if self._width is not None:
+            line = cut(line, self._width)
         self._end = len(line)
         return line
 

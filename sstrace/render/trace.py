@@ -48,6 +48,11 @@ class TraceText:
         self._apart = where is not None and where.many
         self._owners: dict[tuple[Owner, ...], str] = {(): "-"}
         self._inherited: dict[tuple[Owner, ...], str] = {}
+        self.caused = slice(0)
+        """Of the latest transition's line: its cause."""
+
+    def fit(self, width: int | None) -> None:
+        """Lay out for a screen of so many columns from here on; None: for a file. Here there is one layout."""
 
     def header(self, at_ns: int) -> str:
         """Column titles as of a moment: they say the zone where the times do not."""
@@ -82,6 +87,7 @@ class TraceText:
             f"{self.time(change.at_ns)} {place}{_PAIRS[change.old * _STATES + change.new]} {span} "
             f"{local:<{_ADDRESS}} {peer:<{_ADDRESS}} {owners.get(row.owners) or self._owned(row)}"
         )
+        start = len(line) + 1
         if change.cause is not None:
             line += f" [{plain(change.cause)}"
             if change.reported.err:
@@ -91,6 +97,7 @@ class TraceText:
             line += "]"
         elif change.reported.retransmits:
             line += f" [{change.reported.retransmits} retransmits]"
+        self.caused = slice(start, len(line))
         return line
 
     def netns(self, news: NetnsView) -> str | None:

@@ -14,6 +14,7 @@ from sstrace.plain import plain
 from sstrace.render.events import EventWriter, timestamp
 from sstrace.render.trace import TraceText
 from sstrace.render.views import NetnsView, RowView, TransitionView
+from sstrace.render.width import cut
 
 __all__ = ["JournalWriter", "SyslogWriter", "TextWriter", "Writer", "brief"]
 
@@ -76,17 +77,30 @@ class Writer(Protocol):
 
 
 class TextWriter:
-    """Lines for people, as ``lines`` makes them (render.trace, render.life). ``header``: column titles first, and again
-    where clocks change to another zone. ``colors``: for a terminal, with what happened and the cause in colour.
+    """Lines for people, as ``lines`` makes them (render.trace, render.fitted, render.life). ``header``: column titles
+    first, and again where clocks change to another zone. ``colors``: for a terminal, with what happened and the cause
+    in colour. ``screen``: asks for the columns and lines of the terminal as they are now (None where it does not know):
+    what follows is laid out for them, with the titles again on each screenful.
     """
 
-    def __init__(self, lines: TraceText, *, header: bool, colors: bool = False) -> None:
+    def __init__(
+        self,
+        lines: TraceText,
+        *,
+        header: bool,
+        colors: bool = False,
+        screen: Callable[[], tuple[int, int] | None] | None = None,
+    ) -> None:
         self._lines = lines
         self._times = lines.times
         self._header = header
         self._zone: str | None = None
         """Said by the latest titles."""
         self._colors = colors
+        self._screen = screen
+        self._columns: int | None = None
+        self._below = 0
+        """Lines since the latest titles."""
         self.seq = 0
 
     @property
@@ -100,12 +114,25 @@ class TextWriter:
 
     def begin(self, at_ns: int, out: bytearray) -> None:
         """Column titles as of a moment, once."""
+        if self._screen is not None:
+            self._fit(self._screen, at_ns, out)
         if self._header and self._zone is None:
             self._titles(at_ns, out)
 
     def _titles(self, at_ns: int, out: bytearray) -> None:
         out += self._lines.header(at_ns).encode() + b"\n"
         self._zone = self._times.zone
+        self._below = 0
+
+    def _fit(self, screen: Callable[[], tuple[int, int] | None], at_ns: int, out: bytearray) -> None:
+        """Follow the terminal: its width, and the titles that scroll away at its upper edge."""
+        columns, lines = screen() or (None, 0)
+        again = columns != self._columns
+        if again:
+            self._columns = columns
+            self._lines.fit(columns)
+        if self._zone is not None and (again or self._below >= lines - 1 > 0):
+            self._titles(at_ns, out)
 
     def meta(self, line: MetaLine, out: bytearray) -> None:
         """Of text: the titles."""
@@ -113,8 +140,11 @@ class TextWriter:
 
     def state(self, change: TransitionView, out: bytearray) -> None:
         """A transition."""
-        text = self._lines.state(change)
-        self._put(change.at_ns, _colored(text, change, self._lines.marked) if self._colors else text, out)
+        if self._screen is not None:
+            self._fit(self._screen, change.at_ns, out)
+        lines = self._lines
+        text = lines.state(change)
+        self._put(change.at_ns, _colored(text, change, lines.marked, lines.caused) if self._colors else text, out)
 
     def life(self, change: TransitionView, handshake_ns: int | None, out: bytearray) -> None:
         """The end of a connection: the lines are those of ``render.life`` then."""
@@ -129,41 +159,45 @@ class TextWriter:
     def netns(self, news: NetnsView, out: bytearray) -> None:
         """A network namespace came, went, or is called otherwise."""
         if (text := self._lines.netns(news)) is not None:
-            self._put(news.at_ns, text, out)
+            self._say(news.at_ns, text, out)
 
     def gap(self, cpu: int, count: int, after_ns: int, before_ns: int, out: bytearray) -> None:
         """A loss."""
-        self._put(before_ns, self._lines.gap(cpu, count, after_ns, before_ns), out)
+        self._say(before_ns, self._lines.gap(cpu, count, after_ns, before_ns), out)
 
     def resync(self, at_ns: int, counts: tuple[int, int, int], out: bytearray) -> None:
         """A repair."""
-        self._put(at_ns, self._lines.resync(at_ns, counts), out)
+        self._say(at_ns, self._lines.resync(at_ns, counts), out)
 
     def dropped(self, at_ns: int, count: int, reason: Reason, out: bytearray) -> None:
         """Lines that are missing here."""
         text = f"{self._lines.time(at_ns)} {count} lines are missing here: {_REASONS.get(reason, reason)}"
-        self._put(at_ns, text, out)
+        self._say(at_ns, text, out)
 
     def checkpoint(self, rows: Collection[RowView], at_ns: int, unwritten: int, out: bytearray) -> None:
         """Of the hole alone."""
-        self._put(at_ns, self._lines.hole(at_ns, unwritten), out)
+        self._say(at_ns, self._lines.hole(at_ns, unwritten), out)
 
     def skip(self, count: int = 1) -> None:
         """Text has no numbers."""
+
+    def _say(self, at_ns: int, sentence: str, out: bytearray) -> None:
+        self._put(at_ns, sentence if self._columns is None else cut(sentence, self._columns), out)
 
     def _put(self, at_ns: int, text: str, out: bytearray) -> None:
         if self._zone is not None and self._zone != self._times.zone:
             self._titles(at_ns, out)
         out += text.encode(errors="backslashreplace")
         out += b"\n"
+        self._below += 1
 
 
 _RED, _GREEN, _YELLOW, _DIM, _PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[2m", "\x1b[0m"
 _ESTABLISHED, _CLOSE, _CLOSE_WAIT = 1, 7, 8
 
 
-def _colored(text: str, change: TransitionView, to: slice) -> str:
-    """What stands at ``to``: green for what came about, red for what failed, yellow for a
+def _colored(text: str, change: TransitionView, to: slice, cause: slice) -> str:
+    """What stands at ``to``: green for what came about, red for what failed, and then its ``cause`` too, yellow for a
     peer that has hung up, dim for an ordinary end.
     """
     if _is_failure(change):
@@ -174,11 +208,9 @@ def _colored(text: str, change: TransitionView, to: slice) -> str:
         color = {_ESTABLISHED: _GREEN, _CLOSE: _DIM, _CLOSE_WAIT: _YELLOW}.get(change.new, "")
     if not color:
         return text
-    head, word, tail = text[: to.start], text[to], text[to.stop :]
-    if tail and change.cause is not None and color == _RED:
-        tail, bracket, cause = tail.rpartition("[")
-        tail += f"{_RED}{bracket}{cause}{_PLAIN}"
-    return f"{head}{color}{word}{_PLAIN}{tail}"
+    if color == _RED and cause.start is not None and cause.start >= to.stop:
+        text = f"{text[: cause.start]}{_RED}{text[cause]}{_PLAIN}{text[cause.stop :]}"
+    return f"{text[: to.start]}{color}{text[to]}{_PLAIN}{text[to.stop :]}"
 
 
 _REASONS = {"slow-reader": "the reader was slower than the events", "disk-full": "the disk was full"}

@@ -969,3 +969,32 @@ def test_where_nothing_happens_a_terminal_is_told_what_is_followed(netns: Netns,
     finally:
         pane.close()
     assert subprocess.run([sys.executable, "-m", *shown], check=False, capture_output=True).returncode == 0
+
+
+def test_no_line_of_a_trace_wraps_on_a_terminal_that_changes(netns: Netns, tmp_path: Path) -> None:
+    """Real lines at 80 columns, then at 160 after SIGWINCH, with titles for each."""
+    if shutil.which("tmux") is None:
+        unmet("needs tmux")
+    ready = tmp_path / "ready"
+    words = [*netns.prefix, sys.executable, "-m", "sstrace", "-n", "--ready-file", str(ready)]
+    pane = Tmux(tmp_path, words, columns=80, lines=40)
+    try:
+        pane.until(lambda _lines: ready.exists())
+        with netns.call(listener):
+            lines = pane.until_text("LISTEN")
+        pane.until_text("closed")
+        title = next(line for line in lines if line.startswith("Time "))
+        assert title.split()[-2:] == ["Peer,", "cause"]
+        told = [line for line in pane.screen() if re.match(r"\d\d:\d\d:\d\d ", line)]
+        screen = pane.screen()
+        assert screen[screen.index(told[0]) + 1] == told[1]  # one that wrapped would go on here
+        assert re.match(r"[\d:]{8}     UNCONN→LISTEN +- \S+/\d+ +127\.0\.0\.1:\d+$", told[0])
+        assert re.match(r"[\d:]{8}     LISTEN→UNCONN +\S+ \S+/\d+ +127\.0\.0\.1:\d+ closed$", told[1])
+        pane.resize(160, 40)
+        with netns.call(listener):
+            lines = pane.until_text("UNCONN -> LISTEN")
+        assert any("Local Address:Port" in line for line in lines)
+        pane.type("C-c")
+        assert pane.ended() == 0
+    finally:
+        pane.close()

@@ -10,7 +10,8 @@ from sstrace.dialect import NEWEST, dialect
 from sstrace.fields import NOTHING, Reported
 from sstrace.model import AF_INET6, Owner, Show, State
 from sstrace.render.ends import Ends
-from sstrace.render.life import LifeText, amount, shortened
+from sstrace.render.life import LifeText
+from sstrace.render.width import amount, shortened
 from sstrace.render.writers import TextWriter
 
 ENDS = Ends(Show(numeric=True), dialect(NEWEST), SmallWorld())

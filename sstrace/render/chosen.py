@@ -1,0 +1,202 @@
+"""Changes of the live table → text lines of the columns that somebody has chosen (--columns).
+
+Enters and leaves: as in render.trace. In a file a text that is wider than its column pushes what follows; on a screen
+the columns share its width, and what is too long is shortened.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from sstrace.model import STATE_TEXT
+from sstrace.plain import plain
+from sstrace.render.ends import Ends
+from sstrace.render.fitted import causes, who
+from sstrace.render.times import TimeMode, span_text
+from sstrace.render.trace import TraceText
+from sstrace.render.views import RowView, TransitionView, Where
+from sstrace.render.width import amount, cells, cut, end_shortened, padded, shortened
+from sstrace.render.workload import Workload
+
+__all__ = ["COLUMNS", "ChosenText"]
+
+_NOTHING: Final = Workload()
+_NOWHERE: Final = 1 << 16
+"""More cells than any line has."""
+
+
+class _Told(msgspec.Struct):
+    """What the cells of one line are made of."""
+
+    change: TransitionView
+    place: str
+    local: str
+    peer: str
+    work: Workload
+
+    @property
+    def row(self) -> RowView:
+        """Of the connection."""
+        return self.change.row
+
+
+class _Column(msgspec.Struct, frozen=True):
+    """``width``: of a file; ``least`` and ``most``: of a screen, by what room there is."""
+
+    title: str
+    width: int
+    cell: Callable[[_Told, int], str]
+    """Of a line, in about so many cells."""
+    least: int = 0
+    """0: always ``width``."""
+    most: int = 0
+    right: bool = False
+    fitted: Callable[[str, int], str] = cut
+
+
+def _number(number: int | None) -> str:
+    return "-" if number is None else str(number)
+
+
+def _span(ns: int | None) -> str:
+    return "-" if ns is None else span_text(ns)
+
+
+def _held(told: _Told, _width: int) -> str:
+    return "~" * (told.change.approximate and told.change.held_ns is not None) + _span(told.change.held_ns)
+
+
+def _cause(told: _Told, width: int) -> str:
+    text = "-"
+    for word in causes(told.change, brackets=False):
+        text = word or "-"
+        if cells(text) <= width:
+            break
+    return text
+
+
+def _rtt(told: _Told, _width: int) -> str:
+    rtt_us = told.change.reported.rtt_us
+    return span_text(rtt_us * 1000) if rtt_us else "-"
+
+
+def _container(told: _Told, _width: int) -> str:
+    return plain(told.work.container_id or "-")[:12]  # so much of it docker(1) and kin show, and take
+
+
+COLUMNS: Final[dict[str, _Column]] = {
+    "time": _Column("", 0, lambda _told, _width: ""),
+    "netns": _Column("Netns", 16, lambda told, _width: told.place.strip() or "-", 8, 24, fitted=shortened),
+    "from": _Column("From", 10, lambda told, _width: STATE_TEXT[told.change.old], right=True),
+    "to": _Column("To", 10, lambda told, _width: STATE_TEXT[told.change.new]),
+    "held": _Column("Held", 7, _held, right=True),
+    "lasted": _Column("Lasted", 7, lambda told, _width: _span(told.change.lifetime_ns), right=True),
+    "process": _Column(
+        "Process", 20, lambda told, width: who(told.row, width, descriptors=width > 16), 12, 40, fitted=shortened
+    ),
+    "uid": _Column("UID", 5, lambda told, _width: _number(told.row.uid), right=True),
+    "role": _Column("Role", 6, lambda told, _width: told.row.role or "-"),
+    "local": _Column("Local Address:Port", 24, lambda told, _width: told.local, 14, 47, fitted=end_shortened),
+    "peer": _Column("Peer Address:Port", 24, lambda told, _width: told.peer, 14, 47, fitted=end_shortened),
+    "cause": _Column("Cause", 20, _cause, 10, 44),
+    "sent": _Column("Sent", 4, lambda told, _width: amount(told.change.reported.bytes_sent), right=True),
+    "received": _Column("Recv", 4, lambda told, _width: amount(told.change.reported.bytes_received), right=True),
+    "rtt": _Column("RTT", 6, _rtt, right=True),
+    "retransmits": _Column("Again", 5, lambda told, _width: _number(told.change.reported.retrans), right=True),
+    "container": _Column("Container", 12, _container),
+    "pod": _Column("Pod", 36, lambda told, _width: plain(told.work.pod_uid or "-"), 8, 36),
+    "unit": _Column("Unit", 20, lambda told, _width: plain(told.work.unit or "-"), 10, 40, fitted=shortened),
+}
+"""Name → column. The first is made by whoever knows the clocks."""
+
+
+class ChosenText(TraceText):
+    """Formats lines. ``names``: of ``COLUMNS``; ``work``: cgroup → what runs in it. The rest as in TraceText."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        offset_ns: int,
+        ends: Ends,
+        mode: TimeMode = "clock",
+        *,
+        where: Where | None = None,
+        work: Callable[[int], Workload | None] = lambda _cgroup: None,
+    ) -> None:
+        super().__init__(offset_ns, ends, mode, where)
+        self._names = names
+        self._work = work
+        self._to = slice(0)
+        self.fit(None)
+
+    def fit(self, width: int | None) -> None:
+        """Lay out for so many columns from here on; None: for a file."""
+        self._width = width
+        columns = [COLUMNS[name] for name in self._names]
+        natural = [column.width or self.times.width for column in columns]
+        if width is not None:
+            natural = _shared(columns, natural, width)
+        self._widths = natural
+
+    def header(self, at_ns: int) -> str:
+        """Column titles as of a moment: they say the zone where the times do not."""
+        titles = [COLUMNS[name].title or self.times.title(at_ns).strip() for name in self._names]
+        narrow = [len(title) > width for title, width in zip(titles, self._widths, strict=True)]
+        return self._line(
+            [title.partition(" ")[0] if short else title for title, short in zip(titles, narrow, strict=True)]
+        )
+
+    @property
+    def marked(self) -> slice:
+        """What of a line is in colour: the state that was entered."""
+        return self._to
+
+    def state(self, change: TransitionView) -> str:
+        """A transition."""
+        cgroup = change.row.cgroup
+        told = _Told(change, *self._placed(change.row), (self._work(cgroup) if cgroup else None) or _NOTHING)
+        widths = self._widths if self._width is not None else [_NOWHERE] * len(self._widths)
+        return self._line(
+            [
+                self.time(change.at_ns) if name == "time" else COLUMNS[name].cell(told, width)
+                for name, width in zip(self._names, widths, strict=True)
+            ]
+        )
+
+    def _line(self, texts: Sequence[str]) -> str:
+        line = ""
+        self._to = self.caused = slice(0)
+        for name, text, width in zip(self._names, texts, self._widths, strict=True):
+            column = COLUMNS[name]
+            shown = column.fitted(text, width) if self._width is not None else text
+            start = len(line)
+            line += " " * (width - cells(shown)) + shown if column.right else padded(shown, width)
+            if name == "to":
+                self._to = slice(start, start + len(shown))
+            elif name == "cause":
+                self.caused = slice(start, start + len(shown))
+            line += " "
+        line = line.rstrip()
+        if self._width is None:
+            return line
+        line = cut(line, self._width)
+        self._to, self.caused = (slice(min(part.start or 0, len(line)), part.stop) for part in (self._to, self.caused))
+        return line
+
+
+def _shared(columns: Sequence[_Column], natural: Sequence[int], width: int) -> list[int]:
+    """Cells of the columns of a screen: those that can give or take do so, each as much as the others."""
+    widths = list(natural)
+    free = width - sum(widths) - len(widths) + 1
+    step = 1 if free > 0 else -1
+    while free:
+        moved = False
+        for at, column in enumerate(columns):
+            if free and column.least and (widths[at] < column.most if step > 0 else widths[at] > column.least):
+                widths[at] += step
+                free -= step
+                moved = True
+        if not moved:
+            break
+    return widths
