@@ -184,7 +184,7 @@ OWN: Final = (
     _own(
         _TO, "life", "", _TRACES,
         "one line a connection, at its end: when, how long it lived, who, from or to whom, what it sent\n"
-        "and received, round-trip time, segments sent again, cause; with --json all there is, as life lines",
+        "and received, round-trip time, what was sent again, cause; --json has all there is, as life lines",
     ),
     _own(
         _TO, "columns", "LIST", _TRACES,
