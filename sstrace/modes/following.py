@@ -84,9 +84,13 @@ class Following:
     def measure(self) -> None:
         """--metrics, from here on. Raises FeatureError and SstraceError."""
         if self._command.own.metrics is not None:
+            from sstrace.output.carried import Carried, Described
             from sstrace.output.metrics import Metrics
+            from sstrace.output.sink import cgroup_text
 
-            self.metrics = Metrics(*self._command.own.metrics, self.tracer)
+            own, tracer = self._command.own, self.tracer
+            described = Described(cgroup_text(tracer.names), tracer.places.where)
+            self.metrics = Metrics(*self._command.own.metrics, tracer, Carried(own.metrics_by, described))
 
     def record(
         self,

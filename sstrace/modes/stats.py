@@ -156,6 +156,7 @@ def _digest(
                 owner=line.owners[0].comm if line.owners else "",
                 cause=line.cause,
                 retransmits=line.retransmits or 0,
+                told=line,
             )
         elif type(line) is GapLine:
             digest.lost += line.count

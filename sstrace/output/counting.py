@@ -66,6 +66,7 @@ class Counting:
                     owner=owners[0].comm if owners else b"",
                     cause=change.cause,
                     retransmits=retransmits,
+                    told=change.reported,
                 )
             elif type(change) is Lost:
                 self._lost += change.count

@@ -12,6 +12,7 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, TypeVar
 
 from sstrace import __version__
@@ -19,16 +20,19 @@ from sstrace.causes import has_failed
 from sstrace.errors import FeatureError, SstraceError, reason
 from sstrace.live.tracer import Tracer
 from sstrace.model import AF_INET, STATE_TEXT, Lost, State
+from sstrace.output.carried import Carried
 from sstrace.plain import spelled
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.table import Resync, Transition
 
-__all__ = ["HANDSHAKE_SECONDS", "LIFETIME_SECONDS", "Metrics", "state_word"]
+__all__ = ["HANDSHAKE_SECONDS", "LIFETIME_SECONDS", "RTT_SECONDS", "Metrics", "state_word"]
 
 HANDSHAKE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 7.0)
 """Upper bounds: from a connection on the same host to three SYNs (1, 3, 7 s: the kernel's own retransmissions)."""
 LIFETIME_SECONDS = (0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 300.0, 1800.0, 7200.0, 43200.0, 86400.0)
 """Upper bounds: from a request to a day."""
+RTT_SECONDS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+"""Upper bounds: from loopback to a satellite."""
 
 _ESTABLISHED, _CLOSE = int(State.ESTABLISHED), int(State.CLOSE)
 _OPENING = (int(State.SYN_SENT), int(State.SYN_RECV))
@@ -69,7 +73,7 @@ class Metrics:
     taken.
     """
 
-    def __init__(self, address: str, port: int, tracer: Tracer) -> None:
+    def __init__(self, address: str, port: int, tracer: Tracer, carried: Carried) -> None:
         try:
             from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
         except ImportError:
@@ -78,6 +82,7 @@ class Metrics:
                 "python3-prometheus-client"
             ) from None
         self._tracer = tracer
+        self._carried = carried
         self._transitions: Counter[tuple[int, int, int]] = Counter()
         self._opens: Counter[tuple[int, str | None]] = Counter()
         self._closes: Counter[tuple[int, str | None]] = Counter()
@@ -85,6 +90,7 @@ class Metrics:
         self._losses = 0
         self._handshakes: dict[tuple[int, str | None], _Histogram] = {}
         self._lifetimes: dict[tuple[int, str | None], _Histogram] = {}
+        self._rtts: dict[tuple[int, str | None], _Histogram] = {}
         self.drift: Callable[[], Mapping[str, int]] | None = None
         """Of --verify: disagreements found so far, by kind."""
         self.sinks: Callable[[], Iterable[Any]] | None = None
@@ -132,6 +138,9 @@ class Metrics:
             self._closes[family, change.cause] += 1
             if change.lifetime_ns is not None:
                 _observe(self._lifetimes, (family, row.role), LIFETIME_SECONDS, change.lifetime_ns)
+            self._carried.count(change)
+            if change.reported.rtt_us:
+                _observe(self._rtts, (family, row.role), RTT_SECONDS, change.reported.rtt_us * 1000)
 
     @property
     def wanted(self) -> bool:
@@ -165,7 +174,8 @@ class Metrics:
     # Reading, by the tracer's thread.
 
     def _read(self) -> None:
-        self._families = [*self._of_sockets(), *self._of_tracer(), *self._of_sinks(), self._of_now()]
+        told = (self._of_sockets(), self._carried.families(), self._of_tracer(), self._of_sinks())
+        self._families = [*chain.from_iterable(told), self._of_now()]
 
     def _of_now(self) -> Any:
         from prometheus_client.core import GaugeMetricFamily
@@ -213,6 +223,7 @@ class Metrics:
         for name, text, found in (
             ("handshake", "Time from SYN to established.", self._handshakes),
             ("lifetime", "Time from the beginning of a connection to its end.", self._lifetimes),
+            ("rtt", "Smoothed round-trip time with which a connection ended.", self._rtts),
         ):
             histogram = HistogramMetricFamily(f"sstrace_{name}_seconds", text, labels=("family", "role"))
             for (family, role), one in _sorted(found):

@@ -228,6 +228,11 @@ OWN: Final = (
         _TO, "metrics", "[=[ADDR:]PORT]", _WAITS - {Act.STATS}, "serve counters over HTTP (default 127.0.0.1:9435)",
     ),
     _own(
+        _TO, "metrics-by", "WHAT", _WAITS - {Act.STATS},
+        "{port|unit|container|netns|owner}[,WHAT]: bytes and segments by these, too",
+        needs=("--metrics",), values=("port", "unit", "container", "netns", "owner"), commas=True,
+    ),
+    _own(
         _TO, "color", "WHEN", _TRACES | {Act.WATCH}, "{auto|always|never}; auto heeds NO_COLOR",
         values=("auto", "always", "never"),
     ),

@@ -195,6 +195,8 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
     on_full: Literal["block", "drop"] | None = None
     metrics: tuple[str, int] | None = None
     """--metrics: address and port to listen on; an empty address is every one."""
+    metrics_by: tuple[str, ...] = ()
+    """--metrics-by: labels of what connections carried."""
     output: str | None = None
     sink: tuple[str, ...] = ()
     """--sink NAME, any number of times."""

@@ -174,6 +174,12 @@ class Collector:
             fields["speed"] = _speed(value)
         elif name == "metrics":
             fields["metrics"] = _listen(value) if values else (METRICS_ADDRESS, METRICS_PORT)
+        elif name == "metrics-by":
+            words = value.split(",")
+            for word in words:
+                if word not in ENTRIES[key].values:
+                    raise UsageError(f'sstrace: {key} "{word}": it is one of {", ".join(ENTRIES[key].values)}')
+            fields["metrics_by"] = tuple(dict.fromkeys(words))
         elif name == "ss-version":
             try:
                 fields["ss_version"] = parse_version(value)

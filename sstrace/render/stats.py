@@ -13,10 +13,12 @@ from typing import Final
 import msgspec
 
 from sstrace.causes import has_failed
+from sstrace.fields import NOTHING, Reported
 from sstrace.model import AF_INET, AF_INET6, State
 from sstrace.plain import plain, spelled
 from sstrace.render.events import address
 from sstrace.render.times import span_text
+from sstrace.render.width import amount
 
 __all__ = ["Digest", "GroupLine", "SpreadLine", "StatsLine", "ndjson", "text"]
 
@@ -24,7 +26,8 @@ _DIGITS = 6
 """Durations are counted by their first so many binary digits: each bucket is 3 % wide, its middle right to 2 %."""
 _MOST_KEYS = 200_000
 """Of a grouping."""
-_BAR = 30
+_WIDTH, _BAR, _SHORT_BAR = 80, 30, 10
+"""Columns that a line shall not exceed; those of a bar, where there is room, and where there is none."""
 
 _FULL, _PARTS = "█", " ▏▎▍▌▋▊▉"
 
@@ -79,6 +82,9 @@ class Tally(msgspec.Struct, gc=False):
     failed: int = 0
     closed: int = 0
     retransmits: int = 0
+    sent: int = 0
+    """Payload, of those that have ended."""
+    received: int = 0
     weight: int = 0
     """Connections begun: those that were opened, and those that ended without."""
 
@@ -104,8 +110,13 @@ class Digest:
         """The last: of those that failed nobody saw who called."""
         self.closed = 0
         self.retransmits = 0
+        self.sent = 0
+        """Payload of the connections that have ended, each byte once."""
+        self.received = 0
         self.handshake = {"out": Spread(), "in": Spread()}
         self.lifetime = Spread()
+        self.rtt = Spread()
+        """The smoothed round-trip time with which each ended."""
         self.groups: dict[str, dict[Key, Tally]] = {"peer": {}, "port": {}, "owner": {}}
         self.dropped: set[str] = set()
         """Groupings that keys were dropped of."""
@@ -140,9 +151,11 @@ class Digest:
         owner: "str | bytes",
         cause: str | None,
         retransmits: int,
+        told: Reported = NOTHING,
     ) -> None:
         """One transition between two states (numbers). ``ended``, ``lifetime_ns``: of the connection; ``held_ns``: time
-        in the old state; ``ports``: local, remote; ``owner``: a process's name, empty when unknown.
+        in the old state; ``ports``: local, remote; ``owner``: a process's name, empty when unknown; ``told``: what the
+        connection has carried, where it ended.
         """
         self.transitions += 1
         if self.first_ns is None or at_ns < self.first_ns:
@@ -152,6 +165,7 @@ class Digest:
         there = self._there
         way = _WAYS.get(role or "", "")
         opened, failed, late = new == _ESTABLISHED, False, False
+        sent = received = 0
         if opened:
             way = way or "in"
             there[connection] = bool(owner)
@@ -167,6 +181,11 @@ class Digest:
             self.causes[cause or "unknown"] += 1
             if lifetime_ns is not None:
                 self.lifetime.add(lifetime_ns)
+            sent, received = told.bytes_sent or 0, told.bytes_received or 0
+            self.sent += sent
+            self.received += received
+            if told.rtt_us:
+                self.rtt.add(told.rtt_us * 1000)
             late = there.pop(connection, None) is False  # its owner was not known when the connection was opened
         elif not retransmits:
             return
@@ -188,6 +207,8 @@ class Digest:
             tally.closed += ended and not failed
             tally.weight += opened or (ended and old in _OPENING)
             tally.retransmits += retransmits
+            tally.sent += sent
+            tally.received += received
         if late and tallies[2] is not None:
             tallies[2].opened += 1
             tallies[2].weight += 1
@@ -213,12 +234,15 @@ class Digest:
         self.lost += other.lost
         self.closed += other.closed
         self.retransmits += other.retransmits
+        self.sent += other.sent
+        self.received += other.received
         for way, count in other.failed.items():
             self.failed[way] += count
         for way in ("out", "in"):
             self.opened[way] += other.opened[way]
             self.handshake[way].merge(other.handshake[way])
         self.lifetime.merge(other.lifetime)
+        self.rtt.merge(other.rtt)
         self.causes.update(other.causes)
         self.dropped |= other.dropped
         for by, tallies in other.groups.items():
@@ -229,6 +253,8 @@ class Digest:
                 into.failed += tally.failed
                 into.closed += tally.closed
                 into.retransmits += tally.retransmits
+                into.sent += tally.sent
+                into.received += tally.received
                 into.weight += tally.weight
         if other.first_ns is not None:
             self.first_ns = other.first_ns if self.first_ns is None else min(self.first_ns, other.first_ns)
@@ -278,13 +304,16 @@ class StatsLine(msgspec.Struct, tag="stats", tag_field="type", kw_only=True):
     closed: int
     """Connections that ended by any other cause: ``failed`` and ``closed`` are all that ended."""
     retransmits: int
+    bytes_sent: int
+    """Payload of the connections that have ended, each byte once."""
+    bytes_received: int
 
 
 class SpreadLine(msgspec.Struct, tag="stats_spread", tag_field="type", kw_only=True):
     """Durations in microseconds; percentiles are right to 2 %."""
 
     of: str
-    """handshake_out, handshake_in, lifetime."""
+    """handshake_out, handshake_in, lifetime, rtt (smoothed, as each connection ended with it)."""
     count: int
     min_us: float
     p50_us: float
@@ -302,6 +331,8 @@ class GroupLine(msgspec.Struct, tag="stats_group", tag_field="type", kw_only=Tru
     failed: int | None = None
     closed: int | None = None
     retransmits: int | None = None
+    bytes_sent: int | None = None
+    bytes_received: int | None = None
     count: int | None = None
 
 
@@ -309,6 +340,7 @@ def _spreads(digest: Digest) -> Iterator[tuple[str, Spread]]:
     yield "handshake_out", digest.handshake["out"]
     yield "handshake_in", digest.handshake["in"]
     yield "lifetime", digest.lifetime
+    yield "rtt", digest.rtt
 
 
 def ndjson(digest: Digest, began: str, ended: str, most: int) -> bytes:
@@ -326,6 +358,8 @@ def ndjson(digest: Digest, began: str, ended: str, most: int) -> bytes:
             failed_in=digest.failed["in"],
             closed=digest.closed,
             retransmits=digest.retransmits,
+            bytes_sent=digest.sent,
+            bytes_received=digest.received,
         )
     ]
     for of, spread in _spreads(digest):
@@ -352,6 +386,8 @@ def ndjson(digest: Digest, began: str, ended: str, most: int) -> bytes:
                     failed=tally.failed,
                     closed=tally.closed,
                     retransmits=tally.retransmits,
+                    bytes_sent=tally.sent,
+                    bytes_received=tally.received,
                 )
             )
     lines += [GroupLine(by="cause", key=cause, count=count) for cause, count in digest.ends(most)]
@@ -367,6 +403,8 @@ def text(digest: Digest, began: str, ended: str, most: int) -> str:
         f"opened {out + inside} ({out} out, {inside} in), failed {sum(digest.failed.values())} ({failed_out} out, "
         f"{failed_in} in), closed {digest.closed}, retransmits {digest.retransmits}",
     ]
+    if digest.sent or digest.received:
+        lines[1] += f", sent {amount(digest.sent)}, received {amount(digest.received)}"
     spreads = [
         (
             of.replace("_", " "),
@@ -381,8 +419,16 @@ def text(digest: Digest, began: str, ended: str, most: int) -> str:
     for by in digest.groups:
         top = digest.top(by, most)
         if top:
-            rows = [(plain(key), *map(str, (t.opened, t.failed, t.closed, t.retransmits))) for key, t in top]
-            head = (by, "opened", "failed", "closed", "retransmits")
+            rows = [
+                (
+                    plain(key),
+                    *map(str, (t.opened, t.failed, t.closed, t.retransmits)),
+                    amount(t.sent),
+                    amount(t.received),
+                )
+                for key, t in top
+            ]
+            head = (by, "opened", "failed", "closed", "retransmits", "sent", "recv")
             lines += ["", *_table(head, rows, [t.weight for _, t in top])]
             lines += _more(len(digest.groups[by]), most, at_least=by in digest.dropped)
     if digest.causes:
@@ -407,13 +453,13 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]], weights: list
             [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
         )
         if index and weights and greatest:
-            line += "  " + _bar(weights[index - 1] / greatest)
+            line += "  " + _bar(weights[index - 1] / greatest, min(max(_WIDTH - 2 - len(line), _SHORT_BAR), _BAR))
         yield line.rstrip()
 
 
-def _bar(share: float) -> str:
-    """``share`` of 30 characters, in eighths."""
-    eighths = round(share * _BAR * 8)
+def _bar(share: float, width: int) -> str:
+    """``share`` of so many characters, in eighths."""
+    eighths = round(share * width * 8)
     if share > 0:
         eighths = max(eighths, 1)
     return _FULL * (eighths // 8) + _PARTS[eighths % 8].strip()

@@ -181,3 +181,31 @@ def test_no_such_host_to_listen_at(sstrace: Program, netns: Netns, host: str) ->
     sentence = done.stderr.splitlines()[-1]
     assert sentence.startswith(f"sstrace: cannot serve metrics at {host}:9437: ".encode()), done.stderr
     assert b"None" not in sentence
+
+
+def test_bytes_by_port_and_owner(running: Callable[..., Any], netns: Netns) -> None:
+    def transfer(sent: int, received: int) -> int:
+        listens = listener()
+        with socket.create_connection(listens.getsockname(), timeout=30) as client, listens.accept()[0] as accepted:
+            for one, other, size in ((client, accepted, sent), (accepted, client, received)):
+                one.sendall(bytes(size))
+                assert len(other.recv(size, socket.MSG_WAITALL)) == size
+        return int(listens.getsockname()[1])
+
+    running("--metrics-by", "port,owner")
+    port = str(netns.call(transfer, 5_000, 77))
+
+    def found() -> dict[Sample, float] | None:
+        last = values(get(netns))
+        return last if any(("port", port) in labels for _, labels in last) else None
+
+    def of(name: str, direction: str) -> list[float]:
+        wanted = {("port", port), ("direction", direction)}
+        return [number for (one, labels), number in after.items() if one == name and wanted <= set(labels)]
+
+    comm = Path("/proc/self/comm").read_text().strip()
+    after = wait("both ends", found)
+    assert of("sstrace_bytes_total", "sent") == of("sstrace_bytes_total", "received") == [5_077], "either end counts"
+    assert of("sstrace_segments_total", "sent")[0] >= 6
+    assert {dict(labels)["owner"] for _, labels in after if ("port", port) in labels} == {comm}
+    assert value(after, "sstrace_rtt_seconds_count", family="inet", role="client") >= 1

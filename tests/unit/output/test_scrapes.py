@@ -11,6 +11,7 @@ import pytest
 from bpf_events import HERE
 
 from sstrace.output import metrics
+from sstrace.output.carried import Carried, Described
 from sstrace.table import SocketTable
 
 parser = pytest.importorskip("prometheus_client.parser")
@@ -22,7 +23,7 @@ Scrape = dict[str, float]
 def counted() -> Iterator[metrics.Metrics]:
     numbers = dict.fromkeys(("events", "lost", "late", "missed", "sweeps"), 0)
     tracer: Any = SimpleNamespace(table=SocketTable(HERE), netns=HERE, **numbers)
-    counted = metrics.Metrics("127.0.0.1", 0, tracer)
+    counted = metrics.Metrics("127.0.0.1", 0, tracer, Carried((), Described(lambda _: None, None)))
     yield counted
     counted.close()
 

@@ -16,6 +16,7 @@ from tapes import OFFSET_NS, meta
 from sstrace.causes import CAUSES, Verdict
 from sstrace.cli import main
 from sstrace.model import Netns
+from sstrace.output.carried import Carried, Described
 from sstrace.output.counting import Counting
 from sstrace.output.metrics import Metrics
 from sstrace.render.ecs import EcsWriter
@@ -60,7 +61,9 @@ class Run:
         tracer: Any = SimpleNamespace(
             table=SocketTable(HERE), netns=HERE, **dict.fromkeys(("events", "lost", "late", "missed", "sweeps"), 0)
         )
-        metrics, counting, self.watched = Metrics("127.0.0.1", 0, tracer), Counting(tracer.table), Tally()
+        carried = Carried((), Described(lambda _: None, None))
+        metrics = Metrics("127.0.0.1", 0, tracer, carried)
+        counting, self.watched = Counting(tracer.table), Tally()
 
         def nothing(_cgroup: int) -> str | None:
             return None

@@ -1,5 +1,6 @@
 """The digest by itself: percentiles, what is kept, and the tables."""
 
+import json
 import random
 from itertools import pairwise
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sstrace.fields import Reported
 from sstrace.model import STATE_TEXT
-from sstrace.render.stats import Digest, Spread, text
+from sstrace.render.stats import Digest, Spread, ndjson, text
 
 
 @given(st.lists(st.integers(0, 10**13), min_size=1, max_size=300), st.sampled_from([0.01, 0.5, 0.9, 0.99, 1.0]))
@@ -128,7 +130,27 @@ def test_tables() -> None:
     assert "a\\x1bb" in shown
     assert "(1 more)" in shown
     bars = [line for line in shown.splitlines() if line.startswith("10.0.0.")]
-    assert bars[0].split() == ["10.0.0.0", "2", "0", "0", "0", "█" * 30]
-    assert bars[1].split()[-1] == "█" * 15
+    assert bars[0].split() == ["10.0.0.0", "2", "0", "0", "0", "0", "0", "█" * 20]
+    assert bars[1].split()[-1] == "█" * 10
+    assert max(map(len, bars)) == 80
     assert all(line == line.rstrip() for line in shown.splitlines())
     assert text(Digest(), "-", "-", 10).count("\n") == 2
+
+
+def test_what_they_carried_is_of_those_that_have_ended() -> None:
+    digest, other = Digest(), Digest()
+    add(digest, 1, old="SYN-SENT", new="ESTAB", peer="p" * 39, told=Reported(bytes_sent=5))
+    for into in (digest, other):
+        carried = Reported(bytes_sent=1_500, bytes_received=77, rtt_us=40)
+        add(into, 1, old="LAST-ACK", new="UNCONN", peer="p" * 39, owner="nginx", told=carried)
+        add(into, 2, old="LAST-ACK", new="UNCONN", peer="other")
+    digest.merge(other)
+    assert (digest.sent, digest.received, digest.rtt.count) == (3_000, 154, 2)
+    shown = text(digest, "-", "-", 10)
+    assert shown.splitlines()[1].endswith(", sent 3.0k, received 154")
+    assert ["nginx", "1", "0", "2", "0", "3.0k", "154"] in [line.split()[:7] for line in shown.splitlines()]
+    lines = [json.loads(line) for line in ndjson(digest, "-", "-", 10).splitlines()]
+    assert (lines[0]["bytes_sent"], lines[0]["bytes_received"]) == (3_000, 154)
+    peers = {line["key"]: line["bytes_sent"] for line in lines if line.get("by") == "peer"}
+    assert peers == {"p" * 39: 3_000, "other": 0}
+    assert [line["p50_us"] for line in lines if line.get("of") == "rtt"] == [40.0]

@@ -1,0 +1,125 @@
+"""What connections carried, as ``--metrics`` counts it: bytes and segments, by labels that are asked for.
+
+A connection is counted at its end. How many sets of labels there are is bounded: what comes when ``MOST`` are known
+stands under ``other``, so that a host with any number of containers, ports or programs costs its Prometheus no more.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from sstrace.model import AF_INET
+from sstrace.plain import spelled
+from sstrace.render.views import RowView, TransitionView, Where
+from sstrace.render.workload import Workload, workload
+
+__all__ = ["Carried", "Described"]
+
+MOST = 1000
+OTHER = "other"
+
+_NO_WORK = Workload()
+
+
+class Sum(msgspec.Struct, gc=False):
+    """Of one set of labels."""
+
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    bytes_retrans: int = 0
+    segs_out: int = 0
+    segs_in: int = 0
+    retrans: int = 0
+
+
+_MEMBERS = Sum.__struct_fields__
+
+
+class Described:
+    """What may be asked of a row for a label: ``port``, ``unit``, ``container``, ``netns``, ``owner``. ``cgroup``: id →
+    path, None if unknown.
+    """
+
+    def __init__(self, cgroup: Callable[[int], str | None], where: Where | None) -> None:
+        self._cgroup = cgroup
+        self._where = where
+        self._works: dict[int, Workload] = {}
+
+    def port(self, row: RowView) -> str:
+        """The one that was called: the lower one where nobody saw who called."""
+        called = {"client": row.dport, "server": row.sport, None: min(row.sport, row.dport)}
+        return str(called[row.role])
+
+    def unit(self, row: RowView) -> str:
+        """The systemd unit."""
+        return self._work(row).unit or ""
+
+    def container(self, row: RowView) -> str:
+        """The container's id, whole."""
+        return self._work(row).container_id or ""
+
+    def netns(self, row: RowView) -> str:
+        """The network namespace's name, where there are several; its inode otherwise."""
+        return self._where.label(row.net).text(row.netns) if self._where is not None else str(row.netns)
+
+    def owner(self, row: RowView) -> str:
+        """The name of the first process that held it last."""
+        return spelled(row.owners[0].comm) if row.owners else ""
+
+    def _work(self, row: RowView) -> Workload:
+        if row.cgroup is None:
+            return _NO_WORK
+        found = self._works.get(row.cgroup)
+        if found is None:
+            path = self._cgroup(row.cgroup)
+            if path is None:
+                return _NO_WORK
+            if len(self._works) > 10_000:  # against a host that makes cgroups without end
+                self._works.clear()
+            found = self._works[row.cgroup] = workload(path)
+        return found
+
+
+class Carried:
+    """Counts the ends of connections. ``by``: names of ``Described``'s methods, which are the labels' names."""
+
+    def __init__(self, by: tuple[str, ...], described: Described) -> None:
+        self._by = by
+        self._ask: list[Callable[[RowView], str]] = [getattr(described, name) for name in by]
+        self._sums: dict[tuple[str, ...], Sum] = {}
+
+    def count(self, end: TransitionView) -> None:
+        """The transition with which a connection ends."""
+        told = end.reported
+        if told.segs_out is None:  # a half-open one, or one that was not read
+            return
+        row = end.row
+        key = ("inet" if row.family == AF_INET else "inet6", *(ask(row) for ask in self._ask))
+        into = self._sums.get(key) or self._sum(key)
+        for name in _MEMBERS:
+            setattr(into, name, getattr(into, name) + (getattr(told, name) or 0))
+
+    def _sum(self, key: tuple[str, ...]) -> Sum:
+        if len(self._sums) >= MOST:
+            key = (key[0], *(OTHER for _ in self._by))
+        return self._sums.setdefault(key, Sum())
+
+    def families(self) -> Iterator[Any]:
+        """Counters, as prometheus_client has them."""
+        from prometheus_client.core import CounterMetricFamily
+
+        sums = sorted(self._sums.items())
+        of = "of connections that have ended"
+        for name, text, ways in (
+            ("bytes", f"Payload {of}, each byte once.", {"sent": "bytes_sent", "received": "bytes_received"}),
+            ("segments", f"Segments {of}.", {"sent": "segs_out", "received": "segs_in"}),
+            ("retransmitted_bytes", f"Payload {of} that was sent again.", {"": "bytes_retrans"}),
+            ("retransmitted_segments", f"Segments {of} that were sent again.", {"": "retrans"}),
+        ):
+            directed = ("direction",) if "" not in ways else ()
+            counter = CounterMetricFamily(f"sstrace_{name}", text, labels=("family", *directed, *self._by))
+            for (family, *labels), one in sums:
+                for way, member in ways.items():
+                    counter.add_metric((family, *((way,) if way else ()), *labels), getattr(one, member))
+            yield counter
