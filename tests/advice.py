@@ -100,6 +100,17 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "sstrace: --between needs both ends of the recording, and {} is a pipe": FACT,
     "sstrace: --between takes times; #SEQ is for --at": ("sstrace --snapshot --from day.ndjson --at #1 -tan",),
     "sstrace: {} is after {}: write --between {} {}": (*MADE, "tests/unit/recording/test_past_cli.py"),
+    "sstrace: -D dumps the table of one recording: name its file with --from FILE": (
+        "sstrace --snapshot --from day.ndjson -D dump",
+    ),
+    "sstrace: {} is too large for this question: {} GiB of lines would have to be read, and {} GiB is the most: ask "
+    "for fewer hosts (--host), or less time (--between)": (
+        "sstrace --snapshot --from . --host h -tan",
+        "sstrace --snapshot --from . --between +0s -0s -tan",
+    ),
+    "not all end together, {}, {}: each table is that of its own end; --at TIME is one moment": (
+        "sstrace --snapshot --from . --at +0s -tan",
+    ),
     "Rows on which table and kernel disagreed (--verify).": FACT,
     # Network namespaces.
     **{

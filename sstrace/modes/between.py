@@ -3,27 +3,30 @@
 The rows are those that ``--at A`` and ``--at B`` would print, without those that both would print alike: ``-`` stands
 before a row of A, ``+`` before one of B, and a row that is in another state by then stands there twice, one below the
 other. What came and went in between is in neither table: ``--replay FILE --between A B`` tells it.
+
+Of several hosts each has its own difference, one below the other.
 """
 
 import io
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NoReturn
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, NoReturn
 
 from sstrace.live.width import screen_width
-from sstrace.model import InetSocket, Role, Socket, Table
+from sstrace.model import InetSocket, Owner, Role, Socket, Table
 from sstrace.protocols import FOLLOWED
 from sstrace.query import options
 from sstrace.query.command import Command, Selection
 from sstrace.query.match import Known, Predicate, owners_among, predicate, thresholds
 from sstrace.recording.past import PastRows
 from sstrace.recording.reader import RecordedNames
+from sstrace.render.columns import HOST
 from sstrace.render.common import Context
 from sstrace.render.ndjson import Lines
 from sstrace.render.ss import Text
 from sstrace.render.times import span_text
 from sstrace.sources.standard import give
 
-__all__ = ["Change", "changes", "run"]
+__all__ = ["Change", "Scene", "changes", "run"]
 
 Change = tuple[str, InetSocket]
 """``-`` and a row as it was, or ``+`` and a row as it is."""
@@ -31,10 +34,28 @@ Change = tuple[str, InetSocket]
 _REMOVED, _ADDED = "-", "+"
 
 
-def changes(before: PastRows, after: PastRows, selection: Selection, matches: Predicate | None) -> list[Change]:
-    """The difference of what is selected of two moments, in the order of ``PastRows.rows``."""
-    old = dict(before.numbered(selection, matches))
-    new = dict(after.numbered(selection, matches))
+class Scene(NamedTuple):
+    """Two moments of one recording."""
+
+    names: RecordedNames
+    before: PastRows
+    after: PastRows
+    at_ns: int
+    """The second moment, ns since 1970 UTC."""
+    host: str | None = None
+    """Whose it is, where that is to be said."""
+    alike: bool = True
+    """Whether both are of one run, in which numbers mean the same connections."""
+    peer: Callable[[InetSocket], tuple[str, Sequence[Owner]] | None] | None = None
+    """Who has the other end of a row of either."""
+
+
+def changes(
+    before: PastRows, after: PastRows, selection: Selection, matches: Predicate | None, *, alike: bool = True
+) -> list[Change]:
+    """The difference of what is selected of two moments, in the order of ``PastRows.rows``. ``alike``: see Scene."""
+    old = _known(before.numbered(selection, matches), alike=alike)
+    new = _known(after.numbered(selection, matches), alike=alike)
     found: list[Change] = []
     for number, row in old.items():
         now = new.get(number)
@@ -47,6 +68,20 @@ def changes(before: PastRows, after: PastRows, selection: Selection, matches: Pr
     return found
 
 
+def _known(rows: Iterable[tuple[int, InetSocket]], *, alike: bool) -> dict[object, InetSocket]:
+    """By number, or where these are of two runs, by the ends: several listeners may share theirs."""
+    if alike:
+        return dict(rows)
+    found: dict[object, InetSocket] = {}
+    for _, row in rows:
+        ends = row.src, row.sport, row.dst, row.dport, row.ifindex
+        count = 0
+        while (ends, count) in found:
+            count += 1
+        found[ends, count] = row
+    return found
+
+
 def _differ(row: InetSocket, now: InetSocket) -> bool:
     return (row.state, row.src, row.sport, row.dst, row.dport, row.ifindex) != (
         now.state, now.src, now.sport, now.dst, now.dport, now.ifindex,
@@ -54,84 +89,97 @@ def _differ(row: InetSocket, now: InetSocket) -> bool:
 
 
 def run(
-    command: Command, env: Mapping[str, str], known: RecordedNames, moments: tuple[PastRows, PastRows], at_ns: int
+    command: Command, env: Mapping[str, str], known: RecordedNames, scenes: Sequence[Scene], *, hosts: bool = False
 ) -> int:
-    """Print the difference; the exit code. ``at_ns``: the second moment, ns since 1970 UTC."""
+    """Print the differences; the exit code. ``known``: by whose names the filter is read. ``hosts``: a column says of
+    which host rows are.
+    """
     command = options.resolve(command, known)
     known.finish(command.selection.filter)
-    selection, show = command.selection, command.show
-    before, after = moments
-
-    def held_ns(row: Socket) -> int | None:
-        held = after.held_ns(row)
-        return before.held_ns(row) if held is None else held
-
-    def held_text(row: Socket) -> str:
-        held = held_ns(row)
-        bound = "≥" if before.at_least(row) or after.at_least(row) else ""
-        return "" if held is None else f" held:{bound}{span_text(held)}".encode().decode("latin-1")
-
-    owners = {**before.owners, **after.owners}
-
-    def role(row: Socket) -> Role | None:
-        return after.role(row) or before.role(row)
-
-    asked = Known(held=held_ns, owners=owners_among(owners), role=role)
-    matches = predicate(selection.filter, known, asked)
-    found = changes(before, after, selection, matches) if selection.tables & FOLLOWED else []
-    context = Context(
-        show,
-        command.dialect,
-        known,
-        _no_decoders,
-        owners=owners,
-        held=held_text if thresholds(selection.filter) else None,
-    )
+    followed = command.selection.tables & FOLLOWED
+    turns = [_Turn(command, scene, followed=bool(followed)) for scene in scenes]
     if command.own.json:
-        _write(_json(context, _recalled(found, moments), at_ns))
+        give(b"".join(line for turn in turns for line in turn.json()))
     else:
         width = screen_width(env, columns_env=command.dialect.columns_env)
-        _write(_text(context, _recalled(found, moments), width - 2 if width is not None else None, header=show.header))
+        _text(command, turns, width - 2 if width is not None else None, hosts=hosts)
     return 0
 
 
-def _recalled(found: Iterable[Change], moments: tuple[PastRows, PastRows]) -> Iterator[Change]:
-    """The same, each by the names of its moment."""
-    before, after = moments
-    for change in found:
-        (after if change[0] == _ADDED else before).recall()
-        yield change
+class _Turn:
+    """The difference of one recording, ready to be written."""
+
+    def __init__(self, command: Command, scene: Scene, *, followed: bool) -> None:
+        self.scene = scene
+        selection = command.selection
+        before, after = scene.before, scene.after
+
+        def held_ns(row: Socket) -> int | None:
+            held = after.held_ns(row)
+            return before.held_ns(row) if held is None else held
+
+        def held_text(row: Socket) -> str:
+            held = held_ns(row)
+            bound = "≥" if before.at_least(row) or after.at_least(row) else ""
+            return "" if held is None else f" held:{bound}{span_text(held)}".encode().decode("latin-1")
+
+        def role(row: Socket) -> Role | None:
+            return after.role(row) or before.role(row)
+
+        owners = {**before.owners, **after.owners}
+        asked = Known(held=held_ns, owners=owners_among(owners), role=role)
+        matches = predicate(selection.filter, scene.names, asked)
+        self._found = changes(before, after, selection, matches, alike=scene.alike) if followed else []
+        self.context = Context(
+            command.show,
+            command.dialect,
+            scene.names,
+            _no_decoders,
+            owners=owners,
+            held=held_text if thresholds(selection.filter) else None,
+            peer=scene.peer,
+        )
+
+    def each(self) -> Iterator[Change]:
+        """One after the other, by the names of its moment."""
+        for change in self._found:
+            (self.scene.after if change[0] == _ADDED else self.scene.before).recall()
+            yield change
+
+    def json(self) -> Iterator[bytes]:
+        """Their lines."""
+        pieces: list[bytes] = []
+        sink = Lines(self.context, pieces.append, self.scene.at_ns)
+        if self.scene.host is not None:
+            sink.enter_host(self.scene.host, self.context, self.scene.at_ns)
+        for mark, row in self.each():
+            sink.feed([row])
+            line = b"".join(pieces).removesuffix(b"}\n")
+            pieces.clear()
+            yield line + (b',"change":"added"}\n' if mark == _ADDED else b',"change":"removed"}\n')
 
 
 def _no_decoders() -> NoReturn:
     raise AssertionError("no row of a recording holds what would have to be decoded")
 
 
-def _text(context: Context, found: Iterable[Change], width: int | None, *, header: bool) -> Iterator[bytes]:
+def _text(command: Command, turns: Sequence[_Turn], width: int | None, *, hosts: bool) -> None:
     pieces: list[bytes] = []
-    sink = Text(context, pieces.append, screen=width)
-    sink.begin(Table.TCP)
-    shown = [" "] if header else []
-    for mark, row in found:
-        sink.feed([row])
-        shown.append(mark)
+    sink = Text(turns[0].context, pieces.append, screen=width, front=HOST if hosts else None)
+    shown = [" "] if command.show.header else []
+    for turn in turns:
+        if turn.scene.host is not None:
+            sink.enter_host(turn.scene.host, turn.context)
+        sink.begin(Table.TCP)
+        for mark, row in turn.each():
+            sink.feed([row])
+            shown.append(mark)
     sink.flush()
     marks = iter(shown)
-    for line in io.BytesIO(b"".join(pieces)):
-        # -i and the like go on in a line of their own, which begins with a tab.
-        mark = " " if line.startswith(b"\t") else next(marks, " ")
-        yield mark.encode() + b" " + line
-
-
-def _json(context: Context, found: Iterable[Change], at_ns: int) -> Iterator[bytes]:
-    pieces: list[bytes] = []
-    sink = Lines(context, pieces.append, at_ns)
-    for mark, row in found:
-        sink.feed([row])
-        line = b"".join(pieces).removesuffix(b"}\n")
-        pieces.clear()
-        yield line + (b',"change":"added"}\n' if mark == _ADDED else b',"change":"removed"}\n')
-
-
-def _write(lines: Iterator[bytes]) -> None:
-    give(b"".join(lines))
+    # -i and the like go on in a line of their own, which begins with a tab.
+    give(
+        b"".join(
+            (" " if line.startswith(b"\t") else next(marks, " ")).encode() + b" " + line
+            for line in io.BytesIO(b"".join(pieces))
+        )
+    )

@@ -1,13 +1,14 @@
 """``--snapshot --from FILE``: the table of a recording as it was at some moment, through the ordinary snapshot path."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from sstrace.errors import SstraceError, UsageError, reason
 from sstrace.live.width import screen_width
 from sstrace.modes import snapshot
-from sstrace.protocols import FOLLOWED
+from sstrace.modes.caveats import caveats
 from sstrace.query.command import Command, Selection, When
+from sstrace.recording.fleet import fleet_of
 from sstrace.recording.past import Past, PastRows, look_back
 from sstrace.recording.reader import LineNames, RecordedNames, reversed_moments
 from sstrace.snapshot.sources import Origin
@@ -24,6 +25,11 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     own, selection = command.own, command.selection
     assert own.source is not None
     assert own.source.path is not None
+    fleet = fleet_of(command)
+    if fleet is not None:
+        from sstrace.modes import hosts
+
+        return hosts.run(command, env, fleet)
     if own.between is not None:
         return _between(command, env, own.source.path, own.between)
     names = RecordedNames(env) if own.json else LineNames(env)
@@ -32,7 +38,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         reader.finish()
     names.open = False
     rows = PastRows(past, names)
-    for sentence in _caveats(command, past, rows):
+    for sentence in caveats(command, past, rows):
         say(sentence)
     if selection.diag_file is not None:
         return _dump(selection, rows)
@@ -61,39 +67,10 @@ def _between(command: Command, env: Mapping[str, str], path: str, moments: tuple
             found.append((past, PastRows(past, names)))
     if found[0][0].at_ns > found[1][0].at_ns:
         raise reversed_moments(moments)
-    for sentence in dict.fromkeys(sentence for one in found for sentence in _caveats(command, *one)):
+    for sentence in dict.fromkeys(sentence for one in found for sentence in caveats(command, *one)):
         say(sentence)
     (_, before), (last, after) = found
-    return between.run(command, env, names, (before, after), last.at_ns)
-
-
-def _caveats(command: Command, past: Past, rows: PastRows) -> Iterator[str]:
-    """What a reader must know to read the table right, on standard error."""
-    show, selection = command.show, command.selection
-    if not past.whole:
-        yield "the recording has no baseline before that moment: sockets that did not change since are missing"
-    if past.lost:
-        yield f"{past.lost} events had been lost just before that moment: the table may be wrong"
-    if past.missing:
-        yield f"{past.missing} lines before that moment were not written: the table may be wrong"
-    if rows.bad:
-        yield f"{rows.bad} rows have addresses that are none, and are left out"
-    if not selection.tables & FOLLOWED:
-        yield "a recording holds TCP only"
-    asked = [option for option, wanted in _NOT_HELD if getattr(show, wanted)]
-    if asked and not command.own.json:
-        yield f"a recording does not hold what {', '.join(asked)} would show"
-
-
-_NOT_HELD = (
-    ("-m", "memory"),
-    ("-i", "info"),
-    ("-T", "threads"),
-    ("--tos", "tos"),
-    ("--inet-sockopt", "inet_sockopt"),
-    ("--bpf-maps", "bpf_maps"),
-)
-"""Options of ss for whose columns a recording has nothing."""
+    return between.run(command, env, names, [between.Scene(names, before, after, last.at_ns)])
 
 
 def _dump(selection: Selection, rows: PastRows) -> int:

@@ -20,6 +20,7 @@ from sstrace.protocols import INET, OF_TABLE, SHOWN, TIPC
 from sstrace.query.command import Command
 from sstrace.query.options import resolve
 from sstrace.query.states import FAMILY_TABLES, INET_TABLES
+from sstrace.render.columns import NETNS
 from sstrace.render.common import Context
 from sstrace.render.ss import Text
 from sstrace.snapshot.inet import InetTables
@@ -192,7 +193,7 @@ class _Snapshot:
         else:
             width = screen_width(self._env, columns_env=command.dialect.columns_env)
         several = self._places is not None and self._places.several
-        return Text(context, self._output.write, screen=width, netns=several)
+        return Text(context, self._output.write, screen=width, front=NETNS if several else None)
 
     def _filter(self, command: Command, owners: Owners | None) -> tuple[bytes, bool]:
         """The filter for the kernel; whether it asks for the time in a state."""

@@ -146,8 +146,14 @@ OWN: Final = (
     _mode("doctor", "what works on this machine, what is missing, what would bring it"),
     _own(
         _FROM, "from", "SOURCE", _TABLES | _DIGESTS | {Act.REPLAY},
-        "SOURCE := {netlink|live[:PATH]|FILE}: the kernel (default), a serving sstrace, a recording",
+        "SOURCE := {netlink|live[:PATH]|FILE|DIR}: the kernel (default), a serving sstrace, a recording,\n"
+        "a directory of recordings of several hosts",
         values=("netlink", "live", "live:FILE", "FILE"),
+    ),
+    _own(
+        _FROM, "host", "NAME", _PAST,
+        "of the recordings in a directory: those of these hosts, names or patterns (may be given again)",
+        commas=True, many=True,
     ),
     _own(
         _FROM, "netns", "WHICH", frozenset((Act.SNAPSHOT, Act.TRACE, Act.STATS, Act.VERIFY)),

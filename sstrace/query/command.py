@@ -165,6 +165,8 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
     """--from netlink, live[:PATH], FILE"""
     at: When | None = None
     """--at TIME: the table of a recording as it was then."""
+    hosts: tuple[str, ...] = ()
+    """--host NAME: those whose recordings are asked, names or patterns (latin-1 text); none: all."""
     between: tuple[When, When] | None = None
     """--between A B: only this part of a recording."""
     record: str | None = None

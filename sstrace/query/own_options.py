@@ -155,6 +155,9 @@ class Collector:
             fields["netns"] = tuple(dict.fromkeys((*fields.get("netns", ()), *parse_netns(_as_path(value)))))
         elif name == "columns":
             fields["columns"] = _columns(key, value)
+        elif name == "host":
+            words = [word for word in _filled(key, value).split(",") if word]
+            fields["hosts"] = tuple(dict.fromkeys((*fields.get("hosts", ()), *words)))
         elif name == "at":
             fields["at"] = _when(key, value)
         elif name == "between":

@@ -27,7 +27,7 @@ from sstrace.sources.replay import Recording
 from sstrace.sources.standard import say
 from sstrace.wire import recording
 
-__all__ = ["Past", "PastRows", "look_back"]
+__all__ = ["Past", "PastRows", "Until", "look_back", "table_at"]
 
 _SLACK_NS = 6_000_000_000
 """Lines are nearly in the order of time; none stands further behind its place."""
@@ -209,6 +209,10 @@ class PastRows:
             if line.ino and line.owners:
                 self.owners[line.ino] = names.owners(line.owners)
 
+    def everything(self) -> Iterator[InetSocket]:
+        """All rows."""
+        return iter(self._rows)
+
     def rows(self, selection: Selection, **_: object) -> Iterator[Sequence[InetSocket]]:
         """The selected rows: IPv4 before IPv6, listeners before the rest, as the kernel dumps them; else the oldest
         connection first.
@@ -258,10 +262,7 @@ def look_back(source: Recording, when: When | None, names: RecordedNames, *, utc
     """The table at a moment (None: at the end); ``utc``: see ``target``. Raises LookupFailed for one before the
     recording, DecodeError when nothing can be used.
     """
-    reader = Reader(source)
-    past = Past()
     until = Until(1 << 62)
-    offset = 0
     if source.regular:
         ends = span(source)
         if when is None:
@@ -282,11 +283,6 @@ def look_back(source: Recording, when: When | None, names: RecordedNames, *, utc
             if at > ends.last_ns:
                 ended = moment(ends.last_ns, utc=utc)
                 say(f"{source.name} ends at {ended}, before {when.text}: this is the table then")
-        head = recording.meta(source.first_line())
-        if head is not None:
-            names.learn(head)
-        if source.seekable:
-            offset = _start(source, until)
     elif when is not None and when.kind == "seq":
         until = Until(0, when.ns)
     elif when is not None:
@@ -294,6 +290,20 @@ def look_back(source: Recording, when: When | None, names: RecordedNames, *, utc
         if began is None:
             raise UsageError(f'sstrace: "{when.text}" counts from an end of the recording, and {source.name} is a pipe')
         until = Until(began + when.open_ns)
+    return table_at(source, until, names)
+
+
+def table_at(source: Recording, until: "Until", names: RecordedNames) -> tuple[Past, Reader]:
+    """The table at a moment that is known. ``names`` are those of then."""
+    reader = Reader(source)
+    past = Past()
+    offset = 0
+    if source.regular:
+        head = recording.meta(source.first_line())
+        if head is not None:
+            names.learn(head)
+        if source.seekable:
+            offset = _start(source, until)
     past.fold(reader, offset, names, until)
     past.interfaces = names.interfaces()
     if until.seq is None and until.at_ns < 1 << 62:

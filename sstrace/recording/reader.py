@@ -4,8 +4,9 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
@@ -32,6 +33,7 @@ __all__ = [
     "Reader",
     "Span",
     "absolute",
+    "head_of",
     "reversed_moments",
     "row_of",
     "span",
@@ -60,10 +62,18 @@ class RecordedNames(SystemNames):
         self._cgroup_ids: dict[str, int] = {}
         self._cgroup_paths: list[str] = []
 
+    def of_another_host(self) -> Self:
+        """The same for another host: its own interfaces and ephemeral range, while numbers of cgroups are shared, so
+        that a filter is read once.
+        """
+        other = copy(self)
+        other._ifnames, other._ifindexes, other._ephemeral = {}, {}, None
+        return other
+
     def learn(self, meta: MetaLine) -> None:
         """Take what a first line says."""
         if meta.interfaces:
-            self._borne |= meta.interfaces.keys()
+            self._borne.update(meta.interfaces)
             self.recall({index: name for name, index in meta.interfaces.items()})
         if meta.ephemeral is not None:
             self._ephemeral = meta.ephemeral
@@ -228,6 +238,14 @@ class Span:
     def __init__(self, first_ns: int, last_ns: int) -> None:
         self.first_ns = first_ns
         self.last_ns = last_ns
+
+
+def head_of(source: Recording) -> MetaLine | None:
+    """The first line that says of which host a recording is, where there is one at its beginning."""
+    for block in source.blocks():
+        lines = (recording.meta(line) for line in block.split(b"\n") if b"meta" in line)
+        return next((line for line in lines if line is not None), None)
+    return None
 
 
 def span(source: Recording) -> Span:

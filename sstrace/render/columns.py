@@ -9,6 +9,7 @@ import msgspec
 __all__ = [
     "COLUMNS",
     "EXTRA",
+    "HOST",
     "LOCAL_ADDRESS",
     "LOCAL_PORT",
     "NETID",
@@ -34,6 +35,8 @@ PROCESS = 8
 EXTRA = 9
 NETNS = 10
 """In front of all of ss's, where rows are of several network namespaces."""
+HOST = 11
+"""The same of several hosts."""
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -60,5 +63,6 @@ COLUMNS = (
     Column("Process", "", False),
     Column("", "", False),
     Column("Netns", "", False),
+    Column("Host", "", False),
 )
 """Every column by its index, ss's in printing order."""

@@ -300,6 +300,7 @@ class Context:
         warn: Callable[[str], object] = lambda _: None,
         storage_text: Callable[[int, bytes], str | None] = lambda _, __: None,
         held: Callable[[Any], str] | None = None,
+        peer: Callable[[Any], tuple[str, Sequence[Owner]] | None] | None = None,
     ) -> None:
         self.show = show
         self.dialect = dialect
@@ -313,6 +314,8 @@ class Context:
         """Map id and value of BPF socket storage → its text; ``None`` when nothing can be said."""
         self.held = held
         """A row → how long it has been in its state, as the last of its details; None where nobody asked."""
+        self.peer = peer
+        """A row → the host that has its other end, and who holds that; None where only one host is asked."""
         self.addresses = Addresses(names.host if show.resolve else None)
         self.protocol: str | None = None
         """ss's service protocol: set by the raw, udp and tcp tables, inherited by those that follow."""

@@ -25,6 +25,7 @@ from sstrace.render.line_parts import (
     SkMem,
     Time,
     named,
+    owner_items,
     shut,
     skmem,
     state_text,
@@ -176,6 +177,10 @@ class InetLine(Place, tag="seen", tag_field="type", omit_defaults=True, kw_only=
     src_host: str | None = None
     dst_host: str | None = None
     owners: list[OwnerItem] | None = None
+    peer_host: str | None = None
+    """Of a directory of recordings: on which other host the other end is, where its recording has it."""
+    peer_owners: list[OwnerItem] | None = None
+    """Who holds that end."""
     timer: Timer | None = None
     mark: int | None = None
     cgroup: str | None = None
@@ -292,6 +297,9 @@ class InetLines(LineMaker):
             line.dst_host = self._host(row.family, row.dst)
         if context.owners:
             line.owners = self._owners(row.ino)
+        if context.peer is not None and (peer := context.peer(row)) is not None:
+            line.peer_host, owners = peer
+            line.peer_owners = owner_items(owners) or None
         if show.timers and row.timer:
             line.timer = Timer(timer_name(row, context.dialect), row.expires_ms, row.retrans)
         extras = row.extras

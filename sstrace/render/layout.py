@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection, Sequence
 from itertools import chain
 
 from sstrace.native import twins
-from sstrace.render.columns import COLUMNS, EXTRA, NETNS, PROCESS
+from sstrace.render.columns import COLUMNS, EXTRA, PROCESS
 
 __all__ = ["Column", "Layout", "Same"]
 
@@ -74,8 +74,8 @@ class Layout:
     ``hidden`` holds the indices of the columns that are not shown; rows carry only the cells of ``columns``, the
     others. ``screen`` is the screen's width, or ``None`` when there is none: then columns are as narrow as their
     content. ``extra`` tells that the unnamed last column is in use (ss ≥ 6.8), ``trim`` that the last of the named
-    columns is not padded when there is no screen (ss ≥ 7.0). ``netns``: a column in front says of which network
-    namespace rows are, as ``enter`` was told; they do not carry it.
+    columns is not padded when there is no screen (ss ≥ 7.0). ``front``: a column before all others (NETNS, HOST) says
+    where rows are, as ``enter`` was told; they do not carry it.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Layout:
         header: bool = True,
         extra: bool = False,
         trim: bool = False,
-        netns: bool = False,
+        front: int | None = None,
     ) -> None:
         self._write = write
         self._screen = screen
@@ -96,11 +96,11 @@ class Layout:
         self._trimmed = visible[-1] if trim and visible else None
         self.columns = (*visible, EXTRA) if extra else tuple(visible)
         """Indices of the columns whose cells a row carries, in order."""
-        self._netns = Same(COLUMNS[NETNS].header) if netns else None
-        indices = (NETNS, *self.columns) if netns else self.columns
+        self._front = Same(COLUMNS[front].header) if front is not None else None
+        indices = (front, *self.columns) if front is not None else self.columns
         # ss's first column stands at the line's beginning and has nothing before it.
         self._laid = [
-            (index, " " if netns and position == 1 else COLUMNS[index].delimiter)
+            (index, " " if front is not None and position == 1 else COLUMNS[index].delimiter)
             for position, index in enumerate(indices)
         ]
         """Indices and delimiters of the columns as they are laid out."""
@@ -115,9 +115,9 @@ class Layout:
         if header:
             self.feed([tuple(COLUMNS[index].header for index in self.columns)])
 
-    def enter(self, netns: str) -> None:
-        """The rows that follow are of this network namespace."""
-        self._netns = Same(netns)
+    def enter(self, place: str) -> None:
+        """The rows that follow are there."""
+        self._front = Same(place)
 
     def feed(self, rows: Sequence[Sequence[str]], end: int = EXTRA) -> None:
         """Take rows, each a cell for each of ``columns``. ``end`` is where ss's cursor rests after each: EXTRA or
@@ -129,7 +129,7 @@ class Layout:
     def feed_columns(self, cells: Sequence[Column], count: int, end: int = EXTRA) -> None:
         """Like ``feed``, column-wise: for each of ``columns`` the cells of ``count`` rows."""
         if count:
-            self._feed(cells if self._netns is None else (self._netns, *cells), count, end)
+            self._feed(cells if self._front is None else (self._front, *cells), count, end)
 
     def _feed(self, cells: Sequence[Column], count: int, end: int) -> None:
         self.begin_row()

@@ -30,6 +30,7 @@ __all__ = [
     "SkMem",
     "Time",
     "named",
+    "owner_items",
     "shut",
     "skmem",
     "state_text",
@@ -95,6 +96,14 @@ def named(names: Sequence[str], values: Sequence[int] | None) -> dict[str, int] 
     return None if values is None else dict(zip(names, values, strict=False))
 
 
+def owner_items(owners: Sequence[Owner]) -> list[OwnerItem]:
+    """Owners as lines have them."""
+    return [
+        OwnerItem(spelled(owner.comm), owner.pid, owner.fd, owner.tid, owner.proc_ctx, owner.sock_ctx)
+        for owner in owners
+    ]
+
+
 class LineMaker:
     """Makes the lines of a family: ``line`` of a row. ``ts``: when the snapshot began."""
 
@@ -111,12 +120,7 @@ class LineMaker:
 
     def _owners(self, inode: int) -> list[OwnerItem] | None:
         owners: Sequence[Owner] | None = self._context.owners.get(inode) if inode else None
-        if not owners:
-            return None
-        return [
-            OwnerItem(spelled(owner.comm), owner.pid, owner.fd, owner.tid, owner.proc_ctx, owner.sock_ctx)
-            for owner in owners
-        ]
+        return owner_items(owners) if owners else None
 
     def _interface(self, ifindex: int) -> tuple[int | None, str | None]:
         """Index and name of the interface that a socket is bound to."""

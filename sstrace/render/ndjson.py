@@ -38,8 +38,7 @@ class Lines:
     ) -> None:
         self._context = context
         self._write = write
-        seconds, nanoseconds = divmod(now_ns, 1_000_000_000)
-        self._ts = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
+        self._ts = _timestamp(now_ns)
         self._encoder = msgspec.json.Encoder()
         self._destroyed = destroyed
         self._place: dict[str, int | str] = {}
@@ -49,6 +48,13 @@ class Lines:
         """The rows that follow are of this network namespace."""
         self._place = place(inode, label)
         self._context.enter()
+
+    def enter_host(self, host: str, context: Context, now_ns: int) -> None:
+        """The rows that follow are of this host, with its own names and owners, as of this moment."""
+        self._place = {"host": host}
+        self._context = context
+        self._ts = _timestamp(now_ns)
+        self._makers.clear()
 
     def begin(self, table: Table) -> None:
         """Lines tell their table themselves."""
@@ -71,3 +77,8 @@ class Lines:
         more = {"destroyed": self._destroyed} if family is INET else {}
         made = self._makers[type(row)] = kind(self._context, self._ts, **more)
         return made
+
+
+def _timestamp(now_ns: int) -> str:
+    seconds, nanoseconds = divmod(now_ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"

@@ -24,12 +24,12 @@ _PLAIN = frozenset(DIAG_PROTOCOL) - {Table.RAW, Table.SCTP}
 
 
 class Text:
-    """One table of text, as ss prints it, through ``write``; ``screen`` is the screen's width or ``None``. ``netns``: a
-    column in front says of which network namespace a row is.
+    """One table of text, as ss prints it, through ``write``; ``screen`` is the screen's width or ``None``. ``front``: a
+    column before all others, NETNS or HOST, says where a row is.
     """
 
     def __init__(
-        self, context: Context, write: Callable[[bytes], object], *, screen: int | None, netns: bool = False
+        self, context: Context, write: Callable[[bytes], object], *, screen: int | None, front: int | None = None
     ) -> None:
         show, dialect = context.show, context.dialect
         hidden = [
@@ -52,9 +52,9 @@ class Text:
             header=show.header,
             extra=dialect.process_column_only_with_p,
             trim=dialect.trim_last_column,
-            netns=netns,
+            front=front,
         )
-        self._names_netns = netns
+        self._front = front
         self._keys_aside = show.info and not dialect.md5_in_row
         self._pick = itemgetter(*self.layout.columns)
         self._end = EXTRA
@@ -65,10 +65,17 @@ class Text:
 
     def enter(self, inode: int, label: Label) -> None:
         """The rows that follow are of this network namespace; ss would begin anew."""
-        if self._names_netns:
+        if self._front is not None:
             self.layout.enter(cell(plain(label.text(inode))))
         self._makers.clear()
         self._context.enter()
+
+    def enter_host(self, host: str, context: Context) -> None:
+        """The rows that follow are of this host, with its own names and owners."""
+        if self._front is not None:
+            self.layout.enter(cell(plain(host)))
+        self._makers.clear()
+        self._context = context
 
     def begin(self, table: Table) -> None:
         """The rows that follow are of this table (those of another family than inet's count as one)."""

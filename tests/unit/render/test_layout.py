@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sstrace.render.columns import COLUMNS, EXTRA, PROCESS
+from sstrace.render.columns import COLUMNS, EXTRA, NETNS, PROCESS
 from sstrace.render.layout import Column, Layout, Same
 
 WIDTHS = [None, 1, 5, 17, 40, 60, 79, 80, 81, 120, 200, 300]
@@ -283,7 +283,7 @@ def test_a_column_in_front_says_which_namespace() -> None:
 
     def laid(screen: int | None, *, netns: bool, hidden: tuple[int, ...] = ()) -> list[str]:
         written: list[bytes] = []
-        layout = Layout(written.append, netns=netns, screen=screen, hidden=hidden)
+        layout = Layout(written.append, front=NETNS if netns else None, screen=screen, hidden=hidden)
         for name, rows in cells.items():
             if netns:
                 layout.enter(name)

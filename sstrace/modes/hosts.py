@@ -1,0 +1,225 @@
+"""``--snapshot --from DIR``: the tables of several hosts as they were at one moment, each from its own recording.
+
+Hosts stand in the order of their names, and the rows of each as its own recording would give them. Text is ss's, with a
+column in front where there is more than one host; lines of NDJSON say their host, and who has the other end of a
+connection to another host whose recording is there.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, NoReturn
+
+from sstrace.errors import UsageError
+from sstrace.live.width import screen_width
+from sstrace.model import InetSocket, Owner, Socket, Table
+from sstrace.modes import between
+from sstrace.modes.caveats import doubts, unheld
+from sstrace.protocols import FOLLOWED
+from sstrace.query import options
+from sstrace.query.command import Command, When
+from sstrace.query.match import Known, owners_among, predicate, thresholds
+from sstrace.recording.crossing import Crossing
+from sstrace.recording.fleet import Chosen, Fleet, Series, several
+from sstrace.recording.past import Past, PastRows, Until, table_at
+from sstrace.recording.reader import LineNames, RecordedNames, reversed_moments
+from sstrace.render.columns import HOST
+from sstrace.render.common import Context
+from sstrace.render.ndjson import Lines
+from sstrace.render.ss import Text
+from sstrace.render.times import span_text
+from sstrace.sources.replay import Recording
+from sstrace.sources.standard import give, say
+
+__all__ = ["run"]
+
+_Peer = Callable[[InetSocket], tuple[str, Sequence[Owner]] | None]
+
+
+class _Scene(NamedTuple):
+    """A table at the moment."""
+
+    series: Series
+    names: RecordedNames
+    past: Past
+    rows: PastRows
+
+
+def run(command: Command, env: Mapping[str, str], fleet: Fleet) -> int:
+    """Print the tables, or what changed in them; the exit code."""
+    if command.selection.diag_file is not None:
+        raise UsageError("sstrace: -D dumps the table of one recording: name its file with --from FILE")
+    return _Asked(command, env, fleet).run()
+
+
+class _Asked:
+    def __init__(self, command: Command, env: Mapping[str, str], fleet: Fleet) -> None:
+        self._command = command
+        self._env = env
+        self._fleet = fleet
+        self._names = RecordedNames(env) if command.own.json else LineNames(env)
+        """By these the filter is read."""
+        self._by_series: dict[int, RecordedNames] = {}
+        self._told: set[str] = set()
+
+    def run(self) -> int:
+        own, fleet = self._command.own, self._fleet
+        # What has the other ends is shown in NDJSON alone; only there the other hosts are looked at, too.
+        series = fleet.everybody if own.json else fleet.series
+        if own.between is not None:
+            first, last = (fleet.moment(when, utc=own.utc) for when in own.between)
+            if first > last:
+                raise reversed_moments(own.between)
+            sides = [
+                (fleet.at(at + when.open_ns, series), when, at + when.open_ns)
+                for at, when in zip((first, last), own.between, strict=True)
+            ]
+            fleet.limit(one.part for chosen, _, _ in sides for one in chosen if not one.part.seekable)
+            return self._between([self._tables(*side) for side in sides])
+        at = fleet.moment(own.at, utc=own.utc) + own.at.open_ns if own.at is not None else None
+        chosen = fleet.at(at, series)
+        fleet.limit(one.part for one in chosen if not one.part.seekable)
+        return self._snapshot(self._tables(chosen, own.at, at))
+
+    # The tables.
+
+    def _tables(self, chosen: Sequence[Chosen], when: When | None, at_ns: int | None) -> list[_Scene]:
+        """``at_ns``: the moment; None: of each recording its end."""
+        fleet = self._fleet
+        fleet.tell([one for one in chosen if self._asks(one.series)], when, utc=self._command.own.utc)
+        scenes = []
+        for one in chosen:
+            names = self._by_series.setdefault(id(one.series), self._names.of_another_host())
+            with Recording(one.part.path) as source:
+                until = Until(at_ns if at_ns is not None else fleet.ended(one.part))
+                past, reader = table_at(source, until, names)
+                reader.finish(told=one.part.path not in self._told)
+            self._told.add(one.part.path)
+            scenes.append(_Scene(one.series, names, past, PastRows(past, names)))
+        return scenes
+
+    def _asks(self, series: Series) -> bool:
+        return any(series is one for one in self._fleet.series)
+
+    def _shown(self, scenes: Iterable[_Scene]) -> list[_Scene]:
+        return [scene for scene in scenes if self._asks(scene.series)]
+
+    def _say(self, scenes: Iterable[_Scene]) -> None:
+        """What is to be known to read the tables right: of many hosts the same once."""
+        whose: defaultdict[str, list[str]] = defaultdict(list)
+        for scene in scenes:
+            for sentence in doubts(scene.past, scene.rows):
+                whose[sentence].append(scene.series.host)
+        for sentence, hosts in whose.items():
+            say(f"{several(list(dict.fromkeys(hosts)))}: {sentence}")
+        for sentence in unheld(self._command):
+            say(sentence)
+
+    # What is printed.
+
+    def _snapshot(self, scenes: Sequence[_Scene]) -> int:
+        shown = self._shown(scenes)
+        self._say(shown)
+        command = options.resolve(self._command, self._names)
+        selection = command.selection
+        self._names.finish(selection.filter)
+        peers = _Peers(scenes) if command.own.json else None
+        pieces: list[bytes] = []
+        sink: Text | Lines | None = None
+        for scene in shown:
+            host, rows = scene.series.host, scene.rows
+            rows.recall()
+            context = Context(
+                command.show,
+                command.dialect,
+                scene.names,
+                _no_decoders,
+                owners=rows.owners,
+                held=_held(rows) if thresholds(selection.filter) else None,
+                peer=peers.of(host) if peers is not None else None,
+            )
+            if command.own.json:
+                sink = sink or Lines(context, pieces.append, scene.past.at_ns)
+            else:
+                sink = sink or self._text(context, pieces)
+            if isinstance(sink, Lines):
+                sink.enter_host(host, context, scene.past.at_ns)
+            else:
+                sink.enter_host(host, context)
+            sink.begin(Table.TCP)
+            known = Known(held=rows.held_ns, role=rows.role, owners=owners_among(rows.owners))
+            matches = predicate(selection.filter, scene.names, known)
+            for part in rows.rows(selection) if selection.tables & FOLLOWED else ():
+                sink.feed([row for row in part if matches is None or matches(row)])
+        assert sink is not None
+        sink.flush()
+        give(b"".join(pieces))
+        return 0
+
+    def _text(self, context: Context, pieces: list[bytes]) -> Text:
+        width = screen_width(self._env, columns_env=self._command.dialect.columns_env)
+        return Text(context, pieces.append, screen=width, front=HOST if self._many else None)
+
+    @property
+    def _many(self) -> bool:
+        return len(self._fleet.hosts) > 1
+
+    def _between(self, sides: Sequence[Sequence[_Scene]]) -> int:
+        self._say([scene for side in sides for scene in self._shown(side)])
+        peers = [_Peers(side) if self._command.own.json else None for side in sides]
+        found = []
+        before = {(scene.series.host, scene.series.head.netns): scene for scene in self._shown(sides[0])}
+        hosts = {host for host, _ in before}
+        for scene in self._shown(sides[1]):
+            host = scene.series.host
+            first = before.pop((host, scene.series.head.netns), None)
+            if host not in hosts:
+                continue
+            nothing = PastRows(Past(), scene.names)
+            found.append(
+                between.Scene(
+                    scene.names,
+                    first.rows if first is not None else nothing,
+                    scene.rows,
+                    scene.past.at_ns,
+                    host,
+                    alike=first is not None and first.series is scene.series,
+                    peer=_either(host, peers),
+                )
+            )
+        return between.run(self._command, self._env, self._names, found, hosts=self._many)
+
+
+class _Peers:
+    """The other ends among the tables of one moment."""
+
+    def __init__(self, scenes: Iterable[_Scene]) -> None:
+        self._crossing: Crossing[Sequence[Owner]] = Crossing()
+        for scene in scenes:
+            for row in scene.rows.everything():
+                owners = scene.rows.owners.get(row.ino, ()) if row.ino else ()
+                self._crossing.add(scene.series.host, id(row), row, owners)
+
+    def of(self, host: str) -> _Peer:
+        """Who has the other ends of a host's rows."""
+        return lambda row: self._crossing.other(host, row)
+
+
+def _either(host: str, peers: Sequence[_Peers | None]) -> _Peer | None:
+    """Of a row of one of two moments: as it is at the second, else as it was at the first."""
+    sides = [side.of(host) for side in reversed(peers) if side is not None]
+    if not sides:
+        return None
+    return lambda row: next((found for side in sides if (found := side(row)) is not None), None)
+
+
+def _held(rows: PastRows) -> Callable[[Socket], str]:
+    def text(row: Socket) -> str:
+        held = rows.held_ns(row)
+        bound = "≥" if rows.at_least(row) else ""
+        return "" if held is None else f" held:{bound}{span_text(held)}".encode().decode("latin-1")
+
+    return text
+
+
+def _no_decoders() -> NoReturn:
+    raise AssertionError("no row of a recording holds what would have to be decoded")
