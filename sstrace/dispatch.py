@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Final
 
 from sstrace.query.command import Act, Command
-from sstrace.sources.standard import say
+from sstrace.sources.standard import quieten, say
 
 __all__ = ["run"]
 
@@ -18,6 +18,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     """Do what the command line says; the exit code. Each module is imported only when it is the one: start-up is a
     feature.
     """
+    if command.own.quiet:
+        quieten()
     if command.own.output is not None and command.act not in _ROTATES:
         _redirect(command.own.output)
     try:

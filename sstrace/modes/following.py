@@ -30,7 +30,7 @@ from sstrace.query.command import Command
 from sstrace.render.times import span_text
 from sstrace.sources.clock import WallClock
 from sstrace.sources.notify import Notify
-from sstrace.sources.standard import say
+from sstrace.sources.standard import remark, say
 
 if TYPE_CHECKING:  # only who asks for them pays for them
     from sstrace.output.metrics import Metrics
@@ -77,7 +77,7 @@ class Following:
         if self.recorder is not None:
             self.recorder.close()
             if self._tells_recorded:
-                say(self.recorder.summary())
+                remark(self.recorder.summary())
 
     # To begin.
 

@@ -34,6 +34,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         return _between(command, env, own.source.path, own.between)
     names = RecordedNames(env) if own.json else LineNames(env)
     with Recording(own.source.path) as source:
+        source.wait()
         past, reader = look_back(source, own.at, names, utc=own.utc)
         reader.finish()
     names.open = False
@@ -61,6 +62,7 @@ def _between(command: Command, env: Mapping[str, str], path: str, moments: tuple
     with Recording(path) as source:
         if not source.regular:
             raise UsageError(f"sstrace: --between looks twice into the recording, and {source.name} is a pipe")
+        source.wait()
         for when in moments:
             past, reader = look_back(source, when, names, utc=command.own.utc)
             reader.finish(told=not found)

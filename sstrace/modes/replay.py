@@ -7,6 +7,7 @@ as fast.
 Of a rotation's files each begins with the whole table; behind the file before, that is old news and not printed.
 """
 
+import os
 import time
 from collections.abc import Iterable, Mapping
 
@@ -85,6 +86,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         with source:
             if stopped.now or replay.printer.full:
                 continue
+            if not (own.speed or (os.isatty(1) and own.output is None and not own.sink)):
+                source.wait()
             reader = Reader(source)
             replay.file(source, reader)
             replay.printer.flush()

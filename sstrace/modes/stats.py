@@ -64,6 +64,7 @@ def _of_files(command: Command, env: Mapping[str, str]) -> tuple[Digest, int]:
     usable = False
     for source in sources:
         with source:
+            source.wait()
             reader = Reader(source)
             counted = _file(command, source, reader, names, digest, alone=len(sources) == 1)
             offset = counted if counted is not None else offset

@@ -20,7 +20,7 @@ from sstrace.query import options, spoken
 from sstrace.query.command import Command
 from sstrace.sources.clock import clock_offset
 from sstrace.sources.names import SystemNames
-from sstrace.sources.standard import say, tell
+from sstrace.sources.standard import is_quiet, remark, say, tell
 
 __all__ = ["run"]
 
@@ -44,7 +44,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     if trace.silent and not _on_terminal(command):
         sentence = hint(command, env)
         if sentence:
-            say(sentence)
+            remark(sentence)
     return following.code(failed=trace.failed)
 
 
@@ -93,7 +93,7 @@ def _on_terminal(command: Command) -> bool:
 
 def _whisper(command: Command, sentence: str) -> None:
     """Say something in grey."""
-    if sentence:
+    if sentence and not is_quiet():
         grey, plain = ("\x1b[2m", "\x1b[0m") if colors(command.own, screen=True) else ("", "")
         tell(f"{grey}{printable(f'sstrace: {sentence}')}{plain}\n".encode())
 
@@ -144,4 +144,4 @@ def _summary(following: Following, trace: Printer) -> None:
         text += f", {tracer.resyncs} resyncs"
     if tracer.repaired:
         text += f", {tracer.repaired} rows repaired that no event told of"
-    say("; ".join([text + following.recorded, *trace.summary()]))
+    remark("; ".join([text + following.recorded, *trace.summary()]))

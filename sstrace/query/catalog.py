@@ -282,6 +282,11 @@ OWN: Final = (
         _LONG, "completions", "SHELL", _ALL, "print the completions for {bash|zsh|fish}: source <(sstrace …)",
         values=("bash", "zsh", "fish"),
     ),
+    _own(
+        _LONG, "quiet", "", _WAITS | {Act.REPLAY, Act.STATS_PAST},
+        "no summary, no advice, no progress: only what is wrong is said",
+        letters="q",
+    ),
     _own(_LONG, "self-usage", "", _ALL, "at the end: CPU and memory that sstrace itself took"),
     _own(_LONG, "debug", "", _ALL, "of a bug in sstrace: show where, instead of leaving a report in a file"),
     _own(

@@ -209,6 +209,7 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
     """--netns: the words, each once; none where it was not given."""
     time: Literal["clock", "iso", "utc", "delta", "relative"] | None = None
     """--time: how moments are told in text; None: ``clock`` on a terminal, ``iso`` elsewhere."""
+    quiet: bool = False
     self_usage: bool = False
     debug: bool = False
     """--debug: an unforeseen exception shows its traceback (``cli`` looks at the words themselves)."""

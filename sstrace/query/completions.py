@@ -26,7 +26,7 @@ _NETNS = "/run/netns"
 FREE = [name for name in EXAMPLES if name != "dev" and name not in CHOICES]
 """Those behind which stands what nobody can guess."""
 ENTRIES = sorted((*SS, *OWN), key=lambda entry: entry.name)
-LETTERS = [(letter, entry) for entry in SS if not entry.since for letter in entry.letters]
+LETTERS = [(letter, entry) for entry in (*SS, *OWN) if not entry.since for letter in entry.letters]
 
 
 def words(entry: Entry) -> str:

@@ -198,7 +198,9 @@ def parse(
     try:
         known = _known(release)
         long = [entry.option for entry in (*known, *OWN)]
-        for key, values in getopt(argv[1:], _short(known), long, operands, posix=posix):
+        short = _short(known) if snapshot else _short((*known, *OWN))
+        for letter, values in getopt(argv[1:], short, long, operands, posix=posix):
+            key = _OWN_LETTERS.get(letter, letter)
             line.own.given(key, values)
             early = line.option(key, values)
             if early is not None:
@@ -243,6 +245,7 @@ def parse(
     return _command(line, mode, act, own, operands=operands, stop=stop, transitions=transitions)
 
 
+_OWN_LETTERS: Final = {letter: entry.option.key for entry in OWN for letter in entry.letters}
 _ROW_WORDS: Final = {"state": 1, "exclude": 1, "excl": 1}
 _STATE_WORDS: Final = {**_ROW_WORDS, "from": 1, "to": 1, "ended": 0}
 """Words about states, and how many words follow each; the last three are of events."""

@@ -263,9 +263,10 @@ _PLACES: Final = (
 
 
 def _described(entry: Entry) -> str:
+    letters = "".join(f"-{letter}, " for letter in entry.letters)
     argument = entry.argument if entry.argument[:2] in ("", "[=") else f" {entry.argument}"
     text = entry.text.replace("\n", "\n" + " " * _INDENT)
-    return f"   {f'--{entry.name}{argument}':<{_INDENT - 5}}  {text}\n"
+    return f"   {f'{letters}--{entry.name}{argument}':<{_INDENT - 5}}  {text}\n"
 
 
 _INDENT: Final = 23

@@ -44,7 +44,7 @@ from sstrace.server.answers import Answers
 from sstrace.server.broker import Broker, died
 from sstrace.sources import asking, bugs, landlock, privilege, service
 from sstrace.sources.bpf.load import maps_take_a_capability
-from sstrace.sources.standard import say, tell, write_all
+from sstrace.sources.standard import remark, tell, write_all
 
 if TYPE_CHECKING:  # only who asks for them pays for them
     from sstrace.output.counting import Counting
@@ -136,7 +136,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         finally:
             listener.close()
             service.remove(path)
-    say(f"{server.answered} queries, {tracer.account()}{following.recorded}")
+    remark(f"{server.answered} queries, {tracer.account()}{following.recorded}")
     return following.code()
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Self
 
 from sstrace.errors import DecodeError, FeatureError, reason
+from sstrace.sources.progress import Progress
 
 __all__ = ["Recording"]
 
@@ -26,6 +27,8 @@ class Recording:
     def __init__(self, name: str) -> None:
         """Open it. Raises DecodeError where it cannot be read, and FeatureError where .zst cannot be read."""
         self.name = name
+        self.progress: Progress | None = None
+        """Is told how far ``blocks`` have come."""
         self.error: str | None = None
         """Why reading ended early: damaged compression, or what the system says."""
         try:
@@ -58,6 +61,13 @@ class Recording:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+            if self.progress is not None:
+                self.progress.end()
+
+    def wait(self) -> None:
+        """Somebody waits for all of it: tell who sits at a terminal how far it has been read."""
+        if self._regular:
+            self.progress = Progress(f"reading {self.name}", self.size())
 
     @property
     def seekable(self) -> bool:
@@ -90,13 +100,18 @@ class Recording:
             if not block:
                 return
             offset += len(block)
+            if self.progress is not None:
+                self.progress(offset)
             yield block
 
     def _compressed(self) -> Iterator[bytes]:
         if self._regular:
             os.lseek(self._fd, 0, os.SEEK_SET)
         with os.fdopen(os.dup(self._fd), "rb") as file:
-            yield from self._unzipped(file) if self._kind == "gzip" else self._unzstd(file)
+            for block in self._unzipped(file) if self._kind == "gzip" else self._unzstd(file):
+                if self.progress is not None and self._regular:
+                    self.progress(os.lseek(self._fd, 0, os.SEEK_CUR))
+                yield block
 
     def _unzipped(self, file: IO[bytes]) -> Iterator[bytes]:
         # gzip.GzipFile gives nothing of a block that is cut off; zlib itself gives what it has.

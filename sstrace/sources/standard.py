@@ -6,7 +6,12 @@ from select import POLLOUT, poll
 
 from sstrace.plain import plain, visible
 
-__all__ = ["give", "say", "tell", "write_all"]
+__all__ = ["give", "is_quiet", "quieten", "remark", "say", "show", "tell", "write_all"]
+
+_quiet = False
+"""-q."""
+_shown = False
+"""Whether ``show`` has left a line that others have to erase."""
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview, *, patient: bool = False) -> None:
@@ -36,7 +41,42 @@ def give(lines: bytes) -> None:
 def tell(data: bytes) -> None:
     """Bytes on standard error; where that is full or closed there is nowhere to complain."""
     with suppress(OSError):
-        write_all(2, data)
+        write_all(2, _erased() + data)
+
+
+def _erased() -> bytes:
+    """What takes away the line that ``show`` has left."""
+    global _shown
+    shown, _shown = _shown, False
+    return b"\r\x1b[K" if shown else b""
+
+
+def show(line: str) -> None:
+    """A line that the next one takes the place of; empty: none. Of a terminal."""
+    global _shown  # noqa: PLW0603 - there is one standard error
+    columns = 80
+    with suppress(OSError):
+        columns = os.get_terminal_size(2).columns or columns
+    with suppress(OSError):
+        write_all(2, _erased() + plain(line)[: columns - 1].encode())
+    _shown = bool(line)
+
+
+def quieten() -> None:
+    """-q: from here on there are no remarks, and no progress."""
+    global _quiet  # noqa: PLW0603 - there is one standard error
+    _quiet = True
+
+
+def is_quiet() -> bool:
+    """Whether somebody wants that."""
+    return _quiet
+
+
+def remark(sentence: str) -> None:
+    """The same as ``say``, of what nobody has to know: summaries, advice."""
+    if not _quiet:
+        say(sentence)
 
 
 def say(sentence: str) -> None:

@@ -998,3 +998,13 @@ def test_no_line_of_a_trace_wraps_on_a_terminal_that_changes(netns: Netns, tmp_p
         assert pane.ended() == 0
     finally:
         pane.close()
+
+
+def test_quiet_leaves_what_is_wrong_alone(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    words = ("-q", "--record", str(tmp_path / "day.ndjson"), "--duration", "100ms")
+    quiet = sstrace(*words, netns=netns)
+    assert (quiet.returncode, quiet.stderr) == (0, b"")
+    assert b" events" in sstrace(*words[1:], netns=netns).stderr
+    wrong = sstrace("-q", "--output", "/dev/full", "--duration", "100ms", netns=netns)
+    assert wrong.returncode == 1
+    assert b"sstrace: " in wrong.stderr

@@ -57,8 +57,9 @@ def typed(key: str, entry: Entry) -> str:
 OPTIONS = [
     key
     for key, entry in ENTRIES.items()
-    if entry.name not in (*MODES, "from", "help", "version", "completions") and key != "socket"
+    if entry.name not in (*MODES, "from", "help", "version", "completions") and key not in ("socket", "q")
 ]
+"""By each name; -q in a snapshot is ss's to refuse."""
 
 
 @pytest.mark.parametrize("act", Act)
