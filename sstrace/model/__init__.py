@@ -8,9 +8,10 @@ Conventions that hold for every field here:
 * text that the kernel does not promise to be UTF-8 (unix names, comm, cgroup paths) stays ``bytes``.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from sstrace.model.asking import Names, Show
-from sstrace.model.facts import Changed, Fact, Gone, Kind, Lost, Reason, Renamed, Seen, Space, SweepBegin, SweepEnd
-from sstrace.model.namespaces import Label, Namespace, Netns
 from sstrace.model.sockets import (
     AF_INET,
     AF_INET6,
@@ -28,6 +29,7 @@ from sstrace.model.sockets import (
     SOCK_STREAM,
     Extras,
     InetSocket,
+    Kind,
     NetlinkSocket,
     Owner,
     Owners,
@@ -41,6 +43,10 @@ from sstrace.model.sockets import (
     XdpSocket,
 )
 from sstrace.model.states import ALL_STATES, STATE_TEXT, Role, State, StateName
+
+if TYPE_CHECKING:
+    from sstrace.model.facts import Changed, Fact, Gone, Lost, Reason, Renamed, Seen, Space, SweepBegin, SweepEnd
+    from sstrace.model.namespaces import Label, Namespace, Netns
 
 __all__ = [
     "AF_INET",
@@ -92,3 +98,15 @@ __all__ = [
     "VsockSocket",
     "XdpSocket",
 ]
+
+_LATER = ("facts", "namespaces")
+"""Modules that a snapshot has no use for: they are imported with the first of their names. Start-up is a feature."""
+
+
+def __getattr__(name: str) -> Any:
+    for module in _LATER if name in __all__ else ():
+        found = import_module(f"{__name__}.{module}")
+        if name in found.__all__:
+            globals()[name] = getattr(found, name)
+            return globals()[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

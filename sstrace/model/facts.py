@@ -1,18 +1,16 @@
 """What can be learnt of a socket: every decoder returns these."""
 
-import enum
 from typing import Literal, NamedTuple
 
 import msgspec
 
 from sstrace.fields import Reported
-from sstrace.model.sockets import Owner, Socket
+from sstrace.model.sockets import Kind, Owner, Socket
 
 __all__ = [
     "Changed",
     "Fact",
     "Gone",
-    "Kind",
     "Lost",
     "Reason",
     "Renamed",
@@ -21,16 +19,6 @@ __all__ = [
     "SweepBegin",
     "SweepEnd",
 ]
-
-
-class Kind(enum.IntEnum):
-    """Which kernel object an event is about."""
-
-    SOCKET = 0
-    REQUEST = 1
-    """struct request_sock: a half-open connection of a listener (SYN-RECV)."""
-    TIMEWAIT = 2
-    """struct inet_timewait_sock: TIME-WAIT, or FIN-WAIT-2 whose owner is gone."""
 
 
 class Space(NamedTuple):

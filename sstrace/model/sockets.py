@@ -23,6 +23,7 @@ __all__ = [
     "SOCK_STREAM",
     "Extras",
     "InetSocket",
+    "Kind",
     "NetlinkSocket",
     "Owner",
     "Owners",
@@ -74,6 +75,16 @@ class Table(enum.IntEnum):
     VSOCK_DGRAM = 13
     TIPC = 14
     XDP = 15
+
+
+class Kind(enum.IntEnum):
+    """Which kernel object holds a connection, or an event is about."""
+
+    SOCKET = 0
+    REQUEST = 1
+    """struct request_sock: a half-open connection of a listener (SYN-RECV)."""
+    TIMEWAIT = 2
+    """struct inet_timewait_sock: TIME-WAIT, or FIN-WAIT-2 whose owner is gone."""
 
 
 class Extras(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -11,7 +11,6 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
-from sstrace.live.width import screen_width
 from sstrace.model import InetSocket, Owner, Role, Socket, Table
 from sstrace.protocols import FOLLOWED
 from sstrace.query import options
@@ -24,7 +23,7 @@ from sstrace.render.common import Context
 from sstrace.render.ndjson import Lines
 from sstrace.render.ss import Text
 from sstrace.render.times import span_text
-from sstrace.sources.standard import give
+from sstrace.sources.standard import give, screen_width
 
 __all__ = ["Change", "Scene", "changes", "run"]
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 from sstrace.errors import UsageError
-from sstrace.live.width import screen_width
 from sstrace.model import InetSocket, Owner, Socket, Table
 from sstrace.modes import between
 from sstrace.modes.caveats import doubts, unheld
@@ -28,7 +27,7 @@ from sstrace.render.ndjson import Lines
 from sstrace.render.ss import Text
 from sstrace.render.times import span_text
 from sstrace.sources.replay import Recording
-from sstrace.sources.standard import give, say
+from sstrace.sources.standard import give, say, screen_width
 
 __all__ = ["run"]
 

@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping
 
 from sstrace.errors import SstraceError, UsageError, reason
-from sstrace.live.width import screen_width
 from sstrace.modes import snapshot
 from sstrace.modes.caveats import caveats
 from sstrace.query.command import Command, Selection, When
@@ -14,7 +13,7 @@ from sstrace.recording.reader import LineNames, RecordedNames, reversed_moments
 from sstrace.snapshot.sources import Origin
 from sstrace.sources import files
 from sstrace.sources.replay import Recording
-from sstrace.sources.standard import say, write_all
+from sstrace.sources.standard import say, screen_width, write_all
 from sstrace.wire import inet_answer
 
 __all__ = ["run"]

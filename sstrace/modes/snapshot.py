@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from sstrace.decoders import decoders
 from sstrace.errors import DecodeError
-from sstrace.live.width import screen_width
 from sstrace.model import AF_UNIX, Owners, Socket, Table
 from sstrace.protocols import INET, OF_TABLE, SHOWN, TIPC
 from sstrace.query.command import Command
@@ -26,15 +25,15 @@ from sstrace.render.ss import Text
 from sstrace.snapshot.inet import InetTables
 from sstrace.snapshot.inet_dump import InetDump, write_dump
 from sstrace.snapshot.invocation import Invocation
-from sstrace.snapshot.sources import Origin, Sink
 from sstrace.snapshot.streams import Output, complain, warn
 from sstrace.sources.diag import Diag, Netlink
 from sstrace.sources.names import SystemNames
-from sstrace.sources.openfiles import worth_walking
 from sstrace.sources.proc import ProcFiles, owners
+from sstrace.sources.standard import screen_width
 
 if TYPE_CHECKING:
     from sstrace.snapshot.places import Place, Places
+    from sstrace.snapshot.sources import Origin, Sink
     from sstrace.sources.sk_storage import StorageMaps
 
 __all__ = ["run"]
@@ -43,7 +42,7 @@ _WITH_SERVICES = FAMILY_TABLES[AF_UNIX] | INET_TABLES & ~(1 << Table.RAW)
 """For these ss asks rpcbind what its ports are called."""
 
 
-def run(command: Command, env: Mapping[str, str], origin: Origin | None = None) -> int:
+def run(command: Command, env: Mapping[str, str], origin: "Origin | None" = None) -> int:
     """Print the tables that ``command`` selects; the exit code. Raises SstraceError where ss would exit with an
     error.
     """
@@ -63,7 +62,7 @@ def run(command: Command, env: Mapping[str, str], origin: Origin | None = None) 
 
 
 class _Snapshot:
-    def __init__(self, command: Command, env: Mapping[str, str], output: Output, origin: Origin | None) -> None:
+    def __init__(self, command: Command, env: Mapping[str, str], output: Output, origin: "Origin | None") -> None:
         self._command = command
         self._show = command.show
         self._env = env
@@ -154,7 +153,7 @@ class _Snapshot:
             return self._files
         return ProcFiles({**self._env, "PROC_ROOT": place.proc})
 
-    def _invocation(self, command: Command, sink: Sink, place: "Place | None" = None) -> Invocation:
+    def _invocation(self, command: Command, sink: "Sink", place: "Place | None" = None) -> Invocation:
         return Invocation(
             command, self._names, self._files_of(place), sink, self._match(command, place), diag=self._diag
         )
@@ -170,6 +169,8 @@ class _Snapshot:
         """By /proc as ss does, or by the walk where that is known to be faster."""
         show = self._show
         plain = not (show.threads or show.contexts) and self._files.root == "/proc"
+        from sstrace.sources.openfiles import worth_walking
+
         if plain and worth_walking():
             from sstrace.live.owners import OwnerLooks
 
@@ -180,7 +181,7 @@ class _Snapshot:
                 walk.close()
         return owners(self._files.root, threads=show.threads, contexts=show.contexts)
 
-    def _sink(self, context: Context, command: Command) -> Sink:
+    def _sink(self, context: Context, command: Command) -> "Sink":
         origin = self._origin
         if command.own.json:
             from sstrace.render.ndjson import Lines
@@ -268,7 +269,7 @@ def _places(command: Command, env: Mapping[str, str]) -> "Places | None":
     return Places(command.own.netns, env)
 
 
-def _names(env: Mapping[str, str], origin: Origin | None, *, anywhere: bool) -> SystemNames:
+def _names(env: Mapping[str, str], origin: "Origin | None", *, anywhere: bool) -> SystemNames:
     if origin is None:
         from sstrace.snapshot.names import SsNames
 

@@ -26,7 +26,6 @@ from sstrace.changes import Change, NetnsNews, Told
 from sstrace.errors import SstraceError, UsageError
 from sstrace.lines import MetaLine
 from sstrace.live.signals import Stopped
-from sstrace.live.width import screen_size
 from sstrace.model import Names, Reason
 from sstrace.plain import spelled, visible
 from sstrace.query.command import Command, Own
@@ -38,7 +37,7 @@ from sstrace.render.trace import TraceText
 from sstrace.render.views import Where
 from sstrace.render.workload import Workload, workload
 from sstrace.render.writers import JournalWriter, SyslogWriter, TextWriter, Writer
-from sstrace.sources.standard import say
+from sstrace.sources.standard import say, screen_size
 from sstrace.sources.stream import Stream, count_lines, open_output
 from sstrace.table import Row, Transition
 

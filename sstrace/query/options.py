@@ -30,7 +30,6 @@ from sstrace.query.catalog import FILTER, MODES, OWN, SS, STATES, Entry, refusal
 from sstrace.query.command import Act, Command, Early, Mode, Own, Selection
 from sstrace.query.getopt import BadOption, Option, getopt
 from sstrace.query.masks import FAMILY_KEYS, FAMILY_WORDS, TABLE_KEYS, Masks
-from sstrace.query.usage import brief_text, help_text, ss_usage
 
 __all__ = ["Effects", "mode_of", "parse", "resolve", "version_of"]
 
@@ -109,6 +108,12 @@ class _Line:
         self.diag_file: str | None = None
         self.filter_file: Callable[[], bytes] | None = None
 
+    def help(self, *, brief: bool) -> Early:
+        """What is said of the options: ss's usage to who typed ss's command line."""
+        from sstrace.query.usage import brief_text, help_text, ss_usage
+
+        return Early(ss_usage(self.release) if self.snapshot else brief_text() if brief else help_text())
+
     def option(self, key: str, values: tuple[str, ...]) -> Early | None:
         """Act on one option; give an Early when it ends the program."""
         if key in TABLE_KEYS:
@@ -127,7 +132,7 @@ class _Line:
             self.flags.add(key)
         elif key == "f":
             if values[0] == "help":
-                return Early(ss_usage(self.release) if self.snapshot else help_text())
+                return self.help(brief=False)
             family = FAMILY_WORDS.get(values[0])
             if family is None:
                 raise UsageError(f'{self.name}: "{values[0]}" is invalid family', usage=True)
@@ -137,7 +142,7 @@ class _Line:
             if wrong is not None:
                 raise UsageError(f'{self.name}: "{wrong}" is illegal socket table id', usage=True)
         elif key in ("h", "help"):
-            return Early(ss_usage(self.release) if self.snapshot else brief_text() if key == "h" else help_text())
+            return self.help(brief=key == "h")
         elif key == "--completions":
             return _completions(values[0])
         elif key in "Vv":
@@ -219,7 +224,7 @@ def parse(
         return _command(line, mode, act, own, listing=False)
     if operands and not snapshot:
         if operands == ["help"]:
-            return Early(help_text())
+            return line.help(brief=False)
         from sstrace.query.filter import gathered
 
         operands = gathered(operands, _STATE_WORDS if mode is Mode.TRACE else _ROW_WORDS)

@@ -11,7 +11,6 @@ from struct import pack, unpack
 from typing import Any
 
 from sstrace.model import AF_INET6, InetSocket, Table
-from sstrace.native import twins
 from sstrace.protocols import IPPROTO_UDP, OF_TABLE
 from sstrace.render.columns import (
     EXTRA,
@@ -190,6 +189,8 @@ class InetCells:
         """Family of the plain rows of a datagram, their cells column by column, and how many they are: for what the
         compiled twin of wire.inet_columns can read. None where it cannot, or is not there.
         """
+        from sstrace.native import twins
+
         if twins is None:
             return None
         found = twins.columns(datagram, self._context.addresses, self._wire_ports, self._users is not None)

@@ -22,7 +22,6 @@ column whose cells are all the same (``Same``) is measured once and becomes part
 from collections.abc import Callable, Collection, Sequence
 from itertools import chain
 
-from sstrace.native import twins
 from sstrace.render.columns import COLUMNS, EXTRA, PROCESS
 
 __all__ = ["Column", "Layout", "Same"]
@@ -36,6 +35,8 @@ _CHUNKS_MAX = 5
 _is_odd = (1).__and__
 _SLICE = 512
 """Rows formatted by one use of the template: enough to hide its cost, few enough to keep the argument tuple small."""
+_FEW = 32
+"""Rows for which the compiled twin takes longer to be loaded than it saves."""
 
 
 class Same:
@@ -275,9 +276,12 @@ class _Form:
 
     def lines(self, columns: list[Sequence[str]], count: int) -> bytes:
         """The lines of so many rows, whose cells are given by column."""
-        lines = twins.lines(self._pieces, self._after, columns) if twins is not None and columns else None
-        if lines is not None:
-            return lines  # type: ignore[no-any-return]
+        if columns and count > _FEW:
+            from sstrace.native import twins
+
+            lines = twins.lines(self._pieces, self._after, columns) if twins is not None else None
+            if lines is not None:
+                return lines  # type: ignore[no-any-return]
         texts = []
         for start in range(0, count, _SLICE):
             rows = min(_SLICE, count - start)

@@ -8,14 +8,17 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from itertools import chain
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sstrace.model import InetSocket, Label, Socket, Table
+from sstrace.model import InetSocket, Socket, Table
 from sstrace.plain import plain
 from sstrace.protocols import DIAG_PROTOCOL, INET, OF_TABLE
 from sstrace.render.columns import EXTRA, NETID, PROCESS, RECV_Q, SEND_Q, STATE
 from sstrace.render.common import Context, cell
 from sstrace.render.layout import Column, Layout, Same
+
+if TYPE_CHECKING:
+    from sstrace.model import Label
 
 __all__ = ["Text"]
 
@@ -63,7 +66,7 @@ class Text:
         self._inet: Any = None
         self._table = Table.TCP
 
-    def enter(self, inode: int, label: Label) -> None:
+    def enter(self, inode: int, label: "Label") -> None:
         """The rows that follow are of this network namespace; ss would begin anew."""
         if self._front is not None:
             self.layout.enter(cell(plain(label.text(inode))))

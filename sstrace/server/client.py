@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from sstrace.live.width import screen_width
 from sstrace.query.command import Act, Command
 from sstrace.sources import asking
+from sstrace.sources.standard import screen_width
 
 __all__ = ["Request", "run"]
 

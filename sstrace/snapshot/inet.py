@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from sstrace.errors import DecodeError, KernelError, SstraceError, reason
 from sstrace.model import AF_INET, AF_INET6, InetSocket, Table
@@ -10,13 +11,18 @@ from sstrace.render.ss import Text
 from sstrace.snapshot.asking import Refused
 from sstrace.snapshot.inet_dump import InetDump
 from sstrace.snapshot.invocation import Invocation
-from sstrace.snapshot.sources import TcpSource
 from sstrace.snapshot.streams import LACKING, complain, warn
 from sstrace.sources.standard import tell
 from sstrace.wire import inet_columns, inet_diag
 from sstrace.wire.netlink import Batch
 
+if TYPE_CHECKING:
+    from sstrace.snapshot.sources import TcpSource
+
 __all__ = ["InetTables"]
+
+_FEW = 4096
+"""Bytes of some thirty sockets, for which the compiled twin takes longer to be loaded than it saves."""
 
 
 class InetTables:
@@ -29,7 +35,7 @@ class InetTables:
         env: Mapping[str, str],
         *,
         bytecode: bytes,
-        tcp: TcpSource | None,
+        tcp: "TcpSource | None",
     ) -> None:
         self._invocation = invocation
         self._selection = invocation.selection
@@ -48,7 +54,7 @@ class InetTables:
         else:
             self._from_kernel(table)
 
-    def _from_origin(self, tcp: TcpSource) -> None:
+    def _from_origin(self, tcp: "TcpSource") -> None:
         with suppress(Refused):  # -K, by somebody who may not
             for rows in tcp.rows(
                 self._selection,
@@ -105,7 +111,7 @@ class InetTables:
         if text.raw() and match is None:
 
             def plain(datagram: memoryview) -> bool:
-                if text.feed_datagram(datagram, families):
+                if len(datagram) > _FEW and text.feed_datagram(datagram, families):
                     return True
                 fields = inet_columns.decode(datagram)
                 if fields is None:

@@ -8,7 +8,6 @@ from sstrace.model import AF_INET, AF_INET6, InetSocket, Table
 from sstrace.query.command import Command
 from sstrace.snapshot.asking import Refused, Unsent, ask, open_diag
 from sstrace.snapshot.streams import warn
-from sstrace.sources import files
 from sstrace.sources.diag import Diag, Netlink
 from sstrace.sources.standard import write_all
 from sstrace.wire import inet_diag
@@ -88,9 +87,11 @@ class InetDump:
 
 def write_dump(command: Command, dump: InetDump, path: str) -> int:
     """-D: the kernel's datagrams as they came; the exit code."""
+    from sstrace.sources.files import open_for_writing
+
     standard = path[:1] == "-"
     try:
-        descriptor = 1 if standard else files.open_for_writing(path, empty=True)
+        descriptor = 1 if standard else open_for_writing(path, empty=True)
     except OSError as error:
         if command.dialect.dump_file_error:
             warn(f"fopen dump file: {reason(error)}")

@@ -1,13 +1,15 @@
 """What every table of one ss invocation goes through: its filter, and where its rows go."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sstrace.query.command import Command
-from sstrace.snapshot.sources import Sink
 from sstrace.sources.diag import Netlink
 from sstrace.sources.names import SystemNames
 from sstrace.sources.proc import ProcFiles
+
+if TYPE_CHECKING:
+    from sstrace.snapshot.sources import Sink
 
 __all__ = ["Invocation"]
 
@@ -22,7 +24,7 @@ class Invocation:
         command: Command,
         names: SystemNames,
         files: ProcFiles,
-        sink: Sink,
+        sink: "Sink",
         match: Callable[[Any], bool] | None,
         *,
         diag: Callable[[], Netlink],

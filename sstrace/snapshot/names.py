@@ -9,13 +9,17 @@ at every row, and asks the C library instead.
 import errno
 import os
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from sstrace.errors import LookupFailed, SstraceError, UsageError
 from sstrace.model import AF_INET, Table
 from sstrace.sources.diag import Diag, Route
 from sstrace.sources.names import SystemNames
-from sstrace.wire import inet_diag, rtnetlink
+from sstrace.wire import inet_diag
 from sstrace.wire.netlink import Batch
+
+if TYPE_CHECKING:
+    from sstrace.wire import rtnetlink
 
 __all__ = ["SsNames"]
 
@@ -52,6 +56,8 @@ class SsNames(SystemNames):
         """Know them all from now on. Raises LookupFailed, with ss's words."""
         if self._indexes is not None:
             return
+        from sstrace.wire import rtnetlink
+
         self._indexes, ending = {}, ""
         try:
             with Route() as route:
@@ -79,6 +85,8 @@ class SsNames(SystemNames):
     def ifname(self, index: int) -> str:
         """Name of a network interface; ``if<index>`` when there is none."""
         if index not in self._links:
+            from sstrace.wire import rtnetlink
+
             try:
                 with Route() as route:
                     route.send(rtnetlink.one_request(index))
@@ -87,7 +95,7 @@ class SsNames(SystemNames):
                 self._warn(str(error))
         return self._links.get(index) or super().ifname(index)
 
-    def _learn(self, batch: Batch[rtnetlink.Link]) -> None:
+    def _learn(self, batch: "Batch[rtnetlink.Link]") -> None:
         for link in batch.rows:
             names = [os.fsdecode(name) for name in link.names]
             self._links[link.index] = names[0]

@@ -14,7 +14,6 @@ _MARK = b"ss utility, iproute2-"
 # 6.1.0, 6.15.0, 5.10.0+vendor, v7.0.0 (7.0 says it so), or ss200127 (the dated ones of before 2020); never 802.1Q or
 # 0.0.0.0.
 _RELEASE = re.compile(rb"(v?(?:[3-9]|[1-9]\d)\.\d{1,2}(?:\.\d{1,3})?(?:[-+~_]\w+)?|ss\d{6})\s*\0")
-_ALONE = re.compile(rb"\0" + _RELEASE.pattern)
 _BEFORE_DOT = len(b"\0v10")
 _MOST = 16 << 20  # a file beyond this is not ss
 
@@ -32,15 +31,15 @@ def release_in(binary: bytes) -> str | None:
 
 
 def _first_alone(binary: bytes) -> re.Match[bytes] | None:
-    """The same as ``_ALONE.search``, ten times as fast: a binary is full of NULs, but dots are rare."""
+    """The first release behind a NUL, ten times as fast as ``search``: a binary is full of NULs, but dots are rare."""
     dated = None
     at = -1
     while dated is None and (at := binary.find(b"\0ss", at + 1)) >= 0:
-        dated = _ALONE.match(binary, at)
+        dated = _RELEASE.match(binary, at + 1)
     at = -1
     while (at := binary.find(b".", at + 1)) >= 0:
         start = binary.rfind(b"\0", max(at - _BEFORE_DOT, 0), at)
-        numbered = _ALONE.match(binary, start) if start >= 0 else None
+        numbered = _RELEASE.match(binary, start + 1) if start >= 0 else None
         if numbered is not None:
             return numbered if dated is None or numbered.start() < dated.start() else dated
     return dated

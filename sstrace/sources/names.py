@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from copy import copy
 
 from sstrace.errors import LookupFailed, SstraceError, reason
 from sstrace.model import AF_INET, AF_INET6, AF_UNSPEC
@@ -110,6 +109,8 @@ class SystemNames:
 
     def within(self, inside: Callable[[], AbstractContextManager[None]]) -> "SystemNames":
         """The same in another network namespace, which ``inside`` enters; it may raise SstraceError."""
+        from copy import copy
+
         other = copy(self)
         other._ifnames, other._ifindexes, other._ephemeral = {}, {}, None
         other._told = False
