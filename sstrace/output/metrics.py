@@ -23,6 +23,7 @@ from sstrace.model import AF_INET, STATE_TEXT, Lost, State
 from sstrace.output.carried import Carried
 from sstrace.plain import spelled
 from sstrace.protocols import IPPROTO_TCP
+from sstrace.sources.http import serve
 from sstrace.table import Resync, Transition
 
 __all__ = ["HANDSHAKE_SECONDS", "LIFETIME_SECONDS", "RTT_SECONDS", "Metrics", "state_word"]
@@ -75,7 +76,7 @@ class Metrics:
 
     def __init__(self, address: str, port: int, tracer: Tracer, carried: Carried) -> None:
         try:
-            from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+            from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
         except ImportError:
             raise FeatureError(
                 "--metrics needs prometheus_client: pip install 'sstrace[metrics]', or apt-get install "
@@ -104,7 +105,7 @@ class Metrics:
         registry.register(self)
         host = address or "::"
         try:
-            self._server = start_http_server(port, addr=host, registry=registry)
+            self._server = serve(make_wsgi_app(registry), host, port)
         except (OSError, ValueError, RuntimeError) as error:  # no host's name may look like this one; no more threads
             raise SstraceError(f"cannot serve metrics at {address or '*'}:{port}: {reason(error)}") from None
 
@@ -156,9 +157,8 @@ class Metrics:
 
     def close(self) -> None:
         """Stop listening."""
-        if self._server is not None:  # a tuple since prometheus_client 0.19
-            self._server[0].shutdown()
-            self._server[0].server_close()
+        self._server.shutdown()
+        self._server.server_close()
 
     def describe(self) -> list[Any]:
         """Names are not asked for at registration."""

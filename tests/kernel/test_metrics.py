@@ -166,6 +166,21 @@ def test_an_address_that_is_taken(sstrace: Program, netns: Netns) -> None:
     assert done.stderr == f"sstrace: cannot serve metrics at 127.0.0.1:{PORT}: Address already in use\n".encode()
 
 
+def test_who_hangs_up_is_not_told_of(
+    netns: Netns, tmp_path: Path, running: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    def hang_up() -> None:
+        for _ in range(50):
+            with socket.create_connection(("127.0.0.1", PORT)) as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0)
+                client.sendall(b"\x16\x03\x01\x02\r\n" * 3)  # it is refused, in more than one write
+
+    running()
+    netns.call(hang_up)
+    assert "sstrace_events_total" in get(netns)
+    assert (tmp_path / "errors").read_bytes() == b""
+
+
 def test_only_loopback_unless_told(running: Callable[..., Any], netns: Netns) -> None:
     """Nobody is served by accident."""
     running()

@@ -29,7 +29,7 @@ def counted() -> Iterator[metrics.Metrics]:
 
 
 def scrape(counted: metrics.Metrics) -> Scrape:
-    port = counted._server[0].server_port
+    port = counted._server.server_port
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
         text = answer.read().decode()

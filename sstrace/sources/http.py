@@ -1,0 +1,57 @@
+"""HTTP for whoever scrapes: each request in a thread of its own, answered by a WSGI application.
+
+Nothing is logged, and what a client does to its connection is its own affair.
+"""
+
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+__all__ = ["Server", "serve"]
+
+
+class Server(ThreadingMixIn, WSGIServer):
+    """Listens. ``shutdown`` and ``server_close`` end it; nobody waits for requests that are being answered."""
+
+    daemon_threads = True
+
+    def __init__(self, family: int, address: tuple[str, int], app: Callable[..., Iterable[bytes]]) -> None:
+        self.address_family = family
+        super().__init__(address, _Handler)
+        self.set_app(app)
+
+    def server_bind(self) -> None:
+        """Bind, and ask no resolver what this host is called."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+        self.setup_environ()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A request ended in an exception: that a client has hung up is no news."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Log nothing."""
+
+
+def serve(app: Callable[..., Iterable[bytes]], address: str, port: int) -> Server:
+    """Answer at an address, or a host's name. Raises OSError, ValueError (no name may look like this one), RuntimeError
+    (no more threads).
+    """
+    found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, bound = found[0]
+    server = Server(family, (str(bound[0]), port), app)
+    try:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    except RuntimeError:
+        server.server_close()
+        raise
+    return server
