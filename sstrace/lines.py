@@ -81,6 +81,8 @@ class MetaLine(msgspec.Struct, tag="meta", tag_field="type", omit_defaults=True,
     """First and last port of the local ephemeral range, whose ports ss never calls by a service's name."""
     interfaces: dict[Name, Small] | None = None
     """Index of each network interface."""
+    several: bool = False
+    """With --netns: the lines may be of several network namespaces, or of another than ``netns``."""
 
 
 class SeenLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
@@ -274,14 +276,16 @@ class ResyncLine(msgspec.Struct, tag="resync", tag_field="type", omit_defaults=T
 
 
 class CheckpointLine(msgspec.Struct, tag="checkpoint", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
-    """Only in recordings: the whole table follows, as ``rows`` lines ``seen``, for readers who start here. It changes
-    nothing. This line and its rows repeat the ``seq`` of the line before.
+    """Only in recordings: the whole table follows, as ``rows`` lines ``seen``, for readers who start here; before them
+    stand ``places`` lines ``netns``. It changes nothing. This line and those repeat the ``seq`` of the line before.
     """
 
     ts: Word
     mono_ns: Count
     seq: Count
     rows: Count
+    places: Count | None = None
+    """With --netns: network namespaces that are followed."""
     unwritten: Count | None = None
     """Lines that could not be written just before this one, on a full disk."""
 

@@ -117,6 +117,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
         f"sstrace: --netns {sentence}": FACT
         for sentence in (
             "{}: no network namespace is called so: {}",
+            "{}: no network namespace was called so {}: {}",
             "{}: that is no network namespace",
             "{}: there is no network namespace with this inode",
             "{}: there is no process {}",

@@ -11,14 +11,13 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
-from sstrace.model import InetSocket, Owner, Role, Socket, Table
+from sstrace.model import InetSocket, Label, Owner, Role, Socket, Table
 from sstrace.protocols import FOLLOWED
 from sstrace.query import options
 from sstrace.query.command import Command, Selection
 from sstrace.query.match import Known, Predicate, owners_among, predicate, thresholds
 from sstrace.recording.past import PastRows
 from sstrace.recording.reader import RecordedNames
-from sstrace.render.columns import HOST
 from sstrace.render.common import Context
 from sstrace.render.ndjson import Lines
 from sstrace.render.ss import Text
@@ -43,6 +42,8 @@ class Scene(NamedTuple):
     """The second moment, ns since 1970 UTC."""
     host: str | None = None
     """Whose it is, where that is to be said."""
+    place: tuple[int, Label] | None = None
+    """Of which network namespace it is, where that is to be said: inode, and what it is called."""
     alike: bool = True
     """Whether both are of one run, in which numbers mean the same connections."""
     peer: Callable[[InetSocket], tuple[str, Sequence[Owner]] | None] | None = None
@@ -88,10 +89,10 @@ def _differ(row: InetSocket, now: InetSocket) -> bool:
 
 
 def run(
-    command: Command, env: Mapping[str, str], known: RecordedNames, scenes: Sequence[Scene], *, hosts: bool = False
+    command: Command, env: Mapping[str, str], known: RecordedNames, scenes: Sequence[Scene], *, front: int | None = None
 ) -> int:
-    """Print the differences; the exit code. ``known``: by whose names the filter is read. ``hosts``: a column says of
-    which host rows are.
+    """Print the differences; the exit code. ``known``: by whose names the filter is read. ``front``: a column before
+    all others, HOST or NETNS, says where rows are.
     """
     command = options.resolve(command, known)
     known.finish(command.selection.filter)
@@ -101,7 +102,7 @@ def run(
         give(b"".join(line for turn in turns for line in turn.json()))
     else:
         width = screen_width(env, columns_env=command.dialect.columns_env)
-        _text(command, turns, width - 2 if width is not None else None, hosts=hosts)
+        _text(command, turns, width - 2 if width is not None else None, front=front)
     return 0
 
 
@@ -126,7 +127,9 @@ class _Turn:
             return after.role(row) or before.role(row)
 
         owners = {**before.owners, **after.owners}
-        asked = Known(held=held_ns, owners=owners_among(owners), role=role)
+        place = scene.place
+        where = (lambda _: place) if place is not None else None
+        asked = Known(held=held_ns, owners=owners_among(owners), role=role, netns=where)
         matches = predicate(selection.filter, scene.names, asked)
         self._found = changes(before, after, selection, matches, alike=scene.alike) if followed else []
         self.context = Context(
@@ -151,6 +154,8 @@ class _Turn:
         sink = Lines(self.context, pieces.append, self.scene.at_ns)
         if self.scene.host is not None:
             sink.enter_host(self.scene.host, self.context, self.scene.at_ns)
+        if self.scene.place is not None:
+            sink.enter(*self.scene.place)
         for mark, row in self.each():
             sink.feed([row])
             line = b"".join(pieces).removesuffix(b"}\n")
@@ -162,13 +167,15 @@ def _no_decoders() -> NoReturn:
     raise AssertionError("no row of a recording holds what would have to be decoded")
 
 
-def _text(command: Command, turns: Sequence[_Turn], width: int | None, *, hosts: bool) -> None:
+def _text(command: Command, turns: Sequence[_Turn], width: int | None, *, front: int | None) -> None:
     pieces: list[bytes] = []
-    sink = Text(turns[0].context, pieces.append, screen=width, front=HOST if hosts else None)
+    sink = Text(turns[0].context, pieces.append, screen=width, front=front)
     shown = [" "] if command.show.header else []
     for turn in turns:
         if turn.scene.host is not None:
             sink.enter_host(turn.scene.host, turn.context)
+        if turn.scene.place is not None:
+            sink.enter(*turn.scene.place, turn.context)
         sink.begin(Table.TCP)
         for mark, row in turn.each():
             sink.feed([row])

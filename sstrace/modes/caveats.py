@@ -4,18 +4,18 @@ from collections.abc import Iterator
 
 from sstrace.protocols import FOLLOWED
 from sstrace.query.command import Command
-from sstrace.recording.past import Past, PastRows
+from sstrace.recording.past import Past
 
 __all__ = ["caveats", "doubts", "unheld"]
 
 
-def caveats(command: Command, past: Past, rows: PastRows) -> Iterator[str]:
-    """What a reader must know to read a table right, on standard error."""
-    yield from doubts(past, rows)
+def caveats(command: Command, past: Past, bad: int) -> Iterator[str]:
+    """What a reader must know to read a table right, on standard error. ``bad``: rows that cannot be shown."""
+    yield from doubts(past, bad)
     yield from unheld(command)
 
 
-def doubts(past: Past, rows: PastRows) -> Iterator[str]:
+def doubts(past: Past, bad: int) -> Iterator[str]:
     """What was not known of that table when it was recorded."""
     if not past.whole:
         yield "the recording has no baseline before that moment: sockets that did not change since are missing"
@@ -23,8 +23,8 @@ def doubts(past: Past, rows: PastRows) -> Iterator[str]:
         yield f"{past.lost} events had been lost just before that moment: the table may be wrong"
     if past.missing:
         yield f"{past.missing} lines before that moment were not written: the table may be wrong"
-    if rows.bad:
-        yield f"{rows.bad} rows have addresses that are none, and are left out"
+    if bad:
+        yield f"{bad} rows have addresses that are none, and are left out"
 
 
 def unheld(command: Command) -> Iterator[str]:

@@ -88,12 +88,13 @@ class _Asked:
         scenes = []
         for one in chosen:
             names = self._by_series.setdefault(id(one.series), self._names.of_another_host())
+            names.places.choose(self._command.own.netns)
             with Recording(one.part.path) as source:
                 until = Until(at_ns if at_ns is not None else fleet.ended(one.part))
                 past, reader = table_at(source, until, names)
                 reader.finish(told=one.part.path not in self._told)
             self._told.add(one.part.path)
-            scenes.append(_Scene(one.series, names, past, PastRows(past, names)))
+            scenes.append(_Scene(one.series, names, past, PastRows(past, names, past.places)))
         return scenes
 
     def _asks(self, series: Series) -> bool:
@@ -102,11 +103,15 @@ class _Asked:
     def _shown(self, scenes: Iterable[_Scene]) -> list[_Scene]:
         return [scene for scene in scenes if self._asks(scene.series)]
 
-    def _say(self, scenes: Iterable[_Scene]) -> None:
-        """What is to be known to read the tables right: of many hosts the same once."""
+    def _say(self, scenes: Sequence[_Scene]) -> None:
+        """What is to be known to read the tables right: of many hosts the same once. Raises LookupFailed where none has
+        a network namespace that is meant.
+        """
+        if scenes:
+            scenes[0].names.places.finish("then", {word for scene in scenes for word in scene.past.met})
         whose: defaultdict[str, list[str]] = defaultdict(list)
         for scene in scenes:
-            for sentence in doubts(scene.past, scene.rows):
+            for sentence in doubts(scene.past, scene.rows.bad):
                 whose[sentence].append(scene.series.host)
         for sentence, hosts in whose.items():
             say(f"{several(list(dict.fromkeys(hosts)))}: {sentence}")
@@ -145,7 +150,7 @@ class _Asked:
             else:
                 sink.enter_host(host, context)
             sink.begin(Table.TCP)
-            known = Known(held=rows.held_ns, role=rows.role, owners=owners_among(rows.owners))
+            known = Known(held=rows.held_ns, role=rows.role, owners=owners_among(rows.owners), netns=rows.netns)
             matches = predicate(selection.filter, scene.names, known)
             for part in rows.rows(selection) if selection.tables & FOLLOWED else ():
                 sink.feed([row for row in part if matches is None or matches(row)])
@@ -173,7 +178,7 @@ class _Asked:
             first = before.pop((host, scene.series.head.netns), None)
             if host not in hosts:
                 continue
-            nothing = PastRows(Past(), scene.names)
+            nothing = PastRows(Past(), scene.names, ())
             found.append(
                 between.Scene(
                     scene.names,
@@ -185,7 +190,7 @@ class _Asked:
                     peer=_either(host, peers),
                 )
             )
-        return between.run(self._command, self._env, self._names, found, hosts=self._many)
+        return between.run(self._command, self._env, self._names, found, front=HOST if self._many else None)
 
 
 class _Peers:

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 
+from sstrace.changes import NetnsNews
 from sstrace.errors import DecodeError, SstraceError
 from sstrace.lines import (
     CheckpointLine,
@@ -19,6 +20,7 @@ from sstrace.lines import (
     GoneLine,
     LifeLine,
     MetaLine,
+    NetnsLine,
     ResyncLine,
     SeenLine,
     StateLine,
@@ -28,11 +30,14 @@ from sstrace.model import AF_INET, AF_INET6, ALL_STATES
 from sstrace.output.printer import Printer
 from sstrace.query import options
 from sstrace.query.command import Command
+from sstrace.query.netns import ALL
+from sstrace.recording.places import news_of
 from sstrace.recording.reader import (
     STATE_NUMBER,
     Clock,
     Reader,
     RecordedNames,
+    owners_of,
     row_of,
     window,
 )
@@ -74,6 +79,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     own = command.own
     stopped = Stopped()
     names = RecordedNames(env)
+    names.places.choose(own.netns)
     sources = files(command)
     learn_names(sources, names)
     command = options.resolve(command, names)
@@ -132,7 +138,8 @@ class _Replay:
         self._json = own.json
         self._speed = own.speed or 0.0
         self._stopped = stopped
-        self.printer = Printer(command, names, 0, stopped=stopped)
+        self._places = names.places
+        self.printer = Printer(command, names, 0, stopped, names.places)
         self._everything = (
             selection.filter is None
             and selection.touch == selection.from_states == selection.to_states == ALL_STATES
@@ -141,6 +148,7 @@ class _Replay:
             and bool(selection.families >> AF_INET & 1 and selection.families >> AF_INET6 & 1)
             and own.between is None
             and not own.no_baseline
+            and (not own.netns or ALL in own.netns)
         )
         self._copies = self.printer.verbatim and self._everything and own.count is None and not self._speed
         self._clock = Clock()
@@ -150,7 +158,9 @@ class _Replay:
         """Whether the next checkpoint tells what nobody has been told yet."""
         self._due = self._checked = 0
         self._hole: list[Row] | None = None
-        """Rows of a checkpoint before which lines could not be written."""
+        """Rows of a checkpoint before which lines could not be written …"""
+        self._hole_places: list[NetnsNews] = []
+        """… and the network namespaces that stand in it."""
         self._unwritten = 0
         self._baseline = not own.no_baseline
         self._first_ns = -1
@@ -241,7 +251,9 @@ class _Replay:
 
     def _fold(self, line: recording.Fact) -> None:
         """A line that is not shown: who knows its row knows what a later line is about."""
-        if isinstance(line, StateLine):
+        if isinstance(line, NetnsLine | CheckpointLine):
+            self._names.hear(line)
+        elif isinstance(line, StateLine):
             if self.printer.handshakes is not None:
                 old, new = STATE_NUMBER[line.old], STATE_NUMBER[line.state]
                 self.printer.handshakes.hear(line.id, old, new, _ns(line.held_us))
@@ -258,11 +270,17 @@ class _Replay:
             self._rows.pop(line.id, None)
 
     def _row(self, line: SeenLine | StateLine) -> Row | None:
+        """None: its addresses are none, or its namespace is not meant."""
+        self._names.hear(line)
+        if not self._places.takes(line.netns):
+            return None
         try:
-            self._names.hear(line)
-            return row_of(line, self._names)
+            row = row_of(line, self._names)
         except OSError:
             return None
+        if self._places.several:
+            self._places.tell_peer(line.id, line.peer_netns, owners_of(line.peer_owners))
+        return row
 
     def _number(self, line: recording.Fact) -> None:
         """Lines keep their numbers, unless some are left out."""
@@ -297,13 +315,17 @@ class _Replay:
                 _ns(line.lifetime_us),
             )
         )
+        if line.state == "UNCONN":
+            self._places.tell_peer(line.id, None, ())
 
     def _other(self, line: recording.Fact) -> None:
         printer = self.printer
         if isinstance(line, CheckpointLine):
             self._tick(line)
-            self._due, self._checked = line.rows, line.seq
+            self._names.hear(line)
+            self._due, self._checked = line.rows + (line.places or 0), line.seq
             self._hole = [] if line.unwritten else None
+            self._hole_places = []
             self._unwritten = line.unwritten or 0
         elif isinstance(line, SeenLine):
             if line.seq != self._checked:
@@ -316,10 +338,10 @@ class _Replay:
                 elif (self._baseline or not self._begins(line)) and (not self._due or self._news):
                     self._number(line)
                     printer.seen(row, line.mono_ns)
-            if self._due:
-                self._due -= 1
-                if not self._due:
-                    self._end_checkpoint(line)
+            self._count(line)
+        elif isinstance(line, NetnsLine):
+            self._netns(line)
+            self._count(line)
         elif isinstance(line, GoneLine):
             row = self._rows.pop(line.id, None)
             self._number(line)
@@ -336,18 +358,39 @@ class _Replay:
             self._number(line)
             printer.resync(line.mono_ns, (line.added, line.removed, line.changed))
 
+    def _netns(self, line: NetnsLine) -> None:
+        if line.seq != self._checked:
+            self._due = 0
+        meant = self._places.takes(line.netns)
+        self._names.hear(line)
+        if not (meant if line.event == "gone" else self._places.takes(line.netns)):
+            return
+        news = news_of(line)
+        if self._due and self._hole is not None:
+            self._hole_places.append(news)
+        elif not self._due or self._news:
+            self._number(line)
+            self.printer.netns(news)
+
+    def _count(self, line: SeenLine | NetnsLine) -> None:
+        """A line of a checkpoint less is due."""
+        if self._due:
+            self._due -= 1
+            if not self._due:
+                self._end_checkpoint(line)
+
     def _begins(self, line: SeenLine) -> bool:
         """Whether a line is of the baseline: of the first line's time, or of the checkpoint that stands for it in a
         file that goes on from another.
         """
         return self._due > 0 or line.mono_ns == self._first_ns
 
-    def _end_checkpoint(self, line: SeenLine) -> None:
+    def _end_checkpoint(self, line: SeenLine | NetnsLine) -> None:
         self._news = False
         if self._hole is not None:
             if self._everything:
                 self.printer.writer.seq = line.seq
-            self.printer.hole(self._hole, line.mono_ns, self._unwritten)
+            self.printer.hole(self._hole_places, self._hole, line.mono_ns, self._unwritten)
             self._rows = {row.id: row for row in self._hole}
             self._hole = None
 

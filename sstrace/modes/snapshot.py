@@ -32,8 +32,7 @@ from sstrace.sources.proc import ProcFiles, owners
 from sstrace.sources.standard import screen_width
 
 if TYPE_CHECKING:
-    from sstrace.snapshot.places import Place, Places
-    from sstrace.snapshot.sources import Origin, Sink
+    from sstrace.snapshot.sources import Origin, Place, PlacesSource, Sink
     from sstrace.sources.sk_storage import StorageMaps
 
 __all__ = ["run"]
@@ -71,7 +70,7 @@ class _Snapshot:
         self._tcp = origin.tcp if origin is not None else None
         self._diag: Callable[[], Netlink] = origin.diag if origin is not None else Diag
         self._files = ProcFiles(env)
-        self._places = _places(command, env)
+        self._places = _places(command, env) if origin is None else origin.places
         self._names = _names(env, origin, anywhere=self._places is not None)
         self._storage: StorageMaps | None = None
         self._holding: Owners | None = None
@@ -127,6 +126,7 @@ class _Snapshot:
         else:
             for place in self._places.each():
                 self._names.enter()
+                self._tcp = place.tcp
                 sink.enter(place.inode, place.label)
                 show_tables(place)
         sink.flush()
@@ -261,7 +261,7 @@ class _Snapshot:
         return self._storage_maps().text(number, value, oneline=self._show.oneline)
 
 
-def _places(command: Command, env: Mapping[str, str]) -> "Places | None":
+def _places(command: Command, env: Mapping[str, str]) -> "PlacesSource | None":
     if not command.own.netns:
         return None
     from sstrace.snapshot.places import Places

@@ -55,6 +55,7 @@ def _of_now(command: Command, env: Mapping[str, str]) -> tuple[Digest, int, int]
 
 def _of_files(command: Command, env: Mapping[str, str]) -> tuple[Digest, int]:
     names = RecordedNames(env)
+    names.places.choose(command.own.netns)
     sources = files(command)
     learn_names(sources, names)
     command = options.resolve(command, names)
@@ -85,7 +86,7 @@ def _file(
     command: Command, source: Recording, reader: Reader, names: RecordedNames, digest: Digest, *, alone: bool
 ) -> int | None:
     selection, between = command.selection, command.own.between
-    matches = RowFilter(selection.filter, names) if selection.filter is not None else None
+    matches = RowFilter(selection.filter, names, names.places) if selection.filter is not None else None
     inet, inet6 = bool(selection.families >> AF_INET & 1), bool(selection.families >> 10 & 1)
     within = window(source, between, utc=command.own.utc, alone=alone) if between is not None else None
     clock = Clock()
@@ -125,13 +126,17 @@ def _digest(
     base: int,
 ) -> None:
     inet, inet6 = families
+    places = names.places
+    apart = places.chosen
     for line in run.lines:
-        if matches is not None:
+        if matches is not None or apart:
             names.hear(line)
         if within is not None and not within[0] <= line.mono_ns + offset <= within[1]:
             continue
         if isinstance(line, StateLine):
             if line.netid != "tcp" or not (inet if line.family == "inet" else inet6):
+                continue
+            if apart and not places.takes(line.netns):
                 continue
             held, lifetime = _ns(line.held_us), _ns(line.lifetime_us)
             if matches is not None:

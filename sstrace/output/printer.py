@@ -1,6 +1,6 @@
 """From changes to lines: what a trace and a replay share, so that both print the same."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from sstrace.changes import Change, NetnsNews, Told
 from sstrace.errors import UsageError
@@ -98,7 +98,7 @@ class Printer:
             else:
                 sink.titles(at_ns)
         for news in places:
-            self._take(news)
+            self.netns(news)
         if self._baseline:
             for row in rows:
                 self.seen(row, at_ns)
@@ -121,8 +121,7 @@ class Printer:
         elif type(change) is Told:
             (self.seen if change.alive else self.gone)(change.row, change.at_ns)
         elif type(change) is NetnsNews:
-            for sink in self.sinks:
-                sink.netns(change)
+            self.netns(change)
         elif type(change) is Lost:
             self.gap(change.cpu, change.count, change.after_ns, change.before_ns)
         elif type(change) is Resync:
@@ -155,6 +154,11 @@ class Printer:
         for sink in self.sinks:
             taken = sink.life(change, took) or taken
         self._shown += taken
+
+    def netns(self, news: NetnsNews) -> None:
+        """A network namespace came, went, or is called otherwise."""
+        for sink in self.sinks:
+            sink.netns(news)
 
     def gap(self, cpu: int, count: int, after_ns: int, before_ns: int) -> None:
         """A loss."""
@@ -189,11 +193,11 @@ class Printer:
         for sink in self.sinks:
             sink.gone(row_id, state, at_ns)
 
-    def hole(self, rows: Iterable[Row], at_ns: int, unwritten: int) -> None:
+    def hole(self, places: Collection[NetnsNews], rows: Iterable[Row], at_ns: int, unwritten: int) -> None:
         """Of a recording: lines that could not be written, and the table behind them."""
         selected = [row for row in rows if self._selects_row(row)] if self.json else []
         for sink in self.sinks:
-            sink.checkpoint(selected, at_ns, unwritten)
+            sink.checkpoint(places, selected, at_ns, unwritten)
 
     def whole(self, lines: bytes) -> None:
         """Lines that are written already, in the native schema; only where ``verbatim``."""

@@ -53,8 +53,8 @@ _MARK_NS = 10_000_000_000
 _SETTLED_NS = 5_000_000
 
 
-def describe(netns: int, names: SystemNames, now_ns: int, offset_ns: int) -> MetaLine:
-    """The first line of a stream that begins now on this machine."""
+def describe(netns: int, names: SystemNames, now_ns: int, offset_ns: int, *, several: bool = False) -> MetaLine:
+    """The first line of a stream that begins now on this machine. ``several``: see MetaLine."""
     try:
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -70,6 +70,7 @@ def describe(netns: int, names: SystemNames, now_ns: int, offset_ns: int) -> Met
         netns=netns,
         ephemeral=names.ephemeral(),
         interfaces=_interfaces(names),
+        several=several,
     )
 
 
@@ -251,7 +252,9 @@ class Recorder:
         self._writer.mark(max(self._marked_ns - _SETTLED_NS, self._table.last_ns), self._out)
 
     def _checkpoint(self) -> None:
-        self._writer.checkpoint(list(self._table), self._table.last_ns, self._hole, self._out)
+        at_ns = self._table.last_ns
+        places = self._tracer.places.here(at_ns)
+        self._writer.checkpoint(places, list(self._table), at_ns, self._hole, self._out)
         self._since = 0
         self._checkpoint_ns = time.monotonic_ns()
 
@@ -346,7 +349,9 @@ class Recorder:
 def begin(tracer: Tracer) -> tuple[MetaLine, int]:
     """What a stream begins with, now, and CLOCK_REALTIME minus CLOCK_MONOTONIC."""
     now, offset = time.monotonic_ns(), clock_offset()
-    return describe(tracer.netns.inode, tracer.names, now, offset), offset
+    where = tracer.places.where
+    several = where is not None and where.many
+    return describe(tracer.netns.inode, tracer.names, now, offset, several=several), offset
 
 
 def recording_of(

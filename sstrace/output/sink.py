@@ -224,9 +224,9 @@ class Sink:
         self.writer.dropped(at_ns, count, reason, self._out)
         self._after()
 
-    def checkpoint(self, rows: Collection[Row], at_ns: int, unwritten: int) -> None:
+    def checkpoint(self, places: Collection[NetnsNews], rows: Collection[Row], at_ns: int, unwritten: int) -> None:
         """Of a recording: lines that could not be written, and the table behind them."""
-        self.writer.checkpoint(rows, at_ns, unwritten, self._out)
+        self.writer.checkpoint(places, rows, at_ns, unwritten, self._out)
         self._after()
 
     def whole(self, lines: bytes) -> None:

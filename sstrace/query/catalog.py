@@ -156,7 +156,8 @@ OWN: Final = (
         commas=True, many=True,
     ),
     _own(
-        _FROM, "netns", "WHICH", frozenset((Act.SNAPSHOT, Act.TRACE, Act.STATS, Act.VERIFY)),
+        _FROM, "netns", "WHICH",
+        frozenset((Act.SNAPSHOT, Act.TRACE, Act.STATS, Act.VERIFY, Act.REPLAY, Act.STATS_PAST)) | _PAST,
         "look into these network namespaces (may be given again)\n"
         "WHICH := {all|NAME|PID|INODE|PATH}[,WHICH]    NAME: of ip-netns(8), a container, a pod, a process",
         values=("all", "NETNS"), commas=True, many=True,

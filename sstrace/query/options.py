@@ -215,7 +215,7 @@ def parse(
         raise UsageError(f"{program if _is_ss(program) else name}: {error}{hint}", usage=not hint) from None
 
     mode, act, own = line.own.finish(default=Mode.SNAPSHOT if _is_ss(program) else Mode.TRACE)
-    if own.netns and ("E" in line.flags or line.diag_file is not None):
+    if own.netns and ("E" in line.flags or (line.diag_file is not None and act is not Act.PAST)):
         what = "-E" if "E" in line.flags else "-D"
         raise UsageError(f"sstrace: {what} is of one network namespace: enter it with -N")
     masks = line.masks
@@ -284,7 +284,7 @@ def resolve(command: Command, names: Names) -> Command:
         scope,
         command.dialect,
         rpc=command.show.resolve and not command.show.numeric,
-        words=words_of(command.act, namespaces=bool(command.own.netns)),
+        words=words_of(command.act, namespaces=bool(command.own.netns) or command.act.source in ("file", "between")),
         stray=None if command.mode is Mode.SNAPSHOT else lambda word: _stray(word, command),
     )
     resolved = msgspec.structs.replace(selection, filter=expression, families=scope.families, preferred=scope.preferred)

@@ -12,6 +12,7 @@ import msgspec
 from sstrace.causes import CAUSES
 from sstrace.errors import LookupFailed, UsageError
 from sstrace.model import Names
+from sstrace.query.catalog import ENTRIES
 from sstrace.query.command import Act
 from sstrace.query.expression import Amount, Chain, Expr, Named, Not
 from sstrace.query.nearest import nearest
@@ -26,7 +27,7 @@ _ROWS: Final = _EVENTS | _LIVING
 _HELD_BY: Final = _ROWS | {Act.SNAPSHOT}
 _ANY: Final = _HELD_BY | {Act.VERIFY}
 
-_MANY: Final = frozenset((Act.SNAPSHOT, Act.TRACE, Act.STATS, Act.VERIFY))
+_MANY: Final = ENTRIES["--netns"].acts
 """Those that can be of several network namespaces."""
 
 _EQUAL: Final = ("=", "!=")

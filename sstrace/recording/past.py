@@ -5,11 +5,22 @@ lines are folded: the last line of a connection tells its row, until it closes. 
 everything before the moment is read.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from sstrace.errors import LookupFailed, UsageError
-from sstrace.lines import CheckpointLine, DroppedLine, GapLine, GoneLine, MetaLine, ResyncLine, SeenLine, StateLine
-from sstrace.model import AF_INET, AF_INET6, AF_UNSPEC, InetSocket, Owner, Role, Socket, State
+from sstrace.lines import (
+    CheckpointLine,
+    DroppedLine,
+    GapLine,
+    GoneLine,
+    MetaLine,
+    NetnsLine,
+    ResyncLine,
+    SeenLine,
+    StateLine,
+)
+from sstrace.model import AF_INET, AF_INET6, AF_UNSPEC, InetSocket, Label, Netns, Owner, Role, Socket, State
 from sstrace.query.command import Selection, When
 from sstrace.query.match import Predicate
 from sstrace.recording.reader import (
@@ -27,7 +38,7 @@ from sstrace.sources.replay import Recording
 from sstrace.sources.standard import say
 from sstrace.wire import recording
 
-__all__ = ["Past", "PastRows", "Until", "look_back", "table_at"]
+__all__ = ["Past", "PastPlace", "PastRows", "Until", "look_back", "table_at"]
 
 _SLACK_NS = 6_000_000_000
 """Lines are nearly in the order of time; none stands further behind its place."""
@@ -43,13 +54,32 @@ _LISTEN = int(State.LISTEN)
 _STARTS = (b'{"type":"checkpoint"', b'{"type":"meta"')
 
 
+class PastPlace(NamedTuple):
+    """A network namespace at one moment."""
+
+    netns: Netns
+    label: Label
+    interfaces: Mapping[int, str]
+    """What they were called."""
+    lines: Sequence[SeenLine | StateLine]
+    """Of each of its rows the last that told of it."""
+
+
 class Past:
     """The rows of a recording at one moment: by id, each the last line that told of it."""
 
     def __init__(self) -> None:
         self.rows: dict[int, SeenLine | StateLine] = {}
-        self.interfaces: dict[int, str] = {}
-        """What they were called."""
+        self.places: list[PastPlace] = []
+        """The network namespaces that are meant, in the order in which they are shown: by what they are called, then by
+        inode. One at least: the recorder's own, or whichever its rows are of.
+        """
+        self.several = False
+        """Whether the recording is of several."""
+        self.interfaces: Mapping[int, str] = {}
+        """What they were called in the recorder's own."""
+        self.met: set[str] = set()
+        """Words of --netns to which one of them answers."""
         self.at_ns = 0
         """The moment, ns since 1970 UTC."""
         self.mono_ns = 0
@@ -98,29 +128,30 @@ class Past:
                     continue
                 names.hear(line)
                 kind = type(line)
-                if due and (kind is not SeenLine or line.seq != checked):
+                if due and (line.seq != checked or (kind is not SeenLine and kind is not NetnsLine)):
                     self.rows.update(fresh or {})  # a checkpoint that is not whole
                     fresh, due = None, 0
-                if kind is StateLine:
+                if due and fresh is not None:
+                    if isinstance(line, SeenLine):
+                        fresh[line.id] = line
+                    due -= 1
+                    if not due:
+                        self.rows, fresh, self.whole, self.missing = fresh, None, True, 0
+                elif kind is StateLine:
                     assert isinstance(line, StateLine)
                     if line.state == "UNCONN":
                         self.rows.pop(line.id, None)
                     else:
                         self.rows[line.id] = line
                 elif isinstance(line, SeenLine):
-                    if due and fresh is not None:
-                        fresh[line.id] = line
-                        due -= 1
-                        if not due:
-                            self.rows, fresh, self.whole, self.missing = fresh, None, True, 0
-                    else:
-                        self.rows[line.id] = line
+                    self.rows[line.id] = line
                 elif isinstance(line, GoneLine):
                     self.rows.pop(line.id, None)
                 elif isinstance(line, CheckpointLine):
                     if clock.learn(line):
                         limit = until.limit(clock)
-                    fresh, due, checked, self.hole = {}, line.rows, line.seq, line.unwritten or 0
+                    fresh, due, checked = {}, line.rows + (line.places or 0), line.seq
+                    self.hole = line.unwritten or 0
                     if not due:
                         self.rows, fresh, self.whole = {}, None, True
                 elif isinstance(line, GapLine):
@@ -133,6 +164,23 @@ class Past:
             self._reach(last.mono_ns, clock)
         if due:
             self.rows.update(fresh or {})
+
+    def part(self, names: RecordedNames) -> None:
+        """Tell the rows apart by network namespace, as of the moment."""
+        places = names.places
+        self.interfaces = names.interfaces()
+        rows: dict[int, list[SeenLine | StateLine]] = {netns.inode: [] for netns, _ in places.all()}
+        for line in self.rows.values():
+            rows.setdefault(line.netns, []).append(line)
+        self.several = places.several or len(rows) > 1
+        self.met = {word for inode in rows for word in places.answers(inode)}
+        found = [
+            PastPlace(Netns(net, inode), places.named(inode), names.of(net).interfaces(), lines)
+            for inode, lines in (rows or {places.home: []}).items()
+            if places.takes(inode)
+            for net in (places.net(inode),)
+        ]
+        self.places = sorted(found, key=lambda place: (place.label.text(place.netns.inode), place.netns.inode))
 
     def _nameless(self) -> bool:
         """Whether a port is not known that a later line may tell."""
@@ -177,11 +225,15 @@ class Until:
 
 
 class PastRows:
-    """The tcp table of a moment (snapshot.sources.TcpSource)."""
+    """The tcp table of a moment (snapshot.sources.TcpSource): of a network namespace, or of several as if they were
+    one.
+    """
 
-    def __init__(self, past: Past, names: RecordedNames) -> None:
+    def __init__(self, past: Past, names: RecordedNames, places: Sequence[PastPlace]) -> None:
         self._names = names
-        self._interfaces = past.interfaces
+        self._interfaces = places[0].interfaces if len(places) == 1 else past.interfaces
+        self._places = {place.netns.inode: (place.netns.inode, place.label) for place in places}
+        self._inodes: dict[int, int] = {}
         self._mono_ns = past.mono_ns
         self._rows: list[InetSocket] = []
         self._numbers: dict[int, int] = {}
@@ -190,7 +242,7 @@ class PastRows:
         self._roles: dict[int, Role] = {}
         self.bad = 0
         self.owners: dict[int, Sequence[Owner]] = {}
-        for line in past.rows.values():
+        for line in (line for place in places for line in place.lines):
             if line.netid != "tcp":
                 continue
             try:
@@ -201,6 +253,7 @@ class PastRows:
             found = socket_of(row, partial=True)
             self._rows.append(found)
             self._numbers[id(found)] = line.id
+            self._inodes[id(found)] = line.netns
             self._since[id(found)] = row.since_ns
             if row.role is not None:
                 self._roles[id(found)] = row.role
@@ -249,6 +302,10 @@ class PastRows:
     def role(self, row: Socket) -> Role | None:
         """Which end the row was; None when that was not seen."""
         return self._roles.get(id(row))
+
+    def netns(self, row: Socket) -> tuple[int, Label]:
+        """The network namespace that the row is in."""
+        return self._places[self._inodes[id(row)]]
 
     def at_least(self, row: Socket) -> bool:
         """Whether the row was in its state already when the recording began."""
@@ -305,7 +362,7 @@ def table_at(source: Recording, until: "Until", names: RecordedNames) -> tuple[P
         if source.seekable:
             offset = _start(source, until)
     past.fold(reader, offset, names, until)
-    past.interfaces = names.interfaces()
+    past.part(names)
     if until.seq is None and until.at_ns < 1 << 62:
         shift = until.at_ns - past.at_ns
         if shift > 0:

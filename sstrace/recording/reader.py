@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import copy
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
@@ -16,6 +16,7 @@ from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Kind, Owner
 from sstrace.plain import plain
 from sstrace.protocols import NUMBER_OF_NETID
 from sstrace.query.command import When
+from sstrace.recording.places import RecordedPlaces
 from sstrace.sources.names import SystemNames
 from sstrace.sources.replay import Recording
 from sstrace.sources.standard import say
@@ -34,6 +35,7 @@ __all__ = [
     "Span",
     "absolute",
     "head_of",
+    "owners_of",
     "reversed_moments",
     "row_of",
     "span",
@@ -55,8 +57,12 @@ class RecordedNames(SystemNames):
     def __init__(self, environ: Mapping[str, str]) -> None:
         super().__init__(environ)
         self._ephemeral: tuple[int, int] | None = None
-        self.open = True
-        """Whether there are lines that have not been heard yet."""
+        self.elsewhere = self._elsewhere
+        self.places = RecordedPlaces(self.of)
+        """Of which network namespaces they are."""
+        self._open = True
+        self._root = self
+        """Those of the recorder's own; of which the others are copies."""
         self._borne: set[str] = set()
         """Every name of an interface so far."""
         self._cgroup_ids: dict[str, int] = {}
@@ -67,11 +73,39 @@ class RecordedNames(SystemNames):
         that a filter is read once.
         """
         other = copy(self)
-        other._ifnames, other._ifindexes, other._ephemeral = {}, {}, None
+        other._ifnames, other._ifindexes, other._ephemeral, other._of = {}, {}, None, {}
+        other._root, other.elsewhere = other, other._elsewhere
+        other.places = self.places.of_another(other.of)
         return other
+
+    @property
+    def open(self) -> bool:
+        """Whether there are lines that have not been heard yet."""
+        return self._root._open
+
+    def close(self) -> None:
+        """There is no line more."""
+        self._open = False
+
+    def of(self, net: int) -> "RecordedNames":
+        """The names as they are in another of the recording's network namespaces, by its cookie."""
+        return super().of(net)  # type: ignore[return-value]  # see _elsewhere
+
+    def _elsewhere(self, net: int) -> "RecordedNames | None":
+        if net == self.places.net(self.places.home):
+            return None
+        other = self.within(nullcontext)
+        assert isinstance(other, RecordedNames)
+        other._ephemeral = self._ephemeral
+        return other
+
+    def enter(self) -> None:
+        """Which names are those of a namespace, ``recall`` tells."""
 
     def learn(self, meta: MetaLine) -> None:
         """Take what a first line says."""
+        self.places.learn(meta)
+        self._of.clear()
         if meta.interfaces:
             self._borne.update(meta.interfaces)
             self.recall({index: name for name, index in meta.interfaces.items()})
@@ -80,9 +114,10 @@ class RecordedNames(SystemNames):
 
     def hear(self, line: recording.Fact) -> None:
         """Take what a line says: its names are those of its time."""
+        self.places.hear(line)
         if isinstance(line, SeenLine | StateLine) and line.ifindex and line.ifname is not None:
             self._borne.add(line.ifname)
-            self.name_interface(line.ifindex, line.ifname)
+            self.of(self.places.net(line.netns)).name_interface(line.ifindex, line.ifname)
 
     def recall(self, interfaces: Mapping[int, str]) -> None:
         """From here on interfaces are called as they were at another moment."""
@@ -107,7 +142,10 @@ class RecordedNames(SystemNames):
         return self._ifindexes.get(name, -1 if self.open else None)
 
     def finish(self, expression: "Expr | None") -> None:
-        """Everything has been heard. Raises LookupFailed where a filter asks for an interface that never was there."""
+        """Everything has been heard. Raises LookupFailed where a filter asks for an interface, or --netns for a network
+        namespace, that never was there.
+        """
+        self.places.finish()
         if expression is None:
             return
         from sstrace.query.expression import awaited
@@ -369,7 +407,7 @@ def row_of(line: SeenLine | StateLine, names: RecordedNames) -> Row:
         since -= round((line.held_us or 0) * 1000)
     row = Row(
         line.id, Kind.SOCKET, STATE_NUMBER[line.state], family, NUMBER_OF_NETID.get(line.netid, 0),
-        line.netns, line.netns, _address(family, line.src), line.sport,
+        names.places.net(line.netns), line.netns, _address(family, line.src), line.sport,
         _address(family, line.dst), line.dport, line.ino or 0, line.uid,
         line.ifindex or 0, line.sk, None, since, exact, line.mono_ns,
         owners_of(line.owners) if line.owners else (), line.owner_source,

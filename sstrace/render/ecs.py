@@ -15,10 +15,10 @@ import msgspec
 
 from sstrace.causes import outcome
 from sstrace.fields import NOTHING, Reported
-from sstrace.lines import EventLine, LifeLine, MetaLine, OwnerLine, SeenLine, StateLine
+from sstrace.lines import EventLine, LifeLine, MetaLine, NetnsLine, OwnerLine, SeenLine, StateLine
 from sstrace.model import AF_INET, STATE_TEXT, Owner
 from sstrace.render.events import EventWriter, tell
-from sstrace.render.views import NetnsView, RowView, TransitionView, Where
+from sstrace.render.views import RowView, TransitionView, Where
 
 __all__ = ["ECS_VERSION", "SCHEMA", "EcsLine", "EcsWriter"]
 
@@ -45,7 +45,7 @@ class Event(msgspec.Struct, omit_defaults=True, gc=False):
     """The state that was entered, in ss's words (``established``, ``syn-sent``, …); of other lines, their type."""
     module: str
     dataset: str
-    """``sstrace.`` and the line's type: state, life, seen, gone, gap, resync, meta, checkpoint, dropped."""
+    """``sstrace.`` and the line's type: state, life, seen, gone, gap, resync, meta, netns, checkpoint, dropped."""
     sequence: int
     outcome: Outcome = None
     reason: str | None = None
@@ -137,7 +137,7 @@ class Version(msgspec.Struct):
 class Own(Reported, kw_only=False, omit_defaults=True, gc=False, rename={"old": "from", "new": "to"}):
     """``sstrace``: what ECS has no field for, by the names of the native schema."""
 
-    type: Literal["state", "life", "seen", "gone", "gap", "resync", "meta", "checkpoint", "dropped"]
+    type: Literal["state", "life", "seen", "gone", "gap", "resync", "meta", "netns", "checkpoint", "dropped"]
     mono_ns: int
     id: int | None = None
     old: str | None = None
@@ -172,6 +172,22 @@ class Own(Reported, kw_only=False, omit_defaults=True, gc=False, rename={"old": 
     unwritten: int | None = None
     first_seq: int | None = None
     reason: str | None = None
+    several: bool = False
+    places: int | None = None
+    event: Literal["here", "new", "named", "gone"] | None = None
+    """Of a network namespace: here: it was there when the trace began; named: it is called otherwise from here on."""
+    netns_cookie: int | None = None
+    netns_name: str | None = None
+    """With --netns: name of the network namespace below /run/netns (ip-netns(8))."""
+    pod: str | None = None
+    """With --netns: Kubernetes pod whose network namespace it is; its uid, where the name is not known."""
+    pod_namespace: str | None = None
+    """With --netns: Kubernetes namespace of that pod."""
+    peer_netns: int | None = None
+    """With --netns: inode of the network namespace in which the other end is, where that is another one of this host's.
+    """
+    peer_owners: tuple[OwnerLine, ...] = ()
+    """Who holds that end."""
     errno: str | None = None
     """Name of ``err``: ECONNREFUSED, …"""
     handshake_us: float | None = None
@@ -298,6 +314,8 @@ class EcsWriter(EventWriter):
         )
         if change.reported is not NOTHING:
             tell(own, change.reported)
+        if self._where is not None:
+            self._tell_where(self._where, own, row, self._where.peer(row))
         self._encoder.encode_into(
             EcsLine(
                 self._ts(at_ns),
@@ -381,10 +399,6 @@ class EcsWriter(EventWriter):
         self.seq += 1
         self._put(self._seen(row, at_ns), out)
 
-    def netns(self, news: NetnsView, out: bytearray) -> None:
-        """No line."""
-        self.seq += 1
-
     def _put(self, line: EventLine, out: bytearray) -> None:
         self._encoder.encode_into(self.document(line), out, -1)
         out += b"\n"
@@ -415,6 +429,11 @@ class EcsWriter(EventWriter):
         )
         if isinstance(line, SeenLine | StateLine):
             self._fill(document, line)
+        elif isinstance(line, NetnsLine):
+            if line.comm is not None and line.pid is not None:
+                document.process = Process(line.pid, line.comm)
+            if line.container_id is not None:
+                document.container = Container(line.container_id, line.container_runtime)
         if isinstance(line, LifeLine):
             self._live(document, line)
         return document

@@ -32,7 +32,7 @@ from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Owner, Reason
 from sstrace.native import twins
 from sstrace.plain import spelled
 from sstrace.protocols import NETID_OF_NUMBER, UNNAMED
-from sstrace.render.views import NetnsView, RowView, TransitionView, Where
+from sstrace.render.views import NetnsView, PeerView, RowView, TransitionView, Where
 from sstrace.render.workload import Workload, workload
 
 __all__ = [
@@ -263,7 +263,7 @@ class EventWriter:
         self.seq, change = self._twin.run(changes, self._prefix, self._second_ns, self.seq, out, most)
         return change
 
-    def state_line(self, change: TransitionView, peer: RowView | None = None) -> StateLine:
+    def state_line(self, change: TransitionView, peer: PeerView | None = None) -> StateLine:
         """The next line: a transition. ``peer``: the other end, in another namespace."""
         # The busiest lines of all: every value is read once, and what few sockets have is filled in afterwards.
         row = change.row
@@ -331,7 +331,8 @@ class EventWriter:
         values = {name: getattr(line, name) for name in line.__struct_fields__}
         return LifeLine(**values, handshake_us=handshake_ns / 1000 if handshake_ns is not None else None)
 
-    def _tell_where(self, where: Where, line: StateLine | SeenLine, row: RowView, peer: RowView | None) -> None:
+    def _tell_where(self, where: Where, line: Any, row: RowView, peer: PeerView | None) -> None:
+        """Have a line, of any schema, say in which network namespace it is, and its other end."""
         label = where.label(row.net)
         line.netns_name, line.pod, line.pod_namespace = label.netns_name, label.pod, label.pod_namespace
         if row.net not in self._space_texts:
@@ -350,8 +351,11 @@ class EventWriter:
         if self._space_texts.pop(news.netns.cookie, None) is not None:
             self._make_twin()  # it remembers texts
         self.seq += 1
+        self._put(self._netns(news), out)
+
+    def _netns(self, news: NetnsView) -> NetnsLine:
         label = news.label
-        line = NetnsLine(
+        return NetnsLine(
             ts=self._ts(news.at_ns),
             mono_ns=news.at_ns,
             seq=self.seq,
@@ -360,7 +364,6 @@ class EventWriter:
             netns_cookie=news.netns.cookie,
             **{name: getattr(label, name) for name in label.__struct_fields__},
         )
-        self._put(line, out)
 
     def seen(self, row: RowView, at_ns: int, out: bytearray) -> None:
         """Append a row of the baseline."""
@@ -402,12 +405,17 @@ class EventWriter:
             self._tell_where(self._where, line, row, self._where.peer(row))
         return line
 
-    def checkpoint(self, rows: Collection[RowView], at_ns: int, unwritten: int, out: bytearray) -> None:
+    def checkpoint(
+        self, places: Collection[NetnsView], rows: Collection[RowView], at_ns: int, unwritten: int, out: bytearray
+    ) -> None:
         """Append the whole table for readers who start here."""
         line = CheckpointLine(
-            ts=self._ts(at_ns), mono_ns=at_ns, seq=self.seq, rows=len(rows), unwritten=unwritten or None
-        )
+            ts=self._ts(at_ns), mono_ns=at_ns, seq=self.seq, rows=len(rows), places=len(places) or None,
+            unwritten=unwritten or None,
+        )  # fmt: skip
         self._put(line, out)
+        for place in places:
+            self._put(self._netns(place), out)
         for row in rows:
             self._put(self._seen(row, at_ns), out)
 

@@ -14,10 +14,10 @@ import msgspec
 
 from sstrace.causes import outcome
 from sstrace.fields import NOTHING, REPORTED, Reported, report
-from sstrace.lines import EventLine, MetaLine, OwnerLine, SeenLine, StateLine
+from sstrace.lines import EventLine, MetaLine, NetnsLine, OwnerLine, SeenLine, StateLine
 from sstrace.model import AF_INET, STATE_TEXT, Owner
 from sstrace.render.events import EventWriter, errno_name
-from sstrace.render.views import NetnsView, TransitionView, Where
+from sstrace.render.views import TransitionView, Where
 
 __all__ = ["SCHEMA", "STATES", "OtelLine", "OtelWriter"]
 
@@ -74,6 +74,8 @@ _DOTTED = {
     "container_id": "container.id",
     "container_runtime": "container.runtime.name",
     "pod_uid": "k8s.pod.uid",
+    "pod": "k8s.pod.name",
+    "pod_namespace": "k8s.namespace.name",
     "error": "error.type",
     "previous": "sstrace.state.previous",
 }
@@ -81,7 +83,8 @@ _KEPT = (
     "mono_ns", "seq", "id", "held_us", "ended", "lifetime_us", "role", "netns", "ino", "sk", "owners", "owner_source",
     "unit", "cause", "outcome", "approximate", "source", "v6only", "ifindex", "schema", "version",
     "clock", "part", "cpu", "count", "after_ns", "before_ns", "added", "removed", "changed", "rows", "unwritten",
-    "first_seq", "reason", "handshake_us",
+    "first_seq", "reason", "handshake_us", "several", "places", "event", "netns_cookie", "netns_name", "peer_netns",
+    "peer_owners",
 )  # fmt: skip
 
 
@@ -110,7 +113,7 @@ class OtelLine(
     timestamp: str
     """When: RFC 3339, UTC, nanoseconds."""
     event_name: str
-    """``sstrace.`` and the line's type: state, life, seen, gone, gap, resync, meta, checkpoint, dropped."""
+    """``sstrace.`` and the line's type: state, life, seen, gone, gap, resync, meta, netns, checkpoint, dropped."""
     severity_text: Literal["INFO", "WARN"]
     """WARN: a connection that failed, or lines and events that are missing."""
     mono_ns: int
@@ -174,6 +177,21 @@ class OtelLine(
     reason: str | None = None
     handshake_us: float | None = None
     """Of a life: microseconds from SYN to established."""
+    several: bool = False
+    places: int | None = None
+    event: Literal["here", "new", "named", "gone"] | None = None
+    """Of a network namespace: here: it was there when the trace began; named: it is called otherwise from here on."""
+    netns_cookie: int | None = None
+    netns_name: str | None = None
+    """With --netns: name of the network namespace below /run/netns (ip-netns(8))."""
+    pod: str | None = None
+    """With --netns: Kubernetes pod whose network namespace it is; its uid, where the name is not known."""
+    pod_namespace: str | None = None
+    peer_netns: int | None = None
+    """With --netns: inode of the network namespace in which the other end is, where that is another one of this host's.
+    """
+    peer_owners: tuple[OwnerLine, ...] = ()
+    """Who holds that end."""
 
 
 Severity = Literal["INFO", "WARN"]
@@ -266,6 +284,8 @@ class OtelWriter(EventWriter):
                 line.error = errno_name(line.err)
         if change.approximate:
             line.approximate, line.source = True, change.source
+        if self._where is not None:
+            self._tell_where(self._where, line, row, self._where.peer(row))
         return line
 
     def _end(self, change: TransitionView) -> tuple[Severity, Ended]:
@@ -290,10 +310,6 @@ class OtelWriter(EventWriter):
         out += b"\n"
 
     # Lines that are few: made from the native ones.
-
-    def netns(self, news: NetnsView, out: bytearray) -> None:
-        """No line."""
-        self.seq += 1
 
     def _put(self, line: EventLine, out: bytearray) -> None:
         self._encoder.encode_into(self.of(line), out, -1)
@@ -321,6 +337,8 @@ class OtelWriter(EventWriter):
             setattr(record, field, value)
         if isinstance(line, SeenLine | StateLine):
             self._fill(record, line)
+        elif isinstance(line, NetnsLine):
+            record.pid, record.comm = line.pid, line.comm
         return record
 
     def _fill(self, record: OtelLine, line: SeenLine | StateLine) -> None:
@@ -340,5 +358,5 @@ class OtelWriter(EventWriter):
 
 _SAME = frozenset(
     (*(name for name in _KEPT if name not in ("mono_ns", "seq", "outcome")), *REPORTED, "cgroup", "container_id",
-     "container_runtime", "pod_uid", "kernel", "boot_id")
+     "container_runtime", "pod_uid", "pod", "pod_namespace", "kernel", "boot_id")
 )  # fmt: skip

@@ -66,11 +66,14 @@ class Text:
         self._inet: Any = None
         self._table = Table.TCP
 
-    def enter(self, inode: int, label: "Label") -> None:
-        """The rows that follow are of this network namespace; ss would begin anew."""
+    def enter(self, inode: int, label: "Label", context: Context | None = None) -> None:
+        """The rows that follow are of this network namespace; ss would begin anew. ``context``: theirs, where it is
+        another.
+        """
         if self._front is not None:
             self.layout.enter(cell(plain(label.text(inode))))
         self._makers.clear()
+        self._context = context or self._context
         self._context.enter()
 
     def enter_host(self, host: str, context: Context) -> None:

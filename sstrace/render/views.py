@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 from sstrace.fields import Reported
 from sstrace.model import Label, Netns, Owner, Role
 
-__all__ = ["NetnsView", "RowView", "TransitionView", "Where"]
+__all__ = ["NetnsView", "PeerView", "RowView", "TransitionView", "Where"]
 
 
 class RowView(Protocol):
@@ -39,11 +39,22 @@ class RowView(Protocol):
     role: Role | None
 
 
+class PeerView(Protocol):
+    """What they read of the other end of a connection, in another network namespace."""
+
+    @property
+    def netns(self) -> int: ...
+    @property
+    def owners(self) -> tuple[Owner, ...]: ...
+
+
 class Where(Protocol):
     """With --netns: what is known of each network namespace that is followed, by its cookie."""
 
-    many: bool
-    """Whether there may be several, so that people have to be told of which a line is."""
+    @property
+    def many(self) -> bool:
+        """Whether there may be several, so that people have to be told of which a line is."""
+        ...
 
     def label(self, net: int) -> Label:
         """What it is called."""
@@ -53,7 +64,7 @@ class Where(Protocol):
         """What an interface is called in it."""
         ...
 
-    def peer(self, row: RowView) -> RowView | None:
+    def peer(self, row: RowView) -> PeerView | None:
         """The other end of a connection to another namespace of these; None where it is none, or is not known."""
         ...
 

@@ -67,7 +67,9 @@ class Writer(Protocol):
         """Lines that are missing here."""
         ...
 
-    def checkpoint(self, rows: Collection[RowView], at_ns: int, unwritten: int, out: bytearray) -> None:
+    def checkpoint(
+        self, places: Collection[NetnsView], rows: Collection[RowView], at_ns: int, unwritten: int, out: bytearray
+    ) -> None:
         """The table behind lines that could not be written."""
         ...
 
@@ -174,7 +176,9 @@ class TextWriter:
         text = f"{self._lines.time(at_ns)} {count} lines are missing here: {_REASONS.get(reason, reason)}"
         self._say(at_ns, text, out)
 
-    def checkpoint(self, rows: Collection[RowView], at_ns: int, unwritten: int, out: bytearray) -> None:
+    def checkpoint(
+        self, places: Collection[NetnsView], rows: Collection[RowView], at_ns: int, unwritten: int, out: bytearray
+    ) -> None:
         """Of the hole alone."""
         self._say(at_ns, self._lines.hole(at_ns, unwritten), out)
 
@@ -276,7 +280,9 @@ class JournalWriter(EventWriter):
         """No message."""
         self.seq += 1
 
-    def checkpoint(self, rows: Collection[RowView], at_ns: int, unwritten: int, out: bytearray) -> None:
+    def checkpoint(
+        self, places: Collection[NetnsView], rows: Collection[RowView], at_ns: int, unwritten: int, out: bytearray
+    ) -> None:
         """No message."""
 
     def _put(self, line: EventLine, out: bytearray) -> None:
@@ -373,7 +379,9 @@ class SyslogWriter:
         """Lines that are missing here."""
         self._wrap(_WARNING, "dropped", at_ns, out, lambda body: self._inner.dropped(at_ns, count, reason, body))
 
-    def checkpoint(self, rows: Collection[RowView], at_ns: int, unwritten: int, out: bytearray) -> None:
+    def checkpoint(
+        self, places: Collection[NetnsView], rows: Collection[RowView], at_ns: int, unwritten: int, out: bytearray
+    ) -> None:
         """No message: it is several lines, and of recordings alone."""
 
     def skip(self, count: int = 1) -> None:

@@ -3,34 +3,24 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 
-import msgspec
-
 from sstrace.errors import LookupFailed, SstraceError
-from sstrace.model import Label, Namespace
+from sstrace.model import Namespace
 from sstrace.namespaces.choice import choose
 from sstrace.namespaces.finder import Finder
 from sstrace.query.expression import Expr, awaited
 from sstrace.query.netns import ALL
+from sstrace.snapshot.sources import Place
 from sstrace.sources.netns import inside, netns_of
 from sstrace.sources.standard import say
 
-__all__ = ["Place", "Places"]
+__all__ = ["Places"]
 
 _NAMED = 3
 """Of those that could not be read so many are named."""
 
 
-class Place(msgspec.Struct, frozen=True):
-    """A namespace that this thread is in, or whose files it can read."""
-
-    inode: int
-    label: Label
-    proc: str | None = None
-    """Where it cannot be entered: the directory of a process in it, whose ``net`` has the tables as /proc has them."""
-
-
 class Places:
-    """Those that the words of --netns mean. Raises LookupFailed and PrivilegeError."""
+    """Those that the words of --netns mean (snapshot.sources.PlacesSource). Raises LookupFailed and PrivilegeError."""
 
     def __init__(self, words: Sequence[str], env: Mapping[str, str]) -> None:
         self._all = ALL in words
@@ -59,7 +49,7 @@ class Places:
             inode = namespace.net.inode
             try:
                 with inside(namespace):
-                    yield Place(inode, label)
+                    yield Place(inode=inode, label=label)
                 continue
             except LookupFailed:
                 continue
@@ -68,7 +58,7 @@ class Places:
             proc = _process(namespace)
             if proc is not None:
                 self._less.append(label.text(inode))
-                yield Place(inode, label, proc)
+                yield Place(inode=inode, label=label, proc=proc)
             elif self._all:
                 self._refused.append((label.text(inode), refusal))
             else:

@@ -1,7 +1,7 @@
 """Where a snapshot comes from when not from this machine's kernel, now, and where its rows go."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -10,7 +10,10 @@ from sstrace.query.command import Selection
 from sstrace.sources.diag import Diag, Netlink
 from sstrace.sources.names import SystemNames
 
-__all__ = ["Origin", "Sink", "TcpSource"]
+if TYPE_CHECKING:  # only a command line with a filter pays for it
+    from sstrace.query.expression import Expr
+
+__all__ = ["Origin", "Place", "PlacesSource", "Sink", "TcpSource"]
 
 
 class Sink(Protocol):
@@ -65,12 +68,49 @@ class TcpSource(Protocol):
         ...
 
 
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """A network namespace of which tables are shown."""
+
+    inode: int
+    label: Label
+    proc: str | None = None
+    """Where it cannot be entered: the directory of a process in it, whose ``net`` has the tables as /proc has them."""
+    tcp: TcpSource | None = None
+    """Where its tcp table comes from when not from the kernel."""
+
+
+class PlacesSource(Protocol):
+    """The network namespaces that are meant by --netns."""
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one, and rows have to say of which they are."""
+        ...
+
+    def each(self) -> Iterator[Place]:
+        """One after the other, in the order in which they are shown; whoever is asked while it is taken, of names or by
+        the system, answers for it.
+        """
+        ...
+
+    def tell(self) -> None:
+        """Say, on standard error, what was not seen."""
+        ...
+
+    def check(self, expression: "Expr | None", met: Collection[str]) -> None:
+        """Raise LookupFailed where a filter names a device that was in none of them; ``met``: those that were."""
+        ...
+
+
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """Where a snapshot comes from, and for whom it is, when not from this machine's kernel, now, for this process's own
     screen.
     """
 
-    tcp: TcpSource
+    tcp: TcpSource | None = None
+    """None: see ``places``."""
+    places: PlacesSource | None = None
+    """Where there may be several network namespaces: those, each with its tcp table."""
     owners: Owners | None = None
     """Who holds which socket; None: find out as always."""
     width: int | None = None

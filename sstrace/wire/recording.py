@@ -28,6 +28,7 @@ from sstrace.lines import (
     MarkLine,
     MetaLine,
     Name,
+    NetnsLine,
     ResyncLine,
     SeenLine,
     StateLine,
@@ -65,7 +66,7 @@ class RecordedMeta(MetaLine, tag="meta", tag_field="type", kw_only=True):
     netns: Count = 0
 
 
-Fact = SeenLine | StateLine | LifeLine | GoneLine | GapLine | DroppedLine | ResyncLine | CheckpointLine
+Fact = SeenLine | StateLine | LifeLine | NetnsLine | GoneLine | GapLine | DroppedLine | ResyncLine | CheckpointLine
 Line = MetaLine | Fact
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -123,12 +124,12 @@ def _lines(count: int) -> str:
 
 
 _SEQ = attrgetter("seq")
+_BEHIND = {CheckpointLine: 1, NetnsLine: 2, SeenLine: 3}
 
 
 def _order(line: Fact) -> tuple[int, int]:
-    # A checkpoint and its rows repeat the number of the line before them.
-    kind = type(line)
-    return line.seq, 1 if kind is CheckpointLine else 2 if kind is SeenLine else 0
+    # A checkpoint, its namespaces and its rows repeat the number of the line before them.
+    return line.seq, _BEHIND.get(type(line), 0) if not isinstance(line, NetnsLine) or line.event == "here" else 0
 
 
 class LineReader:
@@ -234,9 +235,9 @@ class LineReader:
         facts.sort(key=_order)
         for line in facts:
             if isinstance(line, CheckpointLine):
-                self._rows_due = line.rows
+                self._rows_due = line.rows + (line.places or 0)
             else:
-                self._rows_due = max(self._rows_due - 1, 0) if isinstance(line, SeenLine) else 0
+                self._rows_due = max(self._rows_due - 1, 0) if isinstance(line, SeenLine | NetnsLine) else 0
         yield from self._ordered(facts, None)
 
     def _pieces(self, lines: list[Line], texts: list[bytes]) -> Iterator[MetaLine | Run]:
@@ -246,9 +247,9 @@ class LineReader:
         inside = False
         for index, line in enumerate(lines):
             if isinstance(line, CheckpointLine):
-                self._rows_due = line.rows
+                self._rows_due = line.rows + (line.places or 0)
                 special = True
-            elif self._rows_due and isinstance(line, SeenLine):
+            elif self._rows_due and isinstance(line, SeenLine | NetnsLine):
                 self._rows_due -= 1
                 special = True
             else:
@@ -379,7 +380,19 @@ def _is_unknown(text: bytes) -> bool:
         kind = msgspec.json.decode(_any.decode(text)["type"], type=str)
     except (*_UNREADABLE, KeyError):
         return False
-    return kind not in ("meta", "seen", "state", "life", "gone", "gap", "dropped", "resync", "checkpoint", "mark")
+    return kind not in (
+        "meta",
+        "seen",
+        "state",
+        "life",
+        "netns",
+        "gone",
+        "gap",
+        "dropped",
+        "resync",
+        "checkpoint",
+        "mark",
+    )
 
 
 _SECONDS: dict[str, int] = {}

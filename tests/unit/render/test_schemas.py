@@ -296,7 +296,7 @@ def test_lines_that_are_few(name: str) -> None:
     made.resync(8000, (1, 2, 3), out)
     made.skip(20)
     made.dropped(9000, 20, "slow-reader", out)
-    made.checkpoint([some], 9500, 3, out)
+    made.checkpoint([], [some], 9500, 3, out)
     found = lines(name, out)
     types = ["meta", "seen", "gone", "gap", "resync", "dropped", "checkpoint", "seen"]
     if name == "native":

@@ -114,7 +114,7 @@ def test_the_journal_is_spared_the_baseline() -> None:
     writer.meta(META, out)
     writer.seen(row(), 1, out)
     writer.gone(1, 1, 1, out)
-    writer.checkpoint([row()], 1, 0, out)
+    writer.checkpoint([], [row()], 1, 0, out)
     assert not out
     assert writer.seq == 2
     cases: tuple[tuple[Callable[[], None], bytes], ...] = (
@@ -188,7 +188,7 @@ def test_text_has_a_line_for_what_is_missing(what: str) -> None:
         "gap": lambda: of.gap(0, 17, 0, 5, out),
         "dropped": lambda: of.dropped(5, 17, "disk-full", out),
         "resync": lambda: of.resync(5, (17, 0, 0), out),
-        "hole": lambda: of.checkpoint([row()], 5, 17, out),
+        "hole": lambda: of.checkpoint([], [row()], 5, 17, out),
     }[what]()
     assert out.count(b"\n") == 1
     assert b" 17 " in out

@@ -1,0 +1,97 @@
+"""Recordings of several network namespaces: what each was like, from each file of a rotation alone."""
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Netns, Program
+from tracing import Trace, wait
+from worlds import World, Worlds
+
+pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.ss]
+
+
+def shown(output: bytes) -> list[tuple[str, ...]]:
+    """State, local and peer end of each row of ``-tanH``."""
+    return sorted((line[0], line[3], line[4]) for line in map(str.split, output.decode().splitlines()))
+
+
+def in_files(folder: Path) -> list[Path]:
+    """The files of a rotation, in order."""
+    return [*sorted(folder.glob("all.0*.ndjson")), folder / "all.ndjson"]
+
+
+def churn(count: int, port: int = 8080) -> list[socket.socket]:
+    """Connections that come and go, and one that stays."""
+    listener = socket.create_server(("127.0.0.1", port))
+    for _ in range(count):
+        one = socket.create_connection(listener.getsockname())
+        other = listener.accept()[0]
+        one.close()
+        other.close()
+    return [listener, socket.create_connection(listener.getsockname()), listener.accept()[0]]
+
+
+def test_each_file_of_a_rotation_stands_alone(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    with Worlds(5) as worlds:
+        name = netns.publish()
+        words = ",".join([name, *(str(one.inode) for one in worlds.all)])
+        path = tmp_path / "all.ndjson"
+        record = ("--record", str(path), "--rotate", "500ms", "--netns", words)
+        with Trace(sstrace, netns, tmp_path, *record, json_lines=False):
+            kept = netns.call(churn, 50)
+            wait("the recording has gone on to other files", lambda: len(in_files(tmp_path)) > 2)
+            kept += netns.call(churn, 50, 8081)
+            theirs = {str(one.inode): run(one) for one in worlds.all}
+            theirs[name] = shown(netns.run("ss", "-tanH").stdout)
+        files = in_files(tmp_path)
+        told = sstrace("--snapshot", "--from", str(path), "-tanH").stdout.decode().splitlines()
+        ours: dict[str, list[tuple[str, ...]]] = {}
+        for line in map(str.split, told):
+            ours.setdefault(line[0], []).append((line[1], line[4], line[5]))
+        assert {place: sorted(rows) for place, rows in ours.items()} == theirs
+        for file in files:
+            for one in worlds.all:  # nothing happens in them, so they are as they were in each file
+                words = str(one.inode)
+                found = sstrace("--snapshot", "--from", str(file), "--netns", words, "-tanH")
+                assert not found.stderr
+                assert shown(found.stdout) == theirs[words]
+        replayed = [word for file in files for word in ("--replay", str(file))]
+        lines = [json.loads(line) for line in sstrace(*replayed, "--json").stdout.splitlines()]
+        assert [line["seq"] for line in lines[1:]] == list(range(1, len(lines))), "nothing is told twice"
+        assert {line["event"] for line in lines if line["type"] == "netns"} == {"here"}
+        for end in kept:
+            end.close()
+
+
+def run(world: World) -> list[tuple[str, ...]]:
+    return shown(subprocess.run([*world.prefix, "ss", "-tanH"], capture_output=True, check=True, timeout=60).stdout)
+
+
+def test_one_that_came_and_went_is_there_in_between(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    path = tmp_path / "all.ndjson"
+    with Trace(sstrace, netns, tmp_path, "--record", str(path), "--netns", "all", "--no-baseline") as trace:
+
+        def news(what: str, world: World) -> Callable[[], bool]:
+            return lambda: any(
+                line["type"] == "netns" and (line["event"], line["netns_cookie"]) == (what, world.cookie)
+                for line in trace.lines
+            )
+
+        with Worlds(1) as worlds:
+            (world,) = worlds.all
+            wait("it is followed", news("new", world))
+            time_ns = time.time_ns()
+            theirs = run(world)
+        wait("it is gone", news("gone", world))
+    at = f"@{time_ns // 10**9}.{time_ns % 10**9:09d}"
+    for words in ([], ["--netns", str(world.inode)]):
+        told = sstrace("--snapshot", "--from", str(path), "--at", at, "-tanH", *words, "netns", str(world.inode))
+        found = [line.split()[-5:] for line in told.stdout.decode().splitlines()]
+        assert sorted((line[0], line[3], line[4]) for line in found) == theirs
+    gone = sstrace("--snapshot", "--from", str(path), "-tanH", "netns", str(world.inode))
+    assert not gone.stdout
