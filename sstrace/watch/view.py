@@ -5,13 +5,13 @@ clock: every time is an argument.
 
 Cost. A hundred thousand rows are kept in order so that a picture needs no look at those outside the screen. News is
 only noted when it comes; ``fold`` puts it in order once a picture, one by one when it concerns few rows, by one merge
-when many. What comes and goes between two pictures never enters the order, but for the last ``_LINGER_MOST`` of them.
+when many. The dead are in no order: of the last ``_LINGER_MOST`` a few stand among the living, in the room that these
+leave, or in a quarter of the screen.
 """
 
 import copy
-from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from heapq import heapify, heappop, heappush
 from typing import Literal
 
@@ -23,19 +23,20 @@ from sstrace.protocols import IPPROTO_TCP
 from sstrace.query.expression import Expr
 from sstrace.query.match import thresholds
 from sstrace.table import Row, Transition
+from sstrace.watch.order import RANK, SORTS, Order
 
-__all__ = ["SORTS", "Entry", "Mark", "Order", "Tally", "Verdict", "Watched"]
+__all__ = ["Entry", "Mark", "Tally", "Verdict", "Watched"]
 
 _CLOSE, _ESTABLISHED = int(State.CLOSE), int(State.ESTABLISHED)
+
+_DEAD_SHARE = 4
+"""Of a full screen the dead get no more than one part in so many."""
 
 _LINGER_MOST = 1000
 """Closed rows that stay to be seen; in a storm the screen holds fewer than that anyway."""
 
 _DUE_SLACK = 65536
 """So many dates of dead or changed rows may wait before they are weeded out."""
-
-_RANK = bytes.maketrans(bytes([10, 2, 3, 1, 8, 9, 4, 5, 11, 6, 7]), bytes(range(11)))
-"""State number → place in the order of states: a connection's life, listeners first."""
 
 Mark = Literal["+", "*", "-", " "]
 """New, changed its state, closed; a blank: none of these since the last mark faded."""
@@ -80,129 +81,6 @@ def tally(counts: Tally, change: Transition) -> None:
             counts.closed += 1
 
 
-# Sorting. Keys are bytes: they compare fast, and ties end at the row's id.
-
-
-def _local(row: Row) -> bytes:
-    return b"%c%b%b" % (len(row.src), row.src, row.sport.to_bytes(2, "big"))
-
-
-def _peer(row: Row) -> bytes:
-    return b"%c%b%b" % (len(row.dst), row.dst, row.dport.to_bytes(2, "big"))
-
-
-def _by_state(row: Row, state: int, _at_ns: int) -> bytes:
-    return bytes((state,)).translate(_RANK) + _local(row) + _peer(row)
-
-
-def _by_local(row: Row, _state: int, _at_ns: int) -> bytes:
-    return _local(row) + _peer(row)
-
-
-def _by_peer(row: Row, _state: int, _at_ns: int) -> bytes:
-    return _peer(row) + _local(row)
-
-
-def _by_held(_row: Row, _state: int, at_ns: int) -> bytes:
-    # The latest first: what just happened is on the screen.
-    return (0xFFFF_FFFF_FFFF_FFFF - at_ns).to_bytes(8, "big")
-
-
-def _by_owner(row: Row, _state: int, _at_ns: int) -> bytes:
-    if not row.owners:
-        return b"\xff" + _local(row)
-    owner = row.owners[0]
-    return owner.comm + b"\0" + owner.pid.to_bytes(4, "big") + _local(row)
-
-
-SORTS: Mapping[str, Callable[[Row, int, int], bytes]] = {
-    "held": _by_held,
-    "state": _by_state,
-    "local": _by_local,
-    "peer": _by_peer,
-    "owner": _by_owner,
-}
-"""What rows can be sorted by → the key of (row, its state, when it came into it). The first is the default."""
-
-
-class Order:
-    """A sorted collection of (key, id) that answers "from the n-th on, so many" without looking at the rest.
-
-    A list of short sorted lists: an insertion moves at most ``_LOAD`` pointers, and to find the n-th adds up lengths.
-    """
-
-    _LOAD = 512
-
-    def __init__(self) -> None:
-        self._parts: list[list[tuple[bytes, int]]] = [[]]
-        self._last: list[tuple[bytes, int]] = []
-        self._size = 0
-
-    def __len__(self) -> int:
-        return self._size
-
-    def reset(self, items: Iterable[tuple[bytes, int]]) -> None:
-        """Hold just these."""
-        flat = sorted(items)
-        self._size = len(flat)
-        self._parts = [flat[at : at + self._LOAD] for at in range(0, len(flat), self._LOAD)] or [[]]
-        self._last = [part[-1] for part in self._parts if part]
-
-    def merge(self, gone: Collection[tuple[bytes, int]], come: Iterable[tuple[bytes, int]]) -> None:
-        """Many at once: one pass over all, and a merge of two runs."""
-        flat = [item for part in self._parts for item in part if item not in gone]
-        flat += sorted(come)
-        self.reset(flat)
-
-    def add(self, item: tuple[bytes, int]) -> None:
-        """One more, which it must not hold yet."""
-        self._size += 1
-        if not self._last:
-            self._parts, self._last = [[item]], [item]
-            return
-        at = min(bisect_left(self._last, item), len(self._last) - 1)
-        part = self._parts[at]
-        insort(part, item)
-        if len(part) > 2 * self._LOAD:
-            self._parts[at : at + 1] = [part[: self._LOAD], part[self._LOAD :]]
-            self._last[at : at + 1] = [part[self._LOAD - 1], part[-1]]
-        else:
-            self._last[at] = part[-1]
-
-    def remove(self, item: tuple[bytes, int]) -> None:
-        """One less, which it must hold."""
-        at = bisect_left(self._last, item)
-        part = self._parts[at]
-        where = bisect_left(part, item)
-        assert part[where] == item
-        del part[where]
-        self._size -= 1
-        if part:
-            self._last[at] = part[-1]
-        else:
-            del self._parts[at], self._last[at]
-            if not self._parts:
-                self._parts = [[]]
-
-    def ids(self, start: int, count: int, *, backwards: bool = False) -> list[int]:
-        """The ids from place ``start`` on, at most ``count``; ``backwards`` counts places from the end."""
-        if backwards:
-            stop = self._size - start
-            return [item[1] for item in reversed(self._slice(max(0, stop - count), stop))]
-        return [item[1] for item in self._slice(start, start + count)]
-
-    def _slice(self, start: int, stop: int) -> list[tuple[bytes, int]]:
-        found: list[tuple[bytes, int]] = []
-        at = 0
-        for part in self._parts:
-            if at >= stop:
-                break
-            if at + len(part) > start:
-                found += part[max(0, start - at) : stop - at]
-            at += len(part)
-        return found
-
-
 # Filters.
 
 
@@ -243,6 +121,8 @@ class Watched:
         self.states = states
         self.sort = next(iter(SORTS))
         self.backwards = False
+        self.dead = True
+        """Whether closed rows are shown until their marks fade."""
         self.tally = Tally()
         self._fade_ns = fade_ns
         self._entries: dict[int, Entry] = {}
@@ -260,6 +140,7 @@ class Watched:
         """Transitions of rows that the filter lets pass, since the start."""
 
     def __len__(self) -> int:
+        """The living rows to be listed."""
         return len(self._order)
 
     @property
@@ -270,7 +151,7 @@ class Watched:
     def counts(self) -> list[tuple[int, int]]:
         """(state, how many rows the filter lets pass), those that exist, in the order of a connection's life."""
         found = [(state, count) for state, count in enumerate(self._counts) if count]
-        return sorted(found, key=lambda item: bytes((item[0],)).translate(_RANK))
+        return sorted(found, key=lambda item: bytes((item[0],)).translate(RANK))
 
     def reset(self, rows: Iterable[Row], now_ns: int) -> None:
         """Begin again with these rows, none of them marked."""
@@ -296,7 +177,9 @@ class Watched:
             row = entry.row
             entry.key = make(row, entry.state, entry.mark_ns if entry.mark == "-" else row.since_ns)
             entry.shown = bool(states >> entry.state & 1)
-        self._order.reset((entry.key, number) for number, entry in self._entries.items() if entry.shown)
+        self._order.reset(
+            (entry.key, number) for number, entry in self._entries.items() if entry.shown and entry.mark != "-"
+        )
 
     def note(self, change: Transition) -> None:
         """A transition, as soon as it comes."""
@@ -325,11 +208,7 @@ class Watched:
         for number, row in news.items():
             self._place(row, alive(number), moves)
         while len(self._lingering) > _LINGER_MOST:
-            number = self._lingering.popleft()
-            if come.pop(number, None) is None:
-                self._drop(number, gone)
-            else:
-                del self._entries[number]  # it never came into the order
+            self._drop(self._lingering.popleft(), gone)
         self._ends.clear()
         if len(self._due) > self._due_most:
             self._due = [date for date in self._due if date[2].since_ns == date[3] and alive(date[2].id)]
@@ -391,18 +270,13 @@ class Watched:
         key = SORTS[self.sort](row, state, now_ns)
         if entry is None:
             entry = self._entries[number] = Entry(row, state, True, key, "-", now_ns)
-            moves.come[number] = key
         else:
             if entry.mark == "-":
                 return
             self._counts[entry.state] -= 1
-            entry.state, entry.mark, entry.mark_ns = state, "-", now_ns
-            if not entry.shown:
-                entry.shown = True
-                moves.come[number] = entry.key = key
-            elif key != entry.key:
+            if entry.shown:
                 moves.gone.add((entry.key, number))
-                moves.come[number] = entry.key = key
+            entry.state, entry.mark, entry.mark_ns, entry.shown, entry.key = state, "-", now_ns, True, key
         entry.cause, entry.held_ns = end.cause, end.held_ns
         self._marked.append((now_ns, number))
         self._lingering.append(number)
@@ -413,8 +287,8 @@ class Watched:
             return
         if entry.mark != "-":
             self._counts[entry.state] -= 1
-        if entry.shown:
-            gone.add((entry.key, number))
+            if entry.shown:
+                gone.add((entry.key, number))
 
     def _fade(self, now_ns: int, gone: set[tuple[bytes, int]]) -> None:
         """Take away marks that have been seen, and with theirs the closed rows."""
@@ -443,15 +317,59 @@ class Watched:
             self._news[row.id] = row
 
     def rows(self, start: int, count: int) -> list[Entry]:
-        """The entries of one screen."""
+        """The entries of one screen: the living from place ``start`` on, and among them, where they would stand, the
+        latest of the dead, as many as there is room for.
+        """
+        living = self.living(start, count)
+        dead = self._dead_among(living, start, count)
+        if dead:
+            living = [*living[: count - len(dead)], *dead]
+            living.sort(key=lambda entry: (entry.key, entry.row.id), reverse=self.backwards)
+        return living
+
+    def living(self, start: int, count: int) -> list[Entry]:
+        """The entries from a place on, without the dead."""
         entries = self._entries
         return [entries[number] for number in self._order.ids(start, count, backwards=self.backwards)]
+
+    def _dead_among(self, living: list[Entry], start: int, count: int) -> list[Entry]:
+        if not self.dead or not self._lingering:
+            return []
+        room = max(count - len(living), count // _DEAD_SHARE)
+        lowest = living[0].key if living and start else b""
+        highest = living[-1].key if living and start + len(living) < len(self._order) else b"\xff" * 64
+        if self.backwards:
+            lowest, highest = (
+                living[-1].key if living and start + len(living) < len(self._order) else b"",
+                living[0].key if living and start else b"\xff" * 64,
+            )
+        found: list[Entry] = []
+        for number in reversed(self._lingering):
+            if len(found) >= room:
+                break
+            entry = self._entries.get(number)
+            if entry is not None and lowest <= entry.key <= highest:
+                found.append(entry)
+        return found
+
+    def place(self, number: int) -> int | None:
+        """Where a living row stands, by its id; None for what is not listed."""
+        entry = self._entries.get(number)
+        if entry is None or not entry.shown or entry.mark == "-":
+            return None
+        place = self._order.place((entry.key, number))
+        return len(self._order) - 1 - place if self.backwards else place
+
+    def entry(self, number: int) -> Entry | None:
+        """What there is to know of a row, alive or not, by its id."""
+        return self._entries.get(number)
 
     def frozen(self) -> "Watched":
         """A copy that the table's further life does not touch; sort it, filter it by states, look at it."""
         other = Watched(self.verdict, self.states, fade_ns=self._fade_ns)
         other.sort, other.backwards, other.changes = self.sort, self.backwards, self.changes
-        other.tally = copy.copy(self.tally)
+        other.tally, other.dead = copy.copy(self.tally), self.dead
+        other._lingering = self._lingering.copy()
         other._counts = list(self._counts)
         for number, entry in self._entries.items():
             clone = copy.copy(entry)

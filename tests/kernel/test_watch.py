@@ -242,25 +242,25 @@ def test_sorting(watch: Watch, peers: Peers) -> None:
 
 def test_filter(watch: Watch, peers: Peers) -> None:
     pane = watch("-an", columns=120)
-    pane.type("/")
+    pane.type("f")
     pane.text("sport = :5151")
     pane.until_text("filter: sport = :5151")
     pane.type("Enter")
     lines = pane.until(lambda lines: lines[1].split() == ["LISTEN", "1", "ESTAB", "3"])
     assert "filter sport = :5151" in lines[2]
-    pane.type("/", "C-u")
+    pane.type("f", "C-u")
     pane.text("state established 'dport = :5151'")
     pane.type("Enter")
     pane.until(lambda lines: lines[1].split() == ["ESTAB", "3"])
-    pane.type("/", "C-u")
+    pane.type("f", "C-u")
     pane.text("src nonsense..here and")
     pane.type("Enter")
     pane.until(lambda lines: "is no address" in lines[-2] or "is no address" in lines[-1])
-    pane.type("/", "C-u")
+    pane.type("f", "C-u")
     pane.text("sport = :1")
     pane.type("Escape")  # nothing happens
     pane.until(lambda lines: lines[1].split() == ["ESTAB", "3"])
-    pane.type("/", "C-u", "Enter")
+    pane.type("f", "C-u", "Enter")
     pane.until(lambda lines: lines[1].split() == ["LISTEN", "1", "ESTAB", "6"])
 
 
@@ -302,14 +302,86 @@ def test_help_and_scrolling(watch: Watch, peers: Peers, netns: Netns) -> None:
     pane.until_text("1-19 of 46")
     pane.type("NPage")
     pane.until_text("20-38 of 46")
-    pane.type("Down")
-    pane.until_text("21-39 of 46")
     pane.type("End")
     pane.until_text("28-46 of 46")
-    pane.type("PPage", "Up")
-    pane.until_text("8-26 of 46")
+    pane.type("PPage")
+    pane.until_text("9-27 of 46")
     pane.type("Home")
     pane.until_text("1-19 of 46")
+
+
+def pointed(pane: Tmux) -> list[str]:
+    """The lines of the screen on which the cursor is: those in reverse."""
+    shown = [line for line in pane.screen(attributes=True)[ROW:-2] if re.match(r"\x1b\[(0;)?1(;7)?m(?!\x1b\[38)", line)]
+    return [re.sub(r"\x1b\[[\d;]*m", "", line).rstrip() for line in shown]
+
+
+def test_a_cursor_goes_from_row_to_row_and_stays_with_its_own(watch: Watch, peers: Peers, netns: Netns) -> None:
+    for _ in range(20):
+        netns.call(peers.connect)
+    pane = watch("-n", "--interval", "100ms")
+    lines = rows(pane.until_text("1-19 of 46"))
+    assert pointed(pane) == []
+    pane.type("j")
+    pane.until(lambda _lines: [line.split()[4:6] for line in pointed(pane)] == [lines[0].split()[4:6]])
+    pane.type("Down", "j", "k")
+    pane.until(lambda _lines: [line.split()[4:6] for line in pointed(pane)] == [lines[1].split()[4:6]])
+    # New rows come above it: it stays on its own, and in sight.
+    for _ in range(2):
+        netns.call(peers.connect)
+    pane.until(lambda seen: any("of 50" in line for line in seen))
+    pane.until(lambda _lines: [line.split()[4:6] for line in pointed(pane)] == [lines[1].split()[4:6]])
+    pane.type("G")
+    pane.until_text("32-50 of 50")
+    last = pane.screen()[ROW + 18]
+    pane.until(lambda _lines: [line.split()[4:6] for line in pointed(pane)] == [last.split()[4:6]])
+    pane.type(*["k"] * 19)
+    pane.until_text("31-49 of 50")
+    pane.type("Escape")
+    pane.until(lambda _lines: pointed(pane) == [])
+
+
+def test_search_goes_to_what_is_not_in_sight(watch: Watch, peers: Peers, netns: Netns) -> None:
+    for _ in range(20):
+        netns.call(peers.connect)
+    ports = [client.getsockname()[1] for client, _ in peers.pairs]
+    pane = watch("-n", "--interval", "100ms")
+    pane.until_text("1-19 of 46")
+    pane.type("/")
+    pane.text(f":{ports[0]}")
+    pane.until_text(f"search: :{ports[0]}")
+    pane.type("Enter")
+    pane.until(lambda _lines: [f":{ports[0]}" in line for line in pointed(pane)] == [True])
+    first = pointed(pane)[0].split()[4:6]
+    pane.type("/", "Enter")  # the other end of the same connection
+    pane.until(lambda _lines: [line.split()[4:6] for line in pointed(pane)] == [first[::-1]])
+    pane.type("/", "C-u")
+    pane.text("no such text")
+    pane.type("Enter")
+    pane.until_text("no row has no such text in it")
+
+
+def test_the_dead_never_push_out_the_living(watch: Watch, peers: Peers, netns: Netns) -> None:
+    """200 connections a second that end at once, and the living are all to be seen; d hides the dead."""
+    for _ in range(10):
+        netns.call(peers.connect)
+    pane = watch("-n", "--interval", "100ms")
+    pane.until_text("1-19 of 26")
+
+    def refused() -> None:
+        for _ in range(200):
+            with socket.socket() as client:
+                assert client.connect_ex(("127.0.0.1", 1)) == errno.ECONNREFUSED
+
+    netns.call(refused)
+    lines = rows(pane.until(lambda lines: any(line.startswith("- SYN-SENT") for line in lines)))
+    assert sum(line.startswith("- ") for line in lines) == 4
+    assert sum(" ESTAB " in line for line in lines) == 15
+    pane.type("d")
+    pane.until(lambda lines: sum(" ESTAB " in line for line in rows(lines)) == 19)
+    netns.call(refused)
+    pane.until(lambda lines: "failed 0.0/s" not in lines[2])
+    assert not any(line.startswith("- ") for line in pane.screen())
 
 
 def _has_size(pane: Tmux, size: str, _shown: list[str]) -> bool:
@@ -386,7 +458,7 @@ def test_signals_that_end_it(watch: Watch, peers: Peers, number: signal.Signals)
 
 def test_an_end_in_the_middle_of_a_prompt(watch: Watch, peers: Peers) -> None:
     pane = watch()
-    pane.type("/")
+    pane.type("f")
     pane.text("sport")
     pane.until_text("filter: sport")
     pane.type("C-c")

@@ -72,7 +72,7 @@ def test_80_columns() -> None:
         "  LISTEN       ≥2h00m 0      128           0.0.0.0:ssh            0.0.0.0:*",
         "",
         "",
-        "q quit  space pause  z freeze  s sort  r reverse  / filter  ? help   1-4 of 17 →",
+        "q quit  space pause  s sort  / search  f filter  ? help              1-4 of 17 →",
     ]
 
 
@@ -212,3 +212,26 @@ def test_measure_does_not_tremble() -> None:
 def test_a_terminal_without_unicode_gets_none() -> None:
     picture = screen(look(glyphs=ASCII, help=True, pan=8), LINES[:1], 80, 24)
     assert all(segment.text.isascii() for line in picture.lines for segment in line)
+
+
+def test_the_port_of_the_peer_is_never_cut() -> None:
+    """At 80 columns, with IPv6 at its longest and queues; the columns moved show all of it."""
+    v6 = "[2001:db8:1111:2222:3333:4444:5555:6666]:"
+    lines = [Line(" ", "FIN-WAIT-2", "59m59s", "123456", "123456", v6, "51234", v6, "60001", "users:((x))")]
+    made = drawn(screen(look(widths=measure(lines)), lines, 80, 11), 80, 11)
+    assert ":51234 [2001:" in made[4]
+    assert "…" in made[4]
+    assert "]:60001" in made[4]
+    assert made[-1].endswith("→")
+    assert (
+        "[2001:db8:1111:2222:3333:4444:5555:6666]:60001"
+        in drawn(screen(look(widths=measure(lines), pan=56), lines, 80, 11), 80, 11)[4]
+    )
+
+
+def test_the_cursor_and_what_was_found_are_marked() -> None:
+    painter = Painter("256", plain=True)
+    picture = painter.paint(screen(look(cursor=1, found="192.0"), LINES, 80, 11), 80, 11)
+    assert picture[5].startswith("\x1b[1;7m* FIN-WAIT-2")
+    assert "\x1b[1;4m192.0\x1b[0m" in picture[4]
+    assert [line.startswith("\x1b[1;7m") for line in picture[4:8]] == [False, True, False, False]

@@ -13,7 +13,8 @@ from sstrace.output.row_filter import RowFilter
 from sstrace.query.expression import Amount, Expr
 from sstrace.rows import learn, socket_of
 from sstrace.table import Row, Transition
-from sstrace.watch.view import SORTS, Order, Verdict, Watched
+from sstrace.watch.order import SORTS, Order
+from sstrace.watch.view import Verdict, Watched
 
 BOTH = 1 << AF_INET | 1 << AF_INET6
 S = 1_000_000_000
@@ -242,10 +243,54 @@ def test_a_storm_leaves_a_bounded_number_of_closed_rows() -> None:
     for _ in range(5000):
         world.died(world.born(State.SYN_SENT), "refused")
     world.fold()
-    assert len(world.view) == 1000
+    assert len(world.shown()) == 1000
+    assert not len(world.view)
     assert world.view.tally.failed == 5000
     world.fold(2.0)
     assert len(world.view) == 0
+
+
+def test_the_dead_have_the_room_that_the_living_leave_or_a_quarter() -> None:
+    world = World()
+    living = [world.born(State.ESTABLISHED) for _ in range(30)]
+    world.fold(5.0)
+    world.fold(5.0)
+    for _ in range(50):
+        world.died(world.born(State.SYN_SENT), "refused")
+    world.fold()
+    for backwards in (False, True):
+        world.view.backwards = backwards
+        for start, count in ((0, 20), (0, 40), (0, 4)):
+            marks = [entry.mark for entry in world.view.rows(start, count)]
+            assert marks.count("-") == max(count - 30, count // 4 if not backwards or count > 30 else 0)
+            assert len(marks) == count
+    world.view.backwards = False
+    assert [entry.mark for entry in world.view.rows(10, 20)] == [" "] * 20  # where they would stand is not in sight
+    world.view.dead = False
+    assert [entry.mark for entry in world.view.rows(0, 40)] == [" "] * 30
+    assert {world.view.place(row.id) for row in living} == set(range(30))
+
+
+@given(st.lists(st.sampled_from(["born", "move", "die", "fold"]), max_size=60), st.sampled_from(sorted(SORTS)))
+def test_every_living_row_has_its_place(steps: list[str], sort: str) -> None:
+    world = World()
+    world.view.sort = sort
+    for step in steps:
+        world.now += S
+        alive = list(world.rows.values())
+        if step == "born":
+            world.born(State.ESTABLISHED)
+        elif step == "fold":
+            world.fold()
+        elif alive:
+            world.moved(alive[0], State.CLOSE_WAIT) if step == "move" else world.died(alive[-1])
+    world.fold()
+    for backwards in (False, True):
+        world.view.backwards = backwards
+        living = [entry.row.id for entry in world.view.living(0, 100)]
+        assert [world.view.place(number) for number in living] == list(range(len(living)))
+        assert len(living) == len(world.view) == len(world.rows)
+    assert world.view.place(10**9) is None
 
 
 # --------------------------------------------------------------------------------------------------- sorts and states

@@ -1,0 +1,169 @@
+"""What every page of ``--watch`` looks at: the table as it changes, the filter, the rates, and what is being said."""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from sstrace.changes import Change, Told
+from sstrace.errors import SstraceError
+from sstrace.model import InetSocket, Renamed
+from sstrace.modes.following import Following
+from sstrace.output.row_filter import RowFilter
+from sstrace.plain import printable
+from sstrace.query.command import Command
+from sstrace.render import watch as render
+from sstrace.render.times import time_of_day
+from sstrace.sources.names import SystemNames
+from sstrace.table import Resync, Row, Transition
+from sstrace.watch.lines import RowLines
+from sstrace.watch.prompt import filter_text, with_filter
+from sstrace.watch.view import Verdict, Watched
+
+__all__ = ["Frozen", "Hub"]
+
+_FADE_NS: Final = 2_000_000_000
+"""A mark stays so long, but always for one regular picture."""
+_RATE_NS: Final = 1_000_000_000
+"""Rates are taken over the last interval, but no less than this."""
+_OWNERS_DUTY: Final = 50
+"""A look at the process table that took t is not repeated before 50 t have passed: 2 % of a CPU at most."""
+
+
+class Frozen(msgspec.Struct):
+    """The table as it was, with what the kernel said of its rows' queues at that moment."""
+
+    view: Watched
+    at_ns: int
+    clock: str
+    sockets: dict[int, InetSocket]
+    rates: render.Rates
+
+
+class Hub:
+    """The live table as somebody watches it. ``interval_ns``: between two pictures."""
+
+    def __init__(
+        self, command: Command, names: SystemNames, following: Following, glyphs: render.Glyphs, interval_ns: int
+    ) -> None:
+        self.command = command
+        self.names = names
+        self.tracer = tracer = following.tracer
+        self.glyphs = glyphs
+        self.lines = RowLines(command, names, glyphs)
+        self.filter_text = filter_text(command)
+        self.states = command.selection.states
+        """Those that were asked for."""
+        self.view = Watched(
+            self._verdict(command), command.selection.states, fade_ns=max(_FADE_NS, interval_ns * 3 // 2)
+        )
+        self.rates = render.Rates()
+        self.frozen: Frozen | None = None
+        self.message = ""
+        self._utc = command.own.utc
+        self._journal: dict[int, Row] = {}
+        tracer.table.journal = self._journal
+        self.view.reset(tracer.table, time.monotonic_ns())
+        self._owners_due_ns = 0
+        self._history: deque[tuple[int, int, int, int, int]] = deque()
+        self.sample(time.monotonic_ns())
+
+    def say(self, sentence: str) -> None:
+        """Show a sentence until the next key."""
+        self.message = sentence
+
+    def clock(self) -> str:
+        """Time of day, with its zone."""
+        return time_of_day(time.time_ns(), utc=self._utc)
+
+    def _verdict(self, command: Command) -> Verdict:
+        expression = command.selection.filter
+        return Verdict(command.selection.families, expression, RowFilter(expression, self.names).row)
+
+    # What happens.
+
+    def take(self, changes: Iterable[Change | Told]) -> None:
+        """Note what has changed."""
+        for change in changes:
+            if type(change) is Transition:
+                self.view.note(change)
+            elif type(change) is Resync:
+                self.view.rekey(row for row, _ in change.changed)
+            elif type(change) is Renamed and change.before is not None:
+                # The filter may think otherwise of them now.
+                self._journal.update((row.id, row) for row in self.tracer.table if row.ifindex == change.index)
+
+    def fold(self, now_ns: int) -> None:
+        """Bring the view up to date."""
+        self.view.fold(self._journal, self.tracer.table.__contains__, now_ns)
+
+    def sample(self, now_ns: int) -> None:
+        """Take the rates of the last interval."""
+        tally = self.view.tally
+        self._history.append((now_ns, tally.opened, tally.closed, tally.failed, self.tracer.events))
+        while len(self._history) > 2 and now_ns - self._history[1][0] >= _RATE_NS:
+            self._history.popleft()
+        first, last = self._history[0], self._history[-1]
+        seconds = (last[0] - first[0]) / 1e9
+        if seconds > 0:
+            opened, closed, failed, events = (
+                (new - old) / seconds for old, new in zip(first[1:], last[1:], strict=True)
+            )
+            self.rates = render.Rates(opened, closed, failed, events)
+
+    # What is seen of it.
+
+    @property
+    def shown(self) -> Watched:
+        """The view on the screen: the frozen one, where there is one."""
+        return self.frozen.view if self.frozen is not None else self.view
+
+    def sockets(self, rows: Iterable[Row]) -> Mapping[int, InetSocket]:
+        """What the kernel says of these rows, by their ids: now, or when the table was frozen."""
+        return self.frozen.sockets if self.frozen is not None else self.lines.ask(self.tracer.places, rows)
+
+    def own(self, visible: Sequence[Row], now_ns: int) -> None:
+        """See who holds the rows on the screen, when a look is due: the tracer looks too, but for all rows, and so more
+        seldom.
+        """
+        if visible and self.frozen is None and now_ns >= self._owners_due_ns:
+            spent = time.thread_time_ns()
+            self.tracer.own(visible)
+            self._owners_due_ns = now_ns + _OWNERS_DUTY * (time.thread_time_ns() - spent)
+
+    def freeze(self) -> None:
+        """Take a copy of the table, or go on."""
+        if self.frozen is not None:
+            still = self.frozen.view
+            self.frozen = None
+            # Sorting that was chosen meanwhile stays.
+            view = self.view
+            view.sort, view.backwards, view.states, view.dead = still.sort, still.backwards, still.states, still.dead
+            view.resort()
+            return
+        now = time.monotonic_ns()
+        self.fold(now)
+        view = self.view.frozen()
+        alive = (entry.row for entry in view.rows(0, len(view)) if entry.mark != "-")
+        self.frozen = Frozen(view, now, self.clock(), self.lines.ask(self.tracer.places, alive), self.rates)
+
+    def filter(self, text: str) -> bool:
+        """Look through another filter: the words as they would follow the options on a command line; whether that could
+        be done.
+        """
+        try:
+            command = with_filter(self.command, text, self.names)
+        except (SstraceError, ValueError) as error:
+            said = str(error).partition("\n")[0].removeprefix("ss: ").removeprefix("sstrace: ")
+            self.say(printable(said.encode(errors="replace").decode("latin-1")))
+            return False
+        self.filter_text = text.strip()
+        self.states = command.selection.states
+        view = self.view
+        view.verdict = self._verdict(command)
+        view.states = self.states
+        view.reset(self.tracer.table, time.monotonic_ns())
+        self._journal.clear()
+        return True

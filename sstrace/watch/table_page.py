@@ -1,0 +1,235 @@
+"""The first page of ``--watch``: the rows, a cursor among them, and the keys that move, sort and search."""
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from sstrace.model import ALL_STATES
+from sstrace.render import watch as render
+from sstrace.watch.hub import Hub
+from sstrace.watch.lines import learn_inodes
+from sstrace.watch.order import SORTS
+from sstrace.watch.view import Entry, Watched
+
+__all__ = ["TablePage"]
+
+_ORDER_WORDS: Final = {
+    "held": ("latest first", "longest first"),
+    "state": ("listeners first", "closing first"),
+    "local": ("lowest first", "highest first"),
+    "peer": ("lowest first", "highest first"),
+    "owner": ("A to Z", "Z to A"),
+}
+_SEARCH_STEP: Final = 500
+_SEARCH_NS: Final = 300_000_000
+"""A search stops after so long, and goes on from there with the next one: the screen must not stand."""
+
+
+class TablePage:
+    """The rows of ``hub``, which a terminal of so many lines shows a part of."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.searched = ""
+        self._widths: render.Widths | None = None
+        self._entries: list[Entry] = []
+        """Those on the screen."""
+        self._cursor: int | None = None
+        """Id of the row that is pointed at; None: of none, and the latest are seen to come."""
+        self._line = 0
+        """Line of the screen on which it stood."""
+        self._top = 0
+        self._pan = 0
+        self._page = 1
+
+    def resized(self) -> None:
+        """The terminal has another size."""
+        self._widths = None
+
+    # The picture.
+
+    def picture(self, base: render.Look, width: int, height: int) -> render.Screen:
+        """Draw it: ``base`` has what is the same on every page."""
+        hub, now = self.hub, time.monotonic_ns()
+        view = hub.shown
+        self._page = max(1, height - render.fixed_rows(height))
+        self._entries = self._placed(view)
+        lines = self._made(now)
+        self._widths = render.measure(lines, self._widths)
+        look = msgspec.structs.replace(
+            base,
+            total=len(view),
+            top=self._top,
+            sort=view.sort,
+            order=_ORDER_WORDS[view.sort][view.backwards],
+            pan=self._pan,
+            cursor=self._line if self._cursor is not None else None,
+            found=self.searched,
+            widths=self._widths,
+        )
+        return render.screen(look, lines, width, height)
+
+    def _placed(self, view: Watched) -> list[Entry]:
+        """The entries of the screen, so that the cursor's is among them."""
+        self._top = max(0, min(self._top, len(view) - self._page))
+        if self._cursor is None:
+            return view.rows(self._top, self._page)
+        place = view.place(self._cursor)
+        if place is not None:
+            self._top = max(min(self._top, place), place - self._page + 1)
+        entries = view.rows(self._top, self._page)
+        line = _line_of(entries, self._cursor)
+        if line is None and place is not None:
+            # The dead take some lines of the screen: further down, then, to see it at all.
+            self._top = min(place, self._top + self._page // 4 + 1)
+            entries = view.rows(self._top, self._page)
+            line = _line_of(entries, self._cursor)
+        if line is None and entries:  # it has gone: whoever stands there now
+            line = min(self._line, len(entries) - 1)
+            self._cursor = entries[line].row.id
+        self._line = line or 0
+        return entries
+
+    def _made(self, now_ns: int) -> list[render.Line]:
+        hub, entries = self.hub, self._entries
+        rows = [entry.row for entry in entries if entry.mark != "-"]
+        sockets = hub.sockets(rows)
+        if hub.frozen is not None:
+            return hub.lines.make(entries, sockets, hub.frozen.at_ns)
+        learn_inodes(rows, sockets)
+        if hub.lines.show.processes:
+            hub.own(rows, now_ns)
+        return hub.lines.make(entries, sockets, now_ns)
+
+    @property
+    def chosen(self) -> Entry | None:
+        """What the cursor points at."""
+        return self.hub.shown.entry(self._cursor) if self._cursor is not None else None
+
+    def point(self, line: int) -> None:
+        """Put the cursor on a line of the screen."""
+        if self._entries:
+            self._line = max(0, min(line, len(self._entries) - 1))
+            self._cursor = self._entries[self._line].row.id
+
+    # Keys.
+
+    def key(self, key: str) -> None:
+        """One that concerns the rows; others do nothing."""
+        view = self.hub.shown
+        if key in ("s", "S"):
+            names = list(SORTS)
+            self._sort(view, names[(names.index(view.sort) + (1 if key == "s" else -1)) % len(names)])
+        elif key in ("1", "2", "3", "4", "5"):
+            self._sort(view, list(SORTS)[int(key) - 1])
+        elif key == "r":
+            view.backwards = not view.backwards
+        elif key == "a":
+            view.states = self.hub.states if view.states != self.hub.states else ALL_STATES
+            view.resort()
+        elif key == "d":
+            view.dead = not view.dead
+            self.hub.say("closed rows stay until their marks fade" if view.dead else "closed rows are not shown")
+        elif key == "p":
+            self.hub.lines.toggle_processes()
+        elif key == "n":
+            self.hub.lines.toggle_numeric()
+            self._widths = None
+        elif key == "escape":
+            self._cursor, self.searched = None, ""
+        else:
+            self._scroll(key, view)
+
+    def _scroll(self, key: str, view: Watched) -> None:
+        if key in ("up", "k"):
+            self._move(-1)
+        elif key in ("down", "j"):
+            self._move(1)
+        elif key in ("pageup", "ctrl-b"):
+            self._turn(-self._page, view)
+        elif key in ("pagedown", "ctrl-f"):
+            self._turn(self._page, view)
+        elif key == "home":
+            self._pan = 0
+            self._turn(-len(view), view)
+        elif key in ("end", "G"):
+            self._turn(len(view), view)
+        elif key == "left":
+            self._pan = max(0, self._pan - 8)
+        elif key == "right":
+            self._pan = min(4096, self._pan + 8)
+
+    def _move(self, by: int) -> None:
+        """The cursor, by a line; where the screen ends, the screen."""
+        if self._cursor is None:
+            self.point(0 if by > 0 else len(self._entries) - 1)
+        elif 0 <= self._line + by < len(self._entries):
+            self.point(self._line + by)
+        else:
+            self._top = max(0, self._top + by)
+            entries = self.hub.shown.rows(self._top, self._page)
+            if entries:
+                self._entries = entries
+                self.point(0 if by < 0 else len(entries) - 1)
+
+    def _turn(self, by: int, view: Watched) -> None:
+        """The screen, by so many lines, and the cursor with it."""
+        before = self._top
+        self._top = max(0, min(self._top + by, len(view) - self._page))
+        if self._cursor is not None:
+            self._entries = view.rows(self._top, self._page)
+            # At the end of all rows, to the first or the last of them.
+            whole = abs(by) >= len(view) or self._top == before
+            self.point(self._line if not whole else 0 if by < 0 else len(self._entries) - 1)
+
+    def _sort(self, view: Watched, name: str) -> None:
+        view.sort = name
+        if name == "owner" and self.hub.frozen is None:
+            self.hub.tracer.own()
+        view.resort()
+        self._widths = None
+        self._top = 0
+
+    # Searching.
+
+    def search(self, text: str) -> None:
+        """Go to the next row, behind the cursor and round, that has this text in any column."""
+        self.searched = text
+        if not text:
+            return
+        view = self.hub.shown
+        total, wanted = len(view), text.lower()
+        place = view.place(self._cursor) if self._cursor is not None else None
+        start = place + 1 if place is not None else self._top
+        began, done = time.monotonic_ns(), 0
+        while done < total:
+            at = (start + done) % total
+            entries = view.living(at, min(_SEARCH_STEP, total - done, total - at))
+            for entry, line in zip(entries, self._texts(entries), strict=True):
+                if wanted in line.lower():
+                    self._cursor = entry.row.id
+                    return
+            done += len(entries)
+            if time.monotonic_ns() - began > _SEARCH_NS and done < total:
+                self._cursor = entries[-1].row.id
+                self.hub.say(f"{text} is not in the {done} rows from there on: / and Enter look further")
+                return
+        self.hub.say(f"no row has {text} in it")
+
+    def _texts(self, entries: Sequence[Entry]) -> list[str]:
+        lines = self.hub.lines.make(entries, {}, time.monotonic_ns())
+        return [
+            f"{line.state} {line.held} {line.local}{line.local_port} {line.peer}{line.peer_port} {line.rest}"
+            for line in lines
+        ]
+
+    def renewed(self) -> None:
+        """The rows are others: the filter was changed."""
+        self._widths = None
+        self._top = 0
+
+
+def _line_of(entries: Sequence[Entry], number: int) -> int | None:
+    return next((line for line, entry in enumerate(entries) if entry.row.id == number), None)
