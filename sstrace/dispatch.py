@@ -13,6 +13,14 @@ __all__ = ["run"]
 _ROTATES: Final = (Act.TRACE, Act.REPLAY)
 """Those that write --output themselves, to begin it anew and to survive a full disk."""
 
+_OF_HOSTS: Final = {
+    Act.PAST: "modes.hosts",
+    Act.BETWEEN: "modes.hosts",
+    Act.REPLAY: "modes.hosts_replay",
+    Act.STATS_PAST: "modes.hosts_stats",
+}
+"""Where those go that are asked of a directory of recordings, or of hosts by name."""
+
 
 def run(command: Command, env: Mapping[str, str]) -> int:
     """Do what the command line says; the exit code. Each module is imported only when it is the one: start-up is a
@@ -23,10 +31,21 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     if command.own.output is not None and command.act not in _ROTATES:
         _redirect(command.own.output)
     try:
-        return int(import_module(f"sstrace.{command.act.module}").run(command, env))
+        return int(import_module(f"sstrace.{_module(command)}").run(command, env))
     finally:
         if command.own.self_usage:
             _say_usage()
+
+
+def _module(command: Command) -> str:
+    own, act = command.own, command.act
+    if act in _OF_HOSTS:
+        from sstrace.sources.folder import is_folder
+
+        source = own.source.path if own.source is not None else None
+        if own.hosts or any(is_folder(path) for path in (*own.replay, source) if path is not None):
+            return _OF_HOSTS[act]
+    return act.module
 
 
 def _redirect(path: str) -> None:

@@ -70,6 +70,7 @@ class MetaLine(msgspec.Struct, tag="meta", tag_field="type", omit_defaults=True,
     mono_ns: Count
     """CLOCK_MONOTONIC at ``ts``."""
     host: Name
+    """What ``uname -n`` says."""
     kernel: Name
     boot_id: Name
     netns: Count
@@ -124,6 +125,8 @@ class SeenLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True,
     pod_namespace: Name | None = None
     peer_netns: Count | None = None
     peer_owners: tuple[OwnerLine, ...] = ()
+    host: Name | None = None
+    peer_host: Name | None = None
 
 
 class StateLine(
@@ -206,6 +209,10 @@ class StateLine(
     """Who holds that end."""
     errno: Word | None = None
     """Name of ``err``: ECONNREFUSED, …"""
+    host: Name | None = None
+    """Of the recordings of several hosts: which one the line is of, whose numbers ``id`` and ``mono_ns`` are."""
+    peer_host: Name | None = None
+    """Of the recordings of several hosts: on which other one the other end is; ``peer_owners`` hold that."""
 
 
 class LifeLine(StateLine, tag="life", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
@@ -238,6 +245,7 @@ class NetnsLine(msgspec.Struct, tag="netns", tag_field="type", omit_defaults=Tru
     comm: Name | None = None
     """Name of the process with the lowest pid in it."""
     pid: Small | None = None
+    host: Name | None = None
 
 
 class GoneLine(msgspec.Struct, tag="gone", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
@@ -248,6 +256,7 @@ class GoneLine(msgspec.Struct, tag="gone", tag_field="type", omit_defaults=True,
     seq: Count
     id: Count
     state: StateName
+    host: Name | None = None
 
 
 class GapLine(msgspec.Struct, tag="gap", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
@@ -260,6 +269,7 @@ class GapLine(msgspec.Struct, tag="gap", tag_field="type", omit_defaults=True, k
     count: Count
     after_ns: Count
     before_ns: Count
+    host: Name | None = None
 
 
 class ResyncLine(msgspec.Struct, tag="resync", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
@@ -273,6 +283,7 @@ class ResyncLine(msgspec.Struct, tag="resync", tag_field="type", omit_defaults=T
     added: Count
     removed: Count
     changed: Count
+    host: Name | None = None
 
 
 class CheckpointLine(msgspec.Struct, tag="checkpoint", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
@@ -288,6 +299,7 @@ class CheckpointLine(msgspec.Struct, tag="checkpoint", tag_field="type", omit_de
     """With --netns: network namespaces that are followed."""
     unwritten: Count | None = None
     """Lines that could not be written just before this one, on a full disk."""
+    host: Name | None = None
 
 
 class DroppedLine(msgspec.Struct, tag="dropped", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
@@ -303,6 +315,7 @@ class DroppedLine(msgspec.Struct, tag="dropped", tag_field="type", omit_defaults
     """``seq`` of the first line missing; the last is the one before this line's."""
     reason: Reason
     """slow-reader, disk-full."""
+    host: Name | None = None
 
 
 class MarkLine(msgspec.Struct, tag="mark", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
@@ -311,6 +324,7 @@ class MarkLine(msgspec.Struct, tag="mark", tag_field="type", omit_defaults=True,
     ts: Word
     mono_ns: Count
     seq: Count
+    host: Name | None = None
 
 
 EventLine = (

@@ -106,7 +106,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "sstrace: {} is too large for this question: {} GiB of lines would have to be read, and {} GiB is the most: ask "
     "for fewer hosts (--host), or less time (--between)": (
         "sstrace --snapshot --from . --host h -tan",
-        "sstrace --snapshot --from . --between +0s -0s -tan",
+        "sstrace --replay . --between +0s -0s",
     ),
     "not all end together, {}, {}: each table is that of its own end; --at TIME is one moment": (
         "sstrace --snapshot --from . --at +0s -tan",

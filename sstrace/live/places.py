@@ -142,6 +142,7 @@ class Followed(Places):
     """Those that the words of --netns mean."""
 
     several = True
+    title = "Netns"
 
     def __init__(
         self, env: Mapping[str, str], words: Sequence[str], names: SystemNames, breathe: Callable[[], object]

@@ -18,9 +18,9 @@ from sstrace.query import options
 from sstrace.query.command import Command, When
 from sstrace.query.match import Known, owners_among, predicate, thresholds
 from sstrace.recording.crossing import Crossing
-from sstrace.recording.fleet import Chosen, Fleet, Series, several
+from sstrace.recording.fleet import Chosen, Fleet, Series, named, several
 from sstrace.recording.past import Past, PastRows, Until, table_at
-from sstrace.recording.reader import LineNames, RecordedNames, reversed_moments
+from sstrace.recording.reader import LineNames, RecordedNames
 from sstrace.render.columns import HOST
 from sstrace.render.common import Context
 from sstrace.render.ndjson import Lines
@@ -43,8 +43,9 @@ class _Scene(NamedTuple):
     rows: PastRows
 
 
-def run(command: Command, env: Mapping[str, str], fleet: Fleet) -> int:
+def run(command: Command, env: Mapping[str, str]) -> int:
     """Print the tables, or what changed in them; the exit code."""
+    fleet = Fleet(named(command), command.own.hosts)
     if command.selection.diag_file is not None:
         raise UsageError("sstrace: -D dumps the table of one recording: name its file with --from FILE")
     return _Asked(command, env, fleet).run()
@@ -65,13 +66,9 @@ class _Asked:
         # What has the other ends is shown in NDJSON alone; only there the other hosts are looked at, too.
         series = fleet.everybody if own.json else fleet.series
         if own.between is not None:
-            first, last = (fleet.moment(when, utc=own.utc) for when in own.between)
-            if first > last:
-                raise reversed_moments(own.between)
-            sides = [
-                (fleet.at(at + when.open_ns, series), when, at + when.open_ns)
-                for at, when in zip((first, last), own.between, strict=True)
-            ]
+            first, last = fleet.window(own.between, utc=own.utc)
+            moments = (first + own.between[0].open_ns, own.between[0]), (last, own.between[1])
+            sides = [(fleet.at(at, series), when, at) for at, when in moments]
             fleet.limit(one.part for chosen, _, _ in sides for one in chosen if not one.part.seekable)
             return self._between([self._tables(*side) for side in sides])
         at = fleet.moment(own.at, utc=own.utc) + own.at.open_ns if own.at is not None else None

@@ -9,7 +9,6 @@ from sstrace.model import Netns, Owner
 from sstrace.modes import snapshot
 from sstrace.modes.caveats import caveats
 from sstrace.query.command import Command, Selection, When
-from sstrace.recording.fleet import fleet_of
 from sstrace.recording.past import Past, PastPlace, PastRows, look_back
 from sstrace.recording.reader import LineNames, RecordedNames, reversed_moments
 from sstrace.render.columns import NETNS
@@ -84,11 +83,6 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     own, selection = command.own, command.selection
     assert own.source is not None
     assert own.source.path is not None
-    fleet = fleet_of(command)
-    if fleet is not None:
-        from sstrace.modes import hosts
-
-        return hosts.run(command, env, fleet)
     names = RecordedNames(env) if own.json else LineNames(env)
     names.places.choose(own.netns)
     if own.between is not None:

@@ -9,7 +9,7 @@ Of a rotation's files each begins with the whole table; behind the file before, 
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from sstrace.changes import NetnsNews
 from sstrace.errors import DecodeError, SstraceError
@@ -47,7 +47,7 @@ from sstrace.table import Row, Transition
 from sstrace.wire import recording
 from sstrace.wire.recording import Run
 
-__all__ = ["files", "learn_names", "run"]
+__all__ = ["Replay", "files", "finish", "learn_names", "run"]
 
 _NAP_S = 0.05
 
@@ -83,7 +83,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     sources = files(command)
     learn_names(sources, names)
     command = options.resolve(command, names)
-    replay = _Replay(command, names, stopped, alone=len(sources) == 1)
+    replay = Replay(command, names, Printer(command, names, 0, stopped, names.places), stopped, alone=len(sources) == 1)
     if own.ready_file is not None:
         touch(own.ready_file)
     usable = False
@@ -105,7 +105,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
                 if failure is not None:
                     say(str(failure))
                 failure = error
-    _finish(replay.printer, stopped)
+    finish(replay.printer, stopped)
     if failure is not None:
         if not usable:
             raise failure
@@ -115,7 +115,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     return SstraceError.exit_code if replay.printer.failed else 0
 
 
-def _finish(printer: Printer, stopped: Stopped) -> None:
+def finish(printer: Printer, stopped: Stopped) -> None:
     """Wait for whoever reads: nothing else happens here that could not wait."""
     printer.flush()
     for sink in printer.sinks:
@@ -128,8 +128,21 @@ def _finish(printer: Printer, stopped: Stopped) -> None:
         say(sentence)
 
 
-class _Replay:
-    def __init__(self, command: Command, names: RecordedNames, stopped: Stopped, *, alone: bool) -> None:
+class Replay:
+    """Tells the files of one host, one after the other. ``net``: of one of several hosts whose lines go through the
+    same printer, what is unique among all their network namespaces, by the cookie; lines are numbered anew then.
+    """
+
+    def __init__(
+        self,
+        command: Command,
+        names: RecordedNames,
+        printer: Printer,
+        stopped: Stopped,
+        *,
+        alone: bool,
+        net: Callable[[int], int] | None = None,
+    ) -> None:
         own, selection = command.own, command.selection
         self._names = names
         self._between = own.between
@@ -139,7 +152,8 @@ class _Replay:
         self._speed = own.speed or 0.0
         self._stopped = stopped
         self._places = names.places
-        self.printer = Printer(command, names, 0, stopped, names.places)
+        self._net = net
+        self.printer = printer
         self._everything = (
             selection.filter is None
             and selection.touch == selection.from_states == selection.to_states == ALL_STATES
@@ -149,10 +163,12 @@ class _Replay:
             and own.between is None
             and not own.no_baseline
             and (not own.netns or ALL in own.netns)
+            and net is None
         )
         self._copies = self.printer.verbatim and self._everything and own.count is None and not self._speed
         self._clock = Clock()
-        self._rows: dict[int, Row] = {}
+        self.rows: dict[int, Row] = {}
+        """What is known to be there now, by id."""
         self._last: MetaLine | None = None
         self._news = True
         """Whether the next checkpoint tells what nobody has been told yet."""
@@ -165,7 +181,8 @@ class _Replay:
         self._baseline = not own.no_baseline
         self._first_ns = -1
         """The time that the lines of the baseline bear."""
-        self._window: tuple[int, int] | None = None
+        self.window: tuple[int, int] | None = None
+        """Only what happens in it is told: ns since 1970 UTC."""
         self._began: tuple[int, int] | None = None
         self.left = False
         """Whether the last file was left before its end."""
@@ -174,15 +191,29 @@ class _Replay:
         """One recording."""
         self.left = False
         if self._between is not None:
-            self._window = window(source, self._between, utc=self._utc, alone=self._alone)
+            self.window = window(source, self._between, utc=self._utc, alone=self._alone)
         for item in reader.runs():
-            if isinstance(item, MetaLine):
-                self._meta(item)
-            else:
-                self._run(item)
+            self.take(item)
             if self._stopped.now or self.printer.full or self.left:
                 self.left = True
                 return
+
+    def take(self, item: MetaLine | Run) -> None:
+        """The next lines."""
+        if isinstance(item, MetaLine):
+            self._meta(item)
+        else:
+            self._run(item)
+
+    def fold(self, item: MetaLine | Run) -> None:
+        """The next lines, of which nothing is told."""
+        if isinstance(item, MetaLine):
+            self._names.learn(item)
+            if item.part is None:
+                self.rows.clear()
+            return
+        for line in item.lines:
+            self._fold(line)
 
     def _meta(self, meta: MetaLine) -> None:
         self._names.learn(meta)
@@ -198,13 +229,14 @@ class _Replay:
         self._tick(meta)
         if goes_on:
             return
-        self._rows.clear()
+        self.rows.clear()
         if self.printer.handshakes is not None:
             self.printer.handshakes.clear()
         self._first_ns = meta.mono_ns
         self._news = meta.part is not None
         if self.printer.json:
-            self.printer.writer.seq = 0
+            if self._net is None:
+                self.printer.writer.seq = 0
             fields = {name: getattr(meta, name) for name in meta.__struct_fields__}
             if meta.ephemeral is not None:
                 fields["ephemeral"] = list(meta.ephemeral)
@@ -225,7 +257,7 @@ class _Replay:
             self._news = False
             return
         for line in run.lines:
-            if self._window is not None and not self._inside(line):
+            if self.window is not None and not self._inside(line):
                 if self.left:
                     return
                 self._fold(line)
@@ -243,11 +275,11 @@ class _Replay:
                 self._other(line)
 
     def _inside(self, line: recording.Fact) -> bool:
-        assert self._window is not None
+        assert self.window is not None
         at = line.mono_ns + (self._clock.offset_ns or 0)
-        if at > self._window[1] + 1_000_000_000:
+        if at > self.window[1] + 1_000_000_000:
             self.left = True
-        return self._window[0] <= at <= self._window[1]
+        return self.window[0] <= at <= self.window[1]
 
     def _fold(self, line: recording.Fact) -> None:
         """A line that is not shown: who knows its row knows what a later line is about."""
@@ -259,15 +291,15 @@ class _Replay:
                 self.printer.handshakes.hear(line.id, old, new, _ns(line.held_us))
             row = self._row(line)
             if row is not None and line.state != "UNCONN":
-                self._rows[line.id] = row
+                self.rows[line.id] = row
             else:
-                self._rows.pop(line.id, None)
+                self.rows.pop(line.id, None)
         elif isinstance(line, SeenLine):
             row = self._row(line)
             if row is not None:
-                self._rows[line.id] = row
+                self.rows[line.id] = row
         elif isinstance(line, GoneLine):
-            self._rows.pop(line.id, None)
+            self.rows.pop(line.id, None)
 
     def _row(self, line: SeenLine | StateLine) -> Row | None:
         """None: its addresses are none, or its namespace is not meant."""
@@ -280,6 +312,8 @@ class _Replay:
             return None
         if self._places.several:
             self._places.tell_peer(line.id, line.peer_netns, owners_of(line.peer_owners))
+        if self._net is not None:
+            row.net = self._net(row.net)
         return row
 
     def _number(self, line: recording.Fact) -> None:
@@ -292,9 +326,9 @@ class _Replay:
         if row is None:
             return
         if line.state == "UNCONN":
-            self._rows.pop(line.id, None)
+            self.rows.pop(line.id, None)
         else:
-            self._rows[line.id] = row
+            self.rows[line.id] = row
         self._number(line)
         took = _ns(line.handshake_us) if isinstance(line, LifeLine) else None
         if took is not None and self.printer.handshakes is not None:
@@ -332,7 +366,7 @@ class _Replay:
                 self._due = 0
             row = self._row(line)
             if row is not None:
-                self._rows[line.id] = row
+                self.rows[line.id] = row
                 if self._due and self._hole is not None:
                     self._hole.append(row)
                 elif (self._baseline or not self._begins(line)) and (not self._due or self._news):
@@ -343,7 +377,7 @@ class _Replay:
             self._netns(line)
             self._count(line)
         elif isinstance(line, GoneLine):
-            row = self._rows.pop(line.id, None)
+            row = self.rows.pop(line.id, None)
             self._number(line)
             if self._everything:
                 printer.ended(line.id, STATE_NUMBER[line.state], line.mono_ns)
@@ -391,7 +425,7 @@ class _Replay:
             if self._everything:
                 self.printer.writer.seq = line.seq
             self.printer.hole(self._hole_places, self._hole, line.mono_ns, self._unwritten)
-            self._rows = {row.id: row for row in self._hole}
+            self.rows = {row.id: row for row in self._hole}
             self._hole = None
 
     def _wait(self, line: recording.Fact) -> None:

@@ -88,6 +88,12 @@ class Printer:
         for sink in self.sinks:
             sink.writer.offset_ns = offset_ns
 
+    def enter_host(self, host: str, head: MetaLine, offset_ns: int, handshakes: Handshakes | None) -> None:
+        """Of several hosts: what follows is of this one, whose first line is ``head``."""
+        self.handshakes = handshakes
+        for sink in self.sinks:
+            sink.writer.enter_host(host, head, offset_ns)
+
     def begin(
         self, meta: MetaLine | None, rows: Iterable[Row] = (), at_ns: int = 0, places: Iterable[NetnsNews] = ()
     ) -> None:

@@ -151,7 +151,7 @@ OWN: Final = (
         values=("netlink", "live", "live:FILE", "FILE"),
     ),
     _own(
-        _FROM, "host", "NAME", _PAST,
+        _FROM, "host", "NAME", _PAST | {Act.REPLAY, Act.STATS_PAST},
         "of the recordings in a directory: those of these hosts, names or patterns (may be given again)",
         commas=True, many=True,
     ),

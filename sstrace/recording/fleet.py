@@ -16,14 +16,14 @@ from sstrace.lines import MetaLine
 from sstrace.query.command import Command, When
 from sstrace.query.glob import compile_glob
 from sstrace.query.nearest import nearest
-from sstrace.recording.reader import Span, absolute, head_of, span, target
+from sstrace.recording.reader import Span, absolute, head_of, reversed_moments, span, target
 from sstrace.render.times import moment
 from sstrace.sources.folder import files_below, is_folder
 from sstrace.sources.replay import Recording
 from sstrace.sources.standard import say
 from sstrace.wire.recording import realtime
 
-__all__ = ["Chosen", "Fleet", "Part", "Series", "fleet_of", "several"]
+__all__ = ["Chosen", "Fleet", "Part", "Series", "named", "several"]
 
 _NAMED = 3
 """Of many hosts or files so many are named in a sentence."""
@@ -165,8 +165,10 @@ class Fleet:
         return at if at is not None else target(when, self.span(), utc=utc)
 
     def window(self, between: tuple[When, When], *, utc: bool) -> tuple[int, int]:
-        """The two moments of --between, ns since 1970 UTC."""
+        """The two moments of --between, ns since 1970 UTC. Raises UsageError."""
         first, last = (self.moment(when, utc=utc) for when in between)
+        if first > last:
+            raise reversed_moments(between)
         return first, last + between[1].open_ns
 
     def span(self) -> Span:
@@ -212,16 +214,17 @@ class Fleet:
             return sorted(covering.values(), key=lambda chosen: (chosen.part.began_ns, chosen.series.head.netns))
         return sorted(over, key=lambda chosen: chosen.ended_ns or 0)[-1:]
 
-    def within(self, window: tuple[int, int] | None) -> list[Series]:
-        """The series that were asked for, without the files that tell of nothing in a window."""
+    @staticmethod
+    def within(window: tuple[int, int] | None, series: list[Series]) -> list[Series]:
+        """The same without the files that tell of nothing in a window (ns since 1970 UTC)."""
         if window is None:
-            return self.series
+            return series
         found = []
-        for series in self.series:
-            first = series.at(window[0]) or series.parts[0]
-            kept = [part for part in series.parts if first.began_ns <= part.began_ns <= window[1]]
+        for one in series:
+            first = one.at(window[0]) or one.parts[0]
+            kept = [part for part in one.parts if first.began_ns <= part.began_ns <= window[1]]
             if kept:
-                found.append(Series(series.host, kept))
+                found.append(Series(one.host, kept))
         return found
 
     def limit(self, parts: Iterable[Part]) -> None:
@@ -268,13 +271,10 @@ class Fleet:
             say(f"not all end together, {first}, {last}: each table is that of its own end; --at TIME is one moment")
 
 
-def fleet_of(command: Command) -> Fleet | None:
-    """The hosts that a command line asks; None where it names files, and no host. Raises as Fleet."""
+def named(command: Command) -> list[str]:
+    """The files and directories that a command line names."""
     own = command.own
-    paths = [*own.replay, *((own.source.path,) if own.source is not None and own.source.path is not None else ())]
-    if own.hosts or any(is_folder(path) for path in paths):
-        return Fleet(paths, own.hosts)
-    return None
+    return [*own.replay, *((own.source.path,) if own.source is not None and own.source.path is not None else ())]
 
 
 def several(names: Sequence[str]) -> str:

@@ -352,15 +352,14 @@ def look_back(source: Recording, when: When | None, names: RecordedNames, *, utc
 
 def table_at(source: Recording, until: "Until", names: RecordedNames) -> tuple[Past, Reader]:
     """The table at a moment that is known. ``names`` are those of then."""
-    reader = Reader(source)
     past = Past()
     offset = 0
-    if source.regular:
-        head = recording.meta(source.first_line())
-        if head is not None:
-            names.learn(head)
-        if source.seekable:
-            offset = _start(source, until)
+    head = recording.meta(source.first_line()) if source.regular else None
+    if head is not None:
+        names.learn(head)
+    reader = Reader(source, head.host if head is not None else None)
+    if source.seekable:
+        offset = _start(source, until, head)
     past.fold(reader, offset, names, until)
     past.part(names)
     if until.seq is None and until.at_ns < 1 << 62:
@@ -371,8 +370,8 @@ def table_at(source: Recording, until: "Until", names: RecordedNames) -> tuple[P
     return past, reader
 
 
-def _start(source: Recording, until: Until) -> int:
-    """Offset of the last checkpoint, or first line of a stream, before the moment."""
+def _start(source: Recording, until: Until, head: MetaLine | None) -> int:
+    """Offset of the last checkpoint, or first line of a stream, before the moment; of the host of the first line."""
 
     def time_of(line: bytes) -> int | None:
         return recording.line_time(line) if until.seq is None else recording.line_seq(line)
@@ -382,6 +381,9 @@ def _start(source: Recording, until: Until) -> int:
         line = source.line_at(offset)
         at = time_of(line)
         if at is not None and at <= goal:
+            begun = recording.meta(line)
+            if begun is not None and head is not None and begun.host != head.host:
+                continue
             # Lines that came out of order may stand a little above the checkpoint that they belong behind.
-            return offset if recording.meta(line) is not None else source.line_start(max(offset - _ABOVE, 0))
+            return offset if begun is not None else source.line_start(max(offset - _ABOVE, 0))
     return 0

@@ -39,6 +39,8 @@ class RecordedPlaces:
     (render.events.Where).
     """
 
+    title = "Netns"
+
     def __init__(self, names: Callable[[int], Names]) -> None:
         """``names``: those in a namespace, by its cookie."""
         self._names = names

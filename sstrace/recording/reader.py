@@ -227,9 +227,10 @@ class Clock:
 class Reader:
     """Runs of one recording, and at the end one sentence of what could not be used."""
 
-    def __init__(self, source: Recording) -> None:
+    def __init__(self, source: Recording, host: str | None = None) -> None:
+        """``host``: see LineReader."""
         self.source = source
-        self._lines = LineReader()
+        self._lines = LineReader(host)
 
     @property
     def used(self) -> int:

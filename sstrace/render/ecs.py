@@ -187,6 +187,7 @@ class Own(Reported, kw_only=False, omit_defaults=True, gc=False, rename={"old": 
     """With --netns: inode of the network namespace in which the other end is, where that is another one of this host's.
     """
     peer_owners: tuple[OwnerLine, ...] = ()
+    peer_host: str | None = None
     """Who holds that end."""
     errno: str | None = None
     """Name of ``err``: ECONNREFUSED, …"""
@@ -201,6 +202,7 @@ class EcsLine(msgspec.Struct, omit_defaults=True, gc=False, rename={"ts": "@time
     event: Event
     sstrace: Own
     host: Host
+    """The machine: what ``uname -n`` said, kernel, boot."""
     ecs: Version
     source: Address | None = None
     destination: Address | None = None
@@ -274,6 +276,11 @@ class EcsWriter(EventWriter):
     def _raw(self, value: object) -> msgspec.Raw:
         """Something that repeats, encoded once. It stands for the value in the types below: the encoder copies it."""
         return msgspec.Raw(self._encoder.encode(value))
+
+    def enter_host(self, host: str, head: MetaLine, offset_ns: int) -> None:
+        """As in EventWriter."""
+        self.offset_ns = offset_ns
+        self._host = cast("Host", self._raw(Host(host, Os(head.kernel), {"id": head.boot_id})))
 
     def meta(self, line: MetaLine, out: bytearray) -> None:
         """Append the first line; its host stands in every line that follows."""

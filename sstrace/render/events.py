@@ -32,7 +32,7 @@ from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Owner, Reason
 from sstrace.native import twins
 from sstrace.plain import spelled
 from sstrace.protocols import NETID_OF_NUMBER, UNNAMED
-from sstrace.render.views import NetnsView, PeerView, RowView, TransitionView, Where
+from sstrace.render.views import FarPeer, NetnsView, PeerView, RowView, TransitionView, Where
 from sstrace.render.workload import Workload, workload
 
 __all__ = [
@@ -148,6 +148,8 @@ class EventWriter:
         self._place_texts: dict[int, tuple[bytes, bytes]] = {}
         self._space_texts: dict[int, tuple[bytes, bytes]] = {}
         self.seq = 0
+        self._of_host: str | None = None
+        """Of several hosts: which one lines are of."""
         self._twin: Any = None
         self._make_twin()
 
@@ -236,6 +238,12 @@ class EventWriter:
         """Append the first line."""
         self._put(line, out)
 
+    def enter_host(self, host: str, head: MetaLine, offset_ns: int) -> None:
+        """Of several hosts: lines that follow are of this one, whose first line is ``head``, and say so."""
+        self.offset_ns = offset_ns
+        self._of_host = host
+        self._twin = None
+
     def state(self, change: TransitionView, out: bytearray) -> None:
         """Append a transition."""
         peer = self._where.peer(change.row) if self._where is not None else None
@@ -313,6 +321,7 @@ class EventWriter:
             line.unit, line.pod_uid = work.unit, work.pod_uid
         if self._where is not None:
             self._tell_where(self._where, line, row, peer)
+            line.host = self._of_host
         return line
 
     def life(self, change: TransitionView, handshake_ns: int | None, out: bytearray) -> None:
@@ -339,7 +348,11 @@ class EventWriter:
             names = self._members(netns_name=line.netns_name, pod=line.pod, pod_namespace=line.pod_namespace)
             self._space_texts[row.net] = names, b""
         if peer is not None:
-            line.peer_netns, line.peer_owners = peer.netns, self._owner_lines(peer.owners)
+            line.peer_owners = self._owner_lines(peer.owners)
+            if isinstance(peer, FarPeer):
+                line.peer_host = peer.host
+            else:
+                line.peer_netns = peer.netns
 
     def _ifname_of(self, row: RowView) -> str | None:
         if self._where is not None:
@@ -467,5 +480,7 @@ class EventWriter:
         self.seq += count
 
     def _put(self, line: EventLine, out: bytearray) -> None:
+        if self._of_host is not None:
+            line.host = self._of_host
         self._encoder.encode_into(line, out, -1)
         out += b"\n"

@@ -117,7 +117,7 @@ class FittedText(TraceText):
         if self._clocks and layout.time < cells(when.rstrip()):
             when = self.times.zone.replace(":00", "").replace(":", "")
         titles = padded(when.strip(), layout.time) if self._clocks else when
-        titles += f" {'Netns':<{layout.place}}" if layout.place else " "
+        titles += f" {self._title:<{layout.place}}" if layout.place else " "
         if layout.wide:
             titles += (
                 f"{'From':>10}    {'To':<10} {'Held':>7} {'Local Address:Port':<{self._end}} "
@@ -226,8 +226,8 @@ class FittedText(TraceText):
         if self._width is None:
             return super().resync(at_ns, counts)
         added, removed, changed = counts
-        when = self.time(at_ns)
-        return f"{when} table compared with the kernel: {added} added, {removed} removed, {changed} corrected"
+        when = f"{self.time(at_ns)} {self.about}"
+        return f"{when}table compared with the kernel: {added} added, {removed} removed, {changed} corrected"
 
 
 def _side_by_side(local: str, peer: str, column: int, room: int) -> str:

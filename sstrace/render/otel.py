@@ -84,7 +84,7 @@ _KEPT = (
     "unit", "cause", "outcome", "approximate", "source", "v6only", "ifindex", "schema", "version",
     "clock", "part", "cpu", "count", "after_ns", "before_ns", "added", "removed", "changed", "rows", "unwritten",
     "first_seq", "reason", "handshake_us", "several", "places", "event", "netns_cookie", "netns_name", "peer_netns",
-    "peer_owners",
+    "peer_owners", "peer_host",
 )  # fmt: skip
 
 
@@ -119,6 +119,7 @@ class OtelLine(
     mono_ns: int
     seq: int
     host: str
+    """What ``uname -n`` said."""
     service: Literal["sstrace"]
     os_type: Literal["linux"]
     id: int | None = None
@@ -191,6 +192,7 @@ class OtelLine(
     """With --netns: inode of the network namespace in which the other end is, where that is another one of this host's.
     """
     peer_owners: tuple[OwnerLine, ...] = ()
+    peer_host: str | None = None
     """Who holds that end."""
 
 
@@ -217,6 +219,11 @@ class OtelWriter(EventWriter):
         self._host = ""
         self._ends: dict[tuple[int, int, str | None, bool], tuple[Severity, Ended]] = {}
         self._processes: dict[tuple[Owner, ...], _Process] = {}
+
+    def enter_host(self, host: str, head: MetaLine, offset_ns: int) -> None:
+        """As in EventWriter."""
+        self.offset_ns = offset_ns
+        self._host = host
 
     def meta(self, line: MetaLine, out: bytearray) -> None:
         """Append the first line; its host stands in every line that follows."""

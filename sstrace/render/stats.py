@@ -20,7 +20,7 @@ from sstrace.render.events import address
 from sstrace.render.times import span_text
 from sstrace.render.width import amount
 
-__all__ = ["Digest", "GroupLine", "SpreadLine", "StatsLine", "ndjson", "text"]
+__all__ = ["Digest", "GroupLine", "SpreadLine", "StatsLine", "Tally", "ndjson", "text"]
 
 _DIGITS = 6
 """Durations are counted by their first so many binary digits: each bucket is 3 % wide, its middle right to 2 %."""

@@ -46,6 +46,9 @@ class TraceText:
         self._ends = ends
         self._where = where
         self._apart = where is not None and where.many
+        self._title = where.title if where is not None else ""
+        self.about = ""
+        """In front of a line that is of a whole host: which one, where there are several."""
         self._owners: dict[tuple[Owner, ...], str] = {(): "-"}
         self._inherited: dict[tuple[Owner, ...], str] = {}
         self.caused = slice(0)
@@ -59,7 +62,11 @@ class TraceText:
         return f"{self.times.title(at_ns)} {self._place_title()}{HEADER}"
 
     def _place_title(self) -> str:
-        return f"{'Netns':<{_PLACE}} " if self._apart else ""
+        return f"{self._title:<{_PLACE}} " if self._apart else ""
+
+    def enter_host(self, host: str) -> None:
+        """What follows is of this host."""
+        self.about = f"{plain(host):<{_PLACE}} " if self._apart else ""
 
     @property
     def marked(self) -> slice:
@@ -109,17 +116,17 @@ class TraceText:
     def gap(self, cpu: int, count: int, after_ns: int, before_ns: int) -> str:
         """A loss."""
         span = span_text(before_ns - after_ns) if after_ns else "an unknown time"
-        return f"{self.time(before_ns)} {count} events of CPU {cpu} were lost within {span}"
+        return f"{self.time(before_ns)} {self.about}{count} events of CPU {cpu} were lost within {span}"
 
     def resync(self, at_ns: int, counts: tuple[int, int, int]) -> str:
         """A repair. ``counts``: added, removed, changed."""
         added, removed, changed = counts
-        when = self.time(at_ns)
-        return f"{when} table compared with the kernel: {added} sockets added, {removed} removed, {changed} corrected"
+        when = f"{self.time(at_ns)} {self.about}"
+        return f"{when}table compared with the kernel: {added} sockets added, {removed} removed, {changed} corrected"
 
     def hole(self, at_ns: int, unwritten: int) -> str:
         """Lines that a recording lacks."""
-        return f"{self.time(at_ns)} {unwritten} lines could not be recorded before this moment"
+        return f"{self.time(at_ns)} {self.about}{unwritten} lines could not be recorded before this moment"
 
     def _owned(self, row: RowView) -> str:
         inherited = row.owner_source == "listener"

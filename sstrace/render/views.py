@@ -5,12 +5,12 @@ Addresses are packed, in network byte order; ports and numbers are in the host's
 nanoseconds. None is what is not known.
 """
 
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from sstrace.fields import Reported
 from sstrace.model import Label, Netns, Owner, Role
 
-__all__ = ["NetnsView", "PeerView", "RowView", "TransitionView", "Where"]
+__all__ = ["FarPeer", "NetnsView", "PeerView", "RowView", "TransitionView", "Where"]
 
 
 class RowView(Protocol):
@@ -48,8 +48,21 @@ class PeerView(Protocol):
     def owners(self) -> tuple[Owner, ...]: ...
 
 
+class FarPeer(NamedTuple):
+    """The same on another host."""
+
+    host: str
+    netns: int
+    owners: tuple[Owner, ...]
+
+
 class Where(Protocol):
-    """With --netns: what is known of each network namespace that is followed, by its cookie."""
+    """With --netns: what is known of each network namespace that is followed, by its cookie. Of the recordings of
+    several hosts: what is known of each of those, by a number.
+    """
+
+    title: str
+    """Of the column that tells people where a line is."""
 
     @property
     def many(self) -> bool:
@@ -65,7 +78,7 @@ class Where(Protocol):
         ...
 
     def peer(self, row: RowView) -> PeerView | None:
-        """The other end of a connection to another namespace of these; None where it is none, or is not known."""
+        """The other end of a connection to another one of these; None where it is none, or is not known."""
         ...
 
 

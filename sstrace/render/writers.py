@@ -35,6 +35,10 @@ class Writer(Protocol):
         """The first line."""
         ...
 
+    def enter_host(self, host: str, head: MetaLine, offset_ns: int) -> None:
+        """Of several hosts: what follows is of this one, whose first line is ``head``."""
+        ...
+
     def state(self, change: TransitionView, out: bytearray) -> None:
         """A transition."""
         ...
@@ -114,6 +118,11 @@ class TextWriter:
     def offset_ns(self, offset_ns: int) -> None:
         self._times.offset_ns = offset_ns
 
+    def enter_host(self, host: str, head: MetaLine, offset_ns: int) -> None:
+        """As in Writer."""
+        self.offset_ns = offset_ns
+        self._lines.enter_host(host)
+
     def begin(self, at_ns: int, out: bytearray) -> None:
         """Column titles as of a moment, once."""
         if self._screen is not None:
@@ -173,7 +182,8 @@ class TextWriter:
 
     def dropped(self, at_ns: int, count: int, reason: Reason, out: bytearray) -> None:
         """Lines that are missing here."""
-        text = f"{self._lines.time(at_ns)} {count} lines are missing here: {_REASONS.get(reason, reason)}"
+        when = f"{self._lines.time(at_ns)} {self._lines.about}"
+        text = f"{when}{count} lines are missing here: {_REASONS.get(reason, reason)}"
         self._say(at_ns, text, out)
 
     def checkpoint(
@@ -340,6 +350,10 @@ class SyslogWriter:
     @offset_ns.setter
     def offset_ns(self, offset_ns: int) -> None:
         self._inner.offset_ns = offset_ns
+
+    def enter_host(self, host: str, head: MetaLine, offset_ns: int) -> None:
+        """As in Writer: the message says it; its header names the machine that sends it."""
+        self._inner.enter_host(host, head, offset_ns)
 
     def meta(self, line: MetaLine, out: bytearray) -> None:
         """The first line."""

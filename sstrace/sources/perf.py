@@ -10,7 +10,6 @@ import ctypes
 import mmap
 import os
 import platform
-import resource
 import select
 import struct
 import threading
@@ -23,6 +22,7 @@ import msgspec
 from sstrace.errors import FeatureError, PrivilegeError, reason
 from sstrace.sources.bpf.load import Loaded
 from sstrace.sources.bpf.syscall import IOC_ENABLE, perf_event_open_number, possible_cpus
+from sstrace.sources.openfiles import make_room
 
 __all__ = ["COUNTS", "PerfBuffers", "Run", "Runs", "online", "perf_event_open"]
 
@@ -77,7 +77,8 @@ class PerfBuffers:
         self._unread = (0,) * self._cpus
         self._count_at = 0
         cpus = online()
-        _make_room(len(cpus))
+        # A ring and a few counters a CPU: more than a process may have as a rule (1,024), where there are hundreds.
+        make_room(_FDS_A_CPU * len(cpus) + _FDS_ELSE)
         if pages is None:
             pages = _MOST_BYTES // mmap.PAGESIZE
             while pages > 16 and pages * mmap.PAGESIZE * len(cpus) > _TOTAL_BYTES:
@@ -227,17 +228,6 @@ def perf_event_open(attr: bytes, cpu: int) -> int:
             "the kernel refused a perf event: tracing needs root, or CAP_PERFMON (CAP_SYS_ADMIN before 5.8)"
         )
     raise FeatureError(f"perf_event_open on CPU {cpu}: {os.strerror(error)}")
-
-
-def _make_room(cpus: int) -> None:
-    """A ring and a few counters a CPU need more descriptors than a process may have as a rule (1,024), where there are
-    hundreds of CPUs.
-    """
-    needed = _FDS_A_CPU * cpus + _FDS_ELSE
-    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if least != resource.RLIM_INFINITY and least < needed:
-        wanted = needed if most == resource.RLIM_INFINITY else min(needed, most)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def online() -> list[int]:

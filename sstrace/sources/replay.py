@@ -27,6 +27,8 @@ class Recording:
     def __init__(self, name: str) -> None:
         """Open it. Raises DecodeError where it cannot be read, and FeatureError where .zst cannot be read."""
         self.name = name
+        self.block = _BLOCK
+        """Bytes that ``blocks`` read at once."""
         self.progress: Progress | None = None
         """Is told how far ``blocks`` have come."""
         self.error: str | None = None
@@ -93,7 +95,7 @@ class Recording:
             return
         while True:
             try:
-                block = os.pread(self._fd, _BLOCK, offset) if self._regular else os.read(self._fd, _BLOCK)
+                block = os.pread(self._fd, self.block, offset) if self._regular else os.read(self._fd, self.block)
             except OSError as error:
                 self.error = reason(error)
                 return
@@ -119,7 +121,7 @@ class Recording:
         while data := file.read(1 << 17):
             try:
                 while data:
-                    if out := stream.decompress(data, _BLOCK):
+                    if out := stream.decompress(data, self.block):
                         yield out
                     data = stream.unconsumed_tail
                     if stream.eof:
@@ -140,7 +142,7 @@ class Recording:
             ) from None
         try:
             with zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as stream:
-                while out := stream.read1(_BLOCK):
+                while out := stream.read1(self.block):
                     yield out
         except zstandard.ZstdError:
             self.error = "its compression is damaged"

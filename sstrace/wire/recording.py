@@ -97,6 +97,8 @@ class Faults(msgspec.Struct):
     """Lines behind a first line that names another schema …"""
     schema: str = ""
     """… this one."""
+    others: int = 0
+    """Lines of other hosts than the first: several recordings told as one."""
     cut: bool = False
     """The last line is not whole."""
     used: int = 0
@@ -112,6 +114,8 @@ class Faults(msgspec.Struct):
             parts.append(f"{_lines(self.late)} far out of order")
         if self.foreign:
             parts.append(f"{_lines(self.foreign)} of schema {self.schema[:40]!r}, which this version does not read")
+        if self.others:
+            parts.append(f"{_lines(self.others)} of other hosts than the first")
         if self.cut:
             parts.append("its last line is cut off")
         if not parts:
@@ -135,11 +139,16 @@ def _order(line: Fact) -> tuple[int, int]:
 class LineReader:
     """Decodes one recording, block by block."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str | None = None) -> None:
+        """``host``: whose it is, where it is not read from its beginning."""
         self.faults = Faults()
         self._rest = b""
         self._skipping = False
         self._foreign = False
+        self._host = host
+        """Whose the recording is, by its first line."""
+        self._mixed = False
+        """Whether its lines say the same: then those that say another are another recording's."""
         self._held: list[Run] = []
         self._waiting = 0
         self._emitted = -1
@@ -268,6 +277,11 @@ class LineReader:
             yield from self._ordered(facts, None if inside else _joined(texts[begin:]))
 
     def _meta(self, line: MetaLine) -> Iterator[MetaLine | Run]:
+        if self._host is None:
+            self._host = line.host
+        elif self._mixed and line.host != self._host:
+            self.faults.others += 1
+            return
         yield from self._release()
         self._emitted = -1
         self._foreign = line.schema != SCHEMA
@@ -280,6 +294,12 @@ class LineReader:
 
     def _ordered(self, lines: list[Fact], raw: bytes | None) -> Iterator[MetaLine | Run]:
         """Hold the newest lines back: the next ones may belong before them."""
+        if lines[0].host is not None:
+            kept = self._own(lines)
+            if len(kept) < len(lines):
+                lines, raw = kept, None
+                if not lines:
+                    return
         if self._foreign:
             self.faults.foreign += len(lines)
             return
@@ -300,6 +320,15 @@ class LineReader:
             self._waiting += len(lines)
         while held and self._waiting - len(held[0].lines) >= self._window:
             yield from self._emit(held.pop(0))
+
+    def _own(self, lines: list[Fact]) -> list[Fact]:
+        """Of lines that say their host as the first line does, those of that one: each host numbers its own."""
+        self._mixed = self._mixed or any(line.host == self._host for line in lines)
+        if not self._mixed:
+            return lines
+        kept = [line for line in lines if line.host == self._host]
+        self.faults.others += len(lines) - len(kept)
+        return kept
 
     def _release(self) -> Iterator[MetaLine | Run]:
         held, self._held = self._held, []
@@ -368,7 +397,9 @@ def _rewritten(text: bytes) -> Line | MarkLine | None:
         if value.get("type") == "meta":
             for key in _INFORMATION:
                 if not isinstance(value.get(key, ""), str):
-                    del value[key]  # such as a shipper's own "host"
+                    del value[key]
+        elif not isinstance(value.get("host", ""), str):
+            del value["host"]  # a shipper's own
         return msgspec.convert(value, RecordedMeta | Fact | MarkLine, strict=False)
     except _UNREADABLE:
         return None

@@ -24,6 +24,7 @@ def row(**given: Any) -> Row:
 
 
 class Named:
+    title = "Netns"
     many = True
 
     def label(self, net: int) -> Label:

@@ -38,6 +38,7 @@ WHOLE = "[e0e1:e2e3:e4e5:e6e7:e8e9:eaeb:eced:eeef]:61000"
 class Spaces:
     """Network namespaces of which there are several."""
 
+    title = "Netns"
     many = True
 
     @staticmethod

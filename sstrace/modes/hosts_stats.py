@@ -1,0 +1,61 @@
+"""``--stats --from DIR``: one digest of the recordings of several hosts, which counts by host, too."""
+
+from collections.abc import Mapping
+
+from sstrace.errors import DecodeError
+from sstrace.modes.stats import Counted
+from sstrace.output.counting import print_digest
+from sstrace.query import options
+from sstrace.query.command import Command
+from sstrace.recording.fleet import Fleet, named
+from sstrace.recording.reader import Reader, RecordedNames
+from sstrace.render.stats import Digest, Tally
+from sstrace.sources.replay import Recording
+from sstrace.sources.standard import say
+
+__all__ = ["run"]
+
+
+def run(command: Command, env: Mapping[str, str]) -> int:
+    """Digest; the exit code."""
+    own = command.own
+    fleet = Fleet(named(command), own.hosts)
+    names = RecordedNames(env)
+    names.places.choose(own.netns)
+    within = fleet.window(own.between, utc=own.utc) if own.between is not None else None
+    series = fleet.within(within, fleet.series)
+    fleet.limit(part for one in series for part in one.parts)
+    command = options.resolve(command, names)
+    whole = Digest()
+    hosts: dict[str, Tally] = {}
+    for one in series:
+        digest = Digest()
+        counted = Counted(command, names.of_another_host(), digest)
+        for part in one.parts:
+            with Recording(part.path) as source:
+                source.wait()
+                reader = Reader(source)
+                counted.take(reader, within)
+                try:
+                    reader.finish()
+                except DecodeError as error:
+                    say(str(error))
+        whole.merge(digest)
+        _add(digest, hosts.setdefault(one.host, Tally()))
+    names.finish(command.selection.filter)
+    if len(fleet.hosts) > 1:
+        whole.groups = {"host": {host: tally for host, tally in hosts.items() if tally != Tally()}, **whole.groups}
+    spans = (whole.first_ns, whole.last_ns) if whole.transitions else (None, None)
+    print_digest(command, whole, *spans)
+    return 0
+
+
+def _add(digest: Digest, tally: Tally) -> None:
+    """The connections of a digest to what a host has."""
+    tally.opened += sum(digest.opened.values())
+    tally.failed += sum(digest.failed.values())
+    tally.closed += digest.closed
+    tally.retransmits += digest.retransmits
+    tally.sent += digest.sent
+    tally.received += digest.received
+    tally.weight += sum(port.weight for port in digest.groups["port"].values())
