@@ -130,20 +130,14 @@ def _titles(look: Look, width: int) -> list[Segment]:
     titles: list[tuple[str, str]] = []
     if look.queues:
         titles += [("", f"{COLUMNS[RECV_Q].header} "), ("", f"{COLUMNS[SEND_Q].header} ")]
-    titles.append(
-        (
-            "Local",
-            COLUMNS[LOCAL_ADDRESS].header.rjust(widths.local)
-            + COLUMNS[LOCAL_PORT].header.ljust(widths.local_port)
-            + " ",
-        )
-    )
-    titles.append(
-        (
-            "Peer",
-            COLUMNS[PEER_ADDRESS].header.rjust(widths.peer) + COLUMNS[PEER_PORT].header.ljust(widths.peer_port) + " ",
-        )
-    )
+    for name, address, port, cells in (
+        ("Local", LOCAL_ADDRESS, LOCAL_PORT, (widths.local, widths.local_port)),
+        ("Peer", PEER_ADDRESS, PEER_PORT, (widths.peer, widths.peer_port)),
+    ):
+        title, more = COLUMNS[address].header, COLUMNS[port].header
+        fits = len(title) <= cells[0]
+        text = title.rjust(cells[0]) + more.ljust(cells[1]) if fits else (title + more)[: sum(cells)].ljust(sum(cells))
+        titles.append((name, f"{text} "))
     titles.append(("Process", COLUMNS[PROCESS].header if look.process else ""))
     room = width - _FIXED
     skip = look.pan

@@ -140,6 +140,7 @@ _HELP = """\
   z          freeze: a copy of the table stands, to scroll and sort in
   s S        sort by the next, the previous of held, state, local, peer, owner
   1 to 5     sort by one of these     r  reverse the order
+  Enter      look inside the connection at the cursor; Esc: back
   /          search a text in every column; / and Enter: the next
   f          filter: [state X] [exclude X] and an expression, as after ss
   a          every state, or those that were asked for
@@ -185,11 +186,12 @@ def _header(look: Look, width: int) -> list[list[Segment]]:
     room = width - len(status)
     # What there is no room for goes, the least needed first.
     words = {"name": "sstrace --watch", "host": look.host, "clock": look.clock, "interval": f"every {look.interval}"}
-    words["sort"] = f"by {look.sort}, {look.order}"
+    if look.sort:
+        words["sort"] = f"by {look.sort}, {look.order}"
     for name in ("interval", "host", "sort", "name"):
         if cell_len(f" {dot} ".join(words.values())) < room:
             break
-        del words[name]
+        words.pop(name, None)
     first = [Segment(fit(f" {dot} ".join(words.values()), room), BOLD)]
     if status:
         first.append(Segment(status, ALERT))
@@ -251,8 +253,8 @@ def _footer(look: Look, place: str, width: int) -> list[Segment]:
 
 
 _KEYS = (
-    "q quit  space pause  z freeze  s sort  r reverse  / search  f filter  d dead  ? help",
-    "q quit  space pause  s sort  / search  f filter  ? help",
+    "q quit  space pause  z freeze  s sort  r reverse  Enter inside  / search  f filter  d dead  ? help",
+    "q quit  s sort  Enter inside  / search  f filter  ? help",
     "? help",
 )
 

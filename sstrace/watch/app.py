@@ -22,6 +22,7 @@ from sstrace.query import options
 from sstrace.query.command import Command
 from sstrace.render import watch as render
 from sstrace.sources.names import SystemNames
+from sstrace.watch.detail import DetailPage
 from sstrace.watch.hub import Hub
 from sstrace.watch.prompt import edited
 from sstrace.watch.table_page import TablePage
@@ -30,6 +31,8 @@ from sstrace.watch.terminal import Terminal, colors_of
 __all__ = ["run"]
 
 _INTERVAL_NS: Final = 1_000_000_000
+_STEP_NS: Final = 1_000_000_000
+"""Of the graphs."""
 _TICK_S: Final = 0.1
 """The rings are emptied at least so often; they wake the loop when they fill before."""
 _ESCAPE_S: Final = 0.03
@@ -79,6 +82,8 @@ class _Watch:
         self._host = printable(platform.node())
         self._hub = Hub(command, names, following, self._glyphs, self._interval_ns)
         self._table = TablePage(self._hub)
+        self._detail: DetailPage | None = None
+        """The page of one connection, while somebody looks at it."""
         self._paused = False
         self._quit = False
         self._help = False
@@ -158,7 +163,7 @@ class _Watch:
         if self._hub.frozen is None:
             self._hub.fold(time.monotonic_ns())
         width, height = self._terminal.size()
-        picture = self._table.picture(self._look(), width, height)
+        picture = (self._detail or self._table).picture(self._look(), width, height)
         self._terminal.draw(self._painter.paint(picture, width, height))
 
     def _look(self) -> render.Look:
@@ -207,6 +212,11 @@ class _Watch:
             hub.freeze()
         elif key in ("h", "?"):
             self._help = True
+        elif self._detail is not None:
+            if not self._detail.key(key):
+                self._detail = None
+        elif key == "enter":
+            self._open()
         elif key == "/":
             self._prompt = render.Prompt("search: ", self._table.searched, len(self._table.searched))
         elif key == "f":
@@ -218,6 +228,16 @@ class _Watch:
             self._terminal.enter()
         else:
             self._table.key(key)
+
+    def _open(self) -> None:
+        """Look inside the connection that the cursor is on, or the first."""
+        if self._table.chosen is None:
+            self._table.point(0)
+        chosen = self._table.chosen
+        if chosen is None:
+            self._hub.say("there is no row to look into")
+        else:
+            self._detail = DetailPage(self._hub, chosen.row, max(_STEP_NS, self._interval_ns))
 
     def _edit(self, prompt: render.Prompt, key: str) -> None:
         """A key at the prompt."""

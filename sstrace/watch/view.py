@@ -11,7 +11,7 @@ leave, or in a quarter of the screen.
 
 import copy
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Literal
 
@@ -130,6 +130,7 @@ class Watched:
         self._counts = [0] * 16
         self._news: dict[int, Row] = {}
         self._ends: dict[int, Transition] = {}
+        self._lives: dict[int, list[Transition]] = {}
         self._marked: deque[tuple[int, int]] = deque()
         self._lingering: deque[int] = deque()
         # (when the clock may change the filter's answer, a number that makes it unique, the row, its since_ns)
@@ -159,6 +160,7 @@ class Watched:
         self._counts = [0] * 16
         self._news.clear()
         self._ends.clear()
+        self._lives.clear()
         self._marked.clear()
         self._lingering.clear()
         self._due.clear()
@@ -190,6 +192,7 @@ class Watched:
         if row.id in self._entries or self.verdict(row):
             self.changes += 1
             tally(self.tally, change)
+            self._lives.setdefault(row.id, []).append(change)
 
     def fold(self, journal: dict[int, Row], alive: Callable[[int], bool], now_ns: int) -> None:
         """Bring the view up to ``now_ns``: what was noted, what the table's ``journal`` tells (which is emptied), what
@@ -282,6 +285,7 @@ class Watched:
         self._lingering.append(number)
 
     def _drop(self, number: int, gone: set[tuple[bytes, int]]) -> None:
+        self._lives.pop(number, None)
         entry = self._entries.pop(number, None)
         if entry is None:
             return
@@ -360,6 +364,10 @@ class Watched:
         place = self._order.place((entry.key, number))
         return len(self._order) - 1 - place if self.backwards else place
 
+    def life(self, number: int) -> Sequence[Transition]:
+        """What has happened to a row since somebody watches, the latest last; it goes on as the row does."""
+        return self._lives.setdefault(number, [])
+
     def entry(self, number: int) -> Entry | None:
         """What there is to know of a row, alive or not, by its id."""
         return self._entries.get(number)
@@ -370,6 +378,7 @@ class Watched:
         other.sort, other.backwards, other.changes = self.sort, self.backwards, self.changes
         other.tally, other.dead = copy.copy(self.tally), self.dead
         other._lingering = self._lingering.copy()
+        other._lives = {number: list(life) for number, life in self._lives.items()}
         other._counts = list(self._counts)
         for number, entry in self._entries.items():
             clone = copy.copy(entry)

@@ -361,6 +361,38 @@ def test_search_goes_to_what_is_not_in_sight(watch: Watch, peers: Peers, netns: 
     pane.until_text("no row has no such text in it")
 
 
+def test_enter_looks_inside_a_connection(watch: Watch, peers: Peers, netns: Netns) -> None:
+    """Its states with their times, who holds it, what it carries, and in the end why it ended."""
+    pane = watch("-n", columns=120, lines=40)
+    client = netns.call(peers.connect)
+    mine = f"127.0.0.1:{client.getsockname()[1]}"
+    pane.until_text(mine)
+    pane.type("/")
+    pane.text(f"{mine} ")
+    pane.type("Enter")
+    pane.until(lambda _lines: len(pointed(pane)) == 1)
+    if pointed(pane)[0].split()[4] != mine:
+        pane.type("/", "Enter")
+        pane.until(lambda _lines: [line.split()[4] for line in pointed(pane)] == [mine])
+    pane.type("Enter")
+    lines = pane.until_text("The kernel's figures")
+    assert lines[3].split() == [mine, "→", "127.0.0.1:5151"]
+    assert any(re.match(r"  [\d:.]{15}  SYN-SENT", line) for line in lines)
+    assert any(re.match(r"  [\d:.]{15}  ESTAB +\S+ in SYN-SENT$", line) for line in lines)
+    assert any(f"/{os.getpid()}/{client.fileno()}" in line for line in lines if "Process" in line)
+    client.sendall(b"x" * 5000)
+    pane.until(lambda lines: any(re.match(r" Sent +5\.0k, ", line) for line in lines))
+    peers.pairs[-1][1].close()
+    pane.until(lambda lines: any(line.startswith(" Ended ") for line in lines))
+    lines = pane.until(lambda lines: any(re.match(r" Ended +reset-received ECONNRESET, ", line) for line in lines))
+    assert any(line.strip() == "the peer sent RST" for line in lines)
+    assert any(re.match(r" Carried +sent 5\.0k, received 0", line) for line in lines)
+    pane.type("j", "k", "Escape")
+    pane.until_text("Local Address:Port")
+    pane.type("q")
+    assert pane.ended() == 0
+
+
 def test_the_dead_never_push_out_the_living(watch: Watch, peers: Peers, netns: Netns) -> None:
     """200 connections a second that end at once, and the living are all to be seen; d hides the dead."""
     for _ in range(10):

@@ -72,7 +72,7 @@ def test_80_columns() -> None:
         "  LISTEN       ≥2h00m 0      128           0.0.0.0:ssh            0.0.0.0:*",
         "",
         "",
-        "q quit  space pause  s sort  / search  f filter  ? help              1-4 of 17 →",
+        "q quit  s sort  Enter inside  / search  f filter  ? help             1-4 of 17 →",
     ]
 
 
