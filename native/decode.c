@@ -2,6 +2,7 @@
  * Records of the BPF programs → events: records that can be folded as they are, beside sstrace.wire.event.EventDecoder, which
  * says what is in one, and makes a Fact of each that is unusual.
  */
+#include "fields.h"
 #include "shape.h"
 
 enum {
@@ -14,7 +15,6 @@ enum {
 typedef struct decoder {
 	PyObject_HEAD
 	PyObject *facts;            /* callable (cpu, records) → list of Facts: the twin */
-	PyObject *reported;         /* dict name → (offset, code, more): sstrace.fields.MEMBERS */
 	PyObject *kinds;            /* tuple of Kind */
 	PyObject *plain;            /* dict (old, err) → (cause, by_call) */
 	PyObject *addresses;        /* dict 16 bytes → 4 bytes */
@@ -203,22 +203,19 @@ static PyObject *event_fact_method(PyObject *object, PyObject *nothing)
 }
 
 /* What the record reports besides has its own name here, as in a Reported. */
-static PyObject *event_attribute(PyObject *object, PyObject *name)
-{
-	Event *self = (Event *)object;
-	PyObject *where = PyDict_GetItemWithError(self->decoder->reported, name);
-	unsigned int offset;
-	const char *code;
-	int more;
-	long long value;
+#define GETTER(member, more)                                                                                   \
+	static PyObject *event_##member(PyObject *object, void *nothing)                                       \
+	{                                                                                                      \
+		long long value = ((Event *)object)->raw.member;                                               \
+                                                                                                               \
+		return value ? PyLong_FromLongLong(value - more) : new_ref(Py_None); \
+	}
+REPORTED(GETTER)
+#undef GETTER
 
-	if (where == NULL)
-		return PyErr_Occurred() ? NULL : PyObject_GenericGetAttr(object, name);
-	if (!PyArg_ParseTuple(where, "Isi", &offset, &code, &more))
-		return NULL;
-	value = load((const char *)&self->raw + offset, code[0]);
-	return value ? PyLong_FromLongLong(value - more) : new_ref(Py_None);
-}
+#define GETSET(member, more) { #member, event_##member, NULL, "sstrace.fields.Reported", NULL },
+static PyGetSetDef event_getters[] = { REPORTED(GETSET) { NULL, NULL, NULL, NULL, NULL } };
+#undef GETSET
 
 static PyMemberDef event_members[] = {
 	{ "at_ns", T_OBJECT_EX, offsetof(Event, at_ns), READONLY, "CLOCK_MONOTONIC" },
@@ -237,7 +234,7 @@ PyTypeObject event_type = {
 	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
 	.tp_members = event_members,
 	.tp_methods = event_methods,
-	.tp_getattro = event_attribute,
+	.tp_getset = event_getters,
 	.tp_dealloc = event_dealloc,
 };
 
@@ -294,9 +291,9 @@ static PyObject *decoder_call(PyObject *callable, PyObject *args, PyObject *kwar
 static int decoder_init(PyObject *object, PyObject *args, PyObject *kwargs)
 {
 	Decoder *self = (Decoder *)object;
-	PyObject *facts, *reported, *kinds, *plain, *addresses, *owners, *owner, *cause;
+	PyObject *facts, *kinds, *plain, *addresses, *owners, *owner, *cause;
 
-	if (!PyArg_ParseTuple(args, "OO!O!O!O!O!OO:Decoder", &facts, &PyDict_Type, &reported, &PyTuple_Type, &kinds, &PyDict_Type,
+	if (!PyArg_ParseTuple(args, "OO!O!O!O!OO:Decoder", &facts, &PyTuple_Type, &kinds, &PyDict_Type,
 			      &plain, &PyDict_Type, &addresses, &PyDict_Type, &owners, &owner, &cause))
 		return -1;
 	if (PyTuple_GET_SIZE(kinds) != KINDS) {
@@ -304,7 +301,6 @@ static int decoder_init(PyObject *object, PyObject *args, PyObject *kwargs)
 		return -1;
 	}
 	Py_XSETREF(self->facts, new_ref(facts));
-	Py_XSETREF(self->reported, new_ref(reported));
 	Py_XSETREF(self->kinds, new_ref(kinds));
 	Py_XSETREF(self->plain, new_ref(plain));
 	Py_XSETREF(self->addresses, new_ref(addresses));
@@ -319,7 +315,6 @@ static int decoder_traverse(PyObject *object, visitproc visit, void *arg)
 	Decoder *self = (Decoder *)object;
 
 	Py_VISIT(self->facts);
-	Py_VISIT(self->reported);
 	Py_VISIT(self->kinds);
 	Py_VISIT(self->plain);
 	Py_VISIT(self->addresses);
@@ -334,7 +329,6 @@ static int decoder_clear(PyObject *object)
 	Decoder *self = (Decoder *)object;
 
 	Py_CLEAR(self->facts);
-	Py_CLEAR(self->reported);
 	Py_CLEAR(self->kinds);
 	Py_CLEAR(self->plain);
 	Py_CLEAR(self->addresses);
@@ -357,7 +351,7 @@ static void decoder_dealloc(PyObject *object)
 
 static PyTypeObject decoder_type = {
 	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_sstrace.Decoder",
-	.tp_doc = "Decoder(facts, reported, kinds, plain, addresses, owners, owner, cause)(records, cpu) -> events, or None",
+	.tp_doc = "Decoder(facts, kinds, plain, addresses, owners, owner, cause)(records, cpu) -> events, or None",
 	.tp_basicsize = sizeof(Decoder),
 	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
 	.tp_new = PyType_GenericNew,

@@ -1,164 +1,56 @@
 /*
  * A transition → its line of the native schema: the twin of sstrace.render.events.EventWriter.state, which says what it
- * means, and gives the plan by which it is written here, key by key. What is not ready for it (an address, cgroup or set of
- * owners that comes for the first time, a bound device, a line found by looking) it leaves to its twin, which prepares it.
+ * means. Which keys there are, how each is written and of what, is that module's PLAN, and what a record reports besides
+ * is sstrace.fields': both are lists in native/fields.h, and no key stands here. What is not ready for it (an address, cgroup or
+ * set of owners that comes for the first time, a bound device, a line found by looking) it leaves to its twin, which
+ * prepares it.
  */
-#include "shape.h"
+#include "fields.h"
+#include "text.h"
 
 enum {
 	ROOM = 1 << 13, /* for a line: it has 350 bytes, and 40 for each owner but the first */
 	BLOCK = 1 << 16, /* lines are put together here, for a bytearray that grows by a line grows slowly */
-	SHORT = 32,
-	STEPS = 48,
-	SECOND = 1000000000,
-	MICROSECOND = 1000,
 };
 
-/* Below this, a duration's decimal digits are those of the shortest text that reads back as the same double: they are
- * 15 at most. A longer one (eleven days) is left to the twin. */
-static const long long LONGEST_NS = 1000000000000000;
+#define STEP(how, key, of, slot, in) STEP_##key,
+enum step { LINE(STEP) STEPS };
+#undef STEP
 
-/* How a step of the plan is written: sstrace.render.events.PLAN has them by these names. */
-enum how { TIME, SEQ, NUMBER, NONZERO, MICROS, WORD, TRUTH, NAMED, ADDRESS, OWNERS, PLACE, WORK, TRUE, NEVER, HOWS };
-static const char *const HOW_NAMES[HOWS] = { "time", "seq", "number", "nonzero", "micros", "word", "truth", "named",
-					     "address", "owners", "place", "work", "true", "never" };
+/* Of which object each is, and its slot there. */
+enum { OF_change, OF_row };
+#define SLOT_OF(how, key, of, slot, in) { OF_##of, { #slot, NULL } },
+static const struct {
+	int of;
+	const char *slot[2];
+} PLAN[STEPS] = { LINE(SLOT_OF) };
+#undef SLOT_OF
+
+/* Dicts value → text, by name; NULL: what would be looked up in it is not told. */
+#define MEMBER(name) PyObject *name;
+struct texts { TEXTS(MEMBER) MEMBER(errnos) };
+#undef MEMBER
+#define NAME(name) #name,
+static const char *const TEXT_NAMES[] = { TEXTS(NAME) NAME(errnos) NULL };
+#undef NAME
 
 /* What was looked up last, since most of it comes again; what it stands for is held. */
 struct memo {
 	PyObject *key, *text;
 };
 
-struct step {
-	char key[SHORT]; /* with the comma before it, the colon behind, and the quote of what is quoted */
-	size_t length;
-	enum how how;
-	int of_row;      /* whether the slot is the row's; else the transition's */
-	PyObject *slot;  /* its name */
-	Py_ssize_t at;   /* its offset */
-	PyObject *texts; /* dict value → text; NULL: it needs none */
-	struct memo memo;
-};
-
-/* A member of the record that goes into the line as it is: sstrace.fields.REPORTED. */
-struct carried {
-	char key[SHORT];
-	size_t length;
-	unsigned offset;
-	char code;
-	int more; /* what it is more there: sstrace.fields.MEMBERS */
-	PyObject *texts; /* dict number → word that stands for it; NULL: the number itself */
-};
-
 typedef struct {
 	PyObject_HEAD
 	PyObject *nothing; /* sstrace.fields.NOTHING */
-	struct step steps[STEPS];
-	int step_count;
-	struct carried carried[STEPS];
-	int carried_count;
+	struct texts texts;
+	Py_ssize_t at[STEPS]; /* offsets of the plan's slots */
+	struct memo memos[STEPS];
 	struct row_slots row;
 	struct transition_slots transition;
 	PyTypeObject *row_type, *transition_type; /* whose slots these are; NULL before the first line */
 	size_t used;
 	char block[BLOCK];
 } Liner;
-
-/* Where the text is being written. ``at`` NULL: it cannot be written here. There is always room for what is SHORT. */
-struct text {
-	char *at, *end;
-};
-
-static inline void put_short(struct text *text, const char *bytes, size_t length)
-{
-	if (text->at != NULL) {
-		memcpy(text->at, bytes, length);
-		text->at += length;
-		if (text->at > text->end)
-			text->at = NULL;
-	}
-}
-
-#define PUT(text, literal)                                              \
-	do {                                                            \
-		_Static_assert(sizeof(literal) <= SHORT, "too long"); \
-		put_short(text, literal, sizeof(literal) - 1);          \
-	} while (0)
-
-static void put(struct text *text, const char *bytes, size_t length)
-{
-	if (text->at != NULL && length > (size_t)(text->end - text->at))
-		text->at = NULL;
-	put_short(text, bytes, length);
-}
-
-static const char PAIRS[200] = "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445464748"
-			       "49505152535455565758596061626364656667686970717273747576777879808182838485868788899091929394959697"
-			       "9899";
-
-/* The digits of a number, before ``at``: two at a time. */
-static char *digits_before(char *at, unsigned long long number)
-{
-	for (; number >= 100; number /= 100) {
-		at -= 2;
-		memcpy(at, PAIRS + number % 100 * 2, 2);
-	}
-	if (number >= 10) {
-		at -= 2;
-		memcpy(at, PAIRS + number * 2, 2);
-	} else {
-		*--at = '0' + number;
-	}
-	return at;
-}
-
-static void put_digits(struct text *text, unsigned long long number)
-{
-	char digits[SHORT], *end = digits + sizeof(digits), *at = digits_before(end, number);
-
-	put_short(text, at, end - at);
-}
-
-/* An int of Python's. */
-static void put_int(struct text *text, PyObject *number)
-{
-	unsigned long value = PyLong_AsUnsignedLong(number); /* faster than for a long long; where it is short, the twin helps */
-
-	if (value == (unsigned long)-1 && PyErr_Occurred())
-		text->at = NULL;
-	else
-		put_digits(text, value);
-}
-
-/* A str that JSON takes as it is: addresses, and words of ours. */
-static void put_word(struct text *text, PyObject *word)
-{
-	if (!PyUnicode_Check(word) || !PyUnicode_IS_COMPACT_ASCII(word))
-		text->at = NULL;
-	else
-		put(text, PyUnicode_DATA(word), PyUnicode_GET_LENGTH(word));
-}
-
-static void put_bytes(struct text *text, PyObject *bytes)
-{
-	if (!PyBytes_Check(bytes))
-		text->at = NULL;
-	else
-		put(text, PyBytes_AS_STRING(bytes), PyBytes_GET_SIZE(bytes));
-}
-
-/* Nanoseconds as microseconds, as a JSON float: 12.0, 0.5, 1234.567. */
-static void put_micros(struct text *text, long long ns)
-{
-	if (ns < 0 || ns >= LONGEST_NS) {
-		text->at = NULL;
-		return;
-	}
-	int rest = ns % MICROSECOND;
-	char fraction[4] = { '.', '0' + rest / 100, '0' + rest / 10 % 10, '0' + rest % 10 };
-
-	put_digits(text, ns / MICROSECOND);
-	put_short(text, fraction, rest % 10 ? 4 : rest % 100 ? 3 : 2);
-}
 
 static int is_zero(PyObject *number)
 {
@@ -200,12 +92,9 @@ static PyObject *find_owners(struct memo *memo, PyObject *texts, PyObject *owner
 /* Fill the offsets of the plan's slots; -1 with an exception. */
 static int find_steps(Liner *self, PyObject *transition, PyObject *row)
 {
-	for (struct step *step = self->steps; step < self->steps + self->step_count; step++) {
-		const char *names[] = { PyUnicode_AsUTF8(step->slot), NULL };
-
-		if (names[0] == NULL || (names[0][0] && find_slots(step->of_row ? row : transition, names, &step->at) < 0))
+	for (int step = 0; step < STEPS; step++)
+		if (find_slots(PLAN[step].of == OF_row ? row : transition, PLAN[step].slot, &self->at[step]) < 0)
 			return -1;
-	}
 	return 0;
 }
 
@@ -229,80 +118,41 @@ static int know(Liner *self, PyObject *change)
 	return 1;
 }
 
-/* There is always room for what is SHORT, and a copy of a length that the compiler knows costs next to nothing. */
-static inline void put_fixed(struct text *text, const char key[SHORT], size_t length)
+/* The text that stands for a value: a borrowed reference; NULL, and no line, where it is not ready. */
+static PyObject *found(struct text *text, struct memo *memo, PyObject *texts, PyObject *value)
 {
-	if (text->at != NULL) {
-		memcpy(text->at, key, SHORT);
-		text->at += length;
-		if (text->at > text->end)
-			text->at = NULL;
-	}
-}
+	PyObject *known = find(memo, texts, value);
 
-static inline void put_key(struct text *text, const struct step *step)
-{
-	put_fixed(text, step->key, step->length);
-}
-
-/* A time of this second: nine digits are those of a number that has ten, but for the first. */
-static void put_time(struct text *text, PyObject *prefix, long long nanoseconds)
-{
-	char digits[11];
-
-	if (nanoseconds < 0 || nanoseconds >= SECOND) {
+	if (known == NULL)
 		text->at = NULL;
-		return;
-	}
-	put_word(text, prefix);
-	digits_before(digits + 10, SECOND + nanoseconds);
-	digits[10] = 'Z';
-	put_short(text, digits + 1, sizeof(digits) - 1);
-	PUT(text, "\"");
+	return known;
 }
 
-/* A word out of the step's texts. */
-static void put_found(struct text *text, struct step *step, PyObject *value)
+/* Members that stand with a cgroup or a namespace: one of two. */
+static void put_members(struct text *text, struct memo *memo, PyObject *texts, PyObject *value, Py_ssize_t which)
 {
-	PyObject *word = find(&step->memo, step->texts, value);
+	PyObject *pair = texts != NULL && value != Py_None ? found(text, memo, texts, value) : NULL;
 
-	if (word == NULL) {
-		text->at = NULL;
+	if (pair == NULL)
 		return;
-	}
-	put_key(text, step);
-	put_word(text, word);
-	PUT(text, "\"");
-}
-
-/* Members that stand with a cgroup: its path, or what runs in it. */
-static void put_members(struct text *text, struct step *step, PyObject *cgroup, Py_ssize_t which)
-{
-	PyObject *place = find(&step->memo, step->texts, cgroup);
-
-	if (place == NULL || !PyTuple_Check(place) || PyTuple_GET_SIZE(place) != 2)
+	if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2)
 		text->at = NULL;
 	else
-		put_bytes(text, PyTuple_GET_ITEM(place, which));
+		put_bytes(text, PyTuple_GET_ITEM(pair, which));
 }
 
-static void put_owners(struct text *text, struct step *step, PyObject *owners)
+/* The text of some owners; NULL where there are none, or, and then there is no line, where it is not ready. */
+static PyObject *owners_text(struct text *text, struct memo *memo, PyObject *texts, PyObject *owners)
 {
-	PyObject *found;
+	PyObject *known = NULL;
 
-	if (!PyTuple_Check(owners)) {
+	if (PyTuple_Check(owners) && PyTuple_GET_SIZE(owners) == 0)
+		return NULL;
+	if (PyTuple_Check(owners))
+		known = find_owners(memo, texts, owners);
+	if (known == NULL)
 		text->at = NULL;
-		return;
-	}
-	if (PyTuple_GET_SIZE(owners) == 0)
-		return;
-	found = find_owners(&step->memo, step->texts, owners);
-	if (found == NULL) {
-		text->at = NULL;
-		return;
-	}
-	put_key(text, step);
-	put_bytes(text, found);
+	return known;
 }
 
 static void put_word_for(struct text *text, PyObject *texts, long long value)
@@ -313,32 +163,101 @@ static void put_word_for(struct text *text, PyObject *texts, long long value)
 		text->at = NULL;
 	else
 		put_word(text, word);
-	PUT(text, "\"");
 	Py_XDECREF(number);
 }
 
-static void put_carried(Liner *self, struct text *text, PyObject *reported)
+/* A member of the record, and what it is more there. */
+static inline void put_member(struct text *text, long long value, int more)
 {
+	if (value < 0)
+		text->at = NULL;
+	else
+		put_digits(text, value - more);
+}
+
+#define KEY(key) ",\"" #key "\":"
+
+/* What the record reports besides, and the word for its errno. */
+static void put_reported(Liner *self, struct text *text, PyObject *reported)
+{
+	const struct sock_event *raw = &((Event *)reported)->raw;
+
 	if (reported == self->nothing)
 		return;
 	if (!Py_IS_TYPE(reported, &event_type)) {
 		text->at = NULL;
 		return;
 	}
-	for (const struct carried *one = self->carried; one < self->carried + self->carried_count; one++) {
-		long long value = load((const char *)&((Event *)reported)->raw + one->offset, one->code);
-
-		if (value == 0)
-			continue;
-		if (value < 0)
-			text->at = NULL;
-		put_fixed(text, one->key, one->length);
-		if (one->texts == NULL)
-			put_digits(text, value - one->more);
-		else
-			put_word_for(text, one->texts, value);
+	if (raw->err != 0) {
+		PUT(text, KEY(errno) "\"");
+		put_word_for(text, self->texts.errnos, raw->err);
+		PUT(text, "\"");
 	}
+#define REPORT(member, more)                             \
+	if (raw->member != 0) {                          \
+		PUT(text, KEY(member));                  \
+		put_member(text, raw->member, more); \
+	}
+	REPORTED(REPORT)
+#undef REPORT
 }
+
+/* How a key of the plan is written of its value: sstrace.render.events.PLAN has them by these names. */
+#define WRITE_TIME(key, value, memo, in)                          \
+	PUT(text, KEY(key) "\"");                                 \
+	put_time(text, prefix, whole(value) - second_ns)
+#define WRITE_SEQ(key, value, memo, in) \
+	(void)value;                    \
+	PUT(text, KEY(key));            \
+	put_digits(text, seq)
+#define WRITE_NUMBER(key, value, memo, in) \
+	if (value != Py_None) {            \
+		PUT(text, KEY(key));       \
+		put_int(text, value);      \
+	}
+#define WRITE_NONZERO(key, value, memo, in) \
+	if (!is_zero(value))                \
+		WRITE_NUMBER(key, value, memo, in)
+#define WRITE_MICROS(key, value, memo, in)       \
+	if (value != Py_None) {                  \
+		PUT(text, KEY(key));             \
+		put_micros(text, whole(value));  \
+	}
+#define WRITE_WORD(key, value, memo, in)    \
+	if (value != Py_None) {             \
+		PUT(text, KEY(key) "\"");   \
+		put_word(text, value);      \
+		PUT(text, "\"");            \
+	}
+#define WRITE_TRUTH(key, value, memo, in)       \
+	if (value == Py_True) {                 \
+		PUT(text, KEY(key) "true");     \
+	} else if (value != Py_None) {          \
+		PUT(text, KEY(key) "false");    \
+	}
+#define WRITE_TRUE(key, value, memo, in)    \
+	if (value == Py_True)               \
+		PUT(text, KEY(key) "true")
+#define WRITE_NAMED(key, value, memo, in)                                     \
+	PyObject *word = found(text, memo, self->texts.in, value);            \
+	if (word != NULL) {                                                   \
+		PUT(text, KEY(key) "\"");                                     \
+		put_word(text, word);                                         \
+		PUT(text, "\"");                                              \
+	}
+#define WRITE_ADDRESS WRITE_NAMED
+#define WRITE_OWNERS(key, value, memo, in)                                    \
+	PyObject *owners = owners_text(text, memo, self->texts.in, value);    \
+	if (owners != NULL) {                                                 \
+		PUT(text, KEY(key));                                          \
+		put_bytes(text, owners);                                      \
+	}
+#define WRITE_PLACE(key, value, memo, in) put_members(text, memo, self->texts.in, value, 0)
+#define WRITE_WORK(key, value, memo, in) put_members(text, memo, self->texts.in, value, 1)
+/* What only the twin can write. */
+#define WRITE_NEVER(key, value, memo, in)                        \
+	if (value != Py_None && PyObject_IsTrue(value) != 0)     \
+		text->at = NULL
 
 /* The line, from its type to the end: step by step as planned. */
 static void put_line(Liner *self, struct text *text, PyObject *change, PyObject *prefix, long long second_ns,
@@ -351,74 +270,14 @@ static void put_line(Liner *self, struct text *text, PyObject *change, PyObject 
 		return;
 	}
 	PUT(text, "{\"type\":\"state\"");
-	for (struct step *step = self->steps; text->at != NULL && step < self->steps + self->step_count; step++) {
-		PyObject *value = *(PyObject **)((char *)(step->of_row ? row : change) + step->at);
-
-		switch (step->how) {
-		case TIME:
-			put_key(text, step);
-			put_time(text, prefix, whole(value) - second_ns);
-			break;
-		case SEQ:
-			put_key(text, step);
-			put_digits(text, seq);
-			break;
-		case NONZERO:
-			if (is_zero(value))
-				break;
-			/* fall through */
-		case NUMBER:
-			if (value == Py_None)
-				break;
-			put_key(text, step);
-			put_int(text, value);
-			break;
-		case MICROS:
-			if (value == Py_None)
-				break;
-			put_key(text, step);
-			put_micros(text, whole(value));
-			break;
-		case WORD:
-			if (value == Py_None)
-				break;
-			put_key(text, step);
-			put_word(text, value);
-			PUT(text, "\"");
-			break;
-		case TRUTH:
-			if (value == Py_None)
-				break;
-			put_key(text, step);
-			if (value == Py_True)
-				PUT(text, "true");
-			else
-				PUT(text, "false");
-			break;
-		case NAMED:
-		case ADDRESS:
-			put_found(text, step, value);
-			break;
-		case OWNERS:
-			put_owners(text, step, value);
-			break;
-		case PLACE:
-		case WORK:
-			if (value != Py_None)
-				put_members(text, step, value, step->how == WORK);
-			break;
-		case TRUE:
-			if (value != Py_True)
-				break;
-			put_key(text, step);
-			PUT(text, "true");
-			break;
-		default: /* what only the twin can write */
-			if (value != Py_None && PyObject_IsTrue(value) != 0)
-				text->at = NULL;
-		}
+#define WRITE(how, key, of, slot, in)                                              \
+	if (text->at != NULL) {                                                    \
+		PyObject *value = *(PyObject **)((char *)of + self->at[STEP_##key]); \
+		WRITE_##how(key, value, &self->memos[STEP_##key], in);             \
 	}
-	put_carried(self, text, SLOT(change, self->transition, reported));
+	LINE(WRITE)
+#undef WRITE
+	put_reported(self, text, SLOT(change, self->transition, reported));
 	PUT(text, "}\n");
 }
 
@@ -530,69 +389,24 @@ static PyObject *liner_run(PyObject *object, PyObject *args)
 	return empty_block(self, out) < 0 ? NULL : Py_BuildValue("KO", seq, Py_None);
 }
 
-static int is_quoted(enum how how)
-{
-	return how == TIME || how == WORD || how == NAMED || how == ADDRESS;
-}
-
-/* (key, how, slot, whether of the row, texts or None) */
-static int plan_step(struct step *step, PyObject *planned)
-{
-	const char *key, *how;
-	PyObject *slot, *texts;
-	int of_row;
-
-	if (!PyArg_ParseTuple(planned, "ssUpO:step", &key, &how, &slot, &of_row, &texts))
-		return -1;
-	while (step->how < HOWS && strcmp(HOW_NAMES[step->how], how) != 0)
-		step->how++;
-	step->length = snprintf(step->key, SHORT, ",\"%s\":%s", key, is_quoted(step->how) ? "\"" : "");
-	if (step->length >= SHORT || step->how == HOWS || (texts != Py_None && !PyDict_Check(texts))) {
-		PyErr_Format(PyExc_ValueError, "%s cannot be written as %s", key, how);
-		return -1;
-	}
-	step->of_row = of_row;
-	step->slot = new_ref(slot);
-	step->texts = texts != Py_None ? new_ref(texts) : NULL;
-	return 0;
-}
-
-/* (key, offset, code, texts or None) */
-static int plan_carried(struct carried *one, PyObject *planned)
-{
-	const char *key, *code;
-	PyObject *texts;
-
-	if (!PyArg_ParseTuple(planned, "sIsiO:carried", &key, &one->offset, &code, &one->more, &texts))
-		return -1;
-	one->code = code[0];
-	one->length = snprintf(one->key, SHORT, ",\"%s\":%s", key, texts != Py_None ? "\"" : "");
-	if (one->length >= SHORT || one->offset >= sizeof(struct sock_event) || (texts != Py_None && !PyDict_Check(texts))) {
-		PyErr_Format(PyExc_ValueError, "%s is no member of a record", key);
-		return -1;
-	}
-	one->texts = texts != Py_None ? new_ref(texts) : NULL;
-	return 0;
-}
-
+/* Liner(texts, nothing) */
 static int liner_init(PyObject *object, PyObject *args, PyObject *kwargs)
 {
 	Liner *self = (Liner *)object;
-	PyObject *plan, *carried, *nothing;
+	PyObject *texts, *nothing, **given = (PyObject **)&self->texts;
 
-	if (self->nothing || !PyArg_ParseTuple(args, "O!O!O:Liner", &PyTuple_Type, &plan, &PyTuple_Type, &carried, &nothing))
+	if (self->nothing || !PyArg_ParseTuple(args, "O!O:Liner", &PyDict_Type, &texts, &nothing))
 		return -1;
-	self->nothing = new_ref(nothing);
-	if (PyTuple_GET_SIZE(plan) > STEPS || PyTuple_GET_SIZE(carried) > STEPS) {
-		PyErr_SetString(PyExc_ValueError, "no line is as long as that");
-		return -1;
+	for (const char *const *name = TEXT_NAMES; *name != NULL; name++, given++) {
+		PyObject *one = PyDict_GetItemString(texts, *name);
+
+		if (one == NULL || !(PyDict_Check(one) || (one == Py_None && strcmp(*name, "errnos") != 0))) {
+			PyErr_Format(PyExc_TypeError, "there are no texts by the name of %s", *name);
+			return -1;
+		}
+		*given = one != Py_None ? new_ref(one) : NULL;
 	}
-	for (; self->step_count < PyTuple_GET_SIZE(plan); self->step_count++)
-		if (plan_step(&self->steps[self->step_count], PyTuple_GET_ITEM(plan, self->step_count)) < 0)
-			return -1;
-	for (; self->carried_count < PyTuple_GET_SIZE(carried); self->carried_count++)
-		if (plan_carried(&self->carried[self->carried_count], PyTuple_GET_ITEM(carried, self->carried_count)) < 0)
-			return -1;
+	self->nothing = new_ref(nothing);
 	return 0;
 }
 
@@ -603,14 +417,13 @@ static void liner_dealloc(PyObject *object)
 	Py_XDECREF(self->transition_type);
 	Py_XDECREF(self->row_type);
 	Py_XDECREF(self->nothing);
-	for (struct step *step = self->steps; step < self->steps + STEPS; step++) {
-		Py_XDECREF(step->slot);
-		Py_XDECREF(step->texts);
-		Py_XDECREF(step->memo.key);
-		Py_XDECREF(step->memo.text);
+#define RELEASE(name) Py_XDECREF(self->texts.name);
+	TEXTS(RELEASE) RELEASE(errnos)
+#undef RELEASE
+	for (struct memo *memo = self->memos; memo < self->memos + STEPS; memo++) {
+		Py_XDECREF(memo->key);
+		Py_XDECREF(memo->text);
 	}
-	for (int at = 0; at < STEPS; at++)
-		Py_XDECREF(self->carried[at].texts);
 	Py_TYPE(object)->tp_free(object);
 }
 
@@ -625,7 +438,7 @@ static PyMethodDef liner_methods[] = {
 /* It refers to dicts of texts alone, which refer to nothing: no part of any cycle. */
 static PyTypeObject liner_type = {
 	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_sstrace.Liner",
-	.tp_doc = "Liner(plan, carried, nothing): see sstrace.render.events.PLAN",
+	.tp_doc = "Liner(texts, nothing): see sstrace.render.events.PLAN",
 	.tp_basicsize = sizeof(Liner),
 	.tp_flags = Py_TPFLAGS_DEFAULT,
 	.tp_new = PyType_GenericNew,

@@ -136,23 +136,6 @@ static inline int equal(PyObject *one, PyObject *other)
 	return one == other ? 1 : PyObject_RichCompareBool(one, other, Py_EQ);
 }
 
-/* A member of a record, by its code of Python's struct module. */
-static inline long long load(const char *at, char code)
-{
-	switch (code) {
-	case 'B':
-		return *(const __u8 *)at;
-	case 'H':
-		return *(const __u16 *)at;
-	case 'i':
-		return *(const __s32 *)at;
-	case 'I':
-		return *(const __u32 *)at;
-	default:
-		return *(const __s64 *)at;
-	}
-}
-
 /*
  * An event that is no Fact yet: what nearly all stay, since the fold reads the record itself. decode.c makes them, and
  * what Python values they hold.

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from sstrace.fields import MEMBERS, NOTHING, REPORTED, Reported, report
+from sstrace.fields import NOTHING, Reported, report
 from sstrace.lines import (
     CheckpointLine,
     DroppedLine,
@@ -52,7 +52,7 @@ _FAMILIES = {AF_INET: "inet", AF_INET6: "inet6"}
 PLAN: tuple[tuple[str, str, str, str, str], ...] = (
     ("ts", "time", "change", "at_ns", ""),
     ("mono_ns", "number", "change", "at_ns", ""),
-    ("seq", "seq", "", "", ""),
+    ("seq", "seq", "change", "at_ns", ""),
     ("id", "number", "row", "id", ""),
     ("netid", "named", "row", "protocol", "protocols"),
     ("family", "named", "row", "family", "families"),
@@ -82,9 +82,10 @@ PLAN: tuple[tuple[str, str, str, str, str], ...] = (
     ("netns_name", "place", "row", "net", "spaces"),
 )
 """The line of a transition as the compiled twin writes it, key by key in the order of StateLine: how (native/line.c),
-from which attribute of the row or the change, with which texts. ``never``: a line that has it is for ``state_line``.
-``place`` and ``work`` are what stands with the row's cgroup: its path, and the keys of what runs in it; and with its
-network namespace, where there are several: its names. What is only reported (sstrace.fields) follows.
+from which attribute of the row or the change, with which texts. scripts/twins makes C of it. ``seq``: the number of the
+line. ``never``: a line that has it is for ``state_line``. ``place`` and ``work`` are what stands with the row's cgroup:
+its path, and the keys of what runs in it; and with its network namespace, where there are several: its names. What is
+only reported (sstrace.fields) follows.
 """
 
 
@@ -162,15 +163,10 @@ class EventWriter:
                 "states": dict(enumerate(STATE_TEXT)),
                 "families": _FAMILIES,
                 "protocols": NETID_OF_NUMBER,
-                "spaces": self._space_texts,
+                "spaces": self._space_texts if self._where is not None else None,
+                "errnos": _errno.errorcode,
             }
-            plan = PLAN if self._where is not None else [step for step in PLAN if step[-1] != "spaces"]
-            steps = ((key, how, name, of == "row", texts.get(which)) for key, how, of, name, which in plan)
-            carried = (
-                ("errno", *MEMBERS["err"], _errno.errorcode),
-                *((name, *MEMBERS[name], None) for name in REPORTED),
-            )
-            self._twin = twins.Liner(tuple(steps), carried, NOTHING)
+            self._twin = twins.Liner(texts, NOTHING)
 
     @property
     def offset_ns(self) -> int:

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Protocol
 
 from sstrace.errors import DecodeError
-from sstrace.fields import MEMBERS, RECORD, REPORTED, Flag, reported
+from sstrace.fields import RECORD, REPORTED, Flag, reported
 from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Changed, Gone, Kind, Netns, Owner, State
 from sstrace.native import twins
 from sstrace.wire.cause import PLAIN, TELLING, CauseReader
@@ -83,7 +83,6 @@ class EventDecoder:
         if twins is not None:
             self._twin = twins.Decoder(
                 self._samples,
-                dict(MEMBERS),
                 tuple(Kind),
                 PLAIN,
                 self._addresses,

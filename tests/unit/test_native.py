@@ -598,8 +598,9 @@ def test_nothing_leaks() -> None:
         ("Decoder", ()),
         ("Folder", ()),
         ("Folder", (1,) * 16),
-        ("Liner", ((), {}, {}, {})),
-        ("Liner", ((("sk", "number"),), (), None)),
+        ("Liner", ()),
+        ("Liner", ({}, NOTHING)),
+        ("Liner", (dict.fromkeys(("protocols", "families", "states", "addresses", "owners", "places", "spaces")), 1)),
     ],
 )
 def test_wrong_arguments_are_refused(make: str, arguments: tuple[Any, ...]) -> None:
