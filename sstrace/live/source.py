@@ -17,8 +17,10 @@ order; it stands by local port, local address, peer address, peer port.
 import functools
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from operator import attrgetter
 
+from sstrace.live.kernel import UnreachableError
 from sstrace.live.places import Place, Places
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, InetSocket, Role, Socket, State, Table
 from sstrace.protocols import IPPROTO_TCP
@@ -190,11 +192,13 @@ class LiveRows:
 
 
 def look_at(places: Places, rows: Iterable[Row], ext: int) -> dict[int, InetSocket]:
-    """What the kernel says now of these rows, by their ids; those that it no longer has in this state are left out."""
+    """What the kernel says now of these rows, by their ids; those that it no longer has in this state are left out, and
+    those of a network namespace that has gone.
+    """
     found: dict[int, InetSocket] = {}
     for place, mine in places.apart(row for row in rows if row.protocol == IPPROTO_TCP):
         wanted = {_key(row): row.id for row in mine}
-        with place.kernel.diag() as diag:
+        with suppress(UnreachableError), place.kernel.diag() as diag:
             for family in (AF_INET, AF_INET6):
                 alike = [row for row in mine if row.family == family]
                 shown = _exact(diag, alike, ext) if len(alike) <= _EXACT_MOST else _all(diag, family, ext)

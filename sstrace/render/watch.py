@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import msgspec
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
@@ -21,6 +22,7 @@ from sstrace.render.columns import (
     COLUMNS,
     LOCAL_ADDRESS,
     LOCAL_PORT,
+    NETNS,
     PEER_ADDRESS,
     PEER_PORT,
     PROCESS,
@@ -83,6 +85,8 @@ class Line(msgspec.Struct, frozen=True):
     """What ss prints behind the peer's port."""
     cause: str = ""
     """Of a closed row: why it closed. Stands in place of the queues, which it has no more."""
+    netns: str = ""
+    """What its network namespace is called, where there are several."""
 
 
 _SORTED = Style(reverse=True, bold=True, underline=True)
@@ -98,24 +102,38 @@ _MARKS = {
 _STATE_WIDTH = max(map(len, STATE_TEXT))
 _HELD_WIDTH = 8
 _FIXED = 1 + 1 + _STATE_WIDTH + 1 + _HELD_WIDTH + 1
-"""Mark, State, Held and their blanks: what stays when the rest is moved."""
+"""Mark, State, Held and their blanks: what stays when the rest is moved; with Netns in front of State, where it is."""
+
+_NETNS_MOST = 16
+"""What of a namespace's name is shown, as in a trace."""
 
 _QUEUES_WIDTH = 14
 """Recv-Q, Send-Q and their blanks."""
 
-_SORT_COLUMN = {"state": "State", "held": "Held", "local": "Local", "peer": "Peer", "owner": "Process"}
+_SORT_COLUMN = {
+    "state": "State", "held": "Held", "local": "Local", "peer": "Peer", "owner": "Process", "netns": "Netns",
+}  # fmt: skip
 
 
-def measure(lines: Iterable[Line], before: Widths | None = None) -> Widths:
-    """How wide the columns must be; never narrower than ``before``, so that they do not tremble."""
+def measure(lines: Iterable[Line], before: Widths | None = None, *, netns: bool = False) -> Widths:
+    """How wide the columns must be; never narrower than ``before``, so that they do not tremble. ``netns``: there is a
+    column for the network namespace.
+    """
+    place = len(COLUMNS[NETNS].header) if netns else 0
     local, local_port = len(COLUMNS[LOCAL_ADDRESS].header), len(COLUMNS[LOCAL_PORT].header)
     peer, peer_port = len(COLUMNS[PEER_ADDRESS].header), len(COLUMNS[PEER_PORT].header)
     if before is not None:
         local, local_port, peer, peer_port = before.local, before.local_port, before.peer, before.peer_port
+        place = before.netns
     for line in lines:
         local, local_port = max(local, len(line.local)), max(local_port, len(line.local_port))
         peer, peer_port = max(peer, len(line.peer)), max(peer_port, len(line.peer_port))
-    return Widths(local, local_port, peer, peer_port)
+        place = min(max(place, cell_len(line.netns)), _NETNS_MOST)
+    return Widths(local, local_port, peer, peer_port, place)
+
+
+def _fixed(widths: Widths) -> int:
+    return _FIXED + (widths.netns + 1 if widths.netns else 0)
 
 
 def _titles(look: Look, width: int) -> list[Segment]:
@@ -127,6 +145,9 @@ def _titles(look: Look, width: int) -> list[Segment]:
         Segment(COLUMNS[STATE].header.ljust(_STATE_WIDTH + 1), _SORTED if marked == "State" else BAR),
         Segment("Held".rjust(_HELD_WIDTH) + " ", _SORTED if marked == "Held" else BAR),
     ]
+    if widths.netns:
+        place = COLUMNS[NETNS].header.ljust(widths.netns + 1)
+        fixed.insert(1, Segment(place, _SORTED if marked == "Netns" else BAR))
     titles: list[tuple[str, str]] = []
     if look.queues:
         titles += [("", f"{COLUMNS[RECV_Q].header} "), ("", f"{COLUMNS[SEND_Q].header} ")]
@@ -139,7 +160,7 @@ def _titles(look: Look, width: int) -> list[Segment]:
         text = title.rjust(cells[0]) + more.ljust(cells[1]) if fits else (title + more)[: sum(cells)].ljust(sum(cells))
         titles.append((name, f"{text} "))
     titles.append(("Process", COLUMNS[PROCESS].header if look.process else ""))
-    room = width - _FIXED
+    room = width - _fixed(widths)
     skip = look.pan
     for name, text in titles:
         shown = text[skip:][: max(0, room)]
@@ -161,13 +182,13 @@ def _fitted(look: Look, width: int) -> Look:
     moved the columns to see all of them.
     """
     widths = look.widths
-    room = width - _FIXED - widths.local_port - widths.peer_port - 1 - (_QUEUES_WIDTH if look.queues else 0)
+    room = width - _fixed(widths) - widths.local_port - widths.peer_port - 1 - (_QUEUES_WIDTH if look.queues else 0)
     if look.pan or widths.local + widths.peer + 1 <= room:
         return look
     share = max(_LEAST, (room - 1) // 2)
     local = min(widths.local, max(share, room - 1 - widths.peer))
     peer = min(widths.peer, max(_LEAST, room - 1 - local))
-    return msgspec.structs.replace(look, widths=Widths(local, widths.local_port, peer, widths.peer_port))
+    return msgspec.structs.replace(look, widths=msgspec.structs.replace(widths, local=local, peer=peer))
 
 
 def _row(line: Line, look: Look, width: int, *, cursor: bool) -> list[Segment]:
@@ -186,8 +207,10 @@ def _row(line: Line, look: Look, width: int, *, cursor: bool) -> list[Segment]:
         free = look.queues and not rest[_QUEUES_WIDTH:gap].strip()
         rest = f"{line.cause} {rest[gap:]}" if free else f"{rest}{' ' if line.rest else ''}[{line.cause}]"
     held = line.held.rjust(_HELD_WIDTH)
-    fixed = f"{line.mark} {line.state:<{_STATE_WIDTH}} {held} "
-    tail = cut(rest[look.pan :], width - len(fixed)).rstrip() if width > len(fixed) else ""
+    place = f"{fit(line.netns, widths.netns)} " if widths.netns else ""
+    fixed = f"{line.mark} {place}{line.state:<{_STATE_WIDTH}} {held} "
+    room = width - _fixed(widths)
+    tail = cut(rest[look.pan :], room).rstrip() if room > 0 else ""
     if cursor:
         return [Segment(fit(fixed + tail, width), _CURSOR)]
     parts = [Segment(fixed, style), Segment(tail, DIM if line.mark == "-" else PLAIN)]
@@ -209,7 +232,7 @@ def _found(part: Segment, wanted: str) -> list[Segment]:
 def _overflows(lines: Sequence[Line], look: Look, width: int) -> bool:
     """Whether something of the rows lies beyond the right edge."""
     widths = look.widths
-    used = _FIXED + (_QUEUES_WIDTH if look.queues else 0) - look.pan
+    used = _fixed(widths) + (_QUEUES_WIDTH if look.queues else 0) - look.pan
     used += widths.local + widths.local_port + widths.peer + widths.peer_port + 2
     if not any(line.rest for line in lines):
         return used - 1 > width

@@ -76,6 +76,8 @@ class Widths(msgspec.Struct, frozen=True):
     local_port: int
     peer: int
     peer_port: int
+    netns: int = 0
+    """0: there is but one network namespace, and no column for it."""
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,7 +141,7 @@ _HELP = """\
   space      pause: the screen stands      left and right move the columns
   z          freeze: a copy of the table stands, to scroll and sort in
   s S        sort by the next, the previous of held, state, local, peer, owner
-  1 to 5     sort by one of these     r  reverse the order
+  1 to {keys:<30} r  reverse the order
   Enter      look inside the connection at the cursor; Esc: back
   /          search a text in every column; / and Enter: the next
   f          filter: [state X] [exclude X] and an expression, as after ss
@@ -283,7 +285,9 @@ def framed(
     if height >= 3 and titles is not None:
         out.append(titles)
     if look.help:
-        out += [[Segment(cut(line, width))] for line in _HELP.format(ge=look.glyphs.at_least).splitlines()]
+        keys = "6     sort by these, netns" if look.widths.netns else "5     sort by one of these"
+        text = _HELP.format(ge=look.glyphs.at_least, keys=keys)
+        out += [[Segment(cut(line, width))] for line in text.splitlines()]
     else:
         out += body
     below = 1 if height >= 3 else 0

@@ -241,6 +241,10 @@ class SocketTable:
         shard = self._shards.get(Space(row.net, row.protocol))
         return shard is not None and row.id in shard.index.rows
 
+    def within(self, net: int) -> list[Row]:
+        """The rows of a network namespace, by its cookie."""
+        return [row for space, shard in self._shards.items() if space.net == net for row in shard.index.rows.values()]
+
     def __len__(self) -> int:
         return sum(len(shard.index.rows) for shard in self._shards.values())
 

@@ -45,7 +45,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     stopped = Stopped()
     names = SystemNames(env)
     command = options.resolve(command, names)
-    tracer = Tracer(env, names, poll_ns=command.own.poll_ns, fall_back=True)
+    tracer = Tracer(env, names, poll_ns=command.own.poll_ns, fall_back=True, netns=command.own.netns)
     with Following(command, env, tracer, stopped) as following:
         tracer.start()
         watch = _Watch(command, env, names, following, terminal)

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from sstrace.changes import Change, Told
+from sstrace.changes import Change, NetnsNews, Told
 from sstrace.errors import SstraceError
 from sstrace.model import InetSocket, Renamed
 from sstrace.modes.following import Following
@@ -19,6 +19,7 @@ from sstrace.render.times import time_of_day
 from sstrace.sources.names import SystemNames
 from sstrace.table import Resync, Row, Transition
 from sstrace.watch.lines import RowLines
+from sstrace.watch.order import SORTS, by_netns
 from sstrace.watch.prompt import filter_text, with_filter
 from sstrace.watch.view import Verdict, Watched
 
@@ -52,12 +53,15 @@ class Hub:
         self.names = names
         self.tracer = tracer = following.tracer
         self.glyphs = glyphs
-        self.lines = RowLines(command, names, glyphs)
+        self.lines = RowLines(command, names, glyphs, tracer.places.where)
         self.filter_text = filter_text(command)
         self.states = command.selection.states
         """Those that were asked for."""
         self.view = Watched(
-            self._verdict(command), command.selection.states, fade_ns=max(_FADE_NS, interval_ns * 3 // 2)
+            self._verdict(command),
+            command.selection.states,
+            fade_ns=max(_FADE_NS, interval_ns * 3 // 2),
+            sorts={**SORTS, "netns": by_netns(self.lines.called)} if self.lines.many else SORTS,
         )
         self.rates = render.Rates()
         self.frozen: Frozen | None = None
@@ -80,7 +84,8 @@ class Hub:
 
     def _verdict(self, command: Command) -> Verdict:
         expression = command.selection.filter
-        return Verdict(command.selection.families, expression, RowFilter(expression, self.names).row)
+        matches = RowFilter(expression, self.names, self.tracer.places.where).row
+        return Verdict(command.selection.families, expression, matches)
 
     # What happens.
 
@@ -93,11 +98,15 @@ class Hub:
                 self.view.rekey(row for row, _ in change.changed)
             elif type(change) is Renamed and change.before is not None:
                 # The filter may think otherwise of them now.
-                self._journal.update((row.id, row) for row in self.tracer.table if row.ifindex == change.index)
+                home = self.tracer.table.home.index.rows
+                self._journal.update((row.id, row) for row in home.values() if row.ifindex == change.index)
+            elif type(change) is NetnsNews and change.what == "named":  # of these, too, and their place be another
+                rows = self.tracer.table.within(change.netns.cookie)
+                self._journal.update((row.id, row) for row in rows)
 
     def fold(self, now_ns: int) -> None:
         """Bring the view up to date."""
-        self.view.fold(self._journal, self.tracer.table.__contains__, now_ns)
+        self.view.fold(self._journal, self.tracer.table.holds, now_ns)
 
     def sample(self, now_ns: int) -> None:
         """Take the rates of the last interval."""

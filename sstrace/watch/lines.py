@@ -8,13 +8,14 @@ from sstrace.decoders import decoders
 from sstrace.errors import KernelError
 from sstrace.live.places import Places
 from sstrace.live.source import look_at
-from sstrace.model import STATE_TEXT, InetSocket, Table
-from sstrace.plain import printable
+from sstrace.model import STATE_TEXT, InetSocket, Owners, Table
+from sstrace.plain import plain, printable
 from sstrace.query.command import Command
 from sstrace.render import watch as render
 from sstrace.render.common import Context, users
 from sstrace.render.inet import InetCells
 from sstrace.render.times import span_text
+from sstrace.render.views import Where
 from sstrace.rows import learn, socket_of
 from sstrace.sources.names import SystemNames
 from sstrace.table import Row
@@ -23,14 +24,22 @@ from sstrace.wire import inet_diag
 
 __all__ = ["RowLines", "learn_inodes"]
 
+_MOST = 1000
+"""Network namespaces whose cell makers are remembered."""
+
 
 class RowLines:
-    """Makes lines as a command line wants them, and as it is changed meanwhile."""
+    """Makes lines as a command line wants them, and as it is changed meanwhile. ``where``: of which network namespace
+    they are, where there may be several.
+    """
 
-    def __init__(self, command: Command, names: SystemNames, glyphs: render.Glyphs) -> None:
+    def __init__(self, command: Command, names: SystemNames, glyphs: render.Glyphs, where: Where | None = None) -> None:
         self._dialect = command.dialect
         self._names = names
         self._glyphs = glyphs
+        self._where = where
+        self.many = where is not None and where.many
+        """Whether there may be several network namespaces, and lines say of which they are."""
         # Every option counts of one line: the block of -i and -m stands behind the rest, not below.
         self.show = msgspec.structs.replace(
             command.show,
@@ -53,9 +62,28 @@ class RowLines:
 
     def _retext(self) -> None:
         """Make the cell makers anew: what they show has changed."""
-        self._context = Context(self.show, self._dialect, self._names, decoders)
-        self._cells = InetCells(self._context)
-        self._cells.begin(Table.TCP)
+        self._makers: dict[int, tuple[SystemNames, Context, InetCells]] = {}
+        """By network namespace: its names, and what makes cells by them."""
+        self._owners: Owners = {}
+
+    def _cells(self, row: Row) -> InetCells:
+        names = self._names.of(row.net)
+        known = self._makers.get(row.net)
+        if known is None or known[0] is not names:
+            if len(self._makers) > _MOST:
+                self._makers.clear()
+            context = Context(self.show, self._dialect, names, decoders)
+            known = self._makers[row.net] = names, context, InetCells(context)
+            known[2].begin(Table.TCP)
+        known[1].owners = self._owners
+        return known[2]
+
+    def called(self, row: Row) -> bytes:
+        """What its network namespace is called."""
+        return self._place(row).encode()
+
+    def _place(self, row: Row) -> str:
+        return plain(self._where.label(row.net).text(row.netns)) if self._where is not None else ""
 
     def ask(self, places: Places, rows: Iterable[Row]) -> dict[int, InetSocket]:
         """What the kernel says now of these rows, by their ids; those that it no longer has in this state are left
@@ -71,13 +99,13 @@ class RowLines:
     def make(self, entries: Sequence[Entry], sockets: Mapping[int, InetSocket], now_ns: int) -> list[render.Line]:
         """The lines of these entries; ``sockets``: what ``ask`` has said of them."""
         rows = [entry.row for entry in entries if entry.mark != "-"]
-        self._context.owners = {row.ino: row.owners for row in rows if row.ino and row.owners}
+        self._owners = {row.ino: row.owners for row in rows if row.ino and row.owners}
         return [self._line(entry, sockets, now_ns) for entry in entries]
 
     def _line(self, entry: Entry, sockets: Mapping[int, InetSocket], now_ns: int) -> render.Line:
         row, closed = entry.row, entry.mark == "-"
         found = None if closed else sockets.get(row.id)
-        cells = self._cells.cells(found if found is not None else socket_of(row, state=entry.state))
+        cells = self._cells(row).cells(found if found is not None else socket_of(row, state=entry.state))
         if closed:
             held = "" if entry.held_ns is None else span_text(entry.held_ns)
             rest = ""
@@ -102,6 +130,7 @@ class RowLines:
             peer_port=printable(cells[7]),
             rest=rest,
             cause=(entry.cause or "") if closed else "",
+            netns=self._place(row) if self.many else "",
         )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 from sstrace.table import Row
 
-__all__ = ["RANK", "SORTS", "Order"]
+__all__ = ["RANK", "SORTS", "Order", "by_netns"]
 
 RANK = bytes.maketrans(bytes([10, 2, 3, 1, 8, 9, 4, 5, 11, 6, 7]), bytes(range(11)))
 """State number → place in the order of states: a connection's life, listeners first."""
@@ -53,6 +53,15 @@ SORTS: Mapping[str, Callable[[Row, int, int], bytes]] = {
     "owner": _by_owner,
 }
 """What rows can be sorted by → the key of (row, its state, when it came into it). The first is the default."""
+
+
+def by_netns(called: Callable[[Row], bytes]) -> Callable[[Row, int, int], bytes]:
+    """One more way, where there are several network namespaces: by what they are ``called``."""
+
+    def key(row: Row, _state: int, _at_ns: int) -> bytes:
+        return called(row) + b"\0" + row.net.to_bytes(8, "big") + _local(row) + _peer(row)
+
+    return key
 
 
 class Order:

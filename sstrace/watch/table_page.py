@@ -10,7 +10,6 @@ from sstrace.model import ALL_STATES
 from sstrace.render import watch as render
 from sstrace.watch.hub import Hub
 from sstrace.watch.lines import learn_inodes
-from sstrace.watch.order import SORTS
 from sstrace.watch.view import Entry, Watched
 
 __all__ = ["TablePage"]
@@ -21,6 +20,7 @@ _ORDER_WORDS: Final = {
     "local": ("lowest first", "highest first"),
     "peer": ("lowest first", "highest first"),
     "owner": ("A to Z", "Z to A"),
+    "netns": ("A to Z", "Z to A"),
 }
 _SEARCH_STEP: Final = 500
 _SEARCH_NS: Final = 300_000_000
@@ -57,7 +57,7 @@ class TablePage:
         self._page = max(1, height - render.fixed_rows(height))
         self._entries = self._placed(view)
         lines = self._made(now)
-        self._widths = render.measure(lines, self._widths)
+        self._widths = render.measure(lines, self._widths, netns=self.hub.lines.many)
         look = msgspec.structs.replace(
             base,
             total=len(view),
@@ -120,10 +120,10 @@ class TablePage:
         """One that concerns the rows; others do nothing."""
         view = self.hub.shown
         if key in ("s", "S"):
-            names = list(SORTS)
+            names = list(view.sorts)
             self._sort(view, names[(names.index(view.sort) + (1 if key == "s" else -1)) % len(names)])
-        elif key in ("1", "2", "3", "4", "5"):
-            self._sort(view, list(SORTS)[int(key) - 1])
+        elif key.isdecimal() and 0 < int(key) <= len(view.sorts):
+            self._sort(view, list(view.sorts)[int(key) - 1])
         elif key == "r":
             view.backwards = not view.backwards
         elif key == "a":

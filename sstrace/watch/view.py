@@ -11,7 +11,7 @@ leave, or in a quarter of the screen.
 
 import copy
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Literal
 
@@ -116,10 +116,18 @@ class _Moves(msgspec.Struct):
 class Watched:
     """The view. ``states``: mask of the states to list; rows in others are counted all the same."""
 
-    def __init__(self, verdict: Verdict, states: int, *, fade_ns: int) -> None:
+    def __init__(
+        self,
+        verdict: Verdict,
+        states: int,
+        *,
+        fade_ns: int,
+        sorts: Mapping[str, Callable[[Row, int, int], bytes]] = SORTS,
+    ) -> None:
         self.verdict = verdict
         self.states = states
-        self.sort = next(iter(SORTS))
+        self.sorts = sorts
+        self.sort = next(iter(sorts))
         self.backwards = False
         self.dead = True
         """Whether closed rows are shown until their marks fade."""
@@ -174,7 +182,7 @@ class Watched:
 
     def resort(self) -> None:
         """Put the rows in order anew, after ``sort`` or ``states`` was changed."""
-        make, states = SORTS[self.sort], self.states
+        make, states = self.sorts[self.sort], self.states
         for entry in self._entries.values():
             row = entry.row
             entry.key = make(row, entry.state, entry.mark_ns if entry.mark == "-" else row.since_ns)
@@ -194,9 +202,9 @@ class Watched:
             tally(self.tally, change)
             self._lives.setdefault(row.id, []).append(change)
 
-    def fold(self, journal: dict[int, Row], alive: Callable[[int], bool], now_ns: int) -> None:
+    def fold(self, journal: dict[int, Row], alive: Callable[[Row], bool], now_ns: int) -> None:
         """Bring the view up to ``now_ns``: what was noted, what the table's ``journal`` tells (which is emptied), what
-        the clock alone changes, and marks that fade. ``alive``: whether the table still has the row of an id.
+        the clock alone changes, and marks that fade. ``alive``: whether the table still has a row.
         """
         self.verdict.now_ns = now_ns
         news, self._news = self._news, {}
@@ -208,13 +216,13 @@ class Watched:
         moves = _Moves(now_ns)
         gone, come = moves.gone, moves.come
         self._fade(now_ns, gone)
-        for number, row in news.items():
-            self._place(row, alive(number), moves)
+        for row in news.values():
+            self._place(row, alive(row), moves)
         while len(self._lingering) > _LINGER_MOST:
             self._drop(self._lingering.popleft(), gone)
         self._ends.clear()
         if len(self._due) > self._due_most:
-            self._due = [date for date in self._due if date[2].since_ns == date[3] and alive(date[2].id)]
+            self._due = [date for date in self._due if date[2].since_ns == date[3] and alive(date[2])]
             heapify(self._due)
             self._due_most = 2 * len(self._due) + _DUE_SLACK
         # One by one costs some 4 µs each, a pass over all 0.2 µs for each row that there is.
@@ -239,7 +247,7 @@ class Watched:
             return
         state = row.state
         shown = bool(self.states >> state & 1)
-        key = SORTS[self.sort](row, state, row.since_ns)
+        key = self.sorts[self.sort](row, state, row.since_ns)
         if entry is None:
             self._entries[number] = Entry(row, state, shown, key, "+", now_ns)
             self._counts[state] += 1
@@ -270,7 +278,7 @@ class Watched:
         if end is None or not self.states >> state & 1 or (entry is None and not self.verdict(row)):
             self._drop(number, moves.gone)
             return
-        key = SORTS[self.sort](row, state, now_ns)
+        key = self.sorts[self.sort](row, state, now_ns)
         if entry is None:
             entry = self._entries[number] = Entry(row, state, True, key, "-", now_ns)
         else:
@@ -374,7 +382,7 @@ class Watched:
 
     def frozen(self) -> "Watched":
         """A copy that the table's further life does not touch; sort it, filter it by states, look at it."""
-        other = Watched(self.verdict, self.states, fade_ns=self._fade_ns)
+        other = Watched(self.verdict, self.states, fade_ns=self._fade_ns, sorts=self.sorts)
         other.sort, other.backwards, other.changes = self.sort, self.backwards, self.changes
         other.tally, other.dead = copy.copy(self.tally), self.dead
         other._lingering = self._lingering.copy()

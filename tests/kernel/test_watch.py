@@ -12,6 +12,7 @@ import sys
 import termios
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ import pytest
 from conftest import ROOT, Netns, Program, unmet
 from tmux import Tmux
 from tracing import close_all, connect, listener, reset
+from worlds import Worlds
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.ss]
 
@@ -238,6 +240,36 @@ def test_sorting(watch: Watch, peers: Peers) -> None:
         pane.until_text(f"by {name}, ")
     pane.type("S")
     pane.until_text("by held, ")
+
+
+def test_several_namespaces(watch: Watch, peers: Peers, netns: Netns) -> None:
+    """Each row says where it is; the filter and the order know that; what is of one that has gone goes."""
+    name = netns.publish()
+    with Worlds(2) as worlds:
+        short = name[:16]
+        one, other = (str(world.inode) for world in worlds.all)
+        pane = watch("-an", "--netns", f"{name},{one},{other}", columns=140, lines=40)
+
+        def places(lines: list[str]) -> Counter[str]:
+            return Counter(line[2:].split()[0] for line in rows(lines))
+
+        wanted = {short: 7, one: 5, other: 5}
+        assert places(pane.until_text("Netns")) == wanted
+        pane.type("6")
+        lines = pane.until_text("by netns, A to Z")
+        order = [line[2:].split()[0] for line in rows(lines)]
+        assert order == sorted(order)
+        pane.type("f")
+        pane.text(f"netns {one}")
+        pane.type("Enter")
+        pane.until(lambda lines: places(lines) == {one: 5})
+        pane.type("f", "C-u")
+        pane.type("Enter")
+        pane.until(lambda lines: places(lines) == wanted)
+        worlds.close()
+        pane.until(lambda lines: places(lines) == {short: 7})
+        netns.call(peers.connect)
+        pane.until(lambda lines: places(lines) == {short: 9})
 
 
 def test_filter(watch: Watch, peers: Peers) -> None:

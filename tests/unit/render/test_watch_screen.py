@@ -60,6 +60,22 @@ def drawn(picture: Screen, width: int, height: int) -> list[str]:
     return [line.rstrip() for line in file.getvalue().split("\n")]
 
 
+def test_a_column_says_where_there_are_several_namespaces() -> None:
+    """At most 16 cells of a name; the titles stand above their columns, and the help has one more way to sort."""
+    names = ("web", "shop/wéb-0", "a-name-of-24-letters-all", "4026532177")
+    lines = [msgspec.structs.replace(line, netns=name) for line, name in zip(LINES, names, strict=True)]
+    some = look(widths=measure(lines, netns=True), sort="netns")
+    title, *rows = drawn(screen(some, lines, 100, 11), 100, 11)[3:8]
+    assert title.startswith("  Netns            State          Held Recv-Q")
+    at = title.index("State")
+    assert [row[2:at].rstrip() for row in rows] == ["web", "shop/wéb-0", "a-name-of-24-let", "4026532177"]
+    assert [row[at:].split()[0] for row in rows] == ["ESTAB", "FIN-WAIT-2", "SYN-SENT", "LISTEN"]
+    assert all(cell_len(row) <= 30 for row in drawn(screen(some, lines, 30, 11), 30, 11))
+    told = "\n".join(drawn(screen(look(help=True, widths=some.widths), lines, 80, 24), 80, 24))
+    assert "1 to 6     sort by these, netns" in told
+    assert measure([]).netns == 0
+
+
 def test_80_columns() -> None:
     assert drawn(screen(look(), LINES, 80, 11), 80, 11) == [
         "sstrace --watch · alpha · 12:34:56 · every 1s · by held, latest first",

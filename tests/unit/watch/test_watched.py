@@ -83,7 +83,7 @@ class World:
 
     def fold(self, seconds: float = 0.0) -> None:
         self.now += int(seconds * S)
-        self.view.fold(self.journal, self.rows.__contains__, self.now)
+        self.view.fold(self.journal, lambda row: row.id in self.rows, self.now)
 
     def shown(self) -> list[tuple[int, str]]:
         return [(entry.row.id, entry.mark) for entry in self.view.rows(0, 10_000)]
