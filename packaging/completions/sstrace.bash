@@ -64,7 +64,7 @@ _sstrace() {
     --interval) : ;;
     --keep) : ;;
     --metrics) : ;;
-    --metrics-by) _sstrace_words "port unit container netns owner" , ;;
+    --metrics-by) _sstrace_words "port unit container pod netns owner" , ;;
     -N | --net) _sstrace_names /run/netns ;;
     --netns) _sstrace_words "all $(ls /run/netns 2>/dev/null)" , ;;
     --on-full) _sstrace_words "block drop" ;;

@@ -62,7 +62,7 @@ complete -c sstrace -l life -d 'one line a connection, at its end: when, how lon
 complete -c sstrace -s l -l listening -d 'display listening sockets'
 complete -c sstrace -s m -l memory -d 'show socket memory usage'
 complete -c sstrace -l metrics -d 'serve counters over HTTP (default 127.0.0.1:9435)'
-complete -c sstrace -l metrics-by -x -a '(__sstrace_list port unit container netns owner)' -d '{port|unit|container|netns|owner}[,WHAT]: bytes and segments by these, too'
+complete -c sstrace -l metrics-by -x -a '(__sstrace_list port unit container pod netns owner)' -d '{port|unit|container|pod|netns|owner}[,WHAT]: bytes and segments by these, too'
 complete -c sstrace -s M -l mptcp -d 'display only MPTCP sockets'
 complete -c sstrace -s N -l net -x -a '(ls /run/netns 2>/dev/null)' -d 'switch to the specified network namespace name'
 complete -c sstrace -l netns -x -a '(__sstrace_list all (ls /run/netns 2>/dev/null))' -d 'look into these network namespaces (may be given again)'

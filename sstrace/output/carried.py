@@ -37,8 +37,8 @@ _MEMBERS = Sum.__struct_fields__
 
 
 class Described:
-    """What may be asked of a row for a label: ``port``, ``unit``, ``container``, ``netns``, ``owner``. ``cgroup``: id →
-    path, None if unknown.
+    """What may be asked of a row for a label: ``port``, ``unit``, ``container``, ``pod``, ``netns``, ``owner``.
+    ``cgroup``: id → path, None if unknown.
     """
 
     def __init__(self, cgroup: Callable[[int], str | None], where: Where | None) -> None:
@@ -58,6 +58,11 @@ class Described:
     def container(self, row: RowView) -> str:
         """The container's id, whole."""
         return self._work(row).container_id or ""
+
+    def pod(self, row: RowView) -> str:
+        """The Kubernetes pod, as its network namespace tells; else its uid, as the cgroup does."""
+        label = self._where.label(row.net) if self._where is not None else None
+        return (label.pod if label is not None else None) or self._work(row).pod_uid or ""
 
     def netns(self, row: RowView) -> str:
         """The network namespace's name, where there are several; its inode otherwise."""

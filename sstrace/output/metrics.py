@@ -17,9 +17,11 @@ from typing import Any, TypeVar
 
 from sstrace import __version__
 from sstrace.causes import has_failed
+from sstrace.changes import NetnsNews
 from sstrace.errors import FeatureError, SstraceError, reason
 from sstrace.live.tracer import Tracer
 from sstrace.model import AF_INET, STATE_TEXT, Lost, State
+from sstrace.output.by_netns import ByNetns
 from sstrace.output.carried import Carried
 from sstrace.plain import spelled
 from sstrace.protocols import IPPROTO_TCP
@@ -92,6 +94,7 @@ class Metrics:
         self._handshakes: dict[tuple[int, str | None], _Histogram] = {}
         self._lifetimes: dict[tuple[int, str | None], _Histogram] = {}
         self._rtts: dict[tuple[int, str | None], _Histogram] = {}
+        self._by_netns = ByNetns(tracer.table, tracer.places) if tracer.places.several else None
         self.drift: Callable[[], Mapping[str, int]] | None = None
         """Of --verify: disagreements found so far, by kind."""
         self.sinks: Callable[[], Iterable[Any]] | None = None
@@ -124,6 +127,8 @@ class Metrics:
             self._repaired["corrected"] += len(change.changed)
         elif type(change) is Lost:
             self._losses += 1
+        elif type(change) is NetnsNews and change.what == "gone" and self._by_netns is not None:
+            self._by_netns.forget(change.netns.cookie)
 
     def _count(self, change: Transition) -> None:
         row, old, new = change.row, change.old, change.new
@@ -131,6 +136,8 @@ class Metrics:
             return
         family = row.family
         self._transitions[family, old, new] += 1
+        if self._by_netns is not None and (new == _ESTABLISHED or change.ended):
+            self._by_netns.count(change, opened=new == _ESTABLISHED)
         if new == _ESTABLISHED:
             self._opens[family, row.role] += 1
             if change.held_ns is not None and old in _OPENING:
@@ -174,7 +181,8 @@ class Metrics:
     # Reading, by the tracer's thread.
 
     def _read(self) -> None:
-        told = (self._of_sockets(), self._carried.families(), self._of_tracer(), self._of_sinks())
+        by_netns = self._by_netns.families() if self._by_netns is not None else ()
+        told = (self._of_sockets(), by_netns, self._carried.families(), self._of_tracer(), self._of_sinks())
         self._families = [*chain.from_iterable(told), self._of_now()]
 
     def _of_now(self) -> Any:

@@ -236,8 +236,8 @@ OWN: Final = (
     ),
     _own(
         _TO, "metrics-by", "WHAT", _WAITS - {Act.STATS},
-        "{port|unit|container|netns|owner}[,WHAT]: bytes and segments by these, too",
-        needs=("--metrics",), values=("port", "unit", "container", "netns", "owner"), commas=True,
+        "{port|unit|container|pod|netns|owner}[,WHAT]: bytes and segments by these, too",
+        needs=("--metrics",), values=("port", "unit", "container", "pod", "netns", "owner"), commas=True,
     ),
     _own(
         _TO, "color", "WHEN", _TRACES | {Act.WATCH}, "{auto|always|never}; auto heeds NO_COLOR",

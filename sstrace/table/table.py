@@ -241,6 +241,13 @@ class SocketTable:
         shard = self._shards.get(Space(row.net, row.protocol))
         return shard is not None and row.id in shard.index.rows
 
+    def sizes(self) -> dict[int, int]:
+        """How many rows there are in each network namespace, by its cookie."""
+        found: dict[int, int] = {}
+        for space, shard in self._shards.items():
+            found[space.net] = found.get(space.net, 0) + len(shard.index.rows)
+        return found
+
     def within(self, net: int) -> list[Row]:
         """The rows of a network namespace, by its cookie."""
         return [row for space, shard in self._shards.items() if space.net == net for row in shard.index.rows.values()]

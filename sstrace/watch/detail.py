@@ -56,7 +56,7 @@ class DetailPage:
         self._socket: InetSocket | None = None
         self._info: TcpInfo | None = None
         command = hub.command
-        self._ends = Ends(hub.lines.show, command.dialect, hub.names)
+        self._ends = Ends(hub.lines.show, command.dialect, hub.names).within(row.net)
         show = msgspec.structs.replace(command.show, info=True, memory=True, timers=True, extended=True, tos=True)
         self._lines = RowLines(msgspec.structs.replace(command, show=show), hub.names, hub.glyphs)
         self._work = work_text(hub.names)
@@ -141,6 +141,9 @@ class DetailPage:
             yield "Gone", "its end was not seen"
         elif row.born_ns is not None:
             yield "Age", span_text(now_ns - row.born_ns)
+        where = self.hub.tracer.places.where
+        if where is not None and where.many:
+            yield "Netns", plain(where.label(row.net).text(row.netns))
         yield "Process", who(row, 1 << 16, descriptors=True)
         if row.role is not None:
             yield "Role", row.role

@@ -135,6 +135,34 @@ def test_numbers_are_true(running: Callable[..., Any], netns: Netns, tmp_path: P
         assert value(after, "sstrace_lines_total", sink="stdout") > 17
 
 
+def test_each_namespace_has_its_own(running: Callable[..., Any], netns: Netns) -> None:
+    """Sockets and connections by namespace and its names, and nothing of one that is gone."""
+    other, name = Netns(), netns.publish()
+    running("--netns", f"{name},{other.inode}", "--metrics-by", "netns")
+    other.call(live, 9, 4, 3)
+    found = values(get(netns))
+
+    def of(metric: str, inode: int, netns_name: str = "") -> float:
+        labels = {"netns": str(inode), "netns_name": netns_name, "container": "", "pod": "", "pod_namespace": ""}
+        return value(found, f"sstrace_netns_{metric}", **labels)
+
+    assert of("opens_total", other.inode) == 2 * (9 + 3)
+    assert of("failures_total", other.inode) == 4 + 3
+    assert of("sockets", other.inode) == 2 * 9 + 1
+    assert 0 < of("sockets", netns.inode, name) <= 3, "the scraper's own"
+    sent = "sstrace_segments_total"
+    assert value(found, sent, family="inet", direction="sent", netns=str(other.inode)) > 0
+    inode = other.inode
+    close_all()
+    other.close()
+
+    def is_gone() -> bool:
+        labels = [dict(labels) for metric, labels in values(get(netns)) if metric.startswith("sstrace_netns_")]
+        return bool(labels) and str(inode) not in {one["netns"] for one in labels}
+
+    wait("it is told no more", is_gone, 60)
+
+
 def test_promtool_and_both_parsers_take_it(running: Callable[..., Any], netns: Netns) -> None:
     promtool = program("promtool", "prometheus")
     running()

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from conftest import Netns
@@ -25,7 +26,7 @@ from sstrace.table import Row
 
 pytestmark = pytest.mark.bpf
 
-CONNECTIONS = 50
+CONNECTIONS = 1000
 
 
 class Following:
@@ -175,41 +176,72 @@ def joined(netns: Netns) -> Iterator[tuple[Netns, Netns]]:
         other.close()
 
 
-def connected(joined: tuple[Netns, Netns]) -> list[socket.socket]:
-    here, there = joined
-    listener = there.call(socket.create_server, ("192.0.2.2", 443))
-    ends = [listener]
-    for _ in range(CONNECTIONS):
-        ends += [here.call(socket.create_connection, ("192.0.2.2", 443), 30), listener.accept()[0]]
-    return ends
+_SERVES = """
+import socket, sys
+listener = socket.create_server(("192.0.2.2", 443), backlog=1024)
+print("ready", flush=True)
+ends = [listener.accept()[0] for _ in range(int(sys.argv[1]))]
+print("whole", flush=True)
+sys.stdin.read()
+"""
+
+_CALLS = """
+import socket, sys
+ends = [socket.create_connection(("192.0.2.2", 443), 30) for _ in range(int(sys.argv[1]))]
+print("whole", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def talking(space: Netns, program: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in a namespace, which lives until nobody holds its stdin."""
+    words = [*space.prefix, "prlimit", "--nofile=4096", sys.executable, "-c", program, str(CONNECTIONS)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def said(process: subprocess.Popen[bytes]) -> bytes:
+    assert process.stdout is not None
+    return process.stdout.readline()
 
 
 def test_each_end_names_the_other(joined: tuple[Netns, Netns]) -> None:
-    """Of what leads from one namespace to another, on its lines."""
+    """Of what leads from a process in one namespace to a process in another, on its lines."""
     here, there = joined
-    with following(str(here.inode), str(there.inode)) as follows:
-        ends = connected(joined)
-        follows.take()
-        follows.tracer.own()
-        where = follows.tracer.places.where
-        writer = EventWriter(0, lambda _: None, where=where)
-        out = bytearray()
-        for row in follows.tracer.table:
-            writer.seen(row, time.monotonic_ns(), out)
-        lines = [json.loads(line) for line in out.splitlines()]
-        (listener,) = [line for line in lines if line["state"] == "LISTEN"]
-        assert "peer_netns" not in listener
-        pairs = [line for line in lines if line["state"] == "ESTAB"]
-        assert len(pairs) == 2 * CONNECTIONS
-        for line in pairs:
-            home, away = (here, there) if line["src"] == "192.0.2.1" else (there, here)
-            assert (line["netns"], line["peer_netns"]) == (home.inode, away.inode)
-            (owner,) = line["peer_owners"]
-            assert owner["pid"] == os.getpid()
-            (other,) = [one for one in pairs if (one["sport"], one["dport"]) == (line["dport"], line["sport"])]
-            assert line["peer_owners"] == other["owners"]
-        for end in ends:
-            end.close()
+    with (
+        following(str(here.inode), str(there.inode)) as follows,
+        talking(there, _SERVES) as server,
+    ):
+        assert said(server) == b"ready\n"
+        with talking(here, _CALLS) as client:
+            assert said(client) == said(server) == b"whole\n"
+            follows.take()
+            follows.tracer.own()
+            lines = written(follows)
+    (listener,) = [line for line in lines if line["state"] == "LISTEN"]
+    assert "peer_netns" not in listener
+    pairs = {(line["sport"], line["dport"]): line for line in lines if line["state"] == "ESTAB"}
+    assert len(pairs) == 2 * CONNECTIONS
+    for (sport, dport), line in pairs.items():
+        calls = line["src"] == "192.0.2.1"
+        home, away = (here, there) if calls else (there, here)
+        assert (line["netns"], line["peer_netns"]) == (home.inode, away.inode)
+        (owner,) = line["owners"]
+        (peer,) = line["peer_owners"]
+        assert (owner["pid"], peer["pid"]) == ((client.pid, server.pid) if calls else (server.pid, client.pid))
+        assert [peer] == pairs[dport, sport]["owners"], "the very descriptor"
+
+
+def written(follows: Following) -> list[dict[str, Any]]:
+    """The lines of the table."""
+    writer = EventWriter(0, lambda _: None, where=follows.tracer.places.where)
+    out = bytearray()
+    for row in follows.tracer.table:
+        writer.seen(row, time.monotonic_ns(), out)
+    return [json.loads(line) for line in out.splitlines()]
 
 
 def test_a_device_has_the_name_that_it_bears_in_its_namespace(joined: tuple[Netns, Netns]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from bpf_events import HERE
 
+from sstrace.live.places import Places
 from sstrace.output import metrics
 from sstrace.output.carried import Carried, Described
 from sstrace.table import SocketTable
@@ -22,7 +23,7 @@ Scrape = dict[str, float]
 @pytest.fixture
 def counted() -> Iterator[metrics.Metrics]:
     numbers = dict.fromkeys(("events", "lost", "late", "missed", "sweeps"), 0)
-    tracer: Any = SimpleNamespace(table=SocketTable(HERE), netns=HERE, **numbers)
+    tracer: Any = SimpleNamespace(table=SocketTable(HERE), netns=HERE, places=Places(), **numbers)
     counted = metrics.Metrics("127.0.0.1", 0, tracer, Carried((), Described(lambda _: None, None)))
     yield counted
     counted.close()

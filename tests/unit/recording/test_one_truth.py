@@ -15,6 +15,7 @@ from tapes import OFFSET_NS, meta
 
 from sstrace.causes import CAUSES, Verdict
 from sstrace.cli import main
+from sstrace.live.places import Places
 from sstrace.model import Netns
 from sstrace.output.carried import Carried, Described
 from sstrace.output.counting import Counting
@@ -59,7 +60,10 @@ class Run:
 
     def __init__(self, changes: Iterable[Transition], path: Path) -> None:
         tracer: Any = SimpleNamespace(
-            table=SocketTable(HERE), netns=HERE, **dict.fromkeys(("events", "lost", "late", "missed", "sweeps"), 0)
+            table=SocketTable(HERE),
+            netns=HERE,
+            places=Places(),
+            **dict.fromkeys(("events", "lost", "late", "missed", "sweeps"), 0),
         )
         carried = Carried((), Described(lambda _: None, None))
         metrics = Metrics("127.0.0.1", 0, tracer, carried)
