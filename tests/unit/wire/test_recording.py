@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sstrace.lines import MetaLine, StateLine
 from sstrace.wire import recording
+from sstrace.wire.faults import Faults
 from sstrace.wire.recording import LineReader, RecordedMeta, Run
 
 
@@ -49,7 +50,7 @@ def test_blocks_may_be_cut_anywhere(cuts: list[int], newline: bool) -> None:
     pieces = [data[begin:end] for begin, end in pairwise(edges)]
     out, reader = read(pieces)
     assert [line.seq for line in out[1:]] == list(range(1, 20))
-    assert reader.faults == recording.Faults(used=20)
+    assert reader.faults == Faults(used=20)
 
 
 def test_raw_is_what_was_read() -> None:
