@@ -118,12 +118,19 @@ ADVICE: dict[str, tuple[str, ...]] = {
         for sentence in (
             "{}: no network namespace is called so: {}",
             "{}: no network namespace was called so {}: {}",
+            "{}: this server follows its own network namespace alone",
             "{}: that is no network namespace",
             "{}: there is no network namespace with this inode",
             "{}: there is no process {}",
             "{}: {}",
         )
     },
+    "this server does not follow the network namespace that it is in: ask for others with --netns": (
+        *MADE,
+        "tests/kernel/test_netns_serve.py",
+    ),
+    "sstrace: --serve --netns enters network namespaces for as long as it serves, which takes root: add "
+    "--keep-privileges": (*MADE, "tests/kernel/test_netns_serve.py"),
     "sstrace: --netns {} takes root: run it with sudo": ("root",),
     "sstrace: --netns {}: to see into process {} takes root: run it with sudo": ("root",),
     "entering {} takes root (CAP_SYS_ADMIN): run it with sudo": ("root",),

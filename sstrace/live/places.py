@@ -7,11 +7,12 @@ looked for again and again, and none is kept alive.
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
 from sstrace.changes import NetnsNews
-from sstrace.errors import SstraceError
+from sstrace.errors import LookupFailed, SstraceError
 from sstrace.live.kernel import Kernel, UnreachableError
 from sstrace.live.peers import Peers
 from sstrace.model import Label, Namespace, Netns, Space
@@ -123,6 +124,17 @@ class Places:
         """What lines have to say of which namespace they are; None where there is but one, this process's."""
         return None
 
+    def chosen(self, words: Sequence[str]) -> list[Place]:
+        """Those among them that the words of --netns mean, in the order in which they are shown. Raises LookupFailed,
+        PrivilegeError.
+        """
+        raise LookupFailed(f"sstrace: --netns {','.join(words)}: this server follows its own network namespace alone")
+
+    @contextmanager
+    def inside(self, place: Place) -> Iterator[None]:
+        """Have this thread be in one for a while. Raises as sources.netns.inside."""
+        yield
+
     def join(self, table: SocketTable) -> None:
         """See the two ends of connections between them in this table."""
 
@@ -199,6 +211,21 @@ class Followed(Places):
     def ifname(self, net: int, index: int) -> str:
         """What an interface is called in one of them."""
         return spelled(self._names.of(net).ifname(index))
+
+    def chosen(self, words: Sequence[str]) -> list[Place]:
+        """See Places."""
+        choice = choose(words, self._finder)
+        found = (self._places.get(one.net.cookie) for one in choice.of(self._finder))
+        return [place for place in found if place is not None]
+
+    @contextmanager
+    def inside(self, place: Place) -> Iterator[None]:
+        """See Places."""
+        namespace = self._known.get(place.netns.cookie)
+        if namespace is None:
+            raise LookupFailed(f"network namespace {place.netns.inode} is gone")
+        with inside(namespace):
+            yield
 
     def peer(self, row: RowView) -> RowView | None:
         """The other end of a connection to another of them; None where it is none, or is not known."""

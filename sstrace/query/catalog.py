@@ -157,7 +157,7 @@ OWN: Final = (
     ),
     _own(
         _FROM, "netns", "WHICH",
-        frozenset((Act.SNAPSHOT, Act.TRACE, Act.STATS, Act.WATCH, Act.VERIFY, Act.REPLAY, Act.STATS_PAST)) | _PAST,
+        _WAITS | _TABLES | {Act.REPLAY, Act.STATS_PAST},
         "look into these network namespaces (may be given again)\n"
         "WHICH := {all|NAME|PID|INODE|PATH}[,WHICH]    NAME: of ip-netns(8), a container, a pod, a process",
         values=("all", "NETNS"), commas=True, many=True,

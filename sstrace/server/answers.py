@@ -25,7 +25,10 @@ from sstrace.query.options import parse
 from sstrace.query.usage import ss_usage
 from sstrace.server.broker import Broker, Held
 from sstrace.server.client import Request
+from sstrace.server.places import LivePlaces
+from sstrace.snapshot.names import SsNames
 from sstrace.snapshot.sources import Origin
+from sstrace.snapshot.streams import complain, warn
 from sstrace.sources import privilege, proc, service
 from sstrace.sources.diag import Diag, Netlink
 from sstrace.sources.standard import say, tell, write_all
@@ -75,10 +78,11 @@ class Answers:
             command = _command(request)
         except (msgspec.MsgspecError, SstraceError):
             return None  # a child says what is wrong
-        if not isinstance(command, Command) or not _is_small(command):
+        place = self._tracer.places.get(self._tracer.netns.cookie)
+        if not isinstance(command, Command) or not _is_small(command) or place is None:
             return None
         diag = self._opener(command, peer)
-        live = LiveRows(self._tracer.table, self._tracer.places.of(self._tracer.netns), diag=diag)
+        live = LiveRows(self._tracer.table, place, diag=diag)
         listeners, others = live.count(command.selection.states)
         # The kernel filters dumps: of listeners, which it keeps apart, or of all that there is.
         if listeners > _MOST_LISTENERS or others > (0 if command.operands else _MOST_ROWS):
@@ -110,16 +114,31 @@ class Answers:
                 if self._counting is None:
                     raise FeatureError("sstrace: this server does not count: start it with sstrace --serve --stats")
                 return self._counting.tell(command, owners=self._sees_all(peer))
-            diag = self._opener(command, peer)
-            tracer = self._tracer
-            place = tracer.places.of(tracer.netns)
-            live = LiveRows(tracer.table, place, tracer.news(), diag, doubted=tracer.ails)
-            owners = self._owners(peer, command, live)
+            origin = self._several(command, request, peer) if command.own.netns else self._one(command, request, peer)
         except SstraceError as error:
             return _refused(error, request)
         if peer.uid != 0:
             _become(peer, shed=self._shed)
-        return _printed(command, request, Origin(tcp=live, owners=owners, width=request.width, diag=diag))
+        return _printed(command, request, origin)
+
+    def _one(self, command: Command, request: Request, peer: service.Peer) -> Origin:
+        """The table of the network namespace that this server is in."""
+        tracer, diag = self._tracer, self._opener(command, peer)
+        place = tracer.places.get(tracer.netns.cookie)
+        if place is None:
+            raise LookupFailed(
+                "this server does not follow the network namespace that it is in: ask for others with --netns"
+            )
+        live = LiveRows(tracer.table, place, tracer.news(), diag, doubted=tracer.ails)
+        owners = self._owners(peer, command, live)
+        return Origin(tcp=live, owners=owners, width=request.width, diag=diag)
+
+    def _several(self, command: Command, request: Request, peer: service.Peer) -> Origin:
+        """Those of the network namespaces that a client asks for, as far as it may see them."""
+        places = LivePlaces(self._tracer, command.own.netns, self._tracer.news(), everything=peer.uid == 0)
+        owners = self._owners(peer, command, None)
+        names = SsNames({}, warn, complain, anywhere=True)
+        return Origin(places=places, owners=owners, width=request.width, names=names)
 
     def _opener(self, command: Command, peer: service.Peer) -> Callable[[], Netlink]:
         """What opens a sock_diag socket: the broker where root asks for what the kernel shows to administrators."""
@@ -129,7 +148,7 @@ class Answers:
         asks = show.extended or show.info or show.bpf or show.bpf_maps or command.own.json
         return self._broker.diag if asks or any("mark" in text for text in command.operands) else Diag
 
-    def _owners(self, peer: service.Peer, command: Command, live: LiveRows) -> Owners | None:
+    def _owners(self, peer: service.Peer, command: Command, live: LiveRows | None) -> Owners | None:
         """Who holds what, as far as this client may know; None where nobody asks, or where the snapshot is to scan
         /proc itself, after it has become its client.
         """
@@ -138,8 +157,10 @@ class Answers:
             return None
         everything = self._sees_all(peer)
         if everything and not (show.threads or show.contexts):
-            only_tcp = command.selection.tables == 1 << Table.TCP
-            return self._tracer.owners.look(live.inodes(command.selection) if only_tcp else None)
+            wanted = None
+            if live is not None and command.selection.tables == 1 << Table.TCP:
+                wanted = live.inodes(command.selection)
+            return self._tracer.owners.look(wanted)
         if self._broker is not None:
             user = None if everything else (peer.uid, peer.gid)
             return self._broker.held(Held(threads=show.threads, contexts=show.contexts, user=user))
@@ -169,6 +190,7 @@ def _is_small(command: Command) -> bool:
         or selection.events
         or selection.kill
         or command.own.stats
+        or command.own.netns
         or command.filter_file is not None
         or show.processes
         or show.threads

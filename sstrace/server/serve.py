@@ -35,7 +35,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, NamedTuple
 
-from sstrace.errors import LookupFailed
+from sstrace.errors import LookupFailed, UsageError
 from sstrace.live.signals import Stopped
 from sstrace.live.tracer import Tracer
 from sstrace.modes.following import Following
@@ -101,11 +101,17 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     gid = _group(command.own.group)
     stopped = Stopped()
     shed = not command.own.keep_privileges
+    if command.own.netns and shed:
+        raise UsageError(
+            "sstrace: --serve --netns enters network namespaces for as long as it serves, which takes root: add "
+            "--keep-privileges"
+        )
     user = privilege.service_user() if shed and os.geteuid() == 0 else None
     broker = None
     if shed and privilege.holds(privilege.BROKER):
         broker = Broker(env, privilege.unused_user(user[0]) if user is not None else None)
-    tracer = Tracer(env, poll_ns=command.own.poll_ns, ask=broker.look if broker is not None else None)
+    ask = broker.look if broker is not None else None
+    tracer = Tracer(env, poll_ns=command.own.poll_ns, ask=ask, netns=command.own.netns)
     with Following(command, env, tracer, stopped) as following:
         listener = service.listen(path, gid)
         try:
