@@ -25,6 +25,8 @@ CODES = frozenset({0, 1, 2, 3, 4, 5, 141, 255})
 """README, "Exit codes"; 141 is a snapshot whose reader has gone. 70, a bug, is no end that is meant to be."""
 TOLD = re.compile(r"^sstrace: (the server met )?(out of memory|this installation is not whole)")
 """The same exit code for what is nobody's bug."""
+STILLBORN = re.compile(r"(?s)(Exception ignored error evaluating path:.*?)?Fatal Python error:.*?<no Python frame>\n")
+"""What an interpreter says that cannot start, as that of a process of sstrace's; who started it says the rest."""
 UNSEEN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 MOST_SECONDS = 60
 """No command of a campaign takes longer, however busy the machine is."""
@@ -71,7 +73,7 @@ class Tally:
 
 def wrong(code: int, err: bytes, codes: Iterable[int] = CODES) -> str | None:
     """What is wrong with an end, or None: a code that is documented, sentences, nothing that moves a cursor."""
-    text = err.decode(errors="replace")
+    text = STILLBORN.sub("", err.decode(errors="replace"))
     if "Traceback" in text or "a bug in sstrace" in text:
         return text[-600:]
     if code not in codes and not (code == 70 and any(map(TOLD.match, text.splitlines()))):

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from sstrace.causes import FIN_BY_US
-from sstrace.lifecycle import LISTED, STEPS, Report, Step, is_listed
+from sstrace.lifecycle import LISTED, STEPS, Guard, Report, Step, is_listed
 from sstrace.model import Changed, Gone, InetSocket, Kind, Owner, State
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.table.index import Index, cookie_key, differ, kind_of
@@ -52,12 +52,14 @@ class Fold:
 
     def apply(self, fact: Changed | Gone) -> Transition | None:
         """Fold one event in. The transition that users see, None when there is none."""
-        index = self._index
+        kind = fact.kind
         if type(fact) is Changed:
-            row = index.of_socket(fact) if fact.kind is _SOCKET else index.of_timer(fact)
+            row = self._index.of_socket(fact) if kind is _SOCKET else self._index.of_timer(fact)
+            plans = _CHANGED[kind << 8 | fact.old << 4 | fact.new]
         else:
-            row = index.of_gone(fact)  # type: ignore[arg-type]
-        for take, when in _PLANS[report_of(fact) * _HOLDERS + (row.kind + 1 if row is not None else 0)]:
+            row = self._index.of_gone(fact)  # type: ignore[arg-type]
+            plans = _GONE[kind]
+        for take, when in plans[row.kind if row is not None else _NOBODY]:
             if when is None or when(row, fact, self):
                 return take(self, fact, row)
         raise AssertionError("the last rule of a report has no guard")
@@ -145,13 +147,15 @@ class Fold:
                 # moment, when two processors answer one segment.
                 if before is not None and before.kind is _TIMEWAIT:
                     index.remove_missed(before)
-            self._refute(ends)
+            if self._implied_rows:
+                self._refute(ends)
             index.by_ends[ends] = row
         if fact.cookie is not None:
             index.by_cookie[cookie_key(fact.cookie, kind, row.ends)] = row
         if kind is _TIMEWAIT:
             self._tombstones.add_cookie(fact)  # its full socket has died
-        self._tombstones.forgive(fact)  # its socket may have been closed, and used again
+        if self._tombstones.sweeping:
+            self._tombstones.forgive(fact)  # its socket may have been closed, and used again
         return row
 
     def _move(self, fact: Changed, row: Row) -> Transition | None:
@@ -165,14 +169,17 @@ class Fold:
         held = at_ns - row.since_ns if row.exact and row.state == old else None
         if row.sport == 0 or row.dport == 0 or row.state in (_CLOSE, _SYN_SENT) or row.ifindex != fact.ifindex:
             index.readdress(row, fact)
-            if ends is not row.ends:
+            if self._implied_rows and ends is not row.ends:
                 self._refute(row.ends)
         if fact.ino is not None:
             row.ino = fact.ino
         row.uid = fact.uid
         row.touched_ns = at_ns
         if row.state != new:
-            index.restate(row, new)
+            if index.by_state is None:
+                row.state = new
+            else:
+                index.restate(row, new)
             row.since_ns = at_ns
             row.exact = True
         if fact.cookie is not None and row.cookie is None:
@@ -239,9 +246,11 @@ class Fold:
         new = fact.new
         held = fact.at_ns - row.since_ns if row.exact else None
         row.touched_ns = fact.at_ns
-        self._tombstones.add_cookie(fact)  # its full socket has died
-        self._tombstones.forgive(fact)  # of an earlier life there may have been another timewait socket
-        self._index.settle(row, settled=new != _FIN_WAIT2)
+        if self._tombstones.sweeping:
+            self._tombstones.add_cookie(fact)  # its full socket has died
+            self._tombstones.forgive(fact)  # of an earlier life there may have been another timewait socket
+        if new == _FIN_WAIT2 or self._index.unsettled:
+            self._index.settle(row, settled=new != _FIN_WAIT2)
         if row.state != new:
             self._index.restate(row, new)
             row.since_ns, row.exact = fact.at_ns, True
@@ -267,7 +276,7 @@ class Fold:
 
     def _refute(self, ends: Ends | None) -> None:
         """A younger connection is between these ends."""
-        row = self._implied_rows.pop(ends, None) if self._implied_rows and ends is not None else None
+        row = self._implied_rows.pop(ends, None) if ends is not None else None
         if row is not None and row.sk is None and self._index.rows.get(row.id) is row:
             self._index.remove_missed(row)
 
@@ -277,7 +286,7 @@ class Fold:
             # connect(2) got no port, perhaps because another connection is between these addresses:
             # that one is not dead.
             self._tombstones.add_cookie(fact)
-        else:
+        elif self._tombstones.sweeping:
             self._leave_tombstone(fact, row)
         self._index.remove(row)
         return self._closed(fact, row, held)
@@ -286,7 +295,7 @@ class Fold:
         row = self._index.row_of(fact, fact.old)
         if fact.since_ns:
             self._tombstones.add_cookie(fact)
-        else:
+        elif self._tombstones.sweeping:
             self._leave_tombstone(fact, row)
         return self._closed(fact, row, fact.at_ns - fact.since_ns if fact.since_ns else None)
 
@@ -300,9 +309,9 @@ class Fold:
         return self._end(fact, row, fact.old, held, fact.cause)
 
     def _leave_tombstone(self, fact: Changed | Gone, row: Row) -> None:
-        """Its end was reported: a sweep that goes on may have seen it before."""
+        """Its end was reported: the sweep that goes on may have seen it before."""
         tombstones = self._tombstones
-        if tombstones.sweeping and tombstones.may_be_shown(fact.at_ns):
+        if tombstones.may_be_shown(fact.at_ns):
             # The sweep may have given it a cookie that the row does not know yet, but its last event does.
             tombstones.add(fact.cookie or row.cookie, row)
             if row.sport != fact.sport or row.src != fact.src:  # not learnt until it ended
@@ -332,7 +341,8 @@ class Fold:
 
     def _die(self, fact: Gone, row: Row) -> Transition:
         held = fact.at_ns - row.since_ns if row.exact else None
-        self._leave_tombstone(fact, row)
+        if self._tombstones.sweeping:
+            self._leave_tombstone(fact, row)
         self._index.remove(row)
         old, row.state = row.state, _CLOSE
         if fact.kind is _REQUEST:
@@ -346,12 +356,12 @@ class Fold:
         """The full socket gives up, or the request socket that never became one: a connection ends, or a listening. The
         row is in its new state already.
         """
-        new = row.state
-        self._index.news.tell(row, fact.at_ns)
+        new, at_ns, born_ns = row.state, fact.at_ns, row.born_ns
+        listed = LISTED[old << 4 | new] == 1 or self._lists(row, old, new)
+        self._index.news.tell(row, at_ns)
         return Transition(
-            fact.at_ns, row, old, new, held, cause, fact.reported, self._lists(row, old, new),
-            ended=old not in (_CLOSE, _LISTEN),
-            lifetime_ns=fact.at_ns - row.born_ns if row.born_ns is not None else None,
+            at_ns, row, old, new, held, cause, fact.reported, listed, False, None,
+            old not in (_CLOSE, _LISTEN), at_ns - born_ns if born_ns is not None else None,
         )  # fmt: skip
 
     def _transition(self, fact: Changed, row: Row, old: int, new: int, held: int | None) -> Transition:
@@ -394,38 +404,36 @@ def _takes(report: Report) -> dict[Step, Callable[[Fold, Any, Any], Transition |
     return _TAKE_GONE if report in (Report.REQUEST_GONE, Report.TIMEWAIT_GONE) else _TAKE
 
 
-_HOLDERS = len(Kind) + 1
-_PLANS = tuple(
-    tuple((_takes(report)[rule.step], rule.when) for rule in STEPS.get((report, holder), ()))
-    for report in Report
-    for holder in (None, *Kind)
-)
-"""lifecycle.STEPS by number, at report * _HOLDERS + holder + 1 (0: nobody): what does the step, and its guard. A key of
-enums would take a third of the time of an event, for Python hashes each by a function.
-"""
-
-# An attribute of an enum takes longer than a comparison.
-_OPENS, _CHILD, _MOVES = Report.OPENS.value, Report.CHILD.value, Report.MOVES.value
-_REPEATS, _CLOSES = Report.REPEATS.value, Report.CLOSES.value
-_REQUEST_TIMER, _REQUEST_GONE = Report.REQUEST_TIMER.value, Report.REQUEST_GONE.value
-_TIMEWAIT_TIMER, _TIMEWAIT_GONE = Report.TIMEWAIT_TIMER.value, Report.TIMEWAIT_GONE.value
-
-
-def report_of(fact: Changed | Gone) -> int:
-    """What an event reports: a ``Report``."""
-    kind = fact.kind
-    if type(fact) is not Changed:
-        return _REQUEST_GONE if kind is _REQUEST else _TIMEWAIT_GONE
+def report_of(kind: Kind, old: int, new: int) -> Report:
+    """What an event reports that tells of a change."""
     if kind is not _SOCKET:
-        return _REQUEST_TIMER if kind is _REQUEST else _TIMEWAIT_TIMER
-    old, new = fact.old, fact.new
+        return Report.REQUEST_TIMER if kind is _REQUEST else Report.TIMEWAIT_TIMER
     if new == _CLOSE:
-        return _CLOSES
+        return Report.CLOSES
     if old == new:
-        return _REPEATS
+        return Report.REPEATS
     if old == _CLOSE:
-        return _OPENS
-    return _CHILD if old == _LISTEN and new == _SYN_RECV else _MOVES
+        return Report.OPENS
+    return Report.CHILD if old == _LISTEN and new == _SYN_RECV else Report.MOVES
+
+
+_Plan = tuple[tuple[Callable[[Fold, Any, Any], Transition | None], Guard | None], ...]
+_NOBODY = len(Kind)
+
+
+def _plans(report: Report) -> tuple[_Plan, ...]:
+    return tuple(
+        tuple((_takes(report)[rule.step], rule.when) for rule in STEPS.get((report, holder), ()))
+        for holder in (*Kind, None)
+    )
+
+
+_OF_REPORT = {report: _plans(report) for report in Report}
+_CHANGED = tuple(_OF_REPORT[report_of(kind, old, new)] for kind in Kind for old in range(16) for new in range(16))
+"""lifecycle.STEPS by number, for an event is brought to its rules a hundred thousand times a second: at kind << 8 | old
+<< 4 | new, by who holds the row (_NOBODY: there is none), what does each step, and its guard.
+"""
+_GONE = {_REQUEST: _OF_REPORT[Report.REQUEST_GONE], _TIMEWAIT: _OF_REPORT[Report.TIMEWAIT_GONE]}
 
 
 def own(row: Row, owner: Owner, new: int, last: bool) -> None:

@@ -102,8 +102,9 @@ class Index:
     def ends_of(self, of: Changed | Gone | Row | InetSocket) -> Ends:
         """The key of a connection."""
         src, dst = of.src, of.dst
-        if len(src) == 16:
-            src, dst = plain(src), plain(dst)
+        if len(src) == 16:  # plain, twice
+            src = src[12:] if src.startswith(_MAPPED) else src
+            dst = dst[12:] if dst.startswith(_MAPPED) else dst
         return of.sport, of.dport, src, dst, of.ifindex
 
     def between(self, ends: Iterable[Ends]) -> list[Row | None]:
@@ -188,11 +189,13 @@ class Index:
         ):
             self.remove_missed(row)  # the address outlived a death that was lost
             row = None
-        ends = self.ends_of(fact)
-        if row is None and fact.cookie is not None:
-            row = self.by_cookie.get(cookie_key(fact.cookie, kind, ends))
         if row is not None:
             return row
+        ends = self.ends_of(fact)
+        if fact.cookie is not None:
+            row = self.by_cookie.get(cookie_key(fact.cookie, kind, ends))
+            if row is not None:
+                return row
         row = self.by_ends.get(ends)
         if row is None or kind is _TIMEWAIT or row.kind is not kind:
             return row
@@ -230,13 +233,15 @@ class Index:
         self.rows[row.id] = row
         if self.by_state is not None and row.state != _ESTABLISHED:
             self.by_state[row.state][row.id] = row
-        self.news.write(row)
+        if self.news.journal is not None:
+            self.news.write(row)
         if row.kind is _TIMEWAIT and row.state == _FIN_WAIT2:
             self.unsettled[row.id] = row
 
     def enter(self, row: Row) -> None:
         """Find it by its keys."""
-        self.news.write(row)
+        if self.news.journal is not None:
+            self.news.write(row)
         if row.sk is not None:
             self.by_sk[row.sk] = row
         if row.state == _LISTEN:
@@ -331,7 +336,8 @@ class Index:
 
     def remove(self, row: Row) -> None:
         """It is no row of the table any more."""
-        self.news.write(row)
+        if self.news.journal is not None:
+            self.news.write(row)
         self.leave(row)
         self.rows.pop(row.id, None)
         if self.by_state is not None:

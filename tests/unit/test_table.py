@@ -897,12 +897,20 @@ def test_the_fold_takes_the_step_that_stands_in_the_table(monkeypatch: pytest.Mo
     """Nothing is decided elsewhere."""
     taken: list[Step] = []
     noting = {step: lambda *_, step=step: taken.append(step) for step in Step}
-    rules = [STEPS.get((report, holder), ()) for report in Report for holder in (None, *Kind)]
-    plans = tuple(tuple((noting[rule.step], rule.when) for rule in some) for some in rules)
+    plans = {
+        report: tuple(
+            tuple((noting[rule.step], rule.when) for rule in STEPS.get((report, holder), ()))
+            for holder in (*Kind, None)
+        )
+        for report in Report
+    }
+    changed = [plans[fold_module.report_of(kind, old, new)] for kind in Kind for old in range(16) for new in range(16)]
+    gone = {Kind.REQUEST: plans[Report.REQUEST_GONE], Kind.TIMEWAIT: plans[Report.TIMEWAIT_GONE]}
     for report, kind, step in WAYS:
         live = held_by(kind)
         with monkeypatch.context() as patch:
-            patch.setattr(fold_module, "_PLANS", plans)
+            patch.setattr(fold_module, "_CHANGED", changed)
+            patch.setattr(fold_module, "_GONE", gone)
             live.apply(report_of(report, kind, step))
         assert taken == [step]
         taken.clear()
