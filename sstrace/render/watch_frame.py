@@ -131,25 +131,24 @@ BAR = Style(reverse=True)
 ALERT = Style(bold=True, reverse=True)
 
 _HELP = """\
-  +  new   *  changed its state   -  closed: its last state, how long, and why
+  + new   * changed its state   - closed: its last state, how long, and why
   {ge} in Held: in this state since before sstrace started, so at least that long
   Counts are of all rows that the filter lets pass; (states) are not listed.
-  opened: connections established     closed: ended, and did not fail
-  failed: refused, reset, timed out, unreachable, killed
+  closed: ended, and did not fail; failed: refused, reset, timed out, killed
 
-  q          quit                     j k G arrows PgUp PgDn Home End: cursor;
-  space      pause: the screen stands      left and right move the columns
-  z          freeze: a copy of the table stands, to scroll and sort in
-  s S        sort by the next, the previous of held, state, local, peer, owner
-  1 to {keys:<30} r  reverse the order
-  Enter      look inside the connection at the cursor; Esc: back
-  /          search a text in every column; / and Enter: the next
-  f          filter: [state X] [exclude X] and an expression, as after ss
-  a          every state, or those that were asked for
-  d          closed rows for as long as they are marked, or none
-  p          Process column           n  numbers or names of ports
-  Esc        no cursor, nothing searched
-  h ?        this help; any key leaves it
+  q      quit                          space  pause: the screen stands
+  j k G arrows PgUp PgDn Home End, wheel, click   the cursor; Esc: without it
+  Enter  look inside the connection    left right   move the columns
+  K      close it, as ss can;          c  copy its line
+         asks first                    p  Process column
+  /      search a text in every        n  numbers or names of ports
+         column; / Enter: the next     a  every state, or those asked for
+  f      filter: [state X]             d  closed rows while they are marked,
+         [exclude X] EXPRESSION           or none
+  g      groups: by process,           s S 1-{sorts}  sort by held, state, local,
+         container, peer, port            peer, owner{more}
+  z      freeze: a copy of the table   r  reverse the order
+         stands, to scroll and sort    h ?  this help; any key leaves it
 """
 
 
@@ -255,8 +254,8 @@ def _footer(look: Look, place: str, width: int) -> list[Segment]:
 
 
 _KEYS = (
-    "q quit  space pause  z freeze  s sort  r reverse  Enter inside  / search  f filter  d dead  ? help",
-    "q quit  s sort  Enter inside  / search  f filter  ? help",
+    "q quit  space pause  s sort  Enter inside  g group  / search  f filter  d dead  K close  c copy  ? help",
+    "q quit  Enter inside  g group  / search  f filter  ? help",
     "? help",
 )
 
@@ -285,8 +284,8 @@ def framed(
     if height >= 3 and titles is not None:
         out.append(titles)
     if look.help:
-        keys = "6     sort by these, netns" if look.widths.netns else "5     sort by one of these"
-        text = _HELP.format(ge=look.glyphs.at_least, keys=keys)
+        many = bool(look.widths.netns)
+        text = _HELP.format(ge=look.glyphs.at_least, sorts=5 + many, more=", netns" * many)
         out += [[Segment(cut(line, width))] for line in text.splitlines()]
     else:
         out += body

@@ -7,6 +7,7 @@ the keys do on each page in the page.
 """
 
 import gc
+import os
 import platform
 import select
 import time
@@ -21,8 +22,13 @@ from sstrace.plain import printable
 from sstrace.query import options
 from sstrace.query.command import Command
 from sstrace.render import watch as render
+from sstrace.render.ends import Ends
+from sstrace.render.fitted import who
 from sstrace.sources.names import SystemNames
+from sstrace.table import Row
+from sstrace.watch.acts import kill
 from sstrace.watch.detail import DetailPage
+from sstrace.watch.groups import GroupsPage
 from sstrace.watch.hub import Hub
 from sstrace.watch.prompt import edited
 from sstrace.watch.table_page import TablePage
@@ -84,6 +90,9 @@ class _Watch:
         self._table = TablePage(self._hub)
         self._detail: DetailPage | None = None
         """The page of one connection, while somebody looks at it."""
+        self._groups: GroupsPage | None = None
+        self._asked: Row | None = None
+        """Whether this one is to be closed is the question."""
         self._paused = False
         self._quit = False
         self._help = False
@@ -163,7 +172,7 @@ class _Watch:
         if self._hub.frozen is None:
             self._hub.fold(time.monotonic_ns())
         width, height = self._terminal.size()
-        picture = (self._detail or self._table).picture(self._look(), width, height)
+        picture = (self._detail or self._groups or self._table).picture(self._look(), width, height)
         self._terminal.draw(self._painter.paint(picture, width, height))
 
     def _look(self) -> render.Look:
@@ -202,6 +211,13 @@ class _Watch:
             self._edit(self._prompt, key)
             return
         hub.message = ""
+        if self._asked is not None:
+            row, self._asked = self._asked, None
+            hub.say(kill(self._tracer.places, row) if key in ("y", "Y") else "nothing was closed")
+            return
+        if key.startswith("click-"):
+            self._click(int(key.rpartition("-")[2]))
+            return
         if self._help:
             self._help = False
         elif key in ("q", "Q"):
@@ -212,11 +228,20 @@ class _Watch:
             hub.freeze()
         elif key in ("h", "?"):
             self._help = True
+        elif key == "K" and (self._detail is not None or self._groups is None):
+            self._ask()
+        elif key == "c" and (self._detail is not None or self._groups is None):
+            self._copy()
         elif self._detail is not None:
             if not self._detail.key(key):
                 self._detail = None
+        elif self._groups is not None:
+            self._grouped(self._groups.key(key))
         elif key == "enter":
             self._open()
+        elif key == "g":
+            self._groups = GroupsPage(hub)
+            hub.heard = self._groups.note
         elif key == "/":
             self._prompt = render.Prompt("search: ", self._table.searched, len(self._table.searched))
         elif key == "f":
@@ -238,6 +263,50 @@ class _Watch:
             self._hub.say("there is no row to look into")
         else:
             self._detail = DetailPage(self._hub, chosen.row, max(_STEP_NS, self._interval_ns))
+
+    @property
+    def _chosen(self) -> Row | None:
+        if self._detail is not None:
+            return self._detail.row
+        chosen = self._table.chosen
+        return chosen.row if chosen is not None else None
+
+    def _click(self, line: int) -> None:
+        """The mouse: it points, and at what is pointed at already it opens."""
+        if self._detail is None and self._groups is None and not self._help and self._table.click(line):
+            self._open()
+
+    def _ask(self) -> None:
+        """Whether the connection at the cursor is to be closed."""
+        row, hub = self._chosen, self._hub
+        if row is None:
+            hub.say("move the cursor to a connection first: j, k")
+        elif os.geteuid():
+            hub.say("to close a connection takes root")
+        else:
+            self._asked = row
+            local, peer = Ends(hub.lines.show, self._command.dialect, hub.names).within(row.net).of(row)
+            holders = who(row, 40, descriptors=False)
+            hub.say(f"close {local} {peer} of {holders}? y closes it, any other key does not")
+
+    def _copy(self) -> None:
+        """The connection at the cursor, to the clipboard of who sits at the terminal."""
+        text = (self._detail or self._table).copied
+        if text:
+            self._terminal.copy(text)
+        self._hub.say("copied, where the terminal allows it" if text else "move the cursor to a connection first: j, k")
+
+    def _grouped(self, chosen: str | None) -> None:
+        """A group has been chosen, by its filter; empty: back."""
+        if chosen is None:
+            return
+        hub = self._hub
+        if chosen and hub.frozen is not None:
+            hub.say("the table is frozen: press z to go on, then filter")
+            return
+        self._groups = hub.heard = None
+        if chosen and hub.filter(f"{hub.filter_text} and {chosen}" if hub.filter_text else chosen):
+            self._table.renewed()
 
     def _edit(self, prompt: render.Prompt, key: str) -> None:
         """A key at the prompt."""

@@ -20,6 +20,7 @@ from sstrace.render.watch_detail import Detail, Graph, detail
 from sstrace.render.watch_frame import Look, Screen
 from sstrace.render.width import amount
 from sstrace.table import Row, Transition
+from sstrace.watch.acts import text_of
 from sstrace.watch.hub import Hub
 from sstrace.watch.lines import RowLines
 from sstrace.wire import inet_diag
@@ -62,6 +63,12 @@ class DetailPage:
         self._work = work_text(hub.names)
         self._mode: TimeMode = "utc" if command.own.utc else "clock"
         self._top = self._most = 0
+
+    @property
+    def copied(self) -> str:
+        """The connection, as text."""
+        entry = self.hub.shown.entry(self.row.id)
+        return text_of(self.hub.lines.make([entry], {}, time.monotonic_ns())) if entry is not None else ""
 
     def key(self, key: str) -> bool:
         """Do what a key asks for; False: this page is to be left."""

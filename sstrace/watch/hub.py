@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -66,6 +66,8 @@ class Hub:
         self.rates = render.Rates()
         self.frozen: Frozen | None = None
         self.message = ""
+        self.heard: Callable[[Transition], None] | None = None
+        """Is told of each transition that the filter lets pass."""
         self._utc = command.own.utc
         self._journal: dict[int, Row] = {}
         tracer.table.journal = self._journal
@@ -93,7 +95,8 @@ class Hub:
         """Note what has changed."""
         for change in changes:
             if type(change) is Transition:
-                self.view.note(change)
+                if self.view.note(change) and self.heard is not None:
+                    self.heard(change)
             elif type(change) is Resync:
                 self.view.rekey(row for row, _ in change.changed)
             elif type(change) is Renamed and change.before is not None:

@@ -8,6 +8,8 @@ import msgspec
 
 from sstrace.model import ALL_STATES
 from sstrace.render import watch as render
+from sstrace.render.fitted import who
+from sstrace.watch.acts import text_of
 from sstrace.watch.hub import Hub
 from sstrace.watch.lines import learn_inodes
 from sstrace.watch.view import Entry, Watched
@@ -43,6 +45,8 @@ class TablePage:
         self._top = 0
         self._pan = 0
         self._page = 1
+        self._first = 0
+        """Line of the terminal on which the first row stands."""
 
     def resized(self) -> None:
         """The terminal has another size."""
@@ -54,7 +58,8 @@ class TablePage:
         """Draw it: ``base`` has what is the same on every page."""
         hub, now = self.hub, time.monotonic_ns()
         view = hub.shown
-        self._page = max(1, height - render.fixed_rows(height))
+        fixed = render.fixed_rows(height)
+        self._page, self._first = max(1, height - fixed), max(0, fixed - 1)
         self._entries = self._placed(view)
         lines = self._made(now)
         self._widths = render.measure(lines, self._widths, netns=self.hub.lines.many)
@@ -108,6 +113,21 @@ class TablePage:
         """What the cursor points at."""
         return self.hub.shown.entry(self._cursor) if self._cursor is not None else None
 
+    @property
+    def copied(self) -> str:
+        """The row at the cursor, as text."""
+        chosen = self.chosen
+        return text_of(self.hub.lines.make([chosen], {}, time.monotonic_ns())) if chosen is not None else ""
+
+    def click(self, line: int) -> bool:
+        """Somebody has pointed at a line of the screen; whether the cursor was there already."""
+        line -= self._first
+        if not 0 <= line < len(self._entries):
+            return False
+        again = self._entries[line].row.id == self._cursor
+        self.point(line)
+        return again
+
     def point(self, line: int) -> None:
         """Put the cursor on a line of the screen."""
         if self._entries:
@@ -151,6 +171,8 @@ class TablePage:
             self._turn(-self._page, view)
         elif key in ("pagedown", "ctrl-f"):
             self._turn(self._page, view)
+        elif key in ("wheelup", "wheeldown"):
+            self._turn(-3 if key == "wheelup" else 3, view)
         elif key == "home":
             self._pan = 0
             self._turn(-len(view), view)
@@ -221,8 +243,8 @@ class TablePage:
     def _texts(self, entries: Sequence[Entry]) -> list[str]:
         lines = self.hub.lines.make(entries, {}, time.monotonic_ns())
         return [
-            f"{line.state} {line.held} {line.local}{line.local_port} {line.peer}{line.peer_port} {line.rest}"
-            for line in lines
+            f"{text_of([line])} {who(entry.row, 1 << 16, descriptors=True)}"
+            for entry, line in zip(entries, lines, strict=True)
         ]
 
     def renewed(self) -> None:

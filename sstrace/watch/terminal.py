@@ -1,12 +1,13 @@
 """A terminal as a full-screen program needs it: keys in, lines out, its size, and everything put back at the end.
 
 What is changed, and put back by ``leave`` whatever ends the program: the modes of the terminal (termios), the alternate
-screen, the cursor's visibility, automatic wrapping. Only SIGKILL cannot be helped.
+screen, the cursor's visibility, automatic wrapping, the mouse. Only SIGKILL cannot be helped.
 
 A terminal may be slow, or stop taking anything (a stalled SSH connection). Output goes through a descriptor of our own
 that does not block; what the terminal does not take at once is kept, and no new picture begins before it is out.
 """
 
+import base64
 import contextlib
 import os
 import select
@@ -22,10 +23,10 @@ from sstrace.errors import UsageError
 
 __all__ = ["Terminal", "colors_of", "decode_keys"]
 
-_ENTER = b"\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
+_ENTER = b"\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[?1000h\x1b[?1006h\x1b[2J"
 """xterm's control sequences, which every terminal emulator in use follows: the alternate screen, no cursor, no
-wrapping; clear."""
-_LEAVE = b"\x18\x1b[0m\x1b[?7h\x1b[?25h\x1b[H\x1b[2J\x1b[?1049l"
+wrapping; buttons and wheel of the mouse, in decimal numbers; clear."""
+_LEAVE = b"\x18\x1b[0m\x1b[?1006l\x1b[?1000l\x1b[?7h\x1b[?25h\x1b[H\x1b[2J\x1b[?1049l"
 """The first byte (CAN) ends a sequence that was cut. Empty and with the cursor on top, because tmux (3.3) leaks lines
 of an alternate screen that was resized into the ordinary one.
 """
@@ -107,7 +108,20 @@ def _sequence(data: bytes) -> tuple[int, str]:
         at += 1
     if at == len(data):
         return 0, ""
+    if data[2:3] == b"<":
+        return at + 1, _mouse(data[3:at], pressed=data[at] == ord("M"))
     return at + 1, _SEQUENCES.get(data[2 : at + 1], "")
+
+
+def _mouse(numbers: bytes, *, pressed: bool) -> str:
+    """``click-LINE`` of the first button, lines counted from 0, and the wheel (xterm's SGR coordinates, mode 1006)."""
+    try:
+        button, _column, line = map(int, numbers.split(b";"))
+    except ValueError:
+        return ""
+    if not pressed:
+        return ""
+    return {0: f"click-{max(0, line - 1)}", 64: "wheelup", 65: "wheeldown"}.get(button, "")
 
 
 def colors_of(
@@ -299,6 +313,10 @@ class Terminal:
         self._drawn = list(lines)
         if out:
             self._put("".join(out).encode(self._encoding, "replace"))
+
+    def copy(self, text: str) -> None:
+        """Offer a text to the clipboard (OSC 52, which many terminals take, and some ask about or leave alone)."""
+        self._put(b"\x1b]52;c;" + base64.b64encode(text.encode()) + b"\x07")
 
     def _put(self, data: bytes) -> None:
         self._pending += data

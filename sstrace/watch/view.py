@@ -191,16 +191,18 @@ class Watched:
             (entry.key, number) for number, entry in self._entries.items() if entry.shown and entry.mark != "-"
         )
 
-    def note(self, change: Transition) -> None:
-        """A transition, as soon as it comes."""
+    def note(self, change: Transition) -> bool:
+        """A transition, as soon as it comes; whether the filter lets its row pass."""
         row = change.row
         self._news[row.id] = row
         if change.new == _CLOSE:
             self._ends[row.id] = change
-        if row.id in self._entries or self.verdict(row):
-            self.changes += 1
-            tally(self.tally, change)
-            self._lives.setdefault(row.id, []).append(change)
+        if row.id not in self._entries and not self.verdict(row):
+            return False
+        self.changes += 1
+        tally(self.tally, change)
+        self._lives.setdefault(row.id, []).append(change)
+        return True
 
     def fold(self, journal: dict[int, Row], alive: Callable[[Row], bool], now_ns: int) -> None:
         """Bring the view up to ``now_ns``: what was noted, what the table's ``journal`` tells (which is emptied), what

@@ -425,6 +425,71 @@ def test_enter_looks_inside_a_connection(watch: Watch, peers: Peers, netns: Netn
     assert pane.ended() == 0
 
 
+def test_groups_count_and_lead_to_their_rows(watch: Watch, peers: Peers, netns: Netns) -> None:
+    """g: by process, container, peer and port, with what happens in each; Enter filters by one."""
+    pane = watch("-an", "--interval", "100ms", columns=120)
+    pane.type("g")
+    pane.until(lambda lines: any(re.match(rf"\S+/{os.getpid()} +7 +6 +1 +0 ", line) for line in lines[ROW:]))
+    pane.type("g")
+    pane.until_text("Container, unit")
+    pane.type("g")
+    pane.until(lambda lines: any(re.match(r"127\.0\.0\.1 +6 +6 +0 ", line) for line in lines[ROW:]))
+    pane.type("g")
+    pane.until(lambda lines: sum(bool(re.match(r"(at 5151 +4 +3 +1|to 5151 +3 +3 +0) ", line)) for line in lines) == 2)
+    netns.call(peers.connect)
+    pane.until(lambda lines: any(re.match(r"to 5151 +4 +4 +0 +0 +\d\S*/s +-", line) for line in lines))
+    pane.type("End", "k", "j", "Enter")
+    pane.until(lambda lines: "filter dport = :5151" in lines[2] and lines[1].split() == ["ESTAB", "4"])
+    pane.type("g", "Escape")
+    pane.until_text("Local Address:Port")
+
+
+def test_a_connection_is_closed_when_somebody_says_yes(watch: Watch, peers: Peers, netns: Netns) -> None:
+    pane = watch("-n")
+    client = peers.pairs[0][0]
+    mine = f"127.0.0.1:{client.getsockname()[1]}"
+    pane.type("K")
+    pane.until_text("move the cursor to a connection first")
+    pane.type("/")
+    pane.text(f"{mine} 127.0.0.1:5151")
+    pane.type("Enter", "K")
+    pane.until_text(f"close {mine} 127.0.0.1:5151 of ")
+    pane.type("n")
+    pane.until_text("nothing was closed")
+    client.send(b"x")  # it stands
+    pane.type("K", "y")
+    pane.until_text("- ESTAB")
+    with pytest.raises(ConnectionAbortedError):
+        client.recv(1)
+    pane.until(lambda lines: lines[-2].strip() == "closed" or lines[-1].strip() == "closed")
+
+
+def test_a_row_is_copied_by_the_terminal(watch: Watch, peers: Peers) -> None:
+    pane = watch("-n")
+    pane("set-option", "-g", "set-clipboard", "on")
+    client = peers.pairs[0][0]
+    mine = f"127.0.0.1:{client.getsockname()[1]} 127.0.0.1:5151"
+    pane.type("/")
+    pane.text(mine)
+    pane.type("Enter", "c")
+    pane.until_text("copied")
+    pane.until(lambda _lines: re.fullmatch(rf"ESTAB \S+ {re.escape(mine)}", pane("show-buffer").strip()))
+
+
+def test_the_mouse_points_and_opens(watch: Watch, peers: Peers) -> None:
+    pane = watch("-n")
+    row = pane.screen()[ROW + 2]
+    click = f"\x1b[<0;10;{ROW + 3}M"
+    pane.text(click)
+    pane.until(lambda _lines: [line.split()[4:6] for line in pointed(pane)] == [row.split()[4:6]])
+    pane.text("\x1b[<0;10;1M")  # no row is there
+    pane.text(click)
+    pane.until_text("The kernel's figures")
+    pane.text("\x1b[<65;10;10M\x1b[<64;10;10M")
+    pane.type("Escape")
+    pane.until_text("Local Address:Port")
+
+
 def test_the_dead_never_push_out_the_living(watch: Watch, peers: Peers, netns: Netns) -> None:
     """200 connections a second that end at once, and the living are all to be seen; d hides the dead."""
     for _ in range(10):

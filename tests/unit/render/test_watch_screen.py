@@ -72,7 +72,8 @@ def test_a_column_says_where_there_are_several_namespaces() -> None:
     assert [row[at:].split()[0] for row in rows] == ["ESTAB", "FIN-WAIT-2", "SYN-SENT", "LISTEN"]
     assert all(cell_len(row) <= 30 for row in drawn(screen(some, lines, 30, 11), 30, 11))
     told = "\n".join(drawn(screen(look(help=True, widths=some.widths), lines, 80, 24), 80, 24))
-    assert "1 to 6     sort by these, netns" in told
+    assert "s S 1-6  sort by held, state, local," in told
+    assert "peer, owner, netns" in told
     assert measure([]).netns == 0
 
 
@@ -88,7 +89,7 @@ def test_80_columns() -> None:
         "  LISTEN       ≥2h00m 0      128           0.0.0.0:ssh            0.0.0.0:*",
         "",
         "",
-        "q quit  s sort  Enter inside  / search  f filter  ? help             1-4 of 17 →",
+        "q quit  Enter inside  g group  / search  f filter  ? help            1-4 of 17 →",
     ]
 
 

@@ -73,3 +73,20 @@ def test_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.isatty", lambda _fd: True)
     with pytest.raises(UsageError, match="move its cursor"):
         Terminal({"TERM": "dumb"})
+
+
+@pytest.mark.parametrize(
+    ("data", "keys"),
+    [
+        (b"\x1b[<0;10;5M", ["click-4"]),
+        (b"\x1b[<0;10;5m", []),
+        (b"\x1b[<64;1;1M\x1b[<65;1;1M", ["wheelup", "wheeldown"]),
+        (b"\x1b[<2;1;1M", []),
+        (b"\x1b[<0;10M", []),
+        (b"\x1b[<;;M", []),
+        (b"\x1b[<0;0;0M", ["click-0"]),
+    ],
+)
+def test_the_mouse(data: bytes, keys: list[str]) -> None:
+    assert decode_keys(data, final=False) == (keys, b"")
+    assert decode_keys(data[:-1], final=False) == ([], data[data.rfind(b"\x1b") : -1]) or len(keys) == 2

@@ -1,0 +1,153 @@
+"""The page of groups: the rows that the filter lets pass, put together by process, container, peer or port."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+
+from sstrace.causes import has_failed
+from sstrace.model import State
+from sstrace.output.sink import work_text
+from sstrace.plain import plain, printable
+from sstrace.render.ends import Ends
+from sstrace.render.watch_frame import Look, Screen, fixed_rows
+from sstrace.render.watch_groups import Group, groups
+from sstrace.table import Row, Transition
+from sstrace.watch.hub import Hub
+
+__all__ = ["GroupsPage"]
+
+_ESTABLISHED, _LISTEN, _WAIT = int(State.ESTABLISHED), int(State.LISTEN), int(State.TIME_WAIT)
+_EVERY_NS: Final = 1_000_000_000
+"""A look at all rows takes a tenth of a second where there are 100,000: not for each key."""
+_SORTS: Final[Mapping[str, Callable[[Group], float]]] = {
+    "rows": lambda group: group.rows,
+    "opened": lambda group: group.opened,
+    "closed": lambda group: group.closed,
+    "failed": lambda group: group.failed,
+}
+_TITLES: Final = {"process": "Process", "container": "Container, unit", "peer": "Peer", "port": "Port"}
+
+
+class GroupsPage:
+    """Groups of the rows of ``hub``, and what happens in each while somebody looks."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.by = next(iter(_TITLES))
+        self._ends = Ends(msgspec.structs.replace(hub.lines.show, numeric=True), hub.command.dialect, hub.names)
+        self._work = work_text(hub.names)
+        self._sort = next(iter(_SORTS))
+        self._counts: dict[str, list[int]] = {}
+        self._since_ns = self._due_ns = 0
+        self._groups: list[Group] = []
+        self._filters: dict[str, str] = {}
+        self._cursor = self._top = 0
+        self._page = 1
+
+    def note(self, change: Transition) -> None:
+        """Count what opens and ends, by group."""
+        opened = change.new == _ESTABLISHED
+        if opened or change.ended:
+            counts = self._counts.setdefault(self._name(change.row), [0, 0, 0])
+            counts[0 if opened else 2 if has_failed(change.cause) else 1] += 1
+
+    def key(self, key: str) -> str | None:
+        """Do what a key asks for; the filter of the group that was chosen, and ``""`` to leave the page."""
+        if key in ("escape", "backspace", "left"):
+            return ""
+        if key == "enter":
+            chosen = self._groups[self._cursor : self._cursor + 1]
+            wanted = self._filters.get(chosen[0].name) if chosen else None
+            if wanted is None:
+                self.hub.say("there is no filter for that")
+            return wanted
+        if key in ("g", "G"):
+            names = list(_TITLES)
+            self.by = names[(names.index(self.by) + (1 if key == "g" else -1)) % len(names)]
+            self._counts.clear()
+            self._since_ns = self._due_ns = self._cursor = 0
+        elif key == "s":
+            names = list(_SORTS)
+            self._sort = names[(names.index(self._sort) + 1) % len(names)]
+            self._order()
+        else:
+            steps = {"down": 1, "j": 1, "up": -1, "k": -1, "pagedown": self._page, "pageup": -self._page}
+            steps |= {"home": -len(self._groups), "end": len(self._groups), "wheelup": -3, "wheeldown": 3}
+            self._cursor = max(0, min(self._cursor + steps.get(key, 0), len(self._groups) - 1))
+        return None
+
+    def _name(self, row: Row) -> str:
+        if self.by == "process":
+            owners = row.owners
+            name = f"{printable(owners[0].comm.decode('latin-1'))}/{owners[0].pid}" if owners else "-"
+            if owners:
+                self._filters[name] = f"pid {owners[0].pid}"
+            return f"~{name}" if row.owner_source == "listener" and owners else name
+        if self.by == "container":
+            work = self._work(row.cgroup) if row.cgroup else None
+            if work is None or (work.container_id is None and work.unit is None):
+                return "-"
+            return plain(work.container_id[:12] if work.container_id is not None else work.unit or "-")
+        local, peer = self._ends.within(row.net).of(row)
+        if self.by == "peer":
+            host = peer.rpartition(":")[0]
+            if row.dport:
+                self._filters[host] = f"dst {host}"
+            return host if row.dport else "-"
+        # The port of the service: ours where the connection came to us.
+        theirs = row.role == "client" or (row.role is None and row.dport and row.dport < row.sport)
+        port = (peer if theirs else local).rpartition(":")[2]
+        name = f"{'to' if theirs else 'at'} {port}"
+        self._filters[name] = f"{'dport' if theirs else 'sport'} = :{port}"
+        return name
+
+    def _gather(self, now_ns: int) -> None:
+        """Look at all rows."""
+        if now_ns < self._due_ns:
+            return
+        if self.by == "process" and self.hub.frozen is None:
+            self.hub.tracer.own()
+        seconds = (now_ns - self._since_ns) / 1e9 if self._since_ns else 0.0
+        counts, self._counts = self._counts, {}
+        self._since_ns, self._due_ns = now_ns, now_ns + _EVERY_NS
+        self._filters.clear()
+        found: dict[str, Group] = {}
+        view = self.hub.shown
+        for entry in view.living(0, len(view)):
+            name = self._name(entry.row)
+            group = found.get(name)
+            if group is None:
+                group = found[name] = Group(name)
+            group.rows += 1
+            group.established += entry.state == _ESTABLISHED
+            group.listening += entry.state == _LISTEN
+            group.waiting += entry.state == _WAIT
+        for name, (opened, closed, failed) in counts.items():
+            group = found.setdefault(name, Group(name))
+            if seconds:
+                group.opened, group.closed, group.failed = opened / seconds, closed / seconds, failed / seconds
+        self._groups = list(found.values())
+        self._order()
+
+    def _order(self) -> None:
+        self._groups.sort(key=lambda group: (-_SORTS[self._sort](group), -group.rows, group.name))
+
+    def picture(self, base: Look, width: int, height: int) -> Screen:
+        """Draw it: ``base`` has what is the same on every page."""
+        self._gather(time.monotonic_ns())
+        self._page = max(1, height - fixed_rows(height))
+        self._cursor = max(0, min(self._cursor, len(self._groups) - 1))
+        self._top = max(0, min(self._top, self._cursor, len(self._groups) - self._page))
+        self._top = max(self._top, self._cursor - self._page + 1)
+        look = msgspec.structs.replace(
+            base,
+            total=len(self._groups),
+            top=self._top,
+            cursor=self._cursor - self._top,
+            sort=self._sort,
+            order="most first",
+            keys="Esc back  g group by  s sort  Enter filter by it  q quit",
+        )
+        return groups(look, _TITLES[self.by], self._groups[self._top : self._top + self._page], width, height)
