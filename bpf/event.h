@@ -15,6 +15,14 @@ enum sock_event_kind {
 	EVENT_TIMEWAIT_GONE = 4, /* a timewait socket left the table */
 };
 
+/* The same of incidents, which change no state (incidents.bpf.c; in a buffer of their own): old and new are the state it is in. */
+enum sock_incident_kind {
+	EVENT_RETRANSMIT = 5, /* a segment is sent again; bytes_retrans: its length in sequence numbers, flags: its TCP flags, shutdown: icsk_ca_state */
+	EVENT_RESET_SENT = 6, /* err: enum sk_rst_reason, 0 = not told */
+	EVENT_RESET_RECEIVED = 7, /* nothing else */
+	EVENT_DROP = 8, /* a segment that came is dropped; err: enum skb_drop_reason, bytes_received: its bytes as they lie in the buffer, bytes_sent: 1 + receive window */
+};
+
 /* sock_event.flags */
 enum sock_event_flags {
 	EVENT_KTHREAD = 1,  /* the task is a kernel thread */

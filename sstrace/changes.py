@@ -4,10 +4,10 @@ from typing import Literal
 
 import msgspec
 
-from sstrace.model import Label, Lost, Netns, Renamed
+from sstrace.model import Details, Label, Lost, Netns, Renamed, What
 from sstrace.table import Resync, Row, Transition
 
-__all__ = ["Change", "NetnsNews", "Told"]
+__all__ = ["Change", "Happened", "NetnsNews", "Told"]
 
 
 class NetnsNews(msgspec.Struct, frozen=True, gc=False):
@@ -30,4 +30,13 @@ class Told(msgspec.Struct, frozen=True, gc=False):
     alive: bool
 
 
-Change = Transition | Resync | Lost | Renamed | NetnsNews | Told
+class Happened(msgspec.Struct, frozen=True, gc=False):
+    """An incident, which changes no state. Read ``row`` at once."""
+
+    at_ns: int
+    row: Row
+    what: What
+    details: Details
+
+
+Change = Transition | Resync | Lost | Renamed | NetnsNews | Told | Happened

@@ -11,7 +11,19 @@ from typing import Annotated
 
 import msgspec
 
-__all__ = ["FLAGS", "KINDS", "MEMBERS", "NOTHING", "RECORD", "REPORTED", "Flag", "Reported", "report", "reported"]
+__all__ = [
+    "FLAGS",
+    "INCIDENTS",
+    "KINDS",
+    "MEMBERS",
+    "NOTHING",
+    "RECORD",
+    "REPORTED",
+    "Flag",
+    "Reported",
+    "report",
+    "reported",
+]
 
 RECORD: tuple[tuple[str, str], ...] = (
     ("ts_ns", "Q"),
@@ -65,6 +77,14 @@ KINDS = {
     "EVENT_TIMEWAIT_GONE": 4,
 }
 """enum sock_event_kind."""
+
+INCIDENTS = {
+    "EVENT_RETRANSMIT": 5,
+    "EVENT_RESET_SENT": 6,
+    "EVENT_RESET_RECEIVED": 7,
+    "EVENT_DROP": 8,
+}
+"""enum sock_incident_kind."""
 
 
 class Flag:

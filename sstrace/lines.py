@@ -15,18 +15,23 @@ from sstrace.model import Reason, Role, StateName
 __all__ = [
     "SCHEMA",
     "CheckpointLine",
+    "DropLine",
     "DroppedLine",
     "EventLine",
     "Family",
     "GapLine",
     "GoneLine",
+    "IncidentLine",
     "LifeLine",
     "MarkLine",
     "MetaLine",
     "Name",
     "NetnsLine",
+    "OverflowLine",
     "OwnerLine",
+    "ResetLine",
     "ResyncLine",
+    "RetransmitLine",
     "SeenLine",
     "StateLine",
     "Word",
@@ -224,6 +229,92 @@ class LifeLine(StateLine, tag="life", tag_field="type", omit_defaults=True, kw_o
     """
 
 
+class IncidentLine(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
+    """With --events: something that hurt a connection, and changed no state."""
+
+    ts: Word
+    mono_ns: Count
+    seq: Count
+    id: Count
+    netid: Word
+    family: Family
+    state: StateName
+    """The state that it is in."""
+    src: Address
+    sport: Port
+    dst: Address
+    dport: Port
+    netns: Count
+    ino: Count | None = None
+    sk: Cookie | None = None
+    uid: Small | None = None
+    ifindex: Small | None = None
+    v6only: bool | None = None
+    cgroup: Place | None = None
+    owners: tuple[OwnerLine, ...] = ()
+    owner_source: Word | None = None
+    ifname: Name | None = None
+    held_us: Micros | None = None
+    """Microseconds in the state so far."""
+    role: Role | None = None
+    container_id: Name | None = None
+    container_runtime: Word | None = None
+    unit: Name | None = None
+    pod_uid: Name | None = None
+    netns_name: Name | None = None
+    pod: Name | None = None
+    pod_namespace: Name | None = None
+    peer_netns: Count | None = None
+    peer_owners: tuple[OwnerLine, ...] = ()
+    host: Name | None = None
+    peer_host: Name | None = None
+
+
+class RetransmitLine(IncidentLine, tag="retransmit", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
+    """A segment was sent again."""
+
+    segment: Literal["data", "syn", "syn-ack", "fin"]
+    by: Literal["timer", "fast", "probe"] | None = None
+    """timer: no answer came in time; fast: later segments were acknowledged; probe: the last segment, to learn what
+    came (tail loss probe). Absent of a SYN-ACK, which only its timer sends again.
+    """
+    bytes: Count | None = None
+    """Payload."""
+    retransmits: Count | None = None
+    """How often it had been sent again without an answer, this time included where a timer does it."""
+
+
+class ResetLine(IncidentLine, tag="reset", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
+    """A RST was sent, or came."""
+
+    direction: Literal["sent", "received"]
+    reason: Word | None = None
+    """Why it was sent: enum sk_rst_reason, without what its names have in common; absent where the kernel does not say.
+    """
+
+
+class DropLine(IncidentLine, tag="drop", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
+    """A segment came, and was dropped."""
+
+    reason: Word
+    """enum skb_drop_reason, without what its names have in common: SOCKET_RCVBUFF, TCP_ZEROWINDOW, TCP_CSUM, …"""
+    bytes: Count | None = None
+    """What was left of it in the buffer then: payload, as a rule."""
+    window: Count | None = None
+    """Bytes that the peer might still send then. 0: this end reads too slowly, and has closed its window."""
+
+
+class OverflowLine(IncidentLine, tag="overflow", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
+    """A listener had no room, and dropped SYNs, or the ACKs that end a handshake. It is looked at each second."""
+
+    count: Count
+    """So many since the look before."""
+    queue: Count
+    """Connections that waited for accept(2) at ``ts`` …"""
+    backlog: Count
+    """… of so many that may."""
+
+
 class NetnsLine(msgspec.Struct, tag="netns", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
     """With --netns: a network namespace that is followed, and what it is called."""
 
@@ -332,6 +423,10 @@ EventLine = (
     | SeenLine
     | StateLine
     | LifeLine
+    | RetransmitLine
+    | ResetLine
+    | DropLine
+    | OverflowLine
     | NetnsLine
     | GoneLine
     | GapLine

@@ -143,6 +143,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
         "sstrace --snapshot --netns all -tln",
     ),
     "sstrace: {} is of one network namespace: enter it with -N": FACT,
+    "sstrace: --life tells how connections ended, --events what happens before: choose one": FACT,
     "sstrace: -N enters one network namespace, --netns looks into any number: choose one": FACT,
     "the network namespace, as --netns shows it, or a pattern": FACT,
     # The command line.

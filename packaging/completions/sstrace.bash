@@ -56,6 +56,7 @@ _sstrace() {
     --count) : ;;
     -D | --diag) _sstrace_files ;;
     --duration) : ;;
+    --events) _sstrace_words "state retransmit reset drop overflow all" , ;;
     -f | --family) _sstrace_words "inet inet6 unix link netlink vsock tipc xdp" ;;
     -F | --filter) _sstrace_files ;;
     --from) _sstrace_words "netlink live"; _sstrace_files live:; _sstrace_files ;;

@@ -49,11 +49,18 @@ class Kernel:
         except UnreachableError:
             self.reachable = False
 
-    def _answer(self, diag: Diag, states: int) -> Iterator[bytes]:
+    def listeners(self) -> list[InetSocket]:
+        """Every listener, with its memory, among which stands what it has dropped."""
+        with self._reaching(), self.diag() as diag:
+            answer = self._answer(diag, 1 << State.LISTEN, inet_diag.extensions(memory=True))
+            return [socket for datagram in answer for socket in inet_diag.decode(datagram, Table.TCP).rows]
+        return []
+
+    def _answer(self, diag: Diag, states: int, ext: int = 0) -> Iterator[bytes]:
         """The datagrams of a dump as they come."""
         drained = time.monotonic_ns()
         for family in (AF_INET, AF_INET6):
-            diag.send(inet_diag.dump_request(Table.TCP, family, states))
+            diag.send(inet_diag.dump_request(Table.TCP, family, states, ext=ext))
             for datagram in diag:
                 yield bytes(datagram)
                 if netlink.ends(datagram):

@@ -134,6 +134,12 @@ class Hooks:
             self._end_hearing(str(error))
             return None
 
+    def shared(self) -> dict[str, int]:
+        """The maps that say whom to hear of, for programs besides these. Raises FeatureError where there are none."""
+        if "connecting" not in self._loaded.maps:
+            raise FeatureError("incidents take BTF, and programs that may read kernel memory")
+        return {name: self._loaded.maps[name] for name in ("configs", "chosen")}
+
     def waiting(self, until_ns: int) -> list[Event]:
         """Take connects that began by then, and that still wait in the kernel for their port (bpf/tcp.h): whoever
         should have let them out was not heard, or is held up.

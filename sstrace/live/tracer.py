@@ -20,9 +20,11 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
+from typing import Any
 
 from sstrace.changes import Change, NetnsNews, Told
 from sstrace.live.doubts import Doubts
+from sstrace.live.incidents import Incidents
 from sstrace.live.interfaces import Interfaces
 from sstrace.live.kernel import DRAIN_NS, Kernel
 from sstrace.live.looks import Looks
@@ -69,6 +71,7 @@ class Tracer:
         fall_back: bool = False,
         netns: Sequence[str] = (),
         ask: Ask | None = None,
+        incidents: Collection[str] = (),
     ) -> None:
         """Compile (or take from the cache), load and attach; no sweep yet. Raises PrivilegeError or FeatureError.
 
@@ -76,7 +79,8 @@ class Tracer:
         loss. ``poll_ns``: no BPF at all, a sweep so often instead.
         ``audit``: False for one who compares the table with the kernel himself. ``fall_back``: a sweep each second
         where only a privilege is missing; ``limits`` tells. ``netns``: the words of --netns; none: this process's
-        network namespace alone. ``ask``: who looks for owners, where not this process. Raises LookupFailed, too,
+        network namespace alone. ``ask``: who looks for owners, where not this process.
+        ``incidents``: of which sorts they are to be told (--events). Raises LookupFailed, too,
         where there is no namespace that is meant.
         """
         self.names = names if names is not None else SystemNames(env)
@@ -121,6 +125,7 @@ class Tracer:
             self._sweep_every_ns = _SWEEP_NS
         self._shrink = Shrink(self.table, self._breathe, self._hooks.decoder.forget if self._hooks else lambda: None)
         self._interfaces = Interfaces(self.names)
+        self._incidents = Incidents(env, self._hooks, self.netns, incidents) if incidents else None
         self._news = select.poll()
         self.register(self._news)
         self._next_sweep_ns = 0
@@ -139,6 +144,7 @@ class Tracer:
     def limits(self) -> Sequence[str]:
         """What this trace cannot see, one sentence each; empty when it sees everything."""
         blind = [self.places.blind] if self.places.blind else []
+        blind += self._incidents.limits if self._incidents is not None else []
         if self._hooks is None:
             held = "" if self.owners.sees_all else ", nor what other users' processes hold"
             unseen = (
@@ -220,10 +226,14 @@ class Tracer:
         """Have a poll object wake up when there is much to ``poll``."""
         if self._hooks is not None:
             self._hooks.perf.register(poll)
+        if self._incidents is not None:
+            self._incidents.register(poll)
         self._interfaces.register(poll)
 
     def close(self) -> None:
         """Detach every hook; harmless when done twice."""
+        if self._incidents is not None:
+            self._incidents.close()
         if self._hooks is not None:
             self._hooks.close()
         self._missed.close()
@@ -253,6 +263,8 @@ class Tracer:
         elif self._doubts.is_audit_due():
             yield from self._audit()
         yield from self._look()
+        if self._incidents is not None:
+            yield from self._incidents.look(self.places, self.table)
         self._shrink.now_and_then()
 
     def settle(self) -> Iterator[Change]:
@@ -264,6 +276,8 @@ class Tracer:
         if self._sweep_every_ns is not None:
             yield from self._polled_sweep()
         yield from self._look(everything=True)
+        if self._incidents is not None:
+            yield from self._incidents.look(self.places, self.table, now=True)
 
     def own(self, rows: Iterable[Row] | None = None) -> None:
         """Look now who holds the sockets of these rows; None: of all."""
@@ -279,6 +293,8 @@ class Tracer:
             return time.monotonic_ns()
         look = self._hooks.perf.read()
         until = look.until_ns
+        if self._incidents is not None:  # read after the time was taken: what is older is complete
+            self._pending += self._incidents.read()
         for run in look.runs:
             events = self._hooks.decoder.events(run.cpu, run.data)
             self._pending += events
@@ -337,11 +353,15 @@ class Tracer:
         self.events += cut
         if renamed:
             return chain(losses, self._renaming(ready, renamed))
-        return chain(losses, filter(None, map(self.table.folder(), ready)))
+        return chain(losses, filter(None, map(self._folder(), ready)))
+
+    def _folder(self) -> Callable[[Any], Change | None]:
+        """What folds a run of events in."""
+        return self.table.folder() if self._incidents is None else self._incidents.folder(self.table)
 
     def _renaming(self, ready: list[Event], renamed: list[Renamed]) -> Iterator[Change]:
         """Fold in events, each by the names of its time."""
-        folder = self.table.folder()
+        folder = self._folder()
         at = 0
         for change in renamed:
             cut = bisect_right(ready, change.at_ns, key=_AT)

@@ -46,6 +46,7 @@ from sstrace.model.states import ALL_STATES, STATE_TEXT, Role, State, StateName
 
 if TYPE_CHECKING:
     from sstrace.model.facts import Changed, Fact, Gone, Lost, Reason, Renamed, Seen, Space, SweepBegin, SweepEnd
+    from sstrace.model.incidents import Details, Incident, What
     from sstrace.model.namespaces import Label, Namespace, Netns
 
 __all__ = [
@@ -60,9 +61,11 @@ __all__ = [
     "AF_XDP",
     "ALL_STATES",
     "Changed",
+    "Details",
     "Extras",
     "Fact",
     "Gone",
+    "Incident",
     "InetSocket",
     "Kind",
     "Label",
@@ -96,10 +99,11 @@ __all__ = [
     "TipcSocket",
     "UnixSocket",
     "VsockSocket",
+    "What",
     "XdpSocket",
 ]
 
-_LATER = ("facts", "namespaces")
+_LATER = ("facts", "incidents", "namespaces")
 """Modules that a snapshot has no use for: they are imported with the first of their names. Start-up is a feature."""
 
 

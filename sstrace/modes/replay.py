@@ -11,13 +11,14 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from sstrace.changes import NetnsNews
+from sstrace.changes import Happened, NetnsNews
 from sstrace.errors import DecodeError, SstraceError
 from sstrace.lines import (
     CheckpointLine,
     DroppedLine,
     GapLine,
     GoneLine,
+    IncidentLine,
     LifeLine,
     MetaLine,
     NetnsLine,
@@ -26,7 +27,7 @@ from sstrace.lines import (
     StateLine,
 )
 from sstrace.live.signals import Stopped, touch
-from sstrace.model import AF_INET, AF_INET6, ALL_STATES
+from sstrace.model import AF_INET, AF_INET6, ALL_STATES, Details, What
 from sstrace.output.printer import Printer
 from sstrace.query import options
 from sstrace.query.command import Command
@@ -164,6 +165,7 @@ class Replay:
             and not own.no_baseline
             and (not own.netns or ALL in own.netns)
             and net is None
+            and not own.events
         )
         self._copies = self.printer.verbatim and self._everything and own.count is None and not self._speed
         self._clock = Clock()
@@ -301,9 +303,9 @@ class Replay:
         elif isinstance(line, GoneLine):
             self.rows.pop(line.id, None)
 
-    def _row(self, line: SeenLine | StateLine) -> Row | None:
+    def _row(self, line: SeenLine | StateLine | IncidentLine) -> Row | None:
         """None: its addresses are none, or its namespace is not meant."""
-        self._names.hear(line)
+        self._names.hear(line)  # type: ignore[arg-type]  # of incidents, those that are lines
         if not self._places.takes(line.netns):
             return None
         try:
@@ -383,6 +385,13 @@ class Replay:
                 printer.ended(line.id, STATE_NUMBER[line.state], line.mono_ns)
             elif row is not None:
                 printer.gone(row, line.mono_ns)
+        elif isinstance(line, IncidentLine):
+            row = self._row(line)
+            if row is not None:
+                self._number(line)
+                known = {name: getattr(line, name, None) for name in Details.__struct_fields__}
+                what: What = line.__struct_config__.tag  # type: ignore[assignment]  # its tags are these words
+                printer.incident(Happened(line.mono_ns, row, what, Details(**known)))
         elif isinstance(line, GapLine):
             self._number(line)
             printer.gap(line.cpu, line.count, line.after_ns, line.before_ns)

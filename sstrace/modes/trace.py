@@ -32,7 +32,10 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     stopped = Asked(files=command.own.output is not None)
     names = SystemNames(env)
     command = options.resolve(command, names)
-    tracer = Tracer(env, names, poll_ns=command.own.poll_ns, fall_back=True, netns=command.own.netns)
+    incidents = [event for event in command.own.events if event != "state"]
+    tracer = Tracer(
+        env, names, poll_ns=command.own.poll_ns, fall_back=True, netns=command.own.netns, incidents=incidents
+    )
     with Following(command, env, tracer, stopped) as following:
         trace = Printer(command, names, clock_offset(), stopped, tracer.places.where)
         try:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 
-from sstrace.changes import Change, NetnsNews, Told
+from sstrace.changes import Change, Happened, NetnsNews, Told
 from sstrace.errors import UsageError
 from sstrace.lifecycle import TRANSITIONS
 from sstrace.lines import MetaLine
@@ -40,6 +40,10 @@ class Printer:
         self.json = any(not isinstance(sink.writer, TextWriter) for sink in self.sinks)
         self.handshakes = Handshakes() if command.own.life else None
         """With --life: each end of a connection is a line about all of its life."""
+        self._events = frozenset(command.own.events) or None
+        """What is shown (--events); None: everything that comes."""
+        self._tells_states = self._events is None or "state" in self._events
+        """Whether rows and their transitions are shown, and not only incidents, which say all of theirs."""
         self._most = command.own.count
         self._shown = 0
         self._wanted = bytes(selects_transition(self._selection, pair >> 4, pair & 15) for pair in range(256))
@@ -50,12 +54,13 @@ class Printer:
             selects_row(self._selection, state, TRANSITIONS.get(state, range(16))) for state in range(16)
         )
         """By state: whether it selects a row in it."""
-        self._baseline = self.json and not command.own.no_baseline
+        self._baseline = self.json and self._tells_states and not command.own.no_baseline
         self._filter = RowFilter(command.selection.filter, names, where)
         self._easy = (
             len(self.sinks) == 1
             and self.sinks[0].runs
             and not self._filter
+            and self._tells_states
             and self._most is None
             and not self._selection.ended
             and all(self._selection.families >> family & 1 for family in (AF_INET, AF_INET6))
@@ -126,6 +131,8 @@ class Printer:
             self.state(change)
         elif type(change) is Told:
             (self.seen if change.alive else self.gone)(change.row, change.at_ns)
+        elif type(change) is Happened:
+            self.incident(change)
         elif type(change) is NetnsNews:
             self.netns(change)
         elif type(change) is Lost:
@@ -142,11 +149,22 @@ class Printer:
         if self.handshakes is not None:
             self._life(change, self.handshakes)
             return
-        if self.full or not self._selects(change):
+        if self.full or not self._tells_states or not self._selects(change):
             return
         taken = False
         for sink in self.sinks:
             taken = sink.state(change) or taken
+        self._shown += taken
+
+    def incident(self, happened: Happened) -> None:
+        """What hurt a connection, if its row is selected."""
+        if self.full or self.handshakes is not None or (self._events is not None and happened.what not in self._events):
+            return
+        if not self._selects_row(happened.row):
+            return
+        taken = False
+        for sink in self.sinks:
+            taken = sink.incident(happened) or taken
         self._shown += taken
 
     def _life(self, change: Transition, handshakes: Handshakes) -> None:
@@ -183,7 +201,7 @@ class Printer:
 
     def seen(self, row: Row, at_ns: int) -> None:
         """A row of the baseline or of a repair, if it is selected: a line of NDJSON."""
-        if self.json and self._selects_row(row):
+        if self.json and self._tells_states and self._selects_row(row):
             for sink in self.sinks:
                 sink.seen(row, at_ns)
 
@@ -191,7 +209,7 @@ class Printer:
         """A row whose end was lost, if it is selected: a line of NDJSON."""
         if self.handshakes is not None:
             self.handshakes.take(row.id)
-        if self.json and self._selects_row(row):
+        if self.json and self._tells_states and self._selects_row(row):
             self.ended(row.id, row.state, at_ns)
 
     def ended(self, row_id: int, state: int, at_ns: int) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from sstrace import __version__
-from sstrace.changes import Change, NetnsNews, Told
+from sstrace.changes import Change, Happened, NetnsNews, Told
 from sstrace.errors import PrivilegeError, SstraceError, reason
 from sstrace.lines import SCHEMA, MetaLine
 from sstrace.live.announce import Announcer
@@ -156,6 +156,8 @@ class Recorder:
                     writer.seen(row, change.at_ns, out)
                 else:
                     writer.gone(row.id, row.state, change.at_ns, out)
+            elif type(change) is Happened:
+                writer.incident(change, out)
             elif type(change) is NetnsNews:
                 writer.netns(change, out)
             elif type(change) is Lost:

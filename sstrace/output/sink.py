@@ -22,7 +22,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from sstrace import __version__
-from sstrace.changes import Change, NetnsNews, Told
+from sstrace.changes import Change, Happened, NetnsNews, Told
 from sstrace.errors import SstraceError, UsageError
 from sstrace.lines import MetaLine
 from sstrace.live.signals import Stopped
@@ -194,6 +194,14 @@ class Sink:
         if not self._closed or self._opens(at_ns):
             self.writer.seen(row, at_ns, self._out)
             self._after()
+
+    def incident(self, happened: Happened) -> bool:
+        """What hurt a connection; whether it was taken."""
+        if self._closed and not self._opens(happened.at_ns):
+            return False
+        self.writer.incident(happened, self._out)
+        self._after()
+        return True
 
     def gone(self, row_id: int, state: int, at_ns: int) -> None:
         """The end of a row whose end was lost."""

@@ -205,6 +205,12 @@ OWN: Final = (
         commas=True,
     ),
     _own(
+        _TO, "events", "WHAT", _TRACES,
+        "{state|retransmit|reset|drop|overflow|all}[,WHAT]: what is told (default: state, of a recording\n"
+        "all): transitions, segments sent again, resets, segments dropped, listeners without room",
+        values=("state", "retransmit", "reset", "drop", "overflow", "all"), commas=True,
+    ),
+    _own(
         _TO, "schema", "NAME", _ALL - _SERVES - {Act.WATCH}, "{native|ecs|otel}: the names of the JSON keys",
         needs=("--json",), values=("native", "ecs", "otel"),
     ),

@@ -185,6 +185,8 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
     """--life: the ends of connections alone; in text a line about the whole life of each."""
     columns: tuple[str, ...] = ()
     """--columns: of text, in order, each once; none: the usual ones."""
+    events: tuple[str, ...] = ()
+    """--events: state, retransmit, reset, drop, overflow; empty where it was not given."""
     schema: str | None = None
     """None: native."""
     duration_ns: int | None = None

@@ -41,17 +41,28 @@ def heads(entry: Entry) -> list[str]:
 
 def spellings(entry: Entry) -> list[str]:
     """All that means the option."""
-    return [*(f"-{letter}" for letter, of in LETTERS if of is entry), f"--{entry.name}"]
+    letters = [f"-{letter}" for letter, of in LETTERS if of is entry]
+    return letters if _is_hidden(entry) else [*letters, f"--{entry.name}"]
+
+
+def _is_hidden(entry: Entry) -> bool:
+    """Whether its long name is another's, but for --snapshot: --events of ss is -E."""
+    return not entry.section and any(own.name == entry.name for own in OWN)
 
 
 def describe() -> dict[str, str]:
-    """Long option → the first line that says what it does: of ss's own, in the words of ss's usage."""
-    found = {entry.name: entry.text.partition("\n")[0] for entry in OWN}
+    """Long option of ss's → what it does, in the words of ss's usage."""
+    found: dict[str, str] = {}
     for line in ss_usage(dialect(NEWEST)).splitlines():
         match = re.match(r"\s+(?:-\w, )?--([\w-]+)(?:=\S+[^,])?\s+(\S.*)", line)
         if match:
             found.setdefault(match[1], match[2])
     return found
+
+
+def _said(entry: Entry, of_ss: dict[str, str]) -> str:
+    """The first line that says what an option does."""
+    return entry.text.partition("\n")[0] if entry.section else of_ss.get(entry.name, "")
 
 
 # ---------------------------------------------------------------------------------------------------------------- bash
@@ -63,7 +74,7 @@ def bash() -> str:
     cases = "\n".join(f"    {' | '.join(spellings(entry))}) {_bash_does(entry)} ;;" for entry in takers)
     optional = "|".join(f"--{entry.name}" for entry in takers if entry.option.optional)
     choices = "\n".join(f'    {name}) _sstrace_words "{found}" ;;' for name, found in CHOICES.items())
-    longs = " ".join(f"--{entry.name}" for entry in ENTRIES)
+    longs = " ".join(f"--{entry.name}" for entry in ENTRIES if not _is_hidden(entry))
     letters = " ".join(f"-{letter}" for letter, _ in LETTERS)
     return f"""\
 # bash completion for sstrace. As sstrace --completions prints it.
@@ -154,7 +165,7 @@ def zsh() -> str:
     about = describe()
     lines = []
     for entry in ENTRIES:
-        text = re.sub(r"([\[\]:\\])", r"\\\1", about.get(entry.name, "")).replace("'", "")
+        text = re.sub(r"([\[\]:\\])", r"\\\1", _said(entry, about)).replace("'", "")
         count = len(entry.argument.split())
         value = f":{entry.name}:{_zsh_does(entry)}" * count
         if entry.option.optional:
@@ -231,7 +242,7 @@ def fish() -> str:
     lines = [_FISH_HEAD]
     taken = " ".join(("state", "exclude", "from", "to", *EXAMPLES))
     for entry in ENTRIES:
-        text = about.get(entry.name, "").replace("\\", "\\\\").replace("'", "\\'")
+        text = _said(entry, about).replace("\\", "\\\\").replace("'", "\\'")
         names = " ".join(f"-s {name[1]}" if name[1] != "-" else f"-l {name[2:]}" for name in spellings(entry))
         lines.append(f"complete -c sstrace {names}{_fish_takes(entry)}{_fish_does(entry)} -d '{text}'")
     lines += [

@@ -202,7 +202,13 @@ def parse(
     operands: list[str] = []
     try:
         known = _known(release)
-        long = [entry.option for entry in (*known, *OWN)]
+        # ss's --events has no argument and is -E; elsewhere the long word is ours.
+        theirs, ours = (
+            (known, [one for one in OWN if one.name != "events"])
+            if snapshot
+            else ([one for one in known if one.name != "events"], OWN)
+        )
+        long = [entry.option for entry in (*theirs, *ours)]
         short = _short(known) if snapshot else _short((*known, *OWN))
         for letter, values in getopt(argv[1:], short, long, operands, posix=posix):
             key = _OWN_LETTERS.get(letter, letter)

@@ -177,12 +177,14 @@ class Collector:
             fields["speed"] = _speed(value)
         elif name == "metrics":
             fields["metrics"] = _listen(value) if values else (METRICS_ADDRESS, METRICS_PORT)
-        elif name == "metrics-by":
+        elif name in ("metrics-by", "events"):
             words = value.split(",")
             for word in words:
                 if word not in ENTRIES[key].values:
                     raise UsageError(f'sstrace: {key} "{word}": it is one of {", ".join(ENTRIES[key].values)}')
-            fields["metrics_by"] = tuple(dict.fromkeys(words))
+            if "all" in words:
+                words = [word for word in ENTRIES[key].values if word != "all"]
+            fields[name.replace("-", "_")] = tuple(dict.fromkeys(words))
         elif name == "ss-version":
             try:
                 fields["ss_version"] = parse_version(value)
@@ -202,6 +204,8 @@ class Collector:
         own = Own(**self._fields)
         act = act_of(mode, own)
         check(self._given, act, own)
+        if own.life and own.events:
+            raise UsageError("sstrace: --life tells how connections ended, --events what happens before: choose one")
         if own.netns and any(key == "N" for key, _ in self._given):
             raise UsageError("sstrace: -N enters one network namespace, --netns looks into any number: choose one")
         if own.columns and own.json:

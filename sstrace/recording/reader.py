@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from sstrace.errors import DecodeError, LookupFailed, UsageError
-from sstrace.lines import MetaLine, OwnerLine, SeenLine, StateLine
+from sstrace.lines import IncidentLine, MetaLine, OwnerLine, SeenLine, StateLine
 from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Kind, Owner
 from sstrace.plain import plain
 from sstrace.protocols import NUMBER_OF_NETID
@@ -115,7 +115,7 @@ class RecordedNames(SystemNames):
     def hear(self, line: recording.Fact) -> None:
         """Take what a line says: its names are those of its time."""
         self.places.hear(line)
-        if isinstance(line, SeenLine | StateLine) and line.ifindex and line.ifname is not None:
+        if isinstance(line, SeenLine | StateLine | IncidentLine) and line.ifindex and line.ifname is not None:
             self._borne.add(line.ifname)
             self.of(self.places.net(line.netns)).name_interface(line.ifindex, line.ifname)
 
@@ -397,7 +397,7 @@ def owners_of(owned: tuple[OwnerLine, ...]) -> tuple[Owner, ...]:
     return known
 
 
-def row_of(line: SeenLine | StateLine, names: RecordedNames) -> Row:
+def row_of(line: SeenLine | StateLine | IncidentLine, names: RecordedNames) -> Row:
     """A line as a row of the table. Raises OSError when an address is none."""
     family = AF_INET if line.family == "inet" else AF_INET6
     since = line.mono_ns

@@ -13,6 +13,7 @@ from sstrace.model import STATE_TEXT
 from sstrace.plain import plain
 from sstrace.render.ends import Ends
 from sstrace.render.fitted import causes, who
+from sstrace.render.incidents import HappenedView
 from sstrace.render.times import TimeMode, span_text
 from sstrace.render.trace import TraceText
 from sstrace.render.views import RowView, TransitionView, Where
@@ -163,6 +164,13 @@ class ChosenText(TraceText):
                 for name, width in zip(self._names, widths, strict=True)
             ]
         )
+
+    def incident(self, happened: HappenedView) -> str:
+        """What hurt a connection: whose columns are chosen, and may have no room for it."""
+        text = " ".join(super().incident(happened).split())
+        head, _, rest = text.partition(" ")
+        line = f"{head}   {rest}"
+        return cut(line, self._width) if self._width is not None else line
 
     def _line(self, texts: Sequence[str]) -> str:
         line = ""

@@ -15,7 +15,7 @@ import msgspec
 
 from sstrace.causes import outcome
 from sstrace.fields import NOTHING, Reported
-from sstrace.lines import EventLine, LifeLine, MetaLine, NetnsLine, OwnerLine, SeenLine, StateLine
+from sstrace.lines import EventLine, IncidentLine, LifeLine, MetaLine, NetnsLine, OwnerLine, SeenLine, StateLine
 from sstrace.model import AF_INET, STATE_TEXT, Owner
 from sstrace.render.events import EventWriter, tell
 from sstrace.render.views import RowView, TransitionView, Where
@@ -45,7 +45,8 @@ class Event(msgspec.Struct, omit_defaults=True, gc=False):
     """The state that was entered, in ss's words (``established``, ``syn-sent``, …); of other lines, their type."""
     module: str
     dataset: str
-    """``sstrace.`` and the line's type: state, life, seen, gone, gap, resync, meta, netns, checkpoint, dropped."""
+    """``sstrace.`` and the line's type: state, life, seen, gone, gap, resync, meta, netns, checkpoint, dropped, and
+    those of incidents."""
     sequence: int
     outcome: Outcome = None
     reason: str | None = None
@@ -137,7 +138,10 @@ class Version(msgspec.Struct):
 class Own(Reported, kw_only=False, omit_defaults=True, gc=False, rename={"old": "from", "new": "to"}):
     """``sstrace``: what ECS has no field for, by the names of the native schema."""
 
-    type: Literal["state", "life", "seen", "gone", "gap", "resync", "meta", "netns", "checkpoint", "dropped"]
+    type: Literal[
+        "state", "life", "seen", "gone", "gap", "resync", "meta", "netns", "checkpoint", "dropped",
+        "retransmit", "reset", "drop", "overflow",
+    ]  # fmt: skip
     mono_ns: int
     id: int | None = None
     old: str | None = None
@@ -193,6 +197,17 @@ class Own(Reported, kw_only=False, omit_defaults=True, gc=False, rename={"old": 
     """Name of ``err``: ECONNREFUSED, …"""
     handshake_us: float | None = None
     """Of a life: microseconds from SYN to established."""
+    segment: str | None = None
+    """Of a retransmission."""
+    by: str | None = None
+    direction: str | None = None
+    """Of a reset."""
+    bytes: int | None = None
+    """Of a retransmission or a drop."""
+    window: int | None = None
+    queue: int | None = None
+    """Of an overflow."""
+    backlog: int | None = None
 
 
 class EcsLine(msgspec.Struct, omit_defaults=True, gc=False, rename={"ts": "@timestamp"}):
@@ -434,7 +449,7 @@ class EcsWriter(EventWriter):
             host=self._host,
             ecs=Version(),
         )
-        if isinstance(line, SeenLine | StateLine):
+        if isinstance(line, SeenLine | StateLine | IncidentLine):
             self._fill(document, line)
         elif isinstance(line, NetnsLine):
             if line.comm is not None and line.pid is not None:
@@ -462,7 +477,7 @@ class EcsWriter(EventWriter):
         if there is not None:
             there.bytes, there.packets = line.bytes_received, line.segs_in
 
-    def _fill(self, document: EcsLine, line: SeenLine | StateLine) -> None:
+    def _fill(self, document: EcsLine, line: SeenLine | StateLine | IncidentLine) -> None:
         here, there = Address(line.src, line.sport), Address(line.dst, line.dport) if line.dport else None
         server = line.role == "server"
         document.source, document.destination = (there, here) if server else (here, there)

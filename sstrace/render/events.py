@@ -32,6 +32,7 @@ from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Owner, Reason
 from sstrace.native import twins
 from sstrace.plain import spelled
 from sstrace.protocols import NETID_OF_NUMBER, UNNAMED
+from sstrace.render.incidents import HappenedView, incident_line
 from sstrace.render.views import FarPeer, NetnsView, PeerView, RowView, TransitionView, Where
 from sstrace.render.workload import Workload, workload
 
@@ -413,6 +414,11 @@ class EventWriter:
         if self._where is not None:
             self._tell_where(self._where, line, row, self._where.peer(row))
         return line
+
+    def incident(self, happened: HappenedView, out: bytearray) -> None:
+        """Append what hurt a connection."""
+        self.seq += 1
+        self._put(incident_line(happened, self._seen(happened.row, happened.at_ns)), out)
 
     def checkpoint(
         self, places: Collection[NetnsView], rows: Collection[RowView], at_ns: int, unwritten: int, out: bytearray

@@ -15,6 +15,7 @@ from sstrace.model import STATE_TEXT, Owner
 from sstrace.plain import plain, printable
 from sstrace.render.ends import Ends
 from sstrace.render.events import errno_name
+from sstrace.render.incidents import HappenedView, incident_words
 from sstrace.render.times import TimeMode, span_text
 from sstrace.render.trace import TraceText
 from sstrace.render.views import RowView, TransitionView, Where
@@ -220,6 +221,31 @@ class FittedText(TraceText):
                 yield f" {work.container_runtime or 'container'}:{plain(work.container_id)[:12]}"
             elif work.unit is not None:
                 yield f" {plain(work.unit)}"
+
+    def incident(self, happened: HappenedView) -> str:
+        """What hurt a connection, as far as there is room."""
+        if self._width is None:
+            return super().incident(happened)
+        row, layout = happened.row, self._layout
+        place, local, peer = self._placed(row)
+        if layout.place:
+            place = f"{padded(shortened(place.rstrip(), layout.place - 1), layout.place - 1)} "
+        words = f"  {incident_words(happened.what, happened.details)} "
+        head = f"{self.time(happened.at_ns)} {place}{padded(words, layout.head - layout.time - 1 - layout.place)}"
+        room = self._width - cells(head)
+        if layout.wide:
+            holders = who(row, max(_LEAST, room - 2 * _LEAST), descriptors=True)
+            text = f"{_side_by_side(local, peer, self._end, room - cells(holders) - 1)} {holders}"
+        else:
+            holders = padded(who(row, layout.who + _WHO_MORE, descriptors=layout.who > _WHO), layout.who)
+            ours = "" if row.role == "client" else f":{local.rpartition(':')[2]} "
+            left = room - cells(holders) - 1
+            choice = (f"{ours}{ARROWS[row.role]} {peer}", f"{ARROWS[row.role]} {peer}") if row.dport else (local,)
+            ends = next((one for one in choice if cells(one) <= left), None)
+            text = (
+                f"{holders} {ends if ends is not None else end_shortened(peer if row.dport else local, max(1, left))}"
+            )
+        return cut(head + text, self._width).rstrip()
 
     def resync(self, at_ns: int, counts: tuple[int, int, int]) -> str:
         """A repair."""

@@ -14,7 +14,7 @@ import msgspec
 
 from sstrace.causes import outcome
 from sstrace.fields import NOTHING, REPORTED, Reported, report
-from sstrace.lines import EventLine, MetaLine, NetnsLine, OwnerLine, SeenLine, StateLine
+from sstrace.lines import EventLine, IncidentLine, MetaLine, NetnsLine, OwnerLine, SeenLine, StateLine
 from sstrace.model import AF_INET, STATE_TEXT, Owner
 from sstrace.render.events import EventWriter, errno_name
 from sstrace.render.views import TransitionView, Where
@@ -84,7 +84,7 @@ _KEPT = (
     "unit", "cause", "outcome", "approximate", "source", "v6only", "ifindex", "schema", "version",
     "clock", "part", "cpu", "count", "after_ns", "before_ns", "added", "removed", "changed", "rows", "unwritten",
     "first_seq", "reason", "handshake_us", "several", "places", "event", "netns_cookie", "netns_name", "peer_netns",
-    "peer_owners", "peer_host",
+    "peer_owners", "peer_host", "segment", "by", "direction", "bytes", "window", "queue", "backlog",
 )  # fmt: skip
 
 
@@ -113,7 +113,8 @@ class OtelLine(
     timestamp: str
     """When: RFC 3339, UTC, nanoseconds."""
     event_name: str
-    """``sstrace.`` and the line's type: state, life, seen, gone, gap, resync, meta, netns, checkpoint, dropped."""
+    """``sstrace.`` and the line's type: state, life, seen, gone, gap, resync, meta, netns, checkpoint, dropped, and
+    those of incidents."""
     severity_text: Literal["INFO", "WARN"]
     """WARN: a connection that failed, or lines and events that are missing."""
     mono_ns: int
@@ -194,6 +195,17 @@ class OtelLine(
     peer_owners: tuple[OwnerLine, ...] = ()
     peer_host: str | None = None
     """Who holds that end."""
+    segment: str | None = None
+    """Of a retransmission."""
+    by: str | None = None
+    direction: str | None = None
+    """Of a reset."""
+    bytes: int | None = None
+    """Of a retransmission or a drop."""
+    window: int | None = None
+    queue: int | None = None
+    """Of an overflow."""
+    backlog: int | None = None
 
 
 Severity = Literal["INFO", "WARN"]
@@ -333,7 +345,7 @@ class OtelWriter(EventWriter):
         record = OtelLine(
             line.ts,
             f"sstrace.{name}",
-            "WARN" if name in ("gap", "dropped") else "INFO",
+            "WARN" if name in ("gap", "dropped") or isinstance(line, IncidentLine) else "INFO",
             line.mono_ns,
             0 if isinstance(line, MetaLine) else line.seq,
             self._host,
@@ -342,13 +354,13 @@ class OtelWriter(EventWriter):
         )
         for field, value in kept.items():
             setattr(record, field, value)
-        if isinstance(line, SeenLine | StateLine):
+        if isinstance(line, SeenLine | StateLine | IncidentLine):
             self._fill(record, line)
         elif isinstance(line, NetnsLine):
             record.pid, record.comm = line.pid, line.comm
         return record
 
-    def _fill(self, record: OtelLine, line: SeenLine | StateLine) -> None:
+    def _fill(self, record: OtelLine, line: SeenLine | StateLine | IncidentLine) -> None:
         record.transport = "tcp"
         record.family = "ipv4" if line.family == "inet" else "ipv6"
         record.local_address, record.local_port = line.src, line.sport
@@ -356,7 +368,7 @@ class OtelWriter(EventWriter):
             record.peer_address, record.peer_port = line.dst, line.dport
         record.uid = str(line.uid) if line.uid is not None else None
         record.interface = line.ifname
-        if isinstance(line, SeenLine):
+        if isinstance(line, SeenLine | IncidentLine):
             record.state = _NAMES.get(line.state)
         if line.owners:
             record.pid, record.comm = line.owners[0].pid, line.owners[0].comm

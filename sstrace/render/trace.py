@@ -10,6 +10,7 @@ from sstrace.model import STATE_TEXT, Owner
 from sstrace.plain import plain, printable
 from sstrace.render.ends import Ends
 from sstrace.render.events import errno_name
+from sstrace.render.incidents import HappenedView, incident_words
 from sstrace.render.times import TimeMode, span_text, times
 from sstrace.render.views import NetnsView, RowView, TransitionView, Where
 
@@ -106,6 +107,17 @@ class TraceText:
             line += f" [{change.reported.retransmits} retransmits]"
         self.caused = slice(start, len(line))
         return line
+
+    def incident(self, happened: HappenedView) -> str:
+        """What hurt a connection: indented where the states of its transitions stand, and its columns behind."""
+        row = happened.row
+        place, local, peer = self._placed(row)
+        owners = self._inherited if row.owner_source == "listener" else self._owners
+        words = f"  {incident_words(happened.what, happened.details)}"
+        return (
+            f"{self.time(happened.at_ns)} {place}{words:<35} {local:<{_ADDRESS}} {peer:<{_ADDRESS}} "
+            f"{owners.get(row.owners) or self._owned(row)}"
+        )
 
     def netns(self, news: NetnsView) -> str | None:
         """A network namespace came, went, or is called otherwise; None where that is no news."""

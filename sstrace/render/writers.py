@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection
 from typing import Protocol
 
 from sstrace.causes import outcome
-from sstrace.lines import DroppedLine, EventLine, GapLine, MetaLine, OwnerLine, ResyncLine, StateLine
-from sstrace.model import Reason
+from sstrace.lines import DroppedLine, EventLine, GapLine, IncidentLine, MetaLine, OwnerLine, ResyncLine, StateLine
+from sstrace.model import Details, Reason, What
 from sstrace.plain import plain
 from sstrace.render.events import EventWriter, timestamp
+from sstrace.render.incidents import HappenedView, incident_words
 from sstrace.render.trace import TraceText
 from sstrace.render.views import NetnsView, RowView, TransitionView
 from sstrace.render.width import cut
@@ -53,6 +54,10 @@ class Writer(Protocol):
 
     def gone(self, row_id: int, state: int, at_ns: int, out: bytearray) -> None:
         """The end of a row whose end was lost."""
+        ...
+
+    def incident(self, happened: HappenedView, out: bytearray) -> None:
+        """What hurt a connection, and changed no state."""
         ...
 
     def netns(self, news: NetnsView, out: bytearray) -> None:
@@ -167,6 +172,11 @@ class TextWriter:
     def gone(self, row_id: int, state: int, at_ns: int, out: bytearray) -> None:
         """No line."""
 
+    def incident(self, happened: HappenedView, out: bytearray) -> None:
+        """What hurt a connection: indented, in its columns."""
+        text = self._lines.incident(happened)
+        self._put(happened.at_ns, f"{_YELLOW}{text}{_PLAIN}" if self._colors else text, out)
+
     def netns(self, news: NetnsView, out: bytearray) -> None:
         """A network namespace came, went, or is called otherwise."""
         if (text := self._lines.netns(news)) is not None:
@@ -230,7 +240,10 @@ def _colored(text: str, change: TransitionView, to: slice, cause: slice) -> str:
 _REASONS = {"slow-reader": "the reader was slower than the events", "disk-full": "the disk was full"}
 
 
-def brief(line: StateLine | GapLine | ResyncLine | DroppedLine) -> str:
+_Message = StateLine | GapLine | ResyncLine | DroppedLine | IncidentLine
+
+
+def brief(line: _Message) -> str:
     """A line of the native schema in a few words, for logs that keep time and fields apart from the message: one line,
     whatever others have named.
     """
@@ -241,15 +254,21 @@ def brief(line: StateLine | GapLine | ResyncLine | DroppedLine) -> str:
     if isinstance(line, DroppedLine):
         return f"{line.count} lines are missing here: {_REASONS.get(line.reason, line.reason)}"
     source = f"{line.src}%{line.ifname}" if line.ifname is not None else line.src
-    text = f"{_endpoint(line.family, source, line.sport)} {line.old} -> {line.state}"
+    happened = f"{line.old} -> {line.state}" if isinstance(line, StateLine) else incident_words(*_details(line))
+    text = f"{_endpoint(line.family, source, line.sport)} {happened}"
     if line.dport:
         text += f" {_endpoint(line.family, line.dst, line.dport)}"
     if line.owners:
         mark = "~" * (line.owner_source == "listener")
         text += f" {','.join(mark + _owner(owner) for owner in line.owners)}"
-    if line.cause is not None:
+    if isinstance(line, StateLine) and line.cause is not None:
         text += f" [{line.cause}{f' {line.errno}' if line.errno else ''}]"
     return plain(text)
+
+
+def _details(line: IncidentLine) -> tuple[What, Details]:
+    known = {name: getattr(line, name, None) for name in Details.__struct_fields__}
+    return line.__struct_config__.tag, Details(**known)  # type: ignore[return-value]  # its tags are these words
 
 
 def _endpoint(family: str, address: str, port: int) -> str:
@@ -296,11 +315,13 @@ class JournalWriter(EventWriter):
         """No message."""
 
     def _put(self, line: EventLine, out: bytearray) -> None:
-        if isinstance(line, GapLine | ResyncLine | DroppedLine):
+        if isinstance(line, GapLine | ResyncLine | DroppedLine | IncidentLine):
             self._message(line, _INFO if isinstance(line, ResyncLine) else _WARNING, out)
 
     @staticmethod
-    def _message(line: StateLine | GapLine | ResyncLine | DroppedLine, severity: int, out: bytearray) -> None:
+    def _message(
+        line: StateLine | GapLine | ResyncLine | DroppedLine | IncidentLine, severity: int, out: bytearray
+    ) -> None:
         _field("MESSAGE", brief(line), out)
         out += f"PRIORITY={severity}\nSYSLOG_IDENTIFIER=sstrace\nSSTRACE_TYPE={line.__struct_config__.tag}\n".encode()
         for name, key in zip(line.__struct_fields__, line.__struct_encode_fields__, strict=True):
@@ -376,6 +397,11 @@ class SyslogWriter:
     def gone(self, row_id: int, state: int, at_ns: int, out: bytearray) -> None:
         """The end of a row."""
         self._wrap(_INFO, "gone", at_ns, out, lambda body: self._inner.gone(row_id, state, at_ns, body))
+
+    def incident(self, happened: HappenedView, out: bytearray) -> None:
+        """What hurt a connection."""
+        inner = self._inner
+        self._wrap(_WARNING, happened.what, happened.at_ns, out, lambda body: inner.incident(happened, body))
 
     def netns(self, news: NetnsView, out: bytearray) -> None:
         """A network namespace came, went, or is called otherwise."""

@@ -17,7 +17,7 @@ that does not fit shows an address that outlived a death that was lost.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from sstrace.model import Changed, Gone, InetSocket, Kind, Owner, Space, State
+from sstrace.model import Changed, Gone, Incident, InetSocket, Kind, Owner, Space, State
 from sstrace.table.rows import Ends, Row
 
 __all__ = ["Index", "News", "differ", "kind_of", "plain"]
@@ -99,7 +99,7 @@ class Index:
 
     # Keys.
 
-    def ends_of(self, of: Changed | Gone | Row | InetSocket) -> Ends:
+    def ends_of(self, of: Changed | Gone | Incident | Row | InetSocket) -> Ends:
         """The key of a connection."""
         src, dst = of.src, of.dst
         if len(src) == 16:  # plain, twice

@@ -18,7 +18,7 @@ from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Changed, Gone, Kind, Ne
 from sstrace.native import twins
 from sstrace.wire.cause import PLAIN, TELLING, CauseReader
 
-__all__ = ["SIZE", "Event", "EventDecoder", "as_sample"]
+__all__ = ["SIZE", "Event", "EventDecoder", "as_sample", "record_of", "samples"]
 
 
 class Event(Protocol):
@@ -41,14 +41,14 @@ _STRIDE = (_HEADER.size + _RAW_SIZE.size + SIZE + 7) // 8 * 8
 _LEAD = _HEADER.size + _RAW_SIZE.size
 
 
-def _record_of(wanted: Callable[[str], bool]) -> struct.Struct:
+def record_of(wanted: Callable[[str], bool]) -> struct.Struct:
     """What unpacks these members of a record, and passes over the others."""
     codes = (code if wanted(name) else f"{struct.calcsize('=' + code)}x" for name, code in RECORD)
     return struct.Struct(f"={_LEAD}x{''.join(codes)}{_STRIDE - _LEAD - SIZE}x")
 
 
-_SAMPLE = _record_of(lambda name: name not in (*REPORTED, "file", "shutdown"))
-_REPORTED = _record_of(lambda name: name in REPORTED)
+_SAMPLE = record_of(lambda name: name not in (*REPORTED, "file", "shutdown"))
+_REPORTED = record_of(lambda name: name in REPORTED)
 _KTHREAD, _MISSED, _ORPHANED, _V6ONLY, _PLAIN = Flag.KTHREAD, Flag.MISSED, Flag.ORPHANED, Flag.V6ONLY, Flag.PLAIN
 _STRIDE_LOW = _STRIDE & 0xFF
 _GOOD_BYTES = (
@@ -93,14 +93,14 @@ class EventDecoder:
 
     def decode(self, cpu: int, data: bytes) -> list[Changed | Gone]:
         """Facts of one CPU's run. Raises DecodeError where the bytes are not whole records of ours."""
-        return list(chain.from_iterable(self._samples(cpu, samples) for samples in _runs(data)))
+        return list(chain.from_iterable(self._samples(cpu, stretch) for stretch in samples(data)))
 
     def events(self, cpu: int, data: bytes) -> list[Event]:
         """The same for who folds them into a table (SocketTable.folder): with a twin, they are no facts yet."""
         events: list[Event] = []
-        for samples in _runs(data):
-            packed = self._twin(samples, cpu) if self._twin is not None else None
-            events += packed if packed is not None else self._samples(cpu, samples)
+        for stretch in samples(data):
+            packed = self._twin(stretch, cpu) if self._twin is not None else None
+            events += packed if packed is not None else self._samples(cpu, stretch)
         return events
 
     def forget(self) -> None:
@@ -207,9 +207,9 @@ def as_sample(event: bytes) -> bytes:
     return (_HEADER.pack(_RECORD_SAMPLE, 0, _STRIDE) + _RAW_SIZE.pack(SIZE) + event).ljust(_STRIDE, b"\0")
 
 
-def _runs(data: bytes) -> Iterator[bytes]:
-    """The samples of a run, in stretches. Raises DecodeError where there is something else than whole records of ours,
-    and of perf's own.
+def samples(data: bytes) -> Iterator[bytes]:
+    """The samples of a run, in stretches that ``record_of`` unpacks. Raises DecodeError where there is something else
+    than whole records of ours, and of perf's own.
     """
     count, rest = divmod(len(data), _STRIDE)
     # All records are ours when every stride begins with a sample header of just this size: by induction from the first.

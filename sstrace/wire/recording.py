@@ -13,7 +13,7 @@ before the line, or the whole line as a string in an object of their own.
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -21,6 +21,7 @@ from sstrace.fields import Count
 from sstrace.lines import (
     SCHEMA,
     CheckpointLine,
+    DropLine,
     DroppedLine,
     GapLine,
     GoneLine,
@@ -29,7 +30,10 @@ from sstrace.lines import (
     MetaLine,
     Name,
     NetnsLine,
+    OverflowLine,
+    ResetLine,
     ResyncLine,
+    RetransmitLine,
     SeenLine,
     StateLine,
     Word,
@@ -66,7 +70,9 @@ class RecordedMeta(MetaLine, tag="meta", tag_field="type", kw_only=True):
     netns: Count = 0
 
 
-Fact = SeenLine | StateLine | LifeLine | NetnsLine | GoneLine | GapLine | DroppedLine | ResyncLine | CheckpointLine
+_Incidents = RetransmitLine | ResetLine | DropLine | OverflowLine
+_Facts = SeenLine | StateLine | LifeLine | NetnsLine | GoneLine | GapLine | DroppedLine | ResyncLine | CheckpointLine
+Fact = _Facts | _Incidents
 Line = MetaLine | Fact
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -333,6 +339,7 @@ def _joined(texts: list[bytes]) -> bytes | None:
 
 _WRAPPINGS = ("message", "log", "MESSAGE", "msg")
 _INFORMATION = ("version", "host", "kernel", "boot_id", "clock")
+_TYPES = frozenset(one.__struct_config__.tag for one in (MetaLine, MarkLine, *get_args(Fact)))
 _object_decoder = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -368,19 +375,7 @@ def _is_unknown(text: bytes) -> bool:
         kind = msgspec.json.decode(_any.decode(text)["type"], type=str)
     except (*_UNREADABLE, KeyError):
         return False
-    return kind not in (
-        "meta",
-        "seen",
-        "state",
-        "life",
-        "netns",
-        "gone",
-        "gap",
-        "dropped",
-        "resync",
-        "checkpoint",
-        "mark",
-    )
+    return kind not in _TYPES
 
 
 _SECONDS: dict[str, int] = {}

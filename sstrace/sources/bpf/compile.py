@@ -53,24 +53,29 @@ def source_directory() -> Path:
 
 
 def ready(
-    source: Source, cache: Path | None, reader: Callable[[Loaded], T], macros: Mapping[str, int] | None = None
+    source: Source,
+    cache: Path | None,
+    reader: Callable[[Loaded], T],
+    macros: Mapping[str, int] | None = None,
+    *,
+    shared: Mapping[str, int] | None = None,
 ) -> tuple[Loaded, T]:
     """Put the programs of ``bundle`` into the kernel, and make what reads them. What was cached and is refused, by the
-    verifier or by the reader, is compiled once more: a cache that is damaged heals.
+    verifier or by the reader, is compiled once more: a cache that is damaged heals. ``shared``: see Loaded.
 
     Raises what ``bundle``, ``load`` and ``reader`` raise.
     """
     compiled, stored = _bundle(source, cache, macros)
     try:
-        return _loaded(compiled, reader)
+        return _loaded(compiled, reader, shared)
     except (FeatureError, OSError, ValueError, LookupError):
         if not stored:
             raise
-    return _loaded(_bundle(source, cache, macros, fresh=True)[0], reader)
+    return _loaded(_bundle(source, cache, macros, fresh=True)[0], reader, shared)
 
 
-def _loaded(compiled: Bundle, reader: Callable[[Loaded], T]) -> tuple[Loaded, T]:
-    loaded = load(compiled)
+def _loaded(compiled: Bundle, reader: Callable[[Loaded], T], shared: Mapping[str, int] | None) -> tuple[Loaded, T]:
+    loaded = load(compiled, shared)
     try:
         return loaded, reader(loaded)
     except BaseException:

@@ -6,7 +6,7 @@ import errno
 import mmap
 import os
 import struct
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 
 from sstrace.errors import FeatureError, PrivilegeError, SstraceError
 from sstrace.sources.bpf.programs import HOOKS, Bundle, MapShape
@@ -45,7 +45,8 @@ _ELEMENTS_MOST = 10_000
 class Loaded:
     """Programs and maps in the kernel. ``maps`` gives the fd of each map by name. Closing it detaches everything."""
 
-    def __init__(self, compiled: Bundle) -> None:
+    def __init__(self, compiled: Bundle, shared: Mapping[str, int] | None = None) -> None:
+        """``shared``: descriptors of maps, by name, that others have made, and these programs are to use."""
         self.maps: dict[str, int] = {}
         self._programs: dict[str, int] = {}
         self._links: dict[str, int] = {}
@@ -53,7 +54,8 @@ class Loaded:
         """Hooks that this kernel would not attach, and why."""
         try:
             for shape in compiled.maps:
-                self.maps[shape.name] = _create_map(shape)
+                given = (shared or {}).get(shape.name)
+                self.maps[shape.name] = os.dup(given) if given is not None else _create_map(shape)
             stand_ins = {shape.fd: self.maps[shape.name] for shape in compiled.maps}
             for hook, instructions in compiled.programs.items():
                 kind = _PROG_TYPE_TRACEPOINT if compiled.plain else _PROG_TYPE_RAW_TRACEPOINT
@@ -63,13 +65,19 @@ class Loaded:
             raise
 
     def attach(self, without: Container[str] = ()) -> None:
-        """Attach every hook but those in ``without``; what the kernel lacks goes into ``missing``. Raises when there is
-        none at all.
+        """Attach every hook of the event path but those in ``without``; what the kernel lacks goes into ``missing``.
+        Raises when there is none at all.
         """
-        for hook in HOOKS:
-            if hook in without:
-                self.missing[hook] = "left out"
-                continue
+        self.attach_to([hook for hook in HOOKS if hook not in without])
+        self.missing |= {hook: "left out" for hook in HOOKS if hook in without}
+        if "inet_sock_set_state" in self.missing:
+            raise FeatureError(
+                "this kernel has no raw tracepoint inet_sock_set_state (Linux 4.17): nothing to trace with"
+            )
+
+    def attach_to(self, hooks: Iterable[str]) -> None:
+        """Attach these; what the kernel lacks goes into ``missing``."""
+        for hook in hooks:
             name = ctypes.create_string_buffer(hook.removesuffix("__again").encode())
             attr = struct.pack("=QII", ctypes.addressof(name), self._programs[hook], 0)
             fd = bpf(_RAW_TRACEPOINT_OPEN, attr)
@@ -80,10 +88,6 @@ class Loaded:
             if error in (errno.EPERM, errno.EACCES):
                 raise PrivilegeError(not_permitted(f"attach to {hook}"))
             self.missing[hook] = os.strerror(error)
-        if "inet_sock_set_state" in self.missing:
-            raise FeatureError(
-                "this kernel has no raw tracepoint inet_sock_set_state (Linux 4.17): nothing to trace with"
-            )
 
     def attach_tracepoint(self, program: str, event_id: int) -> None:
         """Attach a plain program to the tracepoint of this id: one perf event, whose program then runs on every CPU."""
@@ -241,9 +245,9 @@ def _load_program(hook: str, kind: int, instructions: bytes) -> int:
     raise FeatureError(f"the kernel's verifier refused the program for {hook}: {detail}")
 
 
-def load(compiled: Bundle) -> Loaded:
-    """Put the programs into the kernel; nothing is attached yet. Raises PrivilegeError or FeatureError with one
-    sentence.
+def load(compiled: Bundle, shared: Mapping[str, int] | None = None) -> Loaded:
+    """Put the programs into the kernel; nothing is attached yet. ``shared``: see Loaded. Raises PrivilegeError or
+    FeatureError with one sentence.
     """
     # Before Linux 5.11 maps count against RLIMIT_MEMLOCK (d5299b67dd59, "bpf: Memcg-based memory accounting for bpf
     # maps").
@@ -251,7 +255,7 @@ def load(compiled: Bundle) -> Loaded:
 
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    return Loaded(compiled)
+    return Loaded(compiled, shared)
 
 
 def map_values(fd: int, size: int) -> mmap.mmap:

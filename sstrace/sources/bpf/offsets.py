@@ -3,7 +3,7 @@
 from sstrace.errors import FeatureError
 from sstrace.sources.btf import Btf
 
-__all__ = ["BITS", "FIGURES", "NEEDED", "OPTIONAL", "Figures", "Offsets", "figure_macros", "macros"]
+__all__ = ["BITS", "FIGURES", "INCIDENTS", "NEEDED", "OPTIONAL", "Figures", "Offsets", "figure_macros", "macros"]
 
 Offsets = dict[str, tuple[tuple[str, str], ...]]
 """Macro (without OFF_) → the struct and member that it is the offset of; where several stand, the first that the kernel
@@ -48,6 +48,20 @@ NEEDED: Offsets = {
     "tw_substate": (("inet_timewait_sock", "tw_substate"),),
 }
 """Of the event path: without these there is none."""
+
+INCIDENTS: Offsets = {
+    **NEEDED,
+    "skb_cb": (("sk_buff", "cb"),),
+    "skb_len": (("sk_buff", "len"),),
+    "cb_seq": (("tcp_skb_cb", "seq"),),
+    "cb_end_seq": (("tcp_skb_cb", "end_seq"),),
+    "cb_tcp_flags": (("tcp_skb_cb", "tcp_flags"),),
+    "rcv_wup": (("tcp_sock", "rcv_wup"),),
+    "rcv_wnd": (("tcp_sock", "rcv_wnd"),),
+    "rcv_next": (("tcp_sock", "rcv_nxt"),),
+    "icsk_ca_state": (("inet_connection_sock", "icsk_ca_state"),),
+}
+"""Of incidents."""
 
 # IPv6 is a build option; sk_cgrp_data is too.
 OPTIONAL: Offsets = {

@@ -5,7 +5,7 @@ import msgspec
 from sstrace.sources.bpf import offsets
 from sstrace.sources.bpf.offsets import Figures, Offsets
 
-__all__ = ["HOOKS", "PLAIN", "TRACE", "Bundle", "MapShape", "Source"]
+__all__ = ["HOOKS", "INCIDENTS", "PLAIN", "TRACE", "Bundle", "MapShape", "Source"]
 
 HOOKS = (
     "timer_start",
@@ -64,6 +64,15 @@ TRACE = Source(
 
 PLAIN = Source(file="plain.bpf.c", programs=("inet_sock_set_state",), maps=("events", "counts"), plain=True)
 """The event path without BTF: see the C file."""
+
+INCIDENTS = Source(
+    file="incidents.bpf.c",
+    programs=("tcp_retransmit_skb", "tcp_retransmit_synack", "tcp_send_reset", "tcp_receive_reset", "kfree_skb"),
+    maps=("configs", "chosen", "events", "counts", "telling"),
+    offsets=offsets.INCIDENTS,
+    optional=offsets.OPTIONAL,
+)
+"""What changes no state; ``configs`` and ``chosen`` are those of TRACE."""
 
 
 class MapShape(msgspec.Struct, frozen=True):

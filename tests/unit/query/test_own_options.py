@@ -22,6 +22,8 @@ def own(*words: str) -> Own:
 def test_no_own_name_shortens_or_hides_an_option_of_ss() -> None:
     for option in (entry.option for entry in OWN):
         assert option.whole
+        if option.name == "events":
+            continue  # in --snapshot it is ss's, elsewhere ours
         assert not any(theirs.name.startswith(option.name) for theirs in SS), option.name
 
 

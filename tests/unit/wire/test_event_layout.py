@@ -10,13 +10,13 @@ import pytest
 from conftest import ROOT, unmet
 
 from sstrace import fields
-from sstrace.fields import FLAGS, KINDS, MEMBERS, RECORD
+from sstrace.fields import FLAGS, INCIDENTS, KINDS, MEMBERS, RECORD
 from sstrace.sources.bpf.config import Config
 from sstrace.sources.perf import COUNTS
 from sstrace.wire.event import SIZE
 
 HEADER = (ROOT / "bpf/event.h").read_text()
-PROGRAM = (ROOT / "bpf/sstrace.bpf.c").read_text()
+PROGRAM = (ROOT / "bpf/config.h").read_text()
 CODES = {"__u64": "Q", "__u32": "I", "__s32": "i", "__u16": "H", "__u8": "B", "u64": "Q", "u32": "I"}
 
 
@@ -73,6 +73,7 @@ def test_every_member_says_what_it_is() -> None:
 
 def test_kinds_and_flags_are_the_same() -> None:
     assert constants("sock_event_kind") == KINDS
+    assert constants("sock_incident_kind") == INCIDENTS
     assert constants("sock_event_flags") == FLAGS
 
 

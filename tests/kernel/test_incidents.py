@@ -1,0 +1,174 @@
+"""What hurts connections, as --events tells it: each brought to its row, and to who holds it."""
+
+import json
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Netns, Program
+from tracing import LINGER_0, Line, Trace, close_all, connect, deafen, keep, listener, mend, ports, wait
+
+pytestmark = [pytest.mark.root, pytest.mark.bpf]
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """No socket outlives its test."""
+    yield
+    close_all()
+
+
+def of(running: Trace, what: str, **wanted: Any) -> list[Line]:
+    return [
+        line
+        for line in running.lines
+        if line["type"] == what and all(line.get(key) == value for key, value in wanted.items())
+    ]
+
+
+def pair(netns: Netns) -> tuple[socket.socket, socket.socket, socket.socket]:
+    server = netns.call(listener)
+    client = keep(netns.call(connect, server.getsockname()))
+    return server, client, keep(server.accept()[0])
+
+
+def test_data_that_is_sent_again(sstrace: Program, ss: Program, netns: Netns, tmp_path: Path) -> None:
+    def told_by_ss(of: socket.socket) -> int:
+        text = ss("-Htin", "sport", "=", f":{ports(of)[0]}", netns=netns).stdout.decode()
+        retrans = next((word for word in text.split() if word.startswith("retrans:")), "retrans:0/0")
+        return int(retrans.partition("/")[2])
+
+    with Trace(sstrace, netns, tmp_path, "--events", "retransmit") as running:
+        _, client, accepted = pair(netns)
+        netns.call(deafen, accepted)
+        client.sendall(bytes(1000))
+        wait("two retransmissions", lambda: told_by_ss(client) > 2)
+        netns.call(mend, accepted)
+        assert len(accepted.recv(1000, socket.MSG_WAITALL)) == 1000
+        key = ports(client)
+        count = told_by_ss(client)
+        found = wait(
+            "all of them",
+            lambda: lines if len(lines := of(running, "retransmit", sport=key[0])) >= told_by_ss(client) else None,
+        )
+    assert len(found) == count
+    assert {line["type"] for line in running.lines} == {"meta", "retransmit"}
+    assert {(line["segment"], line["bytes"], line["dport"], line["state"]) for line in found} == {
+        ("data", 1000, key[1], "ESTAB")
+    }
+    assert {line["by"] for line in found} <= {"timer", "probe"}
+    timed = [line["retransmits"] for line in found if line["by"] == "timer"]
+    assert timed == [*range(1, len(timed) + 1)]
+    assert {line["owners"][0]["pid"] for line in found} == {found[0]["owners"][0]["pid"]}
+    assert found[0]["role"] == "client"
+
+
+def test_a_syn_and_its_answer(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    with Trace(sstrace, netns, tmp_path, "--no-baseline", "--events", "retransmit,state") as running:
+        server = netns.call(listener)
+        netns.call(deafen, server)
+        client = keep(netns.call(socket.socket))
+        client.setblocking(False)
+        with suppress(BlockingIOError):
+            client.connect(server.getsockname())
+        syn = wait("a SYN again", lambda: of(running, "retransmit", segment="syn"))[0]
+        assert (syn["state"], syn["by"], syn["retransmits"]) == ("SYN-SENT", "timer", 1)
+        assert syn["dport"] == server.getsockname()[1]
+    assert of(running, "state", id=syn["id"])
+
+
+def test_resets(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    with Trace(sstrace, netns, tmp_path, "--events", "reset") as running:
+        _, client, accepted = pair(netns)
+        here, there = ports(client), ports(accepted)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0)
+        client.close()
+        sent = wait("the one that was sent", lambda: of(running, "reset", direction="sent"))
+        received = wait("the one that came", lambda: of(running, "reset", direction="received"))
+    assert [(line["sport"], line["dport"]) for line in sent] == [here]
+    assert [(line["sport"], line["dport"], line["state"]) for line in received] == [(*there, "ESTAB")]
+    assert "reason" not in received[0]
+    assert {sent[0]["role"], received[0]["role"]} == {"client", "server"}
+
+
+def test_a_listener_without_room(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    def knock(server: socket.socket) -> None:
+        for _ in range(8):
+            one = keep(socket.socket())
+            one.setblocking(False)
+            with suppress(BlockingIOError):
+                one.connect(server.getsockname())
+
+    with Trace(sstrace, netns, tmp_path, "--events", "overflow") as running:
+        server = netns.call(listener, "127.0.0.1", 0, 1)
+        port = server.getsockname()[1]
+        netns.call(knock, server)
+        found = wait("it is told", lambda: of(running, "overflow"))
+    line = found[0]
+    assert (line["sport"], line["state"], line["backlog"], line["queue"]) == (port, "LISTEN", 1, 2)
+    assert line["count"] > 0
+    assert line["owners"]
+
+
+def test_a_receiver_without_room(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    with Trace(sstrace, netns, tmp_path, "--events", "drop") as running:
+        if "does not say whose" in running.stderr:
+            pytest.skip("no tracepoint of this kernel says whose a dropped segment was")
+        _, client, accepted = pair(netns)
+        client.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                client.send(bytes(1 << 16))
+        found = wait("its window is probed", lambda: of(running, "drop"), 60)
+    assert {(line["sport"], line["dport"]) for line in found} <= {ports(accepted), ports(client)}
+    assert max(line["window"] for line in found) < 1 << 16, "who is not read from has no room for a segment"
+    assert {line["reason"] for line in found} <= {"TCP_OLD_DATA", "TCP_ZEROWINDOW", "SOCKET_RCVBUFF", "TCP_OVERWINDOW"}
+
+
+def test_text_and_what_was_recorded(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    tape = tmp_path / "tape.ndjson"
+    words = ("--events", "all", "-n", "--record", str(tape))
+    with Trace(sstrace, netns, tmp_path, *words, json_lines=False) as running:
+        _, client, accepted = pair(netns)
+        here = f"127.0.0.1:{ports(client)[0]}"
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0)
+        client.close()
+        del accepted
+
+        def resets() -> list[str] | None:
+            found = [one for one in running.text if "  reset " in one]
+            return found if len(found) > 1 else None
+
+        texts = wait("both", resets)
+    (sent,) = [one for one in texts if "reset sent" in one]
+    moved = next(one for one in running.text if "-> ESTAB" in one and f" {here} " in one)
+    assert sent.index(here) == moved.index(here), "in the columns of the connection"
+
+    def again(*more: str) -> list[str]:
+        return sstrace("--replay", str(tape), "-n", *more, netns=netns).stdout.decode().splitlines()
+
+    assert [one.split()[1:] for one in again() if "  reset " in one] == [one.split()[1:] for one in texts]
+    assert not [one for one in again("--events", "state") if "  reset " in one]
+    assert {json.loads(one)["type"] for one in again("--events", "reset", "--json")} == {"meta", "reset"}
+
+
+@pytest.mark.parametrize("schema", ["ecs", "otel"])
+def test_other_schemas(sstrace: Program, netns: Netns, tmp_path: Path, schema: str) -> None:
+    out = tmp_path / "lines"
+    words = ("--json", "--schema", schema, "--output", str(out), "--events", "reset", "--count", "2")
+    ready = tmp_path / "ready"
+    process = sstrace.start(
+        *words, "--ready-file", str(ready), netns=netns, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    wait("it is ready", ready.exists, 60)
+    _, client, _ = pair(netns)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0)
+    client.close()
+    assert process.wait(60) == 0
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    named = [line["event"]["dataset"] if schema == "ecs" else line["event_name"] for line in lines]
+    assert named == ["sstrace.meta", "sstrace.reset", "sstrace.reset"]
