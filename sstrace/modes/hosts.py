@@ -87,6 +87,7 @@ class _Asked:
             names = self._by_series.setdefault(id(one.series), self._names.of_another_host())
             names.places.choose(self._command.own.netns)
             with Recording(one.part.path) as source:
+                source.wait()
                 until = Until(at_ns if at_ns is not None else fleet.ended(one.part))
                 past, reader = table_at(source, until, names)
                 reader.finish(told=one.part.path not in self._told)

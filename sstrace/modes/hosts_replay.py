@@ -1,8 +1,8 @@
 """``--replay DIR``: the recordings of several hosts again, told together in the order of time.
 
 Each host's lines are told as a replay of its own recording tells them, and stay in its order; among hosts a line stands
-where its host's clock puts it. Where the lines are for programs, they say who has the other end of a connection to
-another host: the recordings of hosts that are not asked for are read for that, too.
+where its host's clock puts it. Where the lines are for programs, or a column asks for it, they say who has the other
+end of a connection to another host: the recordings of hosts that are not asked for are read for that, too.
 """
 
 import heapq
@@ -53,7 +53,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     stopped = Stopped()
     window = fleet.window(own.between, utc=own.utc) if own.between is not None else None
     shown = fleet.within(window, fleet.series)
-    series = fleet.within(window, fleet.everybody) if own.json else shown
+    joins = own.json or "peer-process" in own.columns
+    series = fleet.within(window, fleet.everybody) if joins else shown
     fleet.limit(part for one in series for part in one.parts)
     asked = {one.host for one in shown}
     streams = [_Stream(one, names, index, shown=one.host in asked) for index, one in enumerate(series)]
@@ -65,7 +66,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     if own.ready_file is not None:
         touch(own.ready_file)
     make_room(len(streams) + _FDS_ELSE)
-    left = _Telling(printer, hosts, stopped, own.speed or 0.0, joins=own.json).tell(streams)
+    left = _Telling(printer, hosts, stopped, own.speed or 0.0, joins=joins).tell(streams)
     finish(printer, stopped)
     for stream in streams:
         stream.finish()

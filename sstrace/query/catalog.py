@@ -196,11 +196,11 @@ OWN: Final = (
     _own(
         _TO, "columns", "LIST", _TRACES,
         "the columns of text, joined by commas (else what a terminal has room for, and in files all):\n"
-        "{time|netns|from|to|held|lasted|process|uid|role|local|peer|cause|sent|received|rtt|\n"
-        "retransmits|container|pod|unit}",
+        "{time|host|netns|from|to|held|lasted|process|uid|role|local|peer|peer-process|cause|\n"
+        "sent|received|rtt|retransmits|container|pod|unit}",
         values=(
-            "time", "netns", "from", "to", "held", "lasted", "process", "uid", "role", "local", "peer", "cause",
-            "sent", "received", "rtt", "retransmits", "container", "pod", "unit",
+            "time", "host", "netns", "from", "to", "held", "lasted", "process", "uid", "role", "local", "peer",
+            "peer-process", "cause", "sent", "received", "rtt", "retransmits", "container", "pod", "unit",
         ),
         commas=True,
     ),

@@ -10,13 +10,13 @@ from typing import Final
 import msgspec
 
 from sstrace.model import STATE_TEXT
-from sstrace.plain import plain
+from sstrace.plain import plain, printable
 from sstrace.render.ends import Ends
 from sstrace.render.fitted import causes, who
 from sstrace.render.incidents import HappenedView
 from sstrace.render.times import TimeMode, span_text
 from sstrace.render.trace import TraceText
-from sstrace.render.views import RowView, TransitionView, Where
+from sstrace.render.views import FarPeer, PeerView, RowView, TransitionView, Where
 from sstrace.render.width import amount, cells, cut, end_shortened, padded, shortened
 from sstrace.render.workload import Workload
 
@@ -35,6 +35,10 @@ class _Told(msgspec.Struct):
     local: str
     peer: str
     work: Workload
+    host: str
+    """Of the recordings of several hosts: its name."""
+    other: PeerView | None
+    """The other end, elsewhere."""
 
     @property
     def row(self) -> RowView:
@@ -86,8 +90,18 @@ def _container(told: _Told, _width: int) -> str:
     return plain(told.work.container_id or "-")[:12]  # so much of it docker(1) and kin show, and take
 
 
+def _peer_process(told: _Told, _width: int) -> str:
+    """Who holds the other end, behind the host that it is on: ``db-1:postgres/88``."""
+    other = told.other
+    if other is None:
+        return "-"
+    holders = dict.fromkeys(f"{printable(owner.comm.decode('latin-1'))}/{owner.pid}" for owner in other.owners)
+    return (f"{plain(other.host)}:" if isinstance(other, FarPeer) else "") + (",".join(holders) or "-")
+
+
 COLUMNS: Final[dict[str, _Column]] = {
     "time": _Column("", 0, lambda _told, _width: ""),
+    "host": _Column("Host", 16, lambda told, _width: told.host or "-", 8, 24, fitted=shortened),
     "netns": _Column("Netns", 16, lambda told, _width: told.place.strip() or "-", 8, 24, fitted=shortened),
     "from": _Column("From", 10, lambda told, _width: STATE_TEXT[told.change.old], right=True),
     "to": _Column("To", 10, lambda told, _width: STATE_TEXT[told.change.new]),
@@ -100,6 +114,7 @@ COLUMNS: Final[dict[str, _Column]] = {
     "role": _Column("Role", 6, lambda told, _width: told.row.role or "-"),
     "local": _Column("Local Address:Port", 24, lambda told, _width: told.local, 14, 47, fitted=end_shortened),
     "peer": _Column("Peer Address:Port", 24, lambda told, _width: told.peer, 14, 47, fitted=end_shortened),
+    "peer-process": _Column("Peer Process", 24, _peer_process, 12, 40, fitted=shortened),
     "cause": _Column("Cause", 20, _cause, 10, 44),
     "sent": _Column("Sent", 4, lambda told, _width: amount(told.change.reported.bytes_sent), right=True),
     "received": _Column("Recv", 4, lambda told, _width: amount(told.change.reported.bytes_received), right=True),
@@ -127,6 +142,7 @@ class ChosenText(TraceText):
     ) -> None:
         super().__init__(offset_ns, ends, mode, where)
         self._names = names
+        self._asks_peer = "peer-process" in names
         self._work = work
         self._to = slice(0)
         self.fit(None)
@@ -156,7 +172,10 @@ class ChosenText(TraceText):
     def state(self, change: TransitionView) -> str:
         """A transition."""
         cgroup = change.row.cgroup
-        told = _Told(change, *self._placed(change.row), (self._work(cgroup) if cgroup else None) or _NOTHING)
+        place, local, peer = self._placed(change.row)
+        work = (self._work(cgroup) if cgroup else None) or _NOTHING
+        other = self._where.peer(change.row) if self._where is not None and self._asks_peer else None
+        told = _Told(change, place if self.host is None else "", local, peer, work, self.host or "", other)
         widths = self._widths if self._width is not None else [_NOWHERE] * len(self._widths)
         return self._line(
             [

@@ -48,6 +48,8 @@ class TraceText:
         self._where = where
         self._apart = where is not None and where.many
         self._title = where.title if where is not None else ""
+        self.host: str | None = None
+        """Of several hosts: which one lines are of."""
         self.about = ""
         """In front of a line that is of a whole host: which one, where there are several."""
         self._owners: dict[tuple[Owner, ...], str] = {(): "-"}
@@ -67,6 +69,7 @@ class TraceText:
 
     def enter_host(self, host: str) -> None:
         """What follows is of this host."""
+        self.host = plain(host)
         self.about = f"{plain(host):<{_PLACE}} " if self._apart else ""
 
     @property

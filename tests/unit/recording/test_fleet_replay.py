@@ -121,6 +121,15 @@ def test_what_is_selected(folder: Path, capfdbinary: Captured, words: tuple[str,
     assert [f"{line['host']} {line['to']}" for line in lines if line["type"] == "state"] == wanted
 
 
+def test_columns_name_host_and_the_process_at_the_other_end(folder: Path, capfdbinary: Captured) -> None:
+    lines = told(capfdbinary, folder, "--columns", "host,netns,to,peer-process", "--host", "web-1")
+    assert lines[0].split() == ["Host", "Netns", "To", "Peer", "Process"]
+    assert [line.split() for line in lines[1:4]] == [
+        ["web-1", "-", "SYN-SENT", "-"], ["web-1", "-", "ESTAB", "db-1:-"],
+        ["web-1", "-", "CLOSE-WAIT", "db-1:postgres/88"],
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("schema", ["ecs", "otel"])
 def test_other_schemas_name_the_host_of_each_line(folder: Path, capfdbinary: Captured, schema: str) -> None:
     lines = objects(capfdbinary, folder, "--schema", schema)
