@@ -8,13 +8,13 @@ end of a connection to another host: the recordings of hosts that are not asked 
 import heapq
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import msgspec
 
 from sstrace.errors import DecodeError, SstraceError
-from sstrace.lines import CheckpointLine, MetaLine, SeenLine
+from sstrace.lines import CheckpointLine, MetaLine, SeenLine, StateLine
 from sstrace.live.signals import Stopped, touch
 from sstrace.model.namespaces import Label
 from sstrace.modes.replay import Replay, finish
@@ -23,9 +23,11 @@ from sstrace.output.printer import Printer
 from sstrace.plain import spelled
 from sstrace.query import options
 from sstrace.query.command import Command
+from sstrace.recording.clocks import Clocks, Skew
 from sstrace.recording.crossing import Crossing
 from sstrace.recording.fleet import Fleet, Series, named
-from sstrace.recording.reader import Clock, Reader, RecordedNames
+from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, RecordedNames
+from sstrace.render.times import span_text
 from sstrace.render.views import FarPeer, PeerView, RowView
 from sstrace.sources.openfiles import make_room
 from sstrace.sources.replay import Recording
@@ -37,6 +39,9 @@ __all__ = ["run"]
 
 _NAP_S = 0.05
 _FDS_ELSE = 100
+_NAMED = 3
+"""Of the clocks that differ so many pairs are named."""
+_SHAKING = ("SYN-SENT", "SYN-RECV", "ESTAB")
 _LINGER_NS = 60_000_000_000
 """An end that has gone is remembered for so long: the other one's lines may come later, and its clock be behind."""
 
@@ -66,13 +71,25 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     if own.ready_file is not None:
         touch(own.ready_file)
     make_room(len(streams) + _FDS_ELSE)
-    left = _Telling(printer, hosts, stopped, own.speed or 0.0, joins=joins).tell(streams)
+    telling = _Telling(printer, hosts, stopped, own.speed or 0.0, joins=joins)
+    left = telling.tell(streams)
     finish(printer, stopped)
     for stream in streams:
         stream.finish()
+    _tell_skews(telling.clocks.skews())
     if not left:
         names.finish(command.selection.filter)
     return SstraceError.exit_code if printer.failed else 0
+
+
+def _tell_skews(skews: Sequence[Skew]) -> None:
+    if not skews:
+        return
+    texts = [
+        f"{one.ahead} is {span_text((one.least_ns + one.most_ns) // 2)} ahead of {one.behind}" for one in skews[:_NAMED]
+    ]
+    more = f", and {len(skews) - _NAMED} more pairs differ" if len(skews) > _NAMED else ""
+    say(f"clocks differ, by the handshakes between hosts: {', '.join(texts)}{more}: lines stand by their own host's")
 
 
 class _Stream:
@@ -238,6 +255,8 @@ class _Telling:
         self._stopped = stopped
         self._speed = speed
         self._joins = joins
+        self.clocks = Clocks()
+        """As the connections tell them."""
         self._began: tuple[int, int] | None = None
 
     def tell(self, streams: list[_Stream]) -> bool:
@@ -260,9 +279,17 @@ class _Telling:
                 stream.replay.take(item)
             else:
                 stream.replay.fold(item)
+            self._compare(stream, item, at_ns)
             if self._joins:
                 self._join(stream, item, at_ns)
         return False
+
+    def _compare(self, stream: _Stream, item: MetaLine | Run, at_ns: int) -> None:
+        line = item.lines[0] if isinstance(item, Run) else None
+        if isinstance(line, StateLine) and not line.approximate and line.state in _SHAKING:
+            row = stream.replay.rows.get(line.id)
+            if row is not None:
+                self.clocks.hear(stream.series.host, row, STATE_NUMBER[line.old], row.state, at_ns)
 
     def _join(self, stream: _Stream, item: MetaLine | Run, at_ns: int) -> None:
         if isinstance(item, MetaLine):

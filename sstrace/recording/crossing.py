@@ -9,13 +9,14 @@ from typing import Generic, Protocol, TypeVar
 
 from sstrace.table.index import plain
 
-__all__ = ["Crossing", "Ends"]
+__all__ = ["Crossing", "Ends", "Key", "key_of"]
 
 _T = TypeVar("_T")
 
 _LOCAL6 = bytes(15) + b"\1"
 
-_Key = tuple[int, int, bytes, bytes]
+Key = tuple[int, int, bytes, bytes]
+"""Local port, peer port, local address, peer address; v4-mapped addresses as IPv4."""
 
 
 class Ends(Protocol):
@@ -37,17 +38,17 @@ class Crossing(Generic[_T]):
     """
 
     def __init__(self) -> None:
-        self._there: dict[_Key, dict[tuple[str, int], _T]] = {}
+        self._there: dict[Key, dict[tuple[str, int], _T]] = {}
 
     def add(self, host: str, number: int, row: Ends, what: _T) -> None:
         """An end is there. ``number``: unique on its host."""
-        key = _key(row)
+        key = key_of(row)
         if key is not None:
             self._there.setdefault(key, {})[host, number] = what
 
     def drop(self, host: str, number: int, row: Ends) -> None:
         """An end is not there any more."""
-        key = _key(row)
+        key = key_of(row)
         if key is not None and (ends := self._there.get(key)) is not None:
             ends.pop((host, number), None)
             if not ends:
@@ -57,7 +58,7 @@ class Crossing(Generic[_T]):
         """The other end of a row of ``host``: whose it is, and what is known of it; None where that is no other host's,
         or not known.
         """
-        key = _key(row)
+        key = key_of(row)
         if key is None:
             return None
         sport, dport, src, dst = key
@@ -70,8 +71,10 @@ class Crossing(Generic[_T]):
         return (where, what) if where != host else None
 
 
-def _key(row: Ends) -> _Key | None:
-    """None of what has no other end, or has it on its own host whichever that is: listeners, loopback."""
+def key_of(row: Ends) -> Key | None:
+    """The ends of a row; None of what has no other end, or has it on its own host whichever that is: listeners,
+    loopback.
+    """
     if not (row.dport and row.sport) or _is_loopback(row.dst):
         return None
     return row.sport, row.dport, plain(row.src), plain(row.dst)

@@ -1,0 +1,131 @@
+"""How the clocks of two hosts stand to each other, by the connections between them.
+
+Who opens a connection sends a SYN, the other end makes a request socket of it, and answers; the answer opens the first
+end (RFC 9293 3.5). So the server's LISTEN → SYN-RECV is between the client's SYN-SENT and its ESTAB, whatever clocks
+say: each handshake bounds their difference from both sides, by as much as it took, and many by as much as the fastest
+ones. (The request socket's timer, whose start is that event, is armed before the SYN-ACK is sent: tcp_conn_request,
+net/ipv4/tcp_input.c, 6.18.) Where the server keeps no request socket (SYN cookies), or none was heard, that event comes
+with the last ACK, just before its end is open too; such handshakes are passed over.
+"""
+
+from typing import NamedTuple
+
+import msgspec
+
+from sstrace.model import State
+from sstrace.recording.crossing import Ends, Key, key_of
+
+__all__ = ["Clocks", "Skew"]
+
+_MOST = 20_000
+"""Handshakes of which something is known, and not all yet."""
+_AGREE = 3
+"""So many handshakes have to agree: the ports of one may have been used before."""
+
+_CLOSE, _SYN_SENT, _ESTABLISHED = int(State.CLOSE), int(State.SYN_SENT), int(State.ESTABLISHED)
+_LISTEN, _SYN_RECV = int(State.LISTEN), int(State.SYN_RECV)
+
+
+class Skew(NamedTuple):
+    """The clock of ``ahead`` shows more than that of ``behind``, by at least and at most so many ns."""
+
+    ahead: str
+    behind: str
+    least_ns: int
+    most_ns: int
+
+
+class _Handshake(msgspec.Struct):
+    client: str = ""
+    server: str = ""
+    sent_ns: int | None = None
+    opened_ns: int | None = None
+    heard_ns: int | None = None
+    done_ns: int | None = None
+
+
+class _Bounds(msgspec.Struct):
+    """Of one host's clock minus another's, ns."""
+
+    least_ns: int
+    most_ns: int
+    agree: int = 1
+
+
+class Clocks:
+    """Hears transitions; times are ns since 1970 UTC by each host's own clock, in any order among hosts."""
+
+    def __init__(self) -> None:
+        self._shaking: dict[Key, _Handshake] = {}
+        """By the client's ends."""
+        self._bounds: dict[tuple[str, str], _Bounds] = {}
+
+    def hear(self, host: str, row: Ends, old: int, new: int, at_ns: int) -> None:
+        """A transition on a host."""
+        key = key_of(row)
+        if key is None:
+            return
+        if (old, new) == (_CLOSE, _SYN_SENT):
+            one = self._shaking.get(key)
+            if one is None or one.sent_ns is not None:
+                one = self._begin(key)
+            one.client, one.sent_ns = host, at_ns
+        elif (old, new) == (_SYN_SENT, _ESTABLISHED):
+            one = self._shaking.get(key)
+            if one is None or one.client != host:
+                return
+            one.opened_ns = at_ns
+        elif (old, new) == (_LISTEN, _SYN_RECV):
+            sport, dport, src, dst = key
+            key = dport, sport, dst, src
+            one = self._shaking.get(key)
+            if one is None or one.heard_ns is not None:
+                one = self._begin(key)
+            one.server, one.heard_ns = host, at_ns
+        elif (old, new) == (_SYN_RECV, _ESTABLISHED):
+            sport, dport, src, dst = key
+            key = dport, sport, dst, src
+            one = self._shaking.get(key)
+            if one is None or one.server != host:
+                return
+            one.done_ns = at_ns
+        else:
+            return
+        if None not in (one.sent_ns, one.opened_ns, one.heard_ns, one.done_ns):
+            del self._shaking[key]
+            self._compare(one)
+
+    def _compare(self, one: _Handshake) -> None:
+        assert one.sent_ns is not None and one.opened_ns is not None  # noqa: PT018
+        assert one.heard_ns is not None and one.done_ns is not None  # noqa: PT018
+        if one.client != one.server and 2 * (one.done_ns - one.heard_ns) >= one.opened_ns - one.sent_ns:
+            self._bound(one.server, one.client, one.heard_ns - one.opened_ns, one.heard_ns - one.sent_ns)
+
+    def _begin(self, key: Key) -> _Handshake:
+        if len(self._shaking) >= _MOST:
+            del self._shaking[next(iter(self._shaking))]
+        self._shaking.pop(key, None)
+        one = self._shaking[key] = _Handshake()
+        return one
+
+    def _bound(self, one: str, other: str, least_ns: int, most_ns: int) -> None:
+        if one > other:
+            one, other, least_ns, most_ns = other, one, -most_ns, -least_ns
+        known = self._bounds.get((one, other))
+        if known is None or least_ns > known.most_ns or most_ns < known.least_ns:  # or a clock has been set
+            self._bounds[one, other] = _Bounds(least_ns, most_ns)
+            return
+        known.least_ns, known.most_ns = max(least_ns, known.least_ns), min(most_ns, known.most_ns)
+        known.agree += 1
+
+    def skews(self) -> list[Skew]:
+        """Of the clocks that cannot have shown the same at the end: the greatest difference first."""
+        found = []
+        for (one, other), bounds in self._bounds.items():
+            if bounds.agree < _AGREE:
+                continue
+            if bounds.least_ns > 0:
+                found.append(Skew(one, other, bounds.least_ns, bounds.most_ns))
+            elif bounds.most_ns < 0:
+                found.append(Skew(other, one, -bounds.most_ns, -bounds.least_ns))
+        return sorted(found, key=lambda skew: (-skew.least_ns, skew.ahead, skew.behind))
