@@ -128,7 +128,7 @@ class Counted:
                 held, lifetime = _ns(line.held_us), _ns(line.lifetime_us)
                 if matches is not None:
                     try:
-                        if not matches.row(row_of(line, names), held, lifetime, line.cause):
+                        if not matches.row(row_of(line, names), held, lifetime, line.cause, line):
                             continue
                     except OSError:
                         continue

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from sstrace.model import AF_INET
+from sstrace.model.workload import Workload, workload
 from sstrace.plain import spelled
 from sstrace.render.views import RowView, TransitionView, Where
-from sstrace.render.workload import Workload, workload
 
 __all__ = ["Carried", "Described"]
 

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from sstrace.fields import Reported
 from sstrace.model import Label, Names, Socket
 from sstrace.query.expression import Expr
 from sstrace.query.match import Known, Predicate, predicate
@@ -27,9 +28,11 @@ class RowFilter:
         self._held_ns: int | None = None
         self._lifetime_ns: int | None = None
         self._cause: str | None = None
+        self._told: Reported | None = None
         self._known = Known(
             held=lambda _: self._held_ns,
             lifetime=lambda _: self._lifetime_ns,
+            told=lambda _: self._told,
             owners=lambda _: self._row.owners if self._row is not None else None,
             role=lambda _: self._row.role if self._row is not None else None,
             cause=lambda _: self._cause,
@@ -45,10 +48,15 @@ class RowFilter:
         return self._expression is not None
 
     def row(
-        self, row: Row, held_ns: int | None = None, lifetime_ns: int | None = None, cause: str | None = None
+        self,
+        row: Row,
+        held_ns: int | None = None,
+        lifetime_ns: int | None = None,
+        cause: str | None = None,
+        told: Reported | None = None,
     ) -> bool:
         """Whether a row is let pass that has been in its state for so long, or was until something happened to it;
-        of an end, how long the connection lived, and why it ended. None: nobody knows.
+        of an end, how long the connection lived, why it ended, and what was reported of it. None: nobody knows.
         """
         if self._expression is None:
             return True
@@ -57,9 +65,9 @@ class RowFilter:
             names = self._names.of(row.net)
             test = predicate(self._expression, names, self._known)
             self._tests[row.net] = names, test
-        self._row, self._held_ns, self._lifetime_ns, self._cause = row, held_ns, lifetime_ns, cause
+        self._row, self._held_ns, self._lifetime_ns, self._cause, self._told = row, held_ns, lifetime_ns, cause, told
         return test is None or test(socket_of(row))
 
     def change(self, change: Transition) -> bool:
         """Whether a transition is let pass."""
-        return self.row(change.row, change.held_ns, change.lifetime_ns, change.cause)
+        return self.row(change.row, change.held_ns, change.lifetime_ns, change.cause, change.reported)

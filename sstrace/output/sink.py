@@ -27,6 +27,7 @@ from sstrace.errors import SstraceError, UsageError
 from sstrace.lines import MetaLine
 from sstrace.live.signals import Stopped
 from sstrace.model import Names, Reason
+from sstrace.model.workload import Workload, workload
 from sstrace.plain import spelled, visible
 from sstrace.query.command import Command, Own
 from sstrace.query.quantity import parse_size
@@ -35,7 +36,6 @@ from sstrace.render.events import EventWriter
 from sstrace.render.times import TimeMode
 from sstrace.render.trace import TraceText
 from sstrace.render.views import Where
-from sstrace.render.workload import Workload, workload
 from sstrace.render.writers import JournalWriter, SyslogWriter, TextWriter, Writer
 from sstrace.sources.standard import say, screen_size
 from sstrace.sources.stream import Stream, count_lines, open_output

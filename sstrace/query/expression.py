@@ -85,7 +85,9 @@ class Autobound(msgspec.Struct, frozen=True):
 
 
 class Amount(msgspec.Struct, frozen=True):
-    """``held``, ``lifetime`` (ns) >= or <= a number; the other operators are these negated."""
+    """``held``, ``lifetime``, ``rtt`` (ns), ``sent``, ``received`` (bytes), ``retransmits`` >= or <= a number; the
+    other operators are these negated.
+    """
 
     word: str
     at_least: bool
@@ -94,7 +96,9 @@ class Amount(msgspec.Struct, frozen=True):
 
 
 class Named(msgspec.Struct, frozen=True):
-    """``pid``, ``comm``, ``user``, ``role``, ``cause``, ``netns`` = a number, or a pattern (latin-1 text)."""
+    """``pid``, ``comm``, ``user``, ``container``, ``pod``, ``unit``, ``role``, ``cause``, ``netns`` = a number,
+    or a pattern (latin-1 text).
+    """
 
     word: str
     value: int | str

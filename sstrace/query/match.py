@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from sstrace.fields import Reported
 from sstrace.model import (
     AF_INET,
     AF_NETLINK,
@@ -32,7 +33,6 @@ from sstrace.model import (
     VsockSocket,
     XdpSocket,
 )
-from sstrace.plain import spelled
 from sstrace.query.expression import (
     Amount,
     Autobound,
@@ -48,6 +48,7 @@ from sstrace.query.expression import (
     Not,
 )
 from sstrace.query.glob import compile_glob
+from sstrace.query.where import in_netns, in_workload
 
 __all__ = ["Known", "Predicate", "owners_among", "predicate", "thresholds"]
 
@@ -63,6 +64,8 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     """How long it has been in its state, ns."""
     lifetime: Callable[[Socket], int | None] | None = None
     """How long the connection lived that ends with the event that is asked about, ns."""
+    told: Callable[[Socket], Reported | None] | None = None
+    """What was reported with the event that is asked about."""
     owners: Callable[[Socket], Sequence[Owner] | None] | None = None
     """Who holds it, or did last."""
     role: Callable[[Socket], str | None] | None = None
@@ -175,7 +178,7 @@ def _compile(expression: Expr, names: Names, known: Known) -> _Test:
         return _autobound(names)
     if isinstance(expression, Amount):
         return _amount(expression, known)
-    return _named(expression, known)
+    return _named(expression, names, known)
 
 
 def _chain(first: _Test, rest: list[tuple[bool, _Test]]) -> _Test:
@@ -289,7 +292,7 @@ def _autobound(names: Names) -> _Test:
 
 
 def _amount(test: Amount, known: Known, *, wanted: bool = True) -> _Test:
-    ask = known.held if test.word == "held" else known.lifetime
+    ask = _asked(test.word, known)
     if ask is None:
         return lambda _row: False
     value, at_least = test.value, test.at_least
@@ -301,7 +304,31 @@ def _amount(test: Amount, known: Known, *, wanted: bool = True) -> _Test:
     return passes
 
 
-def _named(test: Named, known: Known) -> _Test:
+def _asked(word: str, known: Known) -> Callable[[Socket], int | None] | None:
+    if word in ("held", "lifetime"):
+        return known.held if word == "held" else known.lifetime
+    told, name, unit = known.told, *_REPORTED[word]
+    if told is None:
+        return None
+
+    def ask(row: Socket) -> int | None:
+        found = told(row)
+        number = getattr(found, name) if found is not None else None
+        return None if number is None else number * unit
+
+    return ask
+
+
+_REPORTED: Final = {
+    "rtt": ("rtt_us", 1000),
+    "sent": ("bytes_sent", 1),
+    "received": ("bytes_received", 1),
+    "retransmits": ("retrans", 1),
+}
+"""Word → the member of ``Reported``, and how much one of it is."""
+
+
+def _named(test: Named, names: Names, known: Known) -> _Test:
     value = test.value
     if test.word == "user":
         return lambda row: _user(_of(row)) == value
@@ -312,7 +339,9 @@ def _named(test: Named, known: Known) -> _Test:
         holds = _holds(value)
         return lambda row: any(map(holds, owners(_of(row)) or ()))
     if test.word == "netns":
-        return _netns(str(value), known)
+        return _whole(in_netns(str(value), known.netns))
+    if test.word in ("container", "pod", "unit"):
+        return _whole(in_workload(test.word, str(value), names, known.netns))
     ask = known.role if test.word == "role" else known.cause
     if ask is None:
         return lambda _row: False
@@ -325,20 +354,8 @@ def _named(test: Named, known: Known) -> _Test:
     return passes
 
 
-def _netns(word: str, known: Known) -> _Test:
-    ask = known.netns
-    if ask is None:
-        return lambda _row: False
-    glob = compile_glob(word)
-    typed = spelled(word.encode("latin-1"))
-
-    def passes(row: _Row) -> bool:
-        inode, label = ask(_of(row))
-        if label.bears(inode, typed):
-            return True
-        return any(glob(name.encode("utf-8", "surrogateescape").decode("latin-1")) for name in label.names(inode))
-
-    return passes
+def _whole(test: Callable[[Socket], bool]) -> _Test:
+    return lambda row: test(_of(row))
 
 
 def _holds(value: int | str) -> Callable[[Owner], bool]:

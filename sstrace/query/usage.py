@@ -147,7 +147,8 @@ FILTER := [ state STATE | exclude STATE | from STATE | to STATE | ended ]... [ E
    EXPRESSION := TEST | ( EXPRESSION ) | not EXPRESSION | EXPRESSION {and|or} EXPRESSION    (left to right)
    TEST := {src|dst} HOST[:PORT] | {sport|dport} OP PORT | dev NAME | fwmark MARK[/MASK] | cgroup PATH |
            autobound | port OP PORT | host HOST[:PORT] | pid PID | comm NAME | user USER | role ROLE | cause CAUSE |
-           {held|lifetime} OP DURATION
+           container ID | pod POD | unit UNIT | {held|lifetime|rtt} OP DURATION |
+           {sent|received} OP BYTES | retransmits OP NUMBER
    OP := {=|!=|>=|<=|>|<}; left away: =
 """
 _REST: Final = """

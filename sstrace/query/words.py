@@ -16,7 +16,7 @@ from sstrace.query.catalog import ENTRIES
 from sstrace.query.command import Act
 from sstrace.query.expression import Amount, Chain, Expr, Named, Not
 from sstrace.query.nearest import nearest
-from sstrace.query.quantity import parse_duration
+from sstrace.query.quantity import parse_duration, parse_size
 
 __all__ = ["WORDS", "Word", "either", "test_of", "words_of"]
 
@@ -30,6 +30,7 @@ _ANY: Final = _HELD_BY | {Act.VERIFY}
 _MANY: Final = ENTRIES["--netns"].acts
 """Those that can be of several network namespaces."""
 
+_TIMES: Final = ("held", "lifetime", "rtt")
 _EQUAL: Final = ("=", "!=")
 _ORDERED: Final = ("=", "!=", ">=", "<=", ">", "<")
 _ROLES: Final = ("client", "server")
@@ -59,6 +60,25 @@ def _duration(name: str) -> Callable[[str, Names], int]:
         if ns is None:
             raise UsageError(f'sstrace: {name} "{word}" is not a time: write 5, 1.5s, 200ms, 5m or 2h')
         return ns
+
+    return read
+
+
+def _size(name: str) -> Callable[[str, Names], int]:
+    def read(word: str, _names: Names) -> int:
+        size = parse_size(word)
+        if size is None:
+            raise UsageError(f'sstrace: {name} "{word}" is not a number of bytes: write 4096, 100k, 10M or 2G')
+        return size
+
+    return read
+
+
+def _count(name: str) -> Callable[[str, Names], int]:
+    def read(word: str, _names: Names) -> int:
+        if not (word.isascii() and word.isdecimal()) or len(word) > 18:
+            raise UsageError(f'sstrace: {name} "{word}" is not a number of segments: write 0 or more')
+        return int(word)
 
     return read
 
@@ -100,6 +120,11 @@ _ALL: Final = (
     Word("pid", "pid 4711", _HELD_BY, "a process that holds the socket", read=_pid),
     Word("comm", "comm nginx", _HELD_BY, "its name, or a pattern: 'postgres*'", read=_text),
     Word("user", "user www-data", _ANY, "the socket's user, by name or number", read=_user),
+    Word("container", "container 0123456789ab", _HELD_BY, "its container's id, the beginning of it, or a pattern",
+         read=_text),
+    Word("pod", "pod web-0", _HELD_BY, "its pod's uid, the beginning of it, or its name where that is shown",
+         read=_text),
+    Word("unit", "unit nginx", _HELD_BY, "its systemd unit, or a pattern: 'ssh*'", read=_text),
     Word("role", "role client", _ROWS, "client: this end sent the SYN; server", read=_one_of("role", _ROLES),
          choices=_ROLES),
     Word("cause", "cause reset-received", _EVENTS, "why it ended, or a pattern: 'timeout-*'",
@@ -108,6 +133,11 @@ _ALL: Final = (
     Word("held", "held > 5m", _ROWS, "how long the socket has been in its state", _ORDERED, _duration("held")),
     Word("lifetime", "lifetime < 200ms", _EVENTS, "how long the connection lived that ends", _ORDERED,
          _duration("lifetime")),
+    Word("rtt", "rtt > 50ms", _EVENTS, "round-trip time of the connection that ends", _ORDERED, _duration("rtt")),
+    Word("sent", "sent > 1M", _EVENTS, "payload that it has sent, in bytes; 1k is 1024", _ORDERED, _size("sent")),
+    Word("received", "received = 0", _EVENTS, "payload that it has received", _ORDERED, _size("received")),
+    Word("retransmits", "retransmits > 0", _EVENTS, "segments that it has sent again", _ORDERED,
+         _count("retransmits")),
 )  # fmt: skip
 WORDS: Final[Mapping[str, Word]] = {word.name: word for word in _ALL}
 """By name, in the order in which the help shows them."""
@@ -132,7 +162,9 @@ def either(operator: str, local: Expr, peer: Expr) -> Expr:
 
 
 def _amount(word: str, operator: str, value: int) -> Expr:
-    """The six operators; equality means: the same when both are cut to the unit in which the duration was whole."""
+    """The six operators; equality of times means: the same when both are cut to the unit in which the operand was
+    whole.
+    """
     least, most = Amount(word, True, value), Amount(word, False, value)
     if operator == ">=":
         return least
@@ -142,6 +174,6 @@ def _amount(word: str, operator: str, value: int) -> Expr:
         return most
     if operator == ">":
         return Not(most)
-    grain = next(unit for unit in (10**9, 10**6, 10**3, 1) if value % unit == 0)
+    grain = next(unit for unit in (10**9, 10**6, 10**3, 1) if value % unit == 0) if word in _TIMES else 1
     equal = Chain(least, (("and", Amount(word, False, value + grain - 1)),))
     return Not(equal) if operator == "!=" else equal

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from sstrace.model import STATE_TEXT
+from sstrace.model.workload import Workload
 from sstrace.plain import plain, printable
 from sstrace.render.ends import Ends
 from sstrace.render.fitted import causes, who
@@ -18,7 +19,6 @@ from sstrace.render.times import TimeMode, span_text
 from sstrace.render.trace import TraceText
 from sstrace.render.views import FarPeer, PeerView, RowView, TransitionView, Where
 from sstrace.render.width import amount, cells, cut, end_shortened, padded, shortened
-from sstrace.render.workload import Workload
 
 __all__ = ["COLUMNS", "ChosenText"]
 

@@ -29,12 +29,12 @@ from sstrace.lines import (
     StateLine,
 )
 from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Owner, Reason
+from sstrace.model.workload import Workload, workload
 from sstrace.native import twins
 from sstrace.plain import spelled
 from sstrace.protocols import NETID_OF_NUMBER, UNNAMED
 from sstrace.render.incidents import HappenedView, incident_line
 from sstrace.render.views import FarPeer, NetnsView, PeerView, RowView, TransitionView, Where
-from sstrace.render.workload import Workload, workload
 
 __all__ = [
     "PLAN",

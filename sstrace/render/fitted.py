@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from sstrace.model import STATE_TEXT, Owner
+from sstrace.model.workload import Workload
 from sstrace.plain import plain, printable
 from sstrace.render.ends import Ends
 from sstrace.render.events import errno_name
@@ -20,7 +21,6 @@ from sstrace.render.times import TimeMode, span_text
 from sstrace.render.trace import TraceText
 from sstrace.render.views import RowView, TransitionView, Where
 from sstrace.render.width import amount, cells, cut, end_shortened, padded, shortened
-from sstrace.render.workload import Workload
 
 __all__ = ["ARROWS", "FittedText", "causes", "who"]
 

@@ -1,14 +1,16 @@
 """Filters that ask who holds a socket, which end it is and why it ended: in a trace, in a snapshot, of a live table."""
 
+import json
+import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from conftest import Netns, Program
+from conftest import Netns, Program, unmet
 from tracing import Trace, close_all, connect, keep, listener, wait
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
@@ -110,3 +112,80 @@ def test_a_table_by_who_is_ss_s_lines_with_that_holder(
         serving.terminate()
         serving.communicate(timeout=30)
         holder.go()
+
+
+def test_by_what_a_connection_carried(sstrace: Program, netns: Netns, tmp_path: Path, server: socket.socket) -> None:
+    """In a trace, and again of its recording, as lines and as a digest."""
+    path = tmp_path / "day.ndjson"
+    ways = (("received", ">=", "5k"), ("sent", "=", "5000"), ("received = 0 and rtt < 10s and retransmits = 0",))
+    with ExitStack() as stack:
+        traces = []
+        for number, words in enumerate(ways):
+            directory = tmp_path / str(number)
+            directory.mkdir()
+            record = ("--record", str(path)) if not number else ()
+            traces.append(stack.enter_context(Trace(sstrace, netns, directory, "--no-baseline", *record, *words)))
+        for size in (5000, 6000):
+            client = netns.call(connect, server.getsockname())
+            end = server.accept()[0]
+            client.sendall(b"x" * size)
+            left = size
+            while left:
+                left -= len(end.recv(left))
+            client.close()
+            end.close()
+        ends = [one.wait_for(ended=True) for one in traces]
+    assert ends[0]["bytes_received"] == 6000
+    assert ends[1]["bytes_sent"] == 5000
+    received, sent, none = (one.states for one in traces)
+    assert [line["bytes_received"] for line in received] == [6000]
+    assert [line["bytes_sent"] for line in sent] == [5000]
+    assert {line["bytes_received"] for line in none} == {0}
+    again = sstrace("--replay", str(path), "--json", "--no-baseline", "sent > 5k")
+    assert [json.loads(line)["bytes_sent"] for line in again.stdout.splitlines()[1:]] == [6000]
+    digest = sstrace("--stats", "--from", str(path), "--json", "sent > 5k")
+    assert json.loads(digest.stdout.splitlines()[0])["closed"] == 1
+
+
+def test_by_what_runs_in_a_cgroup(sstrace: Program, netns: Netns, tmp_path: Path, server: socket.socket) -> None:
+    """A process that entered a unit's cgroup, and one of a container's, in a trace and in a snapshot."""
+    top = next(
+        (Path(line.split()[1]) for line in Path("/proc/mounts").read_text().splitlines() if " cgroup2 " in line), None
+    )
+    if top is None:
+        unmet("kernel lacks cgroups of version 2 here")
+    identity = "0123456789abcdef" * 4
+    groups = [top / f"web-{os.getpid()}.service", top / f"docker-{identity}.scope"]
+    holders = []
+    try:
+        with Trace(sstrace, netns, tmp_path, "--no-baseline", "unit", f"web-{os.getpid()}") as running:
+            for group in groups:
+                group.mkdir()
+                enter = f'echo $$ >"{group}/cgroup.procs" && exec "$@"'
+                made = subprocess.Popen(
+                    [*netns.prefix, "sh", "-c", enter, "-", sys.executable, "-c", HOLDER, str(server.getsockname()[1])],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                )
+                holders.append(made)
+            assert holders[0].stdout is not None
+            assert holders[1].stdout is not None
+            ports = [int(made.stdout.readline() or 0) for made in holders if made.stdout is not None]
+            if not all(ports):
+                unmet("kernel lacks cgroups that can be entered here")
+            running.wait_for(sport=ports[0], to="ESTAB")
+        assert {line["sport"] for line in running.states} == {ports[0]}
+        for words, port in (
+            (("unit", groups[0].name), ports[0]),
+            (("container", identity[:12]), ports[1]),
+            (("container", f"{identity[:4]}*"), ports[1]),
+        ):
+            lines = sstrace("--snapshot", "-Htan", *words, netns=netns).stdout.decode().splitlines()
+            assert [line.split()[3].rpartition(":")[2] for line in lines] == [str(port)]
+    finally:
+        for made in holders:
+            made.communicate(b"\n", 30)
+        for group in groups:
+            while group.exists():
+                with suppress(OSError):
+                    group.rmdir()

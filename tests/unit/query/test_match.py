@@ -7,6 +7,7 @@ import pytest
 from smallworld import SmallWorld
 
 from sstrace.dialect import dialect
+from sstrace.fields import Reported
 from sstrace.model import (
     AF_INET,
     AF_INET6,
@@ -19,6 +20,7 @@ from sstrace.model import (
     AF_XDP,
     Extras,
     InetSocket,
+    Label,
     NetlinkSocket,
     Owner,
     PacketSocket,
@@ -35,6 +37,15 @@ from sstrace.query.filter import parse_filter
 from sstrace.query.match import Known, predicate, thresholds
 from sstrace.query.operands import Scope
 from sstrace.query.words import WORDS
+
+POD, UNIT = 71, 72
+PATHS = {
+    POD: b"/kubepods.slice/kubepods-pod6ba7b810_9dad_11d1_80b4_00c04fd430c8.slice/cri-containerd-"
+    + b"0123456789abcdef" * 4
+    + b".scope",
+    UNIT: b"/system.slice/nginx.service/worker",
+}
+"""Cgroup → path."""
 
 
 def test_a_device_is_whoever_bears_the_name_then() -> None:
@@ -57,6 +68,7 @@ def test_a_device_is_whoever_bears_the_name_then() -> None:
 
 def matches(row: Socket, text: str, preferred: int = AF_UNSPEC, known: Known | None = None) -> bool:
     world = SmallWorld()
+    world.cgroup_path = PATHS.get  # type: ignore[assignment, method-assign]
     tree = parse_filter([text], None, world, Scope(0b1001, 0, preferred), dialect((6, 1)), words=WORDS)
     test = predicate(tree, world, known or Known())
     assert test is not None
@@ -323,6 +335,23 @@ NGINX, CURL = Owner(b"nginx", 70, 3), Owner(b"curl", 71, 4)
         ("lifetime > 5", True),
         ("lifetime < 5", False),
         ("comm sshd or ( port 443 and role client )", True),
+        ("rtt > 40ms", True),
+        ("rtt = 41ms", True),
+        ("rtt < 41ms", False),
+        ("sent = 2M", True),
+        ("sent > 2M", False),
+        ("received = 0", True),
+        ("received != 0", False),
+        ("retransmits >= 3 and not retransmits > 3", True),
+        ("container 0123456789ab", True),
+        ("container 0123*", True),
+        ("container f", False),
+        ("container != 0123456789ab", False),
+        ("pod 6ba7b810", True),
+        ("pod web-0", True),
+        ("pod web*", True),
+        ("pod web", False),
+        ("unit nginx", False),
     ],
 )
 def test_words_of_our_own(text: str, expected: bool) -> None:
@@ -332,11 +361,52 @@ def test_words_of_our_own(text: str, expected: bool) -> None:
         role=lambda _: "client",
         cause=lambda _: "timeout-connect",
         lifetime=lambda _: 6 * 10**9,
+        told=lambda _: Reported(rtt_us=41_000, bytes_sent=2 << 20, bytes_received=0, retrans=3),
+        netns=lambda _: (1, Label(pod="web-0")),
     )
+    row.extras = Extras(cgroup_id=POD)
     assert matches(row, text, known=known) is expected
 
 
-@pytest.mark.parametrize("text", ["pid 70", "comm *", "role client", "cause *", "lifetime > 1", "lifetime < 1"])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("unit nginx", True),
+        ("unit nginx.service", True),
+        ("unit ngin*", True),
+        ("unit ngin", False),
+        ("container nginx", False),
+        ("pod nginx", False),
+    ],
+)
+def test_units(text: str, expected: bool) -> None:
+    row = inet("10.1.2.3", 22)
+    row.extras = Extras(cgroup_id=UNIT)
+    assert matches(row, text) is expected
+    row.extras = Extras(cgroup_id=99)  # it has gone, and nobody knows its path
+    assert not matches(row, text)
+    row.extras = None
+    assert not matches(row, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rtt > 0",
+        "rtt < 5",
+        "sent = 0",
+        "retransmits = 0",
+        "pod *",
+        "unit *",
+        "container *",
+        "pid 70",
+        "comm *",
+        "role client",
+        "cause *",
+        "lifetime > 1",
+        "lifetime < 1",
+    ],
+)
 def test_what_nobody_knows_is_not_so(text: str) -> None:
     assert not matches(inet("10.1.2.3", 22), text)
     nobody = Known(owners=lambda _: None, role=lambda _: None, cause=lambda _: None, lifetime=lambda _: None)

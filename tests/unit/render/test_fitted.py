@@ -13,6 +13,7 @@ from sstrace.causes import CAUSES
 from sstrace.dialect import NEWEST, dialect
 from sstrace.fields import Reported
 from sstrace.model import AF_INET6, Label, Owner, Show, State
+from sstrace.model.workload import Workload
 from sstrace.query.catalog import ENTRIES
 from sstrace.render.chosen import COLUMNS, ChosenText
 from sstrace.render.ends import Ends
@@ -20,7 +21,6 @@ from sstrace.render.fitted import FittedText
 from sstrace.render.times import MODES, TimeMode
 from sstrace.render.trace import TraceText
 from sstrace.render.width import cells, cut, end_shortened, padded, shortened
-from sstrace.render.workload import Workload
 from sstrace.render.writers import TextWriter
 
 ENDS = Ends(Show(numeric=True), dialect(NEWEST), SmallWorld())

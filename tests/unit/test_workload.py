@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sstrace.render.workload import Workload, workload
+from sstrace.model.workload import Workload, workload
 
 ID = "3f4e8b1c9d2a7f60" * 4
 OTHER = "00aa11bb22cc33dd" * 4
