@@ -27,7 +27,7 @@ from sstrace.lines import (
     StateLine,
 )
 from sstrace.live.signals import Stopped, touch
-from sstrace.model import AF_INET, AF_INET6, ALL_STATES, Details, What
+from sstrace.model import AF_INET, AF_INET6, ALL_STATES
 from sstrace.output.printer import Printer
 from sstrace.query import options
 from sstrace.query.command import Command
@@ -42,6 +42,7 @@ from sstrace.recording.reader import (
     row_of,
     window,
 )
+from sstrace.render.incidents import told_by
 from sstrace.sources.replay import Recording
 from sstrace.sources.standard import say
 from sstrace.table import Row, Transition
@@ -389,9 +390,7 @@ class Replay:
             row = self._row(line)
             if row is not None:
                 self._number(line)
-                known = {name: getattr(line, name, None) for name in Details.__struct_fields__}
-                what: What = line.__struct_config__.tag  # type: ignore[assignment]  # its tags are these words
-                printer.incident(Happened(line.mono_ns, row, what, Details(**known)))
+                printer.incident(Happened(line.mono_ns, row, *told_by(line)))
         elif isinstance(line, GapLine):
             self._number(line)
             printer.gap(line.cpu, line.count, line.after_ns, line.before_ns)

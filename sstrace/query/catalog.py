@@ -181,6 +181,11 @@ OWN: Final = (
         values=("1", "10", "100", "max"),
     ),
     _own(
+        _FROM, "explain", "WHICH", frozenset((Act.REPLAY,)),
+        "one connection of a recording: all that is known of it, in order\n"
+        "WHICH := {SRC:PORT-DST:PORT|#ID}    in either order; an address may be left away",
+    ),
+    _own(
         _TO, "json", "", _ALL - _SERVES - {Act.WATCH},
         "NDJSON instead of text; a trace begins with its baseline, the sockets there are",
     ),

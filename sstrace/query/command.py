@@ -14,6 +14,8 @@ from sstrace.dialect import Dialect
 from sstrace.model import AF_UNSPEC, ALL_STATES, Show, State
 
 if TYPE_CHECKING:
+    from sstrace.query.connection import Which
+
     # Only a command line with a filter pays for the module.
     from sstrace.query.expression import Expr
 
@@ -169,6 +171,8 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
     """--host NAME: those whose recordings are asked, names or patterns (latin-1 text); none: all."""
     between: tuple[When, When] | None = None
     """--between A B: only this part of a recording."""
+    explain: "Which | None" = None
+    """--explain WHICH: one connection of a recording."""
     record: str | None = None
     replay: tuple[str, ...] = ()
     """--replay FILE, any number of times, in order."""

@@ -224,6 +224,8 @@ def parse(
     if own.netns and ("E" in line.flags or (line.diag_file is not None and act is not Act.PAST)):
         what = "-E" if "E" in line.flags else "-D"
         raise UsageError(f"sstrace: {what} is of one network namespace: enter it with -N")
+    if operands and own.explain is not None:
+        raise UsageError("sstrace: --explain tells all of one connection: leave the filter away")
     masks = line.masks
     summary = "s" in line.flags
     if summary and masks.default and not operands:

@@ -4,7 +4,7 @@ and sizes: ``quantity``).
 Every mistake is one sentence that says what would have been right.
 """
 
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sstrace.dialect import parse_version
 from sstrace.errors import UsageError
@@ -12,6 +12,9 @@ from sstrace.query.catalog import ENTRIES, MODES, act_of, check
 from sstrace.query.command import Act, Mode, Own, Source, When
 from sstrace.query.netns import parse_netns
 from sstrace.query.quantity import parse_duration, parse_size, scaled
+
+if TYPE_CHECKING:  # only who asks for a connection pays for it
+    from sstrace.query.connection import Which
 
 __all__ = [
     "METRICS_ADDRESS",
@@ -31,6 +34,10 @@ _CHOICES: Final = {"schema": "schema", "on-full": "on_full", "color": "color", "
 _DURATIONS: Final = {"duration": "duration_ns", "interval": "interval_ns", "poll": "poll_ns"}
 _COUNTS: Final = {"count": "count", "keep": "keep"}
 _PATHS: Final = {"record": "record", "ready-file": "ready_file", "output": "output", "group": "group"}
+_EXPLAINED: Final = frozenset(
+    ("explain", "from", "replay", "between", "count", "json", "time", "numeric", "quiet", "debug", "self-usage")
+)
+"""What goes with --explain."""
 _LISTS: Final = {"replay": "replay", "sink": "sink"}
 
 
@@ -173,6 +180,8 @@ class Collector:
                     raise UsageError(
                         f'sstrace: {key} "{part}" is neither a size (500k, 100M, 2G) nor a time (90s, 1h, 1d)'
                     )
+        elif name == "explain":
+            fields["explain"] = _which(value)
         elif name == "speed":
             fields["speed"] = _speed(value)
         elif name == "metrics":
@@ -193,6 +202,26 @@ class Collector:
         else:
             fields[name.replace("-", "_")] = True
 
+    def _explains(self) -> None:
+        """Refuse what would narrow, or lay out, what is told whole."""
+        taken = (
+            "explain",
+            "from",
+            "replay",
+            "between",
+            "count",
+            "json",
+            "time",
+            "numeric",
+            "quiet",
+            "debug",
+            "self-usage",
+        )
+        for key, _ in self._given:
+            if ENTRIES[key].name not in taken:
+                word = key if key[:1] == "-" else f"-{key}" if len(key) == 1 else f"--{key}"
+                raise UsageError(f"sstrace: --explain tells all of one connection: leave {word} away")
+
     def finish(self, *, default: Mode) -> tuple[Mode, Act, Own]:
         """Give the mode, what it comes to, and the options. Raises UsageError for options that exclude one another, or
         that would be ignored.
@@ -204,6 +233,8 @@ class Collector:
         own = Own(**self._fields)
         act = act_of(mode, own)
         check(self._given, act, own)
+        if own.explain is not None:
+            self._explains()
         if own.life and own.events:
             raise UsageError("sstrace: --life tells how connections ended, --events what happens before: choose one")
         if own.netns and any(key == "N" for key, _ in self._given):
@@ -218,6 +249,17 @@ class Collector:
             if act not in (Act.TRACE, Act.REPLAY, Act.VERIFY):
                 raise UsageError(f"sstrace: --time {own.time} is of lines of events: here write utc, or nothing")
         return mode, act, own
+
+
+def _which(value: str) -> "Which":
+    from sstrace.query.connection import parse_which
+
+    which = parse_which(value)
+    if which is None:
+        raise UsageError(
+            f'sstrace: --explain "{value}" is no connection: write 10.0.0.1:40000-10.0.0.2:443, :40000-:443 or #17'
+        )
+    return which
 
 
 def _filled(key: str, value: str) -> str:

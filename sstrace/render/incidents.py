@@ -6,7 +6,7 @@ from sstrace.lines import DropLine, EventLine, IncidentLine, OverflowLine, Reset
 from sstrace.model import Details, What
 from sstrace.render.views import RowView
 
-__all__ = ["HappenedView", "incident_line", "incident_words"]
+__all__ = ["HappenedView", "incident_line", "incident_words", "told_by"]
 
 
 class HappenedView(Protocol):
@@ -39,6 +39,12 @@ def incident_line(happened: HappenedView, seen: SeenLine) -> EventLine:
         if (value := getattr(happened.details, name)) is not None and name in made.__struct_fields__
     }
     return made(**{name: getattr(seen, name) for name in IncidentLine.__struct_fields__}, **details)
+
+
+def told_by(line: IncidentLine) -> tuple[What, Details]:
+    """The other way round."""
+    known = {name: getattr(line, name, None) for name in Details.__struct_fields__}
+    return line.__struct_config__.tag, Details(**known)  # type: ignore[return-value]  # its tags are these words
 
 
 def incident_words(what: What, details: Details) -> str:

@@ -9,10 +9,10 @@ from typing import Protocol
 
 from sstrace.causes import outcome
 from sstrace.lines import DroppedLine, EventLine, GapLine, IncidentLine, MetaLine, OwnerLine, ResyncLine, StateLine
-from sstrace.model import Details, Reason, What
+from sstrace.model import Reason
 from sstrace.plain import plain
 from sstrace.render.events import EventWriter, timestamp
-from sstrace.render.incidents import HappenedView, incident_words
+from sstrace.render.incidents import HappenedView, incident_words, told_by
 from sstrace.render.trace import TraceText
 from sstrace.render.views import NetnsView, RowView, TransitionView
 from sstrace.render.width import cut
@@ -254,7 +254,7 @@ def brief(line: _Message) -> str:
     if isinstance(line, DroppedLine):
         return f"{line.count} lines are missing here: {_REASONS.get(line.reason, line.reason)}"
     source = f"{line.src}%{line.ifname}" if line.ifname is not None else line.src
-    happened = f"{line.old} -> {line.state}" if isinstance(line, StateLine) else incident_words(*_details(line))
+    happened = f"{line.old} -> {line.state}" if isinstance(line, StateLine) else incident_words(*told_by(line))
     text = f"{_endpoint(line.family, source, line.sport)} {happened}"
     if line.dport:
         text += f" {_endpoint(line.family, line.dst, line.dport)}"
@@ -264,11 +264,6 @@ def brief(line: _Message) -> str:
     if isinstance(line, StateLine) and line.cause is not None:
         text += f" [{line.cause}{f' {line.errno}' if line.errno else ''}]"
     return plain(text)
-
-
-def _details(line: IncidentLine) -> tuple[What, Details]:
-    known = {name: getattr(line, name, None) for name in Details.__struct_fields__}
-    return line.__struct_config__.tag, Details(**known)  # type: ignore[return-value]  # its tags are these words
 
 
 def _endpoint(family: str, address: str, port: int) -> str:

@@ -172,3 +172,41 @@ def test_other_schemas(sstrace: Program, netns: Netns, tmp_path: Path, schema: s
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     named = [line["event"]["dataset"] if schema == "ecs" else line["event_name"] for line in lines]
     assert named == ["sstrace.meta", "sstrace.reset", "sstrace.reset"]
+
+
+def test_the_story_of_one_connection(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    tape = tmp_path / "tape.ndjson"
+    with Trace(sstrace, netns, tmp_path, "--events", "all", "--record", str(tape)) as running:
+        _, client, accepted = pair(netns)
+        client.sendall(bytes(5000))
+        assert len(accepted.recv(5000, socket.MSG_WAITALL)) == 5000
+        here, there = ports(client)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0)
+        client.close()
+        wait("both ends", lambda: len([line for line in running.states if line.get("ended")]) == 2)
+
+    def explained(which: str, *more: str) -> list[str]:
+        return sstrace("--explain", which, "--from", str(tape), *more, netns=netns).stdout.decode().split("\n")
+
+    text = explained(f"127.0.0.1:{there}-:{here}")
+    starts = [number for number, line in enumerate(text) if "  #" in line]
+    assert len(starts) == 2, "two ends"
+    mine = next(text[at:] for at in starts if text[at].startswith(f"127.0.0.1:{here} → 127.0.0.1:{there}"))
+    mine = mine[: mine.index("")]
+    assert mine[1].startswith("client; tcp, uid ")
+    wanted = [
+        "UNCONN -> SYN-SENT: connect(): SYN sent",
+        "SYN-SENT -> ESTAB after ",
+        "[linger]: ",
+        "it lived ",
+        "sent 5000 bytes",
+    ]
+    found = [next(number for number, line in enumerate(mine) if word in line) for word in wanted]
+    assert found == sorted(found)
+    assert any("reset sent" in line for line in mine)
+    number = next(text[at] for at in starts if "→" in text[at]).rpartition("#")[2]
+    assert [line for line in explained(f"#{number}") if line] == mine
+    lines = [json.loads(line) for line in explained(f"#{number}", "--json") if line]
+    assert {line["id"] for line in lines} == {int(number)}
+    missing = sstrace("--explain", ":1-:2", "--from", str(tape), netns=netns)
+    assert (missing.returncode, missing.stderr.decode()) == (1, f"sstrace: no connection :1-:2 in {tape}\n")

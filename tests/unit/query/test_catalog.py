@@ -23,6 +23,7 @@ VALUES = {
     "--at": "+0",
     "--between": "+0 -0",
     "--speed": "10",
+    "--explain": "#17",
     "--rotate": "1M",
     "--keep": "3",
     "--duration": "5",

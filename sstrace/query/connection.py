@@ -1,0 +1,68 @@
+"""``--explain WHICH``: one connection, by its ends or by its number in a recording.
+
+``10.0.0.1:40000-10.0.0.2:443``, in either order; IPv6 in brackets; an address may be left away (``:40000-:443``).
+``#17``: the ``id`` of its lines.
+"""
+
+from ipaddress import IPv6Address, ip_address
+from typing import Final
+
+import msgspec
+
+__all__ = ["Which", "address_of", "parse_which"]
+
+_ANY: Final = ("", "*")
+
+End = tuple[str | None, int]
+
+
+class Which(msgspec.Struct, frozen=True):
+    """Either an ``id``, or both ``ends``: address (None: any) and port."""
+
+    text: str
+    id: int | None = None
+    ends: tuple[End, End] | None = None
+
+    def means(self, here: tuple[str, int], there: tuple[str, int]) -> bool:
+        """Whether a connection between these ends is meant; addresses as ``address_of`` gives them."""
+        if self.ends is None:
+            return False
+        one, other = self.ends
+        return (_is(one, here) and _is(other, there)) or (_is(one, there) and _is(other, here))
+
+
+def _is(wanted: End, found: tuple[str, int]) -> bool:
+    return wanted[1] == found[1] and wanted[0] in (None, found[0])
+
+
+def address_of(text: str) -> str | None:
+    """An address in the one way in which we compare: a v4-mapped one as IPv4; None for what is none."""
+    try:
+        found = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
+        found = found.ipv4_mapped
+    return str(found)
+
+
+def parse_which(text: str) -> Which | None:
+    """None for what is neither."""
+    if text[:1] == "#":
+        number = text[1:]
+        return Which(text, id=int(number)) if number.isascii() and number.isdecimal() and len(number) < 19 else None
+    one, dash, other = text.partition("-")
+    ends = [_end(part) for part in (one, other)] if dash else []
+    if len(ends) != 2 or ends[0] is None or ends[1] is None:
+        return None
+    return Which(text, ends=(ends[0], ends[1]))
+
+
+def _end(text: str) -> End | None:
+    host, colon, port = text.rpartition(":")
+    if not (colon and port.isascii() and port.isdecimal() and len(port) < 6 and int(port) < 65536):
+        return None
+    if host in _ANY:
+        return None, int(port)
+    address = address_of(host[1:-1] if host[:1] == "[" and host[-1:] == "]" else host)
+    return (address, int(port)) if address is not None else None
