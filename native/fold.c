@@ -18,7 +18,8 @@ static PyObject *connects(Folder *self, Event *event, PyObject *sk, PyObject *at
 	PyObject *ends, *row;
 	int known;
 
-	if (!is_taught(self, OPENS, NOBODY) || raw->ino == 0 || raw->since_ns || !has_plain_ends(event) || knows(self->by_cookie, raw->cookie) || knows(self->by_ino, raw->ino))
+	if (!is_taught(self, OPENS, NOBODY) || raw->ino == 0 || raw->since_ns || !has_plain_ends(event) ||
+	    knows(self->by_cookie, raw->cookie) || knows(self->by_ino, raw->ino))
 		return UNUSUAL;
 	ends = ends_of(event);
 	if (ends == NULL)
@@ -94,7 +95,8 @@ static PyObject *takes_over(Folder *self, Event *event, PyObject *sk, PyObject *
 	const struct sock_event *raw = &event->raw;
 	PyObject *row = row_between(self, event), *change = NULL;
 
-	if (!is_taught(self, MOVES, REQUEST) || row == NULL || !is_kind(self, row, REQUEST) || small(ROW(state)) != raw->old || !is_number(ROW(cookie), raw->cookie) ||
+	if (!is_taught(self, MOVES, REQUEST) || row == NULL || !is_kind(self, row, REQUEST) ||
+	    small(ROW(state)) != raw->old || !is_number(ROW(cookie), raw->cookie) ||
 	    small(ROW(ifindex)) != raw->ifindex || small(ROW(sport)) != raw->sport)
 		return UNUSUAL;
 	Py_INCREF(row);
@@ -163,8 +165,8 @@ static PyObject *asks(Folder *self, Event *event, PyObject *sk, PyObject *at_ns)
 	PyObject *ends, *row;
 	int known;
 
-	if (!is_taught(self, REQUEST_TIMER, NOBODY) || raw->new != SYN_RECV || raw->retransmits || raw->ino == 0 || !has_plain_ends(event) || PyDict_Contains(self->by_sk, sk) != 0 ||
-	    knows(self->by_cookie, raw->cookie))
+	if (!is_taught(self, REQUEST_TIMER, NOBODY) || raw->new != SYN_RECV || raw->retransmits || raw->ino == 0 ||
+	    !has_plain_ends(event) || PyDict_Contains(self->by_sk, sk) != 0 || knows(self->by_cookie, raw->cookie))
 		return UNUSUAL;
 	ends = ends_of(event);
 	if (ends == NULL)
@@ -256,8 +258,8 @@ static PyObject *expires(Folder *self, Event *event, PyObject *sk, PyObject *at_
 	long old;
 	int by_call;
 
-	if (!is_taught(self, TIMEWAIT_GONE, TIMEWAIT) || row == NULL || raw->flags & EVENT_MISSED || raw->dport == 0 || raw->sport == 0 || !is_kind(self, row, TIMEWAIT) ||
-	    small(ROW(dport)) != raw->dport ||
+	if (!is_taught(self, TIMEWAIT_GONE, TIMEWAIT) || row == NULL || raw->flags & EVENT_MISSED || raw->dport == 0 ||
+	    raw->sport == 0 || !is_kind(self, row, TIMEWAIT) || small(ROW(dport)) != raw->dport ||
 	    small(ROW(sport)) != raw->sport || !is_address(ROW(dst), raw->daddr, raw->family) || ROW(ends) == Py_None ||
 	    !is_listed(self, small(ROW(state)), CLOSE))
 		return UNUSUAL;

@@ -80,14 +80,15 @@ static PyMemberDef folder_members[] = {
 };
 
 static PyMethodDef folder_methods[] = {
-	{ "met", (PyCFunction)(void (*)(void))folder_met, METH_FASTCALL, "met(datagram, number, began_ns, shared, added, may_add, doubted, otherwise) -> bool" },
+	{ "met", (PyCFunction)(void (*)(void))folder_met, METH_FASTCALL,
+	  "met(datagram, number, began_ns, shared, added, may_add, doubted, otherwise) -> bool" },
 	{ NULL, NULL, 0, NULL },
 };
 
 static PyTypeObject folder_type = {
 	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_sstrace.Folder",
-	.tp_doc = "Folder(Row, Transition, kinds, listed, taught, net, netns, rows, by_sk, by_cookie, by_ino, by_ends, unsettled, ids, own, "
-		  "inherited)",
+	.tp_doc = "Folder(Row, Transition, kinds, listed, taught, net, netns, rows, by_sk, by_cookie, by_ino, by_ends, "
+		  "unsettled, ids, own, inherited)",
 	.tp_basicsize = sizeof(Folder),
 	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
 	.tp_members = folder_members,

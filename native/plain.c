@@ -34,7 +34,8 @@ static int is_plain(const char *at, size_t left, int family)
 		return 0;
 	return header->nlmsg_type == SOCK_DIAG_BY_FAMILY && !(header->nlmsg_flags & DUMP_INTERRUPTED) && raw->idiag_family == family &&
 	       raw->id.idiag_if == 0 && raw->idiag_state <= LAST_STATE &&
-	       (family == FAMILY_INET || (memcmp(raw->id.idiag_src, any, sizeof(any)) != 0 && memcmp(raw->id.idiag_dst, any, sizeof(any)) != 0));
+	       (family == FAMILY_INET || (memcmp(raw->id.idiag_src, any, sizeof(any)) != 0 &&
+					     memcmp(raw->id.idiag_dst, any, sizeof(any)) != 0));
 }
 
 /* The text of a key, of a dict that makes what it lacks. Takes the reference to the key; a new one. */

@@ -268,7 +268,7 @@ class Tracer:
         self._shrink.now_and_then()
 
     def settle(self) -> Iterator[Change]:
-        """Fold in everything that happened before this call, vague rows included."""
+        """Fold in everything that happened before this call, what unsettled rows are found to be included."""
         now = self._drain_until_now()
         self._own(now)
         yield from self._fold(now)

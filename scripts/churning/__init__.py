@@ -1,0 +1,1 @@
+"""What scripts/churn is made of. Standard library only."""
