@@ -7,9 +7,10 @@ connection to another host whose recording is there.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
-from sstrace.errors import UsageError
+from sstrace.errors import SstraceError, UsageError
 from sstrace.model import InetSocket, Owner, Socket, Table
 from sstrace.modes import between
 from sstrace.modes.caveats import doubts, unheld
@@ -18,7 +19,7 @@ from sstrace.query import options
 from sstrace.query.command import Command, When
 from sstrace.query.match import Known, owners_among, predicate, thresholds
 from sstrace.recording.crossing import Crossing
-from sstrace.recording.fleet import Chosen, Fleet, Series, named, several
+from sstrace.recording.fleet import Chosen, Fleet, Moved, Series, named, opened, several
 from sstrace.recording.past import Past, PastRows, Until, table_at
 from sstrace.recording.reader import LineNames, RecordedNames
 from sstrace.render.columns import HOST
@@ -26,10 +27,12 @@ from sstrace.render.common import Context
 from sstrace.render.ndjson import Lines
 from sstrace.render.ss import Text
 from sstrace.render.times import span_text
-from sstrace.sources.replay import Recording
 from sstrace.sources.standard import give, say, screen_width
 
 __all__ = ["run"]
+
+_TRIES = 5
+"""A rotation goes on while its files are looked at."""
 
 _Peer = Callable[[InetSocket], tuple[str, Sequence[Owner]] | None]
 
@@ -45,10 +48,12 @@ class _Scene(NamedTuple):
 
 def run(command: Command, env: Mapping[str, str]) -> int:
     """Print the tables, or what changed in them; the exit code."""
-    fleet = Fleet(named(command), command.own.hosts)
     if command.selection.diag_file is not None:
         raise UsageError("sstrace: -D dumps the table of one recording: name its file with --from FILE")
-    return _Asked(command, env, fleet).run()
+    for _ in range(_TRIES):
+        with suppress(Moved):
+            return _Asked(command, env, Fleet(named(command), command.own.hosts)).run()
+    raise SstraceError(f"{' and '.join(named(command))} changes faster than it can be read")
 
 
 class _Asked:
@@ -86,7 +91,7 @@ class _Asked:
         for one in chosen:
             names = self._by_series.setdefault(id(one.series), self._names.of_another_host())
             names.places.choose(self._command.own.netns)
-            with Recording(one.part.path) as source:
+            with opened(one.part) as source:
                 source.wait()
                 until = Until(at_ns if at_ns is not None else fleet.ended(one.part))
                 past, reader = table_at(source, until, names)

@@ -25,12 +25,11 @@ from sstrace.query import options
 from sstrace.query.command import Command
 from sstrace.recording.clocks import Clocks, Skew
 from sstrace.recording.crossing import Crossing
-from sstrace.recording.fleet import Fleet, Series, named
+from sstrace.recording.fleet import Fleet, Moved, Series, named, opened
 from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, RecordedNames
 from sstrace.render.times import span_text
 from sstrace.render.views import FarPeer, PeerView, RowView
 from sstrace.sources.openfiles import make_room
-from sstrace.sources.replay import Recording
 from sstrace.sources.standard import say
 from sstrace.table import Row
 from sstrace.wire.recording import Run
@@ -106,7 +105,7 @@ class _Stream:
         self.clock = Clock()
         self.joined: dict[int, Row] = {}
         """What the others can find of it, by id."""
-        self.failures: list[DecodeError] = []
+        self.failures: list[str] = []
         self.stale = False
         """Whether its table is another one since the latest line."""
 
@@ -123,7 +122,12 @@ class _Stream:
         """Its lines, one by one, first lines in between; so many bytes are read at once."""
         clock = self.clock
         for part in self.series.parts:
-            with Recording(part.path) as source:
+            try:
+                source = opened(part)
+            except Moved as moved:
+                self.failures.append(str(moved))
+                continue
+            with source:
                 source.block = block
                 reader = Reader(source)
                 for item in reader.runs():
@@ -139,12 +143,12 @@ class _Stream:
                 try:
                     reader.finish(told=self.shown)
                 except DecodeError as error:
-                    self.failures.append(error)
+                    self.failures.append(str(error))
 
     def finish(self) -> None:
         """Say what of it could not be used."""
-        for error in self.failures:
-            say(str(error))
+        for sentence in self.failures:
+            say(sentence)
 
 
 class _HostLabel(Label, frozen=True, kw_only=True):

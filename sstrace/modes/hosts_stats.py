@@ -7,10 +7,9 @@ from sstrace.modes.stats import Counted
 from sstrace.output.counting import print_digest
 from sstrace.query import options
 from sstrace.query.command import Command
-from sstrace.recording.fleet import Fleet, named
+from sstrace.recording.fleet import Fleet, Moved, named, opened
 from sstrace.recording.reader import Reader, RecordedNames
 from sstrace.render.stats import Digest, Tally
-from sstrace.sources.replay import Recording
 from sstrace.sources.standard import say
 
 __all__ = ["run"]
@@ -32,14 +31,14 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         digest = Digest()
         counted = Counted(command, names.of_another_host(), digest)
         for part in one.parts:
-            with Recording(part.path) as source:
-                source.wait()
-                reader = Reader(source)
-                counted.take(reader, within)
-                try:
+            try:
+                with opened(part) as source:
+                    source.wait()
+                    reader = Reader(source)
+                    counted.take(reader, within)
                     reader.finish()
-                except DecodeError as error:
-                    say(str(error))
+            except (DecodeError, Moved) as error:
+                say(str(error))
         whole.merge(digest)
         _add(digest, hosts.setdefault(one.host, Tally()))
     names.finish(command.selection.filter)

@@ -23,7 +23,7 @@ from sstrace.sources.replay import Recording
 from sstrace.sources.standard import say
 from sstrace.wire.recording import realtime
 
-__all__ = ["Chosen", "Fleet", "Part", "Series", "named", "several"]
+__all__ = ["Chosen", "Fleet", "Moved", "Part", "Series", "named", "opened", "several"]
 
 _NAMED = 3
 """Of many hosts or files so many are named in a sentence."""
@@ -32,6 +32,8 @@ _PACKED: Final = (".gz", ".zst")
 _SILENT_NS = 15_000_000_000
 """A recorder in which nothing happens says so every ten seconds: only what ended longer before a moment ended early."""
 _MOST = 4 << 30
+_LOOK = 1 << 15
+"""Bytes of a file that are read at first, to see whose it is."""
 _SHRINK = 10
 """To so small a part compression makes lines like these."""
 
@@ -62,6 +64,10 @@ class Series(msgspec.Struct):
     def at(self, at_ns: int) -> Part | None:
         """The file that was being written then, or the last before."""
         return next((part for part in reversed(self.parts) if part.began_ns <= at_ns), None)
+
+
+class Moved(Exception):  # noqa: N818 - no error, where one can look again
+    """A file is another one than it was a moment ago: its recorder has begun the next."""
 
 
 class Chosen(NamedTuple):
@@ -271,6 +277,22 @@ class Fleet:
             say(f"not all end together, {first}, {last}: each table is that of its own end; --at TIME is one moment")
 
 
+def opened(part: Part) -> Recording:
+    """A file, open for reading. Raises Moved."""
+    source = Recording(part.path)
+    block, source.block = source.block, _LOOK
+    head = head_of(source)
+    source.block = block
+    if head is None or (head.boot_id, head.mono_ns, head.part) != (
+        part.head.boot_id,
+        part.head.mono_ns,
+        part.head.part,
+    ):
+        source.close()
+        raise Moved(f"{part.path} has been begun anew while the others were read")
+    return source
+
+
 def named(command: Command) -> list[str]:
     """The files and directories that a command line names."""
     own = command.own
@@ -285,6 +307,7 @@ def several(names: Sequence[str]) -> str:
 def _part(path: str) -> Part | None:
     """A file as part of a recording; None where it is none."""
     with Recording(path) as source:
+        source.block = _LOOK
         if not source.regular:
             raise UsageError(f"sstrace: of which host {source.name} is cannot be told beforehand: it is a pipe")
         head = head_of(source)

@@ -44,6 +44,8 @@ __all__ = [
 ]
 
 _NS = 1_000_000_000
+_HEAD = 1 << 18
+"""What is read of a file to find its first line."""
 
 STATE_NUMBER = {name: number for number, name in reversed(list(enumerate(STATE_TEXT)))}
 """ss's word → kernel's number; of two with one word, the lower."""
@@ -281,10 +283,15 @@ class Span:
 
 def head_of(source: Recording) -> MetaLine | None:
     """The first line that says of which host a recording is, where there is one at its beginning."""
+    rest, size = b"", 0
     for block in source.blocks():
-        lines = (recording.meta(line) for line in block.split(b"\n") if b"meta" in line)
-        return next((line for line in lines if line is not None), None)
-    return None
+        size += len(block)
+        *lines, rest = (rest + block).split(b"\n")
+        found = (recording.meta(line) for line in lines if b"meta" in line)
+        head = next((one for one in found if one is not None), None)
+        if head is not None or size >= _HEAD:
+            return head
+    return recording.meta(rest)
 
 
 def span(source: Recording) -> Span:

@@ -4,12 +4,14 @@ import gzip
 import random
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from fleets import DB, LISTENER, WEB, Told, ends, held_by, recorded
 
 from sstrace.cli import main
+from sstrace.recording.fleet import Chosen, Fleet
 
 Captured = pytest.CaptureFixture[bytes]
 
@@ -210,6 +212,55 @@ def test_of_a_rotation_the_file_of_the_moment_is_read(tmp_path: Path, capfdbinar
     for when, port in (("15:01:30", 81), ("15:02:59", 82), ("15:03:00", 83), ("-0s", 83)):
         lines, said = asked(capfdbinary, tmp_path, "--at", when, "-tan", "-H")
         assert ([line.split()[3] for line in lines], said) == ([f"0.0.0.0:{port}"], "")
+
+
+def rotated(folder: Path) -> None:
+    """The recorder begins the next file."""
+    day = folder / "day.ndjson"
+    day.rename(folder / "day.0001.ndjson")
+    told: list[Told] = [
+        ("checkpoint", 120, 0, {"rows": 1}),
+        ("seen", 120, 1, {"state": "LISTEN", **LISTENER, "sport": 82, "seq": 2}),
+    ]
+    day.write_bytes(recorded("h", told, part=1, seq=1))
+
+
+def test_a_rotation_that_goes_on_meanwhile_is_looked_at_again(
+    tmp_path: Path, capfdbinary: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at, looks = Fleet.at, 0
+
+    def rotates(self: Fleet, *what: Any) -> list[Chosen]:
+        nonlocal looks
+        found = at(self, *what)
+        looks += 1
+        if looks == 1:
+            rotated(tmp_path)
+        return found
+
+    monkeypatch.setattr(Fleet, "at", rotates)
+    (tmp_path / "day.ndjson").write_bytes(
+        recorded("h", [("seen", 60, 1, {"state": "LISTEN", **LISTENER, "sport": 81})])
+    )
+    lines, said = asked(capfdbinary, tmp_path, "--at", "15:01:00", "-tan", "-H")
+    assert ([line.split()[3] for line in lines], said, looks) == (["0.0.0.0:81"], "", 2)
+
+
+@pytest.mark.parametrize("words", [["--replay"], ["--stats", "--from"]])
+def test_what_is_told_says_that_a_file_has_been_begun_anew(
+    tmp_path: Path, capfdbinary: Captured, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    limit = Fleet.limit
+
+    def rotates(self: Fleet, parts: Any) -> None:
+        limit(self, parts)
+        rotated(tmp_path)
+
+    monkeypatch.setattr(Fleet, "limit", rotates)
+    (tmp_path / "day.ndjson").write_bytes(recorded("h", [("seen", 60, 1, {"state": "LISTEN", **LISTENER})]))
+    assert main([*words, str(tmp_path)]) == 0
+    said = capfdbinary.readouterr().err.decode()
+    assert said == f"sstrace: {tmp_path}/day.ndjson has been begun anew while the others were read\n"
 
 
 def test_two_machines_of_one_name_are_told_apart(tmp_path: Path, capfdbinary: Captured) -> None:
