@@ -13,6 +13,15 @@ enum sock_event_kind {
 	EVENT_REQUEST_GONE = 2, /* a request socket left the table: completed, dropped or timed out */
 	EVENT_TIMEWAIT = 3, /* a timewait socket was born (or, known already, its timer was set anew); new is its substate */
 	EVENT_TIMEWAIT_GONE = 4, /* a timewait socket left the table */
+	EVENT_DATAGRAM = 9, /* a datagram socket after a call of its owner's: old is enum sock_call, new its state (0 = closed) */
+};
+
+/* Which call that was: sock_event.old of EVENT_DATAGRAM. */
+enum sock_call {
+	CALL_BIND = 1,      /* bind(2): it has a port */
+	CALL_SEND = 2,      /* the first datagram of an unconnected socket: it has a port */
+	CALL_CONNECT = 3,   /* connect(2), which may have failed, or have dissolved it (AF_UNSPEC); sport 0 = its port was given back */
+	CALL_CLOSE = 4,     /* the last close(2); addresses are those that it had */
 };
 
 /* The same of incidents, which change no state (incidents.bpf.c; in a buffer of their own): old and new are the state it is in. */
@@ -29,7 +38,7 @@ enum sock_event_flags {
 	EVENT_EXPIRED = 2,  /* *_GONE: by its own timer */
 	EVENT_MISSED = 4,  /* EVENT_REQUEST_GONE, expired: its listener had closed before */
 	EVENT_ORPHANED = 8, /* EVENT_STATE: by close(2) of the last descriptor; ino and file are those that it leaves. At CLOSE: nobody held it */
-	EVENT_V6ONLY = 16,  /* EVENT_STATE: IPV6_V6ONLY is set */
+	EVENT_V6ONLY = 16,  /* EVENT_STATE, EVENT_DATAGRAM: IPV6_V6ONLY is set */
 	EVENT_FULL = 32,    /* EVENT_REQUEST_GONE: the peer acknowledged, but its listener's accept queue was full */
 	EVENT_ROOM = 64,    /* EVENT_STATE, FIN-WAIT-2 to CLOSE: a timewait socket could have been had, and was not wanted */
 	EVENT_PLAIN = 128,  /* EVENT_STATE, to CLOSE: old and err tell the cause; there is no stack */
@@ -63,11 +72,11 @@ struct sock_event {
 	__u32 minrtt_us;    /* the least, µs; 0 = none */
 	__u16 size;         /* bytes of this struct */
 	__u16 family;       /* AF_INET or AF_INET6 */
-	__u16 protocol;     /* IPPROTO_TCP or IPPROTO_MPTCP */
+	__u16 protocol;     /* IPPROTO_TCP, IPPROTO_MPTCP, or IPPROTO_UDP (EVENT_DATAGRAM) */
 	__u16 sport;        /* local port, host order; 0 = not chosen yet */
 	__u16 dport;        /* peer port, host order; 0 = none */
 	__u8 kind;          /* enum sock_event_kind */
-	__u8 old;           /* old state, enum of include/net/tcp_states.h (a timewait socket's substate); 0 = born */
+	__u8 old;           /* old state, enum of include/net/tcp_states.h (a timewait socket's substate); 0 = born. EVENT_DATAGRAM: enum sock_call */
 	__u8 new;           /* new state */
 	__u8 flags;         /* enum sock_event_flags */
 	__u8 retransmits;   /* unanswered retransmissions of the current segment (icsk_retransmits, num_retrans) */

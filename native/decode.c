@@ -256,7 +256,8 @@ static PyObject *new_event(Decoder *self, const char *record, PyObject *cpu)
 static int is_sound(const struct sock_event *event)
 {
 	return event->size == sizeof(*event) && event->old < STATES && event->new < STATES &&
-	       event->kind <= EVENT_TIMEWAIT_GONE;
+	       (event->kind <= EVENT_TIMEWAIT_GONE ||
+		(event->kind == EVENT_DATAGRAM && event->old >= CALL_BIND && event->old <= CALL_CLOSE));
 }
 
 /* (records, cpu) → list of events; None where a record is not as it should be: the twin says what is wrong. */

@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 
 __all__ = [
+    "CALLS",
     "FLAGS",
     "INCIDENTS",
     "KINDS",
@@ -75,6 +76,7 @@ KINDS = {
     "EVENT_REQUEST_GONE": 2,
     "EVENT_TIMEWAIT": 3,
     "EVENT_TIMEWAIT_GONE": 4,
+    "EVENT_DATAGRAM": 9,
 }
 """enum sock_event_kind."""
 
@@ -85,6 +87,9 @@ INCIDENTS = {
     "EVENT_DROP": 8,
 }
 """enum sock_incident_kind."""
+
+CALLS = {"CALL_BIND": 1, "CALL_SEND": 2, "CALL_CONNECT": 3, "CALL_CLOSE": 4}
+"""enum sock_call."""
 
 
 class Flag:

@@ -151,7 +151,9 @@ class StateLine(
     netid: Word
     family: Family
     old: StateName
+    """UNKNOWN, of a datagram socket: ss did not show it before, because it had no port."""
     state: StateName
+    """UNKNOWN, of a datagram socket: ss shows it no more. It is closed, or has given its port back."""
     src: Address
     sport: Port
     dst: Address
@@ -171,9 +173,9 @@ class StateLine(
     cgroup: Place | None = None
     owners: tuple[OwnerLine, ...] = ()
     owner_source: Word | None = None
-    """How the owners are known: connect, listen, close (a system call was seen), walk or proc (read from the process
-    table; without ``owners``: nobody holds it), listener (nobody is known to have accepted it yet: these, whose ``fd``
-    is absent, hold its listener).
+    """How the owners are known: connect, listen, bind, send, close (a system call was seen), walk or proc (read from
+    the process table; without ``owners``: nobody holds it), listener (nobody is known to have accepted it yet: these,
+    whose ``fd`` is absent, hold its listener).
     """
     cause: Word | None = None
     """Why the connection ended, or what closed here: a listener, or a timewait socket that had stayed behind."""

@@ -34,6 +34,7 @@ from sstrace.model import (
 )
 
 __all__ = [
+    "DATAGRAMS",
     "DIAG_PROTOCOL",
     "FAMILIES",
     "FOLLOWED",
@@ -48,6 +49,7 @@ __all__ = [
     "NUMBER_OF_NETID",
     "OF_TABLE",
     "PROTOCOLS",
+    "RECORDED",
     "SHOWN",
     "TABLE_OF_NUMBER",
     "TIPC",
@@ -130,7 +132,7 @@ PROTOCOLS: Final = (
     Protocol("u_seq", Table.UNIX_SEQPACKET, UNIX, SOCK_SEQPACKET),
     Protocol("raw", Table.RAW, INET, SOCK_RAW, 0, "w", _ESTABLISHED, asked=IPPROTO_RAW),
     Protocol("icmp6", Table.RAW, INET, None, IPPROTO_ICMPV6, "w", _ESTABLISHED, asked=IPPROTO_RAW),
-    Protocol("udp", Table.UDP, INET, SOCK_DGRAM, IPPROTO_UDP, "u", _ESTABLISHED),
+    Protocol("udp", Table.UDP, INET, SOCK_DGRAM, IPPROTO_UDP, "u", _ESTABLISHED, reported=(Kind.SOCKET,), exact=True),
     Protocol("tcp", Table.TCP, INET, SOCK_STREAM, IPPROTO_TCP, "t", reported=_EVERY_KIND, exact=True),
     Protocol("dccp", Table.DCCP, INET, None, IPPROTO_DCCP, "d"),
     Protocol("sctp", Table.SCTP, INET, None, IPPROTO_SCTP, "S"),
@@ -182,3 +184,9 @@ NETID_OF_TYPE: Final[Mapping[tuple[int, int | None], str]] = {
 
 FOLLOWED: Final = sum(1 << each.table for each in PROTOCOLS if each.exact)
 """Mask of the tables that can be followed live, bit n for ``Table`` n."""
+
+RECORDED: Final = 1 << Table.TCP
+"""Those of them that every mode knows what to do with; of the others a trace tells, and --verify."""
+
+DATAGRAMS: Final = frozenset(each.number for each in PROTOCOLS if each.exact and each.type == SOCK_DGRAM)
+"""IP protocols whose sockets are followed by their owners' calls: they make no transitions (lifecycle.udp)."""

@@ -150,7 +150,10 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "sstrace: -N enters one network namespace, --netns looks into any number: choose one": FACT,
     "the network namespace, as --netns shows it, or a pattern": FACT,
     # The command line.
-    "sstrace: only TCP tells what happens to it: look at other tables with --snapshot": ("sstrace --snapshot -ua",),
+    "sstrace: only TCP and UDP tell what happens to them: look at other tables with --snapshot": (
+        "sstrace --snapshot -wa",
+    ),
+    "sstrace: {} is of TCP alone: UDP is told of by a trace and by --verify": ("sstrace -u", "sstrace --verify -u"),
     "{}: --bpf-maps and --bpf-map-id cannot be used together": FACT,
     'sstrace: --speed "{}" is not a speed: write 1, 0.5, 10 or max': tuple(
         f"sstrace --replay day.ndjson --speed {speed}" for speed in ("1000", "10", "max")
@@ -166,6 +169,8 @@ ADVICE: dict[str, tuple[str, ...]] = {
         "sstrace --json",
     ),
     "--from live:": FACT,
+    "--schema {}": FACT,
+    "--sink otlp": FACT,
     "sstrace: --sink {}: it is one of {}": tuple(f"sstrace --sink {one}" for one in ("stdout", "journald", "syslog")),
     **{
         act.value: (*MADE, "tests/unit/query/test_catalog.py")
@@ -174,7 +179,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
     },
     **{
         f"did you mean {words}?": (*MADE, "tests/unit/query/test_meant.py")
-        for words in ("-t", "-t -4", "-t -6", "--snapshot {}")
+        for words in ("-t", "-t -4", "-t -6", "-u", "--snapshot {}")
     },
     "a recording is read with --replay {}, or --snapshot --from {}": (*MADE, "tests/unit/query/test_meant.py"),
     "sstrace --watch": FACT,

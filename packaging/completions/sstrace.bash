@@ -51,7 +51,7 @@ _sstrace() {
     --between) : ;;
     --bpf-map-id) : ;;
     --color) _sstrace_words "auto always never" ;;
-    --columns) _sstrace_words "time host netns from to held lasted process uid role local peer peer-process cause sent received rtt retransmits container pod unit" , ;;
+    --columns) _sstrace_words "time host netns netid from to held lasted process uid role local peer peer-process cause sent received rtt retransmits container pod unit" , ;;
     --completions) _sstrace_words "bash zsh fish" ;;
     --count) : ;;
     -D | --diag) _sstrace_files ;;

@@ -2,11 +2,16 @@
 its own, each a table that the fold executes (sstrace.table.fold).
 """
 
+from collections.abc import Mapping
+
+from sstrace.lifecycle import udp
 from sstrace.lifecycle.tcp import LISTED, STEPS, TRANSITIONS, is_listed
 from sstrace.lifecycle.words import Guard, Held, Report, Rule, Sight, Step
+from sstrace.protocols import IPPROTO_TCP, IPPROTO_UDP
 
 __all__ = [
     "LISTED",
+    "LIVES",
     "STEPS",
     "TRANSITIONS",
     "Guard",
@@ -17,3 +22,6 @@ __all__ = [
     "Step",
     "is_listed",
 ]
+
+LIVES: Mapping[int, Mapping[int, Mapping[int, str]]] = {IPPROTO_TCP: TRANSITIONS, IPPROTO_UDP: udp.TRANSITIONS}
+"""IP protocol → old state → new state → what brings it about: the changes that users can see."""

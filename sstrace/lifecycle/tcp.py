@@ -134,7 +134,7 @@ STEPS: dict[tuple[Report, Kind | None], tuple[Rule, ...]] = {
 """(what is reported, the sort of object that holds the row; None: there is no row) → rules. There are no others."""
 
 _S = State
-TRANSITIONS: dict[int, dict[State, str]] = {
+TRANSITIONS: dict[int, dict[int, str]] = {
     _S.CLOSE: {
         _S.LISTEN: "listen()",
         _S.SYN_SENT: "connect(): SYN sent",

@@ -88,7 +88,10 @@ class Sight(Protocol):
         ...
 
 
-Guard = Callable[[Held | None, Changed | Gone, Sight], bool]
+Guard = Callable[[Any, Any, Any], bool]
+"""Of a row (``Held``; None: there is none), of what was reported, and of the table around the row (``Sight``), as each
+family's module says.
+"""
 
 
 class Rule(NamedTuple):

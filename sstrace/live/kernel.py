@@ -1,4 +1,4 @@
-"""What the kernel says by netlink of TCP sockets: all, one, or those of some rows."""
+"""What the kernel says by netlink of sockets: all of a table, one, or those of some rows."""
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from itertools import chain
 
 from sstrace.errors import SstraceError
-from sstrace.model import AF_INET, AF_INET6, InetSocket, State, Table
+from sstrace.model import AF_INET, AF_INET6, ALL_STATES, InetSocket, State, Table
+from sstrace.protocols import DATAGRAMS, TABLE_OF_NUMBER
 from sstrace.rows import socket_of
 from sstrace.sources.diag import Diag
 from sstrace.table import Row
@@ -35,10 +36,10 @@ class Kernel:
         self.reachable = True
         """Whether the last question was asked at all."""
 
-    def everything(self, states: int) -> list[bytes]:
+    def everything(self, states: int, table: Table = Table.TCP) -> list[bytes]:
         """The datagrams of a dump: a third of the memory that its rows would take."""
         with self._reaching(), self.diag() as diag:
-            return list(self._answer(diag, states))
+            return list(self._answer(diag, states, table))
         return []
 
     @contextmanager
@@ -52,15 +53,15 @@ class Kernel:
     def listeners(self) -> list[InetSocket]:
         """Every listener, with its memory, among which stands what it has dropped."""
         with self._reaching(), self.diag() as diag:
-            answer = self._answer(diag, 1 << State.LISTEN, inet_diag.extensions(memory=True))
+            answer = self._answer(diag, 1 << State.LISTEN, Table.TCP, inet_diag.extensions(memory=True))
             return [socket for datagram in answer for socket in inet_diag.decode(datagram, Table.TCP).rows]
         return []
 
-    def _answer(self, diag: Diag, states: int, ext: int = 0) -> Iterator[bytes]:
+    def _answer(self, diag: Diag, states: int, table: Table, ext: int = 0) -> Iterator[bytes]:
         """The datagrams of a dump as they come."""
         drained = time.monotonic_ns()
         for family in (AF_INET, AF_INET6):
-            diag.send(inet_diag.dump_request(Table.TCP, family, states, ext=ext))
+            diag.send(inet_diag.dump_request(table, family, states, ext=ext))
             for datagram in diag:
                 yield bytes(datagram)
                 if netlink.ends(datagram):
@@ -69,29 +70,33 @@ class Kernel:
                     self._breathe()
                     drained = time.monotonic_ns()
 
-    def dump(self, states: int, wanted: Callable[[InetSocket], bool] | None = None) -> tuple[list[InetSocket], bool]:
-        """Every (``wanted``) TCP socket of these states that the kernel shows, and whether it showed all without
-        interruption.
+    def dump(
+        self, states: int, wanted: Callable[[InetSocket], bool] | None = None, table: Table = Table.TCP
+    ) -> tuple[list[InetSocket], bool]:
+        """Every (``wanted``) socket of a table and of these states that the kernel shows, and whether it showed all
+        without interruption.
         """
         found: list[InetSocket] = []
         interrupted = False
         with self._reaching(), self.diag() as diag:
-            for datagram in self._answer(diag, states):
-                batch = inet_diag.decode(datagram, Table.TCP)
+            for datagram in self._answer(diag, states, table):
+                batch = inet_diag.decode(datagram, table)
                 found += batch.rows if wanted is None else filter(wanted, batch.rows)
                 interrupted = interrupted or batch.interrupted or batch.error != 0
         return found, self.reachable and not interrupted
 
     def exact(self, rows: Collection[Row]) -> list[list[InetSocket]]:
-        """The kernel's row of each socket, if it still has it."""
+        """The kernel's row of each TCP socket, if it still has it."""
         requests = [inet_diag.exact_request(socket_of(row)) for row in rows]
         with self._reaching(), self.diag() as diag:
             return [inet_diag.decode(datagram, Table.TCP).rows for datagram in diag.answers(requests)]
         return [[] for _ in rows]
 
     def shown(self, rows: Sequence[Row]) -> list[InetSocket]:
-        """The sockets of these rows, and perhaps others."""
+        """The sockets of these rows, which are of one protocol, and perhaps others."""
         found: list[InetSocket] = []
+        if rows and rows[0].protocol in DATAGRAMS:  # of those, several may be between the same addresses
+            return self.dump(ALL_STATES, table=TABLE_OF_NUMBER[rows[0].protocol])[0]
         others = [row for row in rows if row.state != State.LISTEN]
         if len(others) < len(rows):  # an exact question finds any of several listeners at one address
             found += self.dump(1 << State.LISTEN)[0]

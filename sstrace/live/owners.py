@@ -12,7 +12,7 @@ import msgspec
 
 from sstrace.errors import SstraceError
 from sstrace.model import InetSocket, Kind, Owner, State
-from sstrace.protocols import IPPROTO_TCP
+from sstrace.protocols import DATAGRAMS, IPPROTO_TCP
 from sstrace.rows import learn
 from sstrace.sources import proc
 from sstrace.sources.cache import cache_directory
@@ -33,6 +33,9 @@ _RUN = 4096
 
 _ACCEPTABLE = frozenset(map(int, (State.ESTABLISHED, State.CLOSE_WAIT)))
 """States in which a connection waits for accept(2), which gives it its inode and makes no event."""
+
+_ASKED = DATAGRAMS | {IPPROTO_TCP}
+"""Protocols whose sockets the kernel is asked for by themselves."""
 
 BLIND = (
     "without CAP_SYS_PTRACE it cannot be seen what other users' processes hold: of these only who connects, listens, "
@@ -151,7 +154,7 @@ class OwnerLooks:
                 continue
             if held is not None:
                 table.own(row, held, self.source, at_ns)
-            elif row.ino and row.protocol == IPPROTO_TCP and (row.owners or row.owner_source is None):
+            elif row.ino and row.protocol in _ASKED and (row.owners or row.owner_source is None):
                 vanished.append(row)
         # Nobody holds it: it has been closed meanwhile, which an event will tell; or it is on its way from one process
         # to another, or the kernel's own. Or it is an MPTCP subflow, which only now has its connection's inode.

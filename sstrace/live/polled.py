@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 from sstrace.causes import FIN_BY_US
 from sstrace.fields import NOTHING
+from sstrace.lifecycle.udp import UNSEEN
 from sstrace.model import Kind, State
+from sstrace.protocols import DATAGRAMS
 from sstrace.table import Resync, Row, Transition
 
 __all__ = ["polled"]
@@ -15,14 +17,19 @@ _CLOSE = int(State.CLOSE)
 def polled(resync: Resync, *, hears: bool) -> Iterator[Transition]:
     """What a sweep found, as transitions seen late. ``hears``: events tell of full sockets."""
     for row in resync.removed:
-        old, row.state = row.state, _CLOSE
+        old, row.state = row.state, _nothing(row)
         ended = row.kind is not Kind.TIMEWAIT and old not in (_CLOSE, State.LISTEN)
-        yield _transition(resync.at_ns, row, old, ended=ended)
+        yield _transition(resync.at_ns, row, old, ended=ended or row.state == UNSEEN)
     for row in resync.added:
         # Without any event, nothing has told of the connection that a timewait socket stands for.
-        yield _transition(resync.at_ns, row, _CLOSE, ended=row.kind is Kind.TIMEWAIT and not hears)
+        yield _transition(resync.at_ns, row, _nothing(row), ended=row.kind is Kind.TIMEWAIT and not hears)
     for row, old in resync.changed:
         yield _transition(resync.at_ns, row, old, ended=row.id in resync.ended)
+
+
+def _nothing(row: Row) -> int:
+    """The state before the first, and after the last."""
+    return UNSEEN if row.protocol in DATAGRAMS else _CLOSE
 
 
 def _transition(at_ns: int, row: Row, old: int, *, ended: bool) -> Transition:

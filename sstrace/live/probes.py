@@ -6,19 +6,22 @@ see.
   them.
 * Without BTF, or where programs may not read kernel memory: the fields of the tracepoint sock:inet_sock_set_state
   alone.
+* UDP without the cgroup hooks or the system calls' tracepoints: sweeps find its sockets.
 
 Without BPF there is no event source; ``--poll`` then lives on sweeps alone (live.tracer).
-SSTRACE_WITHOUT names what to do without, for tests and for trying a tier: any of btf, kallsyms, timers, with commas
+SSTRACE_WITHOUT names what to do without, for tests and for trying a tier: any of btf, cgroup, kallsyms, timers, with
+commas
 (and native: sstrace.native).
 SSTRACE_PAGES is the size of each CPU's perf buffer in pages, a power of two; for tests of loss.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from sstrace.errors import FeatureError, PrivilegeError, SstraceError, UsageError
-from sstrace.model import Netns
+from sstrace.live.calls import Calls
+from sstrace.model import Netns, Table
 from sstrace.sources.bpf.compile import ready
 from sstrace.sources.bpf.config import config
 from sstrace.sources.bpf.programs import PLAIN, TRACE
@@ -48,14 +51,27 @@ class Hooks:
     perf: PerfBuffers
     decoder: EventDecoder
 
-    def __init__(self, env: Mapping[str, str], home: Netns, only: int | None, pages: int | None) -> None:
+    def __init__(
+        self,
+        env: Mapping[str, str],
+        home: Netns,
+        only: int | None,
+        pages: int | None,
+        tables: Collection[Table] = (Table.TCP,),
+    ) -> None:
         """``home``: the network namespace of this process. ``only``: inode of the one to hear of; 0: all;
-        None: those that are chosen (``choose``).
+        None: those that are chosen (``choose``). ``tables``: what is to be heard of; nothing is attached for others.
         """
         self.limits: list[str] = []
         """What this kernel keeps from us, one sentence each; empty in the first tier."""
-        self.minisockets = True
+        self._tcp, self._udp = Table.TCP in tables, Table.UDP in tables
+        self.minisockets = self._tcp
         """Whether request and timewait sockets make events."""
+        self.deaf = False
+        """Whether there is something to be heard of that makes no events here: sweeps have to find it."""
+        self.unheard = ""
+        """Why UDP sockets make none, one of ``limits``; empty where they do, or nobody asks."""
+        self._calls: Calls | None = None
         self.uncounted = ""
         """Why ``missed`` cannot tell; empty where it can."""
         self._hearing: _Hearing | None = None
@@ -68,6 +84,8 @@ class Hooks:
                 raise FeatureError("told to do without BTF")
             self._full(env, home, only, pages, symbols)
         except FeatureError as error:
+            if not self._tcp:
+                raise
             if not only:
                 error.advice = "without that, network namespaces are not told apart: do without --netns"
                 raise
@@ -80,6 +98,8 @@ class Hooks:
                 f"{error}; so no source port at SYN-SENT, no inode, no cookie, no network namespaces kept apart"
             )
             self._lose_minisockets()
+            if self._udp:
+                self._lose_calls(str(error))
 
     def _full(self, env: Mapping[str, str], home: Netns, only: int | None, pages: int | None, symbols: Symbols) -> None:
         self._loaded, self.perf = ready(TRACE, cache_directory(env), lambda loaded: PerfBuffers(loaded, pages))
@@ -89,11 +109,18 @@ class Hooks:
             if not timers:
                 settings = config(lambda _: None, only or 0, choosy=only is None)
             self._loaded.update("configs", 0, settings.pack())
-            self._loaded.attach(without=() if timers else _TIMERS)
+            if self._tcp:
+                self._loaded.attach(without=() if timers else _TIMERS)
             self.decoder = EventDecoder(CauseReader(symbols.spans), home)
         except BaseException:
             self._loaded.close()
             raise
+        if self._udp:
+            self._call(env)
+        if self._tcp:
+            self._listen_to_tcp(symbols, timers=timers)
+
+    def _listen_to_tcp(self, symbols: Symbols, *, timers: bool) -> None:
         if any(hook in self._loaded.missing for hook in _TIMERS):
             why = "kernel symbols are hidden (kernel.kptr_restrict=2, or no CAP_SYSLOG)"
             if timers or "timers" in self._without:
@@ -104,6 +131,20 @@ class Hooks:
             self._hearing = _Hearing(self.perf, symbols if self.minisockets else None)
         except (SstraceError, OSError) as error:
             self.uncounted = str(error)
+
+    def _call(self, env: Mapping[str, str]) -> None:
+        try:
+            if "cgroup" in self._without:
+                raise FeatureError("told to do without the hooks of cgroups")
+            shared = ("configs", "chosen", "events", "counts")
+            self._calls = Calls(env, {name: self._loaded.maps[name] for name in shared})
+        except (SstraceError, OSError) as error:
+            self._lose_calls(str(error))
+
+    def _lose_calls(self, why: str) -> None:
+        self.deaf = True
+        self.unheard = f"{why}; so UDP sockets are found by sweeps, up to a second late, and short-lived ones not"
+        self.limits.append(self.unheard)
 
     def _plain(self, env: Mapping[str, str], home: Netns, pages: int | None, symbols: Symbols) -> None:
         event_id, fields = decode_format(event_format("sock/inet_sock_set_state"))
@@ -119,7 +160,7 @@ class Hooks:
             raise
 
     def _lose_minisockets(self) -> None:
-        self.minisockets = False
+        self.minisockets, self.deaf = False, True
         self.limits.append("SYN-RECV and TIME-WAIT are found by sweeps, up to a second late")
 
     def missed(self) -> int | None:
@@ -170,6 +211,8 @@ class Hooks:
     def close(self) -> None:
         """Detach; harmless when done twice."""
         self._end_hearing("closed")
+        if self._calls is not None:
+            self._calls.close()
         self.perf.close()
         self._loaded.close()
 
@@ -260,13 +303,19 @@ def _symbols(without: frozenset[str]) -> Symbols:
 
 
 def attached(
-    env: Mapping[str, str], home: Netns, only: int | None, pages: int | None, *, fall_back: bool
+    env: Mapping[str, str],
+    home: Netns,
+    only: int | None,
+    pages: int | None,
+    tables: Collection[Table],
+    *,
+    fall_back: bool,
 ) -> tuple[Hooks | None, str]:
     """The hooks; None where a privilege is missing for them and a trace may do without, and then why. Raises
     PrivilegeError and FeatureError.
     """
     try:
-        return Hooks(env, home, only, pages), ""
+        return Hooks(env, home, only, pages, tables), ""
     except (PrivilegeError, FeatureError) as error:
         # Who may not trace meets other obstacles on the way to that one.
         unprivileged = isinstance(error, PrivilegeError) or not may_trace()

@@ -1,16 +1,18 @@
-"""Sweeps: what netlink shows of one namespace or of many, held against the table.
+"""Sweeps: what netlink shows of one namespace or of many, held against the table, protocol by protocol.
 
 Many are swept together: what has happened meanwhile is waited for, and folded in, once for all of them.
 """
 
 import time
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from itertools import chain
+from typing import NamedTuple
 
 from sstrace.changes import Change
 from sstrace.live.kernel import DRAIN_NS, EXACT_MOST
 from sstrace.live.places import Place
-from sstrace.model import ALL_STATES, State, SweepBegin, SweepEnd, Table
+from sstrace.model import ALL_STATES, Space, State, SweepBegin, SweepEnd, Table
+from sstrace.protocols import OF_TABLE
 from sstrace.sources.memory import give_back
 from sstrace.table import Resync, SocketTable
 from sstrace.wire import inet_diag
@@ -24,13 +26,32 @@ _MANY_DATAGRAMS = 64
 """A dump of more leaves behind some MB that are worth giving back."""
 
 
+class Swept(NamedTuple):
+    """What one dump of the kernel's shows: a table of a namespace."""
+
+    place: Place
+    table: Table
+
+    @property
+    def space(self) -> Space:
+        """Where its rows are."""
+        return Space(self.place.netns.cookie, OF_TABLE[self.table].number)
+
+
 class Sweeps:
-    """``meanwhile`` folds in what has happened by now, ``breathe`` sees to what cannot wait for the end of a sweep."""
+    """``meanwhile`` folds in what has happened by now, ``breathe`` sees to what cannot wait for the end of a sweep.
+    ``tables``: what is followed.
+    """
 
     def __init__(
-        self, table: SocketTable, meanwhile: Callable[[], Iterator[Change]], breathe: Callable[[], int]
+        self,
+        table: SocketTable,
+        meanwhile: Callable[[], Iterator[Change]],
+        breathe: Callable[[], int],
+        tables: Sequence[Table],
     ) -> None:
         self._table = table
+        self._tables = tables
         self._meanwhile = meanwhile
         self._breathe = breathe
 
@@ -39,53 +60,59 @@ class Sweeps:
         were lost, or not heard.
         """
         table, began = self._table, time.monotonic_ns()
-        for place in places:
-            table.begin(SweepBegin(place.space, began, doubted))
-        whole = yield from self._see_all(places)
+        sweeps = [Swept(place, which) for place in places for which in self._tables]
+        for swept in sweeps:
+            table.begin(SweepBegin(swept.space, began, doubted))
+        whole = yield from self._see_all(sweeps)
         ended = time.monotonic_ns()
-        resyncs = [table.end(SweepEnd(place.space, ended, place in whole)) for place in places]
+        resyncs = [table.end(SweepEnd(swept.space, ended, swept in whole)) for swept in sweeps]
         # One that cannot be entered is gone, or never will be.
-        return _together(ended, resyncs), all(place in whole or not place.kernel.reachable for place in places)
+        return _together(ended, resyncs), all(swept in whole or not swept.place.kernel.reachable for swept in sweeps)
 
-    def _see_all(self, places: Collection[Place]) -> Generator[Change, None, set[Place]]:
+    def _see_all(self, sweeps: Collection[Swept]) -> Generator[Change, None, set[Swept]]:
         """Show the table what the kernel has; where that was all."""
-        whole = yield from self._see(places)
-        again = [place for place in whole if self._table.unseen(place.space)]
+        whole = yield from self._see(sweeps)
+        again = [swept for swept in whole if self._table.unseen(swept.space)]
         if again:
             whole -= set(again) - (yield from self._see(again))
-        # Where much comes and goes, both dumps may pass over a socket; a question for just that one does not.
-        doubted = [(place, self._table.unseen(place.space)) for place in whole.intersection(again)]
-        asked = [(place, place.kernel.exact(rows)) for place, rows in doubted if 0 < len(rows) <= EXACT_MOST]
+        # Where much comes and goes, both dumps may pass over a socket; a question for just that one does not. Of
+        # datagram sockets an exact question finds any of several between the same addresses.
+        doubted = [(swept, self._table.unseen(swept.space)) for swept in whole.intersection(again)]
+        asked = [
+            (swept, swept.place.kernel.exact(rows))
+            for swept, rows in doubted
+            if swept.table is Table.TCP and 0 < len(rows) <= EXACT_MOST
+        ]
         if asked:
             yield from self._meanwhile()
-            for place, answers in asked:
-                self._table.met(place.space, chain.from_iterable(answers))
+            for swept, answers in asked:
+                self._table.met(swept.space, chain.from_iterable(answers))
         return whole
 
-    def _see(self, places: Collection[Place]) -> Generator[Change, None, set[Place]]:
+    def _see(self, sweeps: Collection[Swept]) -> Generator[Change, None, set[Swept]]:
         """One dump of each; which were complete."""
-        answers = [(place, place.kernel.everything(TABLE_STATES)) for place in places]
+        answers = [(swept, swept.place.kernel.everything(TABLE_STATES, swept.table)) for swept in sweeps]
         yield from self._meanwhile()
-        whole = {place for place, answer in answers if self._hand_over(place, answer)}
+        whole = {swept for swept, answer in answers if self._hand_over(swept, answer)}
         if sum(len(answer) for _, answer in answers) > _MANY_DATAGRAMS:
             del answers
             give_back()
         return whole
 
-    def _hand_over(self, place: Place, datagrams: list[bytes]) -> bool:
+    def _hand_over(self, swept: Swept, datagrams: list[bytes]) -> bool:
         """Hand what a dump found to the table; whether the dump was complete."""
         complete = bool(datagrams)
-        table, space = self._table, place.space
+        table, space, which = self._table, swept.space, swept.table
         drained = time.monotonic_ns()
 
         def others(message: bytes) -> None:
-            table.met(space, inet_diag.decode(message, Table.TCP).rows)
+            table.met(space, inet_diag.decode(message, which).rows)
 
         for datagram in datagrams:
             if time.monotonic_ns() - drained > DRAIN_NS:
                 drained = self._breathe()
             if not table.read(space, datagram, others):
-                batch = inet_diag.decode(datagram, Table.TCP)
+                batch = inet_diag.decode(datagram, which)
                 complete = complete and not batch.interrupted and batch.error == 0
                 table.met(space, batch.rows)
         return complete

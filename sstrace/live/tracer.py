@@ -35,7 +35,7 @@ from sstrace.live.polled import polled
 from sstrace.live.probes import attached
 from sstrace.live.shrink import Shrink
 from sstrace.live.sweeps import Sweeps
-from sstrace.model import InetSocket, Lost, Renamed, State
+from sstrace.model import InetSocket, Lost, Renamed, Space, State, Table
 from sstrace.sources.memory import give_back
 from sstrace.sources.names import SystemNames
 from sstrace.sources.netns import current_netns
@@ -51,14 +51,14 @@ _PATIENCE_NS = 10_000_000
 """Who is in no hurry waits this long: ten milliseconds without its CPU are nothing unusual for a virtual one."""
 _GC_THRESHOLD = (50_000, 20, 50)
 _SWEEP_NS = 1_000_000_000
-"""Where request and timewait sockets make no events, a sweep looks for them this often."""
+"""What makes no events is looked for by a sweep this often."""
 
 _AT = attrgetter("at_ns")
 _CLOSE = int(State.CLOSE)
 
 
 class Tracer:
-    """A running trace of TCP. Close it to detach."""
+    """A running trace. Close it to detach."""
 
     def __init__(
         self,
@@ -72,6 +72,7 @@ class Tracer:
         netns: Sequence[str] = (),
         ask: Ask | None = None,
         incidents: Collection[str] = (),
+        tables: Sequence[Table] = (Table.TCP,),
     ) -> None:
         """Compile (or take from the cache), load and attach; no sweep yet. Raises PrivilegeError or FeatureError.
 
@@ -80,8 +81,8 @@ class Tracer:
         ``audit``: False for one who compares the table with the kernel himself. ``fall_back``: a sweep each second
         where only a privilege is missing; ``limits`` tells. ``netns``: the words of --netns; none: this process's
         network namespace alone. ``ask``: who looks for owners, where not this process.
-        ``incidents``: of which sorts they are to be told (--events). Raises LookupFailed, too,
-        where there is no namespace that is meant.
+        ``incidents``: of which sorts they are to be told (--events). ``tables``: what is followed; nothing else is
+        heard of. Raises LookupFailed, too, where there is no namespace that is meant.
         """
         self.names = names if names is not None else SystemNames(env)
         self.netns = current_netns()
@@ -110,18 +111,18 @@ class Tracer:
         self._sweeping = False
         self._put_aside: list[Change] = []
         """Losses while a sweep goes on."""
-        self._sweeps = Sweeps(self.table, self._apart, self._breathe)
+        self._sweeps = Sweeps(self.table, self._apart, self._breathe, tables)
         self._looks = Looks()
         self._sweep_every_ns = poll_ns
         self._hooks, self._without = None, "by netlink alone"
         if poll_ns is None:
             only = self.netns.inode if not self.places.several else 0 if self.places.everything else None
-            self._hooks, self._without = attached(env, self.netns, only, pages, fall_back=fall_back)
+            self._hooks, self._without = attached(env, self.netns, only, pages, tables, fall_back=fall_back)
         for place in self.places:
             self._hear(place)
         if self._hooks is not None and self._hooks.minisockets:
             self.table.probe = self._probe
-        elif poll_ns is None:
+        if poll_ns is None and (self._hooks is None or self._hooks.deaf):
             self._sweep_every_ns = _SWEEP_NS
         self._shrink = Shrink(self.table, self._breathe, self._hooks.decoder.forget if self._hooks else lambda: None)
         self._interfaces = Interfaces(self.names)
@@ -381,16 +382,15 @@ class Tracer:
             self.owners.own(self.table, self.table, self._shown, until_ns)
 
     def _shown(self, rows: Sequence[Row]) -> list[tuple[Row, InetSocket]]:
-        """What the kernel says now of the sockets of these rows, which are TCP's."""
+        """What the kernel says now of the sockets of these rows."""
         shown: list[tuple[Row, InetSocket]] = []
-        for place, mine in self.places.apart(rows):
-            wanted = {row.id for row in mine}
-            known = self.table.shard(place.space).index.known
-            shown += [
-                (row, socket)
-                for socket in place.kernel.shown(mine)
-                if (row := known(socket)) is not None and row.id in wanted
-            ]
+        for place, here in self.places.apart(rows):
+            for protocol in {row.protocol for row in here}:
+                mine = {row.id: row for row in here if row.protocol == protocol}
+                known = self.table.shard(Space(place.netns.cookie, protocol)).index.known
+                for socket in place.kernel.shown(list(mine.values())):
+                    if (row := known(socket)) is not None and row.id in mine:
+                        shown.append((row, socket))
         return shown
 
     # Namespaces.

@@ -45,7 +45,20 @@ from sstrace.model.sockets import (
 from sstrace.model.states import ALL_STATES, STATE_TEXT, Role, State, StateName
 
 if TYPE_CHECKING:
-    from sstrace.model.facts import Changed, Fact, Gone, Lost, Reason, Renamed, Seen, Space, SweepBegin, SweepEnd
+    from sstrace.model.facts import (
+        Call,
+        Called,
+        Changed,
+        Fact,
+        Gone,
+        Lost,
+        Reason,
+        Renamed,
+        Seen,
+        Space,
+        SweepBegin,
+        SweepEnd,
+    )
     from sstrace.model.incidents import Details, Incident, What
     from sstrace.model.namespaces import Label, Namespace, Netns
 
@@ -60,6 +73,8 @@ __all__ = [
     "AF_VSOCK",
     "AF_XDP",
     "ALL_STATES",
+    "Call",
+    "Called",
     "Changed",
     "Details",
     "Extras",

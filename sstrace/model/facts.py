@@ -1,5 +1,6 @@
 """What can be learnt of a socket: every decoder returns these."""
 
+import enum
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -8,6 +9,8 @@ from sstrace.fields import Reported
 from sstrace.model.sockets import Kind, Owner, Socket
 
 __all__ = [
+    "Call",
+    "Called",
     "Changed",
     "Fact",
     "Gone",
@@ -105,6 +108,54 @@ class Gone(msgspec.Struct, frozen=True, gc=False):
     dport: int
     ifindex: int
     cause: str
+    reported: Reported
+
+
+class Call(enum.IntEnum):
+    """What the owner of a datagram socket did."""
+
+    BIND = 1
+    """bind(2): the socket has a port."""
+    SEND = 2
+    """The first datagram of an unconnected socket, which has a port since, if it had none."""
+    CONNECT = 3
+    """connect(2): it has a peer; or the call failed; or it had AF_UNSPEC, and dissolved the socket from its peer."""
+    CLOSE = 4
+    """close(2) of the last descriptor."""
+
+
+class Called(msgspec.Struct, frozen=True, gc=False):
+    """A datagram socket as it is after a call of its owner's; of ``Call.CLOSE``, as it was before.
+
+    Source: struct sock_event of kind EVENT_DATAGRAM, bpf/event.h.
+    """
+
+    at_ns: int
+    cpu: int
+    call: Call
+    state: int
+    """0: it is closed."""
+    sk: int
+    """Kernel address."""
+    cookie: int
+    ino: int | None
+    net: int
+    """Its network namespace: see ``Space``."""
+    netns: int
+    family: int
+    protocol: int
+    src: bytes
+    sport: int
+    """0: it has none (any more), and ss does not show it."""
+    dst: bytes
+    dport: int
+    uid: int
+    ifindex: int
+    owner: Owner | None
+    """The process that called; None where the kernel did it on its own."""
+    cgroup: int | None
+    v6only: bool | None
+    """None of IPv4."""
     reported: Reported
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
 from sstrace.model import InetSocket, Label, Owner, Role, Socket, Table
-from sstrace.protocols import FOLLOWED
+from sstrace.protocols import RECORDED
 from sstrace.query import options
 from sstrace.query.command import Command, Selection
 from sstrace.query.match import Known, Predicate, owners_among, predicate, thresholds
@@ -96,7 +96,7 @@ def run(
     """
     command = options.resolve(command, known)
     known.finish(command.selection.filter)
-    followed = command.selection.tables & FOLLOWED
+    followed = command.selection.tables & RECORDED
     turns = [_Turn(command, scene, followed=bool(followed)) for scene in scenes]
     if command.own.json:
         give(b"".join(line for turn in turns for line in turn.json()))

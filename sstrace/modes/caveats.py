@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from sstrace.protocols import FOLLOWED
+from sstrace.protocols import RECORDED
 from sstrace.query.command import Command
 from sstrace.recording.past import Past
 
@@ -29,7 +29,7 @@ def doubts(past: Past, bad: int) -> Iterator[str]:
 
 def unheld(command: Command) -> Iterator[str]:
     """What a command line asks for, and no recording has."""
-    if not command.selection.tables & FOLLOWED:
+    if not command.selection.tables & RECORDED:
         yield "a recording holds TCP only"
     asked = [option for option, wanted in _NOT_HELD if getattr(command.show, wanted)]
     if asked and not command.own.json:

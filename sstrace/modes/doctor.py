@@ -21,12 +21,12 @@ from sstrace.live.probes import Hooks
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, State, Table
 from sstrace.namespaces.finder import Finder
 from sstrace.native import twins
-from sstrace.protocols import FAMILIES, INET, OF_TABLE
+from sstrace.protocols import FAMILIES, FOLLOWED, INET, OF_TABLE
 from sstrace.query.command import Command
 from sstrace.render.doctor import Finding, lines, ndjson
 from sstrace.sources import landlock, seccomp
 from sstrace.sources.bindings import bcc_advice
-from sstrace.sources.bpf.programs import HOOKS
+from sstrace.sources.bpf.programs import CALLS, DATAGRAMS, HOOKS
 from sstrace.sources.btf import VMLINUX
 from sstrace.sources.cache import cache_directory, cached
 from sstrace.sources.diag import Diag, Route
@@ -207,20 +207,25 @@ def _ss(env: Mapping[str, str]) -> Finding:
     return Finding("ss", "ok", f"iproute2 {release}, unknown: --snapshot answers as ss {newest}")
 
 
+_CALLS = f"heard at the root of the cgroups: {', '.join(DATAGRAMS.cgroup)}; and {', '.join(CALLS)}"
+
+
 def _hooks(env: Mapping[str, str]) -> list[Finding]:
     """Really attach, for a moment, and detach."""
     try:
         home = current_netns()
-        hooks = Hooks(env, home, home.inode, pages=8)
+        hooks = Hooks(env, home, home.inode, 8, tuple(table for table in Table if FOLLOWED >> table & 1))
     except PrivilegeError as error:
         return [Finding("tracing", "root", str(error), "until then a trace and --watch look each second")]
     except FeatureError as error:
         return [Finding("tracing", "no", str(error), "--poll 1s lives on netlink alone")]
+    calls = Finding("UDP", "less", hooks.unheard) if hooks.unheard else Finding("UDP", "ok", _CALLS)
     missed = Finding("missed events", "ok", f"not counted: {hooks.uncounted}" if hooks.uncounted else "counted")
     hooks.close()
-    if hooks.limits:
-        return [*(Finding("tracing", "less", limit) for limit in hooks.limits), missed]
-    return [Finding("tracing", "ok", f"raw tracepoints {', '.join(reversed(HOOKS))}"), missed]
+    limits = [limit for limit in hooks.limits if limit != hooks.unheard]
+    if limits:
+        return [*(Finding("tracing", "less", limit) for limit in limits), calls, missed]
+    return [Finding("tracing", "ok", f"raw tracepoints {', '.join(reversed(HOOKS))}"), calls, missed]
 
 
 def _walk(env: Mapping[str, str]) -> Finding:

@@ -14,7 +14,7 @@ from sstrace.errors import SstraceError, UsageError
 from sstrace.model import InetSocket, Owner, Socket, Table
 from sstrace.modes import between
 from sstrace.modes.caveats import doubts, unheld
-from sstrace.protocols import FOLLOWED
+from sstrace.protocols import RECORDED
 from sstrace.query import options
 from sstrace.query.command import Command, When
 from sstrace.query.match import Known, owners_among, predicate, thresholds
@@ -155,7 +155,7 @@ class _Asked:
             sink.begin(Table.TCP)
             known = Known(held=rows.held_ns, role=rows.role, owners=owners_among(rows.owners), netns=rows.netns)
             matches = predicate(selection.filter, scene.names, known)
-            for part in rows.rows(selection) if selection.tables & FOLLOWED else ():
+            for part in rows.rows(selection) if selection.tables & RECORDED else ():
                 sink.feed([row for row in part if matches is None or matches(row)])
         assert sink is not None
         sink.flush()

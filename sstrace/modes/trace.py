@@ -17,7 +17,7 @@ from sstrace.output.recorder import begin
 from sstrace.output.sink import colors
 from sstrace.plain import printable
 from sstrace.query import options, spoken
-from sstrace.query.command import Command
+from sstrace.query.command import Command, followed_tables
 from sstrace.sources.clock import clock_offset
 from sstrace.sources.names import SystemNames
 from sstrace.sources.standard import is_quiet, remark, say, tell
@@ -32,9 +32,14 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     stopped = Asked(files=command.own.output is not None)
     names = SystemNames(env)
     command = options.resolve(command, names)
-    incidents = [event for event in command.own.events if event != "state"]
     tracer = Tracer(
-        env, names, poll_ns=command.own.poll_ns, fall_back=True, netns=command.own.netns, incidents=incidents
+        env,
+        names,
+        poll_ns=command.own.poll_ns,
+        fall_back=True,
+        netns=command.own.netns,
+        incidents=[event for event in command.own.events if event != "state"],
+        tables=followed_tables(command.selection),
     )
     with Following(command, env, tracer, stopped) as following:
         trace = Printer(command, names, clock_offset(), stopped, tracer.places.where)

@@ -19,12 +19,12 @@ from sstrace.errors import DriftError, UnprovenError
 from sstrace.live.signals import Stopped
 from sstrace.live.sweeps import TABLE_STATES
 from sstrace.live.tracer import Tracer
-from sstrace.model import AF_INET, STATE_TEXT, InetSocket, Owner, State, Table
+from sstrace.model import AF_INET, STATE_TEXT, InetSocket, Owner, State
 from sstrace.modes.following import TICK_S, Following
 from sstrace.plain import plain, spelled
-from sstrace.protocols import IPPROTO_TCP
+from sstrace.protocols import DATAGRAMS, NETID_OF_NUMBER, OF_TABLE, TABLE_OF_NUMBER
 from sstrace.query import options
-from sstrace.query.command import Command
+from sstrace.query.command import Command, followed_tables
 from sstrace.query.match import Known, Predicate, predicate
 from sstrace.render.ends import Ends
 from sstrace.render.events import address, timestamp
@@ -41,9 +41,9 @@ _INTERVAL_NS = 1_000_000_000
 _PATIENCE_NS = 3_000_000_000
 """The last comparison waits so long for the tracer to heal."""
 
-Key = tuple[int, int, bytes, int, bytes, int, int, int]
+Key = tuple[int, int, bytes, int, bytes, int, int, int, int]
 """Network namespace (its cookie), family, local address and port, peer address and port, bound device, inode of a
-listener (several may share an address)."""
+listener or of a datagram socket (several may share their addresses), IP protocol."""
 
 Drift = tuple[str, Key, str | None, str | None]
 """Kind, of which socket, what the table says, what the kernel says."""
@@ -85,7 +85,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     stopped = Stopped()
     names = SystemNames(env)
     command = options.resolve(command, names)
-    tracer = Tracer(env, names, poll_ns=command.own.poll_ns, audit=False, netns=command.own.netns)
+    tables = followed_tables(command.selection)
+    tracer = Tracer(env, names, poll_ns=command.own.poll_ns, audit=False, netns=command.own.netns, tables=tables)
     totals = _Totals()
     with Following(command, env, tracer, stopped) as following:
         following.measure()
@@ -145,6 +146,7 @@ class _Check:
         self._json = command.own.json
         self._families = selection.families
         self._states = selection.touch & ~selection.avoid & TABLE_STATES
+        self._protocols = {OF_TABLE[table].number: table for table in followed_tables(selection)}
         self._owners = command.show.processes
         self._filter = selection.filter
         self._names = names
@@ -192,6 +194,7 @@ class _Check:
         table = {key: noted for key, noted in table.items() if key[0] in whole}
         totals.checks += 1
         came_or_went = {key for row in moved.values() for key in _keys(row)}
+        moved_cookies = {row.cookie for row in moved.values() if row.protocol in DATAGRAMS}  # their keys were others
         self._known, self._found = self._found, set()
         moved_device = _pairs(before, table)
         for key, socket in before.items():
@@ -199,7 +202,7 @@ class _Check:
             if later is None or later.state != socket.state or later.cookie != socket.cookie:
                 continue  # it moved; or it is another in the same state, and the table knew one between them
             row = table.get(moved_device.get(key, key))
-            if key in came_or_went or (row is not None and row[1] >= began):
+            if key in came_or_went or socket.cookie in moved_cookies or (row is not None and row[1] >= began):
                 continue  # it may have left its state and come back: a socket that connects again keeps its cookie
             totals.rows += 1
             if row is None:
@@ -229,16 +232,17 @@ class _Check:
         whole = set()
         for place in self._tracer.places:
             net = place.netns.cookie
-            found, complete = place.kernel.dump(TABLE_STATES)
-            if complete:
+            dumps = {number: place.kernel.dump(TABLE_STATES, table=table) for number, table in self._protocols.items()}
+            if all(complete for _, complete in dumps.values()):
                 whole.add(net)
             matches = self._predicate(net)
-            for socket in found:
-                if self._families >> socket.family & 1 and self._states >> socket.state & 1:
-                    listens = socket.ino if socket.state == State.LISTEN else 0
-                    ends = socket.family, socket.src, socket.sport, socket.dst, socket.dport
-                    if matches is None or matches(socket):
-                        rows[(net, *ends, socket.ifindex, listens)] = socket
+            for number, (found, _) in dumps.items():
+                for socket in found:
+                    if self._families >> socket.family & 1 and self._states >> socket.state & 1:
+                        apart = socket.ino if number in DATAGRAMS or socket.state == State.LISTEN else 0
+                        ends = socket.family, socket.src, socket.sport, socket.dst, socket.dport
+                        if matches is None or matches(socket):
+                            rows[(net, *ends, socket.ifindex, apart, number)] = socket
         return rows, whole
 
     def _predicate(self, net: int) -> Predicate | None:
@@ -250,9 +254,10 @@ class _Check:
     def _table(self, rows: Iterable[Row]) -> dict[Key, tuple[int, int]]:
         noted: dict[Key, tuple[int, int]] = {}
         for row in rows:
-            if self._families >> row.family & 1 and self._states >> row.state & 1 and row.protocol == IPPROTO_TCP:
-                bound, listening = _keys(row)
-                noted[listening if row.state == State.LISTEN else bound] = row.state, row.touched_ns
+            if self._families >> row.family & 1 and self._states >> row.state & 1 and row.protocol in self._protocols:
+                bound, shared = _keys(row)
+                is_shared = row.protocol in DATAGRAMS or row.state == State.LISTEN
+                noted[shared if is_shared else bound] = row.state, row.touched_ns
         if self._filter is not None:
             tests = {net: self._predicate(net) for net in {key[0] for key in noted}}
             noted = {
@@ -268,7 +273,8 @@ class _Check:
         if drift in self._known:
             return
         self._totals.kinds[kind] += 1
-        net, family, src, sport, dst, dport, ifindex, _ = key
+        net, family, src, sport, dst, dport, ifindex, _, protocol = key
+        netid = NETID_OF_NUMBER[protocol]
         place = self._tracer.places.get(net) if self._where is not None else None
         now = time.monotonic_ns()
         line = DriftLine(
@@ -277,6 +283,7 @@ class _Check:
             kind=kind,
             netns=place.netns.inode if place is not None else None,
             netns_name=place.label.netns_name if place is not None else None,
+            netid=netid,
             family="inet" if family == AF_INET else "inet6",
             src=address(family, src),
             sport=sport,
@@ -289,16 +296,18 @@ class _Check:
             text = self._encoder.encode(line) + b"\n"
         else:
             differs = f"table {table or 'has nothing'}, kernel {kernel or 'has nothing'}"
-            local, peer = self._ends.within(net).of(_Between(src, sport, dst, dport, ifindex))
+            local, peer = self._ends.within(net).speaking(netid).of(_Between(src, sport, dst, dport, ifindex))
             named = f"{plain(place.text)} " if place is not None else ""
+            if len(self._protocols) > 1:
+                named += f"{netid} "
             text = f"{self._times.text(now)} {named}{kind} {local} {peer} {differs}\n".encode()
         give(text)
 
 
 def _keys(row: Row) -> tuple[Key, Key]:
-    """A row's key as a connection's, and as a listener's."""
+    """A row's key as a connection's, and as that of a socket that shares its addresses."""
     ends = row.net, row.family, row.src, row.sport, row.dst, row.dport
-    return (*ends, row.ifindex, 0), (*ends, row.ifindex, row.ino)
+    return (*ends, row.ifindex, 0, row.protocol), (*ends, row.ifindex, row.ino, row.protocol)
 
 
 def _pairs(kernel: Mapping[Key, object], table: Mapping[Key, object]) -> dict[Key, Key]:
@@ -321,9 +330,16 @@ def _by_ends(keys: Iterable[Key]) -> dict[tuple[object, ...], list[Key]]:
 
 
 def _socket(key: Key, state: int) -> InetSocket:
-    _, family, src, sport, dst, dport, ifindex, _ = key
+    _, family, src, sport, dst, dport, ifindex, _, protocol = key
     return InetSocket(
-        table=Table.TCP, family=family, state=state, src=src, sport=sport, dst=dst, dport=dport, ifindex=ifindex
+        table=TABLE_OF_NUMBER[protocol],
+        family=family,
+        state=state,
+        src=src,
+        sport=sport,
+        dst=dst,
+        dport=dport,
+        ifindex=ifindex,
     )
 
 

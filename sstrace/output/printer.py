@@ -2,18 +2,21 @@
 
 from collections.abc import Collection, Iterable
 
+import msgspec
+
 from sstrace.changes import Change, Happened, NetnsNews, Told
 from sstrace.errors import UsageError
-from sstrace.lifecycle import TRANSITIONS
+from sstrace.lifecycle import LIVES, TRANSITIONS
 from sstrace.lines import MetaLine
 from sstrace.live.signals import Stopped
-from sstrace.model import AF_INET, AF_INET6, Lost, Names, Reason
+from sstrace.model import AF_INET, AF_INET6, Lost, Names, Reason, State
 from sstrace.output.handshakes import Handshakes
 from sstrace.output.row_filter import RowFilter
 from sstrace.output.sink import Sink, sinks
-from sstrace.protocols import IPPROTO_TCP
+from sstrace.protocols import DATAGRAMS, IPPROTO_TCP, TABLE_OF_NUMBER
 from sstrace.query.command import Command, Selection, selects_row, selects_transition
-from sstrace.query.spoken import followed
+from sstrace.query.spoken import followed, protocols
+from sstrace.query.states import LISTENING
 from sstrace.render.views import Where
 from sstrace.render.writers import TextWriter, Writer
 from sstrace.table import Resync, Row, Transition
@@ -46,14 +49,26 @@ class Printer:
         """Whether rows and their transitions are shown, and not only incidents, which say all of theirs."""
         self._most = command.own.count
         self._shown = 0
-        self._wanted = bytes(selects_transition(self._selection, pair >> 4, pair & 15) for pair in range(256))
-        """By old state * 16 + new state: whether the command line selects that transition."""
-        if not any(self._wanted[old << 4 | new] for old, to in TRANSITIONS.items() for new in to):
-            raise UsageError(f"sstrace: TCP has no {followed(command).removeprefix('every ').replace(' of TCP', '')}")
-        self._kept = bytes(
-            selects_row(self._selection, state, TRANSITIONS.get(state, range(16))) for state in range(16)
-        )
-        """By state: whether it selects a row in it."""
+        self._wanted = {
+            protocol: bytes(selects_transition(selection, pair >> 4, pair & 15) for pair in range(256))
+            for protocol, selection in selections(command.selection).items()
+        }
+        """By protocol, and by old state * 16 + new state: whether the command line selects that transition."""
+        if not any(
+            wanted[old << 4 | new]
+            for protocol, wanted in self._wanted.items()
+            for old, to in LIVES[protocol].items()
+            for new in to
+        ):
+            whose = protocols(command.selection)
+            what = followed(command).removeprefix("every ").replace(f" of {whose}", "")
+            raise UsageError(f"sstrace: {whose} {'have' if ' and ' in whose else 'has'} no {what}")
+        self._kept = {
+            protocol: bytes(selects_row(selection, state, LIVES[protocol].get(state, range(16))) for state in range(16))
+            for protocol, selection in selections(command.selection).items()
+        }
+        """By protocol, and by state: whether it selects a row in it."""
+        tcp = self._wanted.get(IPPROTO_TCP)
         self._baseline = self.json and self._tells_states and not command.own.no_baseline
         self._filter = RowFilter(command.selection.filter, names, where)
         self._easy = (
@@ -64,9 +79,11 @@ class Printer:
             and self._most is None
             and not self._selection.ended
             and all(self._selection.families >> family & 1 for family in (AF_INET, AF_INET6))
-            and all(self._wanted[old << 4 | new] for old, to in TRANSITIONS.items() for new in to)
+            and len(self._wanted) == 1
+            and tcp is not None
+            and all(tcp[old << 4 | new] for old, to in TRANSITIONS.items() for new in to)
         )
-        """Whether everything that TCP does is shown, in one way that takes runs of it."""
+        """Whether everything that TCP does is shown, and nothing else, in one way that takes runs of it."""
 
     @property
     def full(self) -> bool:
@@ -234,20 +251,21 @@ class Printer:
 
     def _selects(self, change: Transition) -> bool:
         row, selection = change.row, self._selection
+        wanted = self._wanted.get(row.protocol)
         return (
             bool(selection.families >> row.family & 1)
-            and row.protocol == IPPROTO_TCP
-            and self._wanted[change.old << 4 | change.new] == 1
+            and wanted is not None
+            and wanted[change.old << 4 | change.new] == 1
             and (change.ended or not selection.ended)
             and self._filter.change(change)
         )
 
     def _selects_row(self, row: Row) -> bool:
-        selection = self._selection
+        kept = self._kept.get(row.protocol)
         return (
-            bool(selection.families >> row.family & 1)
-            and row.protocol == IPPROTO_TCP
-            and self._kept[row.state] == 1
+            bool(self._selection.families >> row.family & 1)
+            and kept is not None
+            and kept[row.state] == 1
             and self._filter.row(row)
         )
 
@@ -276,3 +294,14 @@ class Printer:
     def summary(self) -> list[str]:
         """What did not reach its reader, a sentence each."""
         return [text for sink in self.sinks if (text := sink.summary()) is not None]
+
+
+def selections(selection: Selection) -> dict[int, Selection]:
+    """What is selected of each protocol that is followed. Of datagram sockets none listens: with -l, ss shows those
+    that have no peer.
+    """
+    found = {protocol: selection for protocol in LIVES if selection.tables >> TABLE_OF_NUMBER[protocol] & 1}
+    if selection.states == LISTENING and selection.touch == 1 << State.LISTEN:
+        unconnected = msgspec.structs.replace(selection, touch=1 << State.CLOSE)
+        found |= dict.fromkeys(found.keys() & DATAGRAMS, unconnected)
+    return found

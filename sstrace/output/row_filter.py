@@ -3,7 +3,8 @@
 from functools import partial
 
 from sstrace.fields import Reported
-from sstrace.model import Label, Names, Socket
+from sstrace.model import Label, Names, Socket, Table
+from sstrace.protocols import TABLE_OF_NUMBER
 from sstrace.query.expression import Expr
 from sstrace.query.match import Known, Predicate, predicate
 from sstrace.render.views import Where
@@ -66,7 +67,7 @@ class RowFilter:
             test = predicate(self._expression, names, self._known)
             self._tests[row.net] = names, test
         self._row, self._held_ns, self._lifetime_ns, self._cause, self._told = row, held_ns, lifetime_ns, cause, told
-        return test is None or test(socket_of(row))
+        return test is None or test(socket_of(row, table=TABLE_OF_NUMBER.get(row.protocol, Table.TCP)))
 
     def change(self, change: Transition) -> bool:
         """Whether a transition is let pass."""

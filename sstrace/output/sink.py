@@ -29,7 +29,7 @@ from sstrace.live.signals import Stopped
 from sstrace.model import Names, Reason
 from sstrace.model.workload import Workload, workload
 from sstrace.plain import spelled, visible
-from sstrace.query.command import Command, Own
+from sstrace.query.command import Command, Own, selects_several
 from sstrace.query.quantity import parse_size
 from sstrace.render.ends import Ends
 from sstrace.render.events import EventWriter
@@ -398,6 +398,7 @@ def sinks(command: Command, names: Names, offset_ns: int, stopped: Stopped, wher
     drop = own.on_full == "drop"
     most = parse_size(os.environ.get("SSTRACE_QUEUE", "")) or _QUEUE
     made: list[Sink] = []
+    netids = selects_several(command.selection)
 
     def text(mode: TimeMode, *, screen: bool = False) -> TraceText:
         if own.columns:
@@ -411,8 +412,8 @@ def sinks(command: Command, names: Names, offset_ns: int, stopped: Stopped, wher
         if screen:
             from sstrace.render.fitted import FittedText
 
-            return FittedText(offset_ns, ends, mode, where, work_text(names))
-        return TraceText(offset_ns, ends, mode, where)
+            return FittedText(offset_ns, ends, mode, where, work_text(names), netids=netids)
+        return TraceText(offset_ns, ends, mode, where, netids=netids)
 
     def writer(*, screen: bool = False) -> Writer:
         if not own.json:

@@ -95,7 +95,9 @@ SS: Final = (
     Entry("events", _TRACES | {Act.SNAPSHOT}, "E"),
     Entry("dccp", _TABLES, "d", since="dccp"),
     Entry("tcp", _SELECTS, "t"),
-    *_ss(_TABLES, ("sctp", "S"), ("udp", "u"), ("raw", "w"), ("unix", "x"), ("tipc", ""), ("vsock", "")),
+    Entry("sctp", _TABLES, "S"),
+    Entry("udp", _TABLES | {Act.TRACE, Act.VERIFY}, "u"),
+    *_ss(_TABLES, ("raw", "w"), ("unix", "x"), ("tipc", ""), ("vsock", "")),
     Entry("all", _SELECTS - _DIGESTS - _SERVES, "a"),
     Entry("listening", _SELECTS - _DIGESTS - _SERVES, "l"),
     Entry("bound-inactive", _TABLES, "B", since="bound_inactive"),
@@ -201,10 +203,10 @@ OWN: Final = (
     _own(
         _TO, "columns", "LIST", _TRACES,
         "the columns of text, joined by commas (else what a terminal has room for, and in files all):\n"
-        "{time|host|netns|from|to|held|lasted|process|uid|role|local|peer|peer-process|cause|\n"
+        "{time|host|netns|netid|from|to|held|lasted|process|uid|role|local|peer|peer-process|cause|\n"
         "sent|received|rtt|retransmits|container|pod|unit}",
         values=(
-            "time", "host", "netns", "from", "to", "held", "lasted", "process", "uid", "role", "local", "peer",
+            "time", "host", "netns", "netid", "from", "to", "held", "lasted", "process", "uid", "role", "local", "peer",
             "peer-process", "cause", "sent", "received", "rtt", "retransmits", "container", "pod", "unit",
         ),
         commas=True,

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal, Self
 import msgspec
 
 from sstrace.dialect import Dialect
-from sstrace.model import AF_UNSPEC, ALL_STATES, Show, State
+from sstrace.model import AF_UNSPEC, ALL_STATES, Show, State, Table
+from sstrace.protocols import FOLLOWED
 
 if TYPE_CHECKING:
     from sstrace.query.connection import Which
@@ -28,7 +29,9 @@ __all__ = [
     "Selection",
     "Source",
     "When",
+    "followed_tables",
     "selects_row",
+    "selects_several",
     "selects_transition",
 ]
 
@@ -272,6 +275,16 @@ def selects_transition(selection: Selection, old: int, new: int) -> bool:
         and selection.from_states >> old & 1
         and selection.to_states >> new & 1
     )
+
+
+def followed_tables(selection: Selection) -> tuple[Table, ...]:
+    """Those of the selected tables that can be followed live."""
+    return tuple(table for table in Table if (selection.tables & FOLLOWED) >> table & 1)
+
+
+def selects_several(selection: Selection) -> bool:
+    """Tell whether sockets of several tables are selected."""
+    return selection.tables & (selection.tables - 1) != 0
 
 
 def selects_row(selection: Selection, state: int, following: Iterable[int]) -> bool:

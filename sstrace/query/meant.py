@@ -57,6 +57,8 @@ def _meant(word: str, act: Act, states: Iterable[str]) -> str:
     if low in tables:
         entry = tables[low]
         return f"did you mean --snapshot {f'-{entry.letters}' if entry.letters else f'--{low}'}?"
+    if low == "udp":
+        return "did you mean -u?"
     options = {entry.name: f"--{entry.name}" for entry in OWN if entry.name in MODES or act in entry.acts}
     examples = {name: text for name, text in EXAMPLES.items() if name not in WORDS or act in WORDS[name].acts}
     words = {**examples, "autobound": "autobound", "state": "state established", "exclude": "exclude listening"}

@@ -24,7 +24,7 @@ from sstrace.model import (
     State,
     Table,
 )
-from sstrace.protocols import FOLLOWED
+from sstrace.protocols import FOLLOWED, RECORDED
 from sstrace.query import own_options, states
 from sstrace.query.catalog import FILTER, MODES, OWN, SS, STATES, Entry, refusal
 from sstrace.query.command import Act, Command, Early, Mode, Own, Selection
@@ -246,8 +246,8 @@ def parse(
         if "E" in line.flags and mode is Mode.TRACE:
             transitions.to_states &= 1 << State.CLOSE
         masks.settle(live=mode is not Mode.SNAPSHOT)
-        if mode is not Mode.SNAPSHOT and masks.tables & ~FOLLOWED:
-            raise UsageError("sstrace: only TCP tells what happens to it: look at other tables with --snapshot")
+        if mode is not Mode.SNAPSHOT:
+            _refuse_what_tells_nothing(masks.tables, act, own)
         stop = _nothing(line)
     except SstraceError as error:
         if not summary:
@@ -259,6 +259,28 @@ def parse(
 
 
 _OWN_LETTERS: Final = {letter: entry.option.key for entry in OWN for letter in entry.letters}
+
+
+def _refuse_what_tells_nothing(tables: int, act: Act, own: Own) -> None:
+    """Of these tables, to who would follow what happens. Raises UsageError."""
+    if tables & ~FOLLOWED:
+        raise UsageError("sstrace: only TCP and UDP tell what happens to them: look at other tables with --snapshot")
+    if not tables & ~RECORDED:
+        return
+    given = {
+        act.value: act not in (Act.TRACE, Act.VERIFY),
+        "--record": own.record is not None,
+        "--life": own.life,
+        "--events": bool(own.events),
+        "--metrics": own.metrics is not None,
+        f"--schema {own.schema}": own.schema not in (None, "native"),
+        "--sink otlp": any(sink.startswith("otlp") for sink in own.sink),
+    }
+    what = next((what for what, is_given in given.items() if is_given), None)
+    if what is not None:
+        raise UsageError(f"sstrace: {what} is of TCP alone: UDP is told of by a trace and by --verify")
+
+
 _ROW_WORDS: Final = {"state": 1, "exclude": 1, "excl": 1}
 _STATE_WORDS: Final = {**_ROW_WORDS, "from": 1, "to": 1, "ended": 0}
 """Words about states, and how many words follow each; the last three are of events."""

@@ -3,12 +3,13 @@
 import shlex
 from typing import Final
 
-from sstrace.model import AF_INET, AF_INET6, ALL_STATES, State
-from sstrace.query.command import Act, Command
+from sstrace.model import AF_INET, AF_INET6, ALL_STATES, State, Table
+from sstrace.protocols import FOLLOWED, PROTOCOLS, RECORDED
+from sstrace.query.command import Act, Command, Selection
 from sstrace.query.states import state_words
 from sstrace.query.words import WORDS
 
-__all__ = ["followed", "table_beside"]
+__all__ = ["followed", "protocols", "table_beside"]
 
 _INET: Final = 1 << AF_INET
 _INET6: Final = 1 << AF_INET6
@@ -21,7 +22,10 @@ def followed(command: Command) -> str:
     def some(mask: int) -> str:
         return " or ".join(state_words(mask, command.dialect))
 
-    text = "the end of every TCP connection" if selection.ended else "every transition of TCP"
+    text = f"every transition of {protocols(selection)}"
+    if selection.ended:
+        what = "connection" if selection.tables == 1 << Table.TCP else "socket"
+        text = f"the end of every {protocols(selection)} {what}"
     if selection.from_states != ALL_STATES:
         text += f" from {some(selection.from_states)}"
     if selection.to_states != ALL_STATES:
@@ -34,11 +38,17 @@ def followed(command: Command) -> str:
     return text + (f" where {shlex.join(command.operands)}" if command.operands else "")
 
 
+def protocols(selection: Selection) -> str:
+    """Whose sockets are followed: ``TCP``, ``UDP and TCP``."""
+    return " and ".join(each.netid.upper() for each in PROTOCOLS if (selection.tables & FOLLOWED) >> each.table & 1)
+
+
 def table_beside(command: Command) -> str:
     """The command line that shows the sockets that a trace follows, as they are now."""
     selection, show = command.selection, command.show
     listening = selection.touch == 1 << State.LISTEN
-    letters = "tl" if listening else "ta"
+    letters = "".join(each.key for each in PROTOCOLS if (selection.tables & FOLLOWED) >> each.table & 1)
+    letters += "l" if listening else "a"
     letters += "".join(letter for letter, wanted in (("n", show.numeric), ("p", show.processes)) if wanted)
     letters += {_INET: "4", _INET6: "6"}.get(selection.families & (_INET | _INET6), "")
     words = [f"-{letters}", *(["-N", selection.netns] if selection.netns is not None else [])]
@@ -47,7 +57,8 @@ def table_beside(command: Command) -> str:
     elif selection.touch != ALL_STATES and not listening:
         words += [word for name in state_words(selection.touch, command.dialect) for word in ("state", name)]
     own = [WORDS[word] for operand in command.operands for word in operand.split() if word in WORDS]
-    for act in (Act.SNAPSHOT, Act.WATCH):  # the kernel knows nothing of a row's past
+    watched = not selection.tables & ~RECORDED
+    for act in (Act.SNAPSHOT, *((Act.WATCH,) if watched else ())):  # the kernel knows nothing of a row's past
         if all(act in word.acts for word in own):
             return shlex.join(["sstrace", act.value, *words, *command.operands])
     return shlex.join(["sstrace", Act.SNAPSHOT.value, *words])

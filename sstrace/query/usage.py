@@ -163,6 +163,7 @@ EXAMPLES
    sstrace -n comm nginx port 443                        what one program does
    sstrace --life -n port 443                            each connection in a line, at its end: how long, how much
    sstrace to close-wait                                 peers that hung up first
+   sstrace -u                                            who opens UDP sockets, and to whom
    sstrace --json ended dport = :5432                    how each connection to a database ended, and how long it lived
    sstrace --snapshot -tlp                               ss -tlp
    sstrace --watch state established 'held > 5m'         connections that live long
@@ -172,8 +173,9 @@ EXAMPLES
 # What stands in one line of the help, and what it is for.
 _GROUPS: Final = (
     (("tcp",), "which sockets; the default of all but --snapshot"),
+    (("udp",), "others, which a trace and --verify follow too"),
     (
-        ("udp", "raw", "unix", "mptcp", "sctp", "dccp", "packet", "vsock", "tipc", "xdp"),
+        ("raw", "unix", "mptcp", "sctp", "dccp", "packet", "vsock", "tipc", "xdp"),
         "others, which no events tell of",
     ),
     (("query", "family", "ipv4", "ipv6"), "the same, by name and family"),

@@ -9,14 +9,14 @@ from typing import Final
 
 import msgspec
 
-from sstrace.model import STATE_TEXT
 from sstrace.model.workload import Workload
 from sstrace.plain import plain, printable
+from sstrace.protocols import NETID_OF_NUMBER, UNNAMED
 from sstrace.render.ends import Ends
 from sstrace.render.fitted import causes, who
 from sstrace.render.incidents import HappenedView
 from sstrace.render.times import TimeMode, span_text
-from sstrace.render.trace import TraceText
+from sstrace.render.trace import SHOWN, TraceText
 from sstrace.render.views import FarPeer, PeerView, RowView, TransitionView, Where
 from sstrace.render.width import amount, cells, cut, end_shortened, padded, shortened
 
@@ -103,8 +103,9 @@ COLUMNS: Final[dict[str, _Column]] = {
     "time": _Column("", 0, lambda _told, _width: ""),
     "host": _Column("Host", 16, lambda told, _width: told.host or "-", 8, 24, fitted=shortened),
     "netns": _Column("Netns", 16, lambda told, _width: told.place.strip() or "-", 8, 24, fitted=shortened),
-    "from": _Column("From", 10, lambda told, _width: STATE_TEXT[told.change.old], right=True),
-    "to": _Column("To", 10, lambda told, _width: STATE_TEXT[told.change.new]),
+    "netid": _Column("Netid", 5, lambda told, _width: NETID_OF_NUMBER.get(told.row.protocol, UNNAMED)),
+    "from": _Column("From", 10, lambda told, _width: SHOWN[told.change.old], right=True),
+    "to": _Column("To", 10, lambda told, _width: SHOWN[told.change.new]),
     "held": _Column("Held", 7, _held, right=True),
     "lasted": _Column("Lasted", 7, lambda told, _width: _span(told.change.lifetime_ns), right=True),
     "process": _Column(

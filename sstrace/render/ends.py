@@ -1,4 +1,4 @@
-"""Both ends of a TCP socket, in one piece each as in ss: ``10.0.0.1%eth0:ssh``, ``[fe80::1]%v0:90``, ``*:*``."""
+"""Both ends of a TCP or UDP socket, in one piece each as in ss: ``10.0.0.1%eth0:ssh``, ``[fe80::1]%v0:90``, ``*:*``."""
 
 from typing import NoReturn, Protocol
 
@@ -32,14 +32,16 @@ class HasEnds(Protocol):
 
 class Ends:
     """Gives the texts of rows. ``show`` says whether ports have their services' names; an interface has the name that
-    it bears when it is asked for.
+    it bears when it is asked for. ``netid``: the protocol whose services these are.
     """
 
-    def __init__(self, show: Show, release: Dialect, names: Names) -> None:
+    def __init__(self, show: Show, release: Dialect, names: Names, netid: str = "tcp") -> None:
         self._asked = show, release, names
+        self._netid = netid
         self._others: dict[int, tuple[Names, Ends]] = {}
+        self._spoken: dict[str, Ends] = {}
         self._context = Context(show, release, names, _no_decoders)
-        self._context.protocol = "tcp"
+        self._context.protocol = netid
         self._known: dict[tuple[bytes, int], str] = {}
 
     def within(self, net: int) -> "Ends":
@@ -50,8 +52,17 @@ class Ends:
             return self
         known = self._others.get(net)
         if known is None or known[0] is not there:
-            known = self._others[net] = there, Ends(show, release, there)
+            known = self._others[net] = there, Ends(show, release, there, self._netid)
         return known[1]
+
+    def speaking(self, netid: str) -> "Ends":
+        """The same of another protocol."""
+        if netid == self._netid:
+            return self
+        known = self._spoken.get(netid)
+        if known is None:
+            known = self._spoken[netid] = Ends(*self._asked, netid)
+        return known
 
     def of(self, row: HasEnds) -> tuple[str, str]:
         """The local end and the peer's: one line, nothing in it that could move a terminal's cursor."""

@@ -11,14 +11,14 @@ from typing import Final
 
 import msgspec
 
-from sstrace.model import STATE_TEXT, Owner
+from sstrace.model import Owner
 from sstrace.model.workload import Workload
 from sstrace.plain import plain, printable
 from sstrace.render.ends import Ends
 from sstrace.render.events import errno_name
 from sstrace.render.incidents import HappenedView, incident_words
 from sstrace.render.times import TimeMode, span_text
-from sstrace.render.trace import TraceText
+from sstrace.render.trace import SHOWN, TraceText
 from sstrace.render.views import RowView, TransitionView, Where
 from sstrace.render.width import amount, cells, cut, end_shortened, padded, shortened
 
@@ -39,6 +39,9 @@ _WHO: Final = 13
 """Of a process on a narrow screen."""
 _WHO_MORE: Final = 3
 """What it may take beyond its column."""
+_NETID: Final = 4
+_NETID_WIDE: Final = 6
+"""Of a protocol's name, with the blank behind it; the latter from _MIDDLE on."""
 _CLOCKS: Final = (8, 12, 15)
 """Of a time of day: to the second, millisecond, microsecond."""
 _BOTH: Final = 45
@@ -57,6 +60,8 @@ class _Layout(msgspec.Struct, frozen=True):
     time: int
     place: int
     """Of a network namespace's name, with the blank behind it; 0 where none is shown."""
+    netid: int
+    """Of the protocol's name, with the blank behind it; 0 where it is not shown."""
     left: bool
     """Whether the state that was left is shown."""
     held: bool
@@ -78,8 +83,10 @@ class FittedText(TraceText):
         mode: TimeMode = "clock",
         where: Where | None = None,
         work: Callable[[int], Workload | None] = lambda _cgroup: None,
+        *,
+        netids: bool = False,
     ) -> None:
-        super().__init__(offset_ns, ends, mode, where)
+        super().__init__(offset_ns, ends, mode, where, netids=netids)
         self._clocks = mode == "clock"
         self._work = work
         self._width: int | None = None
@@ -101,13 +108,14 @@ class FittedText(TraceText):
         wide, middle = width >= _WIDE, width >= _MIDDLE
         time = _CLOCKS[wide + middle] if self._clocks else self.times.width
         place = 17 * self._apart if middle else 9 * self._apart
+        netid = (_NETID_WIDE if middle else _NETID) * self._netids
         left, held = width >= _STATES_FROM, width >= _HELD_FROM
         if wide:
-            head = time + 1 + place + 36
+            head = time + 1 + place + netid + 36
             most = min(_LONGEST_END, max(_END, (width - head - 44) // 2))
-            return _Layout(time, place, True, True, 0, head, True, most)
-        head = time + 1 + place + (22 if left else 11) + 7 * held
-        return _Layout(time, place, left, held, 18 if middle else _WHO, head, False, 0)
+            return _Layout(time, place, netid, True, True, 0, head, True, most)
+        head = time + 1 + place + netid + (22 if left else 11) + 7 * held
+        return _Layout(time, place, netid, left, held, 18 if middle else _WHO, head, False, 0)
 
     def header(self, at_ns: int) -> str:
         """Column titles as of a moment: they say the zone where the times do not."""
@@ -119,6 +127,7 @@ class FittedText(TraceText):
             when = self.times.zone.replace(":00", "").replace(":", "")
         titles = padded(when.strip(), layout.time) if self._clocks else when
         titles += f" {self._title:<{layout.place}}" if layout.place else " "
+        titles += f"{'Netid'[: layout.netid - 1]} " if layout.netid else ""
         if layout.wide:
             titles += (
                 f"{'From':>10}    {'To':<10} {'Held':>7} {'Local Address:Port':<{self._end}} "
@@ -142,7 +151,7 @@ class FittedText(TraceText):
         if self._width is None:
             return super().marked
         layout = self._layout
-        start = layout.time + 1 + layout.place + (14 if layout.wide else 11 if layout.left else 0)
+        start = layout.time + 1 + layout.place + layout.netid + (14 if layout.wide else 11 if layout.left else 0)
         return slice(start, min(start + 10, self._width))
 
     def state(self, change: TransitionView) -> str:
@@ -153,7 +162,8 @@ class FittedText(TraceText):
         place, local, peer = self._placed(change.row)
         if layout.place:
             place = f"{padded(shortened(place.rstrip(), layout.place - 1), layout.place - 1)} "
-        old, new = STATE_TEXT[change.old], STATE_TEXT[change.new]
+        place += self._netid(change.row, layout.netid - 1)
+        old, new = SHOWN[change.old], SHOWN[change.new]
         states = f"{old:>10} -> {new:<10} " if layout.wide else f"{f'{old:>10}→' if layout.left else ''}{new:<10} "
         held = f"{'~' * change.approximate}{span_text(change.held_ns)}" if change.held_ns is not None else "-"
         head = f"{self.time(change.at_ns)} {place}{states}{f'{held:>{6 + layout.wide}} ' if layout.held else ''}"

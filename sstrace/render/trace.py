@@ -8,13 +8,14 @@ from collections.abc import Iterable
 
 from sstrace.model import STATE_TEXT, Owner
 from sstrace.plain import plain, printable
+from sstrace.protocols import IPPROTO_TCP, NETID_OF_NUMBER, UNNAMED
 from sstrace.render.ends import Ends
 from sstrace.render.events import errno_name
 from sstrace.render.incidents import HappenedView, incident_words
 from sstrace.render.times import TimeMode, span_text, times
 from sstrace.render.views import NetnsView, RowView, TransitionView, Where
 
-__all__ = ["HEADER", "TraceText"]
+__all__ = ["HEADER", "SHOWN", "TraceText"]
 
 _ADDRESS = 24
 HEADER = (
@@ -27,26 +28,40 @@ HEADER = (
 _PLACE = 16
 """What of a namespace's name is aligned."""
 
-_PAIRS = [f"{old:>10} -> {new:<10}" for old in STATE_TEXT for new in STATE_TEXT]
+_NETID = 5
+"""As wide as in ss."""
+
+SHOWN = ("-", *STATE_TEXT[1:])
+"""By state number; ``-`` where ss does not show the socket (lifecycle.udp.UNSEEN)."""
+_PAIRS = [f"{old:>10} -> {new:<10}" for old in SHOWN for new in SHOWN]
 """By old state * number of states + new state."""
-_STATES = len(STATE_TEXT)
+_STATES = len(SHOWN)
 
 
 _NEWS = {"new": "a new network namespace", "gone": "the network namespace is gone"}
 
 
 class TraceText:
-    """Formats lines. ``offset_ns``: CLOCK_REALTIME minus CLOCK_MONOTONIC. ``ends`` writes addresses. ``where``: each
-    says in which namespace it is.
+    """Formats lines. ``offset_ns``: CLOCK_REALTIME minus CLOCK_MONOTONIC. ``ends`` writes addresses, of TCP and of
+    whatever it is had for. ``where``: each says in which namespace it is. ``netids``: each says of which protocol.
     """
 
-    def __init__(self, offset_ns: int, ends: Ends, mode: TimeMode = "clock", where: Where | None = None) -> None:
+    def __init__(
+        self,
+        offset_ns: int,
+        ends: Ends,
+        mode: TimeMode = "clock",
+        where: Where | None = None,
+        *,
+        netids: bool = False,
+    ) -> None:
         self.times = times(mode, offset_ns)
         self.time = self.times.text
         """A moment as the first column has it."""
         self._ends = ends
         self._where = where
         self._apart = where is not None and where.many
+        self._netids = netids
         self._title = where.title if where is not None else ""
         self.host: str | None = None
         """Of several hosts: which one lines are of."""
@@ -65,7 +80,8 @@ class TraceText:
         return f"{self.times.title(at_ns)} {self._place_title()}{HEADER}"
 
     def _place_title(self) -> str:
-        return f"{self._title:<{_PLACE}} " if self._apart else ""
+        place = f"{self._title:<{_PLACE}} " if self._apart else ""
+        return f"{place}{'Netid':<{_NETID}} " if self._netids else place
 
     def enter_host(self, host: str) -> None:
         """What follows is of this host."""
@@ -75,7 +91,7 @@ class TraceText:
     @property
     def marked(self) -> slice:
         """What of a line is in colour: the state that was entered."""
-        before = self.times.width + (_PLACE + 1 if self._apart else 0)
+        before = self.times.width + (_PLACE + 1 if self._apart else 0) + (_NETID + 1 if self._netids else 0)
         return slice(before + 15, before + 25)
 
     def _placed(self, row: RowView) -> tuple[str, str, str]:
@@ -85,7 +101,13 @@ class TraceText:
             if self._apart:
                 place = f"{plain(self._where.label(row.net).text(row.netns)):<{_PLACE}} "
             ends = ends.within(row.net)
+        if row.protocol != IPPROTO_TCP:
+            ends = ends.speaking(NETID_OF_NUMBER.get(row.protocol, UNNAMED))
         return place, *ends.of(row)
+
+    def _netid(self, row: RowView, cells: int = _NETID) -> str:
+        """Of which protocol a row is, with a blank behind it, where lines have to say that."""
+        return f"{NETID_OF_NUMBER.get(row.protocol, UNNAMED):<{cells}} " if self._netids else ""
 
     def state(self, change: TransitionView) -> str:
         """A transition."""
@@ -95,7 +117,7 @@ class TraceText:
         owners = self._inherited if row.owner_source == "listener" else self._owners
         span = f"{'~' * change.approximate + (span_text(held) if held is not None else '-'):>10}"
         line = (
-            f"{self.time(change.at_ns)} {place}{_PAIRS[change.old * _STATES + change.new]} {span} "
+            f"{self.time(change.at_ns)} {place}{self._netid(row)}{_PAIRS[change.old * _STATES + change.new]} {span} "
             f"{local:<{_ADDRESS}} {peer:<{_ADDRESS}} {owners.get(row.owners) or self._owned(row)}"
         )
         start = len(line) + 1

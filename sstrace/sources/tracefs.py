@@ -2,25 +2,15 @@
 machine is left as it was found.
 """
 
-import ctypes
-import os
 from functools import cache
 from pathlib import Path
 
 from sstrace.errors import FeatureError, reason
+from sstrace.sources.mounts import detached
 
 __all__ = ["directory", "event_format", "mount_point"]
 
 _PLACES = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
-
-# fsopen(2), fsconfig(2), fsmount(2), Linux 5.2: the same numbers on every architecture that we know; glibc has had them
-# since 2.36.
-_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
-_CLOEXEC = 1
-_CMD_CREATE = 6
-"""FSCONFIG_CMD_CREATE, include/uapi/linux/mount.h."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def mount_point() -> Path | None:
@@ -57,20 +47,5 @@ def event_format(event: str) -> str:
 
 @cache
 def _detached() -> int:
-    """The descriptor of a mount that stands in no tree, for as long as the process lives. Raises OSError."""
-    context = _call(_FSOPEN, b"tracefs", _CLOEXEC)
-    try:
-        _call(_FSCONFIG, context, _CMD_CREATE, None, None, 0)
-        return _call(_FSMOUNT, context, _CLOEXEC, 0)
-    finally:
-        os.close(context)
-
-
-def _call(*arguments: int | bytes | None) -> int:
-    # Variadic: an int must be passed as a long by hand.
-    words = (ctypes.c_long(word) if isinstance(word, int) else word for word in arguments)
-    result = int(_libc.syscall(*words))
-    if result < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-    return result
+    """The descriptor of a mount of our own, for as long as the process lives. Raises OSError."""
+    return detached("tracefs")

@@ -44,8 +44,9 @@ class Row(msgspec.Struct, gc=False):
     owners: tuple[Owner, ...] = ()
     """Who held it when that was last learnt; nobody is told of its end."""
     owner_source: str | None = None
-    """connect, listen, close: the system call that an event saw. walk, proc: read from the process table, nobody
-    included. listener: nobody has accepted it, as far as is known, and these hold its listener. None: not known."""
+    """connect, listen, bind, send, close: the system call that an event saw. walk, proc: read from the process table,
+    nobody included. listener: nobody has accepted it, as far as is known, and these hold its listener. None: not known.
+    """
     cgroup: int | None = None
     v6only: bool | None = None
     seen: int = 0

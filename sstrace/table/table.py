@@ -6,9 +6,24 @@ from operator import attrgetter
 from typing import Any
 
 from sstrace.lifecycle import LISTED, STEPS, Report, Step
-from sstrace.model import Changed, Gone, InetSocket, Kind, Lost, Netns, Owner, Seen, Space, State, SweepBegin, SweepEnd
+from sstrace.model import (
+    Called,
+    Changed,
+    Gone,
+    InetSocket,
+    Kind,
+    Lost,
+    Netns,
+    Owner,
+    Seen,
+    Space,
+    State,
+    SweepBegin,
+    SweepEnd,
+)
 from sstrace.native import twins
-from sstrace.protocols import IPPROTO_TCP
+from sstrace.protocols import DATAGRAMS, IPPROTO_TCP
+from sstrace.table.datagrams import DatagramFold, DatagramSweep, Departed
 from sstrace.table.fold import Fold, Probe, inherited, own
 from sstrace.table.gather import gather
 from sstrace.table.index import Index, News
@@ -51,9 +66,15 @@ class Shard:
 
     def __init__(self, space: Space, netns: int, ids: Iterator[int], unsettled: dict[int, Row], news: News) -> None:
         self.index = Index(space, netns, ids, unsettled, news)
-        self.tombstones = Tombstones(self.index)
-        self.fold = Fold(self.index, self.tombstones)
-        self.sweep = Sweep(self.index, self.tombstones)
+        self.tombstones: Tombstones
+        self.fold: Fold | DatagramFold
+        self.sweep: Sweep
+        if space.protocol in DATAGRAMS:
+            self.tombstones = departed = Departed(self.index)
+            self.fold, self.sweep = DatagramFold(self.index, departed), DatagramSweep(self.index, departed)
+        else:
+            self.tombstones = Tombstones(self.index)
+            self.fold, self.sweep = Fold(self.index, self.tombstones), Sweep(self.index, self.tombstones)
         self.twin: Any = None
         if twins is not None and space.protocol == IPPROTO_TCP:
             index = self.index
@@ -298,7 +319,7 @@ class SocketTable:
                     shard.twin.is_easy = not shard.tombstones.sweeping and self._news.journal is None
         return self._twin  # type: ignore[no-any-return]
 
-    def apply(self, fact: Changed | Gone) -> Transition | None:
+    def apply(self, fact: Changed | Gone | Called) -> Transition | None:
         """Fold one event in. The transition that users see, None when there is none."""
         shard = self._shards.get((fact.net, fact.protocol))  # type: ignore[call-overload]  # a Space is such a tuple
         if shard is None:

@@ -1,10 +1,10 @@
 """Perf records of the BPF programs → Facts. The other side of bpf/event.h.
 
 Enters: runs of perf records of one CPU (struct perf_event_header: u32 type, u16 misc, u16 size; native byte order).
-Leaves: ``Changed`` and ``Gone``, in the run's order; PERF_RECORD_LOST is passed over, since the programs count what
-they cannot deliver themselves, at once and exactly (sources.perf). A sample's payload is padded (perf rounds records
-up to 8 bytes), so a record of our size stands in a fixed stride; a run that holds nothing else is unpacked in one
-sweep.
+Leaves: ``Changed``, ``Gone`` and ``Called``, in the run's order; PERF_RECORD_LOST is passed over, since the programs
+count what they cannot deliver themselves, at once and exactly (sources.perf). A sample's payload is padded (perf rounds
+records up to 8 bytes), so a record of our size stands in a fixed stride; a run that holds nothing else is unpacked in
+one sweep.
 """
 
 import struct
@@ -14,7 +14,7 @@ from typing import Protocol
 
 from sstrace.errors import DecodeError
 from sstrace.fields import RECORD, REPORTED, Flag, reported
-from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Changed, Gone, Kind, Netns, Owner, State
+from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Call, Called, Changed, Gone, Kind, Netns, Owner, State
 from sstrace.native import twins
 from sstrace.wire.cause import PLAIN, TELLING, CauseReader
 
@@ -62,6 +62,7 @@ _GOOD_BYTES = (
 _CLOSE, _LISTEN = int(State.CLOSE), int(State.LISTEN)
 _BY_CALL = frozenset(map(int, (State.SYN_SENT, State.LISTEN, State.FIN_WAIT1, State.LAST_ACK)))
 """States into which a socket goes by a system call of its owner: connect, listen, shutdown or close."""
+_CALLS = {call.value: call for call in Call}
 _SOCKET, _REQUEST, _TIMEWAIT = Kind.SOCKET, Kind.REQUEST, Kind.TIMEWAIT
 _STATES = len(STATE_TEXT)
 
@@ -91,7 +92,7 @@ class EventDecoder:
                 causes.cause,
             )
 
-    def decode(self, cpu: int, data: bytes) -> list[Changed | Gone]:
+    def decode(self, cpu: int, data: bytes) -> list[Changed | Gone | Called]:
         """Facts of one CPU's run. Raises DecodeError where the bytes are not whole records of ours."""
         return list(chain.from_iterable(self._samples(cpu, stretch) for stretch in samples(data)))
 
@@ -109,12 +110,12 @@ class EventDecoder:
         self._owners.clear()
         self._causes.forget()
 
-    def _samples(self, cpu: int, data: bytes) -> list[Changed | Gone]:
+    def _samples(self, cpu: int, data: bytes) -> list[Changed | Gone | Called]:
         addresses, owners, read_cause = self._addresses, self._owners, self._causes.cause
         if len(addresses) > 100_000:  # against a port scan over all of IPv6; entries are rebuilt at once
             addresses.clear()
         home, here = self._netns
-        facts: list[Changed | Gone] = []
+        facts: list[Changed | Gone | Called] = []
         append = facts.append
         cause: str | None
         for (
@@ -183,6 +184,17 @@ class EventDecoder:
                         told,
                     )
                 )
+            elif kind == 9 and old in _CALLS:
+                owner = None
+                if tgid and not flags & _KTHREAD:
+                    owner = owners.get((comm, tgid, fd)) or self._owner(comm, tgid, fd)
+                append(
+                    Called(
+                        at, cpu, _CALLS[old], new, sk, cookie, ino or None, net, netns or here, family, protocol,
+                        src, sport, dst, dport, uid, ifindex, owner, cgroup or None,
+                        flags & _V6ONLY != 0 if family == AF_INET6 else None, told,
+                    )
+                )  # fmt: skip
             else:
                 raise DecodeError(f"BPF event of unknown kind {kind}: bpf/ and sstrace/ are from different builds")
             if size != SIZE:

@@ -59,11 +59,32 @@ def test_mistakes_name_the_program_that_was_meant() -> None:
     assert run("--watch", "--verify").stderr == b"sstrace: --watch and --verify are two modes: choose one\n"
 
 
-@pytest.mark.parametrize("words", [["-A", "udp,raw"], ["--verify", "-A", "tcp,udp"], ["--record", "f", "-f", "unix"]])
+@pytest.mark.parametrize("words", [["-A", "udp,raw"], ["--verify", "-A", "tcp,raw"], ["--record", "f", "-f", "unix"]])
 def test_what_makes_no_events_is_not_waited_for(words: list[str]) -> None:
     result = run(*words)
     assert (result.returncode, result.stdout) == (255, b"")
-    assert result.stderr == b"sstrace: only TCP tells what happens to it: look at other tables with --snapshot\n"
+    assert (
+        result.stderr == b"sstrace: only TCP and UDP tell what happens to them: look at other tables with --snapshot\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["--watch", "-A", "udp"], "--watch"),
+        (["--stats", "-A", "udp"], "--stats"),
+        (["-u", "--record", "f"], "--record"),
+        (["-u", "--life"], "--life"),
+        (["-u", "--events", "drop"], "--events"),
+        (["-tu", "--metrics=9435"], "--metrics"),
+        (["-u", "--json", "--schema", "ecs"], "--schema ecs"),
+        (["-u", "--sink", "otlp"], "--sink otlp"),
+    ],
+)
+def test_what_is_of_tcp_alone_says_so(words: list[str], what: str) -> None:
+    result = run(*words)
+    assert (result.returncode, result.stdout) == (255, b"")
+    assert result.stderr == f"sstrace: {what} is of TCP alone: UDP is told of by a trace and by --verify\n".encode()
 
 
 def test_a_link_named_ss_is_ss(tmp_path: Path) -> None:
@@ -164,7 +185,7 @@ def _imported(report: bytes) -> set[str]:
             "--stats --from live --duration 1s",
             "--duration means nothing to --stats --from live: leave it away",
         ),
-        ("-u", "-u means nothing to a trace: leave it away, or use it with --snapshot"),
+        ("-w", "-w means nothing to a trace: leave it away, or use it with --snapshot"),
         ("--group adm", "--group means nothing to a trace: leave it away, or use it with --serve"),
         ("--schema ecs", "--schema means nothing without --json"),
         ("--no-baseline --sink syslog", "--no-baseline means nothing without --json or --sink otlp"),

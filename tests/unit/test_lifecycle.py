@@ -37,8 +37,9 @@ def test_every_state_ends_in_close() -> None:
             assert S.CLOSE in TRANSITIONS[state], f"{State(state).name} cannot be killed"
 
 
-def reachable(start: State) -> set[State]:
-    found, new = set(), {start}
+def reachable(start: int) -> set[int]:
+    found: set[int] = set()
+    new = {start}
     while new:
         found |= new
         new = {to for state in new for to in TRANSITIONS[state]} - found

@@ -40,7 +40,8 @@ def test_raw_sockets_are_asked_for_under_another_number_than_their_own() -> None
 
 
 def test_reported_protocols_are_those_that_the_programs_let_through() -> None:
-    named = dict(re.findall(r"\bIPPROTO_(\w+) = (\d+)", (BPF / "sstrace.bpf.c").read_text()))
+    programs = "".join((BPF / file).read_text() for file in ("sstrace.bpf.c", "datagrams.bpf.c"))
+    named = dict(re.findall(r"\bIPPROTO_(\w+) = (\d+)", programs))
     assert {name.lower(): int(number) for name, number in named.items()} == {
         each.netid: each.number for each in PROTOCOLS if each.reported
     }

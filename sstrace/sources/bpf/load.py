@@ -32,6 +32,7 @@ _MAP_GET_NEXT_KEY = 4
 _PROG_LOAD = 5
 _PROG_TEST_RUN = 10
 _RAW_TRACEPOINT_OPEN = 17
+_LINK_CREATE = 28
 _PROG_TYPE_TRACEPOINT = 5
 _PROG_TYPE_RAW_TRACEPOINT = 17
 _MAP_TYPE_ARRAY = 2
@@ -49,6 +50,8 @@ class Loaded:
         """``shared``: descriptors of maps, by name, that others have made, and these programs are to use."""
         self.maps: dict[str, int] = {}
         self._programs: dict[str, int] = {}
+        self._hooks: dict[str, int] = {}
+        """BPF_CGROUP_* of programs of a cgroup's hooks; 0 of others."""
         self._links: dict[str, int] = {}
         self.missing: dict[str, str] = {}
         """Hooks that this kernel would not attach, and why."""
@@ -59,7 +62,9 @@ class Loaded:
             stand_ins = {shape.fd: self.maps[shape.name] for shape in compiled.maps}
             for hook, instructions in compiled.programs.items():
                 kind = _PROG_TYPE_TRACEPOINT if compiled.plain else _PROG_TYPE_RAW_TRACEPOINT
-                self._programs[hook] = _load_program(hook, kind, _with_maps(instructions, stand_ins))
+                kind, self._hooks[hook] = compiled.cgroup.get(hook, (kind, 0))
+                code = _with_maps(instructions, stand_ins)
+                self._programs[hook] = _load_program(hook, kind, code, self._hooks[hook])
         except BaseException:
             self.close()
             raise
@@ -104,6 +109,19 @@ class Loaded:
         self._links[program] = fd
         if libc.ioctl(fd, IOC_SET_BPF, self._programs[program]) < 0 or libc.ioctl(fd, IOC_ENABLE, 0) < 0:
             raise FeatureError(f"no BPF program can be attached to {program}: {os.strerror(ctypes.get_errno())}")
+
+    def attach_cgroup(self, program: str, cgroup: int) -> None:
+        """Attach a program of a cgroup's hook to this cgroup (a descriptor) beside those of others, until it is
+        closed, however this process ends (BPF_LINK_CREATE of cgroups, Linux 5.7).
+        """
+        fd = bpf(_LINK_CREATE, struct.pack("=IIII", self._programs[program], cgroup, self._hooks[program], 0))
+        if fd >= 0:
+            self._links[program] = fd
+            return
+        error = ctypes.get_errno()
+        if error == errno.EPERM:
+            raise FeatureError(f"somebody else's program at the root of the cgroups lets no other hear {program}")
+        raise FeatureError(f"no BPF program can be attached to a cgroup's {program}: {os.strerror(error)}")
 
     def run(self, program: str) -> None:
         """Run a program once, now, on this CPU (BPF_PROG_TEST_RUN of a raw tracepoint, Linux 5.10)."""
@@ -209,14 +227,14 @@ def _with_maps(instructions: bytes, stand_ins: Mapping[int, int]) -> bytes:
     return bytes(code)
 
 
-def _load_program(hook: str, kind: int, instructions: bytes) -> int:
+def _load_program(hook: str, kind: int, instructions: bytes, attach_type: int) -> int:
     code = ctypes.create_string_buffer(instructions, len(instructions))
     license_text = ctypes.create_string_buffer(b"GPL")
     log = ctypes.create_string_buffer(1 << 16)
 
     def attempt(log_level: int) -> int:
         attr = struct.pack(
-            "=IIQQIIQII16s",
+            "=IIQQIIQII16sII",
             kind,
             len(instructions) // 8,
             ctypes.addressof(code),
@@ -227,6 +245,8 @@ def _load_program(hook: str, kind: int, instructions: bytes) -> int:
             0,
             0,
             hook.encode()[:15],
+            0,
+            attach_type,
         )
         return bpf(_PROG_LOAD, attr)
 

@@ -3,7 +3,18 @@
 from sstrace.errors import FeatureError
 from sstrace.sources.btf import Btf
 
-__all__ = ["BITS", "FIGURES", "INCIDENTS", "NEEDED", "OPTIONAL", "Figures", "Offsets", "figure_macros", "macros"]
+__all__ = [
+    "BITS",
+    "DATAGRAMS",
+    "FIGURES",
+    "INCIDENTS",
+    "NEEDED",
+    "OPTIONAL",
+    "Figures",
+    "Offsets",
+    "figure_macros",
+    "macros",
+]
 
 Offsets = dict[str, tuple[tuple[str, str], ...]]
 """Macro (without OFF_) → the struct and member that it is the offset of; where several stand, the first that the kernel
@@ -63,6 +74,12 @@ INCIDENTS: Offsets = {
 }
 """Of incidents."""
 
+DATAGRAMS: Offsets = {
+    "file_private_data": (("file", "private_data"),),
+    "socket_sk": (("socket", "sk"),),
+}
+"""What the programs that tell of UDP need besides."""
+
 # IPv6 is a build option; sk_cgrp_data is too.
 OPTIONAL: Offsets = {
     "skc_v6_rcv_saddr": (("sock_common", "skc_v6_rcv_saddr"),),
@@ -103,6 +120,7 @@ BITS: Offsets = {
     "skc_ipv6only": (("sock_common", "skc_ipv6only"),),
     "fastopen_connect": (("tcp_sock", "fastopen_connect"),),
     "acked": (("inet_request_sock", "acked"),),
+    "sk_kern_sock": (("sock", "sk_kern_sock"),),
 }
 """The same, of bit-fields of one bit."""
 

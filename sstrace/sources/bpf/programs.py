@@ -1,11 +1,13 @@
 """Which programs there are: their C files below bpf/, what it takes to compile them, and what comes of that."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from sstrace.sources.bpf import offsets
 from sstrace.sources.bpf.offsets import Figures, Offsets
 
-__all__ = ["HOOKS", "INCIDENTS", "PLAIN", "TRACE", "Bundle", "MapShape", "Source"]
+__all__ = ["CALLS", "DATAGRAMS", "HOOKS", "INCIDENTS", "PLAIN", "TRACE", "Bundle", "MapShape", "Source"]
 
 HOOKS = (
     "timer_start",
@@ -38,6 +40,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     """Maps that user space reads through a mapping of its own (BPF_F_MMAPABLE, Linux 5.5)."""
     plain: bool = False
     """Programs of tracepoints proper, which see the record of the tracepoint, not its arguments."""
+    cgroup: Mapping[str, tuple[int, int]] = {}
+    """Of a ``plain`` file, those that are programs of a cgroup's hooks: BPF_PROG_TYPE_*, BPF_CGROUP_*."""
 
 
 TRACE = Source(
@@ -75,6 +79,38 @@ INCIDENTS = Source(
 """What changes no state; ``configs`` and ``chosen`` are those of TRACE."""
 
 
+# include/uapi/linux/bpf.h
+_CGROUP_SOCK, _CGROUP_SOCK_ADDR = 9, 18
+
+CALLS = ("sys_enter_connect", "sys_exit_connect")
+"""Programs of system calls' tracepoints in DATAGRAMS, in the order in which they are attached: one that is within the
+call by then is told by the next comparison with the kernel.
+"""
+
+DATAGRAMS = Source(
+    file="datagrams.bpf.c",
+    cgroup={
+        # Since aac3fc320d94 ("bpf: Post-hooks for sys_bind"), d74bad4e74ee ("bpf: Hooks for sys_connect"), both v4.17;
+        # 1cedee13d25a ("bpf: Hooks for sys_sendmsg", v4.18); f5836749c9c0 ("bpf: Add
+        # BPF_CGROUP_INET_SOCK_RELEASE hook", v5.9).
+        "post_bind4": (_CGROUP_SOCK, 12),
+        "post_bind6": (_CGROUP_SOCK, 13),
+        "connect4": (_CGROUP_SOCK_ADDR, 10),
+        "connect6": (_CGROUP_SOCK_ADDR, 11),
+        "sendmsg4": (_CGROUP_SOCK_ADDR, 14),
+        "sendmsg6": (_CGROUP_SOCK_ADDR, 15),
+        "release": (_CGROUP_SOCK, 34),
+    },
+    programs=("post_bind4", "post_bind6", "connect4", "connect6", "sendmsg4", "sendmsg6", "release", *CALLS),
+    maps=("configs", "chosen", "events", "counts", "calling", "sending"),
+    offsets=offsets.NEEDED | offsets.DATAGRAMS,
+    optional=offsets.OPTIONAL,
+    bits=offsets.BITS,
+    plain=True,
+)
+"""The programs that tell of UDP."""
+
+
 class MapShape(msgspec.Struct, frozen=True):
     """What BPF_MAP_CREATE needs, and the fd number that stands for the map in the compiled instructions."""
 
@@ -93,3 +129,5 @@ class Bundle(msgspec.Struct, frozen=True):
     programs: dict[str, bytes]
     maps: list[MapShape]
     plain: bool = False
+    cgroup: dict[str, tuple[int, int]] = {}
+    """As in Source."""

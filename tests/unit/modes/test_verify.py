@@ -39,7 +39,7 @@ class Tracer:
         self._dumps = iter(dumps)
         self.places = Places(Place(HERE, cast("Kernel", self)))
 
-    def dump(self, _states: int) -> tuple[list[InetSocket], bool]:
+    def dump(self, _states: int, table: Table) -> tuple[list[InetSocket], bool]:
         return next(self._dumps), True
 
     def doubts(self) -> bool:
@@ -83,7 +83,7 @@ def test_a_drift_names_both_ends_as_ss_does(monkeypatch: pytest.MonkeyPatch) -> 
     names.name_interface(7, "v0")
     check = verify._Check(command, names, following(Tracer([])), verify._Totals())
     check._report(
-        "missed", (HERE.cookie, AF_INET6, b"\xfe\x80" + bytes(13) + b"\1", 90, bytes(16), 0, 7, 0), None, "LISTEN"
+        "missed", (HERE.cookie, AF_INET6, b"\xfe\x80" + bytes(13) + b"\1", 90, bytes(16), 0, 7, 0, 6), None, "LISTEN"
     )
     assert said.getvalue().endswith(b" missed [fe80::1]%v0:90 *:* table has nothing, kernel LISTEN\n")
 

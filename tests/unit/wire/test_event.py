@@ -4,7 +4,7 @@ import json
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import bpf_events
 import msgspec
@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sstrace.errors import DecodeError
-from sstrace.fields import KINDS, RECORD, Reported
-from sstrace.model import AF_INET6, Changed, Gone, Kind, Owner, State
+from sstrace.fields import CALLS, KINDS, RECORD, Reported
+from sstrace.model import AF_INET6, Call, Called, Changed, Gone, Kind, Owner, State
 from sstrace.wire.cause import CauseReader
 from sstrace.wire.event import SIZE, EventDecoder
 from sstrace.wire.kallsyms import Symbols
@@ -29,7 +29,7 @@ def nothing(_name: str) -> list[tuple[int, int]]:
     return []
 
 
-def decode(data: bytes, spans: Callable[[str], list[tuple[int, int]]] = nothing) -> list[Changed | Gone]:
+def decode(data: bytes, spans: Callable[[str], list[tuple[int, int]]] = nothing) -> list[Any]:
     return EventDecoder(CauseReader(spans)).decode(3, data)
 
 
@@ -375,12 +375,41 @@ def test_records_of_any_content_whole_and_chopped(records: list[bytes], data: st
 
 @given(st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=20), st.data())
 def test_runs_may_be_cut_at_any_record(kinds: list[str], data: st.DataObject) -> None:
-    records = [state(kind, ts_ns=at, old=at % 13, new=at * 5 % 13, sk=at) for at, kind in enumerate(kinds, 1)]
+    records = [
+        state(kind, ts_ns=at, old=at % (5 if kind == "EVENT_DATAGRAM" else 13) or 1, new=at * 5 % 13, sk=at)
+        for at, kind in enumerate(kinds, 1)
+    ]
     cut = data.draw(st.integers(0, len(records)))
     decoder = EventDecoder(CauseReader(nothing))
     assert decoder.decode(3, b"".join(records[:cut])) + decoder.decode(3, b"".join(records[cut:])) == decode(
         b"".join(records)
     )
+
+
+# ----------------------------------------------------------------------------------------------------- datagram sockets
+
+
+def test_a_call_is_told_with_the_socket_as_it_is_since() -> None:
+    (fact,) = decode(
+        state(
+            "EVENT_DATAGRAM", old=CALLS["CALL_CONNECT"], new=State.ESTABLISHED, protocol=17, cookie=5, ino=7, tgid=42,
+            comm=b"dig", fd=3, sport=40000, dport=53,
+        )
+    )  # fmt: skip
+    assert isinstance(fact, Called)
+    assert (fact.call, fact.state, fact.protocol) == (Call.CONNECT, State.ESTABLISHED, 17)
+    assert (fact.cookie, fact.ino, fact.sport, fact.dport) == (5, 7, 40000, 53)
+    assert fact.owner == Owner(b"dig", 42, 3)
+    assert fact.v6only is None
+
+
+def test_every_call_has_a_name_on_both_sides() -> None:
+    assert {f"CALL_{call.name}": call.value for call in Call} == CALLS
+
+
+def test_a_call_that_is_not_known_is_refused() -> None:
+    with pytest.raises(DecodeError, match="different builds"):
+        decode(state("EVENT_DATAGRAM", old=9))
 
 
 # ------------------------------------------------------------------------------------------- recorded by a real kernel
@@ -396,7 +425,9 @@ def recorded(name: str) -> Iterator[tuple[int, bytes]]:
 
 def recorded_facts(name: str) -> list[Changed | Gone]:
     decoder = EventDecoder(CauseReader(Symbols((DATA / "events.kallsyms").read_bytes()).spans))
-    return [fact for cpu, run in recorded(name) for fact in decoder.decode(cpu, run)]
+    facts = [fact for cpu, run in recorded(name) for fact in decoder.decode(cpu, run)]
+    assert not any(isinstance(fact, Called) for fact in facts)
+    return cast("list[Changed | Gone]", facts)
 
 
 def as_json(fact: Changed | Gone) -> dict[str, object]:

@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, unmet
 
 from sstrace import fields
-from sstrace.fields import FLAGS, INCIDENTS, KINDS, MEMBERS, RECORD
+from sstrace.fields import CALLS, FLAGS, INCIDENTS, KINDS, MEMBERS, RECORD
 from sstrace.sources.bpf.config import Config
 from sstrace.sources.perf import COUNTS
 from sstrace.wire.event import SIZE
@@ -75,6 +75,7 @@ def test_kinds_and_flags_are_the_same() -> None:
     assert constants("sock_event_kind") == KINDS
     assert constants("sock_incident_kind") == INCIDENTS
     assert constants("sock_event_flags") == FLAGS
+    assert constants("sock_call") == CALLS
 
 
 def test_flags_are_bits() -> None:

@@ -1,0 +1,197 @@
+/*
+ * UDP: index of every hook, one line each. A datagram socket makes no transitions that a tracepoint would tell; what it is shown
+ * as changes by its owner's system calls alone, and each of these ends in one of the hooks here. Loaded, and attached, only where
+ * somebody asks for UDP; attached to the root of the cgroup v2 hierarchy they hear of every socket of the machine.
+ *
+ * Each event says which call was made, and how the socket is since: what that means for a row stands in sstrace/lifecycle/udp.py.
+ *
+ *   post_bind4, post_bind6      bind(2) has a port; not that of a kernel's own socket, whose end release does not tell
+ *   connect4, connect6          connect(2) begins: gives the socket its cookie, by which the end of the call tells of it
+ *   sys_enter_, sys_exit_connect  connect(2) ends, with or without success; AF_UNSPEC, which dissolves, is told here alone
+ *   sendmsg4, sendmsg6          a datagram leaves an unconnected socket, which has a port by then: told once a socket
+ *   release                     the last descriptor is closed
+ *
+ * Not heard: connect(2) of 32-bit programs on a 64-bit kernel, and of io_uring; a send that fails once the port has been chosen;
+ * SO_BINDTODEVICE after bind(2). The next comparison with the kernel finds those.
+ *
+ * Programs at cgroup hooks return 1: 0 would forbid the call.
+ */
+#include "event.h"
+
+enum {
+	IPPROTO_UDP = 17, /* include/uapi/linux/in.h */
+};
+
+#include "config.h"
+
+/* These are the event path's, too: one order of events, and one reader. */
+BPF_PERF_OUTPUT(events);
+BPF_PERCPU_ARRAY(counts, struct sock_counts, 1);
+
+#include "capture.h"
+
+/* connect(2) calls that have begun: thread → kernel address of the socket. */
+BPF_TABLE("lru_hash", u64, u64, calling, 4096);
+
+/* Sockets, by their cookies, of which a send has told. One that is forgotten is told once more. */
+BPF_TABLE("lru_hash", u64, u8, sending, 65536);
+
+/* A typed pointer as a plain number: the verifier lets nobody add to a pointer to a socket, but what is read of the stack is a number. */
+static __always_inline u64 address_of(void *pointer)
+{
+	void *volatile spilled = pointer;
+	u64 address = 0;
+
+	bpf_probe_read_kernel(&address, sizeof(address), (void *)&spilled);
+	return address;
+}
+
+/* Tell of a call, and of the socket as it is now. */
+static __always_inline void tell(void *ctx, u64 sk, u64 cookie, u8 call)
+{
+	struct sock_event event = {};
+	struct common common = {};
+	struct config *config;
+	int zero = 0;
+
+	config = configs.lookup(&zero);
+	if (!config)
+		return;
+	bpf_probe_read_kernel(&common, sizeof(common), (void *)sk);
+	if (!capture_namespace(&event, config, &common))
+		return;
+	capture_common(&event, &common, sk);
+	capture_sock(&event, sk);
+	capture_cgroup(&event, sk);
+	capture_task(&event, config);
+	event.kind = EVENT_DATAGRAM;
+	event.protocol = IPPROTO_UDP;
+	event.cookie = cookie;
+	event.old = call;
+	if (call != CALL_CLOSE) {
+		capture_fd(&event);
+		event.new = AT(u8, &common, OFF_skc_state);
+	}
+#ifdef BYTE_skc_ipv6only
+	if (AT(u8, &common, BYTE_skc_ipv6only) & MASK_skc_ipv6only)
+		event.flags |= EVENT_V6ONLY;
+#endif
+	deliver(ctx, &event);
+}
+
+static __always_inline int on_bind(struct bpf_sock *ctx)
+{
+	u64 sk;
+	u8 bits = 0;
+
+	if (ctx->protocol != IPPROTO_UDP)
+		return 1;
+	sk = address_of(ctx);
+#ifdef BYTE_sk_kern_sock
+	READ(bits, sk, BYTE_sk_kern_sock);
+	if (bits & MASK_sk_kern_sock)
+		return 1;
+#endif
+	tell(ctx, sk, bpf_get_socket_cookie(ctx), CALL_BIND);
+	return 1;
+}
+
+static __always_inline int on_release(struct bpf_sock *ctx)
+{
+	u64 sk, cookie;
+	u16 port = 0;
+
+	if (ctx->protocol != IPPROTO_UDP)
+		return 1;
+	sk = address_of(ctx);
+	READ(port, sk, OFF_skc_num);
+	if (!port)
+		return 1; /* ss does not show it, and the table has no row of it */
+	cookie = bpf_get_socket_cookie(ctx);
+	sending.delete(&cookie);
+	tell(ctx, sk, cookie, CALL_CLOSE);
+	return 1;
+}
+
+static __always_inline int on_connect(struct bpf_sock_addr *ctx)
+{
+	if (ctx->protocol == IPPROTO_UDP)
+		bpf_get_socket_cookie(ctx);
+	return 1;
+}
+
+static __always_inline int on_send(struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock *socket = ctx->sk;
+	u64 cookie;
+	u8 told = 1;
+
+	if (ctx->protocol != IPPROTO_UDP || !socket)
+		return 1;
+	cookie = bpf_get_socket_cookie(ctx);
+	if (sending.lookup(&cookie))
+		return 1;
+	sending.update(&cookie, &told);
+	tell(ctx, address_of(socket), cookie, CALL_SEND);
+	return 1;
+}
+
+/* The socket of a descriptor of this process, if it is one of UDP; else 0. Only a socket's file is one that a socket names. */
+static __always_inline u64 datagram_socket_of(u64 fd)
+{
+	u64 files = 0, table = 0, array = 0, file = 0, socket = 0, back = 0, sk = 0;
+	u32 size = 0;
+	u16 protocol = 0, family = 0;
+
+	READ(files, bpf_get_current_task(), OFF_task_files);
+	READ(table, files, OFF_files_fdt);
+	READ(array, table, OFF_fdt_fd);
+	READ(size, table, OFF_fdt_max_fds);
+	if ((u32)fd >= size)
+		return 0;
+	READ(file, array, (u64)(u32)fd * 8);
+	READ(socket, file, OFF_file_private_data);
+	READ(back, socket, OFF_socket_file);
+	if (!file || back != file)
+		return 0;
+	READ(sk, socket, OFF_socket_sk);
+	READ(protocol, sk, OFF_sk_protocol);
+	READ(family, sk, OFF_skc_family);
+	return protocol == IPPROTO_UDP && (family == 2 || family == 10) ? sk : 0;
+}
+
+/* Of a system call's tracepoint: struct syscall_trace_enter, kernel/trace/trace.h; argument n is at 16 + 8 n. */
+#define FIRST_ARGUMENT 16
+
+static __always_inline int on_connect_begins(void *ctx)
+{
+	u64 thread = bpf_get_current_pid_tgid(), sk = datagram_socket_of(*(u64 *)((u8 *)ctx + FIRST_ARGUMENT));
+
+	if (sk)
+		calling.update(&thread, &sk);
+	return 1;
+}
+
+static __always_inline int on_connect_ends(void *ctx)
+{
+	u64 thread = bpf_get_current_pid_tgid(), cookie = 0, sk, *found = calling.lookup(&thread);
+
+	if (!found)
+		return 1;
+	sk = *found;
+	calling.delete(&thread);
+	READ(cookie, sk, OFF_skc_cookie);
+	if (cookie) /* else it was not bound, and is not: nobody has met it */
+		tell(ctx, sk, cookie, CALL_CONNECT);
+	return 1;
+}
+
+int plain__post_bind4(struct bpf_sock *ctx) { return on_bind(ctx); }
+int plain__post_bind6(struct bpf_sock *ctx) { return on_bind(ctx); }
+int plain__release(struct bpf_sock *ctx) { return on_release(ctx); }
+int plain__connect4(struct bpf_sock_addr *ctx) { return on_connect(ctx); }
+int plain__connect6(struct bpf_sock_addr *ctx) { return on_connect(ctx); }
+int plain__sendmsg4(struct bpf_sock_addr *ctx) { return on_send(ctx); }
+int plain__sendmsg6(struct bpf_sock_addr *ctx) { return on_send(ctx); }
+int plain__sys_enter_connect(void *ctx) { return on_connect_begins(ctx); }
+int plain__sys_exit_connect(void *ctx) { return on_connect_ends(ctx); }
