@@ -22,7 +22,9 @@ _LONGEST = 1 << 20
 
 
 class Recording:
-    """A file that is open for reading. ``name`` as given; ``-`` is standard input."""
+    """A file that is open for reading. ``name`` as given; ``-`` is standard input. What looks for a place in it raises
+    DecodeError where the system does not let it read.
+    """
 
     def __init__(self, name: str) -> None:
         """Open it. Raises DecodeError where it cannot be read, and FeatureError where .zst cannot be read."""
@@ -43,7 +45,11 @@ class Recording:
             raise DecodeError(f"cannot read {name}: it is a directory; name the recording in it")
         self._fd = fd
         self._regular = stat.S_ISREG(mode)
-        magic = os.pread(fd, 4, 0) if self._regular else b""
+        try:
+            magic = self._read(4, 0) if self._regular else b""
+        except DecodeError:
+            self.close()
+            raise
         self._kind = ""
         # What it begins with says more than its name, as long as there is enough of it.
         named = len(magic) < 4
@@ -110,10 +116,13 @@ class Recording:
         if self._regular:
             os.lseek(self._fd, 0, os.SEEK_SET)
         with os.fdopen(os.dup(self._fd), "rb") as file:
-            for block in self._unzipped(file) if self._kind == "gzip" else self._unzstd(file):
-                if self.progress is not None and self._regular:
-                    self.progress(os.lseek(self._fd, 0, os.SEEK_CUR))
-                yield block
+            try:
+                for block in self._unzipped(file) if self._kind == "gzip" else self._unzstd(file):
+                    if self.progress is not None and self._regular:
+                        self.progress(os.lseek(self._fd, 0, os.SEEK_CUR))
+                    yield block
+            except OSError as error:
+                self.error = reason(error)
 
     def _unzipped(self, file: IO[bytes]) -> Iterator[bytes]:
         # gzip.GzipFile gives nothing of a block that is cut off; zlib itself gives what it has.
@@ -176,7 +185,7 @@ class Recording:
         end, rest = self.size(), b""
         while end > 0:
             begin = max(end - _PROBE * 4, 0)
-            data = os.pread(self._fd, end - begin, begin) + rest
+            data = self._read(end - begin, begin) + rest
             lines = data.split(b"\n")
             for line in reversed(lines[1:] if begin else lines):
                 if line.strip() and wanted(line):
@@ -206,7 +215,7 @@ class Recording:
         rest = b""
         skip = offset > 0
         while position < end and tries < 256:
-            data = os.pread(self._fd, _PROBE, position)
+            data = self._read(_PROBE, position)
             if not data:
                 return None
             tries += 1
@@ -233,7 +242,7 @@ class Recording:
         while end > 0:
             begin = max(end - _BLOCK, 0)
             # A little more, for a line that begins in this piece and whose mark reaches into the next.
-            data = os.pread(self._fd, end - begin + more, begin)
+            data = self._read(end - begin + more, begin)
             limit = end - begin
             while True:
                 limit = max(data.rfind(mark, 0, limit - 1 + len(mark)) for mark in marks)
@@ -248,15 +257,22 @@ class Recording:
         """Where the first line begins that does so at ``offset`` or behind it, within 1 MiB; else ``offset``."""
         if not offset:
             return 0
-        found = os.pread(self._fd, _LONGEST, offset - 1).find(b"\n")
+        found = self._read(_LONGEST, offset - 1).find(b"\n")
         return offset + found if found >= 0 else offset
 
     def line_at(self, offset: int) -> bytes:
         """The line that begins there, up to 1 MiB of it."""
         line = b""
         while b"\n" not in line and len(line) < _LONGEST:
-            data = os.pread(self._fd, _PROBE, offset + len(line))
+            data = self._read(_PROBE, offset + len(line))
             if not data:
                 break
             line += data
         return line.partition(b"\n")[0]
+
+    def _read(self, count: int, offset: int) -> bytes:
+        """So many bytes from a place on, fewer at the end."""
+        try:
+            return os.pread(self._fd, count, offset)
+        except OSError as error:
+            raise DecodeError(f"cannot read {self.name}: {reason(error)}") from None

@@ -145,3 +145,26 @@ def test_what_cannot_be_opened(tmp_path: Path, name: str) -> None:
     if name != "missing":
         with pytest.raises(SstraceError, match="cannot record"):
             RecordFile(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("path", ["/proc/self/mem", "/proc/self/attr/exec"])
+def test_what_opens_and_cannot_be_read(path: str) -> None:
+    if not Path(path).exists():
+        pytest.skip(f"no {path}")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(DecodeError, match=f"cannot read {path}: (Input/output error|Invalid argument)"):
+        Recording(path)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
+def test_what_cannot_be_read_in_the_middle_says_so(tmp_path: Path, ending: str) -> None:
+    link = tmp_path / f"f{ending}"
+    link.symlink_to("/dev/net/tun")  # opens for anybody; nothing can be read before it is an interface's
+    try:
+        source = Recording(str(link))
+    except DecodeError as error:
+        pytest.skip(str(error))
+    with source:
+        assert list(source.blocks()) == []
+        assert source.error == "File descriptor in bad state"
