@@ -38,6 +38,8 @@ __all__ = ["run"]
 
 _NAP_S = 0.05
 _FDS_ELSE = 100
+_LATE_NS = 1_000_000_000
+"""No line stands so much later than its time."""
 _NAMED = 3
 """Of the clocks that differ so many pairs are named."""
 _SHAKING = ("SYN-SENT", "SYN-RECV", "ESTAB")
@@ -71,7 +73,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         touch(own.ready_file)
     make_room(len(streams) + _FDS_ELSE)
     telling = _Telling(printer, hosts, stopped, own.speed or 0.0, joins=joins)
-    left = telling.tell(streams)
+    left = telling.tell(streams, window[1] + _LATE_NS if window is not None else None)
     finish(printer, stopped)
     for stream in streams:
         stream.finish()
@@ -263,13 +265,13 @@ class _Telling:
         """As the connections tell them."""
         self._began: tuple[int, int] | None = None
 
-    def tell(self, streams: list[_Stream]) -> bool:
-        """All of it; whether it was left before its end."""
+    def tell(self, streams: list[_Stream], until_ns: int | None) -> bool:
+        """All of it, or up to a time; whether it was left before its end."""
         printer, stopped = self._printer, self._stopped
         block = max(1 << 15, min(1 << 20, (1 << 26) // max(1, len(streams))))
         current: _Stream | None = None
         for at_ns, index, item in heapq.merge(*(stream.items(block) for stream in streams), key=_when):
-            if stopped.now or printer.full:
+            if stopped.now or printer.full or (until_ns is not None and at_ns > until_ns):
                 return True
             stream = streams[index]
             if stream is not current:

@@ -55,8 +55,8 @@ class WallTimes:
 
     @offset_ns.setter
     def offset_ns(self, offset_ns: int) -> None:
+        self._second_ns += self._offset_ns - offset_ns  # the same second begins then
         self._offset_ns = offset_ns
-        self._begin_second(0)
 
     def _begin_second(self, at_ns: int) -> None:
         """Texts of one second differ in their microseconds alone."""
