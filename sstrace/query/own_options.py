@@ -163,7 +163,7 @@ class Collector:
         elif name == "columns":
             fields["columns"] = _columns(key, value)
         elif name == "host":
-            words = [word for word in _filled(key, value).split(",") if word]
+            words = [_filled(key, word) for word in value.split(",")]
             fields["hosts"] = tuple(dict.fromkeys((*fields.get("hosts", ()), *words)))
         elif name == "at":
             fields["at"] = _when(key, value)

@@ -124,6 +124,9 @@ def test_a_host_is_named_by_a_word_or_a_pattern(folder: Path, capfdbinary: Captu
     assert hosts("--host", "web-1,db-1") == {"web-1", "db-1"}
     _, said = asked(capfdbinary, folder, "--host", "web-11", code=1)
     assert said == f'sstrace: {folder} has no recording of a host "web-11": did you mean web-1?\n'
+    for word in ("", ",", "web-1,"):
+        _, said = asked(capfdbinary, folder, "--host", word, code=255)
+        assert said == "sstrace: --host needs a name\n"
     _, said = asked(capfdbinary, folder, "--host", "mail", code=1)
     assert said == f'sstrace: {folder} has no recording of a host "mail": there are db-1, web-1 and web-2\n'
 
