@@ -38,7 +38,7 @@ static int is_message(const char *at, size_t left)
 	const struct inet_diag_msg *raw = (const struct inet_diag_msg *)(at + NLMSG_HDRLEN);
 
 	return left >= NLMSG_HDRLEN + sizeof(*raw) && header->nlmsg_len >= NLMSG_HDRLEN + sizeof(*raw) && header->nlmsg_len <= left &&
-	       header->nlmsg_type == SOCK_DIAG_BY_FAMILY && !(header->nlmsg_flags & DUMP_INTERRUPTED) &&
+	       (header->nlmsg_type == SOCK_DIAG_BY_FAMILY || header->nlmsg_type == TCPDIAG_GETSOCK) && !(header->nlmsg_flags & DUMP_INTERRUPTED) &&
 	       (raw->idiag_family == FAMILY_INET || raw->idiag_family == FAMILY_INET6);
 }
 

@@ -30,9 +30,13 @@ class Kernel:
     goes on. Where ``diag`` raises UnreachableError, an answer is empty, and not complete.
     """
 
-    def __init__(self, breathe: Callable[[], object], diag: Callable[[], Diag] = Diag) -> None:
+    def __init__(self, breathe: Callable[[], object], diag: Callable[[], Diag] = Diag, *, sparse: bool = False) -> None:
+        """``sparse``: few of the machine's sockets are there, so that what a dump takes is the kernel's walk over all
+        of its hash table: one for both families, then, where others have one for each.
+        """
         self._breathe = breathe
         self.diag = diag
+        self._sparse = sparse
         self.reachable = True
         """Whether the last question was asked at all."""
 
@@ -60,9 +64,18 @@ class Kernel:
     def _answer(self, diag: Diag, states: int, table: Table, ext: int = 0) -> Iterator[bytes]:
         """The datagrams of a dump as they come."""
         drained = time.monotonic_ns()
-        for family in (AF_INET, AF_INET6):
-            diag.send(inet_diag.dump_request(table, family, states, ext=ext))
+        both = self._sparse and table is Table.TCP
+        if both:  # answered with both families (inet_diag_rcv_msg_compat, net/ipv4/inet_diag.c)
+            requests = [inet_diag.legacy_request(table, states, ext=ext)]
+        else:
+            requests = [inet_diag.dump_request(table, family, states, ext=ext) for family in (AF_INET, AF_INET6)]
+        for request in requests:
+            diag.send(request)
             for datagram in diag:
+                if both and netlink.message(datagram, 0)[0] == netlink.NLMSG_ERROR:  # not known there
+                    self._sparse = False
+                    yield from self._answer(diag, states, table, ext)
+                    return
                 yield bytes(datagram)
                 if netlink.ends(datagram):
                     break

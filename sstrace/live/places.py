@@ -172,6 +172,8 @@ class Followed(Places):
         except BaseException:
             self._finder.close()
             raise
+        self._seen: Mapping[int, Namespace] = {}
+        """What the finder has given last."""
         self._leaving: dict[int, int] = {}
         """Those that the kernel no longer lists, and since when."""
         self._next_ns = self._soonest_ns = 0
@@ -249,12 +251,14 @@ class Followed(Places):
             return _NOTHING
         # By CPU time: a machine that is busy elsewhere must not make looks rare.
         began = time.thread_time_ns()
-        known = self._finder.look()
-        if known.keys() - self._known.keys() or now >= self._learn_ns:
+        known, sought = self._finder.look(), _NOTHING
+        learns = now >= self._learn_ns or not known.keys() <= self._known.keys()
+        if learns:
             known = self._finder.learn()
             self._learn_ns = now + max(_LEARN_NS, _LEARN_DUTY * (time.thread_time_ns() - began))
-        before, self._known = self._known, dict(known)
-        sought = self._changes(before, [net for net in met if net not in known])
+        if learns or known is not self._seen or self._leaving or not met <= known.keys():
+            before, self._known, self._seen = self._known, dict(known), known
+            sought = self._changes(before, [net for net in met if net not in known])
         took = time.thread_time_ns() - began
         self._next_ns = now + max(_SEEK_NS, _SEEK_DUTY * took)
         self._soonest_ns = now + max(_HURRY_NS, _LEARN_DUTY * took)
@@ -285,7 +289,7 @@ class Followed(Places):
         return sought
 
     def _enter(self, namespace: Namespace) -> Place:
-        kernel = Kernel(self._breathe, self._way(namespace))
+        kernel = Kernel(self._breathe, self._way(namespace), sparse=True)
         place = Place(namespace.net, kernel, self._finder.label(namespace))
         self._places[namespace.net.cookie] = place
         return place

@@ -13,7 +13,7 @@ from sstrace.model import Label, Namespace, Netns
 from sstrace.namespaces.labels import netns_name, of_processes
 from sstrace.sources.cache import cache_directory
 from sstrace.sources.netns import current_netns, inside, lowest_processes
-from sstrace.sources.netns_walk import NetnsWalk
+from sstrace.sources.netns_walk import NetnsWalk, Walked
 from sstrace.sources.privilege import may_trace
 from sstrace.wire.mountinfo import netns_mounts
 
@@ -32,6 +32,7 @@ class Finder:
         """Why there is no walk."""
         self._refused = 0
         """Processes that may not be asked which namespace they are in."""
+        self._walked_last: list[Walked] = []
         self._known: dict[int, Namespace] = {}
         self._labels: dict[int, Label] = {}
         self._ways: dict[int, tuple[str, ...]] = {}
@@ -65,7 +66,7 @@ class Finder:
 
     def look(self) -> Mapping[int, Namespace]:
         """Every namespace there is now, by its cookie. One that was there before is the same object, unless another way
-        into it was found.
+        into it was found; so is the whole, where none has come or gone.
         """
         return self._known if self._walked() else self.learn()
 
@@ -127,6 +128,9 @@ class Finder:
             self._without = str(error)
             self.close()
             return False
+        if walked == self._walked_last:
+            return True
+        self._walked_last = walked
         known, self._known = self._known, {}
         for found in walked:
             key = (found.cookie if self._cookies else 0) or found.inode

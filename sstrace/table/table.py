@@ -64,7 +64,10 @@ def taught() -> bytes:
 class Shard:
     """The rows of one space, and everything that is done with them."""
 
-    def __init__(self, space: Space, netns: int, ids: Iterator[int], unsettled: dict[int, Row], news: News) -> None:
+    def __init__(
+        self, space: Space, netns: int, ids: Iterator[int], unsettled: dict[int, Row], news: News, *, lesson: bytes
+    ) -> None:
+        """``lesson``: see ``taught``."""
         self.index = Index(space, netns, ids, unsettled, news)
         self.tombstones: Tombstones
         self.fold: Fold | DatagramFold
@@ -79,7 +82,7 @@ class Shard:
         if twins is not None and space.protocol == IPPROTO_TCP:
             index = self.index
             self.twin = self.sweep.twin = twins.Folder(
-                Row, Transition, tuple(Kind), LISTED, taught(), space.net, netns, index.rows, index.by_sk,
+                Row, Transition, tuple(Kind), LISTED, lesson, space.net, netns, index.rows, index.by_sk,
                 index.by_cookie, index.by_ino, index.by_ends, index.unsettled, ids, own, inherited,
             )  # fmt: skip
 
@@ -116,6 +119,7 @@ class SocketTable:
     def __init__(self, netns: Netns) -> None:
         self._ids = count(1)
         self._news = News()
+        self._lesson = taught()
         self._inodes = {netns.cookie: netns.inode}
         self._unsettled: dict[int, Row] = {}
         self._shards: dict[Space, Shard] = {}
@@ -140,7 +144,9 @@ class SocketTable:
         found = self._shards.get(space)
         if found is None:
             inode = self._inodes.setdefault(space.net, inode)
-            found = self._shards[space] = Shard(space, inode, self._ids, self._unsettled, self._news)
+            found = self._shards[space] = Shard(
+                space, inode, self._ids, self._unsettled, self._news, lesson=self._lesson
+            )
             found.fold.probe = self._probe
             found.tell_silently(self._news.silent)
             if self._watches_states:
