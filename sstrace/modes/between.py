@@ -174,7 +174,7 @@ def _text(command: Command, turns: Sequence[_Turn], width: int | None, *, front:
     for turn in turns:
         if turn.scene.host is not None:
             sink.enter_host(turn.scene.host, turn.context)
-        if turn.scene.place is not None:
+        elif turn.scene.place is not None:
             sink.enter(*turn.scene.place, turn.context)
         sink.begin(Table.TCP)
         for mark, row in turn.each():

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
 from sstrace.errors import SstraceError, UsageError
-from sstrace.model import InetSocket, Owner, Socket, Table
+from sstrace.model import InetSocket, Label, Owner, Socket, Table
 from sstrace.modes import between
 from sstrace.modes.caveats import doubts, unheld
 from sstrace.protocols import RECORDED
@@ -20,7 +20,7 @@ from sstrace.query.command import Command, When
 from sstrace.query.match import Known, owners_among, predicate, thresholds
 from sstrace.recording.crossing import Crossing
 from sstrace.recording.fleet import Chosen, Fleet, Moved, Series, named, opened, several
-from sstrace.recording.past import Past, PastRows, Until, table_at
+from sstrace.recording.past import Past, PastPlace, PastRows, Until, table_at
 from sstrace.recording.reader import LineNames, RecordedNames
 from sstrace.render.columns import HOST
 from sstrace.render.common import Context
@@ -44,6 +44,19 @@ class _Scene(NamedTuple):
     names: RecordedNames
     past: Past
     rows: PastRows
+    place: PastPlace | None
+    """In which network namespace; None: in none that is meant."""
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """Of the same namespace at another moment."""
+        return self.series.host, self.series.head.netns, self.place.netns.inode if self.place is not None else 0
+
+    @property
+    def told(self) -> tuple[int, Label] | None:
+        """Which namespace that is, where there are several."""
+        place = self.place
+        return (place.netns.inode, place.label) if place is not None and self.past.several else None
 
 
 def run(command: Command, env: Mapping[str, str]) -> int:
@@ -97,7 +110,10 @@ class _Asked:
                 past, reader = table_at(source, until, names)
                 reader.finish(told=one.part.path not in self._told)
             self._told.add(one.part.path)
-            scenes.append(_Scene(one.series, names, past, PastRows(past, names, past.places)))
+            for place in past.places:
+                scenes.append(_Scene(one.series, names, past, PastRows(past, names, [place]), place))
+            if not past.places:  # none of those that are meant
+                scenes.append(_Scene(one.series, names, past, PastRows(past, names, ()), None))
         return scenes
 
     def _asks(self, series: Series) -> bool:
@@ -150,6 +166,8 @@ class _Asked:
                 sink = sink or self._text(context, pieces)
             if isinstance(sink, Lines):
                 sink.enter_host(host, context, scene.past.at_ns)
+                if scene.told is not None:
+                    sink.enter(*scene.told)
             else:
                 sink.enter_host(host, context)
             sink.begin(Table.TCP)
@@ -174,11 +192,11 @@ class _Asked:
         self._say([scene for side in sides for scene in self._shown(side)])
         peers = [_Peers(side) if self._command.own.json else None for side in sides]
         found = []
-        before = {(scene.series.host, scene.series.head.netns): scene for scene in self._shown(sides[0])}
-        hosts = {host for host, _ in before}
+        before = {scene.key: scene for scene in self._shown(sides[0])}
+        hosts = {host for host, _, _ in before}
         for scene in self._shown(sides[1]):
             host = scene.series.host
-            first = before.pop((host, scene.series.head.netns), None)
+            first = before.get(scene.key)
             if host not in hosts:
                 continue
             nothing = PastRows(Past(), scene.names, ())
@@ -189,6 +207,7 @@ class _Asked:
                     scene.rows,
                     scene.past.at_ns,
                     host,
+                    scene.told,
                     alike=first is not None and first.series is scene.series,
                     peer=_either(host, peers),
                 )

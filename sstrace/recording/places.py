@@ -64,6 +64,7 @@ class RecordedPlaces:
         """Those of another recording, of which the same are meant."""
         other = RecordedPlaces(names)
         other.choose(self._words)
+        other._met = self._met
         return other
 
     # What there is.

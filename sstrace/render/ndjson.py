@@ -41,17 +41,19 @@ class Lines:
         self._ts = _timestamp(now_ns)
         self._encoder = msgspec.json.Encoder()
         self._destroyed = destroyed
+        self._host: dict[str, int | str] = {}
         self._place: dict[str, int | str] = {}
         self._makers: dict[type[Socket], LineMaker] = {}
 
     def enter(self, inode: int, label: Label) -> None:
         """The rows that follow are of this network namespace."""
-        self._place = place(inode, label)
+        self._place = {**self._host, **place(inode, label)}
         self._context.enter()
 
     def enter_host(self, host: str, context: Context, now_ns: int) -> None:
         """The rows that follow are of this host, with its own names and owners, as of this moment."""
-        self._place = {"host": host}
+        self._host = {"host": host}
+        self._place = self._host
         self._context = context
         self._ts = _timestamp(now_ns)
         self._makers.clear()

@@ -102,7 +102,7 @@ def recorded(hosts: list[Host], folder: Path) -> Iterator[None]:
             running.append((host, process))
         for host, process in running:
             ready = folder / f".{host.name}"
-            wait(f"{host.name} is traced", lambda: ready.exists() or process.poll() is not None)  # noqa: B023
+            wait(f"{host.name} is traced", lambda: ready.exists() or process.poll() is not None, 300)  # noqa: B023
             assert process.poll() is None, (folder / f".{host.name}.stderr").read_text()
         yield
     finally:

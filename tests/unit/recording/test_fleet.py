@@ -300,6 +300,51 @@ def test_two_namespaces_of_a_host_are_both_its_table(tmp_path: Path, capfdbinary
     assert [line.split()[3] for line in lines] == ["0.0.0.0:81", "0.0.0.0:82"]
 
 
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """Two hosts, recorded with several network namespaces each, of which one is called blue on both."""
+    for host in ("a", "b"):
+        inside = {"netns": 5, "netns_name": "blue"}
+        told: list[Told] = [
+            ("netns", 0, 0, {"event": "here", "netns": 1, "netns_cookie": 1}),
+            ("netns", 0, 0, {"event": "here", "netns_cookie": 77, **inside}),
+            ("seen", 1, 1, {"state": "LISTEN", **LISTENER}),
+            ("seen", 1, 2, {"state": "LISTEN", **LISTENER, "sport": 81, **inside}),
+            ("state", 2, 3, {"from": "UNCONN", "to": "ESTAB", **WEB, **inside, "ifindex": 3, "ifname": f"v{host}"}),
+            ("state", 9, 3, {"from": "ESTAB", "to": "CLOSE-WAIT", **WEB, **inside, "ifindex": 3, "ifname": f"v{host}"}),
+        ]
+        (tmp_path / f"{host}.ndjson").write_bytes(recorded(host, told, several=True))
+    return tmp_path
+
+
+def test_hosts_with_several_namespaces(many: Path, capfdbinary: Captured) -> None:
+    lines, said = asked(capfdbinary, many, "-tanH", "--at", "15:00:05")
+    assert [line.split()[4] for line in lines] == [
+        "0.0.0.0:5432", "0.0.0.0:81", "10.0.0.1%va:40000", "0.0.0.0:5432", "0.0.0.0:81", "10.0.0.1%vb:40000",
+    ]  # fmt: skip
+    assert said == ""
+    lines, _ = asked(capfdbinary, many, "-tan", "--json", "--netns", "blue", "--host", "b")
+    rows = [msgspec.json.decode(line) for line in lines]
+    assert [(row["host"], row["netns"], row["netns_name"], row["sport"]) for row in rows] == [
+        ("b", 5, "blue", 81), ("b", 5, "blue", 40000),
+    ]  # fmt: skip
+    lines, _ = asked(capfdbinary, many, "-tanH", "--between", "15:00:05", "15:00:09", "--netns", "blue")
+    assert [line.split()[:3] for line in lines] == [
+        ["-", "a", "ESTAB"], ["+", "a", "CLOSE-WAIT"], ["-", "b", "ESTAB"], ["+", "b", "CLOSE-WAIT"],
+    ]  # fmt: skip
+    _, said = asked(capfdbinary, many, "-tan", "--netns", "red", code=1)
+    assert "--netns red: no network namespace was called so" in said
+
+
+@pytest.mark.parametrize("words", [["--stats", "--json"], ["--json"], ["-n"]])
+def test_namespaces_of_hosts_that_are_told(many: Path, capfdbinary: Captured, words: list[str]) -> None:
+    assert main(["--from", str(many), "--netns", "blue", *words]) == 0
+    found = capfdbinary.readouterr()
+    assert found.err == b""
+    assert b"blue" in found.out or "--json" not in words or "--stats" in words
+    assert main(["--from", str(many), "--netns", "red", *words]) == 1
+
+
 def test_what_is_no_recording_is_left_out(folder: Path, tmp_path: Path, capfdbinary: Captured) -> None:
     (folder / "notes.json").write_text("{}")
     (folder / ".day.ndjson.part").write_text("copied a moment ago")
