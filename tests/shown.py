@@ -7,9 +7,12 @@ from pathlib import Path
 
 import msgspec
 
-__all__ = ["ROOT", "Block", "blocks", "commands", "put_on_path"]
+__all__ = ["ROOT", "WITHOUT_ROOT", "Block", "blocks", "commands", "put_on_path"]
 
 ROOT = Path(__file__).resolve().parent.parent
+
+WITHOUT_ROOT = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"]
+"""A prefix: what follows has none of root's capabilities."""
 
 # Of commands that go on until Ctrl-C: how they end here. The last --duration of a command line counts.
 _LAUNCHER = """#!{python}

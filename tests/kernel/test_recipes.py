@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Netns, unmet
-from shown import ROOT, Block, blocks, commands, put_on_path
+from shown import ROOT, WITHOUT_ROOT, Block, blocks, commands, put_on_path
 from test_sinks import Collector
 from tracing import close_all, listener, wait
 
@@ -172,6 +172,32 @@ def test_every_command_runs(shell: Shell, day: Path, line: str) -> None:
     assert 'Try "' not in err
     if "--record" in line:
         shell("sstrace --snapshot --from day.ndjson -tan")
+
+
+PAGES = {path.name: [line for block in blocks(f"docs/{path.name}") for line in commands(block)]
+         for path in sorted((ROOT / "docs").glob("for-*.md"))}  # fmt: skip
+
+
+@pytest.mark.parametrize(("page", "line"), [(page, line) for page, lines in PAGES.items() for line in lines])
+def test_every_command_of_the_pages_for_their_readers_runs(world: Shell, day: Path, page: str, line: str) -> None:
+    """In a world with two named namespaces, and without root's capabilities where the page does without root."""
+    if "jq" in line:
+        program("jq", "jq")
+    if "--record" not in line:
+        shutil.copy(day, world.directory)
+    world("for name in shop web; do ip netns add $name; ip -n $name link set lo up; done")
+    if "without-root" in page:
+        world.inside = (*world.inside, *WITHOUT_ROOT)
+    with traffic(world.netns):
+        # --verify may be too busy to compare anything; --doctor says by its code that something is missing.
+        out, err = world(line, codes=(0, 6) if "--verify" in line else (0, 4) if "--doctor" in line else (0,))
+    assert out or "--verify" in line, err
+    assert 'Try "' not in err
+
+
+def test_each_page_has_ten_commands() -> None:
+    assert len(PAGES) == 5
+    assert {len(lines) for lines in PAGES.values()} == {10}
 
 
 def test_there_are_commands() -> None:
