@@ -67,7 +67,15 @@ class Incidents:
             if hooks is None:
                 self.limits.append("without BPF no retransmission, reset or drop is heard")
             else:
-                self._heard = _Heard(env, hooks, home, which, self.limits)
+                try:
+                    self._heard = _Heard(env, hooks, home, which, self.limits)
+                except FeatureError as error:
+                    self.limits.append(f"{error}: no retransmission, reset or drop is heard")
+
+    @property
+    def lost(self) -> int:
+        """Incidents for which their buffer had no room."""
+        return self._heard.lost if self._heard is not None else 0
 
     def register(self, poll: select.poll) -> None:
         """Have a poll object wake up when there is much to read."""
@@ -124,6 +132,7 @@ class _Heard:
     def __init__(
         self, env: Mapping[str, str], hooks: Hooks, home: Netns, which: Collection[str], limits: list[str]
     ) -> None:
+        self.lost = 0
         resets, drops, more = _told(which, limits)
         with Btf() as btf:
             found = macros(INCIDENTS.offsets, INCIDENTS.optional, {}, btf) | more
@@ -141,7 +150,9 @@ class _Heard:
             limits.append(f"this kernel has no tracepoint {program} ({why})")
 
     def read(self) -> Iterator[Incident]:
-        for run in self.perf.read().runs:
+        look = self.perf.read()
+        self.lost = sum(look.unread)
+        for run in look.runs:
             yield from self._decoder.decode(run.data)
 
     def close(self) -> None:

@@ -164,6 +164,8 @@ class Tracer:
         if self._hooks is None:
             return f"{self.sweeps} looks"
         text = f"{self.events} events, {self.lost} lost, {self.late} late"
+        if self._incidents is not None and self._incidents.lost:
+            text += f", {self._incidents.lost} incidents lost"
         return text + (f", {self.missed} missed" if self.missed else "")
 
     def start(self) -> None:

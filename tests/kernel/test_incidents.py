@@ -210,3 +210,19 @@ def test_the_story_of_one_connection(sstrace: Program, netns: Netns, tmp_path: P
     assert {line["id"] for line in lines} == {int(number)}
     missing = sstrace("--explain", ":1-:2", "--from", str(tape), netns=netns)
     assert (missing.returncode, missing.stderr.decode()) == (1, f"sstrace: no connection :1-:2 in {tape}\n")
+
+
+def test_a_kernel_without_btf_is_traced_all_the_same(sstrace: Program, netns: Netns) -> None:
+    done = sstrace("--events", "reset", "--duration", "0.1", netns=netns, env={"SSTRACE_WITHOUT": "btf"})
+    assert done.returncode == 0
+    assert "no retransmission, reset or drop is heard" in done.stderr.decode()
+
+
+def test_one_namespace_of_several(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    with Trace(sstrace, netns, tmp_path, "--netns", netns.path, "--events", "reset") as running:
+        _, client, _ = pair(netns)
+        key = ports(client)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0)
+        client.close()
+        wait("both", lambda: len(of(running, "reset")) == 2)
+    assert {(line["sport"], line["dport"]) for line in of(running, "reset")} == {key, key[::-1]}
