@@ -120,7 +120,7 @@ class _Silence:
         self._due_ns = None
         if self._trace.silent:
             what, table = spoken.followed(self._command), spoken.table_beside(self._command)
-            _whisper(self._command, f"following {what}; what there is now: {table}")
+            _whisper(self._command, f"following {what}; the table: {table}")
 
 
 class _Attendance:

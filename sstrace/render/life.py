@@ -2,7 +2,7 @@
 
 Enters: the transitions with which connections end. Leaves: str, without the newline. What is not known is ``-``. Laid
 out for the width of the terminal: at 80 columns the other end, with our port where it came to us; wider both ends, the
-round-trip time and what was sent again.
+round-trip time and what was sent again. The cause is whole: what it lacks the other end gives.
 """
 
 from typing import Final
@@ -10,16 +10,22 @@ from typing import Final
 from sstrace.plain import plain, printable
 from sstrace.render.ends import Ends
 from sstrace.render.events import errno_name
+from sstrace.render.fitted import ARROWS, who
 from sstrace.render.times import TimeMode, span_text
 from sstrace.render.trace import TraceText
 from sstrace.render.views import RowView, TransitionView, Where
-from sstrace.render.width import amount, cut, padded, shortened
+from sstrace.render.width import amount, cells, cut, padded, shortened
 
 __all__ = ["LifeText"]
 
 _WIDE: Final = 140
 """From so many columns on there is room for both ends."""
-_ARROWS: Final = {"client": "→", "server": "←", None: "-"}
+_WHO: Final = 12
+"""Of a process on a narrow screen, …"""
+_OTHER: Final = 25
+"""… of the other end, …"""
+_LEAST: Final = 12
+"""… and what this has at least where the cause has the rest."""
 
 
 class LifeText(TraceText):
@@ -56,7 +62,8 @@ class LifeText(TraceText):
                 f"{'Peer Address:Port':<24} {'Sent':>5} {'Recv':>5} {'RTT':>8} {'Again':>5} Cause"
             )
         when = "Ended   " if self.time == self._clock else when
-        return f"{when} {self._place_title()}{'Lasted':>7} {'Process':<12} {'Peer':<25} {'Sent':>4} {'Recv':>4} Cause"
+        ends = f"{'Process':<{_WHO}} {'Peer':<{_OTHER}}"
+        return f"{when} {self._place_title()}{'Lasted':>7} {ends} {'Sent':>4} {'Recv':>4} Cause"
 
     @property
     def marked(self) -> slice:
@@ -67,23 +74,30 @@ class LifeText(TraceText):
         """An end."""
         row, told, lasted = change.row, change.reported, change.lifetime_ns
         place, local, peer = self._placed(row)
-        arrow = _ARROWS[row.role]
+        arrow = ARROWS[row.role]
         span = span_text(lasted) if lasted is not None else "-"
         sent, received = amount(told.bytes_sent), amount(told.bytes_received)
         head = f"{self.time(change.at_ns)} {place}"
+        cause = plain(change.cause or "-")
         if self._wide:
             rtt = span_text(told.rtt_us * 1000) if told.rtt_us else "-"
             again = "-" if told.retrans is None else str(told.retrans)
-            who = padded(_who(row), 20)
-            head += f"{span:>8} {who} {local:<24} {arrow} {peer:<24} {sent:>5} {received:>5} {rtt:>8} {again:>5} "
+            head += f"{span:>8} {padded(_who(row), 20)} {local:<24} {arrow} {peer:<24} "
+            head += f"{sent:>5} {received:>5} {rtt:>8} {again:>5} "
         else:
-            who = padded(shortened(_who(row), 12), 12)
+            head += f"{span:>7} {padded(who(row, _WHO, descriptors=False), _WHO)} "
+            carried = f" {sent:>4} {received:>4} "
+            room = _OTHER
+            if self._width is not None:
+                room = min(room, max(_LEAST, self._width - cells(head) - len(carried) - cells(cause)))
             ours = "" if row.role == "client" else f":{local.rpartition(':')[2]} "
-            other = padded(shortened(f"{ours}{arrow} {peer}", 25), 25)
-            head += f"{span:>7} {who} {other} {sent:>4} {received:>4} "
+            head += padded(shortened(f"{ours}{arrow} {peer}", room), room) + carried
         self._cause = len(head)
-        line = head + plain(change.cause or "-") + (f" {errno_name(told.err)}" if told.err else "")
-        if self._width is not None:
+        line = head + cause
+        errno = f" {errno_name(told.err)}" if told.err else ""
+        if self._width is None or cells(line) + len(errno) <= self._width:
+            line += errno
+        else:
             line = cut(line, self._width)
         self._end = len(line)
         return line

@@ -399,12 +399,14 @@ def text(digest: Digest, began: str, ended: str, most: int) -> str:
     out, inside = digest.opened["out"], digest.opened["in"]
     failed_out, failed_in = digest.failed["out"], digest.failed["in"]
     lines = [
-        f"{began} to {ended}: {digest.transitions} transitions, {digest.lost} events lost",
+        f"{began} to {ended}",
+        f"{digest.transitions} transitions, {digest.lost} events lost",
         f"opened {out + inside} ({out} out, {inside} in), failed {sum(digest.failed.values())} ({failed_out} out, "
-        f"{failed_in} in), closed {digest.closed}, retransmits {digest.retransmits}",
+        f"{failed_in} in), closed {digest.closed}",
+        f"retransmits {digest.retransmits}",
     ]
     if digest.sent or digest.received:
-        lines[1] += f", sent {amount(digest.sent)}, received {amount(digest.received)}"
+        lines[-1] += f", sent {amount(digest.sent)}, received {amount(digest.received)}"
     spreads = [
         (
             of.replace("_", " "),

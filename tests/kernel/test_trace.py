@@ -953,7 +953,7 @@ def test_where_nothing_happens_a_terminal_is_told_what_is_followed(netns: Netns,
     if shutil.which("tmux") is None:
         unmet("needs tmux")
     pane = Tmux(tmp_path, [*netns.prefix, sys.executable, "-m", "sstrace", "-tlpn"], columns=160)
-    said = "sstrace: following every transition of TCP that enters or leaves listening; what there is now: "
+    said = "sstrace: following every transition of TCP that enters or leaves listening; the table: "
     try:
         lines = pane.until_text(said)
         # Of neighbours in one colour tmux has it of the first: another may say what other namespaces have.

@@ -13,7 +13,7 @@ from sstrace.query.command import Command
 from sstrace.query.options import parse
 
 SECOND = 1_000_000_000
-SAID = b"sstrace: following every transition of TCP; what there is now: sstrace --snapshot -ta"
+SAID = b"sstrace: following every transition of TCP; the table: sstrace --snapshot -ta"
 
 
 @pytest.fixture(autouse=True)

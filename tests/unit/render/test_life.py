@@ -6,6 +6,7 @@ import pytest
 from smallworld import SmallWorld
 from test_events import row, transition  # the same made-up rows
 
+from sstrace.causes import CAUSES
 from sstrace.dialect import NEWEST, dialect
 from sstrace.fields import NOTHING, Reported
 from sstrace.model import AF_INET6, Owner, Show, State
@@ -72,8 +73,21 @@ def test_no_line_wraps(width: int, role: str | None) -> None:
     for more in ({}, LONG):
         text = line(width, role=role, owners=owners, cause="timeout-fin-wait-2", **more)
         assert len(text) <= width
-    assert line(80, **LONG, owners=owners, role="client").split()[3:5][0] == "→"
+    assert line(80, **LONG, owners=owners, role="client").split()[2:5] == ["…/4000000", "+2", "→"]
     assert ":61000" in line(80, **LONG, role="server")
+
+
+@pytest.mark.parametrize("role", ["client", "server"])
+@pytest.mark.parametrize("cause", sorted(CAUSES))
+def test_the_cause_is_whole(cause: str, role: str) -> None:
+    """Its errno stands where there is room; of the other end the port stays."""
+    more: dict[str, Any]
+    for more in ({}, LONG):
+        told = Reported(bytes_sent=12_345, bytes_received=0, err=104)
+        text = line(80, told=told, cause=cause, role=role, owner_source="listener", **more)
+        assert text.endswith((f" {cause}", f" {cause} ECONNRESET"))
+        assert (":61000 " if more else ":443 ") in text
+        assert "~nginx/4711 " in text
 
 
 def test_a_wide_screen_and_a_file_have_everything() -> None:
