@@ -10,9 +10,12 @@
  *   sys_enter_, sys_exit_connect  connect(2) ends, with or without success; AF_UNSPEC, which dissolves, is told here alone
  *   sendmsg4, sendmsg6          a datagram leaves an unconnected socket, which has a port by then: told once a socket
  *   release                     the last descriptor is closed
+ *   create                      the socket is made: what it sends and receives is counted from here on
+ *   sock_send_, sock_recv_length  a call of any internet socket has sent or received (Linux 6.3, 6e6eda44b939 "sock: add tracepoint
+ *                               for send recv length"): counts; and tells of a send that failed once the port had been chosen
  *
- * Not heard: connect(2) of 32-bit programs on a 64-bit kernel, and of io_uring; a send that fails once the port has been chosen;
- * SO_BINDTODEVICE after bind(2). The next comparison with the kernel finds those.
+ * Not heard: connect(2) of 32-bit programs on a 64-bit kernel, and of io_uring; SO_BINDTODEVICE after bind(2). The next comparison with
+ * the kernel finds those.
  *
  * Programs at cgroup hooks return 1: 0 would forbid the call.
  */
@@ -36,6 +39,15 @@ BPF_TABLE("lru_hash", u64, u64, calling, 4096);
 /* Sockets, by their cookies, of which a send has told. One that is forgotten is told once more. */
 BPF_TABLE("lru_hash", u64, u8, sending, 65536);
 
+/* What a socket has sent and received since it was made, by its kernel address. Of older ones nothing is counted. */
+struct flow {
+	u64 bytes_sent;
+	u64 bytes_received;
+	u32 sent;
+	u32 received;
+};
+BPF_HASH(flows, u64, struct flow, 65536);
+
 /* A typed pointer as a plain number: the verifier lets nobody add to a pointer to a socket, but what is read of the stack is a number. */
 static __always_inline u64 address_of(void *pointer)
 {
@@ -52,6 +64,7 @@ static __always_inline void tell(void *ctx, u64 sk, u64 cookie, u8 call)
 	struct sock_event event = {};
 	struct common common = {};
 	struct config *config;
+	struct flow *flow;
 	int zero = 0;
 
 	config = configs.lookup(&zero);
@@ -71,12 +84,30 @@ static __always_inline void tell(void *ctx, u64 sk, u64 cookie, u8 call)
 	if (call != CALL_CLOSE) {
 		capture_fd(&event);
 		event.new = AT(u8, &common, OFF_skc_state);
+	} else if ((flow = flows.lookup(&sk))) {
+		event.bytes_sent = flow->bytes_sent + 1;
+		event.bytes_received = flow->bytes_received + 1;
+		event.segs_out = flow->sent + 1;
+		event.segs_in = flow->received + 1;
 	}
 #ifdef BYTE_skc_ipv6only
 	if (AT(u8, &common, BYTE_skc_ipv6only) & MASK_skc_ipv6only)
 		event.flags |= EVENT_V6ONLY;
 #endif
 	deliver(ctx, &event);
+}
+
+static __always_inline int on_create(struct bpf_sock *ctx)
+{
+	struct flow none = {};
+	u64 sk;
+
+	if (ctx->protocol != IPPROTO_UDP)
+		return 1;
+	bpf_get_socket_cookie(ctx); /* makes one, for on_failure */
+	sk = address_of(ctx);
+	flows.update(&sk, &none);
+	return 1;
 }
 
 static __always_inline int on_bind(struct bpf_sock *ctx)
@@ -105,11 +136,12 @@ static __always_inline int on_release(struct bpf_sock *ctx)
 		return 1;
 	sk = address_of(ctx);
 	READ(port, sk, OFF_skc_num);
-	if (!port)
-		return 1; /* ss does not show it, and the table has no row of it */
-	cookie = bpf_get_socket_cookie(ctx);
-	sending.delete(&cookie);
-	tell(ctx, sk, cookie, CALL_CLOSE);
+	if (port) { /* else ss does not show it, and the table has no row of it */
+		cookie = bpf_get_socket_cookie(ctx);
+		sending.delete(&cookie);
+		tell(ctx, sk, cookie, CALL_CLOSE);
+	}
+	flows.delete(&sk);
 	return 1;
 }
 
@@ -181,11 +213,55 @@ static __always_inline int on_connect_ends(void *ctx)
 	sk = *found;
 	calling.delete(&thread);
 	READ(cookie, sk, OFF_skc_cookie);
-	if (cookie) /* else it was not bound, and is not: nobody has met it */
-		tell(ctx, sk, cookie, CALL_CONNECT);
+	if (!cookie)
+		return 1; /* it was not bound, and is not: nobody has met it */
+	sending.delete(&cookie); /* AF_UNSPEC gives its port back, and the next send has another */
+	tell(ctx, sk, cookie, CALL_CONNECT);
 	return 1;
 }
 
+/* A send that has failed may have left a port behind: a call without an address, say, of a socket that has no peer. */
+static __always_inline void on_failure(void *ctx, u64 sk)
+{
+	u64 cookie = 0;
+	u16 port = 0;
+	u8 told = 1;
+
+	READ(port, sk, OFF_skc_num);
+	READ(cookie, sk, OFF_skc_cookie);
+	if (!port || !cookie || sending.lookup(&cookie))
+		return;
+	sending.update(&cookie, &told);
+	tell(ctx, sk, cookie, CALL_SEND);
+}
+
+#define MSG_PEEK 2 /* include/linux/socket.h */
+
+/* Arguments: socket, length or -errno, flags. */
+static __always_inline int on_length(struct bpf_raw_tracepoint_args *ctx, int receives)
+{
+	u64 sk = ctx->args[0];
+	int length = ctx->args[1];
+	struct flow *flow = flows.lookup(&sk);
+
+	if (!flow)
+		return 0;
+	if (length < 0) {
+		if (!receives)
+			on_failure(ctx, sk);
+	} else if (!receives) {
+		__sync_fetch_and_add(&flow->bytes_sent, length);
+		__sync_fetch_and_add(&flow->sent, 1);
+	} else if (!(ctx->args[2] & MSG_PEEK)) {
+		__sync_fetch_and_add(&flow->bytes_received, length);
+		__sync_fetch_and_add(&flow->received, 1);
+	}
+	return 0;
+}
+
+int plain__create(struct bpf_sock *ctx) { return on_create(ctx); }
+int plain__sock_send_length(struct bpf_raw_tracepoint_args *ctx) { return on_length(ctx, 0); }
+int plain__sock_recv_length(struct bpf_raw_tracepoint_args *ctx) { return on_length(ctx, 1); }
 int plain__post_bind4(struct bpf_sock *ctx) { return on_bind(ctx); }
 int plain__post_bind6(struct bpf_sock *ctx) { return on_bind(ctx); }
 int plain__release(struct bpf_sock *ctx) { return on_release(ctx); }

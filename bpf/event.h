@@ -53,7 +53,7 @@ struct sock_event {
 	__u64 since_ns;     /* SYN-SENT and its end, of a connect(2) that got no port: when it began; else 0 */
 	__u64 net_cookie;   /* of the network namespace; 0 = not read, or the kernel gives none */
 	__u64 file;         /* kernel address of the socket's struct file; 0 = none */
-	__u64 bytes_sent;     /* 1 + payload sent, each byte once; 0 = not read. This and what says "1 +" below, where a full socket gives up */
+	__u64 bytes_sent;     /* 1 + payload sent, each byte once; 0 = not read. This and what says "1 +" below, where a full socket gives up, or a datagram socket is closed */
 	__u64 bytes_received; /* 1 + payload received in order */
 	__u64 bytes_retrans;  /* 1 + payload sent again */
 	__u32 netns;        /* inode of the network namespace */
@@ -62,8 +62,8 @@ struct sock_event {
 	__s32 fd;           /* descriptor of the socket in that process; -1 = not found or not looked for */
 	__u32 ifindex;      /* bound device; 0 = none */
 	__s32 err;          /* at CLOSE: sk_err, or EADDRNOTAVAIL where connect(2) got no port; 0 = none */
-	__u32 segs_out;     /* 1 + segments sent */
-	__u32 segs_in;      /* 1 + segments received */
+	__u32 segs_out;     /* 1 + segments sent; of a datagram socket, calls that sent */
+	__u32 segs_in;      /* 1 + segments received; of a datagram socket, calls that received */
 	__u32 retrans;      /* 1 + segments sent again */
 	__u32 delivered;    /* 1 + segments that the peer has acknowledged */
 	__u32 lost;         /* 1 + segments that were taken for lost */

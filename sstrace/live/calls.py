@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from sstrace.errors import FeatureError, reason
 from sstrace.sources.bpf.compile import ready
-from sstrace.sources.bpf.programs import CALLS, DATAGRAMS
+from sstrace.sources.bpf.programs import CALLS, DATAGRAMS, LENGTHS
 from sstrace.sources.cache import cache_directory
 from sstrace.sources.mounts import detached
 from sstrace.sources.tracefs import event_format
@@ -34,8 +34,11 @@ class Calls:
             except OSError as error:
                 raise FeatureError(f"the cgroup v2 hierarchy cannot be opened ({reason(error)})") from None
             try:
+                self._loaded.attach_to(LENGTHS)
                 for hook in DATAGRAMS.cgroup:
-                    self._loaded.attach_cgroup(hook, root)
+                    # Nothing is counted where not everything would be.
+                    if hook != "create" or not self._loaded.missing:
+                        self._loaded.attach_cgroup(hook, root)
             finally:
                 os.close(root)
             for call in CALLS:

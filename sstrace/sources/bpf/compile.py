@@ -38,7 +38,7 @@ T = TypeVar("T")
 _OBJ_GET_INFO_BY_FD = 15
 _F_MMAPABLE = 1 << 10
 _CACHE_MOST = 8
-_FORMAT = 5
+_FORMAT = 6
 """Grows when what is in a file of the cache changes its shape."""
 _SUM = hashlib.sha256().digest_size
 
@@ -212,7 +212,7 @@ def _compile(source: Source, macros: Mapping[str, int]) -> Bundle:
         maps.append(_map_shape(name, lib.bpf_table_fd(compiled.module, name.encode()), map_flags))
     prefix = "plain__" if source.plain else "raw_tracepoint__"
     programs = {name: compiled.dump_func((prefix + name).encode()) for name in source.programs}
-    return Bundle(programs=programs, maps=maps, plain=source.plain, cgroup=dict(source.cgroup))
+    return Bundle(programs=programs, maps=maps, plain=source.plain, cgroup=dict(source.cgroup), raw=source.raw)
 
 
 def _one_file(path: Path) -> str:

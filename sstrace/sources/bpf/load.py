@@ -61,7 +61,8 @@ class Loaded:
                 self.maps[shape.name] = os.dup(given) if given is not None else _create_map(shape)
             stand_ins = {shape.fd: self.maps[shape.name] for shape in compiled.maps}
             for hook, instructions in compiled.programs.items():
-                kind = _PROG_TYPE_TRACEPOINT if compiled.plain else _PROG_TYPE_RAW_TRACEPOINT
+                plain = compiled.plain and hook not in compiled.raw
+                kind = _PROG_TYPE_TRACEPOINT if plain else _PROG_TYPE_RAW_TRACEPOINT
                 kind, self._hooks[hook] = compiled.cgroup.get(hook, (kind, 0))
                 code = _with_maps(instructions, stand_ins)
                 self._programs[hook] = _load_program(hook, kind, code, self._hooks[hook])

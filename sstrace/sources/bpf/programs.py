@@ -7,7 +7,7 @@ import msgspec
 from sstrace.sources.bpf import offsets
 from sstrace.sources.bpf.offsets import Figures, Offsets
 
-__all__ = ["CALLS", "DATAGRAMS", "HOOKS", "INCIDENTS", "PLAIN", "TRACE", "Bundle", "MapShape", "Source"]
+__all__ = ["CALLS", "DATAGRAMS", "HOOKS", "INCIDENTS", "LENGTHS", "PLAIN", "TRACE", "Bundle", "MapShape", "Source"]
 
 HOOKS = (
     "timer_start",
@@ -42,6 +42,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     """Programs of tracepoints proper, which see the record of the tracepoint, not its arguments."""
     cgroup: Mapping[str, tuple[int, int]] = {}
     """Of a ``plain`` file, those that are programs of a cgroup's hooks: BPF_PROG_TYPE_*, BPF_CGROUP_*."""
+    raw: tuple[str, ...] = ()
+    """Of a ``plain`` file, those of raw tracepoints."""
 
 
 TRACE = Source(
@@ -87,6 +89,9 @@ CALLS = ("sys_enter_connect", "sys_exit_connect")
 call by then is told by the next comparison with the kernel.
 """
 
+LENGTHS = ("sock_send_length", "sock_recv_length")
+"""Programs of raw tracepoints in DATAGRAMS, which count; Linux 6.3 and newer."""
+
 DATAGRAMS = Source(
     file="datagrams.bpf.c",
     cgroup={
@@ -100,9 +105,22 @@ DATAGRAMS = Source(
         "sendmsg4": (_CGROUP_SOCK_ADDR, 14),
         "sendmsg6": (_CGROUP_SOCK_ADDR, 15),
         "release": (_CGROUP_SOCK, 34),
+        "create": (_CGROUP_SOCK, 2),
     },
-    programs=("post_bind4", "post_bind6", "connect4", "connect6", "sendmsg4", "sendmsg6", "release", *CALLS),
-    maps=("configs", "chosen", "events", "counts", "calling", "sending"),
+    raw=LENGTHS,
+    programs=(
+        "post_bind4",
+        "post_bind6",
+        "connect4",
+        "connect6",
+        "sendmsg4",
+        "sendmsg6",
+        "release",
+        "create",
+        *CALLS,
+        *LENGTHS,
+    ),
+    maps=("configs", "chosen", "events", "counts", "calling", "sending", "flows"),
     offsets=offsets.NEEDED | offsets.DATAGRAMS,
     optional=offsets.OPTIONAL,
     bits=offsets.BITS,
@@ -130,4 +148,5 @@ class Bundle(msgspec.Struct, frozen=True):
     maps: list[MapShape]
     plain: bool = False
     cgroup: dict[str, tuple[int, int]] = {}
-    """As in Source."""
+    raw: tuple[str, ...] = ()
+    """Both as in Source."""
