@@ -124,6 +124,7 @@ def still(hosts: list[Host], ss: Program) -> tuple[int, dict[str, Rows]]:
         before = now
 
 
+@pytest.mark.seconds(1800)
 def test_hosts_that_are_traced_at_once_are_asked_together(
     sstrace: Program, ss: Program, hosts: list[Host], tmp_path: Path
 ) -> None:
