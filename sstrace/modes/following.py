@@ -86,7 +86,7 @@ class Following:
         if self._command.own.metrics is not None:
             from sstrace.output.carried import Carried, Described
             from sstrace.output.metrics import Metrics
-            from sstrace.output.sink import cgroup_text
+            from sstrace.output.texts import cgroup_text
 
             own, tracer = self._command.own, self.tracer
             described = Described(cgroup_text(tracer.names), tracer.places.where)

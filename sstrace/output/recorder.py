@@ -24,7 +24,7 @@ from sstrace.lines import SCHEMA, MetaLine
 from sstrace.live.announce import Announcer
 from sstrace.live.tracer import Tracer
 from sstrace.model import Lost
-from sstrace.output.sink import cgroup_text, ifname_text
+from sstrace.output.texts import cgroup_text, ifname_text
 from sstrace.plain import spelled
 from sstrace.query.command import Command
 from sstrace.render.events import EventWriter, timestamp

@@ -27,8 +27,8 @@ from sstrace.errors import SstraceError, UsageError
 from sstrace.lines import MetaLine
 from sstrace.live.signals import Stopped
 from sstrace.model import Names, Reason
-from sstrace.model.workload import Workload, workload
-from sstrace.plain import spelled, visible
+from sstrace.output.texts import cgroup_text, ifname_text, work_text
+from sstrace.plain import visible
 from sstrace.query.command import Command, Own, selects_several
 from sstrace.query.quantity import parse_size
 from sstrace.render.ends import Ends
@@ -41,7 +41,7 @@ from sstrace.sources.standard import say, screen_size
 from sstrace.sources.stream import Stream, count_lines, open_output
 from sstrace.table import Row, Transition
 
-__all__ = ["SINKS", "Sink", "Transport", "cgroup_text", "colors", "ifname_text", "sinks", "work_text"]
+__all__ = ["SINKS", "Sink", "Transport", "colors", "sinks"]
 
 SINKS = ("stdout", "journald", "syslog[:PATH]", "otlp[:URL]")
 """What --sink takes."""
@@ -475,29 +475,3 @@ def _writer(own: Own, names: Names, offset_ns: int, where: Where | None) -> Even
 
         return OtelWriter(offset_ns, cgroup, ifname, where)
     return EventWriter(offset_ns, cgroup, ifname, where)
-
-
-def cgroup_text(names: Names) -> Callable[[int], str | None]:
-    """Cgroup id → path, None if unknown."""
-
-    def path(cgroup_id: int) -> str | None:
-        found = names.cgroup_path(cgroup_id)
-        return None if found is None else spelled(found)
-
-    return path
-
-
-def work_text(names: Names) -> Callable[[int], Workload | None]:
-    """Cgroup id → what runs in it, None if unknown."""
-    path = cgroup_text(names)
-
-    def work(cgroup_id: int) -> Workload | None:
-        found = path(cgroup_id)
-        return None if found is None else workload(found)
-
-    return work
-
-
-def ifname_text(names: Names) -> Callable[[int], str]:
-    """Index → name of an interface."""
-    return lambda index: spelled(names.ifname(index))

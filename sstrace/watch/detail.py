@@ -11,7 +11,7 @@ from sstrace.causes import CAUSES
 from sstrace.errors import KernelError
 from sstrace.live.source import look_at
 from sstrace.model import STATE_TEXT, InetSocket
-from sstrace.output.sink import work_text
+from sstrace.output.texts import work_text
 from sstrace.plain import plain, printable
 from sstrace.render.ends import Ends
 from sstrace.render.fitted import ARROWS, causes, who

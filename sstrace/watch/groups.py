@@ -8,7 +8,7 @@ import msgspec
 
 from sstrace.causes import has_failed
 from sstrace.model import State
-from sstrace.output.sink import work_text
+from sstrace.output.texts import work_text
 from sstrace.plain import plain, printable
 from sstrace.render.ends import Ends
 from sstrace.render.watch_frame import Look, Screen, fixed_rows

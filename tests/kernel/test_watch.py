@@ -717,7 +717,7 @@ def test_terminal_that_takes_nothing(netns: Netns, peers: Peers) -> None:
     [
         ((), b"--watch needs a terminal"),
         (("--json",), b"--json means nothing to --watch: leave it away"),
-        (("-u",), b"use it with --snapshot"),
+        (("-S",), b"use it with --snapshot"),
         (("--from", "live"), b"--from live means nothing to --watch"),
         (("--from", "x.ndjson"), b"--snapshot"),
     ],
