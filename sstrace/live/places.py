@@ -124,9 +124,9 @@ class Places:
         """What lines have to say of which namespace they are; None where there is but one, this process's."""
         return None
 
-    def chosen(self, words: Sequence[str]) -> list[Place]:
-        """Those among them that the words of --netns mean, in the order in which they are shown. Raises LookupFailed,
-        PrivilegeError.
+    def chosen(self, words: Sequence[str]) -> list[tuple[Place, Label]]:
+        """Those among them that the words of --netns mean, in the order in which they are shown, with what they are
+        called now. Raises LookupFailed, PrivilegeError.
         """
         raise LookupFailed(f"sstrace: --netns {','.join(words)}: this server follows its own network namespace alone")
 
@@ -214,11 +214,11 @@ class Followed(Places):
         """What an interface is called in one of them."""
         return spelled(self._names.of(net).ifname(index))
 
-    def chosen(self, words: Sequence[str]) -> list[Place]:
+    def chosen(self, words: Sequence[str]) -> list[tuple[Place, Label]]:
         """See Places."""
-        choice = choose(words, self._finder)
-        found = (self._places.get(one.net.cookie) for one in choice.of(self._finder))
-        return [place for place in found if place is not None]
+        found = choose(words, self._finder).of(self._finder)
+        places = [(self._places.get(one.net.cookie), self._finder.label(one)) for one in found]
+        return [(place, label) for place, label in places if place is not None]
 
     @contextmanager
     def inside(self, place: Place) -> Iterator[None]:

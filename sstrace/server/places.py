@@ -34,10 +34,11 @@ class LivePlaces:
         self._all = ALL in words
         self._hidden = 0
         if everything:
-            self._chosen: Sequence[Followed] = tracer.places.chosen(words)
+            self._chosen: Sequence[tuple[Followed, Label]] = tracer.places.chosen(words)
         else:
             home = tracer.places.get(tracer.netns.cookie)
-            self._chosen = [home] if home is not None and (self._all or _is_meant(home, words)) else []
+            meant = home is not None and (self._all or _is_meant(home, words))
+            self._chosen = [(home, home.label)] if home is not None and meant else []
             self._hidden = len(tracer.places) - (home is not None)
         if not self._chosen:
             which = (
@@ -54,12 +55,12 @@ class LivePlaces:
     def each(self) -> Iterator[Place]:
         """See PlacesSource; this thread is in each."""
         tracer = self._tracer
-        for place in self._chosen:
+        for place, label in self._chosen:
             try:
                 with tracer.places.inside(place):
                     # Where this thread is, everything is asked as in any snapshot.
                     rows = LiveRows(tracer.table, place, self._news, Diag, doubted=tracer.ails)
-                    yield Place(inode=place.netns.inode, label=place.label, tcp=rows)
+                    yield Place(inode=place.netns.inode, label=label, tcp=rows)
             except LookupFailed:
                 continue  # it has gone
             except SstraceError as error:
@@ -84,5 +85,4 @@ class LivePlaces:
 
 
 def _is_meant(place: Followed, words: Sequence[str]) -> bool:
-    label: Label = place.label
-    return any(label.bears(place.netns.inode, spelled(word)) for word in words)
+    return any(place.label.bears(place.netns.inode, spelled(word)) for word in words)

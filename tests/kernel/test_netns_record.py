@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,24 +47,26 @@ def test_each_file_of_a_rotation_stands_alone(sstrace: Program, netns: Netns, tm
             kept = netns.call(churn, 50)
             wait("the recording has gone on to other files", lambda: len(in_files(tmp_path)) > 2)
             kept += netns.call(churn, 50, 8081)
-            theirs = {str(one.inode): run(one) for one in worlds.all}
-            theirs[name] = shown(netns.run("ss", "-tanH").stdout)
+            theirs = {one.inode: run(one) for one in worlds.all}
+            theirs[netns.inode] = shown(netns.run("ss", "-tanH").stdout)
         files = in_files(tmp_path)
-        told = sstrace("--snapshot", "--from", str(path), "-tanH").stdout.decode().splitlines()
-        ours: dict[str, list[tuple[str, ...]]] = {}
-        for line in map(str.split, told):
-            ours.setdefault(line[0], []).append((line[1], line[4], line[5]))
-        assert {place: sorted(rows) for place, rows in ours.items()} == theirs
+        told = sstrace("--snapshot", "--from", str(path), "-tan", "--json").stdout.splitlines()
+        assert Counter(json.loads(line)["netns"] for line in told) == {
+            inode: len(rows) for inode, rows in theirs.items()
+        }
+        found = sstrace("--snapshot", "--from", str(path), "-tanH", "--netns", name)
+        assert shown(found.stdout) == theirs[netns.inode]
         for file in files:
             for one in worlds.all:  # nothing happens in them, so they are as they were in each file
                 words = str(one.inode)
                 found = sstrace("--snapshot", "--from", str(file), "--netns", words, "-tanH")
                 assert not found.stderr
-                assert shown(found.stdout) == theirs[words]
+                assert shown(found.stdout) == theirs[one.inode]
         replayed = [word for file in files for word in ("--replay", str(file))]
         lines = [json.loads(line) for line in sstrace(*replayed, "--json").stdout.splitlines()]
         assert [line["seq"] for line in lines[1:]] == list(range(1, len(lines))), "nothing is told twice"
-        assert {line["event"] for line in lines if line["type"] == "netns"} == {"here"}
+        # One that a command of ours has just been in may have been called by its name for a while.
+        assert {line["event"] for line in lines if line["type"] == "netns"} <= {"here", "named"}
         for end in kept:
             end.close()
 
@@ -93,5 +96,7 @@ def test_one_that_came_and_went_is_there_in_between(sstrace: Program, netns: Net
         told = sstrace("--snapshot", "--from", str(path), "--at", at, "-tanH", *words, "netns", str(world.inode))
         found = [line.split()[-5:] for line in told.stdout.decode().splitlines()]
         assert sorted((line[0], line[3], line[4]) for line in found) == theirs
+    # By the end its inode may be another's.
     gone = sstrace("--snapshot", "--from", str(path), "-tanH", "netns", str(world.inode))
-    assert not gone.stdout
+    left = [line.split()[-5:] for line in gone.stdout.decode().splitlines()]
+    assert not {(line[0], line[3], line[4]) for line in left if line[0] == "ESTAB"} & set(theirs)
