@@ -289,12 +289,12 @@ class Tracer:
 
     # Events.
 
-    def _drain(self) -> int:
+    def _drain(self, *, counting: bool = False) -> int:
         """Take what the rings hold. The time before which, but for the slack, nothing is missing."""
         self._interfaces.hear()
         if self._hooks is None:
             return time.monotonic_ns()
-        look = self._hooks.perf.read()
+        look = self._hooks.perf.read(counting=counting)
         until = look.until_ns
         if self._incidents is not None:  # read after the time was taken: what is older is complete
             self._pending += self._incidents.read()
@@ -310,7 +310,7 @@ class Tracer:
     def _drain_until_now(self) -> int:
         """Take everything that has happened by now: the time of that."""
         now = time.monotonic_ns()
-        while self._drain() <= now + _SLACK_NS:
+        while self._drain(counting=True) <= now + _SLACK_NS:
             time.sleep(_SLACK_NS / 1e9)
         return now
 

@@ -15,11 +15,12 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from sstrace.errors import FeatureError, PrivilegeError, reason
+from sstrace.errors import FeatureError, PrivilegeError, SstraceError, reason
 from sstrace.sources.bpf.load import Loaded
 from sstrace.sources.bpf.syscall import IOC_ENABLE, perf_event_open_number, possible_cpus
 from sstrace.sources.openfiles import make_room
@@ -38,6 +39,8 @@ COUNTS = ("dropped", "states", "expiries")
 """struct sock_counts, bpf/event.h: u64 each."""
 
 _COUNT_NS = 250_000_000
+_CERTAIN_COUNTS = 2
+"""Of losses, since a ring was opened, from which on another loss came after that."""
 _FDS_A_CPU = 4
 _FDS_ELSE = 512
 
@@ -74,6 +77,7 @@ class PerfBuffers:
         self._loaded = loaded
         self._cpus = possible_cpus()
         self._rings: list[_Ring] = []
+        self._polls: list[select.poll] = []
         self._unread = (0,) * self._cpus
         self._count_at = 0
         cpus = online()
@@ -83,30 +87,62 @@ class PerfBuffers:
             pages = _MOST_BYTES // mmap.PAGESIZE
             while pages > 16 and pages * mmap.PAGESIZE * len(cpus) > _TOTAL_BYTES:
                 pages //= 2
+        self._pages = pages
         try:
             for cpu in cpus:
-                ring = _Ring(cpu, pages)
-                self._rings.append(ring)
-                loaded.update("events", cpu, struct.pack("=i", ring.fd))
+                self._open(cpu)
         except BaseException:
             self.close()
             raise
 
+    def _open(self, cpu: int) -> None:
+        ring = _Ring(cpu, self._pages)
+        self._rings.append(ring)
+        self._loaded.update("events", cpu, struct.pack("=i", ring.fd))
+        for poll in self._polls:
+            poll.register(ring.fd, select.POLLIN)
+
     def register(self, poll: select.poll) -> None:
         """Have a poll object wake up when a ring is an eighth full."""
+        self._polls.append(poll)
         for ring in self._rings:
             poll.register(ring.fd, select.POLLIN)
 
-    def read(self) -> Runs:
-        """What the rings hold: the time first, then every head, then the data, so that what is older is complete."""
+    def read(self, *, counting: bool = False) -> Runs:
+        """What the rings hold: the time first, then every head, then the data, so that what is older is complete.
+        ``counting``: what they had no room for is to be known up to now, too, not only up to a quarter second ago.
+        """
         until = time.monotonic_ns()
         heads = [ring.head() for ring in self._rings]
         runs = [ring.take(head) for ring, head in zip(self._rings, heads, strict=True) if head != ring.tail]
-        # A ring that has stayed empty has had room for everything; but a CPU that came up since has no ring.
-        if runs or until >= self._count_at:
-            self._unread = self._counts()[0]
+        # A ring that has stayed empty has had room for everything; but a CPU that came up since has none.
+        if runs or counting or until >= self._count_at:
+            before, self._unread = self._unread, self._counts()[0]
             self._count_at = until + _COUNT_NS
+            if self._unread != before:
+                self._renew([cpu for cpu in range(self._cpus) if self._unread[cpu] != before[cpu]])
+            for ring in self._rings:
+                ring.counted, ring.counts = ring.tail, ring.counts + 1
         return Runs(until_ns=until, runs=runs, unread=self._unread)
+
+    def _renew(self, cpus: Sequence[int]) -> None:
+        """Some events of these CPUs had nowhere to go: give each a ring that has none, or a dead one. It came up since
+        the start, or was away, and what was open on it went with it (perf_event_exit_cpu_context, in the kernel's
+        kernel/events/core.c). Where none can be had, its events go on to count as unread.
+        """
+        rings = {ring.cpu: ring for ring in self._rings}
+        for cpu in cpus:
+            ring = rings.get(cpu)
+            if ring is not None:
+                # It takes what comes, and was full; or these events may have come before it was opened.
+                if ring.counts < _CERTAIN_COUNTS or not ring.counted == ring.tail == ring.head():
+                    continue
+                for poll in self._polls:
+                    poll.unregister(ring.fd)
+                self._rings.remove(ring)
+                ring.close()
+            with suppress(SstraceError):
+                self._open(cpu)
 
     def heard(self, cpus: Sequence[int]) -> tuple[int, int]:
         """How often a program ran on these CPUs: for sock:inet_sock_set_state, and for a minisocket's timer that
@@ -168,7 +204,10 @@ class _Ring:
         self._fence = threading.Lock()
         self._fence.acquire()
         self._ordered = platform.machine() == "x86_64"
-        self.tail = self._control[_DATA_TAIL]
+        self.tail = self.counted = self._control[_DATA_TAIL]
+        """Up to where it has been taken; and where that was when losses were last counted."""
+        self.counts = 0
+        """How often they have been."""
         if _libc.ioctl(self.fd, IOC_ENABLE, 0) < 0:
             raise FeatureError(f"the perf buffer of CPU {cpu} cannot be enabled: {os.strerror(ctypes.get_errno())}")
 
@@ -231,7 +270,7 @@ def perf_event_open(attr: bytes, cpu: int) -> int:
 
 
 def online() -> list[int]:
-    """CPUs that run now; one plugged in later has no ring, and its events count as unread."""
+    """CPUs that run now. The first events of one that is plugged in later count as unread; then it gets a ring."""
     cpus: list[int] = []
     for part in Path("/sys/devices/system/cpu/online").read_text().strip().split(","):
         first, _, last = part.partition("-")
