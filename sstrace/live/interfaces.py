@@ -7,14 +7,23 @@ so that is a fraction of a millisecond late, or as late as the loop is busy.
 import os
 import select
 import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from operator import attrgetter
+from typing import Any
 
+from sstrace.changes import Change
 from sstrace.errors import DecodeError
 from sstrace.model import Renamed
 from sstrace.sources.links import Links
 from sstrace.sources.names import SystemNames
+from sstrace.table import SocketTable
 from sstrace.wire import rtnetlink
+from sstrace.wire.event import Event
 
 __all__ = ["Interfaces"]
+
+_AT = attrgetter("at_ns")
 
 
 class Interfaces:
@@ -66,6 +75,21 @@ class Interfaces:
         due = [change for change in self._due if change.at_ns <= at_ns]
         del self._due[: len(due)]
         return due
+
+    def between(
+        self, ready: list[Event], renamed: list[Renamed], fold: Callable[[Any], Change | None], table: SocketTable
+    ) -> Iterator[Change]:
+        """Fold in events, in order, each by the names of its time, and tell of these changes."""
+        at = 0
+        for change in renamed:
+            cut = bisect_right(ready, change.at_ns, key=_AT)
+            yield from filter(None, map(fold, ready[at:cut]))
+            at = cut
+            self._names.name_interface(change.index, change.name)
+            if change.before is not None:  # of a device that comes no row knows yet
+                table.renamed(change.index, change.at_ns)
+            yield change
+        yield from filter(None, map(fold, ready[at:]))
 
     def close(self) -> None:
         """Let go; harmless when done twice."""

@@ -15,7 +15,7 @@ from sstrace.changes import NetnsNews
 from sstrace.errors import LookupFailed, SstraceError
 from sstrace.live.kernel import Kernel, UnreachableError
 from sstrace.live.peers import Peers
-from sstrace.model import Label, Namespace, Netns, Space
+from sstrace.model import InetSocket, Label, Namespace, Netns, Space
 from sstrace.namespaces.choice import choose
 from sstrace.namespaces.finder import Finder
 from sstrace.plain import spelled
@@ -114,6 +114,18 @@ class Places:
         for row in rows:
             by_net[row.net].append(row)
         return [(place, found) for net, found in by_net.items() if (place := self._places.get(net)) is not None]
+
+    def shown(self, table: SocketTable, rows: Sequence[Row]) -> list[tuple[Row, InetSocket]]:
+        """What the kernel says now of the sockets of these rows."""
+        shown: list[tuple[Row, InetSocket]] = []
+        for place, here in self.apart(rows):
+            for protocol in {row.protocol for row in here}:
+                mine = {row.id: row for row in here if row.protocol == protocol}
+                known = table.shard(Space(place.netns.cookie, protocol)).index.known
+                for socket in place.kernel.shown(list(mine.values())):
+                    if (row := known(socket)) is not None and row.id in mine:
+                        shown.append((row, socket))
+        return shown
 
     def takes(self, net: int) -> bool:
         """Whether events of a namespace are to be folded in: also of one that has yet to be found."""

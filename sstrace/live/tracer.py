@@ -18,6 +18,7 @@ import select
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from operator import attrgetter
 from typing import Any
@@ -35,7 +36,7 @@ from sstrace.live.polled import polled
 from sstrace.live.probes import attached
 from sstrace.live.shrink import Shrink
 from sstrace.live.sweeps import Sweeps
-from sstrace.model import InetSocket, Lost, Renamed, Space, State, Table
+from sstrace.model import InetSocket, Lost, State, Table
 from sstrace.sources.memory import give_back
 from sstrace.sources.names import SystemNames
 from sstrace.sources.netns import current_netns
@@ -285,7 +286,8 @@ class Tracer:
     def own(self, rows: Iterable[Row] | None = None) -> None:
         """Look now who holds the sockets of these rows; None: of all."""
         few = rows is not None
-        self.owners.own(self.table, rows if rows is not None else self.table, self._shown, self._last_ns, few=few)
+        shown = partial(self.places.shown, self.table)
+        self.owners.own(self.table, rows if rows is not None else self.table, shown, self._last_ns, few=few)
 
     # Events.
 
@@ -347,7 +349,8 @@ class Tracer:
         pending.sort(key=_AT)
         cut = bisect_right(pending, horizon_ns, key=_AT)
         if not cut:
-            return chain(losses, self._renaming([], renamed)) if renamed else iter(losses)
+            names = self._interfaces.between([], renamed, self._folder(), self.table) if renamed else ()
+            return chain(losses, names)
         ready, self._pending = pending[:cut], pending[cut:]
         last = self._last_ns
         if ready[0].at_ns < last:
@@ -355,45 +358,19 @@ class Tracer:
         self._last_ns = max(last, ready[-1].at_ns)
         self.events += cut
         if renamed:
-            return chain(losses, self._renaming(ready, renamed))
+            return chain(losses, self._interfaces.between(ready, renamed, self._folder(), self.table))
         return chain(losses, filter(None, map(self._folder(), ready)))
 
     def _folder(self) -> Callable[[Any], Change | None]:
         """What folds a run of events in."""
         return self.table.folder() if self._incidents is None else self._incidents.folder(self.table)
 
-    def _renaming(self, ready: list[Event], renamed: list[Renamed]) -> Iterator[Change]:
-        """Fold in events, each by the names of its time."""
-        folder = self._folder()
-        at = 0
-        for change in renamed:
-            cut = bisect_right(ready, change.at_ns, key=_AT)
-            yield from filter(None, map(folder, ready[at:cut]))
-            at = cut
-            self.names.name_interface(change.index, change.name)
-            if change.before is not None:  # of a device that comes no row knows yet
-                self.table.renamed(change.index, change.at_ns)
-            yield change
-        yield from filter(None, map(folder, ready[at:]))
-
     # Owners.
 
     def _own(self, until_ns: int) -> None:
         """See who holds what by now, before what happened until then is folded in."""
         if self.owners.is_due(news=bool(self._pending)):
-            self.owners.own(self.table, self.table, self._shown, until_ns)
-
-    def _shown(self, rows: Sequence[Row]) -> list[tuple[Row, InetSocket]]:
-        """What the kernel says now of the sockets of these rows."""
-        shown: list[tuple[Row, InetSocket]] = []
-        for place, here in self.places.apart(rows):
-            for protocol in {row.protocol for row in here}:
-                mine = {row.id: row for row in here if row.protocol == protocol}
-                known = self.table.shard(Space(place.netns.cookie, protocol)).index.known
-                for socket in place.kernel.shown(list(mine.values())):
-                    if (row := known(socket)) is not None and row.id in mine:
-                        shown.append((row, socket))
-        return shown
+            self.owners.own(self.table, self.table, partial(self.places.shown, self.table), until_ns)
 
     # Namespaces.
 
