@@ -191,8 +191,9 @@ class Own(Reported, kw_only=False, omit_defaults=True, gc=False, rename={"old": 
     """With --netns: inode of the network namespace in which the other end is, where that is another one of this host's.
     """
     peer_owners: tuple[OwnerLine, ...] = ()
-    peer_host: str | None = None
     """Who holds that end."""
+    peer_host: str | None = None
+    """Of a directory of recordings: the host on which it is, where that is another one."""
     errno: str | None = None
     """Name of ``err``: ECONNREFUSED, …"""
     handshake_us: float | None = None

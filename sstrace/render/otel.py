@@ -193,8 +193,9 @@ class OtelLine(
     """With --netns: inode of the network namespace in which the other end is, where that is another one of this host's.
     """
     peer_owners: tuple[OwnerLine, ...] = ()
-    peer_host: str | None = None
     """Who holds that end."""
+    peer_host: str | None = None
+    """Of a directory of recordings: the host on which it is, where that is another one."""
     segment: str | None = None
     """Of a retransmission."""
     by: str | None = None
