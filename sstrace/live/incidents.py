@@ -100,6 +100,7 @@ class Incidents:
             change = fold(event)
             if change is not None and change.new == State.CLOSE and change.row.sk is not None:
                 dead[change.row.sk] = change.row
+                dead.move_to_end(change.row.sk)  # the kernel gives out an address again soon
                 if len(dead) > _DEAD:
                     dead.popitem(last=False)
             return change

@@ -12,6 +12,7 @@ from sstrace.dialect import Dialect
 from sstrace.errors import UsageError
 from sstrace.model import AF_INET, STATE_TEXT, State, Table
 from sstrace.protocols import FAMILIES, OF_TABLE, PROTOCOLS
+from sstrace.query.nearest import nearest
 
 __all__ = [
     "ALL_TABLES",
@@ -124,7 +125,9 @@ def read_states(words: str, dialect: Dialect) -> int:
         key = _letters(word)
         found = {masks[key]} if key in masks else {masks[name] for name in masks if key[2:] and name.startswith(key)}
         if len(found) != 1:
-            raise UsageError(f'sstrace: "{word}" is no state: write one of {", ".join(keywords(dialect))}')
+            near = nearest(word, keywords(dialect)) if not found else None
+            hint = f"did you mean {near}?" if near is not None else f"write one of {', '.join(keywords(dialect))}"
+            raise UsageError(f'sstrace: "{word}" is no state: {hint}')
         mask |= found.pop()
     return mask
 
