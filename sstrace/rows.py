@@ -10,16 +10,18 @@ from sstrace.table import Row
 __all__ = ["learn", "socket_of"]
 
 
-def socket_of(row: Row, *, table: Table = Table.TCP, state: int | None = None, partial: bool = False) -> InetSocket:
+def socket_of(
+    row: Row, *, table: Table = Table.TCP, state: int | None = None, cookie: int | None = None, partial: bool = False
+) -> InetSocket:
     """Queues and timers are not known of a row, and so are 0 here; ``partial`` has renderers say so. ``state``:
-    another than the row's own, of a moment ago.
+    another than the row's own, of a moment ago; ``cookie`` likewise.
     """
     return InetSocket(
         table=table,
         family=row.family,
         state=row.state if state is None else state,
         ino=row.ino,
-        cookie=row.cookie or 0,
+        cookie=(row.cookie if cookie is None else cookie) or 0,
         src=row.src,
         sport=row.sport,
         dst=row.dst,

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from itertools import chain
 
 from sstrace.errors import SstraceError
+from sstrace.live.exact import exact
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, InetSocket, State, Table
 from sstrace.protocols import DATAGRAMS, TABLE_OF_NUMBER
-from sstrace.rows import socket_of
 from sstrace.sources.diag import Diag
 from sstrace.table import Row
 from sstrace.wire import inet_diag, netlink
@@ -99,10 +99,9 @@ class Kernel:
         return found, self.reachable and not interrupted
 
     def exact(self, rows: Collection[Row]) -> list[list[InetSocket]]:
-        """The kernel's row of each TCP socket, if it still has it."""
-        requests = [inet_diag.exact_request(socket_of(row)) for row in rows]
+        """See ``live.exact``: of TCP sockets."""
         with self._reaching(), self.diag() as diag:
-            return [inet_diag.decode(datagram, Table.TCP).rows for datagram in diag.answers(requests)]
+            return exact(diag, tuple(rows))
         return [[] for _ in rows]
 
     def shown(self, rows: Sequence[Row]) -> list[InetSocket]:

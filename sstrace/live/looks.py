@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
 import msgspec
 
+from sstrace.live.exact import Between, between
 from sstrace.live.kernel import EXACT_MOST, Kernel
 from sstrace.model import InetSocket, Kind, State
 from sstrace.table import Row
@@ -18,19 +20,13 @@ _DUTY = 20
 _PROBE_SPAN_NS = 1_000_000_000
 """Probes of single sockets may take that share of a CPU over so long a time, all at once."""
 
-_Ends = tuple[int, int, bytes, bytes, int]
-
-
-def _ends(of: Row | InetSocket) -> _Ends:
-    return of.sport, of.dport, of.src, of.dst, of.ifindex
-
 
 class Look(msgspec.Struct):
     """What the kernel said of some rows, between two times."""
 
     rows: list[Row]
     """Those that a full socket holds."""
-    half_closed: dict[_Ends, Row]
+    half_closed: dict[Between, Row]
     """Those that a timewait socket holds."""
     found: list[InetSocket]
     turned: list[InetSocket]
@@ -51,7 +47,7 @@ class Look(msgspec.Struct):
     def timewaits(self) -> Iterator[tuple[Row, InetSocket]]:
         """Rows of timewait sockets that have turned, and what the kernel had of them."""
         for socket in self.turned:
-            row = self.half_closed.get(_ends(socket))
+            row = self.half_closed.get(between(socket))
             if row is not None:
                 yield row, socket
 
@@ -95,7 +91,7 @@ class Looks:
 
     @staticmethod
     def _ask(kernel: Kernel, rows: Sequence[Row]) -> Look:
-        waiting = {_ends(row): row for row in rows if row.kind is Kind.TIMEWAIT}
+        waiting = {between(row): row for row in rows if row.kind is Kind.TIMEWAIT}
         others = [row for row in rows if row.kind is not Kind.TIMEWAIT]
         asked = time.monotonic_ns()
         states = 0
@@ -106,17 +102,11 @@ class Looks:
         if len(waiting) > EXACT_MOST:
             # Most are FIN-WAIT-2 still; TIME-WAITs may be a hundred times as many.
             for socket in kernel.dump(1 << State.FIN_WAIT2)[0]:
-                waiting.pop(_ends(socket), None)
+                waiting.pop(between(socket), None)
         if len(waiting) > EXACT_MOST:
-            turned = kernel.dump(1 << State.TIME_WAIT, lambda socket: _ends(socket) in waiting)[0]
+            turned = kernel.dump(1 << State.TIME_WAIT, lambda socket: between(socket) in waiting)[0]
         elif waiting:
-            shadowed = set()
-            for ends, answer in zip(waiting, kernel.exact(waiting.values()), strict=True):
-                # A full socket between these addresses that is bound to no device is found before it.
-                shadowed |= {ends for socket in answer if _ends(socket) != ends}
-                turned += answer
-            if shadowed:
-                turned += kernel.dump(1 << State.TIME_WAIT, lambda socket: _ends(socket) in shadowed)[0]
+            turned += chain.from_iterable(kernel.exact(waiting.values()))
         answered = time.monotonic_ns()
         return Look(others, waiting, found, turned, asked, answered)
 
@@ -126,7 +116,7 @@ class Looks:
         if now < self._next_probe_ns:
             return None
         spent = time.thread_time_ns()
-        found = next((socket for socket in kernel.exact((row,))[0] if _ends(socket) == _ends(row)), None)
+        found = next((socket for socket in kernel.exact((row,))[0] if between(socket) == between(row)), None)
         spent = time.thread_time_ns() - spent
         self._next_probe_ns = max(self._next_probe_ns, now - _PROBE_SPAN_NS) + _DUTY * spent
         return found

@@ -20,12 +20,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from operator import attrgetter
 
+from sstrace.live.exact import exact
 from sstrace.live.kernel import UnreachableError
 from sstrace.live.places import Place, Places
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, InetSocket, Role, Socket, State, Table
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.query.command import Selection
-from sstrace.rows import socket_of
 from sstrace.sources.diag import Diag, Netlink
 from sstrace.table import Row, SocketTable
 from sstrace.wire import inet_diag, inet_ends
@@ -218,11 +218,9 @@ def _all(diag: Diag, family: int, ext: int) -> Iterator[InetSocket]:
 def _exact(diag: Netlink, rows: Iterable[Row], ext: int) -> list[InetSocket]:
     found: list[InetSocket] = []
     rows = sorted(rows, key=_order)
-    requests = [inet_diag.exact_request(socket_of(row), ext=ext) for row in rows]
-    for row, datagram in zip(rows, diag.answers(requests), strict=True):
-        batch = inet_diag.decode(datagram, Table.TCP)
-        # An error: it has gone since. Another state: so has this one.
-        found += [socket for socket in batch.rows if socket.state == row.state]
+    for row, answer in zip(rows, exact(diag, rows, ext), strict=True):
+        # Another state: it has gone from this one since.
+        found += [socket for socket in answer if socket.state == row.state]
     return found
 
 

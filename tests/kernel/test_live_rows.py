@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.root]
 HOME = Place(HERE, Kernel(lambda: None))
 PAIRS = 400
 """More than are asked for one by one."""
+TCP_REPAIR = 19
 EVERY = Selection(tables=1 << Table.TCP, families=1 << AF_INET | 1 << AF_INET6, states=ALL_STATES)
 
 
@@ -195,6 +196,44 @@ def test_rows_that_somebody_names(world: World) -> None:
     gone.close()
     world.opened[1].close()
     assert len(world.look_at(few)) == 8
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["by its cookie", "whose cookie is not known"])
+def test_a_connection_on_a_device_is_found_beside_one_that_is_on_none(netns: Netns, *, known: bool) -> None:
+    """Both between the same addresses; asked for one, the kernel finds the other alone."""
+
+    def connect(target: tuple[str, int], port: int, device: bytes) -> socket.socket:
+        made = socket.socket()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
+        made.bind(("127.0.0.1", port))
+        made.connect(target)
+        return made
+
+    def look() -> tuple[list[int], list[list[int]]]:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            on_device = connect(listener.getsockname(), 0, b"lo")
+            forgotten = listener.accept()[0]
+            forgotten.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+            forgotten.close()  # without a segment: its peer does not know
+            with on_device, connect(listener.getsockname(), on_device.getsockname()[1], b""):
+                table = SocketTable(HERE)
+                table.begin(SweepBegin(SPACE, 1))
+                for found in _dump():
+                    table.seen(Seen(SPACE, found))
+                table.end(SweepEnd(SPACE, 2, complete=True))
+                clients = [row for row in table if row.dport == listener.getsockname()[1]]
+                for row in clients:
+                    row.cookie = row.cookie if known else None
+                answers = HOME.kernel.exact(clients)
+                live = LiveRows(table, HOME)
+                shown = [one for rows in live.rows(EVERY, ext=0, attributes=False) for one in rows]
+                return (
+                    sorted(one.ifindex for one in shown if one.dport == listener.getsockname()[1]),
+                    sorted([one.ifindex for one in answer] for answer in answers),
+                )
+
+    assert netns.call(look) == ([0, 1], [[0], [1]])
 
 
 SWEEPING = """
