@@ -37,11 +37,11 @@ def parse_duration(text: str) -> int | None:
     return ns if ns is not None and ns <= _LONGEST else None
 
 
-def parse_size(text: str) -> int | None:
-    """Give the bytes of ``4096``, ``100k``, ``100M``, ``2G`` (powers of 1024, with or without B); None for anything
-    else.
+def parse_size(text: str, kilo: int = 1024) -> int | None:
+    """Give the bytes of ``4096``, ``100k``, ``100M``, ``2G`` (powers of ``kilo``, with or without B) and ``1KiB`` (of
+    1024); None for anything else.
     """
     units = {"": 1}
     for power, letter in enumerate("kmgt", 1):
-        units |= {letter: 1024**power, letter + "b": 1024**power, letter + "ib": 1024**power}
+        units |= {letter: kilo**power, letter + "b": kilo**power, letter + "ib": 1024**power}
     return scaled(text.lower() if text.isascii() else "x", {"b": 1, **units})

@@ -66,7 +66,7 @@ def _duration(name: str) -> Callable[[str, Names], int]:
 
 def _size(name: str) -> Callable[[str, Names], int]:
     def read(word: str, _names: Names) -> int:
-        size = parse_size(word)
+        size = parse_size(word, 1000)  # as render.width.amount prints them
         if size is None:
             raise UsageError(f'sstrace: {name} "{word}" is not a number of bytes: write 4096, 100k, 10M or 2G')
         return size
@@ -134,7 +134,7 @@ _ALL: Final = (
     Word("lifetime", "lifetime < 200ms", _EVENTS, "how long the connection lived that ends", _ORDERED,
          _duration("lifetime")),
     Word("rtt", "rtt > 50ms", _EVENTS, "round-trip time of the connection that ends", _ORDERED, _duration("rtt")),
-    Word("sent", "sent > 1M", _EVENTS, "payload that it has sent, in bytes; 1k is 1024", _ORDERED, _size("sent")),
+    Word("sent", "sent > 1M", _EVENTS, "payload that it has sent, in bytes; 1k is 1000", _ORDERED, _size("sent")),
     Word("received", "received = 0", _EVENTS, "payload that it has received", _ORDERED, _size("received")),
     Word("retransmits", "retransmits > 0", _EVENTS, "segments that it has sent again", _ORDERED,
          _count("retransmits")),

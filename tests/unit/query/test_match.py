@@ -340,6 +340,7 @@ NGINX, CURL = Owner(b"nginx", 70, 3), Owner(b"curl", 71, 4)
         ("rtt < 41ms", False),
         ("sent = 2M", True),
         ("sent > 2M", False),
+        ("sent < 2MiB", True),
         ("received = 0", True),
         ("received != 0", False),
         ("retransmits >= 3 and not retransmits > 3", True),
@@ -361,7 +362,7 @@ def test_words_of_our_own(text: str, expected: bool) -> None:
         role=lambda _: "client",
         cause=lambda _: "timeout-connect",
         lifetime=lambda _: 6 * 10**9,
-        told=lambda _: Reported(rtt_us=41_000, bytes_sent=2 << 20, bytes_received=0, retrans=3),
+        told=lambda _: Reported(rtt_us=41_000, bytes_sent=2_000_000, bytes_received=0, retrans=3),
         netns=lambda _: (1, Label(pod="web-0")),
     )
     row.extras = Extras(cgroup_id=POD)
