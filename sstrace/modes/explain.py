@@ -5,6 +5,8 @@ same ends, one for each time.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
+from textwrap import wrap
 
 import msgspec
 
@@ -27,6 +29,7 @@ from sstrace.sources.standard import give, say
 __all__ = ["run"]
 
 _Told = SeenLine | StateLine | LifeLine | IncidentLine | GoneLine
+_WRAP = partial(wrap, width=80, break_long_words=False, break_on_hyphens=False)
 _ARROWS = {"client": "→", "server": "←", None: "-"}
 
 
@@ -145,8 +148,9 @@ def _text(story: Story, command: Command) -> Iterator[str]:
             continue
         at = line.before_ns if isinstance(line, GapLine) else line.mono_ns
         head = f"{clock.text(at)} {'+' + span_text(at - began):>8}  "
+        below = " " * len(head) + "  "
         for number, part in enumerate(text):
-            yield (head if not number else " " * len(head) + "  ") + part
+            yield from _WRAP(part, initial_indent=below if number else head, subsequent_indent=below)
 
 
 def _in_order(story: Story) -> Iterator["_Told | GapLine"]:

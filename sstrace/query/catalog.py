@@ -185,7 +185,7 @@ OWN: Final = (
     _own(
         _FROM, "explain", "WHICH", frozenset((Act.REPLAY,)),
         "one connection of a recording: all that is known of it, in order\n"
-        "WHICH := {SRC:PORT-DST:PORT|#ID}    in either order; an address may be left away",
+        "WHICH := {SRC:PORT-DST:PORT|SRC:PORT|#ID}    in either order; an address may be left away",
     ),
     _own(
         _TO, "json", "", _ALL - _SERVES - {Act.WATCH},

@@ -1,7 +1,7 @@
-"""``--explain WHICH``: one connection, by its ends or by its number in a recording.
+"""``--explain WHICH``: one connection, by its ends, or one of them, or by its number in a recording.
 
-``10.0.0.1:40000-10.0.0.2:443``, in either order; IPv6 in brackets; an address may be left away (``:40000-:443``).
-``#17``: the ``id`` of its lines.
+``10.0.0.1:40000-10.0.0.2:443``, in either order; IPv6 in brackets; an address may be left away (``:40000-:443``), and
+one end (``:40000``). ``#17``: the ``id`` of its lines.
 """
 
 from ipaddress import IPv6Address, ip_address
@@ -17,16 +17,16 @@ End = tuple[str | None, int]
 
 
 class Which(msgspec.Struct, frozen=True):
-    """Either an ``id``, or both ``ends``: address (None: any) and port."""
+    """Either an ``id``, or ``ends``, one or both: address (None: any) and port."""
 
     text: str
     id: int | None = None
-    ends: tuple[End, End] | None = None
+    ends: tuple[End, ...] = ()
 
     def means(self, here: tuple[str, int], there: tuple[str, int]) -> bool:
         """Whether a connection between these ends is meant; addresses as ``address_of`` gives them."""
-        if self.ends is None:
-            return False
+        if len(self.ends) < 2:
+            return any(_is(end, here) or _is(end, there) for end in self.ends)
         one, other = self.ends
         return (_is(one, here) and _is(other, there)) or (_is(one, there) and _is(other, here))
 
@@ -51,11 +51,9 @@ def parse_which(text: str) -> Which | None:
     if text[:1] == "#":
         number = text[1:]
         return Which(text, id=int(number)) if number.isascii() and number.isdecimal() and len(number) < 19 else None
-    one, dash, other = text.partition("-")
-    ends = [_end(part) for part in (one, other)] if dash else []
-    if len(ends) != 2 or ends[0] is None or ends[1] is None:
-        return None
-    return Which(text, ends=(ends[0], ends[1]))
+    ends = [_end(part) for part in text.split("-", 1)]
+    known = tuple(end for end in ends if end is not None)
+    return Which(text, ends=known) if len(known) == len(ends) else None
 
 
 def _end(text: str) -> End | None:

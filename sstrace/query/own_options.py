@@ -257,7 +257,7 @@ def _which(value: str) -> "Which":
     which = parse_which(value)
     if which is None:
         raise UsageError(
-            f'sstrace: --explain "{value}" is no connection: write 10.0.0.1:40000-10.0.0.2:443, :40000-:443 or #17'
+            f'sstrace: --explain "{value}" is no connection: write 10.0.0.1:40000-10.0.0.2:443, :40000 or #17'
         )
     return which
 

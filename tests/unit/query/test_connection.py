@@ -21,6 +21,15 @@ def test_either_order_and_any_address(text: str) -> None:
     assert not which.means(("10.0.0.1", 443), ("10.0.0.2", 443))
 
 
+@pytest.mark.parametrize("text", [":40000", "*:40000", "10.0.0.1:40000", "[::ffff:10.0.0.1]:40000"])
+def test_one_end(text: str) -> None:
+    which = parse_which(text)
+    assert which is not None
+    assert which.means(("10.0.0.1", 40000), ("10.0.0.2", 443))
+    assert which.means(("10.0.0.2", 443), ("10.0.0.1", 40000))
+    assert not which.means(("10.0.0.1", 443), ("10.0.0.2", 40001))
+
+
 def test_ipv6_and_numbers() -> None:
     which = parse_which("[2001:DB8:0::1]:1-[::1]:2")
     assert which is not None
@@ -29,7 +38,22 @@ def test_ipv6_and_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "17", "#", "#x", "10.0.0.1:80", "10.0.0.1-10.0.0.2", "a:1-b:2", ":1-:65536", ":1-:2-:3", "-", "²:1-:2"]
+    "text",
+    [
+        "",
+        "17",
+        "#",
+        "#x",
+        "10.0.0.1",
+        ":x",
+        ":1-",
+        "10.0.0.1-10.0.0.2",
+        "a:1-b:2",
+        ":1-:65536",
+        ":1-:2-:3",
+        "-",
+        "²:1-:2",
+    ],
 )
 def test_what_is_none(text: str) -> None:
     assert parse_which(text) is None
