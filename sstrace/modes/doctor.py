@@ -35,7 +35,7 @@ from sstrace.sources.names import SystemNames
 from sstrace.sources.netns import current_netns, inside
 from sstrace.sources.owners import OwnerWalk
 from sstrace.sources.privilege import CAP_SYS_PTRACE, effective, may_trace
-from sstrace.sources.standard import give
+from sstrace.sources.standard import give, screen_size
 from sstrace.sources.tracefs import directory, mount_point
 from sstrace.wire import inet_diag
 from sstrace.wire.netlink import Batch
@@ -64,8 +64,12 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         code, verdict = 3, "Only privilege is missing: run it with sudo."
     else:
         code, verdict = 4, "Something is missing: see the lines above."
-    data = ndjson(findings) if command.own.json else "".join(f"{x}\n" for x in lines(findings, verdict)).encode()
-    give(data)
+    if command.own.json:
+        give(ndjson(findings))
+    else:
+        size = screen_size()
+        text = lines(findings, verdict, size[0] if size is not None else None)
+        give("".join(f"{line}\n" for line in text).encode())
     return code
 
 
