@@ -67,6 +67,9 @@ class ByNetns:
         rest = [0, 0, 0, 0]
         # The oldest have numbers of their own for good. (Cookies grow with time.)
         followed = sorted(self._places, key=lambda place: place.netns.cookie)
+        # What was told of one after it had gone is not kept for ever.
+        for net in self._counts.keys() - self._table.nets() - {place.netns.cookie for place in followed}:
+            self.forget(net)
         for number, place in enumerate(followed):
             counts = self._counts.get(place.netns.cookie) or _Counts()
             values = sizes.get(place.netns.cookie, 0), counts.opened, counts.ended, counts.failed

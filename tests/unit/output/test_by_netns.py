@@ -58,6 +58,18 @@ def test_each_has_its_own_numbers() -> None:
     assert told(counted)["sstrace_netns_opens"][here] == 0, "its inode may be another's by now"
 
 
+def test_what_is_told_of_one_that_has_gone_is_not_kept_for_ever() -> None:
+    table = SocketTable(Netns(1, 1))
+    counted = ByNetns(table, Places(Place(Netns(1, 1), Kernel(lambda: None))))
+    table.know(HERE)
+    lived(table, counted, 3)
+    told(counted)
+    assert counted._counts.keys() == {HERE.cookie}, "it may be followed yet"
+    table.forget(HERE.cookie)
+    told(counted)
+    assert not counted._counts
+
+
 def test_beyond_a_thousand_there_is_one_sum() -> None:
     table = SocketTable(HERE)
     others = [Place(Netns(number, number), Kernel(lambda: None)) for number in range(1, MOST + 1)]
