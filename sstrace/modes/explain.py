@@ -11,11 +11,11 @@ from textwrap import wrap
 import msgspec
 
 from sstrace.causes import CAUSES
-from sstrace.errors import DecodeError, LookupFailed, SstraceError
+from sstrace.errors import LookupFailed
 from sstrace.lifecycle import TRANSITIONS
 from sstrace.lines import GapLine, GoneLine, IncidentLine, LifeLine, MetaLine, OwnerLine, SeenLine, StateLine
 from sstrace.model import State
-from sstrace.modes.replay import files
+from sstrace.modes.replay import files, readers
 from sstrace.plain import plain
 from sstrace.query.command import Command
 from sstrace.query.connection import Which, address_of
@@ -24,7 +24,7 @@ from sstrace.render.incidents import incident_words, told_by
 from sstrace.render.times import moment, span_text, times
 from sstrace.render.width import amount
 from sstrace.sources.replay import Recording
-from sstrace.sources.standard import give, say
+from sstrace.sources.standard import give
 
 __all__ = ["run"]
 
@@ -54,21 +54,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     assert own.explain is not None
     sources = files(command)
     stories: list[Story] = []
-    failure: SstraceError | None = None
-    usable = False
-    for source in sources:
-        with source:
-            reader = Reader(source)
-            stories += _stories(command, source, reader, own.explain, alone=len(sources) == 1)
-            try:
-                reader.finish()
-                usable = True
-            except DecodeError as error:
-                failure = error
-    if failure is not None:
-        if not usable:
-            raise failure
-        say(str(failure))
+    for source, reader in readers(sources):
+        stories += _stories(command, source, reader, own.explain, alone=len(sources) == 1)
     if not stories:
         names = ", ".join(source.name for source in sources)
         raise LookupFailed(f"sstrace: no connection {own.explain.text} in {names}")

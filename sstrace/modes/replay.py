@@ -9,7 +9,7 @@ Of a rotation's files each begins with the whole table; behind the file before, 
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from sstrace.changes import Happened, NetnsNews
 from sstrace.errors import DecodeError, SstraceError
@@ -49,7 +49,7 @@ from sstrace.table import Row, Transition
 from sstrace.wire import recording
 from sstrace.wire.recording import Run
 
-__all__ = ["Replay", "files", "finish", "learn_names", "run"]
+__all__ = ["Replay", "files", "finish", "learn_names", "readers", "run"]
 
 _NAP_S = 0.05
 
@@ -65,6 +65,30 @@ def files(command: Command) -> list[Recording]:
         began = {id(source): recording.line_time(source.first_line()) for source in sources}
         sources.sort(key=lambda source: began[id(source)] or 0)
     return sources
+
+
+def readers(sources: Iterable[Recording]) -> Iterator[tuple[Recording, Reader]]:
+    """A reader of each, for who reads it whole before the next. What could not be used is told; raises DecodeError at
+    the end where nothing in any could be.
+    """
+    usable = False
+    failure: DecodeError | None = None
+    for source in sources:
+        with source:
+            source.wait()
+            reader = Reader(source)
+            yield source, reader
+            try:
+                reader.finish()
+                usable = True
+            except DecodeError as error:
+                if failure is not None:
+                    say(str(failure))
+                failure = error
+    if failure is not None:
+        if not usable:
+            raise failure
+        say(str(failure))
 
 
 def learn_names(sources: Iterable[Recording], names: RecordedNames) -> None:

@@ -3,11 +3,10 @@
 import time
 from collections.abc import Mapping
 
-from sstrace.errors import DecodeError, SstraceError
 from sstrace.lines import GapLine, MetaLine, StateLine
 from sstrace.live.signals import Stopped
 from sstrace.model import AF_INET, AF_INET6
-from sstrace.modes.replay import files, learn_names
+from sstrace.modes.replay import files, learn_names, readers
 from sstrace.output.counting import counting, print_digest
 from sstrace.output.row_filter import RowFilter
 from sstrace.query import options
@@ -15,7 +14,6 @@ from sstrace.query.command import Act, Command
 from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, RecordedNames, row_of, window
 from sstrace.render.stats import Digest
 from sstrace.sources.names import SystemNames
-from sstrace.sources.standard import say
 from sstrace.wire.recording import Run
 
 __all__ = ["Counted", "run"]
@@ -60,23 +58,9 @@ def _of_files(command: Command, env: Mapping[str, str]) -> Digest:
     command = options.resolve(command, names)
     digest = Digest()
     counted = Counted(command, names, digest)
-    failure: SstraceError | None = None
-    usable = False
-    for source in sources:
-        with source:
-            source.wait()
-            reader = Reader(source)
-            between, alone = command.own.between, len(sources) == 1
-            counted.take(reader, window(source, between, utc=command.own.utc, alone=alone) if between else None)
-            try:
-                reader.finish()
-                usable = True
-            except DecodeError as error:
-                failure = error
-    if failure is not None:
-        if not usable:
-            raise failure
-        say(str(failure))
+    between, alone = command.own.between, len(sources) == 1
+    for source, reader in readers(sources):
+        counted.take(reader, window(source, between, utc=command.own.utc, alone=alone) if between else None)
     names.finish(command.selection.filter)
     return digest
 
