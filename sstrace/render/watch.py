@@ -9,7 +9,7 @@ three colours are of the palette of Okabe and Ito, which people with any of the 
 and of it those that can be read on black and on white.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -30,6 +30,7 @@ from sstrace.render.columns import (
     SEND_Q,
     STATE,
 )
+from sstrace.render.watch_figures import FIGURES, chosen, taken
 from sstrace.render.watch_frame import (
     ASCII,
     BAR,
@@ -63,6 +64,7 @@ __all__ = [
     "Widths",
     "fixed_rows",
     "measure",
+    "placed",
     "screen",
 ]
 
@@ -87,6 +89,8 @@ class Line(msgspec.Struct, frozen=True):
     """Of a closed row: why it closed. Stands in place of the queues, which it has no more."""
     netns: str = ""
     """What its network namespace is called, where there are several."""
+    figures: Mapping[str, str] = {}
+    """What it carries, by the names of ``FIGURES``; what is not known is left out."""
 
 
 _SORTED = Style(reverse=True, bold=True, underline=True)
@@ -112,6 +116,7 @@ _QUEUES_WIDTH = 14
 
 _SORT_COLUMN = {
     "state": "State", "held": "Held", "local": "Local", "peer": "Peer", "owner": "Process", "netns": "Netns",
+    **{name: figure.title for name, figure in FIGURES.items()},
 }  # fmt: skip
 
 
@@ -159,6 +164,7 @@ def _titles(look: Look, width: int) -> list[Segment]:
         fits = len(title) <= cells[0]
         text = title.rjust(cells[0]) + more.ljust(cells[1]) if fits else (title + more)[: sum(cells)].ljust(sum(cells))
         titles.append((name, f"{text} "))
+    titles += [(FIGURES[name].title, f"{FIGURES[name].title:>{FIGURES[name].width}} ") for name in look.figures]
     titles.append(("Process", COLUMNS[PROCESS].header if look.process else ""))
     room = width - _fixed(widths)
     skip = look.pan
@@ -176,6 +182,30 @@ def _titles(look: Look, width: int) -> list[Segment]:
 _LEAST = 8
 """What of an address is left at least."""
 
+_IPV4 = 15
+"""What of an address columns of figures leave, where it is longer."""
+
+_OWNERS = 32
+"""What is kept free for owners before columns of figures come by themselves: most are of one process."""
+
+
+def placed(look: Look, width: int) -> Look:
+    """With the columns of what connections carry for which there is room. By themselves all come, or none; whoever
+    wants them has them for the queues, and for the ends of long addresses, as many as there is room for.
+    """
+    if look.carried is False:
+        return look
+    widths, every = look.widths, tuple(FIGURES)
+    bare = _fixed(widths) + widths.local_port + widths.peer_port + 2
+    whole = bare + widths.local + widths.peer + (_QUEUES_WIDTH if look.queues else 0) + taken(every)
+    if look.carried is None:
+        fits = whole + (_OWNERS if look.process else 0) <= width
+        return msgspec.structs.replace(look, figures=every) if fits else look
+    if whole <= width or look.pan:
+        return msgspec.structs.replace(look, figures=every)
+    figures = chosen(width + 1 - bare - min(widths.local, _IPV4) - min(widths.peer, _IPV4), look.sort)
+    return msgspec.structs.replace(look, figures=figures, queues=look.queues and not figures)
+
 
 def _fitted(look: Look, width: int) -> Look:
     """With columns of addresses for which there is room, so that the peer's port is in sight; not where somebody has
@@ -183,6 +213,7 @@ def _fitted(look: Look, width: int) -> Look:
     """
     widths = look.widths
     room = width - _fixed(widths) - widths.local_port - widths.peer_port - 1 - (_QUEUES_WIDTH if look.queues else 0)
+    room -= taken(look.figures)
     if look.pan or widths.local + widths.peer + 1 <= room:
         return look
     share = max(_LEAST, (room - 1) // 2)
@@ -200,6 +231,7 @@ def _row(line: Line, look: Look, width: int, *, cursor: bool) -> list[Segment]:
     )
     if look.queues:
         rest = f"{line.recv_q:<6} {line.send_q:<6} {rest}"
+    rest += "".join(f"{line.figures.get(name, ''):>{FIGURES[name].width}} " for name in look.figures)
     rest += line.rest
     if line.cause:
         # The blanks before the address may lend it some room; a word that finds none stands behind the row.
@@ -233,7 +265,7 @@ def _overflows(lines: Sequence[Line], look: Look, width: int) -> bool:
     """Whether something of the rows lies beyond the right edge."""
     widths = look.widths
     used = _fixed(widths) + (_QUEUES_WIDTH if look.queues else 0) - look.pan
-    used += widths.local + widths.local_port + widths.peer + widths.peer_port + 2
+    used += widths.local + widths.local_port + widths.peer + widths.peer_port + 2 + taken(look.figures)
     if not any(line.rest for line in lines):
         return used - 1 > width
     return used + max((len(line.rest) for line in lines), default=0) > width
@@ -241,7 +273,7 @@ def _overflows(lines: Sequence[Line], look: Look, width: int) -> bool:
 
 def screen(look: Look, lines: Sequence[Line], width: int, height: int) -> Screen:
     """The whole screen: ``height`` lines of at most ``width`` cells. Lines beyond what fits are left out."""
-    look = _fitted(look, width)
+    look = _fitted(placed(look, width), width)
     rows = lines[: max(0, height - fixed_rows(height))]
     last = min(look.total, look.top + len(lines))
     place = f"{look.top + 1}-{last} of {look.total}" if lines else f"0 of {look.total}"

@@ -110,6 +110,10 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     """Cells by which the columns behind Held are moved to the left."""
     queues: bool = True
     process: bool = False
+    carried: bool | None = False
+    """Whether columns of what connections carry are wanted; None: where there is room for all of them."""
+    figures: Sequence[str] = ()
+    """Those of them that stand on the screen, by their names in ``FIGURES``."""
     prompt: Prompt | None = None
     message: str = ""
     """One line for the user in place of the keys."""
@@ -145,10 +149,11 @@ _HELP = """\
          column; / Enter: the next     a  every state, or those asked for
   f      filter: [state X]             d  closed rows while they are marked,
          [exclude X] EXPRESSION           or none
-  g      groups: by process,           s S 1-{sorts}  sort by held, state, local,
-         container, peer, port            peer, owner{more}
-  z      freeze: a copy of the table   r  reverse the order
-         stands, to scroll and sort    h ?  this help; any key leaves it
+  g      groups: by process,           b  columns of bytes, rates and RTT
+         container, peer, port         s S 1-9  sort: held, state, local, peer,
+  z      freeze: a copy of the table      owner, {more}sent, received,
+         stands, to scroll and sort       sent/s, received/s, rtt
+  h ?    this help; any key leaves it  r  reverse the order
 """
 
 
@@ -285,7 +290,7 @@ def framed(
         out.append(titles)
     if look.help:
         many = bool(look.widths.netns)
-        text = _HELP.format(ge=look.glyphs.at_least, sorts=5 + many, more=", netns" * many)
+        text = _HELP.format(ge=look.glyphs.at_least, more="netns, " * many)
         out += [[Segment(cut(line, width))] for line in text.splitlines()]
     else:
         out += body

@@ -2,8 +2,8 @@
 
 One loop: wait for keys, signals and events; fold events in as they come; once an interval, and after each key, draw. A
 picture touches only the rows that it shows: their order is kept (watch.view), and what changes without events
-(queues, timers, memory, tcp_info) is read from the kernel for these rows alone. What is looked at is in ``Hub``, what
-the keys do on each page in the page.
+(queues, timers, memory, tcp_info) is read from the kernel for these rows alone, and for all, within a duty, where they
+are sorted by it. What is looked at is in ``Hub``, what the keys do on each page in the page.
 """
 
 import gc

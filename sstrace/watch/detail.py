@@ -21,10 +21,11 @@ from sstrace.render.watch_frame import Look, Screen
 from sstrace.render.width import amount
 from sstrace.table import Row, Transition
 from sstrace.watch.acts import text_of
+from sstrace.watch.carried import payload, tcp_info_of
 from sstrace.watch.hub import Hub
 from sstrace.watch.lines import RowLines
 from sstrace.wire import inet_diag
-from sstrace.wire.tcp_info import TcpInfo, decode_tcp_info
+from sstrace.wire.tcp_info import TcpInfo
 
 __all__ = ["DetailPage"]
 
@@ -103,11 +104,9 @@ class DetailPage:
             self._socket = look_at(self.hub.tracer.places, [self.row], _EXT).get(self.row.id)
         except KernelError:  # out of memory, for a moment
             self._socket = None
-        blob = self._socket.extras.info if self._socket is not None and self._socket.extras is not None else None
-        self._info = info = decode_tcp_info(blob) if blob else None
+        self._info = info = tcp_info_of(self._socket)
         if info is not None:
-            sent = max(0, info.bytes_sent - info.bytes_retrans)
-            self._samples.append(_Sample(now_ns, sent, info.bytes_received, info.rtt))
+            self._samples.append(_Sample(now_ns, *payload(info), info.rtt))
         if self.hub.frozen is None:
             self.hub.own([self.row], now_ns)
 

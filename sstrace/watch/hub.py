@@ -18,8 +18,9 @@ from sstrace.render import watch as render
 from sstrace.render.times import time_of_day
 from sstrace.sources.names import SystemNames
 from sstrace.table import Resync, Row, Transition
+from sstrace.watch.carried import Carried, Figures
 from sstrace.watch.lines import RowLines
-from sstrace.watch.order import SORTS, by_netns
+from sstrace.watch.order import SORTS, by_figures, by_netns
 from sstrace.watch.prompt import filter_text, with_filter
 from sstrace.watch.view import Verdict, Watched
 
@@ -29,8 +30,10 @@ _FADE_NS: Final = 2_000_000_000
 """A mark stays so long, but always for one regular picture."""
 _RATE_NS: Final = 1_000_000_000
 """Rates are taken over the last interval, but no less than this."""
-_OWNERS_DUTY: Final = 50
-"""A look at the process table that took t is not repeated before 50 t have passed: 2 % of a CPU at most."""
+_DUTY: Final = 50
+"""A look at the process table, or at the figures of every row, that took t is not repeated before 50 t have passed: 2 %
+of a CPU at most.
+"""
 
 
 class Frozen(msgspec.Struct):
@@ -57,12 +60,22 @@ class Hub:
         self.filter_text = filter_text(command)
         self.states = command.selection.states
         """Those that were asked for."""
+        self._by_figures = by_figures(self.figures)
         self.view = Watched(
             self._verdict(command),
             command.selection.states,
             fade_ns=max(_FADE_NS, interval_ns * 3 // 2),
-            sorts={**SORTS, "netns": by_netns(self.lines.called)} if self.lines.many else SORTS,
+            sorts={
+                **SORTS,
+                **({"netns": by_netns(self.lines.called)} if self.lines.many else {}),
+                **self._by_figures,
+            },
         )
+        self.figured = False
+        """Whether the screen has columns of what connections carry."""
+        self._carried = Carried(interval_ns // 2)
+        self._interval_ns = interval_ns
+        self._figures_due_ns = 0
         self.rates = render.Rates()
         self.frozen: Frozen | None = None
         self.message = ""
@@ -132,9 +145,33 @@ class Hub:
         """The view on the screen: the frozen one, where there is one."""
         return self.frozen.view if self.frozen is not None else self.view
 
-    def sockets(self, rows: Iterable[Row]) -> Mapping[int, InetSocket]:
+    def sockets(self, rows: Iterable[Row], now_ns: int) -> Mapping[int, InetSocket]:
         """What the kernel says of these rows, by their ids: now, or when the table was frozen."""
-        return self.frozen.sockets if self.frozen is not None else self.lines.ask(self.tracer.places, rows)
+        if self.frozen is not None:
+            return self.frozen.sockets
+        sockets = self.lines.ask(self.tracer.places, rows, figures=self.figured)
+        if self.figured:
+            self._carried.take(sockets, now_ns)
+            if self.view.sort not in self._by_figures:
+                self._carried.keep(sockets)
+        return sockets
+
+    def figures(self, row: Row) -> Figures | None:
+        """What a row has carried, as far as it was asked for, or told at its end."""
+        return self._carried.of(row.id, self.shown.end(row.id))
+
+    def rank(self, now_ns: int) -> None:
+        """Where the order goes by what connections carry, ask for that of every row, when a look is due."""
+        view = self.view
+        if self.frozen is not None or view.sort not in self._by_figures or now_ns < self._figures_due_ns:
+            return
+        spent = time.thread_time_ns()
+        alive = (entry.row for entry in view.living(0, len(view)))
+        sockets = self.lines.ask(self.tracer.places, alive, figures=True)
+        self._carried.take(sockets, now_ns)
+        self._carried.keep(sockets)
+        view.resort()
+        self._figures_due_ns = now_ns + max(self._interval_ns // 2, _DUTY * (time.thread_time_ns() - spent))
 
     def own(self, visible: Sequence[Row], now_ns: int) -> None:
         """See who holds the rows on the screen, when a look is due: the tracer looks too, but for all rows, and so more
@@ -143,7 +180,7 @@ class Hub:
         if visible and self.frozen is None and now_ns >= self._owners_due_ns:
             spent = time.thread_time_ns()
             self.tracer.own(visible)
-            self._owners_due_ns = now_ns + _OWNERS_DUTY * (time.thread_time_ns() - spent)
+            self._owners_due_ns = now_ns + _DUTY * (time.thread_time_ns() - spent)
 
     def freeze(self) -> None:
         """Take a copy of the table, or go on."""
@@ -159,7 +196,10 @@ class Hub:
         self.fold(now)
         view = self.view.frozen()
         alive = (entry.row for entry in view.rows(0, len(view)) if entry.mark != "-")
-        self.frozen = Frozen(view, now, self.clock(), self.lines.ask(self.tracer.places, alive), self.rates)
+        sockets = self.lines.ask(self.tracer.places, alive, figures=self.figured)
+        if self.figured:
+            self._carried.take(sockets, now)
+        self.frozen = Frozen(view, now, self.clock(), sockets, self.rates)
 
     def filter(self, text: str) -> bool:
         """Look through another filter: the words as they would follow the options on a command line; whether that could

@@ -85,12 +85,12 @@ class RowLines:
     def _place(self, row: Row) -> str:
         return plain(self._where.label(row.net).text(row.netns)) if self._where is not None else ""
 
-    def ask(self, places: Places, rows: Iterable[Row]) -> dict[int, InetSocket]:
+    def ask(self, places: Places, rows: Iterable[Row], *, figures: bool = False) -> dict[int, InetSocket]:
         """What the kernel says now of these rows, by their ids; those that it no longer has in this state are left
-        out.
+        out. ``figures``: with tcp_info, whether or not the lines show it.
         """
         show = self.show
-        ext = inet_diag.extensions(memory=show.memory, info=show.info, tos=show.tos)
+        ext = inet_diag.extensions(memory=show.memory, info=show.info or figures, tos=show.tos)
         try:
             return look_at(places, rows, ext)
         except KernelError:

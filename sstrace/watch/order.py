@@ -4,8 +4,9 @@ from bisect import bisect_left, insort
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from sstrace.table import Row
+from sstrace.watch.carried import Figures
 
-__all__ = ["RANK", "SORTS", "Order", "by_netns"]
+__all__ = ["RANK", "SORTS", "Order", "by_figures", "by_netns"]
 
 RANK = bytes.maketrans(bytes([10, 2, 3, 1, 8, 9, 4, 5, 11, 6, 7]), bytes(range(11)))
 """State number → place in the order of states: a connection's life, listeners first."""
@@ -62,6 +63,28 @@ def by_netns(called: Callable[[Row], bytes]) -> Callable[[Row, int, int], bytes]
         return called(row) + b"\0" + row.net.to_bytes(8, "big") + _local(row) + _peer(row)
 
     return key
+
+
+def by_figures(figures: Callable[[Row], Figures | None]) -> Mapping[str, Callable[[Row, int, int], bytes]]:
+    """More ways: by what connections carry, the most first, and behind them those of which it is not known."""
+
+    def by(value: Callable[[Figures], float | None]) -> Callable[[Row, int, int], bytes]:
+        def key(row: Row, _state: int, _at_ns: int) -> bytes:
+            known = figures(row)
+            amount = value(known) if known is not None else None
+            if amount is None:
+                return b"\xff" * 8 + _local(row)
+            return (0xFFFF_FFFF_FFFF_FFFE - int(amount)).to_bytes(8, "big") + _local(row)
+
+        return key
+
+    return {
+        "sent": by(lambda known: known.sent),
+        "received": by(lambda known: known.received),
+        "sent/s": by(lambda known: known.sent_rate),
+        "received/s": by(lambda known: known.received_rate),
+        "rtt": by(lambda known: known.rtt_us or None),
+    }
 
 
 class Order:

@@ -9,7 +9,9 @@ import msgspec
 from sstrace.model import ALL_STATES
 from sstrace.render import watch as render
 from sstrace.render.fitted import who
+from sstrace.render.watch_figures import FIGURES
 from sstrace.watch.acts import text_of
+from sstrace.watch.carried import texts
 from sstrace.watch.hub import Hub
 from sstrace.watch.lines import learn_inodes
 from sstrace.watch.view import Entry, Watched
@@ -23,6 +25,11 @@ _ORDER_WORDS: Final = {
     "peer": ("lowest first", "highest first"),
     "owner": ("A to Z", "Z to A"),
     "netns": ("A to Z", "Z to A"),
+    "sent": ("most first", "least first"),
+    "received": ("most first", "least first"),
+    "sent/s": ("most first", "least first"),
+    "received/s": ("most first", "least first"),
+    "rtt": ("longest first", "shortest first"),
 }
 _SEARCH_STEP: Final = 500
 _SEARCH_NS: Final = 300_000_000
@@ -36,6 +43,8 @@ class TablePage:
         self.hub = hub
         self.searched = ""
         self._widths: render.Widths | None = None
+        self._carried: bool | None = None
+        """Whether columns of what connections carry are wanted; None: as there is room, or the order needs."""
         self._entries: list[Entry] = []
         """Those on the screen."""
         self._cursor: int | None = None
@@ -60,21 +69,36 @@ class TablePage:
         view = hub.shown
         fixed = render.fixed_rows(height)
         self._page, self._first = max(1, height - fixed), max(0, fixed - 1)
-        self._entries = self._placed(view)
-        lines = self._made(now)
-        self._widths = render.measure(lines, self._widths, netns=self.hub.lines.many)
         look = msgspec.structs.replace(
             base,
+            sort=view.sort,
+            carried=self._wanted(view),
+            pan=self._pan,
+            widths=self._widths or render.measure([], netns=hub.lines.many),
+        )
+        hub.figured = bool(render.placed(look, width).figures)
+        hub.rank(now)
+        self._entries = self._placed(view)
+        lines = self._made(now)
+        self._widths = render.measure(lines, self._widths, netns=hub.lines.many)
+        look = msgspec.structs.replace(
+            look,
             total=len(view),
             top=self._top,
-            sort=view.sort,
             order=_ORDER_WORDS[view.sort][view.backwards],
-            pan=self._pan,
             cursor=self._line if self._cursor is not None else None,
             found=self.searched,
             widths=self._widths,
         )
         return render.screen(look, lines, width, height)
+
+    def _wanted(self, view: Watched) -> bool | None:
+        """Whether columns of what connections carry are: -i and its like have the room, unless somebody says so."""
+        if self._carried is not None or view.sort in FIGURES:
+            return self._carried is not False
+        show = self.hub.lines.show
+        told = any((show.timers, show.extended, show.memory, show.info, show.tos, show.cgroup))
+        return False if told else None
 
     def _placed(self, view: Watched) -> list[Entry]:
         """The entries of the screen, so that the cursor's is among them."""
@@ -100,13 +124,18 @@ class TablePage:
     def _made(self, now_ns: int) -> list[render.Line]:
         hub, entries = self.hub, self._entries
         rows = [entry.row for entry in entries if entry.mark != "-"]
-        sockets = hub.sockets(rows)
-        if hub.frozen is not None:
-            return hub.lines.make(entries, sockets, hub.frozen.at_ns)
-        learn_inodes(rows, sockets)
-        if hub.lines.show.processes:
-            hub.own(rows, now_ns)
-        return hub.lines.make(entries, sockets, now_ns)
+        sockets = hub.sockets(rows, now_ns)
+        if hub.frozen is None:
+            learn_inodes(rows, sockets)
+            if hub.lines.show.processes:
+                hub.own(rows, now_ns)
+        lines = hub.lines.make(entries, sockets, now_ns if hub.frozen is None else hub.frozen.at_ns)
+        if not hub.figured:
+            return lines
+        return [
+            msgspec.structs.replace(line, figures=texts(hub.figures(entry.row)))
+            for entry, line in zip(entries, lines, strict=True)
+        ]
 
     @property
     def chosen(self) -> Entry | None:
@@ -154,6 +183,8 @@ class TablePage:
             self.hub.say("closed rows stay until their marks fade" if view.dead else "closed rows are not shown")
         elif key == "p":
             self.hub.lines.toggle_processes()
+        elif key == "b":
+            self._carried = not self.hub.figured
         elif key == "n":
             self.hub.lines.toggle_numeric()
             self._widths = None

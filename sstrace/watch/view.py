@@ -378,6 +378,10 @@ class Watched:
         """What has happened to a row since somebody watches, the latest last; it goes on as the row does."""
         return self._lives.setdefault(number, [])
 
+    def end(self, number: int) -> Transition | None:
+        """How a row ended, if it has and that was seen."""
+        return next((change for change in reversed(self._lives.get(number, ())) if change.ended), None)
+
     def entry(self, number: int) -> Entry | None:
         """What there is to know of a row, alive or not, by its id."""
         return self._entries.get(number)

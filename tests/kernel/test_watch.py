@@ -98,7 +98,7 @@ def test_rows_are_those_of_ss(watch: Watch, peers: Peers, netns: Netns, ss: Prog
     shown = []
     for line in rows(lines):
         state, _held, *rest = line[2:].split()
-        shown.append((state, *rest))
+        shown.append((state, *rest[:4]))  # what it carries stands behind
     assert sorted(shown) == wanted
     assert len(wanted) == 7
     assert lines[1].split() == ["LISTEN", "1", "ESTAB", "6"]
@@ -137,7 +137,7 @@ def test_wildcards_and_ipv6(watch: Watch, netns: Netns, ss: Program) -> None:
     held = netns.call(make)
     pane = watch("-an", columns=200, lines=50)
     wanted = sorted(tuple(line.split()) for line in ss("-Htan", netns=netns).stdout.decode().splitlines())
-    shown = sorted((line.split()[0], *line.split()[2:]) for line in rows(pane.until_text("6003")))
+    shown = sorted((line.split()[0], *line.split()[2:6]) for line in rows(pane.until_text("6003")))
     assert shown == wanted
     for end in held:
         end.close()
@@ -235,7 +235,7 @@ def test_sorting(watch: Watch, peers: Peers) -> None:
     pane.type("r")
     lines = pane.until_text("by local, highest first")
     assert [line.split()[4] for line in rows(lines)] == first[::-1]
-    for name in ("peer", "owner", "held", "state"):
+    for name in ("peer", "owner", "sent", "received", "sent/s", "received/s", "rtt", "held", "state"):
         pane.type("s")
         pane.until_text(f"by {name}, ")
     pane.type("S")
@@ -423,6 +423,63 @@ def test_enter_looks_inside_a_connection(watch: Watch, peers: Peers, netns: Netn
     pane.until_text("Local Address:Port")
     pane.type("q")
     assert pane.ended() == 0
+
+
+def test_columns_tell_what_connections_carry(watch: Watch, peers: Peers, netns: Netns) -> None:
+    """A transfer of known size: totals, rates while it lasts, the order by them, and the figures of the end."""
+    pane = watch("-n", columns=120)
+    narrow = watch("-n")
+    client, server = peers.pairs[0]
+    mine, theirs = (f"127.0.0.1:{end.getsockname()[1]}" for end in (client, server))
+
+    def figures(lines: list[str]) -> dict[tuple[str, ...], list[str]]:
+        """(local, peer) → the texts behind."""
+        at = lines[3].index("Local Address")
+        return {tuple(line[at - 4 :].split()[:2]): line[at - 4 :].split()[2:] for line in rows(lines)}
+
+    def told(sent: str, received: str, lines: list[str]) -> bool:
+        found = figures(lines)
+        here, there = found.get((mine, theirs), []), found.get((theirs, mine), [])
+        return here[:2] == [sent, received] and there[:2] == [received, sent]
+
+    assert lines_titles(pane) == ["Sent", "Recv", "Sent/s", "Recv/s", "RTT"]
+    assert lines_titles(narrow) == []
+    client.sendall(b"x" * 5000)
+    server.recv(5000, socket.MSG_WAITALL)
+    lines = pane.until(partial(told, "5.0k", "0"))
+    assert re.fullmatch(r"[\d.]+(us|ms|s)", figures(lines)[mine, theirs][-1])
+    pane.type("6")
+    lines = pane.until_text("by sent, most first")
+    assert next(iter(figures(lines))) == (mine, theirs)
+    server.sendall(b"y" * 70_000)
+    client.recv(70_000, socket.MSG_WAITALL)
+    pane.until(lambda lines: told("5.0k", "70k", lines) and next(iter(figures(lines))) == (theirs, mine))
+    narrow.type("b")
+    narrow.until(lambda lines: "Sent/s" in lines[3] and "Recv-Q" not in lines[3])
+    assert all(port in "\n".join(narrow.screen()) for port in (mine, theirs))
+    narrow.type("b")
+    narrow.until(lambda lines: "Sent/s" not in lines[3] and "Recv-Q" in lines[3])
+    # A rate is seen as long as bytes flow.
+    pane.until(lambda lines: flowing(client, server) and figures(lines)[mine, theirs][2:3] not in ([], ["0"]))
+    pane.type("b")
+    pane.until(lambda lines: "Sent/s" not in lines[3])
+    pane.type("b")
+    last = netns.call(peers.connect)
+    last.sendall(b"z" * 4321)
+    peers.pairs[-1][1].recv(4321, socket.MSG_WAITALL)
+    last.close()
+    peers.pairs[-1][1].close()
+    pane.until(lambda lines: any(line.startswith("- ") and line.split()[6:8] == ["0", "4.3k"] for line in rows(lines)))
+
+
+def lines_titles(pane: Tmux) -> list[str]:
+    """The titles behind the peer's port."""
+    return pane.screen()[3].partition("Peer Address:Port")[2].split()
+
+
+def flowing(sender: socket.socket, receiver: socket.socket) -> bool:
+    sender.sendall(b"x" * 1000)
+    return len(receiver.recv(1000, socket.MSG_WAITALL)) == 1000
 
 
 def test_groups_count_and_lead_to_their_rows(watch: Watch, peers: Peers, netns: Netns) -> None:

@@ -22,8 +22,10 @@ from sstrace.render.watch import (
     Widths,
     fixed_rows,
     measure,
+    placed,
     screen,
 )
+from sstrace.render.watch_figures import FIGURES
 
 LINES = [
     Line("+", "ESTAB", "1.2s", "0", "13", "10.20.30.40:", "51234", "192.0.2.7:", "https", 'users:(("nc",pid=7,fd=3))'),
@@ -72,8 +74,8 @@ def test_a_column_says_where_there_are_several_namespaces() -> None:
     assert [row[at:].split()[0] for row in rows] == ["ESTAB", "FIN-WAIT-2", "SYN-SENT", "LISTEN"]
     assert all(cell_len(row) <= 30 for row in drawn(screen(some, lines, 30, 11), 30, 11))
     told = "\n".join(drawn(screen(look(help=True, widths=some.widths), lines, 80, 24), 80, 24))
-    assert "s S 1-6  sort by held, state, local," in told
-    assert "peer, owner, netns" in told
+    assert "s S 1-9  sort: held, state, local, peer," in told
+    assert "owner, netns, sent, received," in told
     assert measure([]).netns == 0
 
 
@@ -100,6 +102,61 @@ def test_wide_screen_shows_the_processes() -> None:
     assert lines[3].endswith("Peer Address:Port  Process")
     assert lines[4].endswith('192.0.2.7:https users:(("nc",pid=7,fd=3))')
     assert lines[-1].endswith("1-4 of 17")  # nothing lies beyond the edge: no arrow
+
+
+CARRIED = [
+    msgspec.structs.replace(
+        LINES[0], figures={"sent": "1.2M", "received": "999", "sent/s": "9.9k", "received/s": "0", "rtt": "31us"}
+    ),
+    LINES[1],
+    msgspec.structs.replace(LINES[2], figures={"sent": "0", "received": "0"}),
+    LINES[3],
+]
+
+
+def test_figures_stand_where_there_is_room_for_all() -> None:
+    """At 120 columns beside addresses of that length; at 80 the screen is the one without them."""
+    told = look(carried=None, sort="sent/s")
+    title, *shown = drawn(screen(told, CARRIED, 120, 11), 120, 11)[3:8]
+    assert title.endswith(" Send-Q  Local Address:Port      Peer Address:Port  Sent Recv Sent/s Recv/s    RTT")
+    assert shown == [
+        "+ ESTAB          1.2s 0      13        10.20.30.40:51234        192.0.2.7:https 1.2M  999   9.9k      0   31us"
+        ' users:(("',
+        "* FIN-WAIT-2   ≥3m05s 7      0      [2001:db8::17]:443   [2001:db8::abcd]:60001",
+        "- SYN-SENT        4ms refused          10.20.30.40:40001        192.0.2.9:81       0    0",
+        "  LISTEN       ≥2h00m 0      128           0.0.0.0:ssh            0.0.0.0:*",
+    ]
+    assert drawn(screen(told, CARRIED, 80, 11), 80, 11) == drawn(screen(look(sort="sent/s"), LINES, 80, 11), 80, 11)
+    assert not placed(look(carried=None, process=True), 120).figures, "the room is the owners'"
+    assert placed(look(carried=None, process=True), 200).figures == tuple(FIGURES)
+    assert not placed(look(), 200).figures
+
+
+def test_wanted_figures_take_the_room_of_the_queues() -> None:
+    """At 80 columns as many as there is room for, the one that is sorted by before others."""
+    assert drawn(screen(look(carried=True), CARRIED, 80, 11), 80, 11)[3:7] == [
+        "  State          Held  Local Address:Port      Peer Address:Port  Sent/s Recv/s",
+        "+ ESTAB          1.2s    10.20.30.40:51234        192.0.2.7:https   9.9k      0",
+        "* FIN-WAIT-2   ≥3m05s [2001:db8::17]:443   [2001:db8::abcd]:60001",
+        "- SYN-SENT        4ms    10.20.30.40:40001        192.0.2.9:81",
+    ]
+    assert placed(look(carried=True, sort="rtt"), 80).figures == ("sent/s", "rtt")
+    assert placed(look(carried=True), 120).queues
+    narrow = placed(look(carried=True), 50)
+    assert narrow.queues
+    assert not narrow.figures
+
+
+@pytest.mark.parametrize("sort", ["held", *FIGURES])
+def test_figures_never_cut_the_port_of_the_peer(sort: str) -> None:
+    v6 = "[2001:db8:1111:2222:3333:4444:5555:6666]:"
+    figures = {name: "9" * figure.width for name, figure in FIGURES.items()}
+    lines = [Line(" ", "FIN-WAIT-2", "59m59s", "0", "0", v6, "51234", v6, "60001", "users:((x))", figures=figures)]
+    for width in (80, 100, 120, 160, 200):
+        told = look(carried=True, sort=sort, widths=measure(lines))
+        (row,) = drawn(screen(told, lines, width, 9), width, 9)[4:5]
+        assert "]:60001" in row
+        assert sort == "held" or f" {figures[sort]}" in row
 
 
 def test_every_cell_can_be_reached_by_moving_the_columns() -> None:
@@ -171,6 +228,7 @@ TEXT = st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=60)
     prompt=st.none() | st.tuples(TEXT, st.integers(0, 60)),
     count=st.integers(0, 70),
     queues=st.booleans(),
+    carried=st.sampled_from([True, False, None]),
     help_=st.booleans(),
 )
 def test_never_larger_than_the_screen(  # noqa: PLR0917 - what hypothesis draws
@@ -185,12 +243,13 @@ def test_never_larger_than_the_screen(  # noqa: PLR0917 - what hypothesis draws
     prompt: tuple[str, int] | None,
     count: int,
     queues: bool,
+    carried: bool | None,
     help_: bool,
 ) -> None:
     line = msgspec.structs.replace(LINES[0], rest=rest, cause=cause, mark=mark)
     typed = Prompt("filter: ", prompt[0], min(prompt[1], len(prompt[0]))) if prompt is not None else None
     picture = screen(
-        look(pan=pan, status=status, message=message, prompt=typed, help=help_, queues=queues),
+        look(pan=pan, status=status, message=message, prompt=typed, help=help_, queues=queues, carried=carried),
         [line] * count,
         width,
         height,
