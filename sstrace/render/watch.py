@@ -234,10 +234,12 @@ def _row(line: Line, look: Look, width: int, *, cursor: bool) -> list[Segment]:
     rest += "".join(f"{line.figures.get(name, ''):>{FIGURES[name].width}} " for name in look.figures)
     rest += line.rest
     if line.cause:
-        # The blanks before the address may lend it some room; a word that finds none stands behind the row.
+        # The blanks before the address may lend it some room; a word that finds none stands behind the row, or behind
+        # the last figure: what has ended has no rates.
         gap = len(line.cause) + 1
+        before = f"{rest.rstrip()} " if line.rest or look.figures else rest
         free = look.queues and not rest[_QUEUES_WIDTH:gap].strip()
-        rest = f"{line.cause} {rest[gap:]}" if free else f"{rest}{' ' if line.rest else ''}[{line.cause}]"
+        rest = f"{line.cause} {rest[gap:]}" if free else f"{before}[{line.cause}]"
     held = line.held.rjust(_HELD_WIDTH)
     place = f"{fit(line.netns, widths.netns)} " if widths.netns else ""
     fixed = f"{line.mark} {place}{line.state:<{_STATE_WIDTH}} {held} "

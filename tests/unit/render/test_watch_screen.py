@@ -138,7 +138,7 @@ def test_wanted_figures_take_the_room_of_the_queues() -> None:
         "  State          Held  Local Address:Port      Peer Address:Port  Sent/s Recv/s",
         "+ ESTAB          1.2s    10.20.30.40:51234        192.0.2.7:https   9.9k      0",
         "* FIN-WAIT-2   ≥3m05s [2001:db8::17]:443   [2001:db8::abcd]:60001",
-        "- SYN-SENT        4ms    10.20.30.40:40001        192.0.2.9:81",
+        "- SYN-SENT        4ms    10.20.30.40:40001        192.0.2.9:81 [refused]",
     ]
     assert placed(look(carried=True, sort="rtt"), 80).figures == ("sent/s", "rtt")
     assert placed(look(carried=True), 120).queues
