@@ -63,6 +63,7 @@ _sstrace() {
     --from) _sstrace_words "netlink live"; _sstrace_files live:; _sstrace_files ;;
     --group) mapfile -t COMPREPLY < <(compgen -g -- "$value") ;;
     --host) : ;;
+    --html) _sstrace_files ;;
     --interval) : ;;
     --keep) : ;;
     --metrics) : ;;
@@ -92,7 +93,7 @@ _sstrace() {
     src | dst | sport | dport | fwmark | cgroup | port | host | pid | comm | user | container | pod | unit | netns | held | lifetime | rtt | sent | received | retransmits | [=!\<\>]*) ;;
     *)
         case $value in
-        --*) _sstrace_words "--all --at --between --bound-inactive --bpf --bpf-map-id --bpf-maps --cgroup --color --columns --completions --context --contexts --count --dccp --debug --diag --doctor --duration --events --explain --extended --family --filter --from --group --help --host --inet-sockopt --info --interval --ipv4 --ipv6 --json --keep --keep-privileges --kill --life --listening --memory --metrics --metrics-by --mptcp --net --netns --no-baseline --no-header --no-queues --numeric --on-full --oneline --options --output --packet --poll --processes --query --quiet --raw --ready-file --record --replay --resolve --rotate --schema --sctp --self-usage --serve --sink --snapshot --socket --speed --ss-version --stats --summary --tcp --threads --time --tipc --tipcinfo --tos --udp --unix --verify --version --vsock --watch --xdp" ;;
+        --*) _sstrace_words "--all --at --between --bound-inactive --bpf --bpf-map-id --bpf-maps --cgroup --color --columns --completions --context --contexts --count --dccp --debug --diag --doctor --duration --events --explain --extended --family --filter --from --group --help --host --html --inet-sockopt --info --interval --ipv4 --ipv6 --json --keep --keep-privileges --kill --life --listening --memory --metrics --metrics-by --mptcp --net --netns --no-baseline --no-header --no-queues --numeric --on-full --oneline --options --output --packet --poll --processes --query --quiet --raw --ready-file --record --replay --resolve --rotate --schema --sctp --self-usage --serve --sink --snapshot --socket --speed --ss-version --stats --summary --tcp --threads --time --tipc --tipcinfo --tos --udp --unix --verify --version --vsock --watch --xdp" ;;
         -*) _sstrace_words "-n -r -o -e -m -i -p -T -b -E -t -S -u -w -x -a -l -4 -6 -0 -f -A -s -D -F -V -v -h -Z -z -N -K -H -M -O -q" ;;
         *) _sstrace_words "state exclude from to ended src dst sport dport dev fwmark cgroup port host pid comm user container pod unit role cause netns held lifetime rtt sent received retransmits autobound and or not" ;;
         esac

@@ -51,6 +51,7 @@ complete -c sstrace -l from -r -F -a 'netlink live' -d 'SOURCE := {netlink|live[
 complete -c sstrace -l group -x -a '(__fish_complete_groups)' -d 'of --serve: who may ask besides root'
 complete -c sstrace -s h -l help -d 'this message'
 complete -c sstrace -l host -x -a '(__sstrace_list )' -d 'of the recordings in a directory: those of these hosts, names or patterns (may be given again)'
+complete -c sstrace -l html -r -F -d 'of --stats: the same as a page for browsers, too: over time, who with whom, how long'
 complete -c sstrace -l inet-sockopt -d 'show various inet socket options'
 complete -c sstrace -s i -l info -d 'show internal TCP information'
 complete -c sstrace -l interval -x -d 'between pictures of --watch and rounds of --verify'

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from sstrace.errors import DecodeError
 from sstrace.modes.stats import Counted
 from sstrace.output.counting import print_digest
+from sstrace.output.page import Page, new_digest
 from sstrace.query import options
 from sstrace.query.command import Command
 from sstrace.recording.fleet import Fleet, Moved, named, opened
@@ -17,6 +18,11 @@ __all__ = ["run"]
 
 def run(command: Command, env: Mapping[str, str]) -> int:
     """Digest; the exit code."""
+    with Page(command) as page:
+        return _run(command, env, page)
+
+
+def _run(command: Command, env: Mapping[str, str], page: Page) -> int:
     own = command.own
     fleet = Fleet(named(command), own.hosts)
     names = RecordedNames(env)
@@ -25,10 +31,10 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     series = fleet.within(within, fleet.series)
     fleet.limit(part for one in series for part in one.parts)
     command = options.resolve(command, names)
-    whole = Digest()
+    whole = new_digest(command)
     hosts: dict[str, Tally] = {}
     for one in series:
-        digest = Digest()
+        digest = new_digest(command)
         counted = Counted(command, names.of_another_host(), digest)
         for part in one.parts:
             try:
@@ -45,7 +51,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     if len(fleet.hosts) > 1:
         whole.groups = {"host": {host: tally for host, tally in hosts.items() if tally != Tally()}, **whole.groups}
     spans = (whole.first_ns, whole.last_ns) if whole.transitions else (None, None)
-    print_digest(command, whole, *spans)
+    print_digest(command, whole, *spans, page=page)
     return 0
 
 

@@ -8,6 +8,7 @@ from sstrace.live.signals import Stopped
 from sstrace.model import AF_INET, AF_INET6
 from sstrace.modes.replay import files, learn_names, readers
 from sstrace.output.counting import counting, print_digest
+from sstrace.output.page import Page, new_digest
 from sstrace.output.row_filter import RowFilter
 from sstrace.query import options
 from sstrace.query.command import Act, Command
@@ -22,12 +23,13 @@ __all__ = ["Counted", "run"]
 def run(command: Command, env: Mapping[str, str]) -> int:
     """Digest; the exit code. --count says how many lines a grouping may have."""
     code = offset = 0
-    if command.act is Act.STATS_PAST:
-        digest = _of_files(command, env)
-    else:
-        digest, offset, code = _of_now(command, env)
-    spans = ((digest.first_ns or 0) + offset, digest.last_ns + offset) if digest.transitions else (None, None)
-    print_digest(command, digest, *spans)
+    with Page(command) as page:
+        if command.act is Act.STATS_PAST:
+            digest = _of_files(command, env)
+        else:
+            digest, offset, code = _of_now(command, env)
+        spans = ((digest.first_ns or 0) + offset, digest.last_ns + offset) if digest.transitions else (None, None)
+        print_digest(command, digest, *spans, page=page)
     return code
 
 
@@ -56,7 +58,7 @@ def _of_files(command: Command, env: Mapping[str, str]) -> Digest:
     sources = files(command)
     learn_names(sources, names)
     command = options.resolve(command, names)
-    digest = Digest()
+    digest = new_digest(command)
     counted = Counted(command, names, digest)
     between, alone = command.own.between, len(sources) == 1
     for source, reader in readers(sources):

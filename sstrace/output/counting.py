@@ -1,11 +1,12 @@
 """``--stats``, live: transitions are digested as they come, and the digest is printed when somebody asks."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
 from sstrace.model import AF_INET, AF_INET6, Lost, State
+from sstrace.output.page import Page, new_digest
 from sstrace.output.row_filter import RowFilter
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.query import options
@@ -28,13 +29,15 @@ _ESTABLISHED = int(State.ESTABLISHED)
 
 class Counting:
     """Digests what becomes of a table, a family for itself. ``matches``: connections that are not let pass are left
-    out. ``most_keys``: see ``Digest``.
+    out. ``make``: a digest.
     """
 
-    def __init__(self, table: SocketTable, matches: RowFilter | None = None, most_keys: int | None = None) -> None:
+    def __init__(
+        self, table: SocketTable, matches: RowFilter | None = None, make: Callable[[], Digest] = Digest
+    ) -> None:
         self._table = table
         self._matches = matches
-        make = partial(Digest, most_keys) if most_keys is not None else Digest
+        self._make = make
         self._digests = {AF_INET: make(), AF_INET6: make()}
         self._lost = 0
         self._began_ns = time.monotonic_ns()
@@ -77,7 +80,7 @@ class Counting:
 
     def digest(self, families: int) -> Digest:
         """All of these families (bit n for family n) so far."""
-        found = Digest()
+        found = self._make()
         for family, digest in self._digests.items():
             if families >> family & 1:
                 found.merge(digest)
@@ -97,17 +100,24 @@ class Counting:
 
 
 def counting(command: Command, tracer: "Tracer", names: SystemNames, most_keys: int | None = None) -> Counting:
-    """What counts the connections that a command line selects. Raises UsageError and LookupFailed for its filter."""
+    """What counts the connections that a command line selects; ``most_keys``: see ``Digest``. Raises UsageError and
+    LookupFailed for its filter.
+    """
     expression = options.resolve(command, names).selection.filter
-    return Counting(tracer.table, RowFilter(expression, names, tracer.places.where), most_keys)
+    make = partial(Digest, most_keys) if most_keys is not None else partial(new_digest, command)
+    return Counting(tracer.table, RowFilter(expression, names, tracer.places.where), make)
 
 
-def print_digest(command: Command, digest: Digest, began_ns: int | None, ended_ns: int | None) -> None:
-    """To standard output; --count says how many lines a grouping may have. ``began_ns``, ``ended_ns``: since 1970,
-    UTC.
+def print_digest(
+    command: Command, digest: Digest, began_ns: int | None, ended_ns: int | None, *, page: Page | None = None
+) -> None:
+    """To standard output, and as a page where one is wanted; --count says how many lines a grouping may have.
+    ``began_ns``, ``ended_ns``: since 1970, UTC.
     """
     own = command.own
     most = own.count or _MOST
+    if page is not None:
+        page.write(digest, began_ns, ended_ns, most)
     say = timestamp if own.json else partial(moment, utc=own.utc)
     began, ended = ("-" if at is None else say(at) for at in (began_ns, ended_ns))
     if own.json:

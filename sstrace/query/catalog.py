@@ -235,6 +235,10 @@ OWN: Final = (
         "append there instead of writing on standard output; SIGHUP begins a new file of that name", values=_FILE,
     ),
     _own(
+        _TO, "html", "FILE", frozenset((Act.STATS, Act.STATS_PAST)),
+        "of --stats: the same as a page for browsers, too: over time, who with whom, how long", values=_FILE,
+    ),
+    _own(
         _TO, "sink", "SINK", _TRACES,
         "SINK := {stdout|journald|syslog[:PATH]|otlp[:URL]}: send events there (may be given again)",
         values=("stdout", "journald", "syslog", "syslog:FILE", "otlp"), many=True, instead="tables go to --output FILE",

@@ -209,6 +209,8 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
     metrics_by: tuple[str, ...] = ()
     """--metrics-by: labels of what connections carried."""
     output: str | None = None
+    html: str | None = None
+    """--html FILE: where the page of --stats goes."""
     sink: tuple[str, ...] = ()
     """--sink NAME, any number of times."""
     speed: float | None = None

@@ -33,7 +33,7 @@ METRICS_PORT: Final = 9435
 _CHOICES: Final = {"schema": "schema", "on-full": "on_full", "color": "color", "time": "time"}
 _DURATIONS: Final = {"duration": "duration_ns", "interval": "interval_ns", "poll": "poll_ns"}
 _COUNTS: Final = {"count": "count", "keep": "keep"}
-_PATHS: Final = {"record": "record", "ready-file": "ready_file", "output": "output", "group": "group"}
+_PATHS: Final = {"record": "record", "ready-file": "ready_file", "output": "output", "html": "html", "group": "group"}
 _EXPLAINED: Final = frozenset(
     ("explain", "from", "replay", "between", "count", "json", "time", "numeric", "quiet", "debug", "self-usage")
 )

@@ -20,7 +20,19 @@ from sstrace.render.events import address
 from sstrace.render.times import span_text
 from sstrace.render.width import amount
 
-__all__ = ["Digest", "GroupLine", "SpreadLine", "StatsLine", "Tally", "ndjson", "text"]
+__all__ = [
+    "Digest",
+    "GroupLine",
+    "Key",
+    "Spread",
+    "SpreadLine",
+    "StatsLine",
+    "Tally",
+    "key_text",
+    "ndjson",
+    "spreads",
+    "text",
+]
 
 _DIGITS = 6
 """Durations are counted by their first so many binary digits: each bucket is 3 % wide, its middle right to 2 %."""
@@ -63,16 +75,24 @@ class Spread:
         self.greatest = max(self.greatest, other.greatest)
         self.count += other.count
 
+    def counts(self) -> Iterator[tuple[int, int]]:
+        """A duration, ns, in the middle of each bucket, and how many are in that bucket; shortest first."""
+        for bucket in sorted(self._buckets):
+            yield self._middle(bucket), self._buckets[bucket]
+
     def percentile(self, share: float) -> int:
         """Duration, ns, that this share of all does not exceed; 0 when there are none."""
         due = math.ceil(self.count * share)
         for bucket in sorted(self._buckets):
             due -= self._buckets[bucket]
             if due <= 0:
-                shift, digits = divmod(bucket, 1 << _DIGITS)
-                middle = (digits << shift) + (1 << shift >> 1)
-                return min(max(middle, self.least), self.greatest)
+                return self._middle(bucket)
         return 0
+
+    def _middle(self, bucket: int) -> int:
+        shift, digits = divmod(bucket, 1 << _DIGITS)
+        middle = (digits << shift) + (1 << shift >> 1)
+        return min(max(middle, self.least), self.greatest)
 
 
 class Tally(msgspec.Struct, gc=False):
@@ -87,6 +107,16 @@ class Tally(msgspec.Struct, gc=False):
     received: int = 0
     weight: int = 0
     """Connections begun: those that were opened, and those that ended without."""
+
+    def take(self, other: "Tally") -> None:
+        """Count what another has, too."""
+        self.opened += other.opened
+        self.failed += other.failed
+        self.closed += other.closed
+        self.retransmits += other.retransmits
+        self.sent += other.sent
+        self.received += other.received
+        self.weight += other.weight
 
 
 _ESTABLISHED = int(State.ESTABLISHED)
@@ -248,22 +278,19 @@ class Digest:
         for by, tallies in other.groups.items():
             mine = self.groups[by]
             for key, tally in tallies.items():
-                into = mine.setdefault(key, Tally())
-                into.opened += tally.opened
-                into.failed += tally.failed
-                into.closed += tally.closed
-                into.retransmits += tally.retransmits
-                into.sent += tally.sent
-                into.received += tally.received
-                into.weight += tally.weight
+                mine.setdefault(key, Tally()).take(tally)
         if other.first_ns is not None:
             self.first_ns = other.first_ns if self.first_ns is None else min(self.first_ns, other.first_ns)
         self.last_ns = max(self.last_ns, other.last_ns)
 
     def top(self, by: str, most: int) -> list[tuple[str, Tally]]:
         """The keys of a grouping with most connections begun, then most closed."""
-        found = sorted(self.groups[by].items(), key=_heaviest)[:most]
-        return [(_text(by, key), tally) for key, tally in found]
+        tallies = self.groups[by]
+        return [(key_text(by, key), tallies[key]) for key in self.top_keys(by, most)]
+
+    def top_keys(self, by: str, most: int) -> "list[Key]":
+        """The same as they are kept."""
+        return [key for key, _ in sorted(self.groups[by].items(), key=_heaviest)[:most]]
 
     def ends(self, most: int) -> list[tuple[str, int]]:
         """The most frequent causes of an end."""
@@ -278,7 +305,8 @@ def _heaviest(item: tuple[Key, Tally]) -> tuple[int, int, Key]:
     return -tally.weight, -tally.closed, key
 
 
-def _text(by: str, key: Key) -> str:
+def key_text(by: str, key: Key) -> str:
+    """A key of a grouping as every output has it."""
     if not isinstance(key, bytes):
         return str(key)
     if by == "owner":
@@ -336,7 +364,8 @@ class GroupLine(msgspec.Struct, tag="stats_group", tag_field="type", kw_only=Tru
     count: int | None = None
 
 
-def _spreads(digest: Digest) -> Iterator[tuple[str, Spread]]:
+def spreads(digest: Digest) -> Iterator[tuple[str, Spread]]:
+    """What there are durations of, by its name in NDJSON."""
     yield "handshake_out", digest.handshake["out"]
     yield "handshake_in", digest.handshake["in"]
     yield "lifetime", digest.lifetime
@@ -362,7 +391,7 @@ def ndjson(digest: Digest, began: str, ended: str, most: int) -> bytes:
             bytes_received=digest.received,
         )
     ]
-    for of, spread in _spreads(digest):
+    for of, spread in spreads(digest):
         if spread.count:
             p50, p90, p99 = (spread.percentile(share) / 1000 for share in (0.5, 0.9, 0.99))
             lines.append(
@@ -407,17 +436,17 @@ def text(digest: Digest, began: str, ended: str, most: int) -> str:
     ]
     if digest.sent or digest.received:
         lines[-1] += f", sent {amount(digest.sent)}, received {amount(digest.received)}"
-    spreads = [
+    durations = [
         (
             of.replace("_", " "),
             str(spread.count),
             *(span_text(ns) for ns in (spread.least, *map(spread.percentile, (0.5, 0.9, 0.99)), spread.greatest)),
         )
-        for of, spread in _spreads(digest)
+        for of, spread in spreads(digest)
         if spread.count
     ]
-    if spreads:
-        lines += ["", *_table(("duration of", "count", "min", "p50", "p90", "p99", "max"), spreads, None)]
+    if durations:
+        lines += ["", *_table(("duration of", "count", "min", "p50", "p90", "p99", "max"), durations, None)]
     for by in digest.groups:
         top = digest.top(by, most)
         if top:

@@ -27,6 +27,7 @@ TEXT: tuple[tuple[str, ...], ...] = (
     ("-n", "dport", "=", ":443", "--replay"),
     ("--time", "utc", "--between", "15:00:00", "15:02:00", "--replay"),
     ("--stats", "--from"),
+    ("--stats", "--html", "/dev/null", "--from"),
     ("--snapshot", "-tanpe", "--at", "+15s", "--from"),
     ("--snapshot", "-tanpe", "--from"),
     ("--snapshot", "-tanp", "--between", "+0s", "-0s", "--from"),

@@ -1,0 +1,57 @@
+"""``--stats --html`` of what happens now: real connections of a process with a name that means harm."""
+
+import json
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from conftest import Netns, Program
+from tracing import Trace
+
+X = "{http://www.w3.org/1999/xhtml}"
+NAME = '</script>"<b>&'
+"""15 bytes at most."""
+CLIENT = f"""
+import socket, pathlib
+pathlib.Path("/proc/self/comm").write_text({NAME!r})
+server = socket.create_server(("127.0.0.1", 0))
+for _ in range(3):
+    client = socket.create_connection(server.getsockname())
+    accepted, _ = server.accept()
+    client.send(b"hello")
+    accepted.recv(5)
+    client.close()
+    accepted.recv(1)
+    accepted.close()
+server.close()
+client = socket.socket()
+try:
+    client.connect(("127.0.0.1", 1))
+except ConnectionRefusedError:
+    client.close()
+"""
+
+
+def test_a_page_of_now(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    file = tmp_path / "page.html"
+    with Trace(sstrace, netns, tmp_path, "--stats", "--html", str(file)) as trace:
+        netns.run(sys.executable, "-c", CLIENT)
+    assert trace.process.returncode == 0, trace.stderr
+    totals, *groups = map(json.loads, trace.text)
+    assert (totals["opened_out"], totals["opened_in"], totals["failed_out"]) == (3, 3, 1)
+    root = ET.fromstring(file.read_bytes())
+    cards = {
+        "".join(card[0].itertext()): [int(data.get("value", "")) for data in card.iter(f"{X}data")]
+        for card in root.iter(f"{X}div")
+        if card.find(f"{X}dt") is not None
+    }
+    assert cards["opened"] == [6, 3, 3]
+    assert cards["failed"][:2] == [1, 1]
+    assert cards["closed"] == [totals["closed"]] == [6]
+    assert cards["sent"] == cards["received"] == [totals["bytes_sent"]] == [15]
+    assert NAME in {line["key"] for line in groups if line.get("by") == "owner"}
+    owners = root.find(".//*[@id='owner']")
+    assert owners is not None
+    assert NAME in {"".join(name.itertext()) for name in owners.iter(f"{X}th")}
+    assert not list(root.iter(f"{X}script"))
+    assert not list(root.iter(f"{X}b"))
