@@ -23,7 +23,7 @@ end
 
 complete -c sstrace -f
 complete -c sstrace -s a -l all -d 'display all sockets'
-complete -c sstrace -l at -x -d 'with --snapshot and a recording: the table as it was then'
+complete -c sstrace -l at -x -d 'with --snapshot and a recording: the table as it was then; --watch begins there'
 complete -c sstrace -l between -x -d 'with a recording: only this part of it; with --snapshot, what changed'
 complete -c sstrace -l bound-inactive -d 'display TCP bound but inactive sockets'
 complete -c sstrace -s b -l bpf -d 'show bpf filter socket information'
@@ -85,7 +85,7 @@ complete -c sstrace -s q -l quiet -d 'no summary, no advice, no progress: only w
 complete -c sstrace -s w -l raw -d 'display only RAW sockets'
 complete -c sstrace -l ready-file -r -F -d 'make PATH once every hook is attached and the first table is in'
 complete -c sstrace -l record -r -F -d 'write the whole stream, for --replay and --from, beside whatever else sstrace does'
-complete -c sstrace -l replay -r -F -d 'run a recording again (may be given again, for the files of a rotation)'
+complete -c sstrace -l replay -r -F -d 'run a recording again (may be given again, for the files of a rotation); with --watch, go back'
 complete -c sstrace -s r -l resolve -d 'resolve host names'
 complete -c sstrace -l rotate -x -d 'start a new file at that size, or age (100M, 1h)'
 complete -c sstrace -l schema -x -a 'native ecs otel' -d '{native|ecs|otel}: the names of the JSON keys'

@@ -30,7 +30,8 @@ _SELECTS: Final = _ALL - {Act.DOCTOR, Act.SERVE}
 """Those that leave out what is not selected."""
 _FILTERS: Final = _SELECTS - {Act.STATS_LIVE}
 _FAMILIES: Final = _SELECTS - {Act.SERVE_STATS}
-_ROWS: Final = _TABLES | {Act.WATCH}
+_WATCHES: Final = frozenset((Act.WATCH, Act.WATCH_PAST))
+_ROWS: Final = _TABLES | _WATCHES
 """Those that print rows as ss does."""
 
 
@@ -147,7 +148,7 @@ OWN: Final = (
     _mode("verify", "compare the live table with the kernel's again and again, report drift"),
     _mode("doctor", "what works on this machine, what is missing, what would bring it"),
     _own(
-        _FROM, "from", "SOURCE", _TABLES | _DIGESTS | {Act.REPLAY},
+        _FROM, "from", "SOURCE", _TABLES | _DIGESTS | {Act.REPLAY, Act.WATCH_PAST},
         "SOURCE := {netlink|live[:PATH]|FILE|DIR}: the kernel (default), a serving sstrace, a recording,\n"
         "a directory of recordings of several hosts",
         values=("netlink", "live", "live:FILE", "FILE"),
@@ -164,14 +165,17 @@ OWN: Final = (
         "WHICH := {all|NAME|PID|INODE|PATH}[,WHICH]    NAME: of ip-netns(8), a container, a pod, a process",
         values=("all", "NETNS"), commas=True, many=True,
     ),
-    _own(_FROM, "at", "TIME", frozenset((Act.PAST,)), "with --snapshot and a recording: the table as it was then"),
+    _own(_FROM, "at", "TIME", frozenset((Act.PAST, Act.WATCH_PAST)),
+        "with --snapshot and a recording: the table as it was then; --watch begins there",
+    ),
     _own(
         _FROM, "between", "A B", frozenset((Act.BETWEEN, Act.REPLAY, Act.STATS_PAST)),
         "with a recording: only this part of it; with --snapshot, what changed",
     ),
     _own(
-        _FROM, "replay", "FILE", frozenset((Act.REPLAY, Act.STATS_PAST)),
-        "run a recording again (may be given again, for the files of a rotation)",
+        _FROM, "replay", "FILE", frozenset((Act.REPLAY, Act.STATS_PAST, Act.WATCH_PAST)),
+        "run a recording again (may be given again, for the files of a rotation); with --watch, go back\n"
+        "and forth in it",
         values=_FILE, many=True, instead="name the recording with --from FILE",
     ),
     _own(
@@ -188,7 +192,7 @@ OWN: Final = (
         "WHICH := {SRC:PORT-DST:PORT|SRC:PORT|#ID}    in either order; an address may be left away",
     ),
     _own(
-        _TO, "json", "", _ALL - _SERVES - {Act.WATCH},
+        _TO, "json", "", _ALL - _SERVES - _WATCHES,
         "NDJSON instead of text; a trace begins with its baseline, the sockets there are",
     ),
     _own(
@@ -218,7 +222,7 @@ OWN: Final = (
         values=("state", "retransmit", "reset", "drop", "overflow", "all"), commas=True,
     ),
     _own(
-        _TO, "schema", "NAME", _ALL - _SERVES - {Act.WATCH}, "{native|ecs|otel}: the names of the JSON keys",
+        _TO, "schema", "NAME", _ALL - _SERVES - _WATCHES, "{native|ecs|otel}: the names of the JSON keys",
         needs=("--json",), values=("native", "ecs", "otel"),
     ),
     _own(
@@ -231,7 +235,7 @@ OWN: Final = (
     ),
     _own(_TO, "keep", "N", _WAITS, "keep that many files", needs=("--rotate SIZE,TIME",)),
     _own(
-        _TO, "output", "FILE", _ALL - _SERVES - {Act.WATCH},
+        _TO, "output", "FILE", _ALL - _SERVES - _WATCHES,
         "append there instead of writing on standard output; SIGHUP begins a new file of that name", values=_FILE,
     ),
     _own(
@@ -257,11 +261,11 @@ OWN: Final = (
         needs=("--metrics",), values=("port", "unit", "container", "pod", "netns", "owner"), commas=True,
     ),
     _own(
-        _TO, "color", "WHEN", _TRACES | {Act.WATCH}, "{auto|always|never}; auto heeds NO_COLOR",
+        _TO, "color", "WHEN", _TRACES | _WATCHES, "{auto|always|never}; auto heeds NO_COLOR",
         values=("auto", "always", "never"),
     ),
     _own(
-        _TO, "time", "HOW", _TRACES | _DIGESTS | _PAST | {Act.WATCH, Act.VERIFY},
+        _TO, "time", "HOW", _TRACES | _DIGESTS | _PAST | _WATCHES | {Act.VERIFY},
         "{clock|iso|utc|delta|relative}: of events in text: time of day (on a terminal) or with the date\n"
         "(elsewhere), this machine's zone; UTC, --at and --between too; since the line before; since the\n"
         "first line",
@@ -277,7 +281,7 @@ OWN: Final = (
         "make PATH once every hook is attached and the first table is in", values=_FILE,
     ),
     _own(
-        _LONG, "interval", "TIME", frozenset((Act.WATCH, Act.VERIFY)),
+        _LONG, "interval", "TIME", _WATCHES | {Act.VERIFY},
         "between pictures of --watch and rounds of --verify",
     ),
     _own(

@@ -5,7 +5,7 @@ lines are folded: the last line of a connection tells its row, until it closes. 
 everything before the moment is read.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from sstrace.errors import LookupFailed, UsageError
@@ -68,7 +68,9 @@ class PastPlace(NamedTuple):
 class Past:
     """The rows of a recording at one moment: by id, each the last line that told of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, heard: Callable[[StateLine, bool], None] | None = None) -> None:
+        """``heard`` is told of each transition on the way to the moment, and whether its row was known before."""
+        self._heard = heard
         self.rows: dict[int, SeenLine | StateLine] = {}
         self.places: list[PastPlace] = []
         """The network namespaces that are meant, in the order in which they are shown: by what they are called, then by
@@ -119,6 +121,7 @@ class Past:
                 reader.only(b'"approximate":true', b'"type":"gap"')
             if not due and until.beyond(lines[0], limit, self._nameless()):
                 return
+            reached_ns = 0
             for line in lines:
                 if line.mono_ns > limit or (until.seq is not None and line.seq > until.seq):
                     if isinstance(line, SeenLine | StateLine):
@@ -126,6 +129,7 @@ class Past:
                     elif isinstance(line, GapLine) and until.seq is None and line.after_ns <= limit:
                         self.lost += line.count  # noticed later, lost perhaps before
                     continue
+                reached_ns = line.mono_ns
                 names.hear(line)
                 kind = type(line)
                 if due and (line.seq != checked or (kind is not SeenLine and kind is not NetnsLine)):
@@ -139,6 +143,8 @@ class Past:
                         self.rows, fresh, self.whole, self.missing = fresh, None, True, 0
                 elif kind is StateLine:
                     assert isinstance(line, StateLine)
+                    if self._heard is not None:
+                        self._heard(line, line.id in self.rows)
                     if line.state == "UNCONN":
                         self.rows.pop(line.id, None)
                     else:
@@ -160,8 +166,8 @@ class Past:
                     self.missing += line.count
                 elif isinstance(line, ResyncLine):
                     self.lost = 0
-            last = lines[-1] if lines[-1].mono_ns <= limit else lines[0]
-            self._reach(last.mono_ns, clock)
+            if reached_ns:
+                self._reach(reached_ns, clock)
         if due:
             self.rows.update(fresh or {})
 
@@ -350,16 +356,24 @@ def look_back(source: Recording, when: When | None, names: RecordedNames, *, utc
     return table_at(source, until, names)
 
 
-def table_at(source: Recording, until: "Until", names: RecordedNames) -> tuple[Past, Reader]:
-    """The table at a moment that is known. ``names`` are those of then."""
-    past = Past()
+def table_at(
+    source: Recording,
+    until: "Until",
+    names: RecordedNames,
+    heard: Callable[[StateLine, bool], None] | None = None,
+    back_ns: int = 0,
+) -> tuple[Past, Reader]:
+    """The table at a moment that is known. ``names`` are those of then; ``heard``: see Past, which hears of everything
+    that happened within ``back_ns`` before the moment, and of what stands between that and the checkpoint before.
+    """
+    past = Past(heard)
     offset = 0
     head = recording.meta(source.first_line()) if source.regular else None
     if head is not None:
         names.learn(head)
     reader = Reader(source, head.host if head is not None else None)
     if source.seekable:
-        offset = _start(source, until, head)
+        offset = _start(source, Until(until.at_ns - back_ns, until.seq), head)
     past.fold(reader, offset, names, until)
     past.part(names)
     if until.seq is None and until.at_ns < 1 << 62:

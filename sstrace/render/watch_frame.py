@@ -126,6 +126,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     keys: str = ""
     """Of the last line: what can be pressed; empty: the usual ones."""
     glyphs: Glyphs = UNICODE
+    guide: str = ""
+    """Another help than the usual one."""
 
 
 PLAIN = Style()
@@ -290,7 +292,7 @@ def framed(
         out.append(titles)
     if look.help:
         many = bool(look.widths.netns)
-        text = _HELP.format(ge=look.glyphs.at_least, more="netns, " * many)
+        text = (look.guide or _HELP).format(ge=look.glyphs.at_least, more="netns, " * many)
         out += [[Segment(cut(line, width))] for line in text.splitlines()]
     else:
         out += body

@@ -12,8 +12,9 @@ import platform
 import select
 import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Protocol
 
+from sstrace.live.places import Places
 from sstrace.live.signals import Stopped
 from sstrace.live.tracer import Tracer
 from sstrace.modes.following import Following
@@ -34,7 +35,7 @@ from sstrace.watch.prompt import edited
 from sstrace.watch.table_page import TablePage
 from sstrace.watch.terminal import Terminal, colors_of
 
-__all__ = ["run"]
+__all__ = ["Told", "Watch", "glyphs_of", "interval_of", "run"]
 
 _INTERVAL_NS: Final = 1_000_000_000
 _STEP_NS: Final = 1_000_000_000
@@ -54,7 +55,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     tracer = Tracer(env, names, poll_ns=command.own.poll_ns, fall_back=True, netns=command.own.netns)
     with Following(command, env, tracer, stopped) as following:
         tracer.start()
-        watch = _Watch(command, env, names, following, terminal)
+        hub = Hub(command, names, following, glyphs_of(terminal), interval_of(command))
+        watch = Watch(command, env, following.tracer, hub, terminal)
         following.record(watch.say, summary=True)
         following.measure()
         # Rows live long and form no cycles: to look at them again and again would only stall the loop.
@@ -66,27 +68,26 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             following.ready(f"watching {len(tracer.table)} sockets")
             if not len(tracer.table):
                 watch.say(hint(command, env))
-            watch.loop()
+            watch.loop(following)
         finally:
             terminal.close()
     return following.code()
 
 
-class _Watch:
-    def __init__(
-        self, command: Command, env: Mapping[str, str], names: SystemNames, following: Following, terminal: Terminal
-    ) -> None:
+class Watch:
+    """The screen and its keys. ``tracer``: what is told of it besides the rows."""
+
+    def __init__(self, command: Command, env: Mapping[str, str], tracer: "Told", hub: Hub, terminal: Terminal) -> None:
         self._command = command
-        self._following = following
-        self._tracer = following.tracer
+        self._tracer = tracer
         self._terminal = terminal
-        self._interval_ns = command.own.interval_ns or _INTERVAL_NS
+        self._interval_ns = interval_of(command)
         self._pictures = 0
         colors, plain = colors_of(command.own.color, env)
         self._painter = render.Painter(colors, plain=plain)
-        self._glyphs = render.UNICODE if terminal.unicode else render.ASCII
+        self._glyphs = glyphs_of(terminal)
         self._host = printable(platform.node())
-        self._hub = Hub(command, names, following, self._glyphs, self._interval_ns)
+        self._hub = hub
         self._table = TablePage(self._hub)
         self._detail: DetailPage | None = None
         """The page of one connection, while somebody looks at it."""
@@ -104,9 +105,9 @@ class _Watch:
 
     # ------------------------------------------------------------------------------------------------------- the loop
 
-    def loop(self) -> None:
+    def loop(self, following: Following) -> None:
         """Until somebody ends it."""
-        own, terminal, following = self._command.own, self._terminal, self._following
+        own, terminal = self._command.own, self._terminal
         poll = select.poll()
         terminal.register(poll)
         following.tracer.register(poll)
@@ -115,7 +116,7 @@ class _Watch:
             if self._quit or terminal.hung_up or terminal.gone:
                 return
             wait = min(seconds, max(0, due - time.monotonic_ns()) / 1e9)
-            ready = self._wait(poll, min(wait, _ESCAPE_S) if terminal.half else wait)
+            ready = self._wait(poll, self._patience(wait))
             terminal.flush()
             self._hub.take(following.poll(0))
             if following.wanted:
@@ -136,6 +137,10 @@ class _Watch:
                     self._quit = True
             if drawn and not self._quit:
                 self.draw()
+
+    def _patience(self, seconds: float) -> float:
+        """How long may be slept: not so long where it has to be told whether ESC is a key."""
+        return min(seconds, _ESCAPE_S) if self._terminal.half else seconds
 
     def _wait(self, poll: select.poll, timeout_s: float) -> bool:
         """Sleep until something comes; whether it is keys."""
@@ -170,7 +175,7 @@ class _Watch:
         if self._terminal.busy:
             return
         if self._hub.frozen is None:
-            self._hub.fold(time.monotonic_ns())
+            self._hub.fold(self._hub.now_ns())
         width, height = self._terminal.size()
         picture = (self._detail or self._groups or self._table).picture(self._look(), width, height)
         self._terminal.draw(self._painter.paint(picture, width, height))
@@ -321,6 +326,27 @@ class _Watch:
                 self._table.renewed()
         else:
             self._prompt = edited(prompt, key)
+
+
+class Told(Protocol):
+    """What the first lines tell besides the rows: see Tracer."""
+
+    @property
+    def lost(self) -> int: ...
+    @property
+    def polls(self) -> bool: ...
+    @property
+    def places(self) -> Places: ...
+
+
+def interval_of(command: Command) -> int:
+    """Nanoseconds between two pictures."""
+    return command.own.interval_ns or _INTERVAL_NS
+
+
+def glyphs_of(terminal: Terminal) -> render.Glyphs:
+    """The signs that a terminal can show."""
+    return render.UNICODE if terminal.unicode else render.ASCII
 
 
 def _interval(nanoseconds: int) -> str:

@@ -1,6 +1,5 @@
 """The page of one connection: its states with their times, who holds it, what it carries and how fast, why it ended."""
 
-import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -65,11 +64,15 @@ class DetailPage:
         self._mode: TimeMode = "utc" if command.own.utc else "clock"
         self._top = self._most = 0
 
+    def renew(self, row: Row, life: Sequence[Transition]) -> None:
+        """Show it as it was at another moment."""
+        self.row, self._life = row, life
+
     @property
     def copied(self) -> str:
         """The connection, as text."""
         entry = self.hub.shown.entry(self.row.id)
-        return text_of(self.hub.lines.make([entry], {}, time.monotonic_ns())) if entry is not None else ""
+        return text_of(self.hub.lines.make([entry], {}, self.hub.now_ns())) if entry is not None else ""
 
     def key(self, key: str) -> bool:
         """Do what a key asks for; False: this page is to be left."""
@@ -114,7 +117,7 @@ class DetailPage:
 
     def picture(self, base: Look, width: int, height: int) -> Screen:
         """Draw it: ``base`` has what is the same on every page."""
-        now = time.monotonic_ns()
+        now = self.hub.now_ns()
         self.look(now)
         base = msgspec.structs.replace(base, keys="Esc back  j k scroll  q quit")
         picture, self._most = detail(base, self._detail(now), self._top, width, height)
@@ -144,7 +147,7 @@ class DetailPage:
                 yield "", meaning
             yield from _carried(end)
         elif row.id not in self.hub.tracer.table:
-            yield "Gone", "its end was not seen"
+            yield self.hub.absent(row)
         elif row.born_ns is not None:
             yield "Age", span_text(now_ns - row.born_ns)
         where = self.hub.tracer.places.where
@@ -164,7 +167,7 @@ class DetailPage:
 
     def _states(self, now_ns: int) -> list[str]:
         row = self.row
-        times = WallTimes(self._mode, time.time_ns() - time.monotonic_ns())
+        times = WallTimes(self._mode, self.hub.offset_ns())
         lines = []
         for change in list(self._life)[-_STATES_MOST:]:
             held = f"{span_text(change.held_ns)} in {STATE_TEXT[change.old]}" if change.held_ns is not None else ""

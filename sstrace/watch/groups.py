@@ -1,7 +1,6 @@
 """The page of groups: the rows that the filter lets pass, put together by process, container, peer or port."""
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -52,6 +51,13 @@ class GroupsPage:
         if opened or change.ended:
             counts = self._counts.setdefault(self._name(change.row), [0, 0, 0])
             counts[0 if opened else 2 if has_failed(change.cause) else 1] += 1
+
+    def renew(self, changes: Iterable[Transition], since_ns: int) -> None:
+        """Show another moment, before which all this has happened, since ``since_ns``."""
+        self._counts.clear()
+        for change in changes:
+            self.note(change)
+        self._since_ns, self._due_ns = since_ns, 0
 
     def key(self, key: str) -> str | None:
         """Do what a key asks for; the filter of the group that was chosen, and ``""`` to leave the page."""
@@ -136,7 +142,7 @@ class GroupsPage:
 
     def picture(self, base: Look, width: int, height: int) -> Screen:
         """Draw it: ``base`` has what is the same on every page."""
-        self._gather(time.monotonic_ns())
+        self._gather(self.hub.now_ns())
         self._page = max(1, height - fixed_rows(height))
         self._cursor = max(0, min(self._cursor, len(self._groups) - 1))
         self._top = max(0, min(self._top, self._cursor, len(self._groups) - self._page))

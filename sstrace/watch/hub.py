@@ -24,9 +24,9 @@ from sstrace.watch.order import SORTS, by_figures, by_netns
 from sstrace.watch.prompt import filter_text, with_filter
 from sstrace.watch.view import Verdict, Watched
 
-__all__ = ["Frozen", "Hub"]
+__all__ = ["FADE_NS", "Frozen", "Hub"]
 
-_FADE_NS: Final = 2_000_000_000
+FADE_NS: Final = 2_000_000_000
 """A mark stays so long, but always for one regular picture."""
 _RATE_NS: Final = 1_000_000_000
 """Rates are taken over the last interval, but no less than this."""
@@ -52,7 +52,8 @@ class Hub:
     def __init__(
         self, command: Command, names: SystemNames, following: Following, glyphs: render.Glyphs, interval_ns: int
     ) -> None:
-        self.command = command
+        self.command = self.filtered = command
+        """As it was typed, and with the filter of now."""
         self.names = names
         self.tracer = tracer = following.tracer
         self.glyphs = glyphs
@@ -64,7 +65,7 @@ class Hub:
         self.view = Watched(
             self._verdict(command),
             command.selection.states,
-            fade_ns=max(_FADE_NS, interval_ns * 3 // 2),
+            fade_ns=max(FADE_NS, interval_ns * 3 // 2),
             sorts={
                 **SORTS,
                 **({"netns": by_netns(self.lines.called)} if self.lines.many else {}),
@@ -81,21 +82,33 @@ class Hub:
         self.message = ""
         self.heard: Callable[[Transition], None] | None = None
         """Is told of each transition that the filter lets pass."""
-        self._utc = command.own.utc
+        self.utc = command.own.utc
         self._journal: dict[int, Row] = {}
         tracer.table.journal = self._journal
-        self.view.reset(tracer.table, time.monotonic_ns())
+        self.view.reset(tracer.table, self.now_ns())
         self._owners_due_ns = 0
         self._history: deque[tuple[int, int, int, int, int]] = deque()
-        self.sample(time.monotonic_ns())
+        self.sample(self.now_ns())
 
     def say(self, sentence: str) -> None:
         """Show a sentence until the next key."""
         self.message = sentence
 
+    def now_ns(self) -> int:
+        """The moment that is looked at, CLOCK_MONOTONIC."""
+        return time.monotonic_ns()
+
+    def offset_ns(self) -> int:
+        """CLOCK_REALTIME minus CLOCK_MONOTONIC."""
+        return time.time_ns() - time.monotonic_ns()
+
+    def absent(self, row: Row) -> tuple[str, str]:
+        """What there is to say of a row that is not there, and whose end was not seen."""
+        return "Gone", "its end was not seen"
+
     def clock(self) -> str:
         """Time of day, with its zone."""
-        return time_of_day(time.time_ns(), utc=self._utc)
+        return time_of_day(time.time_ns(), utc=self.utc)
 
     def _verdict(self, command: Command) -> Verdict:
         expression = command.selection.filter
@@ -192,7 +205,7 @@ class Hub:
             view.sort, view.backwards, view.states, view.dead = still.sort, still.backwards, still.states, still.dead
             view.resort()
             return
-        now = time.monotonic_ns()
+        now = self.now_ns()
         self.fold(now)
         view = self.view.frozen()
         alive = (entry.row for entry in view.rows(0, len(view)) if entry.mark != "-")
@@ -211,11 +224,12 @@ class Hub:
             said = str(error).partition("\n")[0].removeprefix("ss: ").removeprefix("sstrace: ")
             self.say(printable(said.encode(errors="replace").decode("latin-1")))
             return False
+        self.filtered = command
         self.filter_text = text.strip()
         self.states = command.selection.states
         view = self.view
         view.verdict = self._verdict(command)
         view.states = self.states
-        view.reset(self.tracer.table, time.monotonic_ns())
+        view.reset(self.tracer.table, self.now_ns())
         self._journal.clear()
         return True

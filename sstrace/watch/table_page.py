@@ -65,7 +65,7 @@ class TablePage:
 
     def picture(self, base: render.Look, width: int, height: int) -> render.Screen:
         """Draw it: ``base`` has what is the same on every page."""
-        hub, now = self.hub, time.monotonic_ns()
+        hub, now = self.hub, self.hub.now_ns()
         view = hub.shown
         fixed = render.fixed_rows(height)
         self._page, self._first = max(1, height - fixed), max(0, fixed - 1)
@@ -146,7 +146,7 @@ class TablePage:
     def copied(self) -> str:
         """The row at the cursor, as text."""
         chosen = self.chosen
-        return text_of(self.hub.lines.make([chosen], {}, time.monotonic_ns())) if chosen is not None else ""
+        return text_of(self.hub.lines.make([chosen], {}, self.hub.now_ns())) if chosen is not None else ""
 
     def click(self, line: int) -> bool:
         """Somebody has pointed at a line of the screen; whether the cursor was there already."""
@@ -272,7 +272,7 @@ class TablePage:
         self.hub.say(f"no row has {text} in it")
 
     def _texts(self, entries: Sequence[Entry]) -> list[str]:
-        lines = self.hub.lines.make(entries, {}, time.monotonic_ns())
+        lines = self.hub.lines.make(entries, {}, self.hub.now_ns())
         return [
             f"{text_of([line])} {who(entry.row, 1 << 16, descriptors=True)}"
             for entry, line in zip(entries, lines, strict=True)

@@ -56,6 +56,8 @@ _SEQUENCES: Mapping[bytes, str] = {
     b"3~": "delete",
     b"5~": "pageup",
     b"6~": "pagedown",
+    b"1;2C": "shift-right",
+    b"1;2D": "shift-left",
 }
 """What follows ``ESC [`` or ``ESC O``, by terminals in use (xterm, linux, rxvt, tmux)."""
 

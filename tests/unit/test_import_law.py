@@ -42,7 +42,7 @@ LAW: dict[str, set[str]] = {
     "live": ROWS | TWINS | {"sources", "namespaces"},
     "output": ROWS | {"sources", "namespaces", "live"},
     "snapshot": BASE | PURE | {"sources", "namespaces"},
-    "watch": ROWS | {"decoders", "sources", "namespaces", "live", "output", "modes.following"},
+    "watch": ROWS | {"decoders", "sources", "namespaces", "recording", "live", "output", "modes.following"},
     "modes": ROWS | TWINS | {"decoders", "sources", "namespaces", "recording", "live", "output", "snapshot"},
     "server": BASE
     | PURE

@@ -1,0 +1,210 @@
+"""A recording as ``Hub`` takes it: the table, the places and the events of one moment, and any moment can be asked for.
+
+Each is read anew from the nearest checkpoint before it (recording.past), so that a moment is the same whichever way one
+came to it.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+from sstrace.errors import UsageError
+from sstrace.lines import GoneLine, MetaLine, SeenLine, StateLine
+from sstrace.live.places import Places
+from sstrace.model import State
+from sstrace.protocols import IPPROTO_TCP, NUMBER_OF_NETID
+from sstrace.recording.past import Until, table_at
+from sstrace.recording.reader import STATE_NUMBER, Clock, LineNames, Reader, head_of, row_of, span
+from sstrace.render.views import Where
+from sstrace.sources.replay import Recording
+from sstrace.table import Row, Transition
+
+__all__ = ["Film"]
+
+_BEFORE: Final = (int(State.CLOSE), int(State.SYN_RECV))
+"""What the first transition of a connection leaves: that of the end which was called is told when it stands."""
+
+
+class _Table:
+    """The rows of the moment, as a hub asks a live table for them."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, Row] = {}
+        self.journal: dict[int, Row] = {}
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows.values())
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __contains__(self, number: int) -> bool:
+        return number in self.rows
+
+    def holds(self, row: Row) -> bool:
+        """Whether it has this row, which may have been made of an earlier line."""
+        return row.id in self.rows
+
+
+class _Places(Places):
+    """Those of the recording: nobody in them can be asked any more."""
+
+    def __init__(self, names: LineNames) -> None:
+        super().__init__()
+        self._recorded = names.places
+
+    @property
+    def where(self) -> Where | None:  # type: ignore[override]  # as recorded, which says as much of them to writers
+        """See Places."""
+        return self._recorded if self._recorded.several else None
+
+
+class _Told(NamedTuple):
+    """A line of one connection."""
+
+    at_ns: int
+    """Since 1970 UTC."""
+    run: int
+    """Which of the recordings that stand in the file: each begins its numbers anew."""
+    line: SeenLine | StateLine | GoneLine
+
+
+class Film:
+    """A recording, and where in it one is. Closed by leaving it."""
+
+    polls = False
+
+    def __init__(self, path: str, names: LineNames) -> None:
+        """Open it. Raises DecodeError, and UsageError where one cannot go back and forth in it."""
+        self.names = names
+        self._source = Recording(path)
+        if not self._source.seekable:
+            self._source.close()
+            how = "unpack it first" if self._source.regular else "write it to a file first"
+            raise UsageError(f"sstrace: --watch goes back and forth in a recording, and cannot in {path}: {how}")
+        head = head_of(self._source)
+        self.host = head.host if head is not None else ""
+        ends = span(self._source)
+        self.first_ns, self.last_ns = ends.first_ns, ends.last_ns
+        self.at_ns = self.mono_ns = 0
+        self.lost = self.events = 0
+        self.table = _Table()
+        self.places = _Places(names)
+        self.changes: list[Transition] = []
+        """What happened in the time before the moment that ``look`` was asked for."""
+        self._born: set[int] = set()
+        """Of which rows the first that was ever told is among them."""
+        self._lives: dict[int, list[_Told]] = {}
+
+    def __enter__(self) -> "Film":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._source.close()
+
+    @property
+    def tracer(self) -> "Film":
+        """What a hub finds table, places and events at."""
+        return self
+
+    def own(self, rows: Iterable[Row] | None = None) -> None:
+        """See Tracer: who held what is in the lines."""
+
+    def look(self, at_ns: int, back_ns: int, *, told: bool = False) -> None:
+        """Go to a moment, ns since 1970 UTC, or the end that is nearer. ``back_ns``: how far before it ``changes``
+        begin; ``told``: lines that could not be used are.
+        """
+        at_ns = max(self.first_ns, min(at_ns, self.last_ns))
+        heard: list[StateLine] = []
+        born: dict[int, int] = {}
+
+        def hear(line: StateLine, known: bool) -> None:
+            heard.append(line)
+            if not known:
+                born[line.id] = line.mono_ns
+
+        past, reader = table_at(self._source, Until(at_ns), self.names, hear, back_ns)
+        reader.finish(told=told)
+        self.at_ns, self.mono_ns, self.lost = past.at_ns, past.mono_ns, past.lost
+        rows = (self._row(line) for place in past.places for line in place.lines)
+        self.table.rows = {row.id: row for row in rows if row is not None}
+        self.changes = list(self._changed(line for line in heard if line.mono_ns > past.mono_ns - back_ns))
+        self.events = len(self.changes)
+        self._born = {number for number, mono_ns in born.items() if mono_ns > past.mono_ns - back_ns}
+
+    def before(self) -> Iterator[tuple[Row, int]]:
+        """The rows that there were before ``changes``, and the state that each was in."""
+        first: dict[int, Transition] = {}
+        for change in self.changes:
+            first.setdefault(change.row.id, change)
+        for row in self.table:
+            if row.id not in first:
+                yield row, row.state
+        for change in first.values():
+            if change.row.id not in self._born:
+                yield change.row, change.old
+
+    def _row(self, line: SeenLine | StateLine) -> Row | None:
+        """None: it is no row of TCP, or has no addresses."""
+        if NUMBER_OF_NETID.get(line.netid) != IPPROTO_TCP:
+            return None
+        try:
+            return row_of(line, self.names)
+        except OSError:
+            return None
+
+    def _changed(self, lines: Iterable[StateLine]) -> Iterator[Transition]:
+        """Lines as what they tell: of one connection all are of one row, as it was in the end."""
+        lines = sorted(lines, key=lambda line: line.mono_ns)
+        last = {line.id: line for line in lines}
+        rows = {number: self.table.rows.get(number) or self._row(line) for number, line in last.items()}
+        return (_transition(line, row) for line in lines if (row := rows[line.id]) is not None)
+
+    # One connection.
+
+    def life(self, number: int) -> tuple[Row | None, list[Transition], int | None]:
+        """Of one connection up to the moment: its row, as it was then or last, and what happened to it; and when, ns
+        since 1970 UTC, the recording first tells of it.
+        """
+        told = self._lives.get(number)
+        if told is None:
+            told = self._lives[number] = list(self._told(number))
+        so_far = [one for one in told if one.at_ns <= self.at_ns]
+        lines = [one.line for one in so_far if one.run == so_far[-1].run]
+        changes: list[Transition] = []
+        row = None
+        for line in lines:
+            if not isinstance(line, GoneLine):
+                row = self._row(line) or row
+            if isinstance(line, StateLine) and row is not None:
+                changes.append(_transition(line, row))
+        row = self.table.rows.get(number) or row
+        if row is not None and changes and changes[0].old in _BEFORE and isinstance(lines[0], StateLine):
+            row.born_ns = changes[0].at_ns - (changes[0].held_ns or 0)
+        return row, changes, told[0].at_ns if told else None
+
+    def _told(self, number: int) -> Iterator[_Told]:
+        reader = Reader(self._source, self.host or None)
+        reader.only(b'"id":%d,' % number, b'"type":"meta"')
+        clock, run = Clock(), 0
+        for item in reader.runs():
+            if isinstance(item, MetaLine):
+                clock = Clock()
+                clock.learn(item)
+                run += item.part in (None, 1)
+                continue
+            for line in item.lines:
+                if clock.offset_ns is None:
+                    clock.learn(line)
+                if isinstance(line, SeenLine | StateLine | GoneLine) and line.id == number:
+                    yield _Told(line.mono_ns + (clock.offset_ns or 0), run, line)
+
+
+def _transition(line: StateLine, row: Row) -> Transition:
+    return Transition(
+        line.mono_ns, row, STATE_NUMBER[line.old], STATE_NUMBER[line.state], _ns(line.held_us), line.cause, line, True,
+        line.approximate, line.source, line.ended, _ns(line.lifetime_us),
+    )  # fmt: skip
+
+
+def _ns(microseconds: float | None) -> int | None:
+    return round(microseconds * 1000) if microseconds is not None else None
