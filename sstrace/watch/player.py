@@ -161,6 +161,8 @@ class _Player(Watch):
         self._host = printable(hub.film.host)
         self._speed = 1.0
         self._paused = True
+        self._goal_ns: int | None = None
+        """Where keys that came together lead to: a key that is held down must not wait for every moment on the way."""
         self._went_ns = 0
         """When the film moved last, by this machine's clock."""
 
@@ -179,6 +181,7 @@ class _Player(Watch):
             for key in terminal.keys(ready=ready):
                 self._key(key)
                 drawn = True
+            self._arrive()
             now = time.monotonic_ns()
             if not self._paused and now >= self._went_ns + self._interval_ns:
                 self._go(self._film.at_ns + round((now - self._went_ns) * self._speed))
@@ -198,10 +201,15 @@ class _Player(Watch):
     def _key(self, key: str) -> None:
         if self._prompt is not None or self._help:
             super()._key(key)
-        elif key in _STEPS:
+            return
+        if key in _STEPS:
             self._past.message = ""
-            self._go(self._film.at_ns + _STEPS[key])
-        elif key == " ":
+            film = self._film
+            begin = film.at_ns if self._goal_ns is None else self._goal_ns
+            self._goal_ns = max(film.first_ns, min(begin + _STEPS[key], film.last_ns))
+            return
+        self._arrive()
+        if key == " ":
             self._past.message = ""
             if self._paused and self._film.at_ns >= self._film.last_ns:
                 self._past.say("the recording ends here: Home goes to its beginning")
@@ -219,6 +227,11 @@ class _Player(Watch):
         else:
             super()._key(key)
             self._follow()
+
+    def _arrive(self) -> None:
+        if self._goal_ns is not None:
+            goal_ns, self._goal_ns = self._goal_ns, None
+            self._go(goal_ns)
 
     def _go(self, at_ns: int) -> None:
         self._past.go(at_ns)

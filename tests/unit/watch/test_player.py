@@ -94,7 +94,9 @@ def test_the_keys_of_time(player: Player) -> None:
     ):  # fmt: skip
         pane.type(key)
         pane.until_text(f"{at} UTC")
-    pane.type("]")
+    pane.type("Right", "Right", "Left", "]", "Left", "?")  # together: the last is of where the others lead
+    pane.until_text("15:01:00 UTC")
+    pane.type("x")
     row = next(line for line in pane.until_text("10.0.0.2:443") if "10.0.0.2:443" in line)
     assert row.split() == ["ESTAB", "50s", "-", "-", "10.0.0.1:40002", "10.0.0.2:443", 'users:(("curl",pid=7,fd=5))']
     pane.type("q")
