@@ -34,6 +34,10 @@ class _Side:
         unknown = key in ("", b"")
         return self._places.get(key, len(self._places) + unknown)
 
+    def colour(self, place: int) -> str:
+        """The class that paints its ribbons: grey for what is not one end."""
+        return f"f{place % _COLOURS}" if place < len(self._places) else "closed"
+
     def name(self, place: int) -> str:
         """What stands there."""
         return self._names[place]
@@ -80,9 +84,8 @@ def flow(digest: Pictured, most: int) -> str:
             f"closed {tally.closed}, sent {amount(tally.sent)}, received {amount(tally.received)}"
         )
         heights = left.reserve(owner_place, thick), right.reserve(peer_place, thick)
-        ribbons.append(
-            ribbon(f"f{(peer_place if by_peer else owner_place) % _COLOURS}", title, *heights, max(thick, _THIN))
-        )
+        colour = right.colour(peer_place) if by_peer else left.colour(owner_place)
+        ribbons.append(ribbon(colour, title, *heights, max(thick, _THIN)))
     rows = max(len(left.tallies), len(right.tallies))
     drawn = svg("which process has connections with which peer", 100, rows, ribbons)
     return f'<div class="flow">\n{left.text()}<div>{drawn}</div>\n{right.text()}</div>\n'
