@@ -131,6 +131,19 @@ def closing_line(pytestconfig: pytest.Config) -> Callable[[str], None]:
     return lines.append
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    output = getattr(session.config, "workeroutput", None)  # of pytest-xdist, where this is one of its workers
+    if output is not None:
+        output["closing"] = session.config.stash.get(CLOSING, [])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker has ended: its lines are told with ours."""
+    lines = node.config.stash.setdefault(CLOSING, [])
+    lines += getattr(node, "workeroutput", {}).get("closing", [])
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     for line in config.stash.get(CLOSING, []):
         terminalreporter.write_line(line)
