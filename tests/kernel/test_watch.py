@@ -665,7 +665,7 @@ def test_an_exception_is_seen_on_the_ordinary_screen(netns: Netns, tmp_path: Pat
         "from sstrace import cli\n"
         "from sstrace.watch import app as watch\n"
         "def broken(self, key):\n    raise RuntimeError('made for the test')\n"
-        "watch._Watch._key = broken\n"
+        "watch.Watch._key = broken\n"
         "raise SystemExit(cli.main(['--watch']))\n"
     )
     pane = Tmux(
