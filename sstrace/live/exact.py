@@ -8,7 +8,7 @@ from sstrace.sources.diag import Netlink
 from sstrace.table import Row
 from sstrace.wire import inet_diag
 
-__all__ = ["Between", "between", "exact"]
+__all__ = ["Between", "between", "dumped", "exact"]
 
 Between = tuple[int, int, bytes, bytes, int]
 """Local and peer port, local and peer address, bound device."""
@@ -37,7 +37,7 @@ def exact(diag: Netlink, rows: Sequence[Row], ext: int = 0) -> list[list[InetSoc
         others = zip(missing, _answers(diag, list(anybody), ext), strict=True)
         hidden = {between(rows[at]): at for at, answer in others if answer and not answer[0].ifindex}
         for family in {rows[at].family for at in hidden.values()}:
-            for socket in _shown(diag, family, ext):
+            for socket in dumped(diag, family, _CONNECTED, ext):
                 at = hidden.get(between(socket))
                 if at is not None and rows[at].cookie in (None, socket.cookie):
                     found[at] = [socket]
@@ -49,8 +49,9 @@ def _answers(diag: Netlink, sockets: Sequence[InetSocket], ext: int) -> Iterator
     return (inet_diag.decode(datagram, Table.TCP).rows for datagram in diag.answers(requests))
 
 
-def _shown(diag: Netlink, family: int, ext: int) -> Iterator[InetSocket]:
-    diag.send(inet_diag.dump_request(Table.TCP, family, _CONNECTED, ext=ext))
+def dumped(diag: Netlink, family: int, states: int, ext: int = 0) -> Iterator[InetSocket]:
+    """Every TCP socket of a family and of these states that the kernel shows. ``ext``: see ``exact``."""
+    diag.send(inet_diag.dump_request(Table.TCP, family, states, ext=ext))
     for datagram in diag:
         batch = inet_diag.decode(datagram, Table.TCP)
         yield from batch.rows

@@ -20,13 +20,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from operator import attrgetter
 
-from sstrace.live.exact import exact
+from sstrace.live.exact import dumped, exact
 from sstrace.live.kernel import UnreachableError
 from sstrace.live.places import Place, Places
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, InetSocket, Role, Socket, State, Table
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.query.command import Selection
-from sstrace.sources.diag import Diag, Netlink
+from sstrace.sources.diag import Netlink
 from sstrace.table import Row, SocketTable
 from sstrace.wire import inet_diag, inet_ends
 
@@ -201,18 +201,9 @@ def look_at(places: Places, rows: Iterable[Row], ext: int) -> dict[int, InetSock
         with suppress(UnreachableError), place.kernel.diag() as diag:
             for family in (AF_INET, AF_INET6):
                 alike = [row for row in mine if row.family == family]
-                shown = _exact(diag, alike, ext) if len(alike) <= _EXACT_MOST else _all(diag, family, ext)
+                shown = _exact(diag, alike, ext) if len(alike) <= _EXACT_MOST else dumped(diag, family, ALL_STATES, ext)
                 found |= {row_id: socket for socket in shown if (row_id := wanted.get(_key(socket))) is not None}
     return found
-
-
-def _all(diag: Diag, family: int, ext: int) -> Iterator[InetSocket]:
-    diag.send(inet_diag.dump_request(Table.TCP, family, ALL_STATES, ext=ext))
-    for datagram in diag:
-        batch = inet_diag.decode(datagram, Table.TCP)
-        yield from batch.rows
-        if batch.done:
-            break
 
 
 def _exact(diag: Netlink, rows: Iterable[Row], ext: int) -> list[InetSocket]:

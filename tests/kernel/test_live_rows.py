@@ -11,6 +11,7 @@ import pytest
 from bpf_events import HERE, SPACE
 from conftest import Netns
 
+from sstrace.live.exact import dumped
 from sstrace.live.kernel import Kernel
 from sstrace.live.places import Place, Places
 from sstrace.live.source import LiveRows, look_at
@@ -78,16 +79,8 @@ class World:
 
 
 def _dump() -> list[InetSocket]:
-    found: list[InetSocket] = []
     with Diag() as diag:
-        for family in (AF_INET, AF_INET6):
-            diag.send(inet_diag.dump_request(Table.TCP, family, ALL_STATES))
-            for datagram in diag:
-                batch = inet_diag.decode(datagram, Table.TCP)
-                found += batch.rows
-                if batch.done:
-                    break
-    return found
+        return [found for family in (AF_INET, AF_INET6) for found in dumped(diag, family, ALL_STATES)]
 
 
 @pytest.fixture
