@@ -8,7 +8,8 @@ import struct
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -142,6 +143,25 @@ SERVER_OPEN = ["LISTEN", "SYN-RECV", "ESTAB"]
 
 
 # ------------------------------------------------------------------------------- what sockets do; call in the namespace
+
+
+Start = Callable[..., Trace]
+
+
+@contextmanager
+def traces(sstrace: Program, netns: Netns, directory: Path) -> Iterator[Start]:
+    """Start traces in a namespace, each with a directory of its own; whatever still runs at the end is killed."""
+    started: list[Trace] = []
+
+    def start(*arguments: str, json_lines: bool = True) -> Trace:
+        own = directory / str(len(started))
+        own.mkdir()
+        started.append(Trace(sstrace, netns, own, *arguments, json_lines=json_lines))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop(signal.SIGKILL)
 
 
 _made: list[socket.socket] = []

@@ -22,6 +22,7 @@ from tracing import (
     SERVER_OPEN,
     STRANGER,
     Line,
+    Start,
     Trace,
     close_all,
     connect,
@@ -37,6 +38,7 @@ from tracing import (
     route_stranger,
     send_syn,
     sysctl,
+    traces,
     wait,
 )
 
@@ -44,7 +46,6 @@ from sstrace.model import State
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
-Start = Callable[..., Trace]
 CLOSED_BY_US = ["FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT:fin-by-us"]
 ORPHANED = ["FIN-WAIT-1", "FIN-WAIT-2", "FIN-WAIT-2:fin-by-us"]
 """By close(2), of the last descriptor: what is left to do, a timewait socket does."""
@@ -58,19 +59,8 @@ def trace(
     """Start a trace in the namespace, with the compiled twins or without; whatever still runs at the end is stopped."""
     if request.param == "python":
         monkeypatch.setenv("SSTRACE_WITHOUT", "native")
-    started: list[Trace] = []
-
-    def start(*arguments: str, json_lines: bool = True) -> Trace:
-        directory = tmp_path / str(len(started))
-        directory.mkdir()
-        started.append(Trace(sstrace, netns, directory, *arguments, json_lines=json_lines))
-        return started[-1]
-
-    yield start
-    for one in started:
-        if one.process.poll() is None:
-            one.process.kill()
-            one.process.wait()
+    with traces(sstrace, netns, tmp_path) as start:
+        yield start
 
 
 @pytest.fixture(autouse=True)

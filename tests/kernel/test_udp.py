@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Netns, Program
-from tracing import Line, Trace, close_all, disconnect, keep, wait
+from tracing import Line, Start, Trace, close_all, disconnect, keep, traces, wait
 
 from sstrace.errors import FeatureError
 from sstrace.lifecycle import udp
@@ -22,7 +22,6 @@ from sstrace.sources.tracefs import event_format
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.ss]
 
-Start = Callable[..., Trace]
 HERE = ("127.0.0.1", 9)
 
 
@@ -59,19 +58,8 @@ def test_every_way_that_is_documented_was_gone_and_no_other(report: str) -> None
 @pytest.fixture
 def trace(sstrace: Program, netns: Netns, tmp_path: Path) -> Iterator[Start]:
     """Start a trace in the namespace; whatever still runs at the end is stopped."""
-    started: list[Trace] = []
-
-    def start(*arguments: str, json_lines: bool = True) -> Trace:
-        directory = tmp_path / str(len(started))
-        directory.mkdir()
-        started.append(Trace(sstrace, netns, directory, *arguments, json_lines=json_lines))
-        return started[-1]
-
-    yield start
-    for one in started:
-        if one.process.poll() is None:
-            one.process.kill()
-            one.process.wait()
+    with traces(sstrace, netns, tmp_path) as start:
+        yield start
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import Netns, Program, unmet
-from tracing import Line, Trace, close_all, connect, keep, listener, ports, reset, wait
+from tracing import Line, Trace, close_all, connect, keep, listener, ports, reset, traces, wait
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
@@ -77,17 +77,8 @@ def closed() -> Iterator[None]:
 @pytest.fixture
 def trace(sstrace: Program, netns: Netns, tmp_path: Path) -> Iterator[Callable[..., Trace]]:
     """Traces whose processes end with the test."""
-    started: list[Trace] = []
-
-    def start(*arguments: str, json_lines: bool = True) -> Trace:
-        directory = tmp_path / str(len(started))
-        directory.mkdir()
-        started.append(Trace(sstrace, netns, directory, *arguments, json_lines=json_lines))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.stop(signal.SIGKILL)
+    with traces(sstrace, netns, tmp_path) as start:
+        yield start
 
 
 def owners(line: Line) -> list[tuple[str, int]]:
