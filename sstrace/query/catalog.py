@@ -149,8 +149,8 @@ OWN: Final = (
     _mode("doctor", "what works on this machine, what is missing, what would bring it"),
     _own(
         _FROM, "from", "SOURCE", _TABLES | _DIGESTS | {Act.REPLAY, Act.WATCH_PAST},
-        "SOURCE := {netlink|live[:PATH]|FILE|DIR}: the kernel (default), a serving sstrace, a recording,\n"
-        "a directory of recordings of several hosts",
+        "SOURCE := {netlink|live[:PATH]|FILE|DIR}: the kernel (default), a serving sstrace, a recording, a directory "
+        "of recordings of several hosts",
         values=("netlink", "live", "live:FILE", "FILE"),
     ),
     _own(
@@ -162,7 +162,8 @@ OWN: Final = (
         _FROM, "netns", "WHICH",
         _WAITS | _TABLES | {Act.REPLAY, Act.STATS_PAST},
         "look into these network namespaces (may be given again)\n"
-        "WHICH := {all|NAME|PID|INODE|PATH}[,WHICH]    NAME: of ip-netns(8), a container, a pod, a process",
+        "WHICH := {all|NAME|PID|INODE|PATH}[,WHICH]\n"
+        "NAME: of ip-netns(8), a container, a pod, a process",
         values=("all", "NETNS"), commas=True, many=True,
     ),
     _own(_FROM, "at", "TIME", frozenset((Act.PAST, Act.WATCH_PAST)),
@@ -174,22 +175,23 @@ OWN: Final = (
     ),
     _own(
         _FROM, "replay", "FILE", frozenset((Act.REPLAY, Act.STATS_PAST, Act.WATCH_PAST)),
-        "run a recording again (may be given again, for the files of a rotation); with --watch, go back\n"
-        "and forth in it",
+        "run a recording again (may be given again, for the files of a rotation); with --watch, go back and forth "
+        "in it",
         values=_FILE, many=True, instead="name the recording with --from FILE",
     ),
     _own(
         _FROM, "speed", "X", frozenset((Act.REPLAY,)),
         "of a replay: 1 is life, 10 ten times, max as fast as it goes\n"
-        "TIME := {2026-01-31T13:55:00Z|2026-01-31 13:55:00|13:55:00.5|@SECONDS|+DURATION|-DURATION|#SEQ}\n"
-        '        ("+" counts from the recording\'s start, "-" back from its end; no zone: this machine\'s,\n'
-        "         or UTC with --time utc)",
+        "TIME := {2026-01-31T13:55:00Z|2026-01-31 13:55:00|\n"
+        "         13:55:00.5|@SECONDS|+DURATION|-DURATION|#SEQ}\n"
+        '("+" counts from the recording\'s start, "-" back from its end; no zone: this machine\'s, or UTC with '
+        "--time utc)",
         values=("1", "10", "100", "max"),
     ),
     _own(
         _FROM, "explain", "WHICH", frozenset((Act.REPLAY,)),
         "one connection of a recording: all that is known of it, in order\n"
-        "WHICH := {SRC:PORT-DST:PORT|SRC:PORT|#ID}    in either order; an address may be left away",
+        "WHICH := {SRC:PORT-DST:PORT|SRC:PORT|#ID}\nin either order; an address may be left away",
     ),
     _own(
         _TO, "json", "", _ALL - _SERVES - _WATCHES,
@@ -201,13 +203,13 @@ OWN: Final = (
     ),
     _own(
         _TO, "life", "", _TRACES,
-        "one line a connection, at its end: when, how long it lived, who, from or to whom, what it sent\n"
+        "one line a connection, at its end: when, how long it lived, who, from or to whom, what it sent "
         "and received, round-trip time, what was sent again, cause; --json has all there is, as life lines",
     ),
     _own(
         _TO, "columns", "LIST", _TRACES,
         "the columns of text, joined by commas (else what a terminal has room for, and in files all):\n"
-        "{time|host|netns|netid|from|to|held|lasted|process|uid|role|local|peer|peer-process|cause|\n"
+        "{time|host|netns|netid|from|to|held|lasted|process|uid|role|local|peer|peer-process|cause|"
         "sent|received|rtt|retransmits|container|pod|unit}",
         values=(
             "time", "host", "netns", "netid", "from", "to", "held", "lasted", "process", "uid", "role", "local", "peer",
@@ -217,7 +219,7 @@ OWN: Final = (
     ),
     _own(
         _TO, "events", "WHAT", _TRACES,
-        "{state|retransmit|reset|drop|overflow|all}[,WHAT]: what is told (default: state, of a recording\n"
+        "{state|retransmit|reset|drop|overflow|all}[,WHAT]: what is told (default: state, of a recording "
         "all): transitions, segments sent again, resets, segments dropped, listeners without room",
         values=("state", "retransmit", "reset", "drop", "overflow", "all"), commas=True,
     ),
@@ -266,8 +268,8 @@ OWN: Final = (
     ),
     _own(
         _TO, "time", "HOW", _TRACES | _DIGESTS | _PAST | _WATCHES | {Act.VERIFY},
-        "{clock|iso|utc|delta|relative}: of events in text: time of day (on a terminal) or with the date\n"
-        "(elsewhere), this machine's zone; UTC, --at and --between too; since the line before; since the\n"
+        "{clock|iso|utc|delta|relative}: of events in text: time of day (on a terminal) or with the date "
+        "(elsewhere), this machine's zone; UTC, --at and --between too; since the line before; since the "
         "first line",
         values=("clock", "iso", "utc", "delta", "relative"),
     ),
@@ -287,12 +289,12 @@ OWN: Final = (
     _own(
         _LONG, "poll", "TIME", _WAITS,
         "look at the kernel so often instead of tracing; takes no root\n"
-        "(what comes and goes between two looks, and why anything closed, is not seen; without root,\n"
+        "(what comes and goes between two looks, and why anything closed, is not seen; without root, "
         "a trace and --watch look each second)",
     ),
     _own(
         _LONG, "stats", "", _DIGESTS | {Act.SERVE_STATS},
-        "who connected to whom, how it ended, how long it took: of a recording, or from now on;\n"
+        "who connected to whom, how it ended, how long it took: of a recording, or from now on; "
         "--serve --stats counts, and --stats --from live asks for it",
     ),
     _own(_LONG, "group", "NAME", _SERVES, "of --serve: who may ask besides root", values=("GROUP",)),

@@ -129,47 +129,65 @@ def ss_usage(dialect: Dialect) -> str:
 _HEAD: Final = """\
 Usage: sstrace [ MODE ] [ OPTIONS ] [ FILTER ]
 
-sstrace is ss that never blinks: it prints every TCP state transition as it happens, and on request the socket
-table, the same bytes that ss would print.
-
 """
+_WHAT: Final = (
+    "sstrace is ss that never blinks: it prints every TCP state transition as it happens, and on request the socket "
+    "table, the same bytes that ss would print."
+)
 _LANGUAGE: Final = """\
    The whole list, as ss gives it: sstrace --snapshot --help
 
-FILTER := [ state STATE | exclude STATE | from STATE | to STATE | ended ]... [ EXPRESSION ]
-   state, exclude      in a table: which rows; in a trace: transitions that enter or leave STATE, or do not
-   from, to            in a trace: the state left, the state entered; several joined by commas
-   ended               in a trace: the end of each connection, once, with its cause
-                       (all of these may stand behind the expression too, and STATE be written CLOSE_WAIT or estab;
+FILTER := [ STATES ]... [ EXPRESSION ]
+   STATES := state STATE | exclude STATE | from STATE | to STATE | ended
+   state, exclude      in a table: which rows; in a trace: transitions
+                       that enter or leave STATE, or do not
+   from, to            in a trace: the state left, the state entered;
+                       several joined by commas
+   ended               in a trace: the end of each connection, once,
+                       with its cause
+                       (all of these may stand behind the expression,
+                       too, and STATE be written CLOSE_WAIT or estab;
                        only --snapshot takes ss's way alone)
-   STATE := {established|syn-sent|syn-recv|fin-wait-1|fin-wait-2|time-wait|closed|close-wait|last-ack|listening|closing|
+   STATE := {established|syn-sent|syn-recv|fin-wait-1|fin-wait-2|
+             time-wait|closed|close-wait|last-ack|listening|closing|
              all|connected|synchronized|bucket|big}
-   EXPRESSION := TEST | ( EXPRESSION ) | not EXPRESSION | EXPRESSION {and|or} EXPRESSION    (left to right)
-   TEST := {src|dst} HOST[:PORT] | {sport|dport} OP PORT | dev NAME | fwmark MARK[/MASK] | cgroup PATH |
-           autobound | port OP PORT | host HOST[:PORT] | pid PID | comm NAME | user USER | role ROLE | cause CAUSE |
-           container ID | pod POD | unit UNIT | {held|lifetime|rtt} OP DURATION |
+   EXPRESSION := TEST | ( EXPRESSION ) | not EXPRESSION |
+                 EXPRESSION {and|or} EXPRESSION    (left to right)
+   TEST := {src|dst} HOST[:PORT] | {sport|dport} OP PORT | dev NAME |
+           fwmark MARK[/MASK] | cgroup PATH | autobound |
+           port OP PORT | host HOST[:PORT] | pid PID | comm NAME |
+           user USER | container ID | pod POD | unit UNIT |
+           role ROLE | cause CAUSE | netns NAME |
+           {held|lifetime|rtt} OP DURATION |
            {sent|received} OP BYTES | retransmits OP NUMBER
    OP := {=|!=|>=|<=|>|<}; left away: =
 """
 _REST: Final = """
 EXIT STATUS
-   0 done, or Ctrl-C     1 no such host, device, cgroup, namespace; output that cannot be written
-   2 --verify found drift        3 privilege missing        4 kernel feature or package missing
-   5 unreadable data     6 --verify compared nothing        255 the command line is wrong
+   0    done, or Ctrl-C
+   1    no such host, device, cgroup, namespace; output that cannot be written
+   2    --verify found drift
+   3    privilege missing
+   4    kernel feature or package missing
+   5    unreadable data
+   6    --verify compared nothing
+   255  the command line is wrong
 
 EXAMPLES
-   sstrace                                               every TCP transition on this machine
-   sstrace -n from syn-sent to established dport = :443  connections that came about
-   sstrace -n comm nginx port 443                        what one program does
-   sstrace --life -n port 443                            each connection in a line, at its end: how long, how much
-   sstrace to close-wait                                 peers that hung up first
-   sstrace -u                                            who opens UDP sockets, and to whom
-   sstrace --json ended dport = :5432                    how each connection to a database ended, and how long it lived
-   sstrace --snapshot -tlp                               ss -tlp
-   sstrace --watch state established 'held > 5m'         connections that live long
-   sstrace --record day.ndjson --rotate 100M --keep 24   keep the history
-   sstrace --snapshot --from day.ndjson --at 13:55 -tan  the table as it was at five to two
 """
+_EXAMPLES: Final = (
+    ("sstrace", "every TCP transition on this machine"),
+    ("sstrace -n from syn-sent to established dport = :443", "connections that came about"),
+    ("sstrace -n comm nginx port 443", "what one program does"),
+    ("sstrace --life -n port 443", "each connection in a line, at its end: how long, how much"),
+    ("sstrace to close-wait", "peers that hung up first"),
+    ("sstrace -u", "who opens UDP sockets, and to whom"),
+    ("sstrace --json ended dport = :5432", "how each connection to a database ended, and how long it lived"),
+    ("sstrace --snapshot -tlp", "ss -tlp"),
+    ("sstrace --watch state established 'held > 5m'", "connections that live long"),
+    ("sstrace --record day.ndjson --rotate 100M --keep 24", "keep the history"),
+    ("sstrace --snapshot --from day.ndjson --at 13:55 -tan", "the table as it was at five to two"),
+)
 # What stands in one line of the help, and what it is for.
 _GROUPS: Final = (
     (("tcp",), "which sockets; the default of all but --snapshot"),
@@ -234,22 +252,25 @@ def brief_text() -> str:
     return _BRIEF
 
 
-def help_text() -> str:
-    """Give sstrace's own help: --help without --snapshot."""
+def help_text(width: int = 80) -> str:
+    """Give sstrace's own help: --help without --snapshot. No line is wider than ``width``, 80 at least."""
     sections: dict[str, list[str]] = {}
     for entry in OWN:
-        sections.setdefault(entry.section, []).append(_described(entry))
-    sections["MODE"].insert(0, "   (none)              trace: one line an event, until Ctrl-C\n")
-    sections["ss OPTIONS"][:0] = _groups()
+        sections.setdefault(entry.section, []).append(_described(entry, width))
+    sections["MODE"].insert(0, _entry("(none)", "trace: one line an event, until Ctrl-C", width))
+    sections["ss OPTIONS"][:0] = _groups(width)
+    head = _HEAD + "".join(f"{line}\n" for line in _folded(_WHAT, width)) + "\n"
     body = "\n".join(f"{section}\n{''.join(lines)}" for section, lines in sections.items())
-    return _HEAD + body + _LANGUAGE + _words() + _REST
+    examples = "".join(f"   {command}\n      {text}\n" for command, text in _EXAMPLES)
+    return head + body + _LANGUAGE + _words(width) + _REST + examples
 
 
-def _words() -> str:
+def _words(width: int) -> str:
     """Of sstrace's own tests, a line each; where not everywhere that a filter may stand, where."""
     from sstrace.query.words import WORDS  # for a help alone: a snapshot asks for ss's usage here
 
-    return "".join(f"   {word.name:<10} {word.meaning}{_where(word)}\n" for word in WORDS.values())
+    indent = 5 + max(map(len, WORDS))
+    return "".join(_entry(word.name, f"{word.meaning}{_where(word)}", width, indent) for word in WORDS.values())
 
 
 def _where(word: "Word") -> str:
@@ -265,23 +286,46 @@ _PLACES: Final = (
 )
 
 
-def _described(entry: Entry) -> str:
+def _described(entry: Entry, width: int) -> str:
     letters = "".join(f"-{letter}, " for letter in entry.letters)
     argument = entry.argument if entry.argument[:2] in ("", "[=") else f" {entry.argument}"
-    text = entry.text.replace("\n", "\n" + " " * _INDENT)
-    return f"   {f'{letters}--{entry.name}{argument}':<{_INDENT - 5}}  {text}\n"
+    return _entry(f"{letters}--{entry.name}{argument}", entry.text, width)
 
 
 _INDENT: Final = 23
 
 
-def _groups() -> Iterator[str]:
+def _entry(name: str, text: str, width: int, indent: int = _INDENT) -> str:
+    """A name and what there is to say of it, whose lines stand below one another; a long name has a line of its own."""
+    lines = [line for paragraph in text.split("\n") for line in _folded(paragraph, width - indent)]
+    first = f"   {name:<{indent - 5}}  "
+    if len(first) > indent:
+        return f"   {name}\n" + "".join(f"{'':<{indent}}{line}\n" for line in lines)
+    return first + f"\n{'':<{indent}}".join(lines) + "\n"
+
+
+def _folded(text: str, width: int) -> Iterator[str]:
+    """Lines of at most ``width``, cut at blanks, and where a word is longer than that, behind its "|" and commas."""
+    line = ""
+    for word in text.split(" "):
+        if line and len(line) + 1 + len(word) > width:
+            yield line
+            line = ""
+        line = f"{line} {word}" if line else word
+        while len(line) > width:
+            at = max(line.rfind(sign, 0, width) for sign in "|,") + 1 or width
+            yield line[:at]
+            line = line[at:]
+    yield line
+
+
+def _groups(width: int) -> Iterator[str]:
     entries = {entry.name: entry for entry in SS}
     for names, text in _GROUPS:
         found = [entries[name] for name in names]
         words = " ".join(f"-{one.letters[0]}" if one.letters else f"--{one.name}" for one in found)
         argument = f" {found[0].argument}" if found[0].argument and not found[1:] else ""
-        yield f"   {words + argument:<{_INDENT - 5}}  {text}{_of(found[0])}\n"
+        yield _entry(words + argument, f"{text}{_of(found[0])}", width)
 
 
 def _of(entry: Entry) -> str:

@@ -179,7 +179,7 @@ def _titles(look: Look, width: int) -> list[Segment]:
     return fixed
 
 
-_LEAST = 8
+_LEAST = 11
 """What of an address is left at least."""
 
 _IPV4 = 15
@@ -209,41 +209,56 @@ def placed(look: Look, width: int) -> Look:
 
 def _fitted(look: Look, width: int) -> Look:
     """With columns of addresses for which there is room, so that the peer's port is in sight; not where somebody has
-    moved the columns to see all of them.
+    moved the columns to see all of them. Where too little of the addresses would be left, the queues go first, then the
+    ends of namespaces' names, then that of the local port.
     """
     widths = look.widths
-    room = width - _fixed(widths) - widths.local_port - widths.peer_port - 1 - (_QUEUES_WIDTH if look.queues else 0)
-    room -= taken(look.figures)
+    taken_up = _fixed(widths) + widths.local_port + widths.peer_port + taken(look.figures)
+    room = width - taken_up - 1 - (_QUEUES_WIDTH if look.queues else 0)
     if look.pan or widths.local + widths.peer + 1 <= room:
         return look
-    share = max(_LEAST, (room - 1) // 2)
+    lacking = min(widths.local, _LEAST) + min(widths.peer, _LEAST) + 1 - room
+    if lacking > 0 and look.queues:
+        look = msgspec.structs.replace(look, queues=False)
+        lacking, room = lacking - _QUEUES_WIDTH, room + _QUEUES_WIDTH
+    for name, least in (("netns", len(COLUMNS[NETNS].header)), ("local_port", len(COLUMNS[LOCAL_PORT].header))):
+        spare = max(0, min(lacking, getattr(widths, name) - least))
+        widths = msgspec.structs.replace(widths, **{name: getattr(widths, name) - spare})
+        lacking, room = lacking - spare, room + spare
+    share = max(1, (room - 1) // 2)
     local = min(widths.local, max(share, room - 1 - widths.peer))
-    peer = min(widths.peer, max(_LEAST, room - 1 - local))
+    peer = min(widths.peer, max(1, room - 1 - local))
     return msgspec.structs.replace(look, widths=msgspec.structs.replace(widths, local=local, peer=peer))
 
 
 def _row(line: Line, look: Look, width: int, *, cursor: bool) -> list[Segment]:
     widths = look.widths
     style = _MARKS[line.mark]
+    local_port = shortened(line.local_port, widths.local_port)
     rest = (
-        f"{shortened(line.local, widths.local):>{widths.local}}{line.local_port:<{widths.local_port}} "
+        f"{shortened(line.local, widths.local):>{widths.local}}{local_port:<{widths.local_port}} "
         f"{shortened(line.peer, widths.peer):>{widths.peer}}{line.peer_port:<{widths.peer_port}} "
     )
     if look.queues:
         rest = f"{line.recv_q:<6} {line.send_q:<6} {rest}"
     rest += "".join(f"{line.figures.get(name, ''):>{FIGURES[name].width}} " for name in look.figures)
     rest += line.rest
+    state = f"{line.state:<{_STATE_WIDTH}} {line.held:>{_HELD_WIDTH}}"
+    place = f"{fit(line.netns, widths.netns)} " if widths.netns else ""
+    room = width - _fixed(widths)
     if line.cause:
         # The blanks before the address may lend it some room; a word that finds none stands behind the row, or behind
-        # the last figure: what has ended has no rates.
+        # the last figure: what has ended has no rates. Where that is beyond the edge it stands for the state.
         gap = len(line.cause) + 1
         before = f"{rest.rstrip()} " if line.rest or look.figures else rest
         free = look.queues and not rest[_QUEUES_WIDTH:gap].strip()
-        rest = f"{line.cause} {rest[gap:]}" if free else f"{before}[{line.cause}]"
-    held = line.held.rjust(_HELD_WIDTH)
-    place = f"{fit(line.netns, widths.netns)} " if widths.netns else ""
-    fixed = f"{line.mark} {place}{line.state:<{_STATE_WIDTH}} {held} "
-    room = width - _fixed(widths)
+        if free:
+            rest = f"{line.cause} {rest[gap:]}"
+        elif len(before) + gap + 1 <= room or look.pan or look.queues:
+            rest = f"{before}[{line.cause}]"
+        else:
+            state = f"{cut(line.cause, len(state)):<{len(state)}}"
+    fixed = f"{line.mark} {place}{state} "
     tail = cut(rest[look.pan :], room).rstrip() if room > 0 else ""
     if cursor:
         return [Segment(fit(fixed + tail, width), _CURSOR)]

@@ -76,7 +76,7 @@ def test_places_that_are_named_exist() -> None:
             assert (ROOT / told[1]).is_file()
 
 
-EXAMPLES = [line.split("   ")[1].strip() for line in help_text().partition("EXAMPLES\n")[2].splitlines()]
+EXAMPLES = [line.strip() for line in help_text().partition("EXAMPLES\n")[2].splitlines()[::2]]
 
 
 @pytest.mark.parametrize("command", EXAMPLES)

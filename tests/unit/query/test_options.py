@@ -391,7 +391,7 @@ def test_help_of_sstrace_is_its_own() -> None:
     assert early("--help", program="sstrace").stdout == help_text()
     assert early("--snapshot --help", program="sstrace").stdout == ss_usage(OLD)
     assert early("-V", program="sstrace").stdout.startswith("sstrace ")
-    assert max(map(len, help_text().splitlines())) <= 120
+    assert max(map(len, help_text().splitlines())) <= 80
 
 
 def test_the_short_help_is_one_screen_and_true() -> None:

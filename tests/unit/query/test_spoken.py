@@ -27,7 +27,7 @@ def command(*words: str) -> Command:
         ("state connected", " that enters or leaves connected", "--snapshot -ta state connected"),
         (
             "from syn-sent to established,closed dport = :443",
-            " from syn-sent to established or unconnected where dport = :443",
+            " from syn-sent to established or closed where dport = :443",
             "--snapshot -ta dport = :443",
         ),
         ("-6 '(' sport = :22 ')'", " over IPv6 where '(' sport = :22 ')'", "--snapshot -ta6 '(' sport = :22 ')'"),

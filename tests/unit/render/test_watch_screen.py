@@ -305,6 +305,27 @@ def test_the_port_of_the_peer_is_never_cut() -> None:
     )
 
 
+@pytest.mark.parametrize("width", [60, 64, 70, 79])
+@pytest.mark.parametrize("netns", ["", "shop/a-pod-of-24-letters"])
+def test_nor_at_60_columns_where_the_queues_and_the_rest_make_room(width: int, netns: str) -> None:
+    v6 = "[2001:db8:1111:2222:3333:4444:5555:6666]:"
+    lines = [
+        Line(
+            " ", "FIN-WAIT-2", "59m59s", "123456", "123456", v6, "zabbix-trapper", v6, "zabbix-agent", "", netns=netns
+        ),
+        Line(" ", "ESTAB", "4ms", "0", "0", "10.20.30.40:", "41001", "192.0.2.9:", "81", "", netns=netns),
+        Line("-", "ESTAB", "4ms", "-", "-", "10.20.30.40:", "41002", "192.0.2.9:", "82", "", "reset-sent", netns=netns),
+    ]
+    told = look(widths=measure(lines, netns=bool(netns)))
+    titles, *rows = drawn(screen(told, lines, width, 11), width, 11)[3:7]
+    assert rows[0].endswith(":zabbix-agent")
+    assert rows[1].endswith("9:81")
+    assert rows[2].endswith("9:82")
+    assert rows[2].startswith(f"- {netns[:5]}"), "of which namespace it is"
+    assert "reset-sent" in rows[2]
+    assert len(titles) <= width
+
+
 def test_the_cursor_and_what_was_found_are_marked() -> None:
     painter = Painter("256", plain=True)
     picture = painter.paint(screen(look(cursor=1, found="192.0"), LINES, 80, 11), 80, 11)
