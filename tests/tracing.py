@@ -38,7 +38,13 @@ class Trace:
     """A running trace; a context manager, whose end is Ctrl-C and an orderly exit."""
 
     def __init__(
-        self, sstrace: Program, netns: Netns, directory: Path, *arguments: str, json_lines: bool = True
+        self,
+        sstrace: Program,
+        netns: Netns,
+        directory: Path,
+        *arguments: str,
+        json_lines: bool = True,
+        env: dict[str, str] | None = None,
     ) -> None:
         self.ready = directory / "ready"
         self._out = directory / "out"
@@ -46,7 +52,7 @@ class Trace:
         self.ready.unlink(missing_ok=True)
         words = [*(["--json"] if json_lines else []), "--ready-file", str(self.ready), *arguments]
         with self._out.open("wb") as out, self._err.open("wb") as err:
-            self.process = sstrace.start(*words, netns=netns, stdout=out, stderr=err)
+            self.process = sstrace.start(*words, netns=netns, stdout=out, stderr=err, env=env)
 
     def __enter__(self) -> "Trace":
         # Where the programs are compiled first, on an emulated machine, it takes its time.

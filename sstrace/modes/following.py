@@ -180,6 +180,10 @@ class Following:
         """The same of everything that happened before this call."""
         return self.through(self.tracer.settle())
 
+    def heal(self) -> Iterator[Change | Told]:
+        """What an event should have told that was lost, or not heard, as far as a short look finds it."""
+        return self.through(self.tracer.heal())
+
     def through(self, changes: Iterable[Change]) -> Iterator[Change | Told]:
         """The same changes, counted and recorded, and what is told besides."""
         return self._tell(changes if self.metrics is None else self.metrics.through(changes))

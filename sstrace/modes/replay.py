@@ -27,7 +27,7 @@ from sstrace.lines import (
     StateLine,
 )
 from sstrace.live.signals import Stopped, touch
-from sstrace.model import AF_INET, AF_INET6, ALL_STATES
+from sstrace.model import AF_INET, AF_INET6, ALL_STATES, State
 from sstrace.output.printer import Printer
 from sstrace.query import options
 from sstrace.query.command import Command
@@ -393,6 +393,9 @@ class Replay:
                 self._due = 0
             row = self._row(line)
             if row is not None:
+                before = self.rows.get(line.id)
+                if before is not None and row.state == State.TIME_WAIT != before.state:
+                    printer.handed_over(row, before.state, line.mono_ns)
                 self.rows[line.id] = row
                 if self._due and self._hole is not None:
                     self._hole.append(row)
@@ -406,7 +409,7 @@ class Replay:
         elif isinstance(line, GoneLine):
             row = self.rows.pop(line.id, None)
             self._number(line)
-            if self._everything:
+            if self._everything and printer.handshakes is None:
                 printer.ended(line.id, STATE_NUMBER[line.state], line.mono_ns)
             elif row is not None:
                 printer.gone(row, line.mono_ns)

@@ -89,6 +89,7 @@ def _follow(
         silence()
     if not trace.full:
         trace.take(following.settle())
+        trace.take(following.heal())
         trace.flush()
     trace.close()
 

@@ -4,9 +4,12 @@ from collections.abc import Collection, Iterable
 
 import msgspec
 
+from sstrace.causes import FIN_BY_US
 from sstrace.changes import Change, Happened, NetnsNews, Told
 from sstrace.errors import UsageError
+from sstrace.fields import NOTHING
 from sstrace.lifecycle import LIVES, TRANSITIONS
+from sstrace.lifecycle.udp import UNSEEN
 from sstrace.lines import MetaLine
 from sstrace.live.signals import Stopped
 from sstrace.model import AF_INET, AF_INET6, Lost, Names, Reason, State
@@ -22,6 +25,8 @@ from sstrace.render.writers import TextWriter, Writer
 from sstrace.table import Resync, Row, Transition
 
 __all__ = ["Printer"]
+
+_NO_CONNECTION = (State.CLOSE, State.LISTEN, State.TIME_WAIT)
 
 
 class Printer:
@@ -158,6 +163,9 @@ class Printer:
             self.resync(change.at_ns, (len(change.added), len(change.removed), len(change.changed)))
             for row in change.removed:
                 self.gone(row, change.at_ns)
+            for row, old in change.changed:
+                if row.id in change.ended:
+                    self.handed_over(row, old, change.at_ns)
             for row in (*change.added, *(row for row, _ in change.changed)):
                 self.seen(row, change.at_ns)
 
@@ -188,7 +196,7 @@ class Printer:
         if not change.ended:
             handshakes.hear(change.row.id, change.old, change.new, change.held_ns)
             return
-        took = handshakes.take(change.row.id)
+        took = handshakes.take(change.row.id, stays=change.new != State.CLOSE)
         if self.full or not self._selects(change):
             return
         taken = False
@@ -223,11 +231,22 @@ class Printer:
                 sink.seen(row, at_ns)
 
     def gone(self, row: Row, at_ns: int) -> None:
-        """A row whose end was lost, if it is selected: a line of NDJSON."""
+        """A row whose end was lost, if it is selected: a line of NDJSON. With --life its connection ends all the same,
+        if that has not been told.
+        """
         if self.handshakes is not None:
+            datagrams = row.protocol in DATAGRAMS
+            if not self.handshakes.is_over(row.id) and (datagrams or row.state not in _NO_CONNECTION):
+                new = UNSEEN if datagrams else int(State.CLOSE)
+                self._life(_unheard(row, row.state, new, at_ns), self.handshakes)
             self.handshakes.take(row.id)
-        if self.json and self._tells_states and self._selects_row(row):
+        elif self.json and self._tells_states and self._selects_row(row):
             self.ended(row.id, row.state, at_ns)
+
+    def handed_over(self, row: Row, old: int, at_ns: int) -> None:
+        """Somebody who looked found a timewait socket in the place of a full one."""
+        if self.handshakes is not None:
+            self._life(_unheard(row, old, row.state, at_ns, FIN_BY_US), self.handshakes)
 
     def ended(self, row_id: int, state: int, at_ns: int) -> None:
         """The same where nothing is selected away, so that the row need not be known."""
@@ -294,6 +313,12 @@ class Printer:
     def summary(self) -> list[str]:
         """What did not reach its reader, a sentence each."""
         return [text for sink in self.sinks if (text := sink.summary()) is not None]
+
+
+def _unheard(row: Row, old: int, new: int, at_ns: int, cause: str | None = None) -> Transition:
+    """The end of a connection of which no event has told: ``at_ns`` is when somebody looked."""
+    lived = at_ns - row.born_ns if row.born_ns is not None else None
+    return Transition(at_ns, row, old, new, None, cause, NOTHING, True, True, "poll", True, lived)
 
 
 def selections(selection: Selection) -> dict[int, Selection]:

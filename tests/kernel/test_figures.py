@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 import socket
 import struct
 import threading
@@ -224,3 +225,36 @@ def test_a_kernel_without_these_members_is_traced_without_figures() -> None:
         found = offsets.figure_macros({**TRACE.figures, "new": ("tcp_sock", "no_such_member", 8)}, btf)
     assert found["WINDOWS"] == 0
     load(bundle(TRACE, None, macros | found)).close()
+
+
+def test_a_connection_whose_end_was_lost_ends_all_the_same(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    """Nobody knows what it carried; but it is told, once, live and of the recording."""
+    tape = tmp_path / "tape"
+
+    def opened() -> list[tuple[socket.socket, socket.socket]]:
+        server = listener(HOST)
+        return [(connect(server.getsockname()[:2]), server.accept()[0]) for _ in range(60)]
+
+    pairs = netns.call(opened)
+    ends = [ports(client) for client, _ in pairs]
+    wanted = sorted([*ends, *((there, here) for here, there in ends)])
+
+    def told(lines: list[Line]) -> list[tuple[int, int]]:
+        return sorted((line["sport"], line["dport"]) for line in lines if line["type"] == "life")
+
+    record = ("--life", "--record", str(tape))
+    with Trace(sstrace, netns, tmp_path, *record, env={"SSTRACE_PAGES": "1"}) as running:
+        running.process.send_signal(signal.SIGSTOP)
+        for way, some in ((by_client, pairs[:30]), (reset_by_linger, pairs[30:])):
+            for client, server in some:
+                way(client, server)
+        running.process.send_signal(signal.SIGCONT)
+        wait("every end", lambda: set(told(running.lines)) >= set(wanted))
+    lives = [line for line in running.lines if line["type"] == "life"]
+    assert told(lives) == wanted
+    lost = [line for line in lives if line.get("approximate")]
+    assert lost
+    assert all("bytes_sent" not in line for line in lost)
+    assert all("bytes_sent" in line for line in lives if line not in lost)
+    again = sstrace("--life", "--json", "--replay", str(tape), netns=netns).stdout.decode()
+    assert told([json.loads(line) for line in again.splitlines()]) == wanted
