@@ -87,6 +87,8 @@ class MetaLine(msgspec.Struct, tag="meta", tag_field="type", omit_defaults=True,
     """First and last port of the local ephemeral range, whose ports ss never calls by a service's name."""
     interfaces: dict[Name, Small] | None = None
     """Index of each network interface."""
+    netids: tuple[Word, ...] = ()
+    """Whose sockets are followed; absent where those are TCP's alone."""
     several: bool = False
     """With --netns: the lines may be of several network namespaces, or of another than ``netns``."""
 

@@ -35,6 +35,7 @@ from sstrace.model import (
 
 __all__ = [
     "DATAGRAMS",
+    "DATAGRAM_NETIDS",
     "DIAG_PROTOCOL",
     "FAMILIES",
     "FOLLOWED",
@@ -51,6 +52,7 @@ __all__ = [
     "PROTOCOLS",
     "RECORDED",
     "SHOWN",
+    "TABLE_OF_NETID",
     "TABLE_OF_NUMBER",
     "TIPC",
     "UNIX",
@@ -185,8 +187,14 @@ NETID_OF_TYPE: Final[Mapping[tuple[int, int | None], str]] = {
 FOLLOWED: Final = sum(1 << each.table for each in PROTOCOLS if each.exact)
 """Mask of the tables that can be followed live, bit n for ``Table`` n."""
 
-RECORDED: Final = 1 << Table.TCP
-"""Those of them that every mode knows what to do with; of the others a trace tells, and --verify."""
+RECORDED: Final = FOLLOWED
+"""Mask of the tables that a recording may hold."""
 
 DATAGRAMS: Final = frozenset(each.number for each in PROTOCOLS if each.exact and each.type == SOCK_DGRAM)
 """IP protocols whose sockets are followed by their owners' calls: they make no transitions (lifecycle.udp)."""
+
+DATAGRAM_NETIDS: Final = frozenset(NETID_OF_NUMBER[number] for number in DATAGRAMS)
+"""Their netids: in these lines UNCONN is no end."""
+
+TABLE_OF_NETID: Final[Mapping[str, Table]] = {each.netid: each.table for each in _INTERNET}
+"""Netid → table, of the internet's."""

@@ -16,15 +16,15 @@ order; it stands by local port, local address, peer address, peer port.
 
 import functools
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from operator import attrgetter
 
 from sstrace.live.exact import dumped, exact
 from sstrace.live.kernel import UnreachableError
 from sstrace.live.places import Place, Places
-from sstrace.model import AF_INET, AF_INET6, ALL_STATES, InetSocket, Role, Socket, State, Table
-from sstrace.protocols import IPPROTO_TCP
+from sstrace.model import AF_INET, AF_INET6, ALL_STATES, InetSocket, Role, Socket, Space, State, Table
+from sstrace.protocols import IPPROTO_TCP, OF_TABLE
 from sstrace.query.command import Selection
 from sstrace.sources.diag import Netlink
 from sstrace.table import Row, SocketTable
@@ -42,7 +42,7 @@ _STATE = attrgetter("state")
 
 
 class LiveRows:
-    """The tcp table of a network namespace as a live table has it now (snapshot.sources.TcpSource)."""
+    """The tables of a network namespace as a live table has them now (snapshot.sources.TableSource)."""
 
     def __init__(
         self,
@@ -52,11 +52,15 @@ class LiveRows:
         diag: Callable[[], Netlink] | None = None,
         *,
         doubted: bool = False,
+        tables: Collection[Table] = (Table.TCP,),
     ) -> None:
         """``news``: whether anything may have happened that ``table`` lacks; ``doubted``: see above. ``diag`` opens a
-        sock_diag socket; None: as everybody does who looks there.
+        sock_diag socket; None: as everybody does who looks there. ``tables``: those that are followed.
         """
+        self.tables = sum(1 << each for each in tables)
+        self._shards = {each: table.shard(Space(place.netns.cookie, OF_TABLE[each].number)) for each in tables}
         self._shard = table.shard(place.space)
+        """TCP's."""
         self._diag = diag if diag is not None else place.kernel.diag
         self._news = news
         self._doubted = doubted
@@ -64,6 +68,7 @@ class LiveRows:
 
     def rows(
         self,
+        table: Table,
         selection: Selection,
         *,
         ext: int,
@@ -78,11 +83,16 @@ class LiveRows:
         def dump(
             diag: Netlink, family: int, part: int, take: Callable[[memoryview], bool] | None = None
         ) -> Iterator[Sequence[InetSocket]]:
-            asked = functools.partial(inet_diag.dump_request, Table.TCP, family, part, ext=ext)
-            error = yield from self._dumped(diag, asked(bytecode=bytecode), states, attributes, take)
+            asked = functools.partial(inet_diag.dump_request, table, family, part, ext=ext)
+
+            def answered(request: bytes) -> Generator[list[InetSocket], None, int]:
+                diag.send(request)
+                return (yield from self._answered(table, diag, states, attributes=attributes, take=take))
+
+            error = yield from answered(asked(bytecode=bytecode))
             if error and bytecode:  # a filter that the kernel does not take: whoever prints the rows applies it again
                 complain(error)
-                error = yield from self._dumped(diag, asked(), states, attributes, take)
+                error = yield from answered(asked())
             if error:
                 complain(error)
 
@@ -90,6 +100,10 @@ class LiveRows:
             if not families >> family & 1 or selection.preferred not in (family, *_NOT_INET):
                 continue
             with self._diag() as diag:
+                if table is not Table.TCP:  # of those, several may be between the same addresses, and none listens
+                    if self._doubted or len(self._shards[table]):
+                        yield from dump(diag, family, states, take)
+                    continue
                 if states >> _LISTEN & 1 and (self._doubted or any(self._shard.in_states(1 << _LISTEN))):
                     yield from dump(diag, family, 1 << _LISTEN)
                 few = self._few(states & _OTHERS) if not bytecode and not self._doubted else None
@@ -148,18 +162,29 @@ class LiveRows:
         return any(True for _ in found) if found is not None else len(self._shard) > 0
 
     def _of(self, row: Socket) -> Row | None:
-        assert isinstance(row, InetSocket)
-        known = self._shard.index.known(row)
+        shard = self._shards.get(row.table)
+        if shard is None or not isinstance(row, InetSocket):
+            return None
+        known = shard.index.known(row)
         return known if known is None or not self._doubted or known.state == row.state else None
 
-    def _dumped(
-        self, diag: Netlink, request: bytes, states: int, attributes: bool, take: Callable[[memoryview], bool] | None
+    def _answered(
+        self,
+        table: Table,
+        diag: Netlink,
+        states: int,
+        *,
+        attributes: bool,
+        take: Callable[[memoryview], bool] | None,
     ) -> Generator[list[InetSocket], None, int]:
-        diag.send(request)
         for datagram in diag.ahead():
-            if take is not None and (self._is_certain() or self._agrees(datagram)) and take(datagram):
+            if (
+                take is not None
+                and (self._is_certain() or (table is Table.TCP and self._agrees(datagram)))
+                and take(datagram)
+            ):
                 continue
-            batch = inet_diag.decode(datagram, Table.TCP, extras=attributes)
+            batch = inet_diag.decode(datagram, table, extras=attributes)
             rows = batch.rows if self._doubted else list(self._as_the_table_has_them(batch.rows, states))
             if rows:
                 yield rows

@@ -86,6 +86,8 @@ class Tracer:
         heard of. Raises LookupFailed, too, where there is no namespace that is meant.
         """
         self.names = names if names is not None else SystemNames(env)
+        self.tables = tuple(tables)
+        """What is followed."""
         self.netns = current_netns()
         self.places = (
             Followed(env, netns, self.names, self._breathe)

@@ -11,8 +11,8 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
-from sstrace.model import InetSocket, Label, Owner, Role, Socket, Table
-from sstrace.protocols import RECORDED
+from sstrace.model import InetSocket, Label, Owner, Role, Socket
+from sstrace.protocols import SHOWN
 from sstrace.query import options
 from sstrace.query.command import Command, Selection
 from sstrace.query.match import Known, Predicate, owners_among, predicate, thresholds
@@ -30,6 +30,9 @@ Change = tuple[str, InetSocket]
 """``-`` and a row as it was, or ``+`` and a row as it is."""
 
 _REMOVED, _ADDED = "-", "+"
+
+_PLACE = {table: place for place, tables in enumerate(SHOWN) for table in tables}
+"""Where ss has a table among the others."""
 
 
 class Scene(NamedTuple):
@@ -64,7 +67,7 @@ def changes(
             if now is not None:
                 found.append((_ADDED, now))
     found += [(_ADDED, row) for number, row in new.items() if number not in old]
-    found.sort(key=lambda change: change[1].family)
+    found.sort(key=lambda change: (_PLACE[change[1].table], change[1].family))
     return found
 
 
@@ -74,7 +77,7 @@ def _known(rows: Iterable[tuple[int, InetSocket]], *, alike: bool) -> dict[objec
         return dict(rows)
     found: dict[object, InetSocket] = {}
     for _, row in rows:
-        ends = row.src, row.sport, row.dst, row.dport, row.ifindex
+        ends = row.table, row.src, row.sport, row.dst, row.dport, row.ifindex
         count = 0
         while (ends, count) in found:
             count += 1
@@ -96,8 +99,7 @@ def run(
     """
     command = options.resolve(command, known)
     known.finish(command.selection.filter)
-    followed = command.selection.tables & RECORDED
-    turns = [_Turn(command, scene, followed=bool(followed)) for scene in scenes]
+    turns = [_Turn(command, scene) for scene in scenes]
     if command.own.json:
         give(b"".join(line for turn in turns for line in turn.json()))
     else:
@@ -109,7 +111,7 @@ def run(
 class _Turn:
     """The difference of one recording, ready to be written."""
 
-    def __init__(self, command: Command, scene: Scene, *, followed: bool) -> None:
+    def __init__(self, command: Command, scene: Scene) -> None:
         self.scene = scene
         selection = command.selection
         before, after = scene.before, scene.after
@@ -131,7 +133,7 @@ class _Turn:
         where = (lambda _: place) if place is not None else None
         asked = Known(held=held_ns, owners=owners_among(owners), role=role, netns=where)
         matches = predicate(selection.filter, scene.names, asked)
-        self._found = changes(before, after, selection, matches, alike=scene.alike) if followed else []
+        self._found = changes(before, after, selection, matches, alike=scene.alike)
         self.context = Context(
             command.show,
             command.dialect,
@@ -176,8 +178,11 @@ def _text(command: Command, turns: Sequence[_Turn], width: int | None, *, front:
             sink.enter_host(turn.scene.host, turn.context)
         elif turn.scene.place is not None:
             sink.enter(*turn.scene.place, turn.context)
-        sink.begin(Table.TCP)
+        begun = None
         for mark, row in turn.each():
+            if row.table is not begun:
+                begun = row.table
+                sink.begin(begun)
             sink.feed([row])
             shown.append(mark)
     sink.flush()

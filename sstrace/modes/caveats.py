@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from sstrace.protocols import RECORDED
 from sstrace.query.command import Command
+from sstrace.query.spoken import named
 from sstrace.recording.past import Past
 
 __all__ = ["caveats", "doubts", "unheld"]
@@ -12,7 +13,7 @@ __all__ = ["caveats", "doubts", "unheld"]
 def caveats(command: Command, past: Past, bad: int) -> Iterator[str]:
     """What a reader must know to read a table right, on standard error. ``bad``: rows that cannot be shown."""
     yield from doubts(past, bad)
-    yield from unheld(command)
+    yield from unheld(command, past.tables)
 
 
 def doubts(past: Past, bad: int) -> Iterator[str]:
@@ -27,10 +28,14 @@ def doubts(past: Past, bad: int) -> Iterator[str]:
         yield f"{bad} rows have addresses that are none, and are left out"
 
 
-def unheld(command: Command) -> Iterator[str]:
-    """What a command line asks for, and no recording has."""
+def unheld(command: Command, tables: int) -> Iterator[str]:
+    """What a command line asks for, and no recording has, or none of those that are read. ``tables``: mask of what they
+    hold; 0: nobody knows.
+    """
     if not command.selection.tables & RECORDED:
-        yield "a recording holds TCP only"
+        yield f"a recording holds {named(RECORDED)} only"
+    elif missing := command.selection.asked & RECORDED & ~(tables or RECORDED):
+        yield f"{named(missing)} {'were' if missing & (missing - 1) else 'was'} not recorded"
     asked = [option for option, wanted in _NOT_HELD if getattr(command.show, wanted)]
     if asked and not command.own.json:
         yield f"a recording does not hold what {', '.join(asked)} would show"

@@ -12,14 +12,14 @@ import msgspec
 
 from sstrace.causes import CAUSES
 from sstrace.errors import LookupFailed
-from sstrace.lifecycle import TRANSITIONS
+from sstrace.lifecycle import LIVES, TRANSITIONS
 from sstrace.lines import GapLine, GoneLine, IncidentLine, LifeLine, MetaLine, OwnerLine, SeenLine, StateLine
-from sstrace.model import State
 from sstrace.modes.replay import files, readers
 from sstrace.plain import plain
+from sstrace.protocols import DATAGRAM_NETIDS, NUMBER_OF_NETID
 from sstrace.query.command import Command
 from sstrace.query.connection import Which, address_of
-from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, window
+from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, is_over, window
 from sstrace.render.incidents import incident_words, told_by
 from sstrace.render.times import moment, span_text, times
 from sstrace.render.width import amount
@@ -110,7 +110,7 @@ def _stories(command: Command, source: Recording, reader: Reader, which: Which, 
                     found[line.id] = Story(offset, line.id)
                 if line.id in found:
                     found[line.id].lines.append(line)
-                    found[line.id].over = isinstance(line, StateLine) and line.state == "UNCONN"
+                    found[line.id].over = isinstance(line, StateLine) and is_over(line)
     yield from found.values()
 
 
@@ -121,7 +121,8 @@ def _text(story: Story, command: Command) -> Iterator[str]:
     clock = times("utc" if own.utc else "clock", story.offset_ns)
     role = next((line.role for line in reversed(told) if line.role is not None), None)
     yield f"{_end(last.src, last.sport)} {_ARROWS[role]} {_end(last.dst, last.dport)}  #{story.number}"
-    yield f"{role or 'which end called was not seen'}; {', '.join(_belongings(last))}"
+    unknown = "bound, and called" if last.netid in DATAGRAM_NETIDS else "which end called was not seen"
+    yield f"{role or unknown}; {', '.join(_belongings(last))}"
     yield f"from {moment(first.mono_ns + story.offset_ns, utc=own.utc)}"
     owners: tuple[OwnerLine, ...] = ()
     began = first.mono_ns
@@ -168,17 +169,23 @@ def _say(line: "_Told | GapLine", first: _Told) -> list[str]:
 def _of_transition(line: StateLine) -> list[str]:
     old, new = STATE_NUMBER[line.old], STATE_NUMBER[line.state]
     held = f" after {_span(line.held_us)}" if line.held_us is not None else ""
-    why = TRANSITIONS.get(old, {}).get(State(new))
-    about = "~ " * line.approximate
+    why = LIVES.get(NUMBER_OF_NETID.get(line.netid, 0), TRANSITIONS).get(old, {}).get(new)
+    moved = f"{'~ ' * line.approximate}{_state(line.old)} -> {_state(line.state)}{held}"
     if line.cause is None:
-        return [f"{about}{line.old} -> {line.state}{held}" + (f": {why}" if why else "")]
-    cause = CAUSES.get(line.cause)
-    meaning = f": {cause.meaning}" if cause is not None else ""
-    errno = f" {line.errno}" if line.errno is not None else ""
-    text = [f"{about}{line.old} -> {line.state}{held} [{plain(line.cause)}{errno}]{meaning}"]
+        text = [moved + (f": {why}" if why else "")]
+    else:
+        cause = CAUSES.get(line.cause)
+        meaning = f": {cause.meaning}" if cause is not None else ""
+        errno = f" {line.errno}" if line.errno is not None else ""
+        text = [f"{moved} [{plain(line.cause)}{errno}]{meaning}"]
     if line.ended:
         text += _carried(line)
     return text
+
+
+def _state(name: str) -> str:
+    """As in a trace: where ss does not show the socket stands ``-``."""
+    return "-" if name == "UNKNOWN" else name
 
 
 def _carried(line: StateLine) -> list[str]:
@@ -186,12 +193,13 @@ def _carried(line: StateLine) -> list[str]:
     text = [f"it lived {_span(line.lifetime_us)}" if line.lifetime_us is not None else "its beginning was not seen"]
     if isinstance(line, LifeLine) and line.handshake_us is not None:
         text[0] += f", and came about within {_span(line.handshake_us)}"
+    what = "datagram" if line.netid in DATAGRAM_NETIDS else "segment"
     if line.bytes_sent is not None:
         text += [
-            f"sent {line.bytes_sent} bytes ({amount(line.bytes_sent)}) in {_segments(line.segs_out)}, received "
-            f"{line.bytes_received or 0} ({amount(line.bytes_received)}) in {_segments(line.segs_in)}"
+            f"sent {line.bytes_sent} bytes ({amount(line.bytes_sent)}) in {_counted(line.segs_out, what)}, received "
+            f"{line.bytes_received or 0} ({amount(line.bytes_received)}) in {_counted(line.segs_in, what)}"
         ]
-        again = f"sent again: {_segments(line.retrans)}, {line.bytes_retrans or 0} bytes" if line.retrans else ""
+        again = f"sent again: {_counted(line.retrans, what)}, {line.bytes_retrans or 0} bytes" if line.retrans else ""
         lost = f"taken for lost: {line.lost}" if line.lost else ""
         late = f"received out of order: {line.rcv_ooopack}" if line.rcv_ooopack else ""
         text += ["; ".join(filter(None, (again, lost, late)))] if again or lost or late else []
@@ -222,8 +230,8 @@ def _end(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def _segments(number: int | None) -> str:
-    return "1 segment" if number == 1 else f"{number or 0} segments"
+def _counted(number: int | None, what: str) -> str:
+    return f"1 {what}" if number == 1 else f"{number or 0} {what}s"
 
 
 def _span(microseconds: float) -> str:

@@ -8,13 +8,14 @@ connection to another host whose recording is there.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import reduce
+from operator import or_
 from typing import NamedTuple, NoReturn
 
 from sstrace.errors import SstraceError, UsageError
 from sstrace.model import InetSocket, Label, Owner, Socket, Table
 from sstrace.modes import between
 from sstrace.modes.caveats import doubts, unheld
-from sstrace.protocols import RECORDED
 from sstrace.query import options
 from sstrace.query.command import Command, When
 from sstrace.query.match import Known, owners_among, predicate, thresholds
@@ -134,7 +135,7 @@ class _Asked:
                 whose[sentence].append(scene.series.host)
         for sentence, hosts in whose.items():
             say(f"{several(list(dict.fromkeys(hosts)))}: {sentence}")
-        for sentence in unheld(self._command):
+        for sentence in unheld(self._command, reduce(or_, (scene.past.tables for scene in scenes), 0)):
             say(sentence)
 
     # What is printed.
@@ -170,10 +171,10 @@ class _Asked:
                     sink.enter(*scene.told)
             else:
                 sink.enter_host(host, context)
-            sink.begin(Table.TCP)
             known = Known(held=rows.held_ns, role=rows.role, owners=owners_among(rows.owners), netns=rows.netns)
             matches = predicate(selection.filter, scene.names, known)
-            for part in rows.rows(selection) if selection.tables & RECORDED else ():
+            for table, part in rows.selected(selection):
+                sink.begin(table)
                 sink.feed([row for row in part if matches is None or matches(row)])
         assert sink is not None
         sink.flush()
@@ -222,6 +223,8 @@ class _Peers:
         self._crossing: Crossing[Sequence[Owner]] = Crossing()
         for scene in scenes:
             for row in scene.rows.everything():
+                if row.table is not Table.TCP:  # an address of a datagram socket is no end of a connection
+                    continue
                 owners = scene.rows.owners.get(row.ino, ()) if row.ino else ()
                 self._crossing.add(scene.series.host, id(row), row, owners)
 

@@ -9,7 +9,8 @@ import heapq
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 
 import msgspec
 
@@ -21,12 +22,13 @@ from sstrace.modes.replay import Replay, finish
 from sstrace.output.handshakes import Handshakes
 from sstrace.output.printer import Printer
 from sstrace.plain import spelled
+from sstrace.protocols import IPPROTO_TCP
 from sstrace.query import options
 from sstrace.query.command import Command
 from sstrace.recording.clocks import Clocks, Skew
 from sstrace.recording.crossing import Crossing
 from sstrace.recording.fleet import Fleet, Moved, Series, named, opened
-from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, RecordedNames
+from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, RecordedNames, tables_of
 from sstrace.render.times import span_text
 from sstrace.render.views import FarPeer, PeerView, RowView
 from sstrace.sources.openfiles import make_room
@@ -64,7 +66,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     fleet.limit(part for one in series for part in one.parts)
     asked = {one.host for one in shown}
     streams = [_Stream(one, names, index, shown=one.host in asked) for index, one in enumerate(series)]
-    command = options.resolve(command, names)
+    held = reduce(or_, (tables_of(one.head) for one in shown), 0)
+    command = options.resolve(options.of_recordings(command, held), names)
     hosts = _Hosts(streams, names, many=len(fleet.hosts) > 1)
     printer = Printer(command, names, 0, stopped=stopped, where=hosts)
     for stream in streams:
@@ -213,7 +216,7 @@ class _Hosts:
         near = stream.names.places.peer(row)
         if near is not None:
             return near
-        found = self._crossing.other(stream.series.host, row)
+        found = self._crossing.other(stream.series.host, row) if _crosses(row) else None
         if found is None:
             return None
         host, there = found
@@ -223,7 +226,7 @@ class _Hosts:
         """A line has been told of a row."""
         self._let_go(stream, number, now_ns)
         row = stream.replay.rows.get(number)
-        if row is not None:
+        if row is not None and _crosses(row):
             stream.joined[number] = row
             self._crossing.add(stream.series.host, id(row), row, row)
         while self._gone and self._gone[0][0] < now_ns - _LINGER_NS:
@@ -252,6 +255,11 @@ class _Hosts:
             self._crossing.drop(stream.series.host, id(before), before)
         else:
             self._gone.append((now_ns, stream.index, before))
+
+
+def _crosses(row: RowView) -> bool:
+    """Whether its ends are those of a connection: what a datagram socket is connected to need not know of it."""
+    return row.protocol == IPPROTO_TCP
 
 
 class _Telling:

@@ -1,6 +1,8 @@
 """``--stats --from DIR``: one digest of the recordings of several hosts, which counts by host, too."""
 
 from collections.abc import Mapping
+from functools import reduce
+from operator import or_
 
 from sstrace.errors import DecodeError
 from sstrace.modes.stats import Counted
@@ -9,7 +11,7 @@ from sstrace.output.page import Page, new_digest
 from sstrace.query import options
 from sstrace.query.command import Command
 from sstrace.recording.fleet import Fleet, Moved, named, opened
-from sstrace.recording.reader import Reader, RecordedNames
+from sstrace.recording.reader import Reader, RecordedNames, tables_of
 from sstrace.render.stats import Digest, Tally
 from sstrace.sources.standard import say
 
@@ -30,7 +32,8 @@ def _run(command: Command, env: Mapping[str, str], page: Page) -> int:
     within = fleet.window(own.between, utc=own.utc) if own.between is not None else None
     series = fleet.within(within, fleet.series)
     fleet.limit(part for one in series for part in one.parts)
-    command = options.resolve(command, names)
+    held = reduce(or_, (tables_of(one.head) for one in series), 0)
+    command = options.resolve(options.of_recordings(command, held), names)
     whole = new_digest(command)
     hosts: dict[str, Tally] = {}
     for one in series:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sstrace.errors import LookupFailed, SstraceError, UsageError, reason
-from sstrace.model import Netns, Owner
+from sstrace.model import Netns, Owner, Table
 from sstrace.modes import snapshot
 from sstrace.modes.caveats import caveats
 from sstrace.query.command import Command, Selection, When
@@ -27,7 +27,7 @@ _THEN = "at that moment"
 
 
 class PastTables:
-    """The tcp tables of a moment, one for each network namespace that is meant (snapshot.sources.PlacesSource)."""
+    """The tables of a moment, one set for each network namespace that is meant (snapshot.sources.PlacesSource)."""
 
     def __init__(self, past: Past, names: RecordedNames) -> None:
         self.past = past
@@ -58,7 +58,7 @@ class PastTables:
         """See PlacesSource."""
         for place, rows in self.of.values():
             rows.recall()
-            yield Place(inode=place.netns.inode, label=place.label, tcp=rows)
+            yield Place(inode=place.netns.inode, label=place.label, source=rows)
 
     def within(self, netns: Netns, place: PastPlace) -> PastRows:
         """The table of one namespace; of one that was not there then, an empty one, as ``place`` is elsewhen."""
@@ -102,13 +102,13 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         alone.recall()
         names.close()
     origin = Origin(
-        tcp=alone,
+        source=alone,
         places=tables if alone is None else None,
         owners=tables.owners,
         width=screen_width(env, columns_env=command.dialect.columns_env),
         names=names,
         at_ns=past.at_ns,
-        only_tcp=True,
+        closed=True,
     )
     return snapshot.run(command, env, origin)
 
@@ -151,7 +151,7 @@ def _between(
 def _dump(selection: Selection, tables: PastTables) -> int:
     """-D: in the format that TCPDIAG_FILE is read in."""
     path = selection.diag_file or ""
-    everything = [row for rows in tables.all for part in rows.rows(selection, ext=0, attributes=False) for row in part]
+    everything = [row for rows in tables.all for part in rows.rows(Table.TCP, selection) for row in part]
     data = inet_answer.dump(everything)
     try:
         fd = 1 if path[:1] == "-" else files.open_for_writing(os.fsdecode(path.encode("latin-1")), empty=True)

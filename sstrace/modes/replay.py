@@ -29,7 +29,8 @@ from sstrace.lines import (
 from sstrace.live.signals import Stopped, touch
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, State
 from sstrace.output.printer import Printer
-from sstrace.query import options
+from sstrace.protocols import RECORDED
+from sstrace.query import options, spoken
 from sstrace.query.command import Command
 from sstrace.query.netns import ALL
 from sstrace.recording.places import news_of
@@ -38,6 +39,7 @@ from sstrace.recording.reader import (
     Clock,
     Reader,
     RecordedNames,
+    is_over,
     owners_of,
     row_of,
     window,
@@ -49,7 +51,7 @@ from sstrace.table import Row, Transition
 from sstrace.wire import recording
 from sstrace.wire.recording import Run
 
-__all__ = ["Replay", "files", "finish", "learn_names", "readers", "run"]
+__all__ = ["Replay", "files", "finish", "learn_names", "readers", "run", "tell_unasked"]
 
 _NAP_S = 0.05
 
@@ -108,7 +110,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     names.places.choose(own.netns)
     sources = files(command)
     learn_names(sources, names)
-    command = options.resolve(command, names)
+    command = options.resolve(options.of_recordings(command, names.tables), names)
     replay = Replay(command, names, Printer(command, names, 0, stopped, names.places), stopped, alone=len(sources) == 1)
     if own.ready_file is not None:
         touch(own.ready_file)
@@ -138,7 +140,17 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         say(str(failure))
     if not replay.left:
         names.finish(command.selection.filter)
+    tell_unasked(command, names.tables)
     return SstraceError.exit_code if replay.printer.failed else 0
+
+
+def tell_unasked(command: Command, tables: int) -> None:
+    """Say where a recording, of which nobody could know before it was read, holds more than was told. ``tables``: mask
+    of what it holds.
+    """
+    more = tables & RECORDED & ~command.selection.tables
+    if more and not command.selection.asked:
+        say(f"{spoken.named(more)} was recorded, too: -{''.join(spoken.letters(tables & RECORDED))} tells all")
 
 
 def finish(printer: Printer, stopped: Stopped) -> None:
@@ -180,7 +192,7 @@ class Replay:
         self._places = names.places
         self._net = net
         self.printer = printer
-        self._everything = (
+        self._alike = (
             selection.filter is None
             and selection.touch == selection.from_states == selection.to_states == ALL_STATES
             and not selection.avoid
@@ -192,7 +204,10 @@ class Replay:
             and net is None
             and not own.events
         )
-        self._copies = self.printer.verbatim and self._everything and own.count is None and not self._speed
+        self._tables = selection.tables
+        self._everything = self._alike
+        """Whether all that is recorded is told."""
+        self._may_copy = printer.verbatim and own.count is None and not self._speed
         self._clock = Clock()
         self.rows: dict[int, Row] = {}
         """What is known to be there now, by id."""
@@ -244,6 +259,7 @@ class Replay:
 
     def _meta(self, meta: MetaLine) -> None:
         self._names.learn(meta)
+        self._everything = self._alike and not self._names.tables & ~self._tables
         last, self._last = self._last, meta
         goes_on = (
             last is not None
@@ -278,7 +294,7 @@ class Replay:
     def _run(self, run: Run) -> None:
         if self._clock.offset_ns is None:
             self._tick(run.lines[0])
-        if self._copies and run.raw is not None and not self._due:
+        if self._may_copy and self._everything and run.raw is not None and not self._due:
             raw = run.raw
             self.printer.whole(raw if raw.endswith(b"\n") else raw + b"\n")
             self._news = False
@@ -317,7 +333,7 @@ class Replay:
                 old, new = STATE_NUMBER[line.old], STATE_NUMBER[line.state]
                 self.printer.handshakes.hear(line.id, old, new, _ns(line.held_us))
             row = self._row(line)
-            if row is not None and line.state != "UNCONN":
+            if row is not None and not is_over(line):
                 self.rows[line.id] = row
             else:
                 self.rows.pop(line.id, None)
@@ -352,7 +368,7 @@ class Replay:
         row = self._row(line)
         if row is None:
             return
-        if line.state == "UNCONN":
+        if is_over(line):
             self.rows.pop(line.id, None)
         else:
             self.rows[line.id] = row
@@ -376,7 +392,7 @@ class Replay:
                 _ns(line.lifetime_us),
             )
         )
-        if line.state == "UNCONN":
+        if is_over(line):
             self._places.tell_peer(line.id, None, ())
 
     def _other(self, line: recording.Fact) -> None:

@@ -67,7 +67,7 @@ class _Snapshot:
         self._env = env
         self._output = output
         self._origin = origin
-        self._tcp = origin.tcp if origin is not None else None
+        self._source = origin.source if origin is not None else None
         self._diag: Callable[[], Netlink] = origin.diag if origin is not None else Diag
         self._files = ProcFiles(env)
         self._places = _places(command, env) if origin is None else origin.places
@@ -115,18 +115,20 @@ class _Snapshot:
         def show_tables(place: "Place | None" = None) -> None:
             invocation = self._invocation(command, sink, place)
             dump = InetDump(command, bytecode=bytecode, storage_fds=storage_fds, diag=self._diag)
-            inet = InetTables(invocation, dump, self._env, bytecode=bytecode, tcp=self._tcp)
-            if self._origin is None or not self._origin.only_tcp:
+            inet = InetTables(invocation, dump, self._env, bytecode=bytecode, source=self._source)
+            if self._origin is None or not self._origin.closed:
                 _tables(invocation, inet)
-            elif invocation.selection.tables >> Table.TCP & 1:
-                inet.show(Table.TCP)
+            elif self._source is not None:
+                for table, *_ in SHOWN:
+                    if self._source.tables & invocation.selection.tables & 1 << table:
+                        inet.show(table)
 
         if self._places is None:
             show_tables()
         else:
             for place in self._places.each():
                 self._names.enter()
-                self._tcp = place.tcp
+                self._source = place.source
                 sink.enter(place.inode, place.label)
                 show_tables(place)
         sink.flush()
@@ -214,13 +216,13 @@ class _Snapshot:
             return None
         from sstrace.query.match import Known, owners_among, predicate
 
-        tcp = self._tcp
+        source = self._source
         return predicate(
             command.selection.filter,
             self._names,
             Known(
-                held=tcp.held_ns if tcp is not None else None,
-                role=tcp.role if tcp is not None else None,
+                held=source.held_ns if source is not None else None,
+                role=source.role if source is not None else None,
                 owners=owners_among(self._holding),
                 netns=None if place is None else lambda _: (place.inode, place.label),
             ),
@@ -229,12 +231,12 @@ class _Snapshot:
 
     def _held_text(self, row: Socket) -> str:
         """How long a row has been in its state, for whoever selects by it; ``≥`` before a lower bound."""
-        held = self._tcp.held_ns(row) if self._tcp is not None else None
-        if self._tcp is None or held is None:
+        held = self._source.held_ns(row) if self._source is not None else None
+        if self._source is None or held is None:
             return ""
         from sstrace.render.times import span_text
 
-        bound = "≥" if self._tcp.at_least(row) else ""
+        bound = "≥" if self._source.at_least(row) else ""
         return f" held:{bound}{span_text(held)}".encode().decode("latin-1")
 
     def _learn_rpc(self) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from sstrace.lines import GapLine, MetaLine, StateLine
 from sstrace.live.signals import Stopped
 from sstrace.model import AF_INET, AF_INET6
-from sstrace.modes.replay import files, learn_names, readers
+from sstrace.modes.replay import files, learn_names, readers, tell_unasked
 from sstrace.output.counting import counting, print_digest
 from sstrace.output.page import Page, new_digest
 from sstrace.output.row_filter import RowFilter
+from sstrace.protocols import DATAGRAM_NETIDS, TABLE_OF_NETID
 from sstrace.query import options
-from sstrace.query.command import Act, Command
+from sstrace.query.command import Act, Command, followed_tables
 from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, RecordedNames, row_of, window
 from sstrace.render.stats import Digest
 from sstrace.sources.names import SystemNames
@@ -40,7 +41,8 @@ def _of_now(command: Command, env: Mapping[str, str]) -> tuple[Digest, int, int]
     names = SystemNames(env)
     offset = time.time_ns() - time.monotonic_ns()
     stopped = Stopped()
-    tracer = Tracer(env, names, poll_ns=command.own.poll_ns, netns=command.own.netns)
+    tables = followed_tables(command.selection)
+    tracer = Tracer(env, names, poll_ns=command.own.poll_ns, netns=command.own.netns, tables=tables)
     with Following(command, env, tracer, stopped) as following:
         tracer.start()
         following.record(summary=True)
@@ -57,13 +59,14 @@ def _of_files(command: Command, env: Mapping[str, str]) -> Digest:
     names.places.choose(command.own.netns)
     sources = files(command)
     learn_names(sources, names)
-    command = options.resolve(command, names)
+    command = options.resolve(options.of_recordings(command, names.tables), names)
     digest = new_digest(command)
     counted = Counted(command, names, digest)
     between, alone = command.own.between, len(sources) == 1
     for source, reader in readers(sources):
         counted.take(reader, window(source, between, utc=command.own.utc, alone=alone) if between else None)
     names.finish(command.selection.filter)
+    tell_unasked(command, names.tables)
     return digest
 
 
@@ -79,6 +82,7 @@ class Counted:
         self._families = {
             name for name, family in (("inet", AF_INET), ("inet6", AF_INET6)) if selection.families >> family & 1
         }
+        self._netids = {netid for netid, table in TABLE_OF_NETID.items() if selection.tables >> table & 1}
         self._base = 0
         """Connections of another run have their own numbers."""
 
@@ -99,7 +103,7 @@ class Counted:
 
     def _run(self, run: Run, offset: int, within: tuple[int, int] | None) -> None:
         digest, matches, names, families, base = self._digest, self._matches, self._names, self._families, self._base
-        apart = names.places.chosen
+        apart, netids = names.places.chosen, self._netids
         for line in run.lines:
             if matches is not None or apart:
                 names.hear(line)
@@ -107,7 +111,7 @@ class Counted:
             if within is not None and not within[0] <= at_ns <= within[1]:
                 continue
             if isinstance(line, StateLine):
-                if line.netid != "tcp" or line.family not in families:
+                if line.netid not in netids or line.family not in families:
                     continue
                 if apart and not names.places.takes(line.netns):
                     continue
@@ -118,6 +122,13 @@ class Counted:
                             continue
                     except OSError:
                         continue
+                if line.netid in DATAGRAM_NETIDS:
+                    digest.datagram(
+                        at_ns, base + line.id, born=line.old == "UNKNOWN", ended=line.ended, lifetime_ns=lifetime,
+                        role=line.role, peer=line.dst, ports=(line.sport, line.dport),
+                        owner=line.owners[0].comm if line.owners else "", told=line,
+                    )  # fmt: skip
+                    continue
                 if line.state != "ESTAB" and not line.ended and not line.retransmits:
                     digest.pass_over(at_ns)
                     continue

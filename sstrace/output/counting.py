@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sstrace.model import AF_INET, AF_INET6, Lost, State
+from sstrace.lifecycle.udp import UNSEEN
+from sstrace.model import AF_INET, AF_INET6, Lost, State, Table
 from sstrace.output.page import Page, new_digest
 from sstrace.output.row_filter import RowFilter
-from sstrace.protocols import IPPROTO_TCP
+from sstrace.protocols import DATAGRAMS, OF_TABLE
 from sstrace.query import options
-from sstrace.query.command import Command
+from sstrace.query.command import Command, followed_tables
 from sstrace.render.events import timestamp
 from sstrace.render.stats import Digest, ndjson, text
 from sstrace.render.times import moment
@@ -29,13 +30,18 @@ _ESTABLISHED = int(State.ESTABLISHED)
 
 class Counting:
     """Digests what becomes of a table, a family for itself. ``matches``: connections that are not let pass are left
-    out. ``make``: a digest.
+    out. ``make``: a digest. ``tables``: whose sockets are counted.
     """
 
     def __init__(
-        self, table: SocketTable, matches: RowFilter | None = None, make: Callable[[], Digest] = Digest
+        self,
+        table: SocketTable,
+        matches: RowFilter | None = None,
+        make: Callable[[], Digest] = Digest,
+        tables: Iterable[Table] = (Table.TCP,),
     ) -> None:
         self._table = table
+        self._protocols = {OF_TABLE[each].number for each in tables}
         self._matches = matches
         self._make = make
         self._digests = {AF_INET: make(), AF_INET6: make()}
@@ -44,12 +50,19 @@ class Counting:
 
     def take(self, changes: Iterable[object]) -> None:
         """Count changes."""
-        digests, matches = self._digests, self._matches
+        digests, matches, protocols = self._digests, self._matches, self._protocols
         for change in changes:
             if type(change) is Transition:
                 row, retransmits = change.row, change.reported.retransmits or 0
                 digest = digests.get(row.family)
-                if digest is None or row.protocol != IPPROTO_TCP or (matches and not matches.change(change)):
+                if digest is None or row.protocol not in protocols or (matches and not matches.change(change)):
+                    continue
+                if row.protocol in DATAGRAMS:
+                    digest.datagram(
+                        change.at_ns, row.id, born=change.old == UNSEEN, ended=change.ended,
+                        lifetime_ns=change.lifetime_ns, role=row.role, peer=row.dst, ports=(row.sport, row.dport),
+                        owner=row.owners[0].comm if row.owners else b"", told=change.reported,
+                    )  # fmt: skip
                     continue
                 if change.new != _ESTABLISHED and not change.ended and not retransmits:  # half of all
                     digest.pass_over(change.at_ns)
@@ -105,7 +118,8 @@ def counting(command: Command, tracer: "Tracer", names: SystemNames, most_keys: 
     """
     expression = options.resolve(command, names).selection.filter
     make = partial(Digest, most_keys) if most_keys is not None else partial(new_digest, command)
-    return Counting(tracer.table, RowFilter(expression, names, tracer.places.where), make)
+    matches = RowFilter(expression, names, tracer.places.where)
+    return Counting(tracer.table, matches, make, followed_tables(command.selection))
 
 
 def print_digest(

@@ -11,7 +11,7 @@ checkpoint makes the recording whole from there on.
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,9 +23,10 @@ from sstrace.errors import PrivilegeError, SstraceError, reason
 from sstrace.lines import SCHEMA, MetaLine
 from sstrace.live.announce import Announcer
 from sstrace.live.tracer import Tracer
-from sstrace.model import Lost
+from sstrace.model import Lost, Table
 from sstrace.output.texts import cgroup_text, ifname_text
 from sstrace.plain import spelled
+from sstrace.protocols import OF_TABLE
 from sstrace.query.command import Command
 from sstrace.render.events import EventWriter, timestamp
 from sstrace.sources import files, privilege
@@ -53,8 +54,12 @@ _MARK_NS = 10_000_000_000
 _SETTLED_NS = 5_000_000
 
 
-def describe(netns: int, names: SystemNames, now_ns: int, offset_ns: int, *, several: bool = False) -> MetaLine:
-    """The first line of a stream that begins now on this machine. ``several``: see MetaLine."""
+def describe(
+    netns: int, names: SystemNames, now_ns: int, offset_ns: int, tables: Sequence[Table], *, several: bool = False
+) -> MetaLine:
+    """The first line of a stream that begins now on this machine. ``tables``: what is followed; ``several``: see
+    MetaLine.
+    """
     try:
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -70,6 +75,7 @@ def describe(netns: int, names: SystemNames, now_ns: int, offset_ns: int, *, sev
         netns=netns,
         ephemeral=names.ephemeral(),
         interfaces=_interfaces(names),
+        netids=tuple(OF_TABLE[table].netid for table in tables) if tuple(tables) != (Table.TCP,) else (),
         several=several,
     )
 
@@ -353,7 +359,7 @@ def begin(tracer: Tracer) -> tuple[MetaLine, int]:
     now, offset = time.monotonic_ns(), clock_offset()
     where = tracer.places.where
     several = where is not None and where.many
-    return describe(tracer.netns.inode, tracer.names, now, offset, several=several), offset
+    return describe(tracer.netns.inode, tracer.names, now, offset, tracer.tables, several=several), offset
 
 
 def recording_of(

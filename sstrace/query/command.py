@@ -105,6 +105,8 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
 
     tables: int
     """Bit n for ``model.Table`` n."""
+    asked: int = 0
+    """Those of them that the command line names; the others are there because nothing was."""
     families: int
     """Bit n for address family n (AF_INET is bit 2). A filter's operand may narrow it: see ``options.resolve``."""
     states: int

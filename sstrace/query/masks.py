@@ -58,6 +58,8 @@ class Masks:
         """The last of -a -l -B, or of the state words; 0: none."""
         self.preferred = AF_UNSPEC
         self.default = True
+        self.named = False
+        """Whether a table is named, or a family that has its own."""
         self.saw_query = False
 
     def add_table(self, table: Table) -> None:
@@ -98,7 +100,8 @@ class Masks:
 
     def settle(self, *, live: bool) -> None:
         """Apply the defaults, then complete tables by families and families by tables."""
-        if live and not self.tables and not self.families & ~(1 << AF_INET | 1 << AF_INET6) and not self.saw_query:
+        self.named = bool(self.tables or self.families & ~(1 << AF_INET | 1 << AF_INET6) or self.saw_query)
+        if live and not self.named:
             self.default = False
             self.add_table(Table.TCP)
         if self.default:

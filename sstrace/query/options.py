@@ -31,7 +31,7 @@ from sstrace.query.command import Act, Command, Early, Mode, Own, Selection
 from sstrace.query.getopt import BadOption, Option, getopt
 from sstrace.query.masks import FAMILY_KEYS, FAMILY_WORDS, TABLE_KEYS, Masks
 
-__all__ = ["Effects", "mode_of", "parse", "resolve", "version_of"]
+__all__ = ["Effects", "mode_of", "of_recordings", "parse", "resolve", "version_of"]
 
 
 class Effects(Protocol):
@@ -265,11 +265,10 @@ def _refuse_what_tells_nothing(tables: int, act: Act, own: Own) -> None:
     """Of these tables, to who would follow what happens. Raises UsageError."""
     if tables & ~FOLLOWED:
         raise UsageError("sstrace: only TCP and UDP tell what happens to them: look at other tables with --snapshot")
-    if not tables & ~RECORDED:
+    if not tables & ~(1 << Table.TCP):
         return
     given = {
-        act.value: act not in (Act.TRACE, Act.VERIFY),
-        "--record": own.record is not None,
+        act.value: act in (Act.WATCH, Act.WATCH_PAST),
         "--life": own.life,
         "--events": bool(own.events),
         "--metrics": own.metrics is not None,
@@ -278,7 +277,7 @@ def _refuse_what_tells_nothing(tables: int, act: Act, own: Own) -> None:
     }
     what = next((what for what, is_given in given.items() if is_given), None)
     if what is not None:
-        raise UsageError(f"sstrace: {what} is of TCP alone: UDP is told of by a trace and by --verify")
+        raise UsageError(f"sstrace: {what} is of TCP alone: choose -t")
 
 
 _ROW_WORDS: Final = {"state": 1, "exclude": 1, "excl": 1}
@@ -291,6 +290,17 @@ def _hint(word: str, known: Sequence[Option]) -> str:
 
     near = nearest(word.lstrip("-").partition("=")[0], [option.name for option in known])
     return f"; did you mean --{near}?" if near is not None else ""
+
+
+def of_recordings(command: Command, tables: int) -> Command:
+    """Where no table is named, all that a recording holds is told: give the command with these ``tables``, a mask,
+    selected.
+    """
+    if command.selection.asked or not tables & RECORDED:
+        return command
+    selection = msgspec.structs.replace(command.selection, tables=tables & RECORDED)
+    show = msgspec.structs.replace(command.show, netid=not _one_bit(selection.tables))
+    return msgspec.structs.replace(command, selection=selection, show=show)
 
 
 def resolve(command: Command, names: Names) -> Command:
@@ -431,6 +441,7 @@ def _command(
     chosen = transitions or _Transitions()
     selection = Selection(
         tables=masks.tables,
+        asked=masks.tables if masks.named else 0,
         families=masks.families,
         states=masks.states,
         preferred=masks.preferred,

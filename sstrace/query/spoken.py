@@ -4,12 +4,12 @@ import shlex
 from typing import Final
 
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, State, Table
-from sstrace.protocols import FOLLOWED, PROTOCOLS, RECORDED
+from sstrace.protocols import FOLLOWED, PROTOCOLS
 from sstrace.query.command import Act, Command, Selection
 from sstrace.query.states import state_words
 from sstrace.query.words import WORDS
 
-__all__ = ["followed", "protocols", "table_beside"]
+__all__ = ["followed", "letters", "named", "protocols", "table_beside"]
 
 _INET: Final = 1 << AF_INET
 _INET6: Final = 1 << AF_INET6
@@ -40,24 +40,33 @@ def followed(command: Command) -> str:
 
 def protocols(selection: Selection) -> str:
     """Whose sockets are followed: ``TCP``, ``UDP and TCP``."""
-    return " and ".join(each.netid.upper() for each in PROTOCOLS if (selection.tables & FOLLOWED) >> each.table & 1)
+    return named(selection.tables & FOLLOWED)
+
+
+def named(tables: int) -> str:
+    """The same of a mask of tables."""
+    return " and ".join(each.netid.upper() for each in PROTOCOLS if tables >> each.table & 1)
+
+
+def letters(tables: int) -> str:
+    """The options that name them, as one word has them behind its dash."""
+    return "".join(each.key for each in PROTOCOLS if tables >> each.table & 1)
 
 
 def table_beside(command: Command) -> str:
     """The command line that shows the sockets that a trace follows, as they are now."""
     selection, show = command.selection, command.show
     listening = selection.touch == 1 << State.LISTEN
-    letters = "".join(each.key for each in PROTOCOLS if (selection.tables & FOLLOWED) >> each.table & 1)
-    letters += "l" if listening else "a"
-    letters += "".join(letter for letter, wanted in (("n", show.numeric), ("p", show.processes)) if wanted)
-    letters += {_INET: "4", _INET6: "6"}.get(selection.families & (_INET | _INET6), "")
-    words = [f"-{letters}", *(["-N", selection.netns] if selection.netns is not None else [])]
+    chosen = letters(selection.tables & FOLLOWED) + ("l" if listening else "a")
+    chosen += "".join(letter for letter, wanted in (("n", show.numeric), ("p", show.processes)) if wanted)
+    chosen += {_INET: "4", _INET6: "6"}.get(selection.families & (_INET | _INET6), "")
+    words = [f"-{chosen}", *(["-N", selection.netns] if selection.netns is not None else [])]
     if selection.avoid:
         words += [word for name in state_words(selection.avoid, command.dialect) for word in ("exclude", name)]
     elif selection.touch != ALL_STATES and not listening:
         words += [word for name in state_words(selection.touch, command.dialect) for word in ("state", name)]
     own = [WORDS[word] for operand in command.operands for word in operand.split() if word in WORDS]
-    watched = not selection.tables & ~RECORDED
+    watched = selection.tables == 1 << Table.TCP
     for act in (Act.SNAPSHOT, *((Act.WATCH,) if watched else ())):  # the kernel knows nothing of a row's past
         if all(act in word.acts for word in own):
             return shlex.join(["sstrace", act.value, *words, *command.operands])

@@ -6,6 +6,7 @@ everything before the moment is read.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from sstrace.errors import LookupFailed, UsageError
@@ -20,7 +21,8 @@ from sstrace.lines import (
     SeenLine,
     StateLine,
 )
-from sstrace.model import AF_INET, AF_INET6, AF_UNSPEC, InetSocket, Label, Netns, Owner, Role, Socket, State
+from sstrace.model import AF_INET, AF_INET6, AF_UNSPEC, InetSocket, Label, Netns, Owner, Role, Socket, State, Table
+from sstrace.protocols import RECORDED, SHOWN, TABLE_OF_NETID
 from sstrace.query.command import Selection, When
 from sstrace.query.match import Predicate
 from sstrace.recording.reader import (
@@ -28,6 +30,7 @@ from sstrace.recording.reader import (
     Reader,
     RecordedNames,
     absolute,
+    is_over,
     row_of,
     span,
     target,
@@ -86,6 +89,8 @@ class Past:
         """The moment, ns since 1970 UTC."""
         self.mono_ns = 0
         """The moment, CLOCK_MONOTONIC of the machine that was recorded."""
+        self.tables = 0
+        """Mask of the tables that were recorded; 0: nobody knows."""
         self.whole = False
         """Whether there was a baseline."""
         self.lost = 0
@@ -145,7 +150,7 @@ class Past:
                     assert isinstance(line, StateLine)
                     if self._heard is not None:
                         self._heard(line, line.id in self.rows)
-                    if line.state == "UNCONN":
+                    if is_over(line):
                         self.rows.pop(line.id, None)
                     else:
                         self.rows[line.id] = line
@@ -174,6 +179,7 @@ class Past:
     def part(self, names: RecordedNames) -> None:
         """Tell the rows apart by network namespace, as of the moment."""
         places = names.places
+        self.tables = names.tables
         self.interfaces = names.interfaces()
         rows: dict[int, list[SeenLine | StateLine]] = {netns.inode: [] for netns, _ in places.all()}
         for line in self.rows.values():
@@ -231,9 +237,12 @@ class Until:
 
 
 class PastRows:
-    """The tcp table of a moment (snapshot.sources.TcpSource): of a network namespace, or of several as if they were
+    """The tables of a moment (snapshot.sources.TableSource): of a network namespace, or of several as if they were
     one.
     """
+
+    tables = RECORDED
+    """See TableSource."""
 
     def __init__(self, past: Past, names: RecordedNames, places: Sequence[PastPlace]) -> None:
         self._names = names
@@ -241,7 +250,7 @@ class PastRows:
         self._places = {place.netns.inode: (place.netns.inode, place.label) for place in places}
         self._inodes: dict[int, int] = {}
         self._mono_ns = past.mono_ns
-        self._rows: list[InetSocket] = []
+        self._rows: dict[Table, list[InetSocket]] = {table: [] for (table, *_) in SHOWN if RECORDED >> table & 1}
         self._numbers: dict[int, int] = {}
         self._since: dict[int, int] = {}
         self._bounds: set[int] = set()
@@ -249,15 +258,16 @@ class PastRows:
         self.bad = 0
         self.owners: dict[int, Sequence[Owner]] = {}
         for line in (line for place in places for line in place.lines):
-            if line.netid != "tcp":
+            table = TABLE_OF_NETID.get(line.netid)
+            if table not in self._rows:
                 continue
             try:
                 row = row_of(line, names)
             except OSError:
                 self.bad += 1
                 continue
-            found = socket_of(row, partial=True)
-            self._rows.append(found)
+            found = socket_of(row, table=table, partial=True)
+            self._rows[table].append(found)
             self._numbers[id(found)] = line.id
             self._inodes[id(found)] = line.netns
             self._since[id(found)] = row.since_ns
@@ -270,15 +280,22 @@ class PastRows:
 
     def everything(self) -> Iterator[InetSocket]:
         """All rows."""
-        return iter(self._rows)
+        return chain.from_iterable(self._rows.values())
 
-    def rows(self, selection: Selection, **_: object) -> Iterator[Sequence[InetSocket]]:
-        """The selected rows: IPv4 before IPv6, listeners before the rest, as the kernel dumps them; else the oldest
-        connection first.
+    def selected(self, selection: Selection) -> Iterator[tuple[Table, Sequence[InetSocket]]]:
+        """The selected rows of every selected table, in ss's order."""
+        for table in self._rows:
+            if selection.tables >> table & 1:
+                for rows in self.rows(table, selection):
+                    yield table, rows
+
+    def rows(self, table: Table, selection: Selection, **_: object) -> Iterator[Sequence[InetSocket]]:
+        """The selected rows of a table: IPv4 before IPv6, listeners before the rest, as the kernel dumps them; else the
+        oldest connection first.
         """
         for family in (AF_INET, AF_INET6):
             if selection.families >> family & 1 and selection.preferred in (AF_UNSPEC, family, *_OTHERS):
-                rows = [row for row in self._rows if row.family == family and selection.states >> row.state & 1]
+                rows = [row for row in self._rows[table] if row.family == family and selection.states >> row.state & 1]
                 yield [row for row in rows if row.state == _LISTEN]
                 yield [row for row in rows if row.state != _LISTEN]
 
@@ -295,7 +312,7 @@ class PastRows:
         moment.
         """
         self.recall()
-        for rows in self.rows(selection):
+        for _, rows in self.selected(selection):
             for row in rows:
                 if matches is None or matches(row):
                     yield self._numbers[id(row)], row

@@ -12,9 +12,9 @@ import msgspec
 
 from sstrace.errors import DecodeError, LookupFailed, UsageError
 from sstrace.lines import IncidentLine, MetaLine, OwnerLine, SeenLine, StateLine
-from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Kind, Owner
+from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Kind, Owner, Table
 from sstrace.plain import plain
-from sstrace.protocols import NUMBER_OF_NETID
+from sstrace.protocols import DATAGRAM_NETIDS, NUMBER_OF_NETID, TABLE_OF_NETID
 from sstrace.query.command import When
 from sstrace.recording.places import RecordedPlaces
 from sstrace.sources.names import SystemNames
@@ -35,10 +35,12 @@ __all__ = [
     "Span",
     "absolute",
     "head_of",
+    "is_over",
     "owners_of",
     "reversed_moments",
     "row_of",
     "span",
+    "tables_of",
     "target",
     "window",
 ]
@@ -49,6 +51,16 @@ _HEAD = 1 << 18
 
 STATE_NUMBER = {name: number for number, name in reversed(list(enumerate(STATE_TEXT)))}
 """ss's word → kernel's number; of two with one word, the lower."""
+
+
+def is_over(line: StateLine) -> bool:
+    """Whether nothing is left with this line of the row that it tells of."""
+    return line.state == "UNKNOWN" or (line.state == "UNCONN" and line.netid not in DATAGRAM_NETIDS)
+
+
+def tables_of(meta: MetaLine) -> int:
+    """Mask of the tables whose sockets a recording has, by its first line."""
+    return sum(1 << TABLE_OF_NETID[netid] for netid in meta.netids if netid in TABLE_OF_NETID) or 1 << Table.TCP
 
 
 class RecordedNames(SystemNames):
@@ -62,6 +74,8 @@ class RecordedNames(SystemNames):
         self.elsewhere = self._elsewhere
         self.places = RecordedPlaces(self.of)
         """Of which network namespaces they are."""
+        self.tables = 0
+        """Mask of the tables of which the first lines so far say that they are recorded."""
         self._open = True
         self._root = self
         """Those of the recorder's own; of which the others are copies."""
@@ -76,6 +90,7 @@ class RecordedNames(SystemNames):
         """
         other = copy(self)
         other._ifnames, other._ifindexes, other._ephemeral, other._of = {}, {}, None, {}
+        other.tables = 0
         other._root, other.elsewhere = other, other._elsewhere
         other.places = self.places.of_another(other.of)
         return other
@@ -108,6 +123,7 @@ class RecordedNames(SystemNames):
         """Take what a first line says."""
         self.places.learn(meta)
         self._of.clear()
+        self.tables |= tables_of(meta)
         if meta.interfaces:
             self._borne.update(meta.interfaces)
             self.recall({index: name for name, index in meta.interfaces.items()})

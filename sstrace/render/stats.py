@@ -184,8 +184,8 @@ class Digest:
         told: Reported = NOTHING,
     ) -> None:
         """One transition between two states (numbers). ``ended``, ``lifetime_ns``: of the connection; ``held_ns``: time
-        in the old state; ``ports``: local, remote; ``owner``: a process's name, empty when unknown; ``told``: what the
-        connection has carried, where it ended.
+        in the old state; ``ports``: local, remote; ``owner``: a process's name, empty when unknown; ``cause``: empty
+        where none is to be counted; ``told``: what the connection has carried, where it ended.
         """
         self.transitions += 1
         if self.first_ns is None or at_ns < self.first_ns:
@@ -208,7 +208,8 @@ class Digest:
                 self.failed[way] += 1
             else:
                 self.closed += 1
-            self.causes[cause or "unknown"] += 1
+            if cause != "":
+                self.causes[cause or "unknown"] += 1
             if lifetime_ns is not None:
                 self.lifetime.add(lifetime_ns)
             sent, received = told.bytes_sent or 0, told.bytes_received or 0
@@ -243,8 +244,34 @@ class Digest:
             tallies[2].opened += 1
             tallies[2].weight += 1
 
+    def datagram(
+        self,
+        at_ns: int,
+        number: int,
+        *,
+        born: bool,
+        ended: bool,
+        lifetime_ns: int | None,
+        role: str | None,
+        peer: "str | bytes",
+        ports: tuple[int, int],
+        owner: "str | bytes",
+        told: Reported = NOTHING,
+    ) -> None:
+        """One transition of a datagram socket, as ``add`` has them: it is opened with its port (``born``), out where it
+        is the one who calls, and in where it waits to be called. Without a peer it is nobody's.
+        """
+        if not born and not ended:
+            self.pass_over(at_ns)
+            return
+        self.add(
+            at_ns, number, 0, _ESTABLISHED if born else 0, ended=ended, lifetime_ns=lifetime_ns, held_ns=None,
+            role="client" if role == "client" else "server", peer=peer if ports[1] else peer[:0], ports=ports,
+            owner=owner, cause="", retransmits=0, told=told,
+        )  # fmt: skip
+
     def _tally(self, by: str, key: "Key") -> Tally | None:
-        if key in ("", b""):
+        if not key:
             return None
         tallies = self.groups[by]
         if len(tallies) >= self._most_keys:

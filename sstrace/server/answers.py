@@ -79,10 +79,11 @@ class Answers:
         except (msgspec.MsgspecError, SstraceError):
             return None  # a child says what is wrong
         place = self._tracer.places.get(self._tracer.netns.cookie)
-        if not isinstance(command, Command) or not _is_small(command) or place is None:
+        followed = Table.TCP in self._tracer.tables
+        if not isinstance(command, Command) or not _is_small(command) or place is None or not followed:
             return None
         diag = self._opener(command, peer)
-        live = LiveRows(self._tracer.table, place, diag=diag)
+        live = LiveRows(self._tracer.table, place, diag=diag, tables=self._tracer.tables)
         listeners, others = live.count(command.selection.states)
         # The kernel filters dumps: of listeners, which it keeps apart, or of all that there is.
         if listeners > _MOST_LISTENERS or others > (0 if command.operands else _MOST_ROWS):
@@ -90,7 +91,7 @@ class Answers:
         out, err = (os.memfd_create(name, os.MFD_CLOEXEC) for name in ("out", "err"))
         try:
             with _printing_into(out, err):
-                code = _printed(command, request, Origin(tcp=live, width=request.width, diag=diag))
+                code = _printed(command, request, Origin(source=live, width=request.width, diag=diag))
         except BaseException:
             os.close(out)
             os.close(err)
@@ -129,9 +130,9 @@ class Answers:
             raise LookupFailed(
                 "this server does not follow the network namespace that it is in: ask for others with --netns"
             )
-        live = LiveRows(tracer.table, place, tracer.news(), diag, doubted=tracer.ails)
+        live = LiveRows(tracer.table, place, tracer.news(), diag, doubted=tracer.ails, tables=tracer.tables)
         owners = self._owners(peer, command, live)
-        return Origin(tcp=live, owners=owners, width=request.width, diag=diag)
+        return Origin(source=live, owners=owners, width=request.width, diag=diag)
 
     def _several(self, command: Command, request: Request, peer: service.Peer) -> Origin:
         """Those of the network namespaces that a client asks for, as far as it may see them."""

@@ -39,7 +39,7 @@ from sstrace.errors import LookupFailed, UsageError
 from sstrace.live.signals import Stopped
 from sstrace.live.tracer import Tracer
 from sstrace.modes.following import Following
-from sstrace.query.command import Command
+from sstrace.query.command import Command, followed_tables
 from sstrace.server.answers import Answers
 from sstrace.server.broker import Broker, died
 from sstrace.sources import asking, bugs, landlock, privilege, service
@@ -111,7 +111,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     if shed and privilege.holds(privilege.BROKER):
         broker = Broker(env, privilege.unused_user(user[0]) if user is not None else None)
     ask = broker.look if broker is not None else None
-    tracer = Tracer(env, poll_ns=command.own.poll_ns, ask=ask, netns=command.own.netns)
+    tables = followed_tables(command.selection)
+    tracer = Tracer(env, poll_ns=command.own.poll_ns, ask=ask, netns=command.own.netns, tables=tables)
     with Following(command, env, tracer, stopped) as following:
         listener = service.listen(path, gid)
         try:

@@ -1,4 +1,4 @@
-"""The inet tables, from the kernel, from another source of the tcp table, from a recorded dump or from /proc."""
+"""The inet tables, from the kernel, from another source of some of them, from a recorded dump or from /proc."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ from sstrace.wire import inet_columns, inet_diag
 from sstrace.wire.netlink import Batch
 
 if TYPE_CHECKING:
-    from sstrace.snapshot.sources import TcpSource
+    from sstrace.snapshot.sources import TableSource
 
 __all__ = ["InetTables"]
 
@@ -26,7 +26,9 @@ _FEW = 4096
 
 
 class InetTables:
-    """One table after the other. ``bytecode`` is the filter of ``dump``; ``tcp``: whom to ask instead of the kernel."""
+    """One table after the other. ``bytecode`` is the filter of ``dump``; ``source``: whom to ask instead of the
+    kernel.
+    """
 
     def __init__(
         self,
@@ -35,31 +37,32 @@ class InetTables:
         env: Mapping[str, str],
         *,
         bytecode: bytes,
-        tcp: "TcpSource | None",
+        source: "TableSource | None",
     ) -> None:
         self._invocation = invocation
         self._selection = invocation.selection
         self._dump = dump
         self._file = env.get("TCPDIAG_FILE")
         self._bytecode = bytecode
-        self._tcp = tcp
+        self._source = source
 
     def show(self, table: Table) -> None:
         """All of a table that is selected."""
         self._invocation.sink.begin(table)
         if table is Table.TCP and self._file is not None:
             self._from_file(self._file)
-        elif table is Table.TCP and self._tcp is not None:
-            self._from_origin(self._tcp)
+        elif self._source is not None and self._source.tables >> table & 1:
+            self._from_source(self._source, table)
         else:
             self._from_kernel(table)
 
-    def _from_origin(self, tcp: "TcpSource") -> None:
+    def _from_source(self, source: "TableSource", table: Table) -> None:
         with suppress(Refused):  # -K, by somebody who may not
-            for rows in tcp.rows(
+            for rows in source.rows(
+                table,
                 self._selection,
                 ext=self._dump.ext,
-                attributes=self._wants_attributes(Table.TCP),
+                attributes=self._wants_attributes(table),
                 bytecode=self._bytecode,
                 take=self._columns(),
                 complain=complain,

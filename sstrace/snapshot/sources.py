@@ -13,7 +13,7 @@ from sstrace.sources.names import SystemNames
 if TYPE_CHECKING:  # only a command line with a filter pays for it
     from sstrace.query.expression import Expr
 
-__all__ = ["Origin", "Place", "PlacesSource", "Sink", "TcpSource"]
+__all__ = ["Origin", "Place", "PlacesSource", "Sink", "TableSource"]
 
 
 class Sink(Protocol):
@@ -36,11 +36,17 @@ class Sink(Protocol):
         ...
 
 
-class TcpSource(Protocol):
-    """Where the tcp table comes from when not from the kernel: a live table, a recording."""
+class TableSource(Protocol):
+    """Where some tables come from when not from the kernel: a live table, a recording."""
+
+    @property
+    def tables(self) -> int:
+        """Which tables those are, bit n for ``Table`` n."""
+        ...
 
     def rows(
         self,
+        table: Table,
         selection: Selection,
         *,
         ext: int,
@@ -49,9 +55,10 @@ class TcpSource(Protocol):
         take: Callable[[memoryview], bool] | None,
         complain: Callable[[int], None],
     ) -> Iterator[Sequence[InetSocket]]:
-        """The selected rows, in order. ``ext``, ``attributes``: what of each will be looked at (see wire.inet_diag);
-        ``bytecode``: the filter, for whoever can have the kernel apply it; ``take``: takes a datagram of the kernel's
-        whole, where all of its rows are wanted as they are, and says whether it has; ``complain`` of an errno.
+        """The selected rows of a table, in order. ``ext``, ``attributes``: what of each will be looked at (see
+        wire.inet_diag); ``bytecode``: the filter, for whoever can have the kernel apply it; ``take``: takes a datagram
+        of the kernel's whole, where all of its rows are wanted as they are, and says whether it has; ``complain`` of an
+        errno.
         """
         ...
 
@@ -75,8 +82,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     label: Label
     proc: str | None = None
     """Where it cannot be entered: the directory of a process in it, whose ``net`` has the tables as /proc has them."""
-    tcp: TcpSource | None = None
-    """Where its tcp table comes from when not from the kernel."""
+    source: TableSource | None = None
+    """Where what is not asked of the kernel comes from."""
 
 
 class PlacesSource(Protocol):
@@ -107,10 +114,10 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     screen.
     """
 
-    tcp: TcpSource | None = None
+    source: TableSource | None = None
     """None: see ``places``."""
     places: PlacesSource | None = None
-    """Where there may be several network namespaces: those, each with its tcp table."""
+    """Where there may be several network namespaces: those, each with its source."""
     owners: Owners | None = None
     """Who holds which socket; None: find out as always."""
     width: int | None = None
@@ -121,5 +128,5 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """The moment of which it tells, ns since 1970 UTC; None: now."""
     diag: Callable[[], Netlink] = Diag
     """Opens a sock_diag socket."""
-    only_tcp: bool = False
-    """Nothing is known of the other tables."""
+    closed: bool = False
+    """Nothing is known of the tables that the source does not have."""

@@ -71,7 +71,7 @@ class DatagramFold:
     def _birth(self, fact: Called, _row: Row | None) -> Transition:
         index, row = self._index, self._row_of(fact, fact.state)
         row.born_ns = fact.at_ns
-        if fact.state == _ESTABLISHED:
+        if fact.state == _ESTABLISHED or fact.call is Call.SEND:
             row.role = "client"
         index.add(row)
         index.enter(row)

@@ -66,7 +66,7 @@ class World:
         live = LiveRows(self.table, HOME, how.pop("news", lambda: True))
 
         def ask() -> list[InetSocket]:
-            return [row for rows in live.rows(selection, ext=0, attributes=False, **how) for row in rows]
+            return [row for rows in live.rows(Table.TCP, selection, ext=0, attributes=False, **how) for row in rows]
 
         return self._netns.call(ask)
 
@@ -220,7 +220,7 @@ def test_a_connection_on_a_device_is_found_beside_one_that_is_on_none(netns: Net
                     row.cookie = row.cookie if known else None
                 answers = HOME.kernel.exact(clients)
                 live = LiveRows(table, HOME)
-                shown = [one for rows in live.rows(EVERY, ext=0, attributes=False) for one in rows]
+                shown = [one for rows in live.rows(Table.TCP, EVERY, ext=0, attributes=False) for one in rows]
                 return (
                     sorted(one.ifindex for one in shown if one.dport == listener.getsockname()[1]),
                     sorted([one.ifindex for one in answer] for answer in answers),

@@ -8,7 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -343,6 +346,100 @@ def test_verify_finds_no_drift(sstrace: Program, netns: Netns) -> None:
     done = sstrace("--verify", "-up", "--duration", "1s", "--interval", "100ms", netns=netns)
     assert done.returncode == 0, done.stderr
     assert re.search(rb"comparisons of [1-9]\d* rows in all: 0 missed, 0 ghost, 0 wrong", done.stderr)
+
+
+# ------------------------------------------------------------------------------------------- what else knows the table
+
+
+def shown(text: str) -> list[list[str]]:
+    """Of rows, what a recording knows: state and both ends."""
+    return sorted([line.split()[at] for at in (0, 3, 4)] for line in text.splitlines())
+
+
+def test_a_recording_shows_what_ss_showed(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    """At any moment, with sockets that were there before, that came and went, and that changed."""
+    file, moments = tmp_path / "udp.ndjson", []
+    older = netns.call(made)
+    older.bind(("127.0.0.1", 5301))
+    held = [older]
+    with traces(sstrace, netns, tmp_path) as start, start("-u", "--record", str(file)) as running:
+        for round_ in range(16):
+            for way in (bind_and_close, dissolve_and_send, connect_mapped)[round_ % 3 :]:
+                netns.call(way)
+            held.append(netns.call(made))
+            held[-1].connect(("127.0.0.1", 1000 + round_))
+            if round_ % 3 == 1:
+                disconnect(held[-1])
+                held[-2].connect(("127.0.0.1", 9))
+            if round_ % 4 == 3:
+                held.pop(round_ % len(held)).close()
+            text = netns.run("ss", "-Huan").stdout.decode()
+            moments.append((time.monotonic_ns(), text))
+        netns.call(mark)
+        running.wait_for(sport=5999, new="UNKNOWN")
+        assert running.stop() == 0
+    with file.open() as lines:
+        meta = json.loads(lines.readline())
+    assert meta["netids"] == ["udp"]
+    begin = datetime.fromisoformat(meta["ts"][:19] + "+00:00").timestamp() * 10**9 + int(meta["ts"][20:29])
+    for at_ns, text in moments:
+        second, ns = divmod(int(begin) + at_ns - meta["mono_ns"], 10**9)
+        done = sstrace("--snapshot", "-Huan", "--from", str(file), "--at", f"@{second}.{ns:09d}", netns=netns)
+        assert (shown(done.stdout.decode()), done.stderr) == (shown(text), b"")
+
+
+def stands(ready: Path, process: subprocess.Popen[bytes]) -> bool:
+    """Whether there is nothing to wait for any more."""
+    return ready.exists() or process.poll() is not None
+
+
+def test_a_server_answers_as_ss_does(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    """By -tu it follows both; -u alone, and TCP is asked of the kernel."""
+    held = [netns.call(made) for _ in range(4)]
+    for one in held[:2]:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        one.bind(("127.0.0.1", 5300))
+    held[2].connect(("127.0.0.1", 5300))
+    held[2].send(b"waits")
+    for letters in ("-tu", "-u"):
+        path, ready = tmp_path / f"live{letters}", tmp_path / f"ready{letters}"
+        serving = sstrace.start(f"--serve={path}", letters, "--ready-file", str(ready), netns=netns)
+        try:
+            wait("the server is ready", partial(stands, ready, serving), 90)
+            held[3].connect(HERE)
+            for words in (
+                "-uanpe",
+                "-uampO",
+                "-ua",
+                "-uln",
+                "-un",
+                "-tuanp",
+                "-uan sport = :5300",
+                "-uan state closed",
+            ):
+                theirs = netns.run("ss", *words.split())
+                mine = sstrace("--snapshot", "--from", f"live:{path}", *words.split(), netns=netns)
+                assert (mine.returncode, mine.stdout) == (theirs.returncode, theirs.stdout), words
+            disconnect(held[3])
+            assert b":9 " not in sstrace("--snapshot", "--from", f"live:{path}", "-uan", netns=netns).stdout
+        finally:
+            serving.send_signal(signal.SIGINT)
+            _, said = serving.communicate(timeout=30)
+        assert serving.returncode == 0, said
+        assert b", 0 lost, 0 late" in said
+
+
+def test_a_digest_counts_from_now_on(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    process = sstrace.start("--stats", "-u", "--json", "--ready-file", str(ready), netns=netns)
+    wait("it counts", partial(stands, ready, process), 90)
+    for way in (connect_and_close, connect_and_close, bind_and_close, send_and_close):
+        netns.call(way)
+    process.send_signal(signal.SIGINT)
+    out, said = process.communicate(timeout=30)
+    total, *others = map(json.loads, out.splitlines())
+    assert [total[key] for key in ("transitions", "opened_out", "opened_in", "closed", "lost")] == [8, 3, 1, 4, 0], said
+    assert {one["key"]: one["opened"] for one in others if one.get("by") == "port"} == {"9": 2, "5300": 1}
 
 
 # ------------------------------------------------------------------------------------------------------------ the tiers
