@@ -16,7 +16,9 @@ from typing import Any
 
 from conftest import Netns, Program
 
+from sstrace.errors import FeatureError
 from sstrace.model import State
+from sstrace.sources.tracefs import event_format
 
 Line = dict[str, Any]
 LINGER_0 = struct.pack("ii", 1, 0)
@@ -307,3 +309,12 @@ def sysctl(netns: Netns, name: str, value: int | str) -> bool:
         return True
 
     return netns.call(write)
+
+
+def counts_datagrams() -> bool:
+    """Whether the kernel tells how much a call has sent and received (Linux 6.3)."""
+    try:
+        event_format("sock/sock_send_length")
+    except FeatureError:
+        return False
+    return True

@@ -84,13 +84,16 @@ class Following:
     def measure(self) -> None:
         """--metrics, from here on. Raises FeatureError and SstraceError."""
         if self._command.own.metrics is not None:
-            from sstrace.output.carried import Carried, Described
+            from sstrace.output.carried import DATAGRAMS, Carried, Described
+            from sstrace.output.datagrams import Datagrams
             from sstrace.output.metrics import Metrics
             from sstrace.output.texts import cgroup_text
 
             own, tracer = self._command.own, self.tracer
             described = Described(cgroup_text(tracer.names), tracer.places.where)
-            self.metrics = Metrics(*self._command.own.metrics, tracer, Carried(own.metrics_by, described))
+            carried = Carried(own.metrics_by, described)
+            datagrams = Datagrams(tracer, Carried(("protocol", *own.metrics_by), described, DATAGRAMS))
+            self.metrics = Metrics(*self._command.own.metrics, tracer, carried, datagrams)
 
     def record(
         self,

@@ -4,17 +4,18 @@ A connection is counted at its end. How many sets of labels there are is bounded
 stands under ``other``, so that a host with any number of containers, ports or programs costs its Prometheus no more.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from sstrace.model import AF_INET
 from sstrace.model.workload import Workload, workload
 from sstrace.plain import spelled
+from sstrace.protocols import NETID_OF_NUMBER, UNNAMED
 from sstrace.render.views import RowView, TransitionView, Where
 
-__all__ = ["Carried", "Described"]
+__all__ = ["CONNECTIONS", "DATAGRAMS", "Carried", "Counter", "Described"]
 
 MOST = 1000
 OTHER = "other"
@@ -36,6 +37,29 @@ class Sum(msgspec.Struct, gc=False):
 _MEMBERS = Sum.__struct_fields__
 
 
+class Counter(NamedTuple):
+    """A counter: its name, what it says, and by direction what of ``Sum`` it shows."""
+
+    name: str
+    text: str
+    ways: Mapping[str, str]
+
+
+_ENDED = "of connections that have ended"
+_BYTES = {"sent": "bytes_sent", "received": "bytes_received"}
+_SEGMENTS = {"sent": "segs_out", "received": "segs_in"}
+CONNECTIONS: Final = (
+    Counter("bytes", f"Payload {_ENDED}, each byte once.", _BYTES),
+    Counter("segments", f"Segments {_ENDED}.", _SEGMENTS),
+    Counter("retransmitted_bytes", f"Payload {_ENDED} that was sent again.", {"": "bytes_retrans"}),
+    Counter("retransmitted_segments", f"Segments {_ENDED} that were sent again.", {"": "retrans"}),
+)
+DATAGRAMS: Final = (
+    Counter("datagram_bytes", "Payload of datagram sockets that are closed.", _BYTES),
+    Counter("datagrams", "Datagrams that they sent and received, a call each.", _SEGMENTS),
+)
+
+
 class Described:
     """What may be asked of a row for a label: ``port``, ``unit``, ``container``, ``pod``, ``netns``, ``owner``.
     ``cgroup``: id → path, None if unknown.
@@ -46,10 +70,14 @@ class Described:
         self._where = where
         self._works: dict[int, Workload] = {}
 
+    def protocol(self, row: RowView) -> str:
+        """As ss calls it."""
+        return NETID_OF_NUMBER.get(row.protocol, UNNAMED)
+
     def port(self, row: RowView) -> str:
         """The one that was called: the lower one where nobody saw who called."""
-        called = {"client": row.dport, "server": row.sport, None: min(row.sport, row.dport)}
-        return str(called[row.role])
+        lower = min(row.sport, row.dport) or row.sport  # a datagram socket may have no peer
+        return str({"client": row.dport, "server": row.sport, None: lower}[row.role] or "")
 
     def unit(self, row: RowView) -> str:
         """The systemd unit."""
@@ -87,10 +115,13 @@ class Described:
 
 
 class Carried:
-    """Counts the ends of connections. ``by``: names of ``Described``'s methods, which are the labels' names."""
+    """Counts the ends of connections. ``by``: names of ``Described``'s methods, which are the labels' names;
+    ``what``: the counters.
+    """
 
-    def __init__(self, by: tuple[str, ...], described: Described) -> None:
+    def __init__(self, by: tuple[str, ...], described: Described, what: tuple[Counter, ...] = CONNECTIONS) -> None:
         self._by = by
+        self._what = what
         self._ask: list[Callable[[RowView], str]] = [getattr(described, name) for name in by]
         self._sums: dict[tuple[str, ...], Sum] = {}
 
@@ -115,13 +146,7 @@ class Carried:
         from prometheus_client.core import CounterMetricFamily
 
         sums = sorted(self._sums.items())
-        of = "of connections that have ended"
-        for name, text, ways in (
-            ("bytes", f"Payload {of}, each byte once.", {"sent": "bytes_sent", "received": "bytes_received"}),
-            ("segments", f"Segments {of}.", {"sent": "segs_out", "received": "segs_in"}),
-            ("retransmitted_bytes", f"Payload {of} that was sent again.", {"": "bytes_retrans"}),
-            ("retransmitted_segments", f"Segments {of} that were sent again.", {"": "retrans"}),
-        ):
+        for name, text, ways in self._what:
             directed = ("direction",) if "" not in ways else ()
             counter = CounterMetricFamily(f"sstrace_{name}", text, labels=("family", *directed, *self._by))
             for (family, *labels), one in sums:

@@ -23,8 +23,9 @@ from sstrace.live.tracer import Tracer
 from sstrace.model import AF_INET, STATE_TEXT, Lost, State
 from sstrace.output.by_netns import ByNetns
 from sstrace.output.carried import Carried
+from sstrace.output.datagrams import Datagrams
 from sstrace.plain import spelled
-from sstrace.protocols import IPPROTO_TCP
+from sstrace.protocols import DATAGRAMS, IPPROTO_TCP
 from sstrace.sources.http import serve
 from sstrace.table import Resync, Transition
 
@@ -76,7 +77,9 @@ class Metrics:
     taken.
     """
 
-    def __init__(self, address: str, port: int, tracer: Tracer, carried: Carried) -> None:
+    def __init__(
+        self, address: str, port: int, tracer: Tracer, carried: Carried, datagrams: Datagrams | None = None
+    ) -> None:
         try:
             from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
         except ImportError:
@@ -86,6 +89,7 @@ class Metrics:
             ) from None
         self._tracer = tracer
         self._carried = carried
+        self._datagrams = datagrams
         self._transitions: Counter[tuple[int, int, int]] = Counter()
         self._opens: Counter[tuple[int, str | None]] = Counter()
         self._closes: Counter[tuple[int, str | None]] = Counter()
@@ -132,6 +136,10 @@ class Metrics:
 
     def _count(self, change: Transition) -> None:
         row, old, new = change.row, change.old, change.new
+        if row.protocol in DATAGRAMS:
+            if self._datagrams is not None:
+                self._datagrams.count(change)
+            return
         if row.protocol != IPPROTO_TCP:  # an MPTCP socket: its subflows are counted
             return
         family = row.family
@@ -182,7 +190,9 @@ class Metrics:
 
     def _read(self) -> None:
         by_netns = self._by_netns.families() if self._by_netns is not None else ()
-        told = (self._of_sockets(), by_netns, self._carried.families(), self._of_tracer(), self._of_sinks())
+        datagrams = self._datagrams.families() if self._datagrams is not None else ()
+        carried = self._carried.families()
+        told = (self._of_sockets(), by_netns, carried, datagrams, self._of_tracer(), self._of_sinks())
         self._families = [*chain.from_iterable(told), self._of_now()]
 
     def _of_now(self) -> Any:
@@ -199,7 +209,8 @@ class Metrics:
 
         states: Counter[tuple[int, int]] = Counter()
         for row in self._tracer.table:
-            states[row.family, row.state] += 1
+            if row.protocol not in DATAGRAMS:
+                states[row.family, row.state] += 1
         gauge = GaugeMetricFamily("sstrace_sockets", "TCP sockets now, by state.", labels=("family", "state"))
         for family in (AF_INET, 10):
             for state in range(1, 12):

@@ -408,7 +408,7 @@ def sinks(command: Command, names: Names, offset_ns: int, stopped: Stopped, wher
         if own.life:
             from sstrace.render.life import LifeText
 
-            return LifeText(offset_ns, ends, mode, where)
+            return LifeText(offset_ns, ends, mode, where, netids=netids)
         if screen:
             from sstrace.render.fitted import FittedText
 

@@ -269,11 +269,7 @@ def _refuse_what_tells_nothing(tables: int, act: Act, own: Own) -> None:
         return
     given = {
         act.value: act in (Act.WATCH, Act.WATCH_PAST),
-        "--life": own.life,
         "--events": bool(own.events),
-        "--metrics": own.metrics is not None,
-        f"--schema {own.schema}": own.schema not in (None, "native"),
-        "--sink otlp": any(sink.startswith("otlp") for sink in own.sink),
     }
     what = next((what for what, is_given in given.items() if is_given), None)
     if what is not None:

@@ -17,7 +17,9 @@ from sstrace.causes import outcome
 from sstrace.fields import NOTHING, Reported
 from sstrace.lines import EventLine, IncidentLine, LifeLine, MetaLine, NetnsLine, OwnerLine, SeenLine, StateLine
 from sstrace.model import AF_INET, STATE_TEXT, Owner
+from sstrace.protocols import DATAGRAM_NETIDS, DATAGRAMS
 from sstrace.render.events import EventWriter, tell
+from sstrace.render.transports import TRANSPORTS, Transport, Type, entered, transport, transport_of, types_of
 from sstrace.render.views import RowView, TransitionView, Where
 
 __all__ = ["ECS_VERSION", "SCHEMA", "EcsLine", "EcsWriter"]
@@ -28,9 +30,6 @@ SCHEMA = "sstrace-ecs/1"
 ECS_VERSION = "8.11.0"
 """The release whose fields are used; every later 8.x has them."""
 
-_CLOSE, _LISTEN, _SYN_SENT, _SYN_RECV = 7, 10, 2, 3
-
-Type = Literal["start", "end", "info", "connection"]
 Outcome = Literal["success", "failure"] | None
 
 
@@ -69,7 +68,7 @@ class Address(msgspec.Struct, omit_defaults=True, gc=False):
 class Network(msgspec.Struct, omit_defaults=True):
     """ECS ``network``."""
 
-    transport: Literal["tcp"]
+    transport: Transport
     type: Literal["ipv4", "ipv6"]
     direction: Literal["ingress", "egress"] | None = None
 
@@ -230,23 +229,6 @@ class EcsLine(msgspec.Struct, omit_defaults=True, gc=False, rename={"ts": "@time
     systemd: Service | None = None
 
 
-def _action(state: int) -> str:
-    """A state in the words of ss's filters."""
-    if state == _CLOSE:
-        return "closed"
-    return {"ESTAB": "established", "LISTEN": "listening"}.get(STATE_TEXT[state], STATE_TEXT[state].lower())
-
-
-def _types(old: int, new: int, *, ended: bool) -> list[Type]:
-    if ended:
-        return ["connection", "end"]
-    if old == _LISTEN and new == _CLOSE:
-        return ["end"]
-    if new == _LISTEN:
-        return ["start"]
-    return ["connection", "start" if (old, new) in ((_CLOSE, _SYN_SENT), (_LISTEN, _SYN_RECV)) else "info"]
-
-
 _NETWORK: list[Literal["network"]] = ["network"]
 _UNKNOWN_HOST = Host("", Os(""), {})
 
@@ -269,20 +251,20 @@ class EcsWriter(EventWriter):
         self._host = _UNKNOWN_HOST
         self._version = cast("Version", self._raw(Version()))
         self._networks = {
-            (family, role): cast(
+            (transport, family, role): cast(
                 "Network",
                 self._raw(
                     Network(
-                        "tcp",
+                        transport,
                         "ipv4" if family == AF_INET else "ipv6",
                         "egress" if role == "client" else "ingress" if role == "server" else None,
                     )
                 ),
             )
+            for transport in TRANSPORTS
             for family in (AF_INET, 10)
             for role in (None, "client", "server")
         }
-        self._actions = tuple(_action(state) for state in range(len(STATE_TEXT)))
         self._categories = cast("list[Literal['network']]", self._raw(_NETWORK))
         self._kinds: dict[tuple[int, int, str | None, bool], tuple[list[Type], Outcome]] = {}
         self._processes: dict[tuple[Owner, ...], tuple[Process, tuple[OwnerLine, ...]]] = {}
@@ -346,7 +328,7 @@ class EcsWriter(EventWriter):
                     "event",
                     self._categories,
                     kind[0],
-                    self._actions[new],
+                    entered(new, datagram=row.protocol in DATAGRAMS),
                     "sstrace",
                     "sstrace.state",
                     self.seq,
@@ -359,7 +341,7 @@ class EcsWriter(EventWriter):
                 self._version,
                 there if role == "server" else here,
                 here if role == "server" else there,
-                self._networks[family, role],
+                self._networks[transport(row.protocol), family, role],
                 process,
                 (self._users.get(row.uid) or self._user(row.uid)) if row.uid is not None else None,
                 container,
@@ -372,7 +354,7 @@ class EcsWriter(EventWriter):
         out += b"\n"
 
     def _kind(self, old: int, new: int, cause: str | None, ended: bool) -> tuple[list[Type], Outcome]:
-        types = cast("list[Type]", self._raw(_types(old, new, ended=ended)))
+        types = cast("list[Type]", self._raw(types_of(old, new, ended=ended)))
         self._kinds[old, new, cause, ended] = kind = types, outcome(old, new, cause, ended=ended)
         return kind
 
@@ -467,7 +449,8 @@ class EcsWriter(EventWriter):
         event.type, event.outcome = self._kinds.get((old, new, line.cause, True)) or self._kind(
             old, new, line.cause, ended=True
         )
-        event.action, event.reason = self._actions[new], line.cause
+        event.action = entered(new, datagram=line.netid in DATAGRAM_NETIDS)
+        event.reason = line.cause
         event.duration = round(line.lifetime_us * 1000) if line.lifetime_us is not None else None
         own.new, own.state = line.state, None
         here, there = document.source, document.destination
@@ -482,10 +465,11 @@ class EcsWriter(EventWriter):
         here, there = Address(line.src, line.sport), Address(line.dst, line.dport) if line.dport else None
         server = line.role == "server"
         document.source, document.destination = (there, here) if server else (here, there)
-        document.network = self._networks[AF_INET if line.family == "inet" else 10, line.role]
+        document.network = self._networks[transport_of(line.netid), AF_INET if line.family == "inet" else 10, line.role]
         if isinstance(line, SeenLine):
             document.event.kind = "state"
-            document.event.action = self._actions[STATE_TEXT.index(line.state)]
+            state = STATE_TEXT.index(line.state)
+            document.event.action = entered(state, datagram=line.netid in DATAGRAM_NETIDS)
         if line.owners:
             document.process = Process(line.owners[0].pid, line.owners[0].comm)
             if len(line.owners) == 1:

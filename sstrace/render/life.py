@@ -38,8 +38,10 @@ class LifeText(TraceText):
         mode: TimeMode = "clock",
         where: Where | None = None,
         width: int | None = None,
+        *,
+        netids: bool = False,
     ) -> None:
-        super().__init__(offset_ns, ends, mode, where)
+        super().__init__(offset_ns, ends, mode, where, netids=netids)
         self._short = mode == "clock"
         self._cause = self._end = 0
         self.fit(width)
@@ -62,8 +64,9 @@ class LifeText(TraceText):
                 f"{'Peer Address:Port':<24} {'Sent':>5} {'Recv':>5} {'RTT':>8} {'Again':>5} Cause"
             )
         when = "Ended   " if self.time == self._clock else when
+        place = self._place_title().replace("Netid ", "Net ")
         ends = f"{'Process':<{_WHO}} {'Peer':<{_OTHER}}"
-        return f"{when} {self._place_title()}{'Lasted':>7} {ends} {'Sent':>4} {'Recv':>4} Cause"
+        return f"{when} {place}{'Lasted':>7} {ends} {'Sent':>4} {'Recv':>4} Cause"
 
     @property
     def marked(self) -> slice:
@@ -77,7 +80,7 @@ class LifeText(TraceText):
         arrow = ARROWS[row.role]
         span = span_text(lasted) if lasted is not None else "-"
         sent, received = amount(told.bytes_sent), amount(told.bytes_received)
-        head = f"{self.time(change.at_ns)} {place}"
+        head = f"{self.time(change.at_ns)} {place}{self._netid(row) if self._wide else self._netid(row, 3)}"
         cause = plain(change.cause or "-")
         if self._wide:
             rtt = span_text(told.rtt_us * 1000) if told.rtt_us else "-"

@@ -15,8 +15,10 @@ import msgspec
 from sstrace.causes import outcome
 from sstrace.fields import NOTHING, REPORTED, Reported, report
 from sstrace.lines import EventLine, IncidentLine, MetaLine, NetnsLine, OwnerLine, SeenLine, StateLine
-from sstrace.model import AF_INET, STATE_TEXT, Owner
+from sstrace.model import AF_INET, STATE_TEXT, Owner, State
+from sstrace.protocols import DATAGRAM_NETIDS, DATAGRAMS
 from sstrace.render.events import EventWriter, errno_name
+from sstrace.render.transports import Transport, transport, transport_of
 from sstrace.render.views import TransitionView, Where
 
 __all__ = ["SCHEMA", "STATES", "OtelLine", "OtelWriter"]
@@ -52,6 +54,16 @@ _NAMES: dict[str, StateName] = {
 }
 STATES: tuple[StateName, ...] = tuple(_NAMES.get(text, "closed") for text in STATE_TEXT)
 """``network.connection.state`` by the kernel's number."""
+
+
+def _state(state: int, *, datagram: bool, before: bool = False) -> StateName | None:
+    """Of a socket; ``before``: it is in another one since. The convention has no word for a datagram socket without a
+    peer.
+    """
+    if datagram and state == State.CLOSE:
+        return None
+    return None if before and not state else STATES[state]
+
 
 _DOTTED = {
     "service": "service.name",
@@ -124,7 +136,7 @@ class OtelLine(
     service: Literal["sstrace"]
     os_type: Literal["linux"]
     id: int | None = None
-    transport: Literal["tcp"] | None = None
+    transport: Transport | None = None
     family: Literal["ipv4", "ipv6"] | None = None
     previous: StateName | None = None
     state: StateName | None = None
@@ -257,6 +269,7 @@ class OtelWriter(EventWriter):
         severity, ended = self._ends.get((old, new, cause, change.ended)) or self._end(change)
         pid, comm, owners = (self._processes.get(row.owners) or self._process(row.owners)) if row.owners else _NOBODY
         addresses = self._addresses
+        datagram = row.protocol in DATAGRAMS
         self.seq += 1
         line = OtelLine(
             self._ts(at_ns),
@@ -268,10 +281,10 @@ class OtelWriter(EventWriter):
             "sstrace",
             "linux",
             row.id,
-            "tcp",
+            transport(row.protocol),
             "ipv4" if family == AF_INET else "ipv6",
-            STATES[old],
-            STATES[new],
+            _state(old, datagram=datagram, before=True),
+            _state(new, datagram=datagram),
             addresses.get(row.src) or self._address(family, row.src),
             row.sport,
             (addresses.get(row.dst) or self._address(family, row.dst)) if row.dport else None,
@@ -362,7 +375,7 @@ class OtelWriter(EventWriter):
         return record
 
     def _fill(self, record: OtelLine, line: SeenLine | StateLine | IncidentLine) -> None:
-        record.transport = "tcp"
+        record.transport = transport_of(line.netid)
         record.family = "ipv4" if line.family == "inet" else "ipv6"
         record.local_address, record.local_port = line.src, line.sport
         if line.dport:
@@ -370,7 +383,7 @@ class OtelWriter(EventWriter):
         record.uid = str(line.uid) if line.uid is not None else None
         record.interface = line.ifname
         if isinstance(line, SeenLine | IncidentLine):
-            record.state = _NAMES.get(line.state)
+            record.state = _state(STATE_TEXT.index(line.state), datagram=line.netid in DATAGRAM_NETIDS)
         if line.owners:
             record.pid, record.comm = line.owners[0].pid, line.owners[0].comm
             record.owners = line.owners if len(line.owners) > 1 else ()

@@ -269,9 +269,11 @@ class SocketTable:
         return shard is not None and row.id in shard.index.rows
 
     def sizes(self) -> dict[int, int]:
-        """How many rows there are in each network namespace, by its cookie."""
+        """How many rows there are in each network namespace, by its cookie; of datagram sockets none."""
         found: dict[int, int] = {}
         for space, shard in self._shards.items():
+            if space.protocol in DATAGRAMS:
+                continue
             found[space.net] = found.get(space.net, 0) + len(shard.index.rows)
         return found
 

@@ -13,11 +13,12 @@ from conftest import Netns, Program
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus
 from test_sinks import program
-from tracing import LINGER_0, close_all, keep, listener, wait
+from tracing import LINGER_0, close_all, counts_datagrams, keep, listener, wait
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
 PORT = 9436
+ROLES = ("client", "server")
 Sample = tuple[str, tuple[tuple[str, str], ...]]
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
@@ -135,6 +136,36 @@ def test_numbers_are_true(running: Callable[..., Any], netns: Netns, tmp_path: P
         assert value(after, "sstrace_lines_total", sink="stdout") > 17
 
 
+def test_datagram_sockets_are_counted(running: Callable[..., Any], netns: Netns) -> None:
+    running("-tu", "--metrics-by", "port")
+    before = values(get(netns))
+    assert [
+        value(before, "sstrace_datagram_opens_total", protocol="udp", family="inet", role=role) for role in ROLES
+    ] == [0, 0]
+
+    def talk() -> None:
+        server, client = (keep(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(2))
+        server.bind(("127.0.0.1", 5300))
+        client.connect(("127.0.0.1", 5300))
+        for size in (1, 10, 100):
+            client.send(bytes(size))
+            _, peer = server.recvfrom(1000)
+            server.sendto(bytes(2 * size), peer)
+        client.close()
+
+    netns.call(talk)
+    after = values(get(netns))
+    assert [
+        value(after, "sstrace_datagram_opens_total", protocol="udp", family="inet", role=role) for role in ROLES
+    ] == [1, 1]
+    assert value(after, "sstrace_datagram_closes_total", protocol="udp", family="inet") == 1
+    assert value(after, "sstrace_datagram_sockets", protocol="udp", family="inet", state="unconnected") == 1
+    if counts_datagrams():
+        sent = {"protocol": "udp", "family": "inet", "direction": "sent", "port": "5300"}
+        assert value(after, "sstrace_datagram_bytes_total", **sent) == 111
+        assert value(after, "sstrace_datagrams_total", **sent) == 3
+
+
 def test_each_namespace_has_its_own(running: Callable[..., Any], netns: Netns) -> None:
     """Sockets and connections by namespace and its names, and nothing of one that is gone."""
     other, name = Netns(), netns.publish()
@@ -177,7 +208,7 @@ def test_promtool_and_both_parsers_take_it(running: Callable[..., Any], netns: N
 
 
 def test_every_name_is_documented_and_in_order(running: Callable[..., Any], netns: Netns) -> None:
-    running()
+    running("-tu")
     netns.call(live, 1, 1, 1)
     document = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text()
     for family in prometheus(get(netns)):

@@ -16,12 +16,10 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Netns, Program
-from tracing import Line, Start, Trace, close_all, disconnect, keep, traces, wait
+from tracing import Line, Start, Trace, close_all, counts_datagrams, disconnect, keep, traces, wait
 
-from sstrace.errors import FeatureError
 from sstrace.lifecycle import udp
 from sstrace.model import STATE_TEXT
-from sstrace.sources.tracefs import event_format
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.ss]
 
@@ -190,7 +188,7 @@ WAYS: list[tuple[Callable[[], None], list[str]]] = [
 def test_a_socket_is_told_of_from_its_port_to_its_end(
     trace: Start, netns: Netns, way: Callable[[], None], states: list[str]
 ) -> None:
-    if way is fail_to_send and not counts():
+    if way is fail_to_send and not counts_datagrams():
         pytest.skip("this kernel has no tracepoint sock:sock_send_length (Linux 6.3)")
     with trace("-u") as running:
         netns.call(way)
@@ -238,7 +236,7 @@ def fork_with_a_socket() -> int:
 
 
 def test_the_last_line_says_what_was_sent_and_received(trace: Start, netns: Netns) -> None:
-    if not counts():
+    if not counts_datagrams():
         pytest.skip("this kernel has no tracepoint sock:sock_send_length (Linux 6.3)")
     older = netns.call(made)
     older.bind(("127.0.0.1", 5301))
@@ -257,15 +255,6 @@ def test_the_last_line_says_what_was_sent_and_received(trace: Start, netns: Netn
         assert [line[key] for key in ("bytes_sent", "segs_out", "bytes_received", "segs_in")] == [1101, 4, 2202, 4]
         assert "bytes_sent" not in running.wait_for(sport=5301, new="UNKNOWN")
     end(running)
-
-
-def counts() -> bool:
-    """Whether the kernel tells how much a call has sent."""
-    try:
-        event_format("sock/sock_send_length")
-    except FeatureError:
-        return False
-    return True
 
 
 def test_what_was_there_is_told_of_from_there_on(trace: Start, netns: Netns) -> None:
@@ -322,7 +311,7 @@ def listen_and_close() -> None:
 def test_only_what_is_asked_for_is_attached(trace: Start) -> None:
     for words, kinds in (
         ((), {"raw_tracepoint"}),
-        (("-u",), {"cgroup", "raw_tracepoint"} if counts() else {"cgroup"}),
+        (("-u",), {"cgroup", "raw_tracepoint"} if counts_datagrams() else {"cgroup"}),
     ):
         with trace(*words) as running:
             assert links(running.process.pid) == kinds

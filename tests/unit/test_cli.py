@@ -72,11 +72,7 @@ def test_what_makes_no_events_is_not_waited_for(words: list[str]) -> None:
     ("words", "what"),
     [
         (["--watch", "-A", "udp"], "--watch"),
-        (["-u", "--life"], "--life"),
         (["-u", "--events", "drop"], "--events"),
-        (["-tu", "--metrics=9435"], "--metrics"),
-        (["-u", "--json", "--schema", "ecs"], "--schema ecs"),
-        (["-u", "--sink", "otlp"], "--sink otlp"),
     ],
 )
 def test_what_is_of_tcp_alone_says_so(words: list[str], what: str) -> None:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -157,6 +158,42 @@ def test_one_socket_is_explained(path: str, capfdbinary: Captured) -> None:
     assert "client; udp, netns 1" in text
     assert "- -> ESTAB: connect()" in text
     assert "it lived 17s sent 100 bytes (100) in 2 datagrams, received 900 (900) in 3 datagrams" in text
+
+
+def test_a_life_is_one_line(path: str, capfdbinary: Captured) -> None:
+    _, (title, *lines), said = ran(capfdbinary, "--replay", path, "--speed", "max", "--life", "-n", "--time", "utc")
+    assert said == ""
+    assert title.split()[1] == "Netid"
+    assert [line.split()[1:3] for line in lines] == [["udp", "17s"], ["tcp", "29s"]]
+    assert "10.0.0.1:40003           → 10.0.0.2:443" in lines[0]
+    assert lines[0].split()[-5:] == ["100", "900", "-", "-", "-"]
+
+
+def test_other_schemas_say_what_it_speaks(path: str, capfdbinary: Captured) -> None:
+    def replayed(schema: str, *words: str) -> list[dict[str, Any]]:
+        _, lines, _ = ran(capfdbinary, "--replay", path, "--speed", "max", "--json", "--schema", schema, *words)
+        return [json.loads(line) for line in lines[1:]]
+
+    documents = replayed("ecs", "-u")
+    assert {one["network"]["transport"] for one in documents} == {"udp"}
+    assert [(one["event"]["action"], one["event"]["type"]) for one in documents] == [
+        ("unconnected", ["connection", "start"]),
+        ("established", ["connection", "start"]),
+        ("unconnected", ["connection", "info"]),
+        ("established", ["connection", "info"]),
+        ("closed", ["connection", "end"]),
+    ]
+    (life,) = replayed("ecs", "-u", "--life")
+    assert (life["event"]["action"], life["source"]["bytes"], life["destination"]["packets"]) == ("closed", 100, 3)
+    assert [one["network"]["transport"] for one in replayed("ecs")] == [netid for _, netid, *_ in STORY]
+    records = replayed("otel")
+    assert [one["network.transport"] for one in records] == [netid for _, netid, *_ in STORY]
+    states = [
+        (one.get("sstrace.state.previous"), one.get("network.connection.state")) for one in replayed("otel", "-u")
+    ]
+    assert states == [
+        (None, None), (None, "established"), ("established", None), (None, "established"), ("established", "closed"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
