@@ -91,6 +91,10 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "sstrace: this server does not count: start it with sstrace --serve --stats": ("sstrace --serve --stats",),
     "no sstrace serves at {}: start one with sstrace --serve": ("sstrace --serve",),
     "{} is not open to you: it is root's, or its --group's": ("sstrace --serve --group nogroup",),
+    "to watch a served table takes root, or membership of the server's --group": (
+        "root",
+        "sstrace --serve --group nogroup",
+    ),
     "cannot record to {}: the server becomes uid {} before it writes, who may not make files in {}: add a user sstrace "
     "with a directory for it (useradd -r sstrace; install -d -o sstrace DIR), or add --keep-privileges": (
         "sstrace --serve --record new.ndjson --rotate 1M --keep-privileges",

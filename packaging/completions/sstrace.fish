@@ -91,7 +91,7 @@ complete -c sstrace -l rotate -x -d 'start a new file at that size, or age (100M
 complete -c sstrace -l schema -x -a 'native ecs otel' -d '{native|ecs|otel}: the names of the JSON keys'
 complete -c sstrace -s S -l sctp -d 'display only SCTP sockets'
 complete -c sstrace -l self-usage -d 'at the end: CPU and memory that sstrace itself took'
-complete -c sstrace -l serve -F -d 'keep the live table, answer --snapshot --from live on a unix socket'
+complete -c sstrace -l serve -F -d 'keep the live table, answer --snapshot and --watch --from live on a unix socket'
 complete -c sstrace -l sink -x -a 'stdout journald syslog otlp (__sstrace_files syslog)' -d 'SINK := {stdout|journald|syslog[:PATH]|otlp[:URL]}: send events there (may be given again)'
 complete -c sstrace -l snapshot -d 'the table, once, exactly as ss prints it: put it where you would type ss'
 complete -c sstrace -l socket -x -a '(__sstrace_list all inet tcp mptcp dccp udp raw sctp unix unix_dgram unix_stream unix_seqpacket packet packet_dgram packet_raw netlink vsock vsock_stream vsock_dgram tipc xdp)' -d ''

@@ -18,12 +18,13 @@ from pathlib import Path
 import msgspec
 
 from sstrace import __version__
-from sstrace.changes import Change, Happened, NetnsNews, Told
+from sstrace.changes import Change, Told
 from sstrace.errors import PrivilegeError, SstraceError, reason
 from sstrace.lines import SCHEMA, MetaLine
 from sstrace.live.announce import Announcer
 from sstrace.live.tracer import Tracer
-from sstrace.model import Lost, Table
+from sstrace.model import Table
+from sstrace.output.telling import tell
 from sstrace.output.texts import cgroup_text, ifname_text
 from sstrace.plain import spelled
 from sstrace.protocols import OF_TABLE
@@ -156,20 +157,8 @@ class Recorder:
                 writer.state(change, out)
                 if len(out) > _FLUSH_BYTES:
                     self._flush()
-            elif type(change) is Told:
-                row = change.row
-                if change.alive:
-                    writer.seen(row, change.at_ns, out)
-                else:
-                    writer.gone(row.id, row.state, change.at_ns, out)
-            elif type(change) is Happened:
-                writer.incident(change, out)
-            elif type(change) is NetnsNews:
-                writer.netns(change, out)
-            elif type(change) is Lost:
-                writer.gap(change.cpu, change.count, change.after_ns, change.before_ns, out)
-            elif type(change) is Resync:
-                self._resync(change)
+            else:
+                tell(change, writer, out)
             yield change
         self._tend()
 
@@ -203,14 +192,6 @@ class Recorder:
         return text
 
     # Lines.
-
-    def _resync(self, change: Resync) -> None:
-        counts = len(change.added), len(change.removed), len(change.changed)
-        self._writer.resync(change.at_ns, counts, self._out)
-        for row in change.removed:
-            self._writer.gone(row.id, row.state, change.at_ns, self._out)
-        for row in (*change.added, *(row for row, _ in change.changed)):
-            self._writer.seen(row, change.at_ns, self._out)
 
     def _skip(self, change: Change | Told) -> None:
         """Count the lines that there is no use in making: the file cannot be written now."""

@@ -30,7 +30,7 @@ _SELECTS: Final = _ALL - {Act.DOCTOR, Act.SERVE}
 """Those that leave out what is not selected."""
 _FILTERS: Final = _SELECTS - {Act.STATS_LIVE}
 _FAMILIES: Final = _SELECTS - {Act.SERVE_STATS}
-_WATCHES: Final = frozenset((Act.WATCH, Act.WATCH_PAST))
+_WATCHES: Final = frozenset((Act.WATCH, Act.WATCH_LIVE, Act.WATCH_PAST))
 _ROWS: Final = _TABLES | _WATCHES
 """Those that print rows as ss does."""
 
@@ -144,11 +144,11 @@ _LONG: Final = "HOW LONG, AND HOW"
 OWN: Final = (
     _mode("snapshot", "the table, once, exactly as ss prints it: put it where you would type ss"),
     _mode("watch", "the table, full screen, alive"),
-    _mode("serve", "keep the live table, answer --snapshot --from live on a unix socket", "[=PATH]", _FILE),
+    _mode("serve", "keep the live table, answer --snapshot and --watch --from live on a unix socket", "[=PATH]", _FILE),
     _mode("verify", "compare the live table with the kernel's again and again, report drift"),
     _mode("doctor", "what works on this machine, what is missing, what would bring it"),
     _own(
-        _FROM, "from", "SOURCE", _TABLES | _DIGESTS | {Act.REPLAY, Act.WATCH_PAST},
+        _FROM, "from", "SOURCE", _TABLES | _DIGESTS | {Act.REPLAY, Act.WATCH_LIVE, Act.WATCH_PAST},
         "SOURCE := {netlink|live[:PATH]|FILE|DIR}: the kernel (default), a serving sstrace, a recording, a directory "
         "of recordings of several hosts",
         values=("netlink", "live", "live:FILE", "FILE"),
@@ -160,7 +160,7 @@ OWN: Final = (
     ),
     _own(
         _FROM, "netns", "WHICH",
-        _WAITS | _TABLES | {Act.REPLAY, Act.STATS_PAST},
+        _WAITS | _TABLES | {Act.REPLAY, Act.STATS_PAST, Act.WATCH_LIVE},
         "look into these network namespaces (may be given again)\n"
         "WHICH := {all|NAME|PID|INODE|PATH}[,WHICH]\n"
         "NAME: of ip-netns(8), a container, a pod, a process",
@@ -273,13 +273,13 @@ OWN: Final = (
         "first line",
         values=("clock", "iso", "utc", "delta", "relative"),
     ),
-    _own(_LONG, "duration", "TIME", _WAITS, "stop after 5, 1.5s, 5m, 2h"),
+    _own(_LONG, "duration", "TIME", _WAITS | {Act.WATCH_LIVE}, "stop after 5, 1.5s, 5m, 2h"),
     _own(
-        _LONG, "count", "N", _TRACES | _DIGESTS | {Act.WATCH},
+        _LONG, "count", "N", _TRACES | _DIGESTS | {Act.WATCH, Act.WATCH_LIVE},
         "stop after N events, or pictures of --watch; of --stats: the longest N lines",
     ),
     _own(
-        _LONG, "ready-file", "PATH", _WAITS | {Act.REPLAY},
+        _LONG, "ready-file", "PATH", _WAITS | {Act.REPLAY, Act.WATCH_LIVE},
         "make PATH once every hook is attached and the first table is in", values=_FILE,
     ),
     _own(
@@ -307,7 +307,7 @@ OWN: Final = (
         values=("bash", "zsh", "fish"),
     ),
     _own(
-        _LONG, "quiet", "", _WAITS | {Act.REPLAY, Act.STATS_PAST},
+        _LONG, "quiet", "", _WAITS | {Act.REPLAY, Act.STATS_PAST, Act.WATCH_LIVE},
         "no summary, no advice, no progress: only what is wrong is said",
         letters="q",
     ),

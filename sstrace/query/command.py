@@ -85,6 +85,7 @@ class Act(enum.Enum):
     BETWEEN = "--snapshot --from FILE --between", Mode.SNAPSHOT, "between", "modes.past"
     LIVE = "--snapshot --from live", Mode.SNAPSHOT, "live", "server.client"
     WATCH = "--watch", Mode.WATCH, "netlink", "watch.app"
+    WATCH_LIVE = "--watch --from live", Mode.WATCH, "live", "watch.served"
     WATCH_PAST = "--watch --replay FILE", Mode.WATCH, "file", "watch.player"
     SERVE = "--serve", Mode.SERVE, "netlink", "server.serve"
     SERVE_STATS = "--serve --stats", Mode.SERVE, "netlink", "server.serve", True

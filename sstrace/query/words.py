@@ -21,7 +21,7 @@ from sstrace.query.quantity import parse_duration, parse_size
 __all__ = ["WORDS", "Word", "either", "test_of", "words_of"]
 
 _EVENTS: Final = frozenset((Act.TRACE, Act.REPLAY, Act.STATS, Act.STATS_PAST, Act.SERVE_STATS))
-_LIVING: Final = frozenset((Act.PAST, Act.BETWEEN, Act.LIVE, Act.WATCH, Act.WATCH_PAST))
+_LIVING: Final = frozenset((Act.PAST, Act.BETWEEN, Act.LIVE, Act.WATCH, Act.WATCH_LIVE, Act.WATCH_PAST))
 _ROWS: Final = _EVENTS | _LIVING
 """Those that know a row's past."""
 _HELD_BY: Final = _ROWS | {Act.SNAPSHOT}

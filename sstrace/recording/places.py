@@ -150,6 +150,10 @@ class RecordedPlaces:
         label = self.named(inode)
         return [word for word in self._words if label.bears(inode, spelled(word)) or word == str(label.pid)]
 
+    def words_met(self) -> set[str]:
+        """The words to which one of those answers that there are now."""
+        return {word for inode in self._holders for word in self.answers(inode)}
+
     def _means(self, inode: int) -> bool:
         met = self.answers(inode)
         self._met.update(met)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sstrace.dialect import Dialect, dialect, parse_version
-from sstrace.errors import FeatureError, LookupFailed, SstraceError, UsageError
+from sstrace.errors import FeatureError, LookupFailed, PrivilegeError, SstraceError, UsageError
 from sstrace.live.source import LiveRows
 from sstrace.live.tracer import Tracer
 from sstrace.model import Owners, Table
@@ -47,6 +47,10 @@ _PLAIN_SIGNS = frozenset("0123456789.:/[]()=!<>&|*")
 """What a filter consists of that asks nobody for a name."""
 
 
+_NOT_TOLD = "to watch a served table takes root, or membership of the server's --group"
+_MANY = "as many as may already watch this served table: try again when one has left"
+
+
 class Small(msgspec.Struct, frozen=True):
     """The answer to a small question. What was printed is in two files without a name; close them."""
 
@@ -75,6 +79,8 @@ class Answers:
             return None
         try:
             request = msgspec.json.decode(data, type=Request)
+            if request.follow:
+                return None
             command = _command(request)
         except (msgspec.MsgspecError, SstraceError):
             return None  # a child says what is wrong
@@ -98,6 +104,12 @@ class Answers:
             raise
         return Small(code, out, err)
 
+    def lets_follow(self, peer: service.Peer, data: bytes) -> bool:
+        """Whether a client asks to be told all that happens, and may be: it is root's, of those who may know who holds
+        what, and of the user whose server this is, which then sees no more than that user does.
+        """
+        return b'"follow"' in data and _follows(data) and (self._sees_all(peer) or peer.uid == os.geteuid())
+
     def respond(self, peer: service.Peer, data: bytes) -> int:
         """Answer a question on our standard streams, with the rights of ``peer``; the exit code."""
         try:
@@ -105,6 +117,10 @@ class Answers:
         except msgspec.MsgspecError as error:
             say(f"not a request: {error}")
             return UsageError.exit_code
+        if request.follow:  # whoever may, and for whom there is room, is not answered here
+            allowed = self.lets_follow(peer, data)
+            say(_MANY if allowed else _NOT_TOLD)
+            return SstraceError.exit_code if allowed else PrivilegeError.exit_code
         try:
             command = _command(request)
             if isinstance(command, Early):
@@ -180,6 +196,13 @@ class Answers:
         except KeyError:
             return peer.gid == self._gid
         return self._gid in os.getgrouplist(user.pw_name, peer.gid)
+
+
+def _follows(data: bytes) -> bool:
+    try:
+        return msgspec.json.decode(data, type=Request).follow
+    except msgspec.MsgspecError:
+        return False  # a child says what is wrong
 
 
 def _is_small(command: Command) -> bool:

@@ -22,6 +22,8 @@ class Request(msgspec.Struct, omit_defaults=True, kw_only=True):
     """The ss to be identical to, where argv does not say."""
     filter: str | None = None
     """Content of the file that -F names: the server opens no file for a client."""
+    follow: bool = False
+    """Instead of an answer: the table, and from then on every change, see server.followers."""
 
 
 def run(command: Command, env: Mapping[str, str]) -> int:

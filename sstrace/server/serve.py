@@ -35,6 +35,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, NamedTuple
 
+from sstrace.changes import Change, Told
 from sstrace.errors import LookupFailed, UsageError
 from sstrace.live.signals import Stopped
 from sstrace.live.tracer import Tracer
@@ -42,6 +43,7 @@ from sstrace.modes.following import Following
 from sstrace.query.command import Command, followed_tables
 from sstrace.server.answers import Answers
 from sstrace.server.broker import Broker, died
+from sstrace.server.followers import Followers
 from sstrace.sources import asking, bugs, landlock, privilege, service
 from sstrace.sources.bpf.load import maps_take_a_capability
 from sstrace.sources.standard import remark, tell, write_all
@@ -207,6 +209,7 @@ class _Server:
         self._poll = select.poll()
         self._poll.register(listener, select.POLLIN)
         tracer.register(self._poll)
+        self._followers = Followers(following, self._poll)
         if broker is not None:
             self._poll.register(broker, 0)
         self._small = 0
@@ -224,6 +227,7 @@ class _Server:
             self.settle()
         self._reap()
         self._answer()
+        self._followers.tick()
 
     def _meanwhile(self) -> None:
         """During a sweep, whose dump of a large table takes longer than a client should wait."""
@@ -234,9 +238,11 @@ class _Server:
             self._busy = False
 
     def _hear(self, seconds: float) -> None:
-        for fd, _ in self._poll.poll(seconds * 1000):
+        for fd, event in self._poll.poll(seconds * 1000):
             if fd == self._listener.fileno():
                 self._accept()
+            elif fd in self._followers:
+                self._followers.heard(fd, event)
             elif fd in self._clients:
                 self._read(self._clients[fd])
             elif self._broker is not None and fd == self._broker.fileno():
@@ -249,8 +255,10 @@ class _Server:
         self._take(self._following.through(self._tracer.heal()))
         self._busy = busy
 
-    def _take(self, changes: Iterable[object]) -> None:
-        """Fold changes in, and count them."""
+    def _take(self, changes: Iterable[Change | Told]) -> None:
+        """Fold changes in, tell of them, and count them."""
+        if self._followers:
+            changes = self._followers.through(changes)
         if self._counting is not None:
             self._counting.take(changes)
         else:
@@ -259,6 +267,7 @@ class _Server:
 
     def close(self) -> None:
         """Drop clients; children end by themselves."""
+        self._followers.close()
         for client in [*self._clients.values(), *self._ready]:
             client.close()
         self._clients.clear()
@@ -306,11 +315,12 @@ class _Server:
             client.close()
 
     def _reap(self) -> None:
-        for child in list(self._children):
+        for child in [*self._children, *self._followers.children]:
             with contextlib.suppress(ChildProcessError):
-                done, _ = os.waitpid(child, os.WNOHANG)
+                done, status = os.waitpid(child, os.WNOHANG)
                 if done:
-                    del self._children[child]
+                    self._children.pop(child, None)
+                    self._followers.reaped(child, status)
 
     def _answer(self) -> None:
         if not self._ready:
@@ -325,6 +335,8 @@ class _Server:
                 self._ready.append(client)
             elif not all(map(asking.may_take, client.pipes)):
                 client.close()
+            elif self._is_followed(client):
+                self.answered += 1
             elif self._answer_here(client):
                 self.answered += 1
                 client.close()
@@ -334,6 +346,29 @@ class _Server:
             else:
                 self._ready.append(client)
         self._asking = []
+
+    def _is_followed(self, client: _Client) -> bool:
+        """Have a client that asks for it be told all that happens from here on; False when it asks for something else,
+        or may not.
+        """
+        if not self._answers.lets_follow(client.peer, client.data) or not self._followers.has_room(client.peer.uid):
+            return False
+        try:
+            self._followers.add(client.connection, client.peer, self._close_others)
+        except OSError:  # no memory, or too many processes
+            client.close()
+            return True
+        for fd in client.pipes:
+            os.close(fd)
+        return True
+
+    def _close_others(self, kept: socket.socket) -> None:
+        """In a child: let go of what another's reader would wait for the end of."""
+        self._listener.close()
+        self._followers.close_all()
+        for other in {*self._clients.values(), *self._ready, *self._asking}:
+            if other.connection is not kept:
+                other.close()
 
     def _has_room(self, uid: int) -> bool:
         """Whether a child may answer this user now. Where not, the one that has kept others waiting longest may have to
@@ -416,10 +451,7 @@ class _Server:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
             signal.alarm(asking.ANSWER_S)
-            # Whoever reads another client's pipe must not wait for this child to end.
-            self._listener.close()
-            for other in {*self._clients.values(), *self._ready, *self._asking} - {client}:
-                other.close()
+            self._close_others(client.connection)
             code = body()
         except OSError:
             code = asking.BROKEN_PIPE

@@ -23,7 +23,18 @@ from select import POLLIN, poll
 from sstrace.errors import DecodeError, FeatureError, LookupFailed, SstraceError, reason
 from sstrace.sources.standard import write_all
 
-__all__ = ["ANSWER_S", "BROKEN_PIPE", "DEFAULT_PATH", "answer", "answer_of", "ask", "feed", "may_take"]
+__all__ = [
+    "ANSWER_S",
+    "BROKEN_PIPE",
+    "DEFAULT_PATH",
+    "answer",
+    "answer_of",
+    "ask",
+    "feed",
+    "is_answer",
+    "may_take",
+    "sent",
+]
 
 DEFAULT_PATH = "/run/sstrace/live.sock"
 
@@ -49,7 +60,7 @@ def ask(path: str, request: bytes, fds: Sequence[int]) -> bytes:
     """Send a request with descriptors; the answer's line, without its end. Raises FeatureError when nobody serves
     there.
     """
-    connection = _sent(path, request, fds)
+    connection = sent(path, request, fds)
     line = b""
     try:
         while not line.endswith(b"\n") and len(line) <= _MOST_LINE:
@@ -65,6 +76,11 @@ def ask(path: str, request: bytes, fds: Sequence[int]) -> bytes:
 def answer(code: int) -> bytes:
     """The line that ends an answer."""
     return b"%s%d%s\n" % (_HEAD, code, _TAIL)
+
+
+def is_answer(line: bytes) -> bool:
+    """Whether a line is that, whole, and nothing of what somebody follows."""
+    return line.startswith(_HEAD) and line.endswith(b"\n")
 
 
 def answer_of(path: str, line: bytes) -> int:
@@ -97,7 +113,7 @@ def feed(path: str, request: bytes) -> int:
         given.append(sink)
     connection = None
     try:
-        connection = _sent(path, request, given)
+        connection = sent(path, request, given)
         for fd in ours:
             os.close(fd)
         ours.clear()
@@ -130,7 +146,10 @@ def _may_be_given(fd: int) -> bool:
         return False  # closed: what flows there is lost, as it is for ss
 
 
-def _sent(path: str, request: bytes, fds: Sequence[int]) -> socket:
+def sent(path: str, request: bytes, fds: Sequence[int]) -> socket:
+    """The connection over which a request has gone, with descriptors. Raises FeatureError where nobody serves there,
+    LookupFailed where this user may not ask, or had better not, and SstraceError.
+    """
     connection = socket(AF_UNIX, SOCK_STREAM)
     # Not settimeout(): a socket that does not block is turned away at once where others wait to be accepted.
     connection.setsockopt(SOL_SOCKET, SO_SNDTIMEO, _timeval(_CONNECT_S))
@@ -152,9 +171,9 @@ def _sent(path: str, request: bytes, fds: Sequence[int]) -> socket:
         raise SstraceError(f"{path}: {reason(error)}") from None
     rights = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
     try:
-        sent = connection.sendmsg([request], [(SOL_SOCKET, SCM_RIGHTS, rights)])
-        if sent < len(request):
-            connection.sendall(request[sent:])
+        done = connection.sendmsg([request], [(SOL_SOCKET, SCM_RIGHTS, rights)])
+        if done < len(request):
+            connection.sendall(request[done:])
     except OSError as error:
         connection.close()
         raise SstraceError(f"{path}: {reason(error)}") from None

@@ -11,9 +11,10 @@ import os
 import platform
 import select
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, Protocol
 
+from sstrace.changes import Change
 from sstrace.live.places import Places
 from sstrace.live.signals import Stopped
 from sstrace.live.tracer import Tracer
@@ -105,7 +106,7 @@ class Watch:
 
     # ------------------------------------------------------------------------------------------------------- the loop
 
-    def loop(self, following: Following) -> None:
+    def loop(self, following: "Turns") -> None:
         """Until somebody ends it."""
         own, terminal = self._command.own, self._terminal
         poll = select.poll()
@@ -326,6 +327,24 @@ class Watch:
                 self._table.renewed()
         else:
             self._prompt = edited(prompt, key)
+
+
+class Turns(Protocol):
+    """What tells of changes, turn by turn: see Following."""
+
+    @property
+    def tracer(self) -> "Waited": ...
+    @property
+    def wanted(self) -> bool: ...
+    def turns(self, tick_s: float) -> Iterator[float]: ...
+    def poll(self, seconds: float) -> Iterator[Change]: ...
+    def settle(self) -> Iterator[Change]: ...
+
+
+class Waited(Protocol):
+    """What there is to wait for: see Tracer."""
+
+    def register(self, poll: select.poll) -> None: ...
 
 
 class Told(Protocol):

@@ -5,44 +5,19 @@ came to it.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from sstrace.errors import UsageError
 from sstrace.lines import GoneLine, MetaLine, SeenLine, StateLine
 from sstrace.live.places import Places
-from sstrace.model import State
-from sstrace.protocols import IPPROTO_TCP, NUMBER_OF_NETID
 from sstrace.recording.past import Until, table_at
-from sstrace.recording.reader import STATE_NUMBER, Clock, LineNames, Reader, head_of, row_of, span
+from sstrace.recording.reader import Clock, LineNames, Reader, head_of, span
 from sstrace.render.views import Where
 from sstrace.sources.replay import Recording
 from sstrace.table import Row, Transition
+from sstrace.watch.told import Rows, birth, row_told, transition
 
 __all__ = ["Film"]
-
-_BEFORE: Final = (int(State.CLOSE), int(State.SYN_RECV))
-"""What the first transition of a connection leaves: that of the end which was called is told when it stands."""
-
-
-class _Table:
-    """The rows of the moment, as a hub asks a live table for them."""
-
-    def __init__(self) -> None:
-        self.rows: dict[int, Row] = {}
-        self.journal: dict[int, Row] = {}
-
-    def __iter__(self) -> Iterator[Row]:
-        return iter(self.rows.values())
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __contains__(self, number: int) -> bool:
-        return number in self.rows
-
-    def holds(self, row: Row) -> bool:
-        """Whether it has this row, which may have been made of an earlier line."""
-        return row.id in self.rows
 
 
 class _Places(Places):
@@ -87,7 +62,7 @@ class Film:
         self.first_ns, self.last_ns = ends.first_ns, ends.last_ns
         self.at_ns = self.mono_ns = 0
         self.lost = self.events = 0
-        self.table = _Table()
+        self.table = Rows()
         self.places = _Places(names)
         self.changes: list[Transition] = []
         """What happened in the time before the moment that ``look`` was asked for."""
@@ -144,20 +119,14 @@ class Film:
                 yield change.row, change.old
 
     def _row(self, line: SeenLine | StateLine) -> Row | None:
-        """None: it is no row of TCP, or has no addresses."""
-        if NUMBER_OF_NETID.get(line.netid) != IPPROTO_TCP:
-            return None
-        try:
-            return row_of(line, self.names)
-        except OSError:
-            return None
+        return row_told(line, self.names)
 
     def _changed(self, lines: Iterable[StateLine]) -> Iterator[Transition]:
         """Lines as what they tell: of one connection all are of one row, as it was in the end."""
         lines = sorted(lines, key=lambda line: line.mono_ns)
         last = {line.id: line for line in lines}
         rows = {number: self.table.rows.get(number) or self._row(line) for number, line in last.items()}
-        return (_transition(line, row) for line in lines if (row := rows[line.id]) is not None)
+        return (transition(line, row) for line in lines if (row := rows[line.id]) is not None)
 
     # One connection.
 
@@ -176,10 +145,10 @@ class Film:
             if not isinstance(line, GoneLine):
                 row = self._row(line) or row
             if isinstance(line, StateLine) and row is not None:
-                changes.append(_transition(line, row))
+                changes.append(transition(line, row))
         row = self.table.rows.get(number) or row
-        if row is not None and changes and changes[0].old in _BEFORE and isinstance(lines[0], StateLine):
-            row.born_ns = changes[0].at_ns - (changes[0].held_ns or 0)
+        if row is not None and changes and isinstance(lines[0], StateLine):
+            row.born_ns = birth(changes[0])
         return row, changes, told[0].at_ns if told else None
 
     def _told(self, number: int) -> Iterator[_Told]:
@@ -197,14 +166,3 @@ class Film:
                     clock.learn(line)
                 if isinstance(line, SeenLine | StateLine | GoneLine) and line.id == number:
                     yield _Told(line.mono_ns + (clock.offset_ns or 0), run, line)
-
-
-def _transition(line: StateLine, row: Row) -> Transition:
-    return Transition(
-        line.mono_ns, row, STATE_NUMBER[line.old], STATE_NUMBER[line.state], _ns(line.held_us), line.cause, line, True,
-        line.approximate, line.source, line.ended, _ns(line.lifetime_us),
-    )  # fmt: skip
-
-
-def _ns(microseconds: float | None) -> int | None:
-    return round(microseconds * 1000) if microseconds is not None else None

@@ -102,8 +102,10 @@ def _order(line: Fact) -> tuple[int, int]:
 class LineReader:
     """Decodes one recording, block by block."""
 
-    def __init__(self, host: str | None = None) -> None:
-        """``host``: whose it is, where it is not read from its beginning."""
+    def __init__(self, host: str | None = None, window: int = _WINDOW) -> None:
+        """``host``: whose it is, where it is not read from its beginning. ``window``: so many of the newest lines are
+        held back, for some that belong before them.
+        """
         self.faults = Faults()
         self._rest = b""
         self._skipping = False
@@ -116,7 +118,7 @@ class LineReader:
         self._waiting = 0
         self._emitted = -1
         self._rows_due = 0
-        self._window = _WINDOW
+        self._window = window
         self._needles: tuple[bytes, ...] = ()
 
     def only(self, *needles: bytes) -> None:

@@ -775,7 +775,7 @@ def test_terminal_that_takes_nothing(netns: Netns, peers: Peers) -> None:
         ((), b"--watch needs a terminal"),
         (("--json",), b"--json means nothing to --watch: leave it away"),
         (("-S",), b"use it with --snapshot"),
-        (("--from", "live"), b"--from live means nothing to --watch"),
+        (("--from", "live", "--record", "x"), b"--record means nothing to --watch --from live"),
         (("--from", "x.ndjson"), b"--snapshot"),
     ],
 )
