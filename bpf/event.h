@@ -29,7 +29,7 @@ enum sock_incident_kind {
 	EVENT_RETRANSMIT = 5, /* a segment is sent again; bytes_retrans: its length in sequence numbers, flags: its TCP flags, shutdown: icsk_ca_state */
 	EVENT_RESET_SENT = 6, /* err: enum sk_rst_reason, 0 = not told */
 	EVENT_RESET_RECEIVED = 7, /* nothing else */
-	EVENT_DROP = 8, /* a segment that came is dropped; err: enum skb_drop_reason, bytes_received: its bytes as they lie in the buffer, bytes_sent: 1 + receive window */
+	EVENT_DROP = 8, /* a segment or datagram that came is dropped; err: enum skb_drop_reason, or of a datagram an errno, bytes_received: its bytes as they lie in the buffer, bytes_sent: 1 + receive window */
 };
 
 /* sock_event.flags */

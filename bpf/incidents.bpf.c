@@ -12,6 +12,7 @@ enum {
 	TCP_TIME_WAIT = 6,
 	TCP_NEW_SYN_RECV = 12,
 	IPPROTO_TCP = 6,
+	IPPROTO_UDP = 17,
 };
 
 #define SYN_AND_ACK 0x12 /* the flags of a TCP header's 14th byte */
@@ -27,13 +28,13 @@ BPF_ARRAY(telling, u8, REASONS);
 
 #include "capture.h"
 
-/* Whether the socket is one of TCP that is asked for; the record has its ends then, and its state. */
-static __always_inline int capture_incident(struct sock_event *event, u64 sk, u8 kind)
+/* Whether the socket is one of this protocol that is asked for; the record has its ends then, and its state. */
+static __always_inline int capture_incident_of(struct sock_event *event, u64 sk, u8 kind, u16 wanted)
 {
 	int zero = 0;
 	struct config *config = configs.lookup(&zero);
 	struct common common;
-	u16 protocol = IPPROTO_TCP, sport = 0;
+	u16 protocol = wanted, sport = 0;
 	u8 state = 0;
 
 	if (!config || !sk)
@@ -46,7 +47,7 @@ static __always_inline int capture_incident(struct sock_event *event, u64 sk, u8
 		READ(sport, sk, OFF_inet_sport);
 #endif
 	}
-	if (protocol != IPPROTO_TCP || !capture_namespace(event, config, &common))
+	if (protocol != wanted || !capture_namespace(event, config, &common))
 		return 0;
 	capture_common(event, &common, sk);
 	event->kind = kind;
@@ -56,6 +57,11 @@ static __always_inline int capture_incident(struct sock_event *event, u64 sk, u8
 	if (!event->sport)
 		event->sport = __builtin_bswap16(sport);
 	return 1;
+}
+
+static __always_inline int capture_incident(struct sock_event *event, u64 sk, u8 kind)
+{
+	return capture_incident_of(event, sk, kind, IPPROTO_TCP);
 }
 
 /* tcp:tcp_retransmit_skb(sk, skb), Linux 4.15; with err since 6.16, and then fired, too, where the segment could not be sent. */
@@ -156,4 +162,23 @@ RAW_TRACEPOINT_PROBE(kfree_skb)
 #else
 	return 0;
 #endif
+}
+
+/*
+ * udp:udp_fail_queue_rcv_skb(rc, sk, skb), Linux 3.2: a datagram that nobody will receive. Which one it was is told since 6.10 (e9669a00bba7,
+ * "net: udp: add IP/port data to the tracepoint udp/udp_fail_queue_rcv_skb"); its header has been taken off by then.
+ */
+RAW_TRACEPOINT_PROBE(udp_fail_queue_rcv_skb)
+{
+	struct sock_event event = {};
+	u32 length = 0;
+
+	if (!capture_incident_of(&event, ctx->args[1], EVENT_DROP, IPPROTO_UDP))
+		return 0;
+	event.err = -(int)ctx->args[0];
+#ifdef DROP_TELLS_DATAGRAM
+	READ(length, ctx->args[2], OFF_skb_len);
+	event.bytes_received = length;
+#endif
+	return submit(ctx, &event);
 }

@@ -298,7 +298,7 @@ class ResetLine(IncidentLine, tag="reset", tag_field="type", omit_defaults=True,
 
 
 class DropLine(IncidentLine, tag="drop", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
-    """A segment came, and was dropped."""
+    """A segment or a datagram came, and was dropped."""
 
     reason: Word
     """enum skb_drop_reason, without what its names have in common: SOCKET_RCVBUFF, TCP_ZEROWINDOW, TCP_CSUM, …"""

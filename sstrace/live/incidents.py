@@ -15,8 +15,8 @@ from sstrace.changes import Change, Happened
 from sstrace.errors import FeatureError
 from sstrace.live.places import Place
 from sstrace.live.probes import Hooks
-from sstrace.model import Details, Incident, Netns, Space, State
-from sstrace.protocols import IPPROTO_TCP
+from sstrace.model import Details, Incident, Netns, Space, State, Table
+from sstrace.protocols import DATAGRAMS
 from sstrace.sources.bpf.compile import ready
 from sstrace.sources.bpf.load import Loaded
 from sstrace.sources.bpf.offsets import macros
@@ -43,6 +43,8 @@ _PROGRAMS = {
     "reset": ("tcp_send_reset", "tcp_receive_reset"),
     "drop": ("kfree_skb",),
 }
+_OF_DATAGRAMS = {"drop": ("udp_fail_queue_rcv_skb",)}
+"""Program by what is asked for, of UDP."""
 _HARMLESS = frozenset(
     ("NOT_SPECIFIED", "TCP_OFOMERGE", "TCP_OLD_ACK", "TCP_RESET", "TCP_CLOSE", "SOCKET_CLOSE", "QUEUE_PURGE", "MAX")
 )
@@ -57,20 +59,29 @@ class Incidents:
     what compiling and attaching raises; what this kernel does not tell is in ``limits``.
     """
 
-    def __init__(self, env: Mapping[str, str], hooks: Hooks | None, home: Netns, which: Collection[str]) -> None:
+    def __init__(
+        self,
+        env: Mapping[str, str],
+        hooks: Hooks | None,
+        home: Netns,
+        which: Collection[str],
+        tables: Collection[Table] = (Table.TCP,),
+    ) -> None:
         self.limits: list[str] = []
         """What this kernel keeps from us, one sentence each."""
         self._heard: _Heard | None = None
-        self._overflows = _Overflows() if "overflow" in which else None
+        self._overflows = _Overflows() if "overflow" in which and Table.TCP in tables else None
         self._dead: OrderedDict[int, Row] = OrderedDict()
         if not _PROGRAMS.keys().isdisjoint(which):
             if hooks is None:
                 self.limits.append("without BPF no retransmission, reset or drop is heard")
             else:
                 try:
-                    self._heard = _Heard(env, hooks, home, which, self.limits)
+                    self._heard = _Heard(env, hooks, home, which, tables)
                 except FeatureError as error:
                     self.limits.append(f"{error}: no retransmission, reset or drop is heard")
+                else:
+                    self.limits += self._heard.limits
 
     @property
     def lost(self) -> int:
@@ -111,8 +122,10 @@ class Incidents:
         """With its row; None where nobody knows it."""
         if not table.takes(incident.net):
             return None
-        index = table.shard(Space(incident.net, IPPROTO_TCP)).index
+        index = table.shard(Space(incident.net, incident.protocol)).index
         row = index.by_sk.get(incident.sk)
+        if row is None and incident.cookie is not None and incident.protocol in DATAGRAMS:
+            row = index.by_cookie.get(incident.cookie)
         if row is None or row.dport not in (0, incident.dport):
             row = index.by_ends.get(index.ends_of(incident))
         if row is None:
@@ -131,10 +144,19 @@ class _Heard:
     """Programs that are attached for them, with a buffer of their own."""
 
     def __init__(
-        self, env: Mapping[str, str], hooks: Hooks, home: Netns, which: Collection[str], limits: list[str]
+        self,
+        env: Mapping[str, str],
+        hooks: Hooks,
+        home: Netns,
+        which: Collection[str],
+        tables: Collection[Table],
     ) -> None:
         self.lost = 0
-        resets, drops, more = _told(which, limits)
+        self.limits: list[str] = []
+        resets, drops, more = _told(which, self.limits) if Table.TCP in tables else ({}, {}, {})
+        if Table.UDP in tables and " saddr" in _format("udp/udp_fail_queue_rcv_skb"):
+            more["DROP_TELLS_DATAGRAM"] = 1
+        programs = [_PROGRAMS] * (Table.TCP in tables) + [_OF_DATAGRAMS] * (Table.UDP in tables)
         with Btf() as btf:
             found = macros(INCIDENTS.offsets, INCIDENTS.optional, {}, btf) | more
         self._loaded, self.perf = ready(
@@ -143,12 +165,12 @@ class _Heard:
         try:
             self._decoder = IncidentDecoder(resets, drops, home)
             _tell(self._loaded, drops)
-            self._loaded.attach_to([program for one in which for program in _PROGRAMS.get(one, ())])
+            self._loaded.attach_to([name for one in which for of in programs for name in of.get(one, ())])
         except BaseException:
             self.close()
             raise
         for program, why in self._loaded.missing.items():
-            limits.append(f"this kernel has no tracepoint {program} ({why})")
+            self.limits.append(f"this kernel has no tracepoint {program} ({why})")
 
     def read(self) -> Iterator[Incident]:
         look = self.perf.read()

@@ -129,7 +129,7 @@ class Tracer:
             self._sweep_every_ns = _SWEEP_NS
         self._shrink = Shrink(self.table, self._breathe, self._hooks.decoder.forget if self._hooks else lambda: None)
         self._interfaces = Interfaces(self.names)
-        self._incidents = Incidents(env, self._hooks, self.netns, incidents) if incidents else None
+        self._incidents = Incidents(env, self._hooks, self.netns, incidents, tables) if incidents else None
         self._news = select.poll()
         self.register(self._news)
         self._next_sweep_ns = 0

@@ -42,7 +42,11 @@ class Incident(msgspec.Struct, frozen=True, gc=False):
 
     at_ns: int
     what: What
+    protocol: int
+    """IPPROTO_."""
     sk: int
+    cookie: int | None
+    """None: nobody has asked for it yet."""
     net: int
     """See ``Space``."""
     netns: int

@@ -220,7 +220,7 @@ OWN: Final = (
     _own(
         _TO, "events", "WHAT", _TRACES,
         "{state|retransmit|reset|drop|overflow|all}[,WHAT]: what is told (default: state, of a recording "
-        "all): transitions, segments sent again, resets, segments dropped, listeners without room",
+        "all): transitions, segments sent again, resets, segments and datagrams dropped, listeners without room",
         values=("state", "retransmit", "reset", "drop", "overflow", "all"), commas=True,
     ),
     _own(

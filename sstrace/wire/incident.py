@@ -2,24 +2,31 @@
 
 import struct
 from collections.abc import Mapping
+from errno import ENOBUFS, ENOMEM, errorcode
 from typing import Literal
 
 from sstrace.errors import DecodeError
 from sstrace.fields import INCIDENTS, RECORD
 from sstrace.model import AF_INET, AF_INET6, Details, Incident, Netns, What
+from sstrace.protocols import IPPROTO_UDP
 from sstrace.wire.event import SIZE, record_of, samples
 
 __all__ = ["IncidentDecoder"]
 
 _WANTED = (
-    "ts_ns", "sk", "net_cookie", "bytes_sent", "bytes_received", "bytes_retrans", "netns", "ifindex", "err", "size",
-    "family", "sport", "dport", "kind", "old", "flags", "retransmits", "shutdown", "saddr", "daddr",
+    "ts_ns", "sk", "cookie", "net_cookie", "bytes_sent", "bytes_received", "bytes_retrans", "netns", "ifindex", "err",
+    "size", "family", "protocol", "sport", "dport", "kind", "old", "flags", "retransmits", "shutdown", "saddr", "daddr",
 )  # fmt: skip
 assert [name for name, _ in RECORD if name in _WANTED] == [*_WANTED]
 _SAMPLE: struct.Struct = record_of(_WANTED.__contains__)
 
 _RETRANSMIT, _RESET_SENT = INCIDENTS["EVENT_RETRANSMIT"], INCIDENTS["EVENT_RESET_SENT"]
 _RESET_RECEIVED, _DROP = INCIDENTS["EVENT_RESET_RECEIVED"], INCIDENTS["EVENT_DROP"]
+
+_FULL = {ENOMEM: "SOCKET_RCVBUFF", ENOBUFS: "PROTO_MEM"}
+"""Why a datagram is not queued: the receive buffer is full, or what all of UDP may have (__udp_queue_rcv_skb,
+net/ipv4/udp.c), in the words of enum skb_drop_reason.
+"""
 
 _FIN, _SYN, _ACK = 1, 2, 16
 """Flags of a TCP header."""
@@ -44,8 +51,8 @@ class IncidentDecoder:
         home, here = self._home
         found = []
         for (
-            at, sk, net_cookie, window, received, length, netns, ifindex, err, size, family, sport, dport, kind, state,
-            flags, retransmits, ca_state, saddr, daddr,
+            at, sk, cookie, net_cookie, window, received, length, netns, ifindex, err, size, family, protocol, sport,
+            dport, kind, state, flags, retransmits, ca_state, saddr, daddr,
         ) in (one for run in samples(data) for one in _SAMPLE.iter_unpack(run)):  # fmt: skip
             if size != SIZE or family not in (AF_INET, AF_INET6):
                 raise DecodeError(f"BPF event says {size} bytes, family {family}: bpf/ and sstrace/ do not fit")
@@ -57,18 +64,23 @@ class IncidentDecoder:
             elif kind == _RESET_RECEIVED:
                 what, details = "reset", Details(direction="received")
             elif kind == _DROP:
-                what, details = (
-                    "drop",
-                    Details(
-                        reason=self._drops.get(err, str(err)), bytes=received, window=window - 1 if window else None
-                    ),
-                )
+                if protocol == IPPROTO_UDP:
+                    reason = _FULL.get(err) or errorcode.get(err, str(err))
+                else:
+                    reason = self._drops.get(err, str(err))
+                what = "drop"
+                details = Details(reason=reason, bytes=received or None, window=window - 1 if window else None)
             else:
                 raise DecodeError(f"BPF event of kind {kind} is no incident: bpf/ and sstrace/ do not fit")
             width = 4 if family == AF_INET else 16
             src, dst = saddr[:width], daddr[:width]
             net = net_cookie or (home if netns in (0, here) else netns)
-            found.append(Incident(at, what, sk, net, netns, family, src, sport, dst, dport, ifindex, state, details))
+            found.append(
+                Incident(
+                    at, what, protocol, sk, cookie or None, net, netns, family, src, sport, dst, dport, ifindex, state,
+                    details,
+                )
+            )  # fmt: skip
         return found
 
 

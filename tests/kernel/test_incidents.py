@@ -1,6 +1,7 @@
 """What hurts connections, as --events tells it: each brought to its row, and to who holds it."""
 
 import json
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -226,3 +227,44 @@ def test_one_namespace_of_several(sstrace: Program, netns: Netns, tmp_path: Path
         client.close()
         wait("both", lambda: len(of(running, "reset")) == 2)
     assert {(line["sport"], line["dport"]) for line in of(running, "reset")} == {key, key[::-1]}
+
+
+def test_a_datagram_that_finds_no_room(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    """Each that the kernel counts, as ss -m has it, with the socket and who holds it, were it older than the trace."""
+    older = keep(netns.call(datagram_socket, 5300))
+    with Trace(sstrace, netns, tmp_path, "-u", "--events", "all") as running:
+        newer = keep(netns.call(datagram_socket, 5301))
+        sender = keep(netns.call(socket.socket, socket.AF_INET, socket.SOCK_DGRAM))
+        for one in (older, newer):
+            for _ in range(50):
+                sender.sendto(bytes(200), one.getsockname())
+        counted = {port: dropped(netns, port) for port in (5300, 5301)}
+        assert all(counted.values())
+        for port, count in counted.items():
+            found = wait(
+                "all of them",
+                lambda port=port, count=count: (
+                    lines if len(lines := of(running, "drop", sport=port)) >= count else None
+                ),  # type: ignore[misc]
+            )
+            assert len(found) == count
+            assert {(line["netid"], line["state"], line["reason"]) for line in found} == {
+                ("udp", "UNCONN", "SOCKET_RCVBUFF")
+            }
+            assert {line["owners"][0]["pid"] for line in found} == {os.getpid()}
+            assert {line.get("bytes") for line in found} in ({200}, {None})
+    assert {line["type"] for line in running.lines} <= {"meta", "seen", "state", "drop"}
+
+
+def datagram_socket(port: int) -> socket.socket:
+    """One with little room."""
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    made.bind(("127.0.0.1", port))
+    return made
+
+
+def dropped(netns: Netns, port: int) -> int:
+    """What ss says of its receive queue: skmem's d."""
+    text = netns.run("ss", "-Huanm", f"sport = :{port}").stdout.decode()
+    return int(text.rpartition(",d")[2].partition(")")[0])

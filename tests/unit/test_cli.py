@@ -72,7 +72,7 @@ def test_what_makes_no_events_is_not_waited_for(words: list[str]) -> None:
     ("words", "what"),
     [
         (["--watch", "-A", "udp"], "--watch"),
-        (["-u", "--events", "drop"], "--events"),
+        (["-u", "--events", "retransmit,reset"], "--events retransmit,reset"),
     ],
 )
 def test_what_is_of_tcp_alone_says_so(words: list[str], what: str) -> None:

@@ -73,7 +73,14 @@ PLAIN = Source(file="plain.bpf.c", programs=("inet_sock_set_state",), maps=("eve
 
 INCIDENTS = Source(
     file="incidents.bpf.c",
-    programs=("tcp_retransmit_skb", "tcp_retransmit_synack", "tcp_send_reset", "tcp_receive_reset", "kfree_skb"),
+    programs=(
+        "tcp_retransmit_skb",
+        "tcp_retransmit_synack",
+        "tcp_send_reset",
+        "tcp_receive_reset",
+        "kfree_skb",
+        "udp_fail_queue_rcv_skb",
+    ),
     maps=("configs", "chosen", "events", "counts", "telling"),
     offsets=offsets.INCIDENTS,
     optional=offsets.OPTIONAL,
