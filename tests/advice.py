@@ -160,6 +160,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "sstrace: only TCP and UDP tell what happens to them: look at other tables with --snapshot": (
         "sstrace --snapshot -wa",
     ),
+    "--events {}": FACT,
     "sstrace: {} is of TCP alone: choose -t": ("sstrace -t --events reset", "sstrace --watch -t"),
     "{}: --bpf-maps and --bpf-map-id cannot be used together": FACT,
     'sstrace: --speed "{}" is not a speed: write 1, 0.5, 10 or max': tuple(
