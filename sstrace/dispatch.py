@@ -39,8 +39,6 @@ def run(command: Command, env: Mapping[str, str]) -> int:
 
 def _module(command: Command) -> str:
     own, act = command.own, command.act
-    if own.explain is not None:
-        return "modes.explain"
     if act in _OF_HOSTS:
         from sstrace.sources.folder import is_folder
 

@@ -150,8 +150,9 @@ ADVICE: dict[str, tuple[str, ...]] = {
         "sstrace --snapshot --netns all -tln",
     ),
     "sstrace: {} is of one network namespace: enter it with -N": FACT,
-    "sstrace: --explain tells all of one connection: leave the filter away": FACT,
-    "sstrace: --explain tells all of one connection: leave {} away": FACT,
+    "sstrace: --explain {} is of a recording, whose lines have an id: name it with --from FILE, or write both ends": (
+        "sstrace --explain #1 --from day.ndjson",
+    ),
     'sstrace: --explain "{}" is no connection: write 10.0.0.1:40000-10.0.0.2:443, :40000 or #17': FACT,
     "sstrace: --life tells how connections ended, --events what happens before: choose one": FACT,
     "sstrace: -N enters one network namespace, --netns looks into any number: choose one": FACT,

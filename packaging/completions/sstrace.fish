@@ -43,7 +43,7 @@ complete -c sstrace -l doctor -d 'what works on this machine, what is missing, w
 complete -c sstrace -l duration -x -d 'stop after 5, 1.5s, 5m, 2h'
 complete -c sstrace -s E -d 'continually display sockets as they are destroyed'
 complete -c sstrace -l events -x -a '(__sstrace_list state retransmit reset drop overflow all)' -d '{state|retransmit|reset|drop|overflow|all}[,WHAT]: what is told (default: state, of a recording all): transitions, segments sent again, resets, segments and datagrams dropped, listeners without room'
-complete -c sstrace -l explain -x -d 'one connection of a recording: all that is known of it, in order'
+complete -c sstrace -l explain -x -d 'one connection: all that the kernel, a server or a recording knows of it, in order'
 complete -c sstrace -s e -l extended -d 'show detailed socket information'
 complete -c sstrace -s f -l family -x -a 'inet inet6 unix link netlink vsock tipc xdp' -d 'display sockets of type FAMILY'
 complete -c sstrace -s F -l filter -r -F -d 'read filter information from FILE'

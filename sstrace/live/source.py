@@ -136,6 +136,11 @@ class LiveRows:
         known = self._of(row)
         return known.role if known is not None else None
 
+    def lived_ns(self, row: Socket) -> int | None:
+        """How long ago it began; None when that was not seen."""
+        known = self._of(row)
+        return self._now_ns - known.born_ns if known is not None and known.born_ns is not None else None
+
     def at_least(self, row: Socket) -> bool:
         """Whether the row was in its state already when the server met it."""
         known = self._of(row)

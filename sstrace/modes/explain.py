@@ -1,17 +1,15 @@
-"""``--explain WHICH``: everything that a recording knows of one connection, as a short story in order.
+"""``--explain WHICH --from FILE``: everything that recordings know of one connection, as a short story in order.
 
 Where both ends are this host's there are two stories, an end each; where one was closed and opened again between the
 same ends, one for each time.
 """
 
 from collections.abc import Iterator, Mapping
-from functools import partial
-from textwrap import wrap
 
 import msgspec
 
 from sstrace.causes import CAUSES
-from sstrace.errors import LookupFailed
+from sstrace.errors import DecodeError, LookupFailed
 from sstrace.lifecycle import LIVES, TRANSITIONS
 from sstrace.lines import GapLine, GoneLine, IncidentLine, LifeLine, MetaLine, OwnerLine, SeenLine, StateLine
 from sstrace.modes.replay import files, readers
@@ -19,31 +17,38 @@ from sstrace.plain import plain
 from sstrace.protocols import DATAGRAM_NETIDS, NUMBER_OF_NETID
 from sstrace.query.command import Command
 from sstrace.query.connection import Which, address_of
+from sstrace.recording.fleet import Fleet, Moved, named, opened
 from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, is_over, window
 from sstrace.render.incidents import incident_words, told_by
+from sstrace.render.story import ARROWS, carried, end, folded, round_trips, span
 from sstrace.render.times import moment, span_text, times
-from sstrace.render.width import amount
-from sstrace.sources.replay import Recording
-from sstrace.sources.standard import give
+from sstrace.sources.folder import is_folder
+from sstrace.sources.standard import give, say
+from sstrace.wire.recording import Fact
 
 __all__ = ["run"]
 
 _Told = SeenLine | StateLine | LifeLine | IncidentLine | GoneLine
-_WRAP = partial(wrap, width=80, break_long_words=False, break_on_hyphens=False)
-_ARROWS = {"client": "→", "server": "←", None: "-"}
 
 
 class Story:
     """All that was told of one row."""
 
-    def __init__(self, offset_ns: int, number: int) -> None:
+    def __init__(self, offset_ns: int, number: int, host: str | None) -> None:
         self.number = number
+        self.host = host
+        """Of the recordings of several hosts: whose."""
         self.offset_ns = offset_ns
         """CLOCK_REALTIME minus CLOCK_MONOTONIC, of the machine that was recorded."""
         self.lines: list[_Told] = []
         self.gaps: list[GapLine] = []
         """Losses while it lived."""
         self.over = False
+
+    @property
+    def began_ns(self) -> int:
+        """Since 1970 UTC."""
+        return self.lines[0].mono_ns + self.offset_ns
 
 
 def run(command: Command, env: Mapping[str, str]) -> int:
@@ -52,13 +57,10 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     """
     own = command.own
     assert own.explain is not None
-    sources = files(command)
-    stories: list[Story] = []
-    for source, reader in readers(sources):
-        stories += _stories(command, source, reader, own.explain, alone=len(sources) == 1)
+    folders = bool(own.hosts) or any(is_folder(path) for path in named(command))
+    stories = _of_hosts(command, own.explain) if folders else _of_files(command, own.explain)
     if not stories:
-        names = ", ".join(source.name for source in sources)
-        raise LookupFailed(f"sstrace: no connection {own.explain.text} in {names}")
+        raise LookupFailed(f"sstrace: no connection {own.explain.text} in {', '.join(named(command))}")
     stories = stories[: own.count]
     if own.json:
         encoder = msgspec.json.Encoder()
@@ -69,49 +71,108 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     return 0
 
 
-def _stories(command: Command, source: Recording, reader: Reader, which: Which, *, alone: bool) -> Iterator[Story]:
-    """Those of one file, in the order in which they begin."""
+def _of_files(command: Command, which: Which) -> list[Story]:
+    own, sources = command.own, files(command)
+    found = _Stories(which)
+    for source, reader in readers(sources):
+        if own.between is not None:
+            found.within = window(source, own.between, utc=own.utc, alone=len(sources) == 1)
+        found.take(reader)
+    return found.end()
+
+
+def _of_hosts(command: Command, which: Which) -> list[Story]:
+    """Of those whose recordings are in a directory, in the order in which they begin, each by its host's clock."""
     own = command.own
-    within = window(source, own.between, utc=own.utc, alone=alone) if own.between is not None else None
-    found: dict[int, Story] = {}
-    plain_addresses: dict[str, str | None] = {}
-    clock = Clock()
+    fleet = Fleet(named(command), own.hosts)
+    within = fleet.window(own.between, utc=own.utc) if own.between is not None else None
+    chosen = fleet.within(within, fleet.series)
+    fleet.limit(part for one in chosen for part in one.parts)
+    many = len(fleet.hosts) > 1
+    stories: list[Story] = []
+    for one in chosen:
+        found = _Stories(which, one.host if many else None, within)
+        for part in one.parts:
+            try:
+                with opened(part) as source:
+                    source.wait()
+                    reader = Reader(source)
+                    found.take(reader)
+                    reader.finish()
+            except (DecodeError, Moved) as error:
+                say(str(error))
+        stories += found.end()
+    return sorted(stories, key=lambda story: story.began_ns)
 
-    def address(text: str) -> str:
-        if text not in plain_addresses:
-            plain_addresses[text] = address_of(text)
-        return plain_addresses[text] or text
 
-    for item in reader:
-        if isinstance(item, MetaLine):
-            clock = Clock()
-            clock.learn(item)
-            if item.part in (None, 1):  # connections of another run have their own numbers
-                yield from found.values()
-                found.clear()
-            continue
-        if clock.offset_ns is None:
-            clock.learn(item.lines[0])
-        offset = clock.offset_ns or 0
-        for line in item.lines:
-            if within is not None and not within[0] <= line.mono_ns + offset <= within[1]:
+class _Stories:
+    """Those that the files of one recording tell, in the order in which they begin. ``within``: only what happens then,
+    ns since 1970 UTC.
+    """
+
+    def __init__(self, which: Which, host: str | None = None, within: tuple[int, int] | None = None) -> None:
+        self.within = within
+        self._which = which
+        self._host = host
+        self._done: list[Story] = []
+        self._found: dict[int, Story] = {}
+        self._last: MetaLine | None = None
+        self._clock = Clock()
+        self._plain: dict[str, str] = {}
+
+    def take(self, reader: Reader) -> None:
+        """All of a file; those of a rotation in their order."""
+        for item in reader:
+            if isinstance(item, MetaLine):
+                self._begin(item)
                 continue
-            if isinstance(line, GapLine):
-                for story in found.values():
-                    if not story.over:
-                        story.gaps.append(line)
-            elif isinstance(line, GoneLine):
-                if line.id in found:
-                    found[line.id].lines.append(line)
-                    found[line.id].over = True
-            elif isinstance(line, SeenLine | StateLine | IncidentLine):
-                here, there = (address(line.src), line.sport), (address(line.dst), line.dport)
-                if line.id not in found and (line.id == which.id or which.means(here, there)):
-                    found[line.id] = Story(offset, line.id)
-                if line.id in found:
-                    found[line.id].lines.append(line)
-                    found[line.id].over = isinstance(line, StateLine) and is_over(line)
-    yield from found.values()
+            if self._clock.offset_ns is None:
+                self._clock.learn(item.lines[0])
+            offset = self._clock.offset_ns or 0
+            for line in item.lines:
+                if self.within is None or self.within[0] <= line.mono_ns + offset <= self.within[1]:
+                    self._line(line, offset)
+
+    def end(self) -> list[Story]:
+        """Every one of them."""
+        self._done += self._found.values()
+        self._found.clear()
+        return self._done
+
+    def _begin(self, meta: MetaLine) -> None:
+        last, self._last = self._last, meta
+        self._clock = Clock()
+        self._clock.learn(meta)
+        if last is None or (meta.boot_id, meta.part) != (last.boot_id, (last.part or 0) + 1):
+            self.end()  # connections of another run have their own numbers
+
+    def _line(self, line: Fact, offset_ns: int) -> None:
+        found = self._found
+        if isinstance(line, GapLine):
+            for story in found.values():
+                if not story.over:
+                    story.gaps.append(line)
+        elif isinstance(line, GoneLine):
+            if line.id in found:
+                self._add(found[line.id], line)
+                found[line.id].over = True
+        elif isinstance(line, SeenLine | StateLine | IncidentLine):
+            here, there = (self._address(line.src), line.sport), (self._address(line.dst), line.dport)
+            if line.id not in found and (line.id == self._which.id or self._which.means(here, there)):
+                found[line.id] = Story(offset_ns, line.id, self._host)
+            if line.id in found:
+                self._add(found[line.id], line)
+                found[line.id].over = isinstance(line, StateLine) and is_over(line)
+
+    def _add(self, story: Story, line: _Told) -> None:
+        if self._host is not None:
+            line.host = self._host
+        story.lines.append(line)
+
+    def _address(self, text: str) -> str:
+        if text not in self._plain:
+            self._plain[text] = address_of(text) or text
+        return self._plain[text]
 
 
 def _text(story: Story, command: Command) -> Iterator[str]:
@@ -120,7 +181,8 @@ def _text(story: Story, command: Command) -> Iterator[str]:
     first, last = told[0], told[-1]
     clock = times("utc" if own.utc else "clock", story.offset_ns)
     role = next((line.role for line in reversed(told) if line.role is not None), None)
-    yield f"{_end(last.src, last.sport)} {_ARROWS[role]} {_end(last.dst, last.dport)}  #{story.number}"
+    host = f"{plain(story.host)}: " if story.host is not None else ""
+    yield f"{host}{end(last.src, last.sport)} {ARROWS[role]} {end(last.dst, last.dport)}  #{story.number}"
     unknown = "bound, and called" if last.netid in DATAGRAM_NETIDS else "which end called was not seen"
     yield f"{role or unknown}; {', '.join(_belongings(last))}"
     yield f"from {moment(first.mono_ns + story.offset_ns, utc=own.utc)}"
@@ -136,9 +198,7 @@ def _text(story: Story, command: Command) -> Iterator[str]:
             continue
         at = line.before_ns if isinstance(line, GapLine) else line.mono_ns
         head = f"{clock.text(at)} {'+' + span_text(at - began):>8}  "
-        below = " " * len(head) + "  "
-        for number, part in enumerate(text):
-            yield from _WRAP(part, initial_indent=below if number else head, subsequent_indent=below)
+        yield from folded(head, text)
 
 
 def _in_order(story: Story) -> Iterator["_Told | GapLine"]:
@@ -161,14 +221,14 @@ def _say(line: "_Told | GapLine", first: _Told) -> list[str]:
     if isinstance(line, SeenLine):
         if line is not first:
             return []
-        held = f", for {_span(line.held_us)} by then" if line.held_us is not None else ""
+        held = f", for {span(line.held_us)} by then" if line.held_us is not None else ""
         return [f"it was there, in {line.state}{held}"]
     return _of_transition(line)
 
 
 def _of_transition(line: StateLine) -> list[str]:
     old, new = STATE_NUMBER[line.old], STATE_NUMBER[line.state]
-    held = f" after {_span(line.held_us)}" if line.held_us is not None else ""
+    held = f" after {span(line.held_us)}" if line.held_us is not None else ""
     why = LIVES.get(NUMBER_OF_NETID.get(line.netid, 0), TRANSITIONS).get(old, {}).get(new)
     moved = f"{'~ ' * line.approximate}{_state(line.old)} -> {_state(line.state)}{held}"
     if line.cause is None:
@@ -190,22 +250,23 @@ def _state(name: str) -> str:
 
 def _carried(line: StateLine) -> list[str]:
     """The sum of its life, where it ends."""
-    text = [f"it lived {_span(line.lifetime_us)}" if line.lifetime_us is not None else "its beginning was not seen"]
+    text = [f"it lived {span(line.lifetime_us)}" if line.lifetime_us is not None else "its beginning was not seen"]
     if isinstance(line, LifeLine) and line.handshake_us is not None:
-        text[0] += f", and came about within {_span(line.handshake_us)}"
-    what = "datagram" if line.netid in DATAGRAM_NETIDS else "segment"
+        text[0] += f", and came about within {span(line.handshake_us)}"
     if line.bytes_sent is not None:
-        text += [
-            f"sent {line.bytes_sent} bytes ({amount(line.bytes_sent)}) in {_counted(line.segs_out, what)}, received "
-            f"{line.bytes_received or 0} ({amount(line.bytes_received)}) in {_counted(line.segs_in, what)}"
-        ]
-        again = f"sent again: {_counted(line.retrans, what)}, {line.bytes_retrans or 0} bytes" if line.retrans else ""
-        lost = f"taken for lost: {line.lost}" if line.lost else ""
-        late = f"received out of order: {line.rcv_ooopack}" if line.rcv_ooopack else ""
-        text += ["; ".join(filter(None, (again, lost, late)))] if again or lost or late else []
+        text += carried(
+            line.bytes_sent,
+            line.bytes_received or 0,
+            segs_out=line.segs_out,
+            segs_in=line.segs_in,
+            again=line.retrans,
+            bytes_again=line.bytes_retrans,
+            lost=line.lost,
+            late=line.rcv_ooopack,
+            what="datagram" if line.netid in DATAGRAM_NETIDS else "segment",
+        )
     if line.rtt_us is not None:
-        least = f", at best {_span(line.minrtt_us)}" if line.minrtt_us is not None else ""
-        text.append(f"round-trip time {_span(line.rtt_us)}{least}")
+        text.append(round_trips(line.rtt_us, line.minrtt_us))
     return text
 
 
@@ -224,15 +285,3 @@ def _belongings(line: SeenLine | StateLine | IncidentLine) -> Iterator[str]:
 
 def _owner(owner: OwnerLine) -> str:
     return f"{plain(owner.comm)}/{owner.pid}" + (f"/{owner.fd}" if owner.fd is not None else "")
-
-
-def _end(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-def _counted(number: int | None, what: str) -> str:
-    return f"1 {what}" if number == 1 else f"{number or 0} {what}s"
-
-
-def _span(microseconds: float) -> str:
-    return span_text(round(microseconds * 1000))

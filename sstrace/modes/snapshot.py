@@ -32,18 +32,24 @@ from sstrace.sources.proc import ProcFiles, owners
 from sstrace.sources.standard import screen_width
 
 if TYPE_CHECKING:
-    from sstrace.snapshot.sources import Origin, Place, PlacesSource, Sink
+    from sstrace.snapshot.sources import Origin, Place, PlacesSource, Sink, TableSource
     from sstrace.sources.sk_storage import StorageMaps
 
-__all__ = ["run"]
+__all__ = ["Into", "run"]
 
 _WITH_SERVICES = FAMILY_TABLES[AF_UNIX] | INET_TABLES & ~(1 << Table.RAW)
 """For these ss asks rpcbind what its ports are called."""
 
 
-def run(command: Command, env: Mapping[str, str], origin: "Origin | None" = None) -> int:
+Into = Callable[[Context, "Sink", Callable[[], "TableSource | None"], Callable[[bytes], object]], "Sink"]
+"""Makes a sink of its own: of the context, of ss's sink, of what tells where the rows come from that are fed to it, and
+of what it writes with.
+"""
+
+
+def run(command: Command, env: Mapping[str, str], origin: "Origin | None" = None, into: Into | None = None) -> int:
     """Print the tables that ``command`` selects; the exit code. Raises SstraceError where ss would exit with an
-    error.
+    error. ``into``: makes what takes the rows instead.
     """
     output = Output(json=command.own.json)
     # A snapshot makes hundreds of thousands of small objects, no cycles, and soon ends: collecting costs a fifth of
@@ -51,7 +57,7 @@ def run(command: Command, env: Mapping[str, str], origin: "Origin | None" = None
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return _Snapshot(command, env, output, origin).run()
+        return _Snapshot(command, env, output, origin, into).run()
     finally:
         if collecting:
             gc.enable()
@@ -61,8 +67,16 @@ def run(command: Command, env: Mapping[str, str], origin: "Origin | None" = None
 
 
 class _Snapshot:
-    def __init__(self, command: Command, env: Mapping[str, str], output: Output, origin: "Origin | None") -> None:
+    def __init__(
+        self,
+        command: Command,
+        env: Mapping[str, str],
+        output: Output,
+        origin: "Origin | None",
+        into: Into | None,
+    ) -> None:
         self._command = command
+        self._into = into
         self._show = command.show
         self._env = env
         self._output = output
@@ -107,6 +121,8 @@ class _Snapshot:
             held=self._held_text if asks_held else None,
         )
         sink = self._sink(context, command)
+        if self._into is not None:
+            sink = self._into(context, sink, lambda: self._source, self._output.write)
         if command.selection.events:
             from sstrace.snapshot.events import follow
 

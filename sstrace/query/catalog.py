@@ -26,7 +26,8 @@ _ASKS: Final = frozenset((Act.SNAPSHOT, Act.LIVE))
 _PAST: Final = frozenset((Act.PAST, Act.BETWEEN))
 _TABLES: Final = _ASKS | _PAST
 _DIGESTS: Final = frozenset((Act.STATS, Act.STATS_PAST, Act.STATS_LIVE))
-_SELECTS: Final = _ALL - {Act.DOCTOR, Act.SERVE}
+_EXPLAINS: Final = frozenset((Act.EXPLAIN, Act.EXPLAIN_PAST, Act.EXPLAIN_LIVE))
+_SELECTS: Final = _ALL - {Act.DOCTOR, Act.SERVE} - _EXPLAINS
 """Those that leave out what is not selected."""
 _FILTERS: Final = _SELECTS - {Act.STATS_LIVE}
 _FAMILIES: Final = _SELECTS - {Act.SERVE_STATS}
@@ -84,7 +85,7 @@ def _ss(acts: frozenset[Act], *entries: tuple[str, str]) -> tuple[Entry, ...]:
 
 # glibc lists ambiguous names in the table's order, so the order is part of ss's bytes.
 SS: Final = (
-    Entry("numeric", _SELECTS - _SERVES, "n"),
+    Entry("numeric", (_SELECTS - _SERVES) | _EXPLAINS, "n"),
     Entry("resolve", _ROWS, "r"),
     Entry("options", _ROWS, "o"),
     Entry("extended", _ROWS, "e"),
@@ -113,7 +114,7 @@ SS: Final = (
     Entry("version", _ALL, "Vv"),
     Entry("help", _ALL, "h", key="help"),
     *_ss(_TABLES, ("context", "Z"), ("contexts", "z")),
-    Entry("net", _WAITS | _ASKS | {Act.DOCTOR}, "N", "NAME", values=("NETNS",)),
+    Entry("net", _WAITS | _ASKS | {Act.DOCTOR, Act.EXPLAIN}, "N", "NAME", values=("NETNS",)),
     Entry("tipcinfo", _TABLES),
     *_ss(_ROWS, ("tos", ""), ("cgroup", "")),
     Entry("kill", _ASKS, "K"),
@@ -148,19 +149,19 @@ OWN: Final = (
     _mode("verify", "compare the live table with the kernel's again and again, report drift"),
     _mode("doctor", "what works on this machine, what is missing, what would bring it"),
     _own(
-        _FROM, "from", "SOURCE", _TABLES | _DIGESTS | {Act.REPLAY, Act.WATCH_LIVE, Act.WATCH_PAST},
+        _FROM, "from", "SOURCE", _TABLES | _DIGESTS | _EXPLAINS | {Act.REPLAY, Act.WATCH_LIVE, Act.WATCH_PAST},
         "SOURCE := {netlink|live[:PATH]|FILE|DIR}: the kernel (default), a serving sstrace, a recording, a directory "
         "of recordings of several hosts",
         values=("netlink", "live", "live:FILE", "FILE"),
     ),
     _own(
-        _FROM, "host", "NAME", _PAST | {Act.REPLAY, Act.STATS_PAST},
+        _FROM, "host", "NAME", _PAST | {Act.REPLAY, Act.STATS_PAST, Act.EXPLAIN_PAST},
         "of the recordings in a directory: those of these hosts, names or patterns (may be given again)",
         commas=True, many=True,
     ),
     _own(
         _FROM, "netns", "WHICH",
-        _WAITS | _TABLES | {Act.REPLAY, Act.STATS_PAST, Act.WATCH_LIVE},
+        _WAITS | _TABLES | {Act.REPLAY, Act.STATS_PAST, Act.WATCH_LIVE, Act.EXPLAIN, Act.EXPLAIN_LIVE},
         "look into these network namespaces (may be given again)\n"
         "WHICH := {all|NAME|PID|INODE|PATH}[,WHICH]\n"
         "NAME: of ip-netns(8), a container, a pod, a process",
@@ -170,11 +171,11 @@ OWN: Final = (
         "with --snapshot and a recording: the table as it was then; --watch begins there",
     ),
     _own(
-        _FROM, "between", "A B", frozenset((Act.BETWEEN, Act.REPLAY, Act.STATS_PAST)),
+        _FROM, "between", "A B", frozenset((Act.BETWEEN, Act.REPLAY, Act.STATS_PAST, Act.EXPLAIN_PAST)),
         "with a recording: only this part of it; with --snapshot, what changed",
     ),
     _own(
-        _FROM, "replay", "FILE", frozenset((Act.REPLAY, Act.STATS_PAST, Act.WATCH_PAST)),
+        _FROM, "replay", "FILE", frozenset((Act.REPLAY, Act.STATS_PAST, Act.WATCH_PAST, Act.EXPLAIN_PAST)),
         "run a recording again (may be given again, for the files of a rotation); with --watch, go back and forth "
         "in it",
         values=_FILE, many=True, instead="name the recording with --from FILE",
@@ -189,9 +190,10 @@ OWN: Final = (
         values=("1", "10", "100", "max"),
     ),
     _own(
-        _FROM, "explain", "WHICH", frozenset((Act.REPLAY,)),
-        "one connection of a recording: all that is known of it, in order\n"
-        "WHICH := {SRC:PORT-DST:PORT|SRC:PORT|#ID}\nin either order; an address may be left away",
+        _FROM, "explain", "WHICH", _EXPLAINS,
+        "one connection: all that the kernel, a server or a recording knows of it, in order\n"
+        "WHICH := {SRC:PORT-DST:PORT|SRC:PORT|#ID}\nin either order; an address may be left away; ID: of a recording's "
+        "lines",
     ),
     _own(
         _TO, "json", "", _ALL - _SERVES - _WATCHES,
@@ -267,7 +269,7 @@ OWN: Final = (
         values=("auto", "always", "never"),
     ),
     _own(
-        _TO, "time", "HOW", _TRACES | _DIGESTS | _PAST | _WATCHES | {Act.VERIFY},
+        _TO, "time", "HOW", _TRACES | _DIGESTS | _EXPLAINS | _PAST | _WATCHES | {Act.VERIFY},
         "{clock|iso|utc|delta|relative}: of events in text: time of day (on a terminal) or with the date "
         "(elsewhere), this machine's zone; UTC, --at and --between too; since the line before; since the "
         "first line",
@@ -275,7 +277,7 @@ OWN: Final = (
     ),
     _own(_LONG, "duration", "TIME", _WAITS | {Act.WATCH_LIVE}, "stop after 5, 1.5s, 5m, 2h"),
     _own(
-        _LONG, "count", "N", _TRACES | _DIGESTS | {Act.WATCH, Act.WATCH_LIVE},
+        _LONG, "count", "N", _TRACES | _DIGESTS | _EXPLAINS | {Act.WATCH, Act.WATCH_LIVE},
         "stop after N events, or pictures of --watch; of --stats: the longest N lines",
     ),
     _own(
@@ -307,7 +309,7 @@ OWN: Final = (
         values=("bash", "zsh", "fish"),
     ),
     _own(
-        _LONG, "quiet", "", _WAITS | {Act.REPLAY, Act.STATS_PAST, Act.WATCH_LIVE},
+        _LONG, "quiet", "", _WAITS | {Act.REPLAY, Act.STATS_PAST, Act.WATCH_LIVE, Act.EXPLAIN_PAST},
         "no summary, no advice, no progress: only what is wrong is said",
         letters="q",
     ),
@@ -334,7 +336,8 @@ MODES: Final[Mapping[str, Mode]] = {mode.value: mode for mode in Mode if mode is
 def act_of(mode: Mode, own: Own) -> Act:
     """Give what a command line does: of a source that its mode cannot have, as if it were not there."""
     acts = [act for act in Act if act.mode is mode]
-    where = {act.source: act for act in acts if act.stats is own.stats} or {act.source: act for act in acts}
+    does = "stats" if own.stats else "explain" if own.explain is not None else ""
+    where = {act.source: act for act in acts if act.does == does} or {act.source: act for act in acts}
     kind = own.source.kind if own.source is not None else "file" if own.replay else "netlink"
     if own.replay and mode is Mode.TRACE:
         kind = "file"
@@ -351,14 +354,14 @@ def refusal(entry: Entry, word: str, act: Act) -> UsageError:
     alone = [
         name.removesuffix(f" --{entry.name}")
         for name in where
-        if name != f"--{entry.name}" and not any(name.startswith(f"{other} ") for other in where)
+        if name.split()[0] != f"--{entry.name}" and not any(name.startswith(f"{other} ") for other in where)
     ]
     advice = entry.instead or "leave it away"
     if Act.TRACE in entry.acts:  # a replay is one
         alone = ["in a trace", *(f"with {name}" for name in alone if name != Act.REPLAY.value)]
     elif alone:
         alone[0] = f"with {alone[0]}"
-    if 0 < len(alone) < 4 and not entry.instead:
+    if 0 < len(alone) < 5 and not entry.instead:
         advice += f", or use it {', '.join(alone[:-1])}{' or ' if alone[1:] else ''}{alone[-1]}"
     return UsageError(f"sstrace: {word} means nothing to {act.value}: {advice}")
 

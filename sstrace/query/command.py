@@ -60,8 +60,8 @@ class Act(enum.Enum):
     """As of ``Source``; ``between``: a file, of which two moments are compared."""
     module: str
     """Where its ``run`` is, below ``sstrace``."""
-    stats: bool
-    """With --stats."""
+    does: Literal["", "stats", "explain"]
+    """With --stats, with --explain."""
 
     def __new__(
         cls,
@@ -69,17 +69,20 @@ class Act(enum.Enum):
         mode: Mode,
         source: Literal["netlink", "live", "file", "between"],
         module: str,
-        stats: bool = False,
+        does: Literal["", "stats", "explain"] = "",
     ) -> Self:
         made = object.__new__(cls)
-        made._value_, made.mode, made.source, made.module, made.stats = text, mode, source, module, stats
+        made._value_, made.mode, made.source, made.module, made.does = text, mode, source, module, does
         return made
 
     TRACE = "a trace", Mode.TRACE, "netlink", "modes.trace"
     REPLAY = "--replay FILE", Mode.TRACE, "file", "modes.replay"
-    STATS = "--stats", Mode.TRACE, "netlink", "modes.stats", True
-    STATS_PAST = "--stats --from FILE", Mode.TRACE, "file", "modes.stats", True
-    STATS_LIVE = "--stats --from live", Mode.TRACE, "live", "server.client", True
+    STATS = "--stats", Mode.TRACE, "netlink", "modes.stats", "stats"
+    STATS_PAST = "--stats --from FILE", Mode.TRACE, "file", "modes.stats", "stats"
+    STATS_LIVE = "--stats --from live", Mode.TRACE, "live", "server.client", "stats"
+    EXPLAIN = "--explain WHICH", Mode.TRACE, "netlink", "modes.explain_now", "explain"
+    EXPLAIN_PAST = "--explain WHICH --from FILE", Mode.TRACE, "file", "modes.explain", "explain"
+    EXPLAIN_LIVE = "--explain WHICH --from live", Mode.TRACE, "live", "server.client", "explain"
     SNAPSHOT = "--snapshot", Mode.SNAPSHOT, "netlink", "modes.snapshot"
     PAST = "--snapshot --from FILE", Mode.SNAPSHOT, "file", "modes.past"
     BETWEEN = "--snapshot --from FILE --between", Mode.SNAPSHOT, "between", "modes.past"
@@ -88,7 +91,7 @@ class Act(enum.Enum):
     WATCH_LIVE = "--watch --from live", Mode.WATCH, "live", "watch.served"
     WATCH_PAST = "--watch --replay FILE", Mode.WATCH, "file", "watch.player"
     SERVE = "--serve", Mode.SERVE, "netlink", "server.serve"
-    SERVE_STATS = "--serve --stats", Mode.SERVE, "netlink", "server.serve", True
+    SERVE_STATS = "--serve --stats", Mode.SERVE, "netlink", "server.serve", "stats"
     VERIFY = "--verify", Mode.VERIFY, "netlink", "modes.verify"
     DOCTOR = "--doctor", Mode.DOCTOR, "netlink", "modes.doctor"
 
@@ -179,7 +182,7 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
     between: tuple[When, When] | None = None
     """--between A B: only this part of a recording."""
     explain: "Which | None" = None
-    """--explain WHICH: one connection of a recording."""
+    """--explain WHICH: one connection."""
     record: str | None = None
     replay: tuple[str, ...] = ()
     """--replay FILE, any number of times, in order."""

@@ -224,8 +224,6 @@ def parse(
     if own.netns and ("E" in line.flags or (line.diag_file is not None and act is not Act.PAST)):
         what = "-E" if "E" in line.flags else "-D"
         raise UsageError(f"sstrace: {what} is of one network namespace: enter it with -N")
-    if operands and own.explain is not None:
-        raise UsageError("sstrace: --explain tells all of one connection: leave the filter away")
     masks = line.masks
     summary = "s" in line.flags
     if summary and masks.default and not operands:
@@ -241,7 +239,8 @@ def parse(
         if _state_words(operands, transitions, line, trace=mode is Mode.TRACE) and act not in STATES.acts:
             raise refusal(STATES, STATES.name, act)
         if operands and act not in FILTER.acts:
-            raise refusal(FILTER, FILTER.name, act)
+            there = FILTER if act.does == "stats" else msgspec.structs.replace(FILTER, instead="")
+            raise refusal(there, FILTER.name, act)
         transitions.ended |= own.life
         if "E" in line.flags and mode is Mode.TRACE:
             transitions.to_states &= 1 << State.CLOSE

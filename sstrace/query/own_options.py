@@ -34,10 +34,6 @@ _CHOICES: Final = {"schema": "schema", "on-full": "on_full", "color": "color", "
 _DURATIONS: Final = {"duration": "duration_ns", "interval": "interval_ns", "poll": "poll_ns"}
 _COUNTS: Final = {"count": "count", "keep": "keep"}
 _PATHS: Final = {"record": "record", "ready-file": "ready_file", "output": "output", "html": "html", "group": "group"}
-_EXPLAINED: Final = frozenset(
-    ("explain", "from", "replay", "between", "count", "json", "time", "numeric", "quiet", "debug", "self-usage")
-)
-"""What goes with --explain."""
 _LISTS: Final = {"replay": "replay", "sink": "sink"}
 
 
@@ -202,26 +198,6 @@ class Collector:
         else:
             fields[name.replace("-", "_")] = True
 
-    def _explains(self) -> None:
-        """Refuse what would narrow, or lay out, what is told whole."""
-        taken = (
-            "explain",
-            "from",
-            "replay",
-            "between",
-            "count",
-            "json",
-            "time",
-            "numeric",
-            "quiet",
-            "debug",
-            "self-usage",
-        )
-        for key, _ in self._given:
-            if ENTRIES[key].name not in taken:
-                word = key if key[:1] == "-" else f"-{key}" if len(key) == 1 else f"--{key}"
-                raise UsageError(f"sstrace: --explain tells all of one connection: leave {word} away")
-
     def finish(self, *, default: Mode) -> tuple[Mode, Act, Own]:
         """Give the mode, what it comes to, and the options. Raises UsageError for options that exclude one another, or
         that would be ignored.
@@ -233,8 +209,11 @@ class Collector:
         own = Own(**self._fields)
         act = act_of(mode, own)
         check(self._given, act, own)
-        if own.explain is not None:
-            self._explains()
+        if own.explain is not None and own.explain.id is not None and act is not Act.EXPLAIN_PAST:
+            raise UsageError(
+                f"sstrace: --explain {own.explain.text} is of a recording, whose lines have an id: name it with --from "
+                "FILE, or write both ends"
+            )
         if own.life and own.events:
             raise UsageError("sstrace: --life tells how connections ended, --events what happens before: choose one")
         if own.netns and any(key == "N" for key, _ in self._given):

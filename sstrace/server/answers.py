@@ -19,7 +19,8 @@ from sstrace.errors import FeatureError, LookupFailed, PrivilegeError, SstraceEr
 from sstrace.live.source import LiveRows
 from sstrace.live.tracer import Tracer
 from sstrace.model import Owners, Table
-from sstrace.modes import snapshot
+from sstrace.modes import explain_now, snapshot
+from sstrace.modes.explain_now import asked
 from sstrace.query.command import Command, Early
 from sstrace.query.options import parse
 from sstrace.query.usage import ss_usage
@@ -42,6 +43,7 @@ _MOST_LISTENERS = 1000
 _MOST_ROWS = 64
 """Of a question that the server answers itself: two milliseconds each."""
 
+_OURS = frozenset(("--stats", "--explain"))
 _PLAIN_WORDS = frozenset(("sport", "dport", "src", "dst", "and", "or", "not", "eq", "ne", "ge", "le", "gt", "lt"))
 _PLAIN_SIGNS = frozenset("0123456789.:/[]()=!<>&|*")
 """What a filter consists of that asks nobody for a name."""
@@ -131,7 +133,8 @@ class Answers:
                 if self._counting is None:
                     raise FeatureError("sstrace: this server does not count: start it with sstrace --serve --stats")
                 return self._counting.tell(command, owners=self._sees_all(peer))
-            origin = self._several(command, request, peer) if command.own.netns else self._one(command, request, peer)
+            asks = asked(command) if command.own.explain is not None else command
+            origin = self._several(asks, request, peer) if command.own.netns else self._one(asks, request, peer)
         except SstraceError as error:
             return _refused(error, request)
         if peer.uid != 0:
@@ -214,6 +217,7 @@ def _is_small(command: Command) -> bool:
         or selection.events
         or selection.kill
         or command.own.stats
+        or command.own.explain is not None
         or command.own.netns
         or command.filter_file is not None
         or show.processes
@@ -244,8 +248,8 @@ def _printing_into(out: int, err: int) -> Iterator[None]:
 
 
 def _command(request: Request) -> Command | Early:
-    # As ss, whose words stay the answers' to the byte; but ss does not count.
-    program = "sstrace" if "--stats" in request.argv else "ss"
+    # As ss, whose words stay the answers' to the byte; but ss neither counts nor explains.
+    program = "sstrace" if _OURS.intersection(word.partition("=")[0] for word in request.argv) else "ss"
     return parse([program, *request.argv], release=_release(request), effects=_Effects(request))
 
 
@@ -257,7 +261,8 @@ def _printed(command: Command, request: Request, origin: Origin) -> int:
     """Print the tables on our standard streams; the exit code."""
     environment = {"COLUMNS": str(request.width)} if request.width is not None else {}
     try:
-        return snapshot.run(command, environment, origin)
+        tell = snapshot.run if command.own.explain is None else explain_now.run
+        return tell(command, environment, origin)
     except SstraceError as error:
         return _refused(error, request)
 

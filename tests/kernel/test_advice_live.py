@@ -16,7 +16,7 @@ from sstrace.query.options import parse
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
-_PAST = (Act.SNAPSHOT, Act.PAST, Act.REPLAY)
+_PAST = (Act.SNAPSHOT, Act.PAST, Act.REPLAY, Act.EXPLAIN_PAST)
 
 
 def act(command: str) -> Act | None:

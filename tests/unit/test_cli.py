@@ -170,11 +170,13 @@ def _imported(report: bytes) -> set[str]:
     [
         (
             "--verify --from live",
-            "--from live means nothing to --verify: leave it away, or use it with --stats, --snapshot or --watch",
+            "--from live means nothing to --verify: leave it away, or use it with --stats, --explain WHICH, "
+            "--snapshot or --watch",
         ),
         (
             "--from live",
-            "--from live means nothing to a trace: leave it away, or use it with --stats, --snapshot or --watch",
+            "--from live means nothing to a trace: leave it away, or use it with --stats, --explain WHICH, "
+            "--snapshot or --watch",
         ),
         ("--snapshot --duration 5", "--duration means nothing to --snapshot: leave it away"),
         ("--replay x --duration 5", "--duration means nothing to --replay FILE: leave it away"),

@@ -47,7 +47,8 @@ LAW: dict[str, set[str]] = {
     "modes": ROWS | TWINS | {"decoders", "sources", "namespaces", "recording", "live", "output", "snapshot"},
     "server": BASE
     | PURE
-    | {"changes", "table", "sources", "namespaces", "live", "output", "snapshot", "modes.snapshot", "modes.following"},
+    | {"changes", "table", "sources", "namespaces", "live", "output", "snapshot", "modes.snapshot", "modes.following"}
+    | {"modes.explain_now"},
     "dispatch": BASE | {"query", "sources", "modes", "watch", "server"},
     "cli": BASE | {"query", "sources", "dispatch", "server.forward"},
     "__main__": {"cli"},

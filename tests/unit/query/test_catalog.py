@@ -16,6 +16,9 @@ ROOT = Path(__file__).resolve().parents[3]
 TYPED = {
     Act.TRACE: "",
     Act.BETWEEN: "--snapshot --from FILE --between +0 -0",
+    Act.EXPLAIN: "--explain :1-:2",
+    Act.EXPLAIN_PAST: "--explain #17 --from FILE",
+    Act.EXPLAIN_LIVE: "--explain :1-:2 --from live",
 }
 """How one asks for an act, where that is not its name."""
 
@@ -23,7 +26,7 @@ VALUES = {
     "--at": "+0",
     "--between": "+0 -0",
     "--speed": "10",
-    "--explain": "#17",
+    "--explain": ":1-:2",
     "--rotate": "1M",
     "--keep": "3",
     "--duration": "5",
@@ -91,8 +94,8 @@ def follow(sentence: str, line: str, words: str) -> None:
     found = re.fullmatch(r"sstrace: (\S+) means nothing to (.*?): (.*)", sentence)
     assert found, sentence
     assert "\n" not in sentence
-    for way in re.findall(r"--\w[\w-]*(?: --[\w-]+| FILE| live)*", found[3]):
-        parsed(way if way == "--output FILE" else f"{way} {words}")
+    for way in re.findall(r"--\w[\w-]*(?: --[\w-]+| FILE| live| WHICH)*", found[3]):
+        parsed(way if way == "--output FILE" else f"{way.replace('WHICH', ':1-:2')} {words}")
     if "in a trace" in found[3]:
         parsed(words)
     if "leave it away" in found[3]:

@@ -61,8 +61,16 @@ def test_what_is_none(text: str) -> None:
         parse(["sstrace", "--replay", "FILE", "--explain", text])
 
 
-@pytest.mark.parametrize("more", ["--life", "--events reset", "--output x", "-t", "dport = :1", "--speed 1"])
-def test_nothing_narrows_it(more: str) -> None:
-    with pytest.raises(UsageError, match=r"tells all of one connection: leave .* away"):
-        parse(["sstrace", "--from", "FILE", "--explain", "#1", *more.split()])
-    assert parse(["sstrace", "--from", "FILE", "--explain", "#1", "--json", "-n"])
+@pytest.mark.parametrize("more", ["--life", "--events reset", "--record x", "-t", "dport = :1", "--speed 1"])
+@pytest.mark.parametrize("source", ["netlink", "FILE", "live"])
+def test_nothing_narrows_it(more: str, source: str) -> None:
+    with pytest.raises(UsageError, match=r" means nothing to --explain WHICH"):
+        parse(["sstrace", "--from", source, "--explain", ":1", *more.split()])
+    assert parse(["sstrace", "--from", source, "--explain", ":1", "--json", "-n"])
+
+
+@pytest.mark.parametrize("source", ["netlink", "live"])
+def test_only_recordings_number_connections(source: str) -> None:
+    assert parse(["sstrace", "--from", "FILE", "--explain", "#1"])
+    with pytest.raises(UsageError, match="--explain #1 is of a recording, whose lines have an id: name it with --from"):
+        parse(["sstrace", "--from", source, "--explain", "#1"])

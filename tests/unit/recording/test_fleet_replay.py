@@ -148,6 +148,23 @@ def test_lives(folder: Path, capfdbinary: Captured) -> None:
     ]  # fmt: skip
 
 
+def test_the_story_of_a_connection_is_told_of_both_hosts(folder: Path, capfdbinary: Captured) -> None:
+    ends = f":{WEB['sport']}-:{WEB['dport']}"
+    assert main(["--explain", ends, "--from", str(folder), "--time", "utc"]) == 0
+    stories = capfdbinary.readouterr().out.decode().split("\n\n")
+    assert [story.partition(":")[0] for story in stories] == ["web-1", "db-1"]
+    assert "SYN-SENT -> ESTAB after 2.0ms" in stories[0]
+    assert "3 events were lost" in stories[1]
+    assert main(["--explain", ends, "--from", str(folder), "--host", "db-1"]) == 0
+    (alone,) = capfdbinary.readouterr().out.decode().split("\n\n")
+    assert alone.splitlines()[0] == stories[1].splitlines()[0].removeprefix("db-1: ")
+    assert main(["--explain", ends, "--from", str(folder), "--json"]) == 0
+    hosts = [msgspec.json.decode(line)["host"] for line in capfdbinary.readouterr().out.splitlines()]
+    assert hosts == ["web-1"] * 4 + ["db-1"] * 4
+    assert main(["--explain", ":1-:2", "--from", str(folder)]) == 1
+    assert capfdbinary.readouterr().err.decode() == f"sstrace: no connection :1-:2 in {folder}\n"
+
+
 def test_one_digest_of_all(folder: Path, capfdbinary: Captured) -> None:
     assert main(["--stats", "--from", str(folder), "--json"]) == 0
     lines = [msgspec.json.decode(line) for line in capfdbinary.readouterr().out.splitlines()]
