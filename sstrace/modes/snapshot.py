@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sstrace.decoders import decoders
 from sstrace.errors import DecodeError
+from sstrace.fields import Reported
 from sstrace.model import AF_UNIX, Owners, Socket, Table
 from sstrace.protocols import INET, OF_TABLE, SHOWN, TIPC
 from sstrace.query.command import Command
@@ -88,6 +89,8 @@ class _Snapshot:
         self._names = _names(env, origin, anywhere=self._places is not None)
         self._storage: StorageMaps | None = None
         self._holding: Owners | None = None
+        self._told: Callable[[Any], Reported | None] | None = None
+        """What a connection has carried, where the filter asks."""
 
     def run(self) -> int:
         command, show, selection = self._command, self._show, self._command.selection
@@ -108,7 +111,7 @@ class _Snapshot:
         if selection.diag_file is not None:
             return write_dump(command, InetDump(command, storage_fds=storage_fds, diag=self._diag), selection.diag_file)
         command = resolve(command, self._names)
-        bytecode, asks_held = self._filter(command, owners)
+        bytecode, asks_held, carried = self._filter(command, owners)
         context = Context(
             show,
             command.dialect,
@@ -130,8 +133,8 @@ class _Snapshot:
 
         def show_tables(place: "Place | None" = None) -> None:
             invocation = self._invocation(command, sink, place)
-            dump = InetDump(command, bytecode=bytecode, storage_fds=storage_fds, diag=self._diag)
-            inet = InetTables(invocation, dump, self._env, bytecode=bytecode, source=self._source)
+            dump = InetDump(command, bytecode=bytecode, storage_fds=storage_fds, carried=carried, diag=self._diag)
+            inet = InetTables(invocation, dump, self._env, bytecode=bytecode, source=self._source, carried=carried)
             if self._origin is None or not self._origin.closed:
                 _tables(invocation, inet)
             elif self._source is not None:
@@ -214,17 +217,22 @@ class _Snapshot:
         several = self._places is not None and self._places.several
         return Text(context, self._output.write, screen=width, front=NETNS if several else None)
 
-    def _filter(self, command: Command, owners: Owners | None) -> tuple[bytes, bool]:
-        """The filter for the kernel; whether it asks for the time in a state."""
+    def _filter(self, command: Command, owners: Owners | None) -> tuple[bytes, bool, bool]:
+        """The filter for the kernel; whether it asks for the time in a state, and for what connections have carried."""
         expression = command.selection.filter
         if expression is None:
-            return b"", False
+            return b"", False, False
         from sstrace.query.bytecode import compile_bytecode
-        from sstrace.query.expression import asks_owners
+        from sstrace.query.expression import asks_carried, asks_owners
         from sstrace.query.match import thresholds
 
         self._holding = self._holders() if owners is None and asks_owners(expression) else owners
-        return compile_bytecode(expression) or b"", thresholds(expression) != ()
+        carried = asks_carried(expression)
+        if carried:
+            from sstrace.wire.carried import reported_of
+
+            self._told = reported_of
+        return compile_bytecode(expression) or b"", thresholds(expression) != (), carried
 
     def _match(self, command: Command, place: "Place | None") -> Callable[[Any], bool] | None:
         """The filter as a predicate, of rows in a namespace."""
@@ -239,6 +247,7 @@ class _Snapshot:
             Known(
                 held=source.held_ns if source is not None else None,
                 role=source.role if source is not None else None,
+                told=self._told,
                 owners=owners_among(self._holding),
                 netns=None if place is None else lambda _: (place.inode, place.label),
             ),

@@ -1,7 +1,7 @@
 """What a filter says, parsed: a tree of tests, each as ss means it."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -20,6 +20,7 @@ __all__ = [
     "Match",
     "Named",
     "Not",
+    "asks_carried",
     "asks_owners",
     "awaited",
 ]
@@ -131,6 +132,19 @@ def asks_owners(expression: Expr | None) -> bool:
     if isinstance(expression, Not):
         return asks_owners(expression.inner)
     return isinstance(expression, Named) and expression.word in ("pid", "comm")
+
+
+_CARRIED: Final = frozenset(("rtt", "sent", "received", "retransmits"))
+"""Words of ``Amount`` that tcp_info answers of a connection that lives."""
+
+
+def asks_carried(expression: Expr | None) -> bool:
+    """Whether a filter's answer hangs on what a connection has carried."""
+    if isinstance(expression, Chain):
+        return asks_carried(expression.first) or any(asks_carried(test) for _, test in expression.rest)
+    if isinstance(expression, Not):
+        return asks_carried(expression.inner)
+    return isinstance(expression, Amount) and expression.word in _CARRIED
 
 
 def awaited(expression: Expr | None) -> Iterator[str]:

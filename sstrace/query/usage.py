@@ -281,7 +281,8 @@ def _where(word: "Word") -> str:
 _PLACES: Final = (
     (Act.TRACE, "events"),
     (Act.SNAPSHOT, "--snapshot"),
-    (Act.PAST, "--from, --watch"),
+    (Act.PAST, "--from"),
+    (Act.WATCH, "--watch"),
     (Act.VERIFY, "--verify"),
 )
 

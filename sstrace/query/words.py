@@ -27,6 +27,9 @@ _ROWS: Final = _EVENTS | _LIVING
 _HELD_BY: Final = _ROWS | {Act.SNAPSHOT}
 _ANY: Final = _HELD_BY | {Act.VERIFY}
 
+_CARRIED: Final = _EVENTS | {Act.SNAPSHOT, Act.LIVE, Act.WATCH, Act.WATCH_LIVE}
+"""Those that are told it at an end, and those that can ask the kernel; no recording has it of what lives."""
+
 _MANY: Final = ENTRIES["--netns"].acts | {Act.WATCH_PAST}
 """Those that can be of several network namespaces."""
 
@@ -133,10 +136,11 @@ _ALL: Final = (
     Word("held", "held > 5m", _ROWS, "how long the socket has been in its state", _ORDERED, _duration("held")),
     Word("lifetime", "lifetime < 200ms", _EVENTS, "how long the connection lived that ends", _ORDERED,
          _duration("lifetime")),
-    Word("rtt", "rtt > 50ms", _EVENTS, "round-trip time of the connection that ends", _ORDERED, _duration("rtt")),
-    Word("sent", "sent > 1M", _EVENTS, "payload that it has sent, in bytes; 1k is 1000", _ORDERED, _size("sent")),
-    Word("received", "received = 0", _EVENTS, "payload that it has received", _ORDERED, _size("received")),
-    Word("retransmits", "retransmits > 0", _EVENTS, "segments that it has sent again", _ORDERED,
+    Word("rtt", "rtt > 50ms", _CARRIED, "round-trip time; of events, of the connection that ends", _ORDERED,
+         _duration("rtt")),
+    Word("sent", "sent > 1M", _CARRIED, "payload that it has sent, in bytes; 1k is 1000", _ORDERED, _size("sent")),
+    Word("received", "received = 0", _CARRIED, "payload that it has received", _ORDERED, _size("received")),
+    Word("retransmits", "retransmits > 0", _CARRIED, "segments that it has sent again", _ORDERED,
          _count("retransmits")),
 )  # fmt: skip
 WORDS: Final[Mapping[str, Word]] = {word.name: word for word in _ALL}

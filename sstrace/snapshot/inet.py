@@ -27,7 +27,7 @@ _FEW = 4096
 
 class InetTables:
     """One table after the other. ``bytecode`` is the filter of ``dump``; ``source``: whom to ask instead of the
-    kernel.
+    kernel; ``carried``: see ``InetDump``.
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class InetTables:
         *,
         bytecode: bytes,
         source: "TableSource | None",
+        carried: bool = False,
     ) -> None:
         self._invocation = invocation
         self._selection = invocation.selection
@@ -45,6 +46,7 @@ class InetTables:
         self._file = env.get("TCPDIAG_FILE")
         self._bytecode = bytecode
         self._source = source
+        self._carried = carried
 
     def show(self, table: Table) -> None:
         """All of a table that is selected."""
@@ -124,7 +126,7 @@ class InetTables:
                 return True
 
             return plain
-        if text.grouped():
+        if text.grouped() and not self._carried:  # there tcp_info is not a row's
             from sstrace.wire import inet_groups
 
             def grouped(datagram: memoryview) -> bool:

@@ -18,7 +18,8 @@ __all__ = ["InetDump", "write_dump"]
 
 class InetDump:
     """Requests for inet tables. ``bytecode``: the filter, for the kernel; ``storage_fds``: the sk-storage maps whose
-    values are wanted, none for every map; ``diag`` opens a socket.
+    values are wanted, none for every map; ``carried``: whether the filter asks what connections have carried; ``diag``
+    opens a socket.
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class InetDump:
         *,
         bytecode: bytes = b"",
         storage_fds: Sequence[int] = (),
+        carried: bool = False,
         diag: Callable[[], Netlink] = Diag,
     ) -> None:
         self._diag = diag
@@ -35,7 +37,7 @@ class InetDump:
         self._storage_maps = storage_fds if command.show.bpf_maps else None
         self._silent = command.dialect.netlink_errors_silent
         show = command.show
-        self.ext = inet_diag.extensions(memory=show.memory, info=show.info, tos=show.tos)
+        self.ext = inet_diag.extensions(memory=show.memory, info=show.info or carried, tos=show.tos)
         """What is asked for of each row: see ``wire.inet_diag.extensions``."""
         self._killer: Netlink | None = None
 

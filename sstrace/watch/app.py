@@ -176,7 +176,9 @@ class Watch:
         if self._terminal.busy:
             return
         if self._hub.frozen is None:
-            self._hub.fold(self._hub.now_ns())
+            now = self._hub.now_ns()
+            self._hub.fold(now)
+            self._hub.rank(now)
         width, height = self._terminal.size()
         picture = (self._detail or self._groups or self._table).picture(self._look(), width, height)
         self._terminal.draw(self._painter.paint(picture, width, height))

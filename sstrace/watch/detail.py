@@ -20,10 +20,10 @@ from sstrace.render.watch_frame import Look, Screen
 from sstrace.render.width import amount
 from sstrace.table import Row, Transition
 from sstrace.watch.acts import text_of
-from sstrace.watch.carried import payload, tcp_info_of
 from sstrace.watch.hub import Hub
 from sstrace.watch.lines import RowLines
 from sstrace.wire import inet_diag
+from sstrace.wire.carried import payload, tcp_info_of
 from sstrace.wire.tcp_info import TcpInfo
 
 __all__ = ["DetailPage"]

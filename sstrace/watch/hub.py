@@ -9,11 +9,13 @@ import msgspec
 
 from sstrace.changes import Change, NetnsNews, Told
 from sstrace.errors import SstraceError
+from sstrace.fields import Reported
 from sstrace.model import InetSocket, Renamed
 from sstrace.modes.following import Following
 from sstrace.output.row_filter import RowFilter
 from sstrace.plain import printable
 from sstrace.query.command import Command
+from sstrace.query.expression import asks_carried
 from sstrace.render import watch as render
 from sstrace.render.times import time_of_day
 from sstrace.sources.names import SystemNames
@@ -62,6 +64,7 @@ class Hub:
         self.states = command.selection.states
         """Those that were asked for."""
         self._by_figures = by_figures(self.figures)
+        self._carried = Carried(interval_ns // 2)
         self.view = Watched(
             self._verdict(command),
             command.selection.states,
@@ -74,7 +77,6 @@ class Hub:
         )
         self.figured = False
         """Whether the screen has columns of what connections carry."""
-        self._carried = Carried(interval_ns // 2)
         self._interval_ns = interval_ns
         self._figures_due_ns = 0
         self.rates = render.Rates()
@@ -112,7 +114,15 @@ class Hub:
 
     def _verdict(self, command: Command) -> Verdict:
         expression = command.selection.filter
-        matches = RowFilter(expression, self.names, self.tracer.places.where).row
+        asked = RowFilter(expression, self.names, self.tracer.places.where)
+        self._asks_carried = asks_carried(expression)
+
+        def matches(row: Row, held_ns: int, /, *, told: Reported | None) -> bool:
+            if told is None and self._asks_carried:
+                known = self._carried.of(row.id, None)
+                told = known.told if known is not None else None
+            return asked.row(row, held_ns, told=told)
+
         return Verdict(command.selection.families, expression, matches)
 
     # What happens.
@@ -165,7 +175,7 @@ class Hub:
         sockets = self.lines.ask(self.tracer.places, rows, figures=self.figured)
         if self.figured:
             self._carried.take(sockets, now_ns)
-            if self.view.sort not in self._by_figures:
+            if self.view.sort not in self._by_figures and not self._asks_carried:
                 self._carried.keep(sockets)
         return sockets
 
@@ -174,16 +184,22 @@ class Hub:
         return self._carried.of(row.id, self.shown.end(row.id))
 
     def rank(self, now_ns: int) -> None:
-        """Where the order goes by what connections carry, ask for that of every row, when a look is due."""
-        view = self.view
-        if self.frozen is not None or view.sort not in self._by_figures or now_ns < self._figures_due_ns:
+        """Where the order, or the filter, goes by what connections carry, ask for that of every row that may be on the
+        screen, when a look is due.
+        """
+        view, asked = self.view, self._asks_carried
+        if self.frozen is not None or now_ns < self._figures_due_ns or not (asked or view.sort in self._by_figures):
             return
         spent = time.thread_time_ns()
-        alive = (entry.row for entry in view.living(0, len(view)))
+        alive = list(self.tracer.table) if asked else [entry.row for entry in view.living(0, len(view))]
         sockets = self.lines.ask(self.tracer.places, alive, figures=True)
         self._carried.take(sockets, now_ns)
         self._carried.keep(sockets)
-        view.resort()
+        if asked:
+            view.rekey(alive)
+            self.fold(now_ns)
+        else:
+            view.resort()
         self._figures_due_ns = now_ns + max(self._interval_ns // 2, _DUTY * (time.thread_time_ns() - spent))
 
     def own(self, visible: Sequence[Row], now_ns: int) -> None:
@@ -230,6 +246,7 @@ class Hub:
         view = self.view
         view.verdict = self._verdict(command)
         view.states = self.states
+        self._figures_due_ns = 0
         view.reset(self.tracer.table, self.now_ns())
         self._journal.clear()
         return True

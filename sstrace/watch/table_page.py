@@ -77,7 +77,6 @@ class TablePage:
             widths=self._widths or render.measure([], netns=hub.lines.many),
         )
         hub.figured = bool(render.placed(look, width).figures)
-        hub.rank(now)
         self._entries = self._placed(view)
         lines = self._made(now)
         self._widths = render.measure(lines, self._widths, netns=hub.lines.many)

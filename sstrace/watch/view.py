@@ -13,11 +13,12 @@ import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 
 from sstrace.causes import has_failed
+from sstrace.fields import Reported
 from sstrace.model import State
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.query.expression import Expr
@@ -84,25 +85,35 @@ def tally(counts: Tally, change: Transition) -> None:
 # Filters.
 
 
+class Matches(Protocol):
+    """An expression: see RowFilter.row."""
+
+    def __call__(self, row: Row, held_ns: int, /, *, told: Reported | None) -> bool: ...
+
+
 class Verdict:
-    """Whether a row is let pass. ``matches`` is the expression, of a row and its time in its state (ns)."""
+    """Whether a row is let pass. ``matches`` is the expression, of a row, its time in its state (ns), and what was
+    reported of its end.
+    """
 
     def __init__(
         self,
         families: int,
         expression: Expr | None = None,
-        matches: Callable[[Row, int], bool] = lambda _row, _held_ns: True,
+        matches: Matches = lambda _row, _held_ns, told: True,
     ) -> None:
         self._families = families
         self.now_ns = 0
         self.thresholds = thresholds(expression)
         self._matches = matches
 
-    def __call__(self, row: Row) -> bool:
-        """At ``now_ns``. The time in a state that is older than the trace counts from the trace's start."""
+    def __call__(self, row: Row, end: Transition | None = None) -> bool:
+        """At ``now_ns``. The time in a state that is older than the trace counts from the trace's start. ``end``: how
+        the row ended, if it just did.
+        """
         if not self._families >> row.family & 1 or row.protocol != IPPROTO_TCP:
             return False
-        return self._matches(row, self.now_ns - row.since_ns)
+        return self._matches(row, self.now_ns - row.since_ns, told=end.reported if end is not None else None)
 
 
 class _Moves(msgspec.Struct):
@@ -197,7 +208,7 @@ class Watched:
         self._news[row.id] = row
         if change.new == _CLOSE:
             self._ends[row.id] = change
-        if row.id not in self._entries and not self.verdict(row):
+        if row.id not in self._entries and not self.verdict(row, change if change.ended else None):
             return False
         self.changes += 1
         tally(self.tally, change)
@@ -277,7 +288,7 @@ class Watched:
         number, now_ns = row.id, moves.now_ns
         end = self._ends.get(number)
         state = end.old if end is not None else _CLOSE
-        if end is None or not self.states >> state & 1 or (entry is None and not self.verdict(row)):
+        if end is None or not self.states >> state & 1 or (entry is None and not self.verdict(row, end)):
             self._drop(number, moves.gone)
             return
         key = self.sorts[self.sort](row, state, now_ns)

@@ -147,6 +147,48 @@ def test_by_what_a_connection_carried(sstrace: Program, netns: Netns, tmp_path: 
     assert json.loads(digest.stdout.splitlines()[0])["closed"] == 1
 
 
+def test_a_table_by_what_connections_carry_so_far(
+    sstrace: Program, ss: Program, netns: Netns, tmp_path: Path, server: socket.socket
+) -> None:
+    """The kernel is asked for it, and the lines are ss's; the same of a served table, and other tables have none."""
+    ready, path = tmp_path / "ready", tmp_path / "live"
+    serving = sstrace.start(f"--serve={path}", "--ready-file", str(ready), netns=netns)
+    ends = []
+    try:
+        wait("the server", ready.exists)
+        for size in (4000, 40_000):
+            client = keep(netns.call(connect, server.getsockname()))
+            end = keep(server.accept()[0])
+            client.sendall(b"x" * size)
+            left = size
+            while left:
+                left -= len(end.recv(left))
+            ends.append((client, end))
+        ends[1][0].shutdown(socket.SHUT_WR)
+        assert ends[1][1].recv(1) == b""
+        first, second = (client.getsockname()[1] for client, _ in ends)
+        port = server.getsockname()[1]
+        for words, shown in (
+            (["sent", ">", "10k"], {(second, port)}),
+            (["sent", "=", "4000"], {(first, port)}),
+            (["received", "=", "40k"], {(port, second)}),
+            (["received", ">", "0"], {(port, first), (port, second)}),
+            (["rtt", ">", "1us", "retransmits", "=", "0", "sport", "=", f":{first}"], {(first, port)}),
+            (["rtt", ">", "1h"], set()),
+            (["retransmits", ">", "0"], set()),
+        ):
+            for source, more in (("netlink", ""), (f"live:{path}", "iO")):
+                found = sstrace("--snapshot", "--from", source, f"-Htan{more}", *words, netns=netns)
+                assert (found.returncode, found.stderr) == (0, b"")
+                lines = {tuple(line.split()[:5]) for line in found.stdout.decode().splitlines()}
+                assert {tuple(int(end.rpartition(":")[2]) for end in line[3:]) for line in lines} == shown, words
+                assert lines <= {tuple(line.split()) for line in ss("-Htan", netns=netns).stdout.decode().splitlines()}
+        assert sstrace("--snapshot", "-Huxan", "sent > 0", netns=netns).stdout == b""
+    finally:
+        serving.terminate()
+        serving.communicate(timeout=30)
+
+
 def test_by_what_runs_in_a_cgroup(sstrace: Program, netns: Netns, tmp_path: Path, server: socket.socket) -> None:
     """A process that entered a unit's cgroup, and one of a container's, in a trace and in a snapshot."""
     top = next(

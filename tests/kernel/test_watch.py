@@ -305,6 +305,22 @@ def test_held_filter_lets_rows_in_when_their_time_comes(watch: Watch, peers: Pee
     assert time.monotonic() - began > 2
 
 
+def test_a_filter_by_what_connections_carry_lets_rows_in_as_they_go_on(watch: Watch, peers: Peers) -> None:
+    pane = watch("-n", "--interval", "100ms", "sent > 10k", columns=120)
+    pane.until_text("no sockets that the filter lets pass")
+    peers.pairs[0][0].sendall(b"x" * 20_000)
+    mine = f":{peers.pairs[0][0].getsockname()[1]} "
+    pane.until(lambda lines: [mine in line for line in rows(lines)] == [True])
+    pane.type("f", "C-u")
+    pane.text("rtt < 10s and sent < 10k")
+    pane.type("Enter")
+    pane.until(
+        lambda lines: len(rows(lines)) == 5 and not any(line.split()[4].endswith(mine[:-1]) for line in rows(lines))
+    )
+    pane.type("g")
+    pane.until(lambda lines: any(line.split()[1:3] == ["5", "5"] for line in lines[4:-2]))
+
+
 def test_pause_and_freeze(watch: Watch, peers: Peers, netns: Netns) -> None:
     pane = watch("-n", "--interval", "100ms", columns=120)
     pane.type("Space")
