@@ -202,8 +202,7 @@ class LineReader:
         if len(lines) < len(found):
             texts = [text for line, text in zip(found, texts, strict=True) if not isinstance(line, MarkLine)]
         facts = [line for line in lines if not isinstance(line, MetaLine)]
-        keys = list(map(_order, facts))
-        if len(facts) < len(lines) or keys == sorted(keys):
+        if len(facts) < len(lines) or _are_in_order(facts):
             yield from self._pieces(lines, texts)
             return
         facts.sort(key=_order)
@@ -311,6 +310,22 @@ class LineReader:
         self._emitted = run.lines[-1].seq
         self.faults.used += len(run.lines)
         yield run
+
+
+def _are_in_order(facts: list[Fact]) -> bool:
+    """Whether lines stand as they were written. What has the ``seq`` that a checkpoint repeats stands before it, even
+    where it looks like one of its rows, as long as these stand behind it.
+    """
+    keys = list(map(_order, facts))
+    if keys == sorted(keys):
+        return True
+    last = due = 0
+    for line in facts:
+        if line.seq < last or (due and (line.seq != last or not isinstance(line, SeenLine | NetnsLine))):
+            return False
+        due = line.rows + (line.places or 0) if isinstance(line, CheckpointLine) else max(due - 1, 0)
+        last = line.seq
+    return True
 
 
 def _thinned(data: bytes, needles: tuple[bytes, ...]) -> bytes:

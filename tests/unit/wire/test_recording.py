@@ -200,3 +200,12 @@ def test_only_our_own_way_of_writing_is_handed_on_as_it_is() -> None:
         runs = [run for run in (*reader.feed(data), *reader.end()) if isinstance(run, Run)]
         assert sum(len(run.lines) for run in runs) == 8
         assert [run.raw is not None for run in runs] == [handed_on] * len(runs)
+
+
+def test_a_row_told_just_before_a_checkpoint_is_none_of_its_rows() -> None:
+    """It has the number that the checkpoint and its rows repeat, and is not put behind it."""
+    told = state(2, type="seen", state="LISTEN", id=9)
+    rows = [state(2, type="seen", state="ESTAB", id=number) for number in (7, 8)]
+    checkpoint = b'{"type":"checkpoint","ts":"2026-11-20T15:00:00.000000002Z","mono_ns":2,"seq":2,"rows":2}'
+    out, _ = read([META + b"\n", b"\n".join([state(1), told, checkpoint, *rows, state(3)]) + b"\n"])
+    assert [getattr(line, "id", None) for line in out[1:]] == [1, 9, None, 7, 8, 3]
