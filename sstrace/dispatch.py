@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Final
 
+from sstrace.errors import UsageError
 from sstrace.query.command import Act, Command
 from sstrace.sources.standard import quieten, say
 
@@ -20,6 +21,8 @@ _OF_HOSTS: Final = {
     Act.STATS_PAST: "modes.hosts_stats",
 }
 """Where those go that are asked of a directory of recordings, or of hosts by name."""
+_FLEET: Final = "clickhouse:"
+"""An engine that holds the lines of hosts (sstrace.fleet)."""
 
 
 def run(command: Command, env: Mapping[str, str]) -> int:
@@ -39,11 +42,16 @@ def run(command: Command, env: Mapping[str, str]) -> int:
 
 def _module(command: Command) -> str:
     own, act = command.own, command.act
+    paths = (*own.replay, *((own.source.path,) if own.source is not None and own.source.path is not None else ()))
+    fleet = next((path for path in paths if path.startswith(_FLEET)), None)
+    if fleet is not None and act is Act.WATCH_PAST:
+        raise UsageError(
+            f"sstrace: --watch goes through a recording: {fleet} is asked by --snapshot, --replay and --stats"
+        )
     if act in _OF_HOSTS:
         from sstrace.sources.folder import is_folder
 
-        source = own.source.path if own.source is not None else None
-        if own.hosts or any(is_folder(path) for path in (*own.replay, source) if path is not None):
+        if own.hosts or fleet is not None or any(map(is_folder, paths)):
             return _OF_HOSTS[act]
     return act.module
 

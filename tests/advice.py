@@ -31,6 +31,12 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "one is {} or state established; sstrace --help has them all": (*MADE, "tests/unit/query/test_meant.py"),
     "sstrace: --completions {}: one is {}": (*MADE, "tests/unit/test_completions.py"),
     "somebody killed the socket (ss -K, or a BPF program)": FACT,
+    # A fleet.
+    "--from {}": FACT,
+    "sstrace: --watch goes through a recording: {} is asked by --snapshot, --replay and --stats": (
+        *MADE,
+        "tests/unit/fleet/test_fleet_refused.py",
+    ),
     # Doctor.
     "Only privilege is missing: run it with sudo.": ("root",),
     "run it with sudo": ("root",),

@@ -10,6 +10,7 @@ import msgspec
 
 from sstrace.causes import CAUSES
 from sstrace.errors import DecodeError, LookupFailed
+from sstrace.fleet.choice import PREFIX, fleet_of
 from sstrace.lifecycle import LIVES, TRANSITIONS
 from sstrace.lines import GapLine, GoneLine, IncidentLine, LifeLine, MetaLine, OwnerLine, SeenLine, StateLine
 from sstrace.modes.replay import files, readers
@@ -17,8 +18,8 @@ from sstrace.plain import plain
 from sstrace.protocols import DATAGRAM_NETIDS, NUMBER_OF_NETID
 from sstrace.query.command import Command
 from sstrace.query.connection import Which, address_of
-from sstrace.recording.fleet import Fleet, Moved, named, opened
-from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, is_over, window
+from sstrace.recording.fleet import Moved, named
+from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, RecordedNames, is_over, window
 from sstrace.render.incidents import incident_words, told_by
 from sstrace.render.story import ARROWS, carried, end, folded, round_trips, span
 from sstrace.render.times import moment, span_text, times
@@ -57,8 +58,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     """
     own = command.own
     assert own.explain is not None
-    folders = bool(own.hosts) or any(is_folder(path) for path in named(command))
-    stories = _of_hosts(command, own.explain) if folders else _of_files(command, own.explain)
+    several = bool(own.hosts) or any(is_folder(path) or path.startswith(PREFIX) for path in named(command))
+    stories = _of_hosts(command, own.explain, env) if several else _of_files(command, own.explain)
     if not stories:
         raise LookupFailed(f"sstrace: no connection {own.explain.text} in {', '.join(named(command))}")
     stories = stories[: own.count]
@@ -81,20 +82,22 @@ def _of_files(command: Command, which: Which) -> list[Story]:
     return found.end()
 
 
-def _of_hosts(command: Command, which: Which) -> list[Story]:
+def _of_hosts(command: Command, which: Which, env: Mapping[str, str]) -> list[Story]:
     """Of those whose recordings are in a directory, in the order in which they begin, each by its host's clock."""
     own = command.own
-    fleet = Fleet(named(command), own.hosts)
+    fleet = fleet_of(command, env)
     within = fleet.window(own.between, utc=own.utc) if own.between is not None else None
     chosen = fleet.within(within, fleet.series)
-    fleet.limit(part for one in chosen for part in one.parts)
+    parts = [part for one in chosen for part in one.parts]
+    fleet.limit(parts)
+    fleet.follow(parts, within, command, RecordedNames(env))
     many = len(fleet.hosts) > 1
     stories: list[Story] = []
     for one in chosen:
         found = _Stories(which, one.host if many else None, within)
         for part in one.parts:
             try:
-                with opened(part) as source:
+                with fleet.opened(part) as source:
                     source.wait()
                     reader = Reader(source)
                     found.take(reader)

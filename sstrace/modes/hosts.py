@@ -13,6 +13,7 @@ from operator import or_
 from typing import NamedTuple, NoReturn
 
 from sstrace.errors import SstraceError, UsageError
+from sstrace.fleet.choice import fleet_of
 from sstrace.model import InetSocket, Label, Owner, Socket, Table
 from sstrace.modes import between
 from sstrace.modes.caveats import doubts, unheld
@@ -20,8 +21,8 @@ from sstrace.query import options
 from sstrace.query.command import Command, When
 from sstrace.query.match import Known, owners_among, predicate, thresholds
 from sstrace.recording.crossing import Crossing
-from sstrace.recording.fleet import Chosen, Fleet, Moved, Series, named, opened, several
-from sstrace.recording.past import Past, PastPlace, PastRows, Until, table_at
+from sstrace.recording.fleet import Chosen, Moved, Series, named, several
+from sstrace.recording.past import Past, PastPlace, PastRows
 from sstrace.recording.reader import LineNames, RecordedNames
 from sstrace.render.columns import HOST
 from sstrace.render.common import Context
@@ -66,19 +67,18 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         raise UsageError("sstrace: -D dumps the table of one recording: name its file with --from FILE")
     for _ in range(_TRIES):
         with suppress(Moved):
-            return _Asked(command, env, Fleet(named(command), command.own.hosts)).run()
+            return _Asked(command, env).run()
     raise SstraceError(f"{' and '.join(named(command))} changes faster than it can be read")
 
 
 class _Asked:
-    def __init__(self, command: Command, env: Mapping[str, str], fleet: Fleet) -> None:
+    def __init__(self, command: Command, env: Mapping[str, str]) -> None:
         self._command = command
         self._env = env
-        self._fleet = fleet
         self._names = RecordedNames(env) if command.own.json else LineNames(env)
         """By these the filter is read."""
+        self._fleet = fleet_of(command, env)
         self._by_series: dict[int, RecordedNames] = {}
-        self._told: set[str] = set()
 
     def run(self) -> int:
         own, fleet = self._command.own, self._fleet
@@ -101,16 +101,13 @@ class _Asked:
         """``at_ns``: the moment; None: of each recording its end."""
         fleet = self._fleet
         fleet.tell([one for one in chosen if self._asks(one.series)], when, utc=self._command.own.utc)
+        moments = [(one.part, at_ns if at_ns is not None else fleet.ended(one.part)) for one in chosen]
+        fleet.expect(moments, self._command, self._names)
         scenes = []
         for one in chosen:
             names = self._by_series.setdefault(id(one.series), self._names.of_another_host())
             names.places.choose(self._command.own.netns)
-            with opened(one.part) as source:
-                source.wait()
-                until = Until(at_ns if at_ns is not None else fleet.ended(one.part))
-                past, reader = table_at(source, until, names)
-                reader.finish(told=one.part.path not in self._told)
-            self._told.add(one.part.path)
+            past = fleet.table(one.part, at_ns if at_ns is not None else fleet.ended(one.part), names)
             for place in past.places:
                 scenes.append(_Scene(one.series, names, past, PastRows(past, names, [place]), place))
             if not past.places:  # none of those that are meant

@@ -15,6 +15,7 @@ from operator import or_
 import msgspec
 
 from sstrace.errors import DecodeError, SstraceError
+from sstrace.fleet.choice import fleet_of
 from sstrace.lines import CheckpointLine, MetaLine, SeenLine, StateLine
 from sstrace.live.signals import Stopped, touch
 from sstrace.model.namespaces import Label
@@ -27,7 +28,7 @@ from sstrace.query import options
 from sstrace.query.command import Command
 from sstrace.recording.clocks import Clocks, Skew
 from sstrace.recording.crossing import Crossing
-from sstrace.recording.fleet import Fleet, Moved, Series, named, opened
+from sstrace.recording.fleet import Fleet, Moved, Series
 from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, RecordedNames, tables_of
 from sstrace.render.times import span_text
 from sstrace.render.views import FarPeer, PeerView, RowView
@@ -55,19 +56,21 @@ _Item = tuple[int, int, MetaLine | Run]
 def run(command: Command, env: Mapping[str, str]) -> int:
     """Replay; the exit code. Raises DecodeError when nothing can be used."""
     own = command.own
-    fleet = Fleet(named(command), own.hosts)
     names = RecordedNames(env)
+    fleet = fleet_of(command, env)
     names.places.choose(own.netns)
     stopped = Stopped()
     window = fleet.window(own.between, utc=own.utc) if own.between is not None else None
     shown = fleet.within(window, fleet.series)
     joins = own.json or "peer-process" in own.columns
     series = fleet.within(window, fleet.everybody) if joins else shown
-    fleet.limit(part for one in series for part in one.parts)
+    parts = [part for one in series for part in one.parts]
+    fleet.limit(parts)
     asked = {one.host for one in shown}
-    streams = [_Stream(one, names, index, shown=one.host in asked) for index, one in enumerate(series)]
+    streams = [_Stream(fleet, one, names, index, shown=one.host in asked) for index, one in enumerate(series)]
     held = reduce(or_, (tables_of(one.head) for one in shown), 0)
     command = options.resolve(options.of_recordings(command, held), names)
+    fleet.follow(parts, window, command, names)
     hosts = _Hosts(streams, names, many=len(fleet.hosts) > 1)
     printer = Printer(command, names, 0, stopped=stopped, where=hosts)
     for stream in streams:
@@ -99,7 +102,8 @@ def _tell_skews(skews: Sequence[Skew]) -> None:
 class _Stream:
     """One recording of one host."""
 
-    def __init__(self, series: Series, names: RecordedNames, index: int, *, shown: bool) -> None:
+    def __init__(self, fleet: Fleet, series: Series, names: RecordedNames, index: int, *, shown: bool) -> None:
+        self._fleet = fleet
         self.series = series
         self.index = index
         self.shown = shown
@@ -128,7 +132,7 @@ class _Stream:
         clock = self.clock
         for part in self.series.parts:
             try:
-                source = opened(part)
+                source = self._fleet.opened(part)
             except Moved as moved:
                 self.failures.append(str(moved))
                 continue

@@ -5,12 +5,13 @@ from functools import reduce
 from operator import or_
 
 from sstrace.errors import DecodeError
+from sstrace.fleet.choice import fleet_of
 from sstrace.modes.stats import Counted
 from sstrace.output.counting import print_digest
 from sstrace.output.page import Page, new_digest
 from sstrace.query import options
 from sstrace.query.command import Command
-from sstrace.recording.fleet import Fleet, Moved, named, opened
+from sstrace.recording.fleet import Moved
 from sstrace.recording.reader import Reader, RecordedNames, tables_of
 from sstrace.render.stats import Digest, Tally
 from sstrace.sources.standard import say
@@ -26,14 +27,16 @@ def run(command: Command, env: Mapping[str, str]) -> int:
 
 def _run(command: Command, env: Mapping[str, str], page: Page) -> int:
     own = command.own
-    fleet = Fleet(named(command), own.hosts)
     names = RecordedNames(env)
+    fleet = fleet_of(command, env)
     names.places.choose(own.netns)
     within = fleet.window(own.between, utc=own.utc) if own.between is not None else None
     series = fleet.within(within, fleet.series)
-    fleet.limit(part for one in series for part in one.parts)
+    parts = [part for one in series for part in one.parts]
+    fleet.limit(parts)
     held = reduce(or_, (tables_of(one.head) for one in series), 0)
     command = options.resolve(options.of_recordings(command, held), names)
+    fleet.follow(parts, within, command, names)
     whole = new_digest(command)
     hosts: dict[str, Tally] = {}
     for one in series:
@@ -41,7 +44,7 @@ def _run(command: Command, env: Mapping[str, str], page: Page) -> int:
         counted = Counted(command, names.of_another_host(), digest)
         for part in one.parts:
             try:
-                with opened(part) as source:
+                with fleet.opened(part) as source:
                     source.wait()
                     reader = Reader(source)
                     counted.take(reader, within)

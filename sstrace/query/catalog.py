@@ -150,13 +150,14 @@ OWN: Final = (
     _mode("doctor", "what works on this machine, what is missing, what would bring it"),
     _own(
         _FROM, "from", "SOURCE", _TABLES | _DIGESTS | _EXPLAINS | {Act.REPLAY, Act.WATCH_LIVE, Act.WATCH_PAST},
-        "SOURCE := {netlink|live[:PATH]|FILE|DIR}: the kernel (default), a serving sstrace, a recording, a directory "
-        "of recordings of several hosts",
+        "SOURCE := {netlink|live[:PATH]|FILE|DIR|clickhouse:URL}: the kernel (default), a serving sstrace, a "
+        "recording, a directory of recordings of several hosts, a ClickHouse that holds the lines of many",
         values=("netlink", "live", "live:FILE", "FILE"),
     ),
     _own(
         _FROM, "host", "NAME", _PAST | {Act.REPLAY, Act.STATS_PAST, Act.EXPLAIN_PAST},
-        "of the recordings in a directory: those of these hosts, names or patterns (may be given again)",
+        "of the recordings in a directory, or a ClickHouse: those of these hosts, names or patterns (may be given "
+        "again)",
         commas=True, many=True,
     ),
     _own(

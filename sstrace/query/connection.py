@@ -9,11 +9,12 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["Which", "address_of", "parse_which"]
+__all__ = ["End", "Which", "address_of", "parse_which"]
 
 _ANY: Final = ("", "*")
 
 End = tuple[str | None, int]
+"""Address (None: any) and port."""
 
 
 class Which(msgspec.Struct, frozen=True):

@@ -16,14 +16,15 @@ from sstrace.lines import MetaLine
 from sstrace.query.command import Command, When
 from sstrace.query.glob import compile_glob
 from sstrace.query.nearest import nearest
-from sstrace.recording.reader import Span, absolute, head_of, reversed_moments, span, target
+from sstrace.recording.past import Past, Until, table_at
+from sstrace.recording.reader import RecordedNames, Source, Span, absolute, head_of, reversed_moments, span, target
 from sstrace.render.times import moment
 from sstrace.sources.folder import files_below, is_folder
 from sstrace.sources.replay import Recording
 from sstrace.sources.standard import say
 from sstrace.wire.recording import realtime
 
-__all__ = ["Chosen", "Fleet", "Moved", "Part", "Series", "named", "opened", "several"]
+__all__ = ["Chosen", "Fleet", "Moved", "Part", "Series", "named", "several"]
 
 _NAMED = 3
 """Of many hosts or files so many are named in a sentence."""
@@ -87,14 +88,20 @@ class Fleet:
     def __init__(self, paths: Sequence[str], words: Sequence[str] = ()) -> None:
         self.name = " and ".join(paths[:_NAMED]) + (" and more" if len(paths) > _NAMED else "")
         self._left: list[tuple[str, str]] = []
-        parts = sorted(self._parts(paths), key=lambda part: (part.began_ns, part.path))
+        parts = list(self._parts(paths))
         if not parts:
             why = f" ({_listed(self._left)})" if self._left else ""
             raise DecodeError(f"{self.name} holds nothing that can be used: no recording of sstrace{why}")
         if self._left:
             say(f"left out: {_listed(self._left)}")
         self._ends: dict[str, int] = {}
-        self.everybody = self._told_apart(_series(parts))
+        self._told: set[str] = set()
+        """Files of which it was said what could not be used."""
+        self._take(parts, words)
+
+    def _take(self, parts: Iterable[Part], words: Sequence[str]) -> None:
+        ordered = sorted(parts, key=lambda part: (part.began_ns, part.path))
+        self.everybody = self._told_apart(_series(ordered))
         """Of all hosts, by name, then in the order of their beginning."""
         self.series = self._selected(words)
         """Of those that were asked for."""
@@ -182,6 +189,31 @@ class Fleet:
         began = min(series.parts[0].began_ns for series in self.series)
         latest = {(series.host, series.head.netns): series for series in self.series}  # the others end before
         return Span(began, max(self.ended(series.parts[-1]) for series in latest.values()))
+
+    def expect(self, parts: Sequence[tuple[Part, int]], command: Command, names: RecordedNames) -> None:
+        """The tables of these files at these moments (ns since 1970 UTC) are about to be asked for, as far as a command
+        line shows them. ``names``: by which its filter is read.
+        """
+
+    def table(self, part: Part, at_ns: int, names: RecordedNames) -> Past:
+        """The table that a file tells of at a moment; ``names`` are those of then. Raises Moved, DecodeError."""
+        with _opened(part) as source:
+            source.wait()
+            past, reader = table_at(source, Until(at_ns), names)
+            reader.finish(told=part.path not in self._told)
+        self._told.add(part.path)
+        return past
+
+    def follow(
+        self, parts: Sequence[Part], window: tuple[int, int] | None, command: Command, names: RecordedNames
+    ) -> None:
+        """These files are about to be read, together, for what a command line, which has been resolved, tells of a
+        window.
+        """
+
+    def opened(self, part: Part) -> Source:
+        """A file, open for reading. Raises Moved."""
+        return _opened(part)
 
     def ended(self, part: Part) -> int:
         """When a file ends."""
@@ -277,8 +309,7 @@ class Fleet:
             say(f"not all end together, {first}, {last}: each table is that of its own end; --at TIME is one moment")
 
 
-def opened(part: Part) -> Recording:
-    """A file, open for reading. Raises Moved."""
+def _opened(part: Part) -> Recording:
     source = Recording(part.path)
     block, source.block = source.block, _LOOK
     head = head_of(source)

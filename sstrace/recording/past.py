@@ -41,14 +41,15 @@ from sstrace.sources.replay import Recording
 from sstrace.sources.standard import say
 from sstrace.wire import recording
 
-__all__ = ["Past", "PastPlace", "PastRows", "Until", "look_back", "table_at"]
+__all__ = ["LOOK_NS", "SLACK_NS", "Past", "PastPlace", "PastRows", "Until", "look_back", "table_at"]
 
-_SLACK_NS = 6_000_000_000
+SLACK_NS = 6_000_000_000
 """Lines are nearly in the order of time; none stands further behind its place."""
 
 _LATE_NS = 250_000_000
 """Nor behind its place by more than this, unless it was found by looking."""
-_LOOK_NS = 10_000_000_000
+LOOK_NS = 10_000_000_000
+"""So far behind a moment a port is looked for that was not known then."""
 _LOOKS = 100_000
 """By then a socket without a port has got one in the recording, or has ended."""
 _ABOVE = 1 << 17
@@ -130,7 +131,7 @@ class Past:
             for line in lines:
                 if line.mono_ns > limit or (until.seq is not None and line.seq > until.seq):
                     if isinstance(line, SeenLine | StateLine):
-                        self._hindsight(line)
+                        self.hindsight(line)
                     elif isinstance(line, GapLine) and until.seq is None and line.after_ns <= limit:
                         self.lost += line.count  # noticed later, lost perhaps before
                     continue
@@ -198,7 +199,7 @@ class Past:
         """Whether a port is not known that a later line may tell."""
         return any(line.sport == 0 for line in self.rows.values())
 
-    def _hindsight(self, line: SeenLine | StateLine) -> None:
+    def hindsight(self, line: SeenLine | StateLine) -> None:
         """A port that was chosen in listen(2) or connect(2), and that the recorder learnt only later."""
         row = self.rows.get(line.id)
         if row is None or row.sport:
@@ -233,7 +234,7 @@ class Until:
         """Whether nothing of interest can follow."""
         if self.seq is not None:
             return line.seq > self.seq + (_LOOKS if nameless else 0)
-        return line.mono_ns > limit + (_LOOK_NS if nameless else _SLACK_NS)
+        return line.mono_ns > limit + (LOOK_NS if nameless else SLACK_NS)
 
 
 class PastRows:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from copy import copy
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import msgspec
 
@@ -29,9 +29,11 @@ if TYPE_CHECKING:  # only a command line with a filter pays for it
 
 __all__ = [
     "Clock",
+    "STEP_NS",
     "LineNames",
     "RecordedNames",
     "Reader",
+    "Source",
     "Span",
     "absolute",
     "head_of",
@@ -46,6 +48,10 @@ __all__ = [
 ]
 
 _NS = 1_000_000_000
+STEP_NS = 1000
+"""By less the clocks of a line do not stand otherwise to each other: files that came through tools with less precise
+numbers must not jitter.
+"""
 _HEAD = 1 << 18
 """What is read of a file to find its first line."""
 
@@ -229,23 +235,41 @@ class Clock:
         self.offset_ns: int | None = None
 
     def learn(self, line: recording.Line) -> bool:
-        """Take both times of a line; whether the offset is another one now (by a microsecond or more: files that came
-        through tools with less precise numbers must not jitter).
-        """
+        """Take both times of a line; whether the offset is another one now."""
         at = recording.realtime(line.ts)
         if at is None:
             return False
         offset = at - line.mono_ns
-        if self.offset_ns is not None and abs(offset - self.offset_ns) < 1000:
+        if self.offset_ns is not None and abs(offset - self.offset_ns) < STEP_NS:
             return False
         self.offset_ns = offset
         return True
 
 
+class Source(Protocol):
+    """What lines are read from: a file (sources.replay), or whoever has the same lines."""
+
+    name: str
+    block: int
+    error: str | None
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def blocks(self, offset: int = 0) -> Iterator[bytes]:
+        """See Recording."""
+        ...
+
+    def wait(self) -> None:
+        """See Recording."""
+        ...
+
+
 class Reader:
     """Runs of one recording, and at the end one sentence of what could not be used."""
 
-    def __init__(self, source: Recording, host: str | None = None) -> None:
+    def __init__(self, source: Source, host: str | None = None) -> None:
         """``host``: see LineReader."""
         self.source = source
         self._lines = LineReader(host)

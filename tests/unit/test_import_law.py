@@ -32,7 +32,7 @@ LAW: dict[str, set[str]] = {
     "lifecycle": BASE,
     "query": BASE,
     "render": BASE | TWINS,
-    "fleet": BASE,
+    "fleet": ROWS | {"sources", "recording"},
     "decoders": {"wire", "render"},
     "table": BASE | TWINS | PURE,
     "changes": {"model", "table"},
@@ -44,7 +44,7 @@ LAW: dict[str, set[str]] = {
     "output": ROWS | {"sources", "namespaces", "live"},
     "snapshot": BASE | PURE | {"sources", "namespaces"},
     "watch": ROWS | {"decoders", "sources", "namespaces", "recording", "live", "output", "modes.following"},
-    "modes": ROWS | TWINS | {"decoders", "sources", "namespaces", "recording", "live", "output", "snapshot"},
+    "modes": ROWS | TWINS | {"decoders", "sources", "namespaces", "recording", "fleet", "live", "output", "snapshot"},
     "server": BASE
     | PURE
     | {"changes", "table", "sources", "namespaces", "live", "output", "snapshot", "modes.snapshot", "modes.following"}

@@ -1,0 +1,118 @@
+"""Hosts whose lines an engine holds: the same questions as to a directory of recordings (recording.fleet).
+
+SQL chooses lines: of which runs, of which time, and only those that the filter may let pass. What reads recordings then
+folds and prints them, so that the text is the one that a recording gives.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+
+from sstrace.errors import DecodeError
+from sstrace.fleet.conditions import joins, line_condition, row_condition
+from sstrace.fleet.engines import Asked, check
+from sstrace.fleet.moment import Found, Moment, tables
+from sstrace.fleet.spans import Lines, Slices
+from sstrace.fleet.sql import Run
+from sstrace.lines import MetaLine
+from sstrace.query import options
+from sstrace.query.command import Command
+from sstrace.recording.fleet import Fleet, Part
+from sstrace.recording.past import Past
+from sstrace.recording.reader import RecordedNames
+from sstrace.render.events import timestamp
+from sstrace.wire import recording
+
+__all__ = ["EngineFleet"]
+
+_ENDS_NS = 65_000_000_000
+"""A replay remembers for a minute who had the other ends (modes.hosts_replay)."""
+
+_rows = msgspec.json.Decoder(tuple[str, str, str, str, str, str])
+
+
+_VERSION = "(SELECT max(version) FROM schema_versions)"
+
+
+class EngineFleet(Fleet):
+    """The hosts whose lines an engine holds. Raises DecodeError where it holds none, LookupFailed for a host that is
+    not there, and what asking raises.
+    """
+
+    def __init__(self, engine: Asked, words: Sequence[str] = ()) -> None:
+        self.name = engine.name
+        self._engine = engine
+        self._of: dict[str, Run] = {}
+        self._ends: dict[str, int] = {}
+        self._tables: dict[Moment, Found] = {}
+        self._slices: Slices | None = None
+        parts = list(self._streams())
+        if not parts:
+            check(engine, int(engine.ask(f"SELECT {_VERSION} FORMAT TSV")))
+            raise DecodeError(f"{self.name} holds no lines of sstrace")
+        self._take(parts, words)
+
+    def _streams(self) -> Iterator[Part]:
+        """Every run of which there is something left."""
+        answer = self._engine.ask(
+            f"SELECT host, run, toString(began), toString(until), meta, toString({_VERSION}) FROM "
+            "(SELECT host, run, toUnixTimestamp64Nano(argMin(ts, (seq, nth))) AS began FROM checkpoints "
+            "GROUP BY host, run) AS starts INNER JOIN "
+            "(SELECT host, run, toUnixTimestamp64Nano(max(until)) AS until, max(meta) AS meta FROM runs "
+            "GROUP BY host, run) AS ends USING (host, run) FORMAT JSONCompactEachRow"
+        )
+        for row in answer.split(b"\n")[:-1]:
+            host, run, began, until, meta, version = _rows.decode(row)
+            check(self._engine, int(version))
+            head = _head(host, run, int(began), meta)
+            if head is not None:
+                path = f"{host}/{run}"
+                self._of[path] = Run(host, run)
+                self._ends[path] = max(int(began), int(until))
+                yield Part(path, head, int(began), 0, True)
+
+    def expect(self, parts: Sequence[tuple[Part, int]], command: Command, names: RecordedNames) -> None:
+        """See Fleet."""
+        condition = "1"
+        if command.filter_file is None:  # it can be read but once
+            condition = row_condition(options.resolve(command, names), names)
+        moments = dict.fromkeys(Moment(self._of[part.path], at_ns) for part, at_ns in parts)
+        self._tables = tables(self._engine, list(moments), condition)
+
+    def table(self, part: Part, at_ns: int, names: RecordedNames) -> Past:
+        """See Fleet."""
+        found = self._tables.get(Moment(self._of[part.path], at_ns), Found((), (), ()))
+        return found.past(part.head, at_ns, names)
+
+    def follow(
+        self, parts: Sequence[Part], window: tuple[int, int] | None, command: Command, names: RecordedNames
+    ) -> None:
+        """See Fleet."""
+        runs = list(dict.fromkeys(self._of[part.path] for part in parts))
+        self._slices = Slices(
+            self._engine,
+            runs,
+            window,
+            line_condition(command, names),
+            life=command.own.life,
+            before_ns=_ENDS_NS if joins(command) else 0,
+        )
+
+    def opened(self, part: Part) -> Lines:
+        """See Fleet."""
+        assert self._slices is not None
+        return Lines(self.name, part.head, self._of[part.path], self._slices)
+
+    def limit(self, parts: Iterable[Part]) -> None:
+        """See Fleet: an engine says itself what is too much for it."""
+
+
+def _head(host: str, run: str, began_ns: int, rest: str) -> MetaLine | None:
+    """The first line of a run, of its members without a column; None where it is none of ours."""
+    mono = run.rpartition("/")[2]
+    times = {"type": "meta", "ts": timestamp(began_ns), "mono_ns": int(mono) if mono.isdecimal() else 0}
+    try:
+        members = {**msgspec.json.decode(rest, type=dict[str, object]), **times, "host": host}
+        return recording.meta(msgspec.json.encode(members))
+    except (msgspec.MsgspecError, UnicodeError):
+        return None

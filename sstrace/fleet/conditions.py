@@ -1,0 +1,96 @@
+"""Which rows of a table, and which lines, a command line wants: conditions in SQL that none fails which it shows."""
+
+from collections.abc import Iterable
+
+from sstrace.fleet.sql import EVERY, OLD
+from sstrace.fleet.where import quoted, where
+from sstrace.model import AF_INET, AF_INET6, ALL_STATES, Names
+from sstrace.model.states import STATE_TEXT
+from sstrace.query.command import Act, Command, Selection
+from sstrace.query.connection import End, Which
+from sstrace.query.expression import Chain, Device, Expr, Not
+
+__all__ = ["joins", "line_condition", "row_condition"]
+
+_OPENING = ("SYN-SENT", "SYN-RECV")
+
+
+def row_condition(command: Command, names: Names) -> str:
+    """SQL that no row fails which a table shows. Lines of JSON say who has the other end of each: they take all."""
+    if command.own.json:
+        return "1"
+    selection = command.selection
+    tests = [f"{EVERY['state']} IN ({_states(selection.states)})", _family(selection)]
+    if selection.filter is not None:
+        tests.append(where(selection.filter, names, EVERY, moment=True).may)
+    return " AND ".join(tests)
+
+
+def line_condition(command: Command, names: Names) -> str:
+    """SQL that no line fails which has to be read: of transitions that are not told those alone that tell something of
+    others.
+    """
+    own, selection = command.own, command.selection
+    if own.explain is not None:
+        return _of_connection(own.explain)
+    if selection.filter is not None and _asks_device(selection.filter):
+        return "1"  # what an interface is called any line may tell
+    may = where(selection.filter, names, EVERY, moment=False).may
+    told = [_family(selection), *([may] if may != "1" else [])]
+    if command.act is Act.STATS_PAST:
+        return f"type IN ('checkpoint', 'netns', 'gap') OR (type IN ('state', 'life') AND {' AND '.join(told)})"
+    if joins(command):
+        return "1"
+    for column, states in ((OLD, selection.from_states), ("to", selection.to_states)):
+        if states != ALL_STATES:
+            told.append(f"{column} IN ({_states(states)})")
+    if selection.ended or own.life:
+        told.append("ended")
+    # Handshakes tell how the clocks of two hosts stand to each other; whose end was lost is told by its newest line.
+    return (
+        f"type NOT IN ('state', 'life') OR ({' AND '.join(told)}) "
+        f"OR {OLD} IN ({_list(_OPENING)}) OR to IN ({_list(_OPENING)}) "
+        f"OR (host, run, id) IN (SELECT host, run, id FROM lines WHERE type = 'gone')"
+    )
+
+
+def _of_connection(which: Which) -> str:
+    if which.id is not None:
+        meant = f"id = {which.id}"
+    else:
+        here, there = ([_end(end, *columns) for end in which.ends] for columns in (("src", "sport"), ("dst", "dport")))
+        ways: list[tuple[str, ...]] = [*zip(here, there[1:], strict=False), *zip(here[1:], there, strict=False)]
+        ways = ways or [tuple(here), tuple(there)]
+        meant = " OR ".join(f"({' AND '.join(ends)})" for ends in ways)
+    return f"type = 'gap' OR (host, run, id) IN (SELECT host, run, id FROM lines WHERE {meant})"
+
+
+def _end(end: End, address: str, port: str) -> str:
+    tests = [f"{port} = {end[1]}", *([f"{address} = toIPv6({quoted(end[0])})"] if end[0] is not None else [])]
+    return " AND ".join(tests)
+
+
+def joins(command: Command) -> bool:
+    """Whether a replay says who has the other ends."""
+    return command.own.json or "peer-process" in command.own.columns
+
+
+def _asks_device(expression: Expr) -> bool:
+    if isinstance(expression, Chain):
+        return any(map(_asks_device, (expression.first, *(test for _, test in expression.rest))))
+    if isinstance(expression, Not):
+        return _asks_device(expression.inner)
+    return isinstance(expression, Device) and expression.name is not None
+
+
+def _family(selection: Selection) -> str:
+    names = [name for name, family in (("inet", AF_INET), ("inet6", AF_INET6)) if selection.families >> family & 1]
+    return f"family IN ({_list(names)})" if names else "0"
+
+
+def _states(mask: int) -> str:
+    return _list(dict.fromkeys(text for number, text in enumerate(STATE_TEXT) if mask >> number & 1)) or "''"
+
+
+def _list(words: Iterable[str]) -> str:
+    return ", ".join(map(quoted, words))

@@ -1,0 +1,85 @@
+"""What the questions have in common: runs, times and rows of the table ``lines`` in SQL."""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final, NamedTuple
+
+from sstrace.fleet.schema import COLUMNS
+from sstrace.fleet.where import Columns, quoted
+
+__all__ = ["EVERY", "OLD", "Run", "Since", "among", "line_of", "numbered", "quoted", "time"]
+
+
+class Run(NamedTuple):
+    """A stream of lines."""
+
+    host: str
+    run: str
+
+
+class Since(NamedTuple):
+    """A place in one: a checkpoint, or its beginning."""
+
+    at_ns: int
+    seq: int
+    nth: int
+
+
+def time(at_ns: int) -> str:
+    """A moment, ns since 1970 UTC."""
+    return f"fromUnixTimestamp64Nano(toInt64({at_ns}), 'UTC')"
+
+
+def among(runs: Iterable[Run]) -> str:
+    """Whether a row is of one of them."""
+    return f"(host, run) IN ({', '.join(f'({quoted(run.host)}, {quoted(run.run)})' for run in runs)})"
+
+
+def numbered(runs: Sequence[Run]) -> str:
+    """The place of a row's run among them."""
+    keys = ", ".join(quoted(f"{run.run} {run.host}") for run in runs)
+    places = ", ".join(map(str, range(len(runs))))
+    return f"transform(concat(run, ' ', host), [{keys}], [{places}], {len(runs)})"
+
+
+OLD: Final = '"from"'
+"""The state that a transition leaves: the column's name is one of SQL's words."""
+
+
+def _raw(name: str) -> str:
+    # toString leaves the zeros at the end away.
+    whole = f"toString(reinterpretAsFixedString({name}))"
+    return f"concat(if(family = 'inet', substring({whole}, 13), {whole}), {quoted(bytes(16))})"
+
+
+EVERY: Final[Columns] = {
+    "src": _raw("src"),
+    "dst": _raw("dst"),
+    "sport": "sport",
+    "dport": "dport",
+    "ifindex": "ifindex",
+    "cgroup": "toString(cgroup)",
+    "uid": "ifNull(uid, 0)",
+    "state": "if(to = '', state, to)",
+    "ino": "ino",
+    "pids": "owners.pid",
+    "comms": "owners.comm",
+    "role": "role",
+    "cause": "cause",
+    "held": "ifNull(toInt64(held_us * 1000), -1)",
+    "lifetime": "ifNull(toInt64(lifetime_us * 1000), -1)",
+    "rtt": "ifNull(toInt64(rtt_us) * 1000, -1)",
+    "sent": "ifNull(toInt64(bytes_sent), -1)",
+    "received": "ifNull(toInt64(bytes_received), -1)",
+    "retransmits": "ifNull(toInt64(retrans), -1)",
+}
+"""What filters ask of a row of ``lines``."""
+
+
+def line_of(keys: Collection[str]) -> str:
+    """The line that a row is, of these members alone (see schema.LINE)."""
+    members = []
+    for column in COLUMNS:
+        if column.there and column.name in keys:
+            member = f"""',"{column.name}":', {column.text}"""
+            members.append(member if column.there == "1" else f"if({column.there}, concat({member}), '')")
+    return f"concat('{{', substring(concat({', '.join(members)}), 2), '}}')"
