@@ -45,6 +45,6 @@ class Shrink:
             return  # somebody keeps rows
         self._forget()
         self._table.forget_shared()
-        with plugged():
+        with plugged(self._breathe):
             self._table.gather(self._breathe)
         self._most = left

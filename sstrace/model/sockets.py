@@ -283,16 +283,29 @@ class TipcSocket(Socket, kw_only=True):
     drops: int = 0
 
 
+class Finer(msgspec.Struct, frozen=True, gc=False):
+    """What is known of an owner besides, where threads or contexts were asked for."""
+
+    tid: int | None = None
+    proc_ctx: str | None = None
+    sock_ctx: str | None = None
+
+
 class Owner(msgspec.Struct, frozen=True, gc=False):
-    """One owner of a socket: a file descriptor of a process (of a thread of it, where threads were asked for)."""
+    """One owner of a socket: a file descriptor of a process (of a thread of it, where threads were asked for). A table
+    has one for each row: it is small.
+    """
 
     comm: bytes
     pid: int
     fd: int | None
     """None only where an event names the process but not the descriptor."""
-    tid: int | None = None
-    proc_ctx: str | None = None
-    sock_ctx: str | None = None
+    finer: Finer | None = None
+
+    @property
+    def tid(self) -> int | None:
+        """Its number, where it is a thread."""
+        return self.finer.tid if self.finer is not None else None
 
 
 Owners = Mapping[int, Sequence[Owner]]

@@ -12,7 +12,7 @@ import msgspec
 
 from sstrace.errors import DecodeError, LookupFailed, UsageError
 from sstrace.lines import IncidentLine, MetaLine, OwnerLine, SeenLine, StateLine
-from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Kind, Owner, Table
+from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Finer, Kind, Owner, Table
 from sstrace.plain import plain
 from sstrace.protocols import DATAGRAM_NETIDS, NUMBER_OF_NETID, TABLE_OF_NETID
 from sstrace.query.command import When
@@ -432,6 +432,11 @@ def _address(family: int, text: str) -> bytes:
 _owners: dict[tuple[OwnerLine, ...], tuple[Owner, ...]] = {(): ()}
 
 
+def _owner(one: OwnerLine) -> Owner:
+    finer = Finer(one.tid) if one.tid is not None else None
+    return Owner(one.comm.encode(errors="surrogateescape"), one.pid, one.fd, finer)
+
+
 def owners_of(owned: tuple[OwnerLine, ...]) -> tuple[Owner, ...]:
     """The owners that a line names."""
     known = _owners.get(owned)
@@ -439,7 +444,7 @@ def owners_of(owned: tuple[OwnerLine, ...]) -> tuple[Owner, ...]:
         if len(_owners) > 100_000:
             _owners.clear()
             _owners[()] = ()
-        known = tuple(Owner(one.comm.encode(errors="surrogateescape"), one.pid, one.fd, one.tid) for one in owned)
+        known = tuple(map(_owner, owned))
         _owners[owned] = known
     return known
 

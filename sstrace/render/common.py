@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from sstrace.dialect import Dialect
-from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Names, Owner, Owners, Show
+from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Finer, Names, Owner, Owners, Show
 
 __all__ = [
     "SCTP_STATES",
@@ -189,13 +189,14 @@ def users(owners: Sequence[Owner], show: Show, *, escaped: bool) -> str:
             comm = comm.translate(_ESCAPES)
         # Contexts come with or without the thread; ss calls one that it cannot read "unavailable".
         item = f'("{comm}",pid={owner.pid},'
-        if show.threads and owner.tid is not None:
-            item += f"tid={owner.tid},"
+        finer = owner.finer or Finer()
+        if show.threads and finer.tid is not None:
+            item += f"tid={finer.tid},"
         if show.contexts:
-            item += f"proc_ctx={cell(owner.proc_ctx) if owner.proc_ctx else 'unavailable'},"
+            item += f"proc_ctx={cell(finer.proc_ctx) if finer.proc_ctx else 'unavailable'},"
         item += f"fd={'-' if owner.fd is None else owner.fd}"
         if show.contexts > 1:
-            item += f",sock_ctx={cell(owner.sock_ctx) if owner.sock_ctx else 'unavailable'}"
+            item += f",sock_ctx={cell(finer.sock_ctx) if finer.sock_ctx else 'unavailable'}"
         items.append(item + ")")
     return f" users:({','.join(items)})"
 

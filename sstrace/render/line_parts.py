@@ -98,9 +98,10 @@ def named(names: Sequence[str], values: Sequence[int] | None) -> dict[str, int] 
 
 def owner_items(owners: Sequence[Owner]) -> list[OwnerItem]:
     """Owners as lines have them."""
+    astuple = msgspec.structs.astuple
     return [
-        OwnerItem(spelled(owner.comm), owner.pid, owner.fd, owner.tid, owner.proc_ctx, owner.sock_ctx)
-        for owner in owners
+        OwnerItem(spelled(one.comm), one.pid, one.fd, *(astuple(one.finer) if one.finer is not None else ()))
+        for one in owners
     ]
 
 

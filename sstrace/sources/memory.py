@@ -12,6 +12,8 @@ __all__ = ["give_back", "plugged"]
 
 _CLASS = re.compile(rb"^ *\d+ +(\d+) +\d+ +\d+ +(\d+)$", re.MULTILINE)
 """Of what sys._debugmallocstats() tells: class, size, pools, blocks in use, blocks that are free in pools in use."""
+_RUN = 20_000
+"""Blocks between two breaths."""
 
 
 def give_back() -> None:
@@ -24,21 +26,27 @@ def give_back() -> None:
 
 
 @contextmanager
-def plugged() -> Iterator[None]:
+def plugged(breathe: Callable[[], object] = lambda: None) -> Iterator[None]:
     """For one who makes copies of what is left of much, and then lets go of what is copied: the copies lie together,
     and the rest is given back.
 
     CPython's allocator (Objects/obmalloc.c) uses the holes that the dead have left before it takes new memory, and
     gives back a MB only when nothing in it lives. So copies would lie as scattered as what is copied. Here the holes
     are filled first, with blocks that go at the end. Where the interpreter does not tell of its holes, nothing is
-    filled, and little is given back.
+    filled, and little is given back. ``breathe`` is called every few milliseconds.
     """
     gc.collect()  # what Python keeps for the next tuple lies in those holes, too
-    plugs: list[object] = [_plug(size, count) for size, count in _holes()]
+    plugs: list[object] = []
+    for size, count in _holes():
+        for done in range(0, count, _RUN):
+            plugs.append(_plug(size, min(_RUN, count - done)))
+            breathe()
     try:
         yield
     finally:
-        plugs.clear()
+        while plugs:
+            plugs.pop()
+            breathe()
         gc.collect()
         give_back()
 

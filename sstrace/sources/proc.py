@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 
 from sstrace.errors import KernelError
-from sstrace.model import Owner
+from sstrace.model import Finer, Owner
 
 __all__ = ["ProcFiles", "owners"]
 
@@ -138,7 +138,8 @@ def _scan(found: dict[int, list[Owner]], process: str, pid: int, tid: int | None
                 ino, number = int(link[8:-1]), int(fd)
             except ValueError:
                 continue  # below a PROC_ROOT anything may lie about
-            owner = Owner(comm, pid, number, tid, proc_ctx, sock_ctx)
+            finer = Finer(tid, proc_ctx, sock_ctx) if tid or proc_ctx or sock_ctx else None
+            owner = Owner(comm, pid, number, finer)
             held = found.get(ino)
             if held is None:
                 found[ino] = [owner]

@@ -2,7 +2,8 @@
 
 Of many rows that came together a few are left, scattered over the memory that all of them took: as long as one object
 lives in a piece of it, the piece cannot be given back. So those that are left are copied, with all that belongs to
-them, and the copies take their places (sources.memory.plugged has them lie together).
+them, and the copies take their places (sources.memory.plugged has them lie together). The dicts that find them are as
+large as they ever were, and are filled anew.
 """
 
 from collections.abc import Callable
@@ -34,6 +35,12 @@ def gather(index: Index, breathe: Callable[[], object]) -> None:
             _replace(index, row, _again(row, shared))
         if number % _RUN == 0:
             breathe()
+    for found in (index.rows, index.by_sk, index.by_cookie, index.by_ino, index.by_ends, index.unsettled):
+        _shrink(found)
+        breathe()
+    if index.by_state is not None:
+        for rows in list(index.by_state.values()):
+            _shrink(rows)
 
 
 def _again(row: Row, shared: dict[Any, Any]) -> Row:
@@ -56,8 +63,8 @@ def _again(row: Row, shared: dict[Any, Any]) -> Row:
 
 
 def _owner(one: Owner, shared: dict[Any, Any]) -> Owner:
-    comm, pid, fd, tid = (_anew(part, shared) for part in (one.comm, one.pid, one.fd, one.tid))
-    return Owner(comm, pid, fd, tid, one.proc_ctx, one.sock_ctx)
+    comm, pid, fd = (_anew(part, shared) for part in (one.comm, one.pid, one.fd))
+    return Owner(comm, pid, fd, one.finer)
 
 
 def _anew(value: Any, shared: dict[Any, Any]) -> Any:
@@ -87,6 +94,13 @@ def _replace(index: Index, row: Row, new: Row) -> None:
     silent = index.news.silent
     if silent and row.id in silent:
         silent[row.id] = new, silent[row.id][1]
+
+
+def _shrink(found: dict[Any, Any]) -> None:
+    """Have a dict take what it holds: what is taken out of one leaves its place (Objects/dictobject.c)."""
+    items = list(found.items())
+    found.clear()
+    found.update(items)
 
 
 def _swap(found: Any, key: Any, row: Row, new_key: Any, new: Row) -> None:

@@ -18,6 +18,7 @@ from sstrace.model import (
     AF_VSOCK,
     AF_XDP,
     Extras,
+    Finer,
     InetSocket,
     NetlinkSocket,
     Owner,
@@ -171,7 +172,7 @@ def test_memory_has_as_many_words_as_came() -> None:
 
 
 def test_users_with_threads_contexts_and_strange_names() -> None:
-    owners = [Owner(b"b\x01\xc3", 9, 4), Owner(b'q"\\', 5, 3, tid=6, proc_ctx="u:r:t")]
+    owners = [Owner(b"b\x01\xc3", 9, 4), Owner(b'q"\\', 5, 3, Finer(tid=6, proc_ctx="u:r:t"))]
     assert users(owners, Show(), escaped=False) == ' users:(("b\x01\xc3",pid=9,fd=4),("q"\\",pid=5,fd=3))'
     assert users(owners, Show(), escaped=True) == ' users:(("b.?",pid=9,fd=4),("q"\\",pid=5,fd=3))'
     shown = users(owners[1:], Show(threads=True, contexts=2), escaped=False)

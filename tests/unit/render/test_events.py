@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sstrace.changes import NetnsNews
 from sstrace.lines import EventLine, MetaLine
-from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Kind, Label, Netns, Owner, State
+from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Finer, Kind, Label, Netns, Owner, State
 from sstrace.render.events import EventWriter, timestamp
 from sstrace.render.views import RowView
 from sstrace.table import Row, Transition
@@ -117,7 +117,7 @@ def test_a_full_transition_has_every_key() -> None:
         uid=77,
         ifindex=3,
         cookie=0x1001,
-        owners=(Owner(b"curl", 12, 3, 13), Owner(b"sh", 11, None)),
+        owners=(Owner(b"curl", 12, 3, Finer(13)), Owner(b"sh", 11, None)),
         owner_source="connect",
         cgroup=5,
         v6only=False,

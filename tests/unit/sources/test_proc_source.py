@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sstrace.errors import KernelError
-from sstrace.model import Owner
+from sstrace.model import Finer, Owner
 from sstrace.sources.proc import ProcFiles, owners
 
 
@@ -57,7 +57,7 @@ def test_lies_are_passed_over(tmp_path: Path) -> None:
     (tmp_path / "41" / "fd" / "x").symlink_to("socket:[82]")
     process(tmp_path, "٣", b"three", {0: "socket:[83]"})
     process(tmp_path, "41/task/²", b"two", {0: "socket:[84]"})
-    assert owners(str(tmp_path), threads=True) == {81: (Owner(b"x", 41, 4, 41),)}
+    assert owners(str(tmp_path), threads=True) == {81: (Owner(b"x", 41, 4, Finer(41)),)}
 
 
 def test_comm_of_a_process_that_is_gone_is_empty(tmp_path: Path) -> None:
@@ -71,8 +71,8 @@ def test_threads_come_before_their_leader(tmp_path: Path) -> None:
     process(tmp_path, "7/task/7", b"leader", {3: "socket:[1]"})
     process(tmp_path, "7/task/8", b"worker", {3: "socket:[1]"})
     assert owners(str(tmp_path), threads=True)[1] == (
-        Owner(b"worker", 7, 3, 8),
-        Owner(b"leader", 7, 3, 7),
+        Owner(b"worker", 7, 3, Finer(8)),
+        Owner(b"leader", 7, 3, Finer(7)),
     )
     assert owners(str(tmp_path))[1] == (Owner(b"leader", 7, 3, None),)
 
@@ -82,8 +82,8 @@ def test_contexts(tmp_path: Path) -> None:
     assert owners(str(tmp_path), contexts=2)[1] == (Owner(b"x", 7, 3),)
     (tmp_path / "7" / "attr").mkdir()
     (tmp_path / "7" / "attr" / "current").write_bytes(b"system_u:system_r:init_t:s0\0")
-    assert owners(str(tmp_path), contexts=1)[1][0].proc_ctx == "system_u:system_r:init_t:s0"
-    assert owners(str(tmp_path))[1][0].proc_ctx is None
+    assert owners(str(tmp_path), contexts=1)[1][0].finer == Finer(proc_ctx="system_u:system_r:init_t:s0")
+    assert owners(str(tmp_path))[1][0].finer is None
 
 
 def test_no_proc_means_no_owners(tmp_path: Path) -> None:
