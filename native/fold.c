@@ -122,6 +122,28 @@ static PyObject *has_handed_over(Folder *self, Event *event)
 	return new_ref(Py_None);
 }
 
+/* The row of a full socket that a sweep has found, and of which no event has told: a borrowed reference. NULL, with or without an
+ * exception, where there is none. */
+static PyObject *row_of_sweep(Folder *self, const struct sock_event *raw)
+{
+	PyObject *cookie = raw->cookie ? PyLong_FromUnsignedLongLong(raw->cookie) : NULL, *row;
+
+	if (cookie == NULL)
+		return NULL;
+	row = PyDict_GetItemWithError(self->by_cookie, cookie);
+	Py_DECREF(cookie);
+	return row != NULL && ROW(sk) == Py_None && small(ROW(sport)) == raw->sport ? row : NULL;
+}
+
+/* A row is found by its address from now on. */
+static int learn_address(Folder *self, PyObject *row, PyObject *sk)
+{
+	if (ROW(sk) != Py_None)
+		return 0;
+	SET(row, self->of, sk, new_ref(sk));
+	return PyDict_SetItem(self->by_sk, sk, row);
+}
+
 static PyObject *full_socket(Folder *self, Event *event, PyObject *sk, PyObject *at_ns)
 {
 	const struct sock_event *raw = &event->raw;
@@ -134,9 +156,11 @@ static PyObject *full_socket(Folder *self, Event *event, PyObject *sk, PyObject 
 			return connects(self, event, sk, at_ns);
 		if (raw->old == SYN_RECV && raw->new != CLOSE)
 			return takes_over(self, event, sk, at_ns);
-		if (raw->new == CLOSE && (raw->old == FIN_WAIT1 || raw->old == FIN_WAIT2 || raw->old == CLOSING))
+		row = row_of_sweep(self, raw);
+		if (row == NULL && raw->new == CLOSE && (raw->old == FIN_WAIT1 || raw->old == FIN_WAIT2 || raw->old == CLOSING))
 			return has_handed_over(self, event);
-		return UNUSUAL;
+		if (row == NULL)
+			return UNUSUAL;
 	}
 	if (raw->old == CLOSE || raw->new == SYN_SENT || raw->dport == 0 || !is_kind(self, row, SOCKET) ||
 	    small(ROW(state)) != raw->old || !is_number(ROW(cookie), raw->cookie) || small(ROW(dport)) != raw->dport ||
@@ -153,7 +177,7 @@ static PyObject *full_socket(Folder *self, Event *event, PyObject *sk, PyObject 
 	if (!is_taught(self, raw->new == CLOSE ? CLOSES : MOVES, SOCKET))
 		return UNUSUAL;
 	Py_INCREF(row); /* the table may let go of it */
-	change = raw->new == CLOSE ? closes(self, row, event, at_ns) : moves(self, row, event, at_ns);
+	change = raw->new == CLOSE ? closes(self, row, event, at_ns) : learn_address(self, row, sk) < 0 ? NULL : moves(self, row, event, at_ns);
 	Py_DECREF(row);
 	return change;
 }

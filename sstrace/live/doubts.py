@@ -75,6 +75,14 @@ class Doubts:
         """Whether something is in doubt."""
         return self.lost or self.deaf
 
+    def ails(self) -> bool:
+        """Whether the table is known to be wrong, and who asks now had better be told by the kernel."""
+        return self.lost or self.healing
+
+    def lasts(self) -> bool:
+        """Whether that is so, and nobody who asks now can wait until it is healed."""
+        return self.healing or (self.lost and not self._is_short())
+
     # When to heal.
 
     def is_resync_due(self) -> bool:

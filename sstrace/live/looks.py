@@ -8,6 +8,7 @@ import msgspec
 
 from sstrace.live.exact import Between, between
 from sstrace.live.kernel import EXACT_MOST, Kernel
+from sstrace.live.places import Places
 from sstrace.model import InetSocket, Kind, State
 from sstrace.table import Row
 
@@ -55,7 +56,8 @@ class Look(msgspec.Struct):
 class Looks:
     """When to look, and at what: soon, then ever less often."""
 
-    def __init__(self) -> None:
+    def __init__(self, places: Places) -> None:
+        self._places = places
         self._next_ns = 0
         self._next_probe_ns = 0
         self._plans: dict[int, tuple[int, int]] = {}
@@ -81,10 +83,10 @@ class Looks:
         self._plans = plans
         return due
 
-    def ask(self, asked: Iterable[tuple[Kernel, Sequence[Row]]]) -> list[Look]:
+    def ask(self, due: Iterable[Row]) -> list[Look]:
         """Look at rows now, each where it is."""
         began, spent = time.monotonic_ns(), time.thread_time_ns()
-        looks = [self._ask(kernel, rows) for kernel, rows in asked]
+        looks = [self._ask(place.kernel, rows) for place, rows in self._places.apart(due)]
         # By CPU time: a machine that is busy elsewhere must not make looks rare.
         self._next_ns = began + _DUTY * (time.thread_time_ns() - spent)
         return looks
@@ -110,13 +112,13 @@ class Looks:
         answered = time.monotonic_ns()
         return Look(others, waiting, found, turned, asked, answered)
 
-    def probe(self, kernel: Kernel, row: Row) -> InetSocket | None:
+    def probe(self, row: Row) -> InetSocket | None:
         """What the kernel has between the ends of a row; None, too, when this is asked too often."""
-        now = time.monotonic_ns()
-        if now < self._next_probe_ns:
+        now, place = time.monotonic_ns(), self._places.get(row.net)
+        if place is None or now < self._next_probe_ns:
             return None
         spent = time.thread_time_ns()
-        found = next((socket for socket in kernel.exact((row,))[0] if between(socket) == between(row)), None)
+        found = next((socket for socket in place.kernel.exact((row,))[0] if between(socket) == between(row)), None)
         spent = time.thread_time_ns() - spent
         self._next_probe_ns = max(self._next_probe_ns, now - _PROBE_SPAN_NS) + _DUTY * spent
         return found

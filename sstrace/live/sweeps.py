@@ -39,8 +39,8 @@ class Swept(NamedTuple):
 
 
 class Sweeps:
-    """``meanwhile`` folds in what has happened by now, ``breathe`` sees to what cannot wait for the end of a sweep.
-    ``tables``: what is followed.
+    """``meanwhile`` folds in what has happened by now, ``breathe`` sees to what cannot wait for the end of a sweep,
+    ``pant`` to as much of that as folds nothing in. ``tables``: what is followed.
     """
 
     def __init__(
@@ -48,12 +48,14 @@ class Sweeps:
         table: SocketTable,
         meanwhile: Callable[[], Iterator[Change]],
         breathe: Callable[[], int],
+        pant: Callable[[], object],
         tables: Sequence[Table],
     ) -> None:
         self._table = table
         self._tables = tables
         self._meanwhile = meanwhile
         self._breathe = breathe
+        self._pant = pant
 
     def run(self, places: Collection[Place], *, doubted: bool) -> Generator[Change, None, tuple[Resync, bool]]:
         """The changes folded in meanwhile; then what was repaired, and whether everything was seen. ``doubted``: events
@@ -65,7 +67,7 @@ class Sweeps:
             table.begin(SweepBegin(swept.space, began, doubted))
         whole = yield from self._see_all(sweeps)
         ended = time.monotonic_ns()
-        resyncs = [table.end(SweepEnd(swept.space, ended, swept in whole)) for swept in sweeps]
+        resyncs = [table.end(SweepEnd(swept.space, ended, swept in whole), self._pant) for swept in sweeps]
         # One that cannot be entered is gone, or never will be.
         return _together(ended, resyncs), all(swept in whole or not swept.place.kernel.reachable for swept in sweeps)
 

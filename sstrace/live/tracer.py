@@ -36,7 +36,7 @@ from sstrace.live.polled import polled
 from sstrace.live.probes import attached
 from sstrace.live.shrink import Shrink
 from sstrace.live.sweeps import Sweeps
-from sstrace.model import InetSocket, Lost, State, Table
+from sstrace.model import Lost, State, Table
 from sstrace.sources.memory import give_back
 from sstrace.sources.names import SystemNames
 from sstrace.sources.netns import current_netns
@@ -114,8 +114,9 @@ class Tracer:
         self._sweeping = False
         self._put_aside: list[Change] = []
         """Losses while a sweep goes on."""
-        self._sweeps = Sweeps(self.table, self._apart, self._breathe, tables)
-        self._looks = Looks()
+        pant = lambda: self.ails_long and self._breathe()  # noqa: E731
+        self._sweeps = Sweeps(self.table, self._apart, self._breathe, pant, tables)
+        self._looks = Looks(self.places)
         self._sweep_every_ns = poll_ns
         self._hooks, self._without = None, "by netlink alone"
         if poll_ns is None:
@@ -124,7 +125,7 @@ class Tracer:
         for place in self.places:
             self._hear(place)
         if self._hooks is not None and self._hooks.minisockets:
-            self.table.probe = self._probe
+            self.table.probe = self._looks.probe
         if poll_ns is None and (self._hooks is None or self._hooks.deaf):
             self._sweep_every_ns = _SWEEP_NS
         self._shrink = Shrink(self.table, self._breathe, self._hooks.decoder.forget if self._hooks else lambda: None)
@@ -134,7 +135,7 @@ class Tracer:
         self.register(self._news)
         self._next_sweep_ns = 0
         self.meanwhile: Callable[[], None] | None = None
-        """Called every 20 ms while a sweep goes on; may ``settle``."""
+        """Called every 20 ms while a sweep goes on; may ``settle``, unless it ``ails_long``."""
         at_home = self.places.get(self.netns.cookie) is not None
         self._missed = Missed(self._hooks, self.table, at_home=at_home)
         self._doubts = Doubts(self._missed, audits=audit and self._sweep_every_ns is None)
@@ -216,8 +217,13 @@ class Tracer:
 
     @property
     def ails(self) -> bool:
-        """Whether the table is known to be wrong, and who asks now had better be told by the kernel."""
-        return self._doubts.lost or (self._sweeping and self._doubts.healing)
+        """See ``Doubts.ails``."""
+        return self._doubts.ails()
+
+    @property
+    def ails_long(self) -> bool:
+        """See ``Doubts.lasts``: then ``settle`` is of no use to who asks."""
+        return self._doubts.lasts()
 
     def news(self) -> Callable[[], bool]:
         """For a forked child: what tells whether anything may have happened that its copy of the table lacks."""
@@ -479,16 +485,12 @@ class Tracer:
             self.meanwhile()
         return time.monotonic_ns()
 
-    def _probe(self, row: Row) -> InetSocket | None:
-        place = self.places.get(row.net)
-        return self._looks.probe(place.kernel, row) if place is not None else None
-
     def _look(self, *, everything: bool = False) -> Iterator[Change]:
         """Look at the rows of which events cannot tell all."""
         due = self._looks.due(self.table.unsettled(), everything=everything)
         if not due:
             return
-        looks = self._looks.ask((place.kernel, rows) for place, rows in self.places.apart(due))
+        looks = self._looks.ask(due)
         # What a row's socket has done by now stands in the rings: who closes and listens again is another listener.
         yield from self._fold(self._drain_until_now())
         probed = self.table.probed

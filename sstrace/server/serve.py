@@ -7,7 +7,8 @@ so it is shown no more than ``ss`` would be: for anybody but root it gives up ev
 users' processes are for root and the members of --group only.
 
 Fairness. Questions are answered in the order in which they came, but a small one does not wait for a child to be free.
-After ``_SMALL_NS`` of small ones it is the turn of the events again.
+After ``_SMALL_NS`` of small ones it is the turn of the events again. Who asks while the table is known to be wrong, and
+will be for a while, is answered out of the kernel, at once: also in the midst of what is folded in.
 
 Privileges. Once everything is loaded, a server that root started becomes the user ``sstrace``, or an unused one, and
 keeps four capabilities (sources.privilege), unless --keep-privileges. It cannot become its clients then; so which
@@ -30,7 +31,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, NamedTuple
@@ -71,6 +72,9 @@ _LATER = (
 _OF_METRICS = ("sstrace.output.metrics", "prometheus_client.core", "prometheus_client.exposition")
 """What is imported at its first use."""
 _COLLECT_EVERY = 25
+_RUN = 512
+_HEED_NS = 20_000_000
+"""While much is folded in, clients are looked for so often, every so many changes at the soonest."""
 
 
 class _Client:
@@ -214,6 +218,7 @@ class _Server:
             self._poll.register(broker, 0)
         self._small = 0
         self._busy = False
+        self._heard_ns = 0
         self._hurry = False
         tracer.meanwhile = self._meanwhile
         self.answered = 0
@@ -225,17 +230,18 @@ class _Server:
         self._take(self._following.poll(0))
         if self._following.wanted:
             self.settle()
-        self._reap()
-        self._answer()
+        self._answer(aside=self._tracer.ails_long and not any(map(self._would_follow, self._ready)))
         self._followers.tick()
 
     def _meanwhile(self) -> None:
         """During a sweep, whose dump of a large table takes longer than a client should wait."""
-        if not self._busy:
-            self._busy = True
+        ill = self._tracer.ails_long
+        if ill or not self._busy:
+            busy, self._busy = self._busy, True
             self._hear(0)
-            self._answer()
-            self._busy = False
+            self._answer(aside=ill)
+            self._busy = busy
+            self._heard_ns = time.monotonic_ns()
 
     def _hear(self, seconds: float) -> None:
         for fd, event in self._poll.poll(seconds * 1000):
@@ -257,6 +263,7 @@ class _Server:
 
     def _take(self, changes: Iterable[Change | Told]) -> None:
         """Fold changes in, tell of them, and count them."""
+        changes = self._heeding(changes)
         if self._followers:
             changes = self._followers.through(changes)
         if self._counting is not None:
@@ -264,6 +271,15 @@ class _Server:
         else:
             for _ in changes:
                 pass
+
+    def _heeding(self, changes: Iterable[Change | Told]) -> Iterator[Change | Told]:
+        """The same, of however many events: in a storm nobody who asks waits for the end of them, where the table is
+        not what is asked.
+        """
+        for number, change in enumerate(changes):
+            yield change
+            if number % _RUN == 0 and self._tracer.ails_long and time.monotonic_ns() - self._heard_ns > _HEED_NS:
+                self._meanwhile()
 
     def close(self) -> None:
         """Drop clients; children end by themselves."""
@@ -322,10 +338,13 @@ class _Server:
                     self._children.pop(child, None)
                     self._followers.reaped(child, status)
 
-    def _answer(self) -> None:
+    def _answer(self, *, aside: bool) -> None:
+        """Answer those who have asked. ``aside``: as the table is, without what has happened since."""
+        self._reap()
         if not self._ready:
             return
-        self.settle()
+        if not aside:
+            self.settle()
         began = time.monotonic_ns()
         self._asking, self._ready = self._ready, []
         self._hurry = False
@@ -335,8 +354,12 @@ class _Server:
                 self._ready.append(client)
             elif not all(map(asking.may_take, client.pipes)):
                 client.close()
-            elif self._is_followed(client):
-                self.answered += 1
+            elif self._would_follow(client):
+                if aside:
+                    self._ready.append(client)
+                else:
+                    self._follow(client)
+                    self.answered += 1
             elif self._answer_here(client):
                 self.answered += 1
                 client.close()
@@ -347,20 +370,18 @@ class _Server:
                 self._ready.append(client)
         self._asking = []
 
-    def _is_followed(self, client: _Client) -> bool:
-        """Have a client that asks for it be told all that happens from here on; False when it asks for something else,
-        or may not.
-        """
-        if not self._answers.lets_follow(client.peer, client.data) or not self._followers.has_room(client.peer.uid):
-            return False
+    def _would_follow(self, client: _Client) -> bool:
+        """Whether a client asks to be told all that happens from here on, and may."""
+        return self._answers.lets_follow(client.peer, client.data) and self._followers.has_room(client.peer.uid)
+
+    def _follow(self, client: _Client) -> None:
         try:
             self._followers.add(client.connection, client.peer, self._close_others)
         except OSError:  # no memory, or too many processes
             client.close()
-            return True
+            return
         for fd in client.pipes:
             os.close(fd)
-        return True
 
     def _close_others(self, kept: socket.socket) -> None:
         """In a child: let go of what another's reader would wait for the end of."""

@@ -7,6 +7,7 @@ other.
 """
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 from sstrace.fields import NOTHING
@@ -20,6 +21,8 @@ __all__ = ["Sweep"]
 _TIMEWAIT_MS = 60_000
 """TCP_TIMEWAIT_LEN, include/net/tcp.h."""
 _SHARED_MOST = 200_000
+_RUN = 4096
+"""Rows between two breaths."""
 _SOCKET, _REQUEST, _TIMEWAIT = Kind.SOCKET, Kind.REQUEST, Kind.TIMEWAIT
 _LISTEN, _SYN_RECV, _SYN_SENT = int(State.LISTEN), int(State.SYN_RECV), int(State.SYN_SENT)
 _FIN_WAIT2, _TIME_WAIT = int(State.FIN_WAIT2), int(State.TIME_WAIT)
@@ -231,11 +234,15 @@ class Sweep:
         began, number = self._tombstones.began_ns, self._number
         return [row for row in self._index.rows.values() if row.seen != number and row.touched_ns < began]
 
-    def end(self, at_ns: int, *, complete: bool) -> Resync:
-        """The sweep ends; a complete one removes what is still unseen."""
+    def end(self, at_ns: int, breathe: Callable[[], object] = lambda: None, *, complete: bool) -> Resync:
+        """The sweep ends; a complete one removes what is still unseen. ``breathe`` is called every few milliseconds,
+        and folds nothing in.
+        """
         removed = self.unseen() if complete else []
-        for row in removed:
+        for number, row in enumerate(removed):
             self._index.remove(row)
+            if number % _RUN == 0:
+                breathe()
         removed += self._replaced
         self._tombstones.end()
         added, changed = self._added, self._changed
@@ -243,8 +250,10 @@ class Sweep:
         alive = self._index.rows  # what has died since it was seen has told of it already
         added = [row for row in added if row.id in alive]
         changed = [(row, old) for row, old in changed if row.id in alive]
-        for row in (*removed, *added, *(row for row, _ in changed)):
+        for number, row in enumerate(chain(removed, added, (row for row, _ in changed))):
             self._index.news.tell(row, at_ns)
+            if number % _RUN == 0:
+                breathe()
         return Resync(at_ns, added, removed, changed, frozenset(self._ended))
 
     def probed(self, row: Row, found: InetSocket | None, at_ns: int, until_ns: int | None = None) -> Transition | None:

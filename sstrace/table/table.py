@@ -360,10 +360,12 @@ class SocketTable:
         """See ``Sweep.unseen``."""
         return self.shard(space).sweep.unseen()
 
-    def end(self, fact: SweepEnd) -> Resync:
-        """The sweep of a space ends; a complete one removes what is still unseen there."""
+    def end(self, fact: SweepEnd, breathe: Callable[[], object] = lambda: None) -> Resync:
+        """The sweep of a space ends; a complete one removes what is still unseen there. ``breathe``: see
+        ``Sweep.end``.
+        """
         self._is_stale = True
-        return self.shard(fact.space).sweep.end(fact.at_ns, complete=fact.complete)
+        return self.shard(fact.space).sweep.end(fact.at_ns, breathe, complete=fact.complete)
 
     def gather(self, breathe: Callable[[], object]) -> None:
         """See ``gather.gather``; of every shard. ``forget_shared`` first: what goes meanwhile leaves holes."""

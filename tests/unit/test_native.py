@@ -328,6 +328,36 @@ def test_usual_events_are_the_twins_alone() -> None:
     assert len(unusual) == len(events)
 
 
+def test_events_of_what_a_sweep_has_found_are_the_twins_alone() -> None:
+    """What was there at the start tells of itself last: when all of it goes at once."""
+    table, decoder = SocketTable(HERE), EventDecoder(CauseReader(lambda _name: ()), HERE)
+    ends: dict[str, Any] = {"src": bytes(3) + b"\1", "dst": bytes(3) + b"\2", "sport": 1000, "dport": 80}
+    for cookie in (1, 2):
+        ends["sport"] += 1
+        shown = dumps.message(family=AF_INET, state=1, cookie=cookie, inode=cookie + 10, **ends)
+        table.begin(SweepBegin(SPACE, cookie))
+        table.met(SPACE, inet_diag.decode(shown, Table.TCP).rows)
+        table.end(SweepEnd(SPACE, cookie, False))
+    fold = twins.Dispatcher(table._folders, lambda fact: pytest.fail(f"not usual: {fact}"), tuple(HERE))
+    table.home.twin.is_easy = True
+    told: dict[str, Any] = {
+        "saddr": ends["src"],
+        "daddr": ends["dst"],
+        "dport": 80,
+        "ino": 0,
+        "family": AF_INET,
+        "netns": NETNS,
+    }
+    moved = state(ts_ns=9, sk=0x10, cookie=1, old=1, new=8, sport=1001, **told)
+    moved_on = state(ts_ns=10, sk=0x10, cookie=1, old=8, new=9, sport=1001, **told)
+    closed = state(ts_ns=11, sk=0x20, cookie=2, old=1, new=7, sport=1002, **told)
+    first, second, third = map(fold, decoder.events(0, moved + moved_on + closed))
+    assert first.row is second.row
+    assert (first.row.cookie, first.row.sk, first.row.state, third.row.cookie) == (1, 0x10, 9, 2)
+    assert list(table.home.index.by_sk) == [0x10]
+    assert [row.cookie for row in table] == [1]
+
+
 def test_a_rule_that_the_twin_was_not_taught_is_the_pythons(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = Report.OPENS, None
     assert taught()[0] == 1
