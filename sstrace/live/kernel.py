@@ -61,6 +61,12 @@ class Kernel:
             return [socket for datagram in answer for socket in inet_diag.decode(datagram, Table.TCP).rows]
         return []
 
+    def carried(self, states: int) -> Iterator[InetSocket]:
+        """Every TCP socket of these states, with its tcp_info."""
+        with self._reaching(), self.diag() as diag:
+            for datagram in self._answer(diag, states, Table.TCP, inet_diag.extensions(info=True)):
+                yield from inet_diag.decode(datagram, Table.TCP).rows
+
     def _answer(self, diag: Diag, states: int, table: Table, ext: int = 0) -> Iterator[bytes]:
         """The datagrams of a dump as they come."""
         drained = time.monotonic_ns()

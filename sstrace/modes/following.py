@@ -84,6 +84,7 @@ class Following:
     def measure(self) -> None:
         """--metrics, from here on. Raises FeatureError and SstraceError."""
         if self._command.own.metrics is not None:
+            from sstrace.live.living import Living
             from sstrace.output.carried import DATAGRAMS, Carried, Described
             from sstrace.output.datagrams import Datagrams
             from sstrace.output.metrics import Metrics
@@ -93,7 +94,9 @@ class Following:
             described = Described(cgroup_text(tracer.names), tracer.places.where)
             carried = Carried(own.metrics_by, described)
             datagrams = Datagrams(tracer, Carried(("protocol", *own.metrics_by), described, DATAGRAMS))
-            self.metrics = Metrics(*self._command.own.metrics, tracer, carried, datagrams)
+            self.metrics = Metrics(
+                *self._command.own.metrics, tracer, carried, datagrams=datagrams, living=Living(tracer)
+            )
 
     def record(
         self,

@@ -51,7 +51,8 @@ def _of_now(command: Command, env: Mapping[str, str]) -> tuple[Digest, int, int]
         for seconds in following.turns():
             counted.take(following.poll(seconds))
         counted.take(following.settle())
-    return counted.digest(command.selection.families), offset, following.code()
+        digest = counted.digest(command.selection.families)
+    return digest, offset, following.code()
 
 
 def _of_files(command: Command, env: Mapping[str, str]) -> Digest:

@@ -1,14 +1,17 @@
 """What connections carried, as ``--metrics`` counts it: bytes and segments, by labels that are asked for.
 
-A connection is counted at its end. How many sets of labels there are is bounded: what comes when ``MOST`` are known
-stands under ``other``, so that a host with any number of containers, ports or programs costs its Prometheus no more.
+A connection is counted at its end, and before that as often as somebody has looked what it has carried so far. How many
+sets of labels there are is bounded: what comes when ``MOST`` are known stands under ``other``, so that a host with any
+number of containers, ports or programs costs its Prometheus no more.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from struct import Struct
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from sstrace.fields import Reported
 from sstrace.model import AF_INET
 from sstrace.model.workload import Workload, workload
 from sstrace.plain import spelled
@@ -35,6 +38,9 @@ class Sum(msgspec.Struct, gc=False):
 
 
 _MEMBERS = Sum.__struct_fields__
+_NONE = (0,) * len(_MEMBERS)
+_SO_FAR = Struct(f"={len(_MEMBERS)}Q")
+"""What has been counted of one connection: a third of the memory that its numbers would take."""
 
 
 class Counter(NamedTuple):
@@ -45,14 +51,14 @@ class Counter(NamedTuple):
     ways: Mapping[str, str]
 
 
-_ENDED = "of connections that have ended"
+_OURS = "of connections: of those that have ended all, of the others as far as they were looked at"
 _BYTES = {"sent": "bytes_sent", "received": "bytes_received"}
 _SEGMENTS = {"sent": "segs_out", "received": "segs_in"}
 CONNECTIONS: Final = (
-    Counter("bytes", f"Payload {_ENDED}, each byte once.", _BYTES),
-    Counter("segments", f"Segments {_ENDED}.", _SEGMENTS),
-    Counter("retransmitted_bytes", f"Payload {_ENDED} that was sent again.", {"": "bytes_retrans"}),
-    Counter("retransmitted_segments", f"Segments {_ENDED} that were sent again.", {"": "retrans"}),
+    Counter("bytes", f"Payload, each byte once, {_OURS}.", _BYTES),
+    Counter("segments", f"Segments {_OURS}.", _SEGMENTS),
+    Counter("retransmitted_bytes", f"Payload that was sent again, {_OURS}.", {"": "bytes_retrans"}),
+    Counter("retransmitted_segments", f"Segments that were sent again, {_OURS}.", {"": "retrans"}),
 )
 DATAGRAMS: Final = (
     Counter("datagram_bytes", "Payload of datagram sockets that are closed.", _BYTES),
@@ -115,7 +121,7 @@ class Described:
 
 
 class Carried:
-    """Counts the ends of connections. ``by``: names of ``Described``'s methods, which are the labels' names;
+    """Counts what connections carry. ``by``: names of ``Described``'s methods, which are the labels' names;
     ``what``: the counters.
     """
 
@@ -124,17 +130,35 @@ class Carried:
         self._what = what
         self._ask: list[Callable[[RowView], str]] = [getattr(described, name) for name in by]
         self._sums: dict[tuple[str, ...], Sum] = {}
+        self._so_far: dict[int, bytes] = {}
+        """What has been counted of those that have not ended, by their rows' ids."""
 
     def count(self, end: TransitionView) -> None:
         """The transition with which a connection ends."""
-        told = end.reported
-        if told.segs_out is None:  # a half-open one, or one that was not read
-            return
-        row = end.row
+        before = self._so_far.pop(end.row.id, None)
+        if end.reported.segs_out is not None:  # it is None of a half-open one, and of one that was not read
+            self._add(end.row, end.reported, before)
+
+    def look(self, living: Iterable[tuple[RowView, Reported]], alive: Callable[[int], bool]) -> None:
+        """What connections have carried so far that have not ended; ``alive``: whether a row is still there."""
+        seen = False
+        for row, told in living:
+            seen = True
+            counted = self._add(row, told, self._so_far.get(row.id))
+            self._so_far[row.id] = _SO_FAR.pack(*counted)
+        if seen:  # the ends of some were lost
+            self._so_far = {number: counted for number, counted in self._so_far.items() if alive(number)}
+
+    def _add(self, row: RowView, told: Reported, before: bytes | None) -> list[int]:
+        """Count what is more than before; how much has been counted then."""
         key = ("inet" if row.family == AF_INET else "inet6", *(ask(row) for ask in self._ask))
         into = self._sums.get(key) or self._sum(key)
-        for name in _MEMBERS:
-            setattr(into, name, getattr(into, name) + (getattr(told, name) or 0))
+        counted = []
+        for name, known in zip(_MEMBERS, _NONE if before is None else _SO_FAR.unpack(before), strict=True):
+            now = max(getattr(told, name) or 0, known)
+            setattr(into, name, getattr(into, name) + now - known)
+            counted.append(now)
+        return counted
 
     def _sum(self, key: tuple[str, ...]) -> Sum:
         if len(self._sums) >= MOST:

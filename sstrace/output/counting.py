@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sstrace.lifecycle.udp import UNSEEN
+from sstrace.live.living import Living
 from sstrace.model import AF_INET, AF_INET6, Lost, State, Table
 from sstrace.output.page import Page, new_digest
 from sstrace.output.row_filter import RowFilter
@@ -30,7 +31,8 @@ _ESTABLISHED = int(State.ESTABLISHED)
 
 class Counting:
     """Digests what becomes of a table, a family for itself. ``matches``: connections that are not let pass are left
-    out. ``make``: a digest. ``tables``: whose sockets are counted.
+    out. ``make``: a digest. ``tables``: whose sockets are counted. ``living``: looks what those have carried that have
+    not ended.
     """
 
     def __init__(
@@ -39,8 +41,10 @@ class Counting:
         matches: RowFilter | None = None,
         make: Callable[[], Digest] = Digest,
         tables: Iterable[Table] = (Table.TCP,),
+        living: Living | None = None,
     ) -> None:
         self._table = table
+        self._living = living
         self._protocols = {OF_TABLE[each].number for each in tables}
         self._matches = matches
         self._make = make
@@ -92,12 +96,16 @@ class Counting:
                     digest.keep(alive)
 
     def digest(self, families: int) -> Digest:
-        """All of these families (bit n for family n) so far."""
+        """All of these families (bit n for family n) so far, and what connections have carried that have not ended."""
         found = self._make()
         for family, digest in self._digests.items():
             if families >> family & 1:
                 found.merge(digest)
         found.lost = self._lost
+        for row, told in self._living.look() if self._living is not None else ():
+            if families >> row.family & 1 and (not self._matches or self._matches.row(row)):
+                owner = row.owners[0].comm if row.owners else b""
+                found.carry(role=row.role, peer=row.dst, ports=(row.sport, row.dport), owner=owner, told=told)
         return found
 
     def tell(self, command: Command, *, owners: bool) -> int:
@@ -119,7 +127,8 @@ def counting(command: Command, tracer: "Tracer", names: SystemNames, most_keys: 
     expression = options.resolve(command, names).selection.filter
     make = partial(Digest, most_keys) if most_keys is not None else partial(new_digest, command)
     matches = RowFilter(expression, names, tracer.places.where)
-    return Counting(tracer.table, matches, make, followed_tables(command.selection))
+    tables = followed_tables(command.selection)
+    return Counting(tracer.table, matches, make, tables, Living(tracer) if Table.TCP in tables else None)
 
 
 def print_digest(

@@ -19,6 +19,7 @@ from sstrace import __version__
 from sstrace.causes import has_failed
 from sstrace.changes import NetnsNews
 from sstrace.errors import FeatureError, SstraceError, reason
+from sstrace.live.living import Living
 from sstrace.live.tracer import Tracer
 from sstrace.model import AF_INET, STATE_TEXT, Lost, State
 from sstrace.output.by_netns import ByNetns
@@ -78,8 +79,16 @@ class Metrics:
     """
 
     def __init__(
-        self, address: str, port: int, tracer: Tracer, carried: Carried, datagrams: Datagrams | None = None
+        self,
+        address: str,
+        port: int,
+        tracer: Tracer,
+        carried: Carried,
+        *,
+        datagrams: Datagrams | None = None,
+        living: Living | None = None,
     ) -> None:
+        """``living``: looks what connections carry that have not ended."""
         try:
             from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
         except ImportError:
@@ -90,6 +99,7 @@ class Metrics:
         self._tracer = tracer
         self._carried = carried
         self._datagrams = datagrams
+        self._living = living
         self._transitions: Counter[tuple[int, int, int]] = Counter()
         self._opens: Counter[tuple[int, str | None]] = Counter()
         self._closes: Counter[tuple[int, str | None]] = Counter()
@@ -191,6 +201,8 @@ class Metrics:
     def _read(self) -> None:
         by_netns = self._by_netns.families() if self._by_netns is not None else ()
         datagrams = self._datagrams.families() if self._datagrams is not None else ()
+        if self._living is not None:
+            self._carried.look(self._living.look_now_and_then(), self._tracer.table.__contains__)
         carried = self._carried.families()
         told = (self._of_sockets(), by_netns, carried, datagrams, self._of_tracer(), self._of_sinks())
         self._families = [*chain.from_iterable(told), self._of_now()]

@@ -89,6 +89,16 @@ class Pictured(Digest):
         self.pairs_dropped = False
         self._most_pairs = most_pairs
 
+    def carry(
+        self, *, role: str | None, peer: str | bytes, ports: tuple[int, int], owner: str | bytes, told: Reported
+    ) -> None:
+        """As in Digest."""
+        super().carry(role=role, peer=peer, ports=ports, owner=owner, told=told)
+        if peer and (told.bytes_sent or told.bytes_received):
+            tally = self._pair(owner, peer)
+            tally.sent += told.bytes_sent or 0
+            tally.received += told.bytes_received or 0
+
     def add(
         self,
         at_ns: int,

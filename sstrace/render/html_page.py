@@ -14,7 +14,8 @@ from sstrace.render.html_counts import CLOSED, OPENED, Pictured
 from sstrace.render.html_flow import flow
 from sstrace.render.html_parts import bar, carried, columns, number, said, span, table
 from sstrace.render.html_style import STYLE
-from sstrace.render.stats import Spread, Tally, key_text, spreads
+from sstrace.render.spread import Spread
+from sstrace.render.stats import Tally, key_text, spreads
 from sstrace.render.times import moment, span_text, time_of_day
 
 __all__ = ["page"]
@@ -210,7 +211,7 @@ def _talkers(digest: Pictured, most: int) -> Iterator[str]:
                 for key, t in carriers
             ]
             parts += ["<h3>By bytes</h3>\n", table((by, "sent", "recv", ""), rows)]
-        words = "Bytes are the payload of the connections that have ended."
+        words = "Bytes are payload: of connections that have ended, and of others up to the end."
         yield _section(by, _HEADS.get(by, by), words, *parts)
 
 

@@ -5,9 +5,9 @@ a connection that has ended, and durations go into buckets at most 3 % wide, so 
 digested.
 """
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
 from typing import Final
 
 import msgspec
@@ -17,6 +17,7 @@ from sstrace.fields import NOTHING, Reported
 from sstrace.model import AF_INET, AF_INET6, State
 from sstrace.plain import plain, spelled
 from sstrace.render.events import address
+from sstrace.render.spread import Spread
 from sstrace.render.times import span_text
 from sstrace.render.width import amount
 
@@ -24,7 +25,6 @@ __all__ = [
     "Digest",
     "GroupLine",
     "Key",
-    "Spread",
     "SpreadLine",
     "StatsLine",
     "Tally",
@@ -34,65 +34,12 @@ __all__ = [
     "text",
 ]
 
-_DIGITS = 6
-"""Durations are counted by their first so many binary digits: each bucket is 3 % wide, its middle right to 2 %."""
 _MOST_KEYS = 200_000
 """Of a grouping."""
 _WIDTH, _BAR, _SHORT_BAR = 80, 30, 10
 """Columns that a line shall not exceed; those of a bar, where there is room, and where there is none."""
 
 _FULL, _PARTS = "█", " ▏▎▍▌▋▊▉"
-
-
-class Spread:
-    """Durations: how many, least and greatest, and percentiles right to 2 %."""
-
-    def __init__(self) -> None:
-        self._buckets: dict[int, int] = {}
-        self.count = 0
-        self.least = 0
-        self.greatest = 0
-
-    def add(self, ns: int) -> None:
-        """One duration."""
-        shift = ns.bit_length() - _DIGITS
-        bucket = (shift << _DIGITS) + (ns >> shift) if shift > 0 else ns
-        buckets = self._buckets
-        buckets[bucket] = buckets.get(bucket, 0) + 1
-        if not self.count or ns < self.least:
-            self.least = ns
-        if ns > self.greatest:  # noqa: PLR1730 - half of max()'s price
-            self.greatest = ns
-        self.count += 1
-
-    def merge(self, other: "Spread") -> None:
-        """Count all of another's, too."""
-        if not other.count:
-            return
-        for bucket, count in other._buckets.items():
-            self._buckets[bucket] = self._buckets.get(bucket, 0) + count
-        self.least = min(self.least, other.least) if self.count else other.least
-        self.greatest = max(self.greatest, other.greatest)
-        self.count += other.count
-
-    def counts(self) -> Iterator[tuple[int, int]]:
-        """A duration, ns, in the middle of each bucket, and how many are in that bucket; shortest first."""
-        for bucket in sorted(self._buckets):
-            yield self._middle(bucket), self._buckets[bucket]
-
-    def percentile(self, share: float) -> int:
-        """Duration, ns, that this share of all does not exceed; 0 when there are none."""
-        due = math.ceil(self.count * share)
-        for bucket in sorted(self._buckets):
-            due -= self._buckets[bucket]
-            if due <= 0:
-                return self._middle(bucket)
-        return 0
-
-    def _middle(self, bucket: int) -> int:
-        shift, digits = divmod(bucket, 1 << _DIGITS)
-        middle = (digits << shift) + (1 << shift >> 1)
-        return min(max(middle, self.least), self.greatest)
 
 
 class Tally(msgspec.Struct, gc=False):
@@ -103,7 +50,7 @@ class Tally(msgspec.Struct, gc=False):
     closed: int = 0
     retransmits: int = 0
     sent: int = 0
-    """Payload, of those that have ended."""
+    """Payload."""
     received: int = 0
     weight: int = 0
     """Connections begun: those that were opened, and those that ended without."""
@@ -141,7 +88,7 @@ class Digest:
         self.closed = 0
         self.retransmits = 0
         self.sent = 0
-        """Payload of the connections that have ended, each byte once."""
+        """Payload, each byte once: of the connections that have ended, and of the others so far (``carry``)."""
         self.received = 0
         self.handshake = {"out": Spread(), "in": Spread()}
         self.lifetime = Spread()
@@ -220,9 +167,7 @@ class Digest:
             late = there.pop(connection, None) is False  # its owner was not known when the connection was opened
         elif not retransmits:
             return
-        local, remote = ports
-        # A connection is of the port that was called: the lower one where nobody saw who called.
-        port = remote if way == "out" else local if way == "in" else min(local, remote)
+        port = _PORTS[way](ports)
         self.retransmits += retransmits
         groups = self.groups
         tallies = (
@@ -243,6 +188,21 @@ class Digest:
         if late and tallies[2] is not None:
             tallies[2].opened += 1
             tallies[2].weight += 1
+
+    def carry(
+        self, *, role: str | None, peer: "str | bytes", ports: tuple[int, int], owner: "str | bytes", told: Reported
+    ) -> None:
+        """What a connection has carried so far that has not ended: last of all, for its end would count it again."""
+        sent, received = told.bytes_sent or 0, told.bytes_received or 0
+        if not sent and not received:
+            return
+        self.sent += sent
+        self.received += received
+        for by, key in (("peer", peer), ("port", called(role, ports)), ("owner", owner)):
+            tally = self.groups[by].get(key) or self._tally(by, key)
+            if tally is not None:
+                tally.sent += sent
+                tally.received += received
 
     def datagram(
         self,
@@ -324,6 +284,15 @@ class Digest:
         return sorted(self.causes.items(), key=lambda item: (-item[1], item[0]))[:most]
 
 
+_PORTS: Final[dict[str, Callable[[tuple[int, int]], int]]] = {"out": itemgetter(1), "in": itemgetter(0), "": min}
+"""A connection is of the port that was called: of local and remote, the lower one where nobody saw who called."""
+
+
+def called(role: str | None, ports: tuple[int, int]) -> int:
+    """That port."""
+    return _PORTS[_WAYS.get(role or "", "")](ports)
+
+
 Key = str | bytes | int
 
 
@@ -360,7 +329,9 @@ class StatsLine(msgspec.Struct, tag="stats", tag_field="type", kw_only=True):
     """Connections that ended by any other cause: ``failed`` and ``closed`` are all that ended."""
     retransmits: int
     bytes_sent: int
-    """Payload of the connections that have ended, each byte once."""
+    """Payload of the connections that have ended, each byte once; of what happens from now on, and of a server, also
+    what the others have carried so far.
+    """
     bytes_received: int
 
 

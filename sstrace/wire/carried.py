@@ -28,8 +28,8 @@ def payload(info: TcpInfo) -> tuple[int, int]:
 
 
 def reported_of(socket: Socket) -> Reported | None:
-    """Bytes each way, what was sent again, and the round-trip time, where it was measured; None of what carries
-    nothing: a listener, and where there is no tcp_info.
+    """Bytes and segments each way, what was sent again, and the round-trip time, where it was measured; None of what
+    carries nothing: a listener, and where there is no tcp_info.
     """
     info = tcp_info_of(socket)
     if info is None:
@@ -42,6 +42,8 @@ def reported_of(socket: Socket) -> Reported | None:
         bytes_sent=sent,
         bytes_received=received,
         bytes_retrans=info.bytes_retrans,
+        segs_out=info.segs_out,
+        segs_in=info.segs_in,
         retrans=info.total_retrans,
         rtt_us=info.rtt or None,
     )

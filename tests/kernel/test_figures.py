@@ -258,3 +258,19 @@ def test_a_connection_whose_end_was_lost_ends_all_the_same(sstrace: Program, net
     assert all("bytes_sent" in line for line in lives if line not in lost)
     again = sstrace("--life", "--json", "--replay", str(tape), netns=netns).stdout.decode()
     assert told([json.loads(line) for line in again.splitlines()]) == wanted
+
+
+def test_a_digest_has_what_connections_carry_that_go_on(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    server = netns.call(listener, HOST)
+    client = netns.call(connect, server.getsockname()[:2])
+    accepted = keep(server.accept()[0])
+    with Trace(sstrace, netns, tmp_path, "--stats") as running:
+        netns.call(transfer, server, (77, 0), by_client)
+        client.sendall(bytes(5_000))
+        assert len(accepted.recv(5_000, socket.MSG_WAITALL)) == 5_000
+    total = running.lines[0]
+    assert (total["bytes_sent"], total["bytes_received"]) == (5_077, 5_077)
+    (port,) = (
+        line for line in running.lines if line.get("by") == "port" and line["key"] == str(server.getsockname()[1])
+    )
+    assert (port["opened"], port["closed"], port["bytes_sent"]) == (2, 2, 5_077)

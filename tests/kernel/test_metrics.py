@@ -5,6 +5,7 @@ import socket
 import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from conftest import Netns, Program
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as prometheus
 from test_sinks import program
-from tracing import LINGER_0, close_all, counts_datagrams, keep, listener, wait
+from tracing import LINGER_0, close_all, connect, counts_datagrams, keep, listener, wait
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
@@ -283,3 +284,28 @@ def test_bytes_by_port_and_owner(running: Callable[..., Any], netns: Netns) -> N
     assert of("sstrace_segments_total", "sent")[0] >= 6
     assert {dict(labels)["owner"] for _, labels in after if ("port", port) in labels} == {comm}
     assert value(after, "sstrace_rtt_seconds_count", family="inet", role="client") >= 1
+
+
+def test_a_long_transfer_is_counted_while_it_lasts(running: Callable[..., Any], netns: Netns) -> None:
+    """And no byte of it twice, when it ends."""
+    listens = netns.call(listener)
+    client = netns.call(connect, listens.getsockname())
+    accepted = keep(listens.accept()[0])
+    port = str(listens.getsockname()[1])
+    running("--metrics-by", "port")
+
+    def counted(total: int) -> bool:
+        found, of = values(get(netns)), {"family": "inet", "port": port}
+        ways = [value(found, "sstrace_bytes_total", direction=way, **of) for way in ("sent", "received")]
+        return ways == [total, total]
+
+    for rounds in range(3):
+        client.sendall(bytes(100_000))
+        assert len(accepted.recv(100_000, socket.MSG_WAITALL)) == 100_000
+        wait("it has grown", partial(counted, (rounds + 1) * 100_000))
+    client.sendall(bytes(77))
+    accepted.recv(77, socket.MSG_WAITALL)
+    client.close()
+    accepted.recv(1)
+    accepted.close()
+    wait("its end", partial(counted, 300_077))
