@@ -29,9 +29,10 @@ BPF_ARRAY(cursors, struct cursor, 1);
 
 struct found {
 	u64 net;       /* struct net */
-	u64 cookie;    /* net_cookie; 0 where this kernel has none, or gave it none yet */
+	u64 cookie;    /* net_cookie; 0 where this kernel tells nobody */
 	u64 id;        /* ns_common's ns_id; 0 where this kernel has none */
 	u64 inode;     /* of nsfs */
+	u64 hashinfo;  /* struct inet_hashinfo of its TCP sockets; 0 where that is not known */
 };
 /* What one run found: written by walk, read by Python through its mapping before the next run. */
 BPF_ARRAY(namespaces, struct found, STEPS);
@@ -74,12 +75,15 @@ RAW_TRACEPOINT_PROBE(walk)
 			found->net = cursor->net;
 			READ(inode, cursor->net, OFF_net_inum);
 			found->inode = inode;
-			found->cookie = found->id = 0;
+			found->cookie = found->id = found->hashinfo = 0;
 #ifdef OFF_net_cookie
 			READ(found->cookie, cursor->net, OFF_net_cookie);
 #endif
 #ifdef OFF_net_id
 			READ(found->id, cursor->net, OFF_net_id);
+#endif
+#ifdef OFF_net_hashinfo
+			READ(found->hashinfo, cursor->net, OFF_net_hashinfo);
 #endif
 			cursor->count = index + 1;
 		} else if (cursor->heads++) {

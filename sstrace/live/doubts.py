@@ -49,6 +49,8 @@ class Doubts:
         """A sweep goes on that heals what nobody who asks is to be told."""
         self._heals_loss = False
         self.next_audit_ns = 0
+        self._heard = 0
+        """Events that had come by the last audit."""
         self._next_listen_ns = 0
         self._resync_after = 0
         self._missed_after = 0
@@ -89,12 +91,18 @@ class Doubts:
         """Whether it is time for a sweep that heals a loss."""
         return self.lost and time.monotonic_ns() >= self._resync_after
 
-    def is_audit_due(self) -> bool:
-        """Whether it is time for one that heals what was not heard, or that only looks whether all is well."""
+    def is_audit_due(self, heard: int) -> bool:
+        """Whether it is time for one that heals what was not heard, or that only looks whether all is well. ``heard``:
+        events so far; where none has come since the last, that can wait.
+        """
         now = time.monotonic_ns()
-        return not self.lost and (
-            (self._audits and now >= self.next_audit_ns) or (self.deaf and now >= self._missed_after)
+        rest_ns = _LONGEST_PAUSE_NS - _AUDIT_NS if heard == self._heard else 0
+        due = not self.lost and (
+            (self._audits and now >= self.next_audit_ns + rest_ns) or (self.deaf and now >= self._missed_after)
         )
+        if due:
+            self._heard = heard
+        return due
 
     def is_cure_due(self) -> bool:
         """Whether to heal it for one who asks, and need not wait long for that."""

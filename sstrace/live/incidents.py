@@ -88,6 +88,11 @@ class Incidents:
         """Incidents for which their buffer had no room."""
         return self._heard.lost if self._heard is not None else 0
 
+    @property
+    def holds(self) -> bool:
+        """Whether something has come."""
+        return self._heard is not None and self._heard.perf.holds
+
     def register(self, poll: select.poll) -> None:
         """Have a poll object wake up when there is much to read."""
         if self._heard is not None:

@@ -24,6 +24,8 @@ __all__ = ["Ask", "Looked", "OwnerLooks"]
 
 _DUTY = 100
 """A look that took t of CPU time is not repeated before 100 t have passed: 1 % of a CPU at most."""
+_QUIET_DUTY = 1000
+"""And where nothing has happened for a while, not before 1,000 t."""
 _FIRST_NS = 300_000_000
 _LAST_NS = 5_000_000_000
 """After the last event it is looked once more after the one, then ever less often, down to this."""
@@ -136,9 +138,11 @@ class OwnerLooks:
         finally:
             self._looking = False
         now = time.monotonic_ns()
-        self._next_ns = now + _DUTY * (time.thread_time_ns() - spent + self._spent_ns)
+        spent = time.thread_time_ns() - spent + self._spent_ns
+        self._next_ns = now + _DUTY * spent
         if not few:
-            self._due_ns = now + self._pause_ns
+            long_quiet = self._pause_ns == _LAST_NS
+            self._due_ns = now + max(self._pause_ns, _QUIET_DUTY * spent if long_quiet else 0)
             self._pause_ns = min(self._pause_ns * 2, _LAST_NS)
 
     def _own(self, table: SocketTable, rows: Iterable[Row], shown: Shown, at_ns: int, *, few: bool) -> None:

@@ -127,6 +127,10 @@ class Places:
                         shown.append((row, socket))
         return shown
 
+    def hashinfo(self, place: Place) -> int:
+        """See ``netns_walk.Walked``; 0 where that is not known."""
+        return 0
+
     def takes(self, net: int) -> bool:
         """Whether events of a namespace are to be folded in: also of one that has yet to be found."""
         return net in self._places
@@ -251,6 +255,10 @@ class Followed(Places):
     def blind(self) -> str:  # type: ignore[override]
         """See Places."""
         return self._finder.blind
+
+    def hashinfo(self, place: Place) -> int:
+        """See Places."""
+        return self._finder.hashinfo(place.netns.cookie)
 
     def takes(self, net: int) -> bool:
         """See Places."""

@@ -10,12 +10,13 @@ see.
 
 Without BPF there is no event source; ``--poll`` then lives on sweeps alone (live.tracer).
 SSTRACE_WITHOUT names what to do without, for tests and for trying a tier: any of btf, cgroup, kallsyms, timers, with
-commas
-(and native: sstrace.native).
+commas (and native: sstrace.native; sockets: live.dumps).
 SSTRACE_PAGES is the size of each CPU's perf buffer in pages, a power of two; for tests of loss.
 """
 
+import select
 import sys
+import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -40,6 +41,8 @@ __all__ = ["Hooks", "attached"]
 _TIMERS = ("timer_start", "timer_cancel", "timer_expire_entry", "timer_expire_exit")
 _CALM_TRIES = 50
 _LISTEN_TRIES = 5
+_WAITING_NS = 250_000_000
+"""Where nothing happens, it is looked this often for connects that wait."""
 _FLYING = 4
 """Firings of one CPU that a program has heard and the kernel not yet counted: one in each context."""
 _NEEDED = ("tcp_write_timer", "reqsk_timer_handler", "tw_timer_handler")
@@ -75,6 +78,7 @@ class Hooks:
         self.uncounted = ""
         """Why ``missed`` cannot tell; empty where it can."""
         self._hearing: _Hearing | None = None
+        self._wait_ns = 0
         self._without = frozenset(env.get("SSTRACE_WITHOUT", "").split(","))
         if pages is None and "SSTRACE_PAGES" in env:
             pages = _pages(env["SSTRACE_PAGES"])
@@ -163,6 +167,15 @@ class Hooks:
         self.minisockets, self.deaf = False, True
         self.limits.append("SYN-RECV and TIME-WAIT are found by sweeps, up to a second late")
 
+    @property
+    def holds(self) -> bool:
+        """Whether something has come."""
+        return self.perf.holds
+
+    def register(self, poll: select.poll) -> None:
+        """Have a poll object wake up when there is much to read."""
+        self.perf.register(poll)
+
     def missed(self) -> int | None:
         """How often, since the start, the kernel fired a tracepoint and ran no program of ours, as far as can be told;
         None where it cannot.
@@ -181,12 +194,15 @@ class Hooks:
             raise FeatureError("incidents take BTF, and programs that may read kernel memory")
         return {name: self._loaded.maps[name] for name in ("configs", "chosen")}
 
-    def waiting(self, until_ns: int) -> list[Event]:
+    def waiting(self, until_ns: int, *, quiet: bool) -> list[Event]:
         """Take connects that began by then, and that still wait in the kernel for their port (bpf/tcp.h): whoever
-        should have let them out was not heard, or is held up.
+        should have let them out was not heard, or is held up. ``quiet``: nothing else has come, so that they will
+        not be too late a little later.
         """
-        if "connecting" not in self._loaded.maps:
+        now_ns = time.monotonic_ns()
+        if "connecting" not in self._loaded.maps or (quiet and now_ns < self._wait_ns):
             return []
+        self._wait_ns = now_ns + _WAITING_NS
         found: list[Event] = []
         for key, value in self._loaded.elements("connecting", 8, SIZE + 8):
             told = int.from_bytes(value[SIZE + 4 :], sys.byteorder)

@@ -6,41 +6,25 @@ Many are swept together: what has happened meanwhile is waited for, and folded i
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from itertools import chain
-from typing import NamedTuple
 
 from sstrace.changes import Change
+from sstrace.live.dumps import Answer, Dumps, Swept
 from sstrace.live.kernel import DRAIN_NS, EXACT_MOST
 from sstrace.live.places import Place
-from sstrace.model import ALL_STATES, Space, State, SweepBegin, SweepEnd, Table
-from sstrace.protocols import OF_TABLE
+from sstrace.model import SweepBegin, SweepEnd, Table
 from sstrace.sources.memory import give_back
 from sstrace.table import Resync, SocketTable
 from sstrace.wire import inet_diag
 
-__all__ = ["TABLE_STATES", "Sweeps"]
-
-TABLE_STATES = ALL_STATES & ~(1 << State.BOUND_INACTIVE)
-"""What the table holds. Of sockets that are bound and idle, which Linux 6.8 and newer dump as well, no event tells."""
+__all__ = ["Sweeps"]
 
 _MANY_DATAGRAMS = 64
 """A dump of more leaves behind some MB that are worth giving back."""
 
 
-class Swept(NamedTuple):
-    """What one dump of the kernel's shows: a table of a namespace."""
-
-    place: Place
-    table: Table
-
-    @property
-    def space(self) -> Space:
-        """Where its rows are."""
-        return Space(self.place.netns.cookie, OF_TABLE[self.table].number)
-
-
 class Sweeps:
     """``meanwhile`` folds in what has happened by now, ``breathe`` sees to what cannot wait for the end of a sweep,
-    ``pant`` to as much of that as folds nothing in. ``tables``: what is followed.
+    ``pant`` to as much of that as folds nothing in. ``dumps``: whom to ask what there is. ``tables``: what is followed.
     """
 
     def __init__(
@@ -49,13 +33,17 @@ class Sweeps:
         meanwhile: Callable[[], Iterator[Change]],
         breathe: Callable[[], int],
         pant: Callable[[], object],
+        dumps: Dumps,
+        *,
         tables: Sequence[Table],
     ) -> None:
         self._table = table
+        self._dumps = dumps
         self._tables = tables
         self._meanwhile = meanwhile
         self._breathe = breathe
         self._pant = pant
+        self._drained_ns = 0
 
     def run(self, places: Collection[Place], *, doubted: bool) -> Generator[Change, None, tuple[Resync, bool]]:
         """The changes folded in meanwhile; then what was repaired, and whether everything was seen. ``doubted``: events
@@ -93,18 +81,25 @@ class Sweeps:
 
     def _see(self, sweeps: Collection[Swept]) -> Generator[Change, None, set[Swept]]:
         """One dump of each; which were complete."""
-        answers = [(swept, swept.place.kernel.everything(TABLE_STATES, swept.table)) for swept in sweeps]
+        answers = self._dumps.of(sweeps)
         yield from self._meanwhile()
         whole = {swept for swept, answer in answers if self._hand_over(swept, answer)}
-        if sum(len(answer) for _, answer in answers) > _MANY_DATAGRAMS:
+        if sum(len(answer.datagrams) for _, answer in answers) > _MANY_DATAGRAMS:
             del answers
             give_back()
         return whole
 
-    def _hand_over(self, swept: Swept, datagrams: list[bytes]) -> bool:
+    def _hand_over(self, swept: Swept, answer: Answer) -> bool:
         """Hand what a dump found to the table; whether the dump was complete."""
-        complete = bool(datagrams)
         table, space, which = self._table, swept.space, swept.table
+        if answer.records is not None:
+            if time.monotonic_ns() - self._drained_ns > DRAIN_NS:
+                self._drained_ns = self._breathe()
+            swept.place.kernel.reachable = True
+            table.met(space, answer.sockets())
+            return True
+        datagrams = answer.datagrams
+        complete = bool(datagrams)
         drained = time.monotonic_ns()
 
         def others(message: bytes) -> None:

@@ -25,11 +25,13 @@ from typing import Any
 
 from sstrace.changes import Change, NetnsNews, Told
 from sstrace.live.doubts import Doubts
+from sstrace.live.dumps import Dumps
 from sstrace.live.incidents import Incidents
 from sstrace.live.interfaces import Interfaces
 from sstrace.live.kernel import DRAIN_NS, Kernel
 from sstrace.live.looks import Looks
 from sstrace.live.missed import Missed
+from sstrace.live.nap import nap
 from sstrace.live.owners import BLIND, Ask, OwnerLooks
 from sstrace.live.places import Followed, Place, Places
 from sstrace.live.polled import polled
@@ -78,16 +80,14 @@ class Tracer:
         """Compile (or take from the cache), load and attach; no sweep yet. Raises PrivilegeError or FeatureError.
 
         ``names`` are kept as of the change that is being told of. ``pages``: size of each perf buffer, for tests of
-        loss. ``poll_ns``: no BPF at all, a sweep so often instead.
-        ``audit``: False for one who compares the table with the kernel himself. ``fall_back``: a sweep each second
-        where only a privilege is missing; ``limits`` tells. ``netns``: the words of --netns; none: this process's
-        network namespace alone. ``ask``: who looks for owners, where not this process.
-        ``incidents``: of which sorts they are to be told (--events). ``tables``: what is followed; nothing else is
-        heard of. Raises LookupFailed, too, where there is no namespace that is meant.
+        loss. ``poll_ns``: no BPF at all, a sweep so often instead. ``audit``: False for one who compares the table with
+        the kernel himself. ``fall_back``: a sweep each second where only a privilege is missing; ``limits`` tells.
+        ``netns``: the words of --netns; none: this process's network namespace alone. ``ask``: who looks for owners,
+        where not this process. ``incidents``: of which sorts they are to be told (--events). ``tables``: what is
+        followed; nothing else is heard of. Raises LookupFailed, too, where there is no namespace that is meant.
         """
         self.names = names if names is not None else SystemNames(env)
-        self.tables = tuple(tables)
-        """What is followed."""
+        self.tables = tuple(tables)  # that are followed
         self.netns = current_netns()
         self.places = (
             Followed(env, netns, self.names, self._breathe)
@@ -108,17 +108,14 @@ class Tracer:
         """Rows that audits found wrong."""
         self.owners = OwnerLooks(env, self._breathe, ask)
         self._pending: list[Event] = []
-        self._last_ns = 0
-        self._unread: tuple[int, ...] = ()
+        self._last_ns, self._unread = 0, tuple[int, ...]()
         self._losses: list[Lost] = []
-        self._sweeping = False
-        self._put_aside: list[Change] = []
-        """Losses while a sweep goes on."""
+        self._sweeping, self._put_aside = False, list[Change]()  # losses while a sweep goes on
+        self.dumps = Dumps(env, self.places, self._breathe)
         pant = lambda: self.ails_long and self._breathe()  # noqa: E731
-        self._sweeps = Sweeps(self.table, self._apart, self._breathe, pant, tables)
+        self._sweeps = Sweeps(self.table, self._apart, self._breathe, pant, self.dumps, tables=tables)
         self._looks = Looks(self.places)
-        self._sweep_every_ns = poll_ns
-        self._hooks, self._without = None, "by netlink alone"
+        self._sweep_every_ns, self._hooks, self._without = poll_ns, None, "by netlink alone"
         if poll_ns is None:
             only = self.netns.inode if not self.places.several else 0 if self.places.everything else None
             self._hooks, self._without = attached(env, self.netns, only, pages, tables, fall_back=fall_back)
@@ -131,6 +128,7 @@ class Tracer:
         self._shrink = Shrink(self.table, self._breathe, self._hooks.decoder.forget if self._hooks else lambda: None)
         self._interfaces = Interfaces(self.names)
         self._incidents = Incidents(env, self._hooks, self.netns, incidents, tables) if incidents else None
+        self._heard = [one for one in (self._hooks, self._incidents) if one is not None]
         self._news = select.poll()
         self.register(self._news)
         self._next_sweep_ns = 0
@@ -236,32 +234,33 @@ class Tracer:
 
     def register(self, poll: select.poll) -> None:
         """Have a poll object wake up when there is much to ``poll``."""
-        if self._hooks is not None:
-            self._hooks.perf.register(poll)
-        if self._incidents is not None:
-            self._incidents.register(poll)
-        self._interfaces.register(poll)
+        for heard in (*self._heard, self._interfaces):
+            heard.register(poll)
 
     def close(self) -> None:
         """Detach every hook; harmless when done twice."""
-        if self._incidents is not None:
-            self._incidents.close()
-        if self._hooks is not None:
-            self._hooks.close()
+        for heard in reversed(self._heard):
+            heard.close()
         self._missed.close()
+        self.dumps.close()
         self.owners.close()
         self._interfaces.close()
         self.places.close()
 
-    def poll(self, timeout_s: float) -> Iterator[Change]:
-        """Wait for events at most so long, fold them in and yield what changed, in the order of time.
+    def sleep(self, waiting: select.poll, seconds: float, hurry: Callable[[], bool] = bool) -> list[tuple[int, int]]:
+        """``nap`` for what a poll object waits for, until there are events, or ``hurry``."""
+        return nap(waiting, seconds, lambda: bool(self._pending) or any(one.holds for one in self._heard) or hurry())
+
+    def poll(self, timeout_s: float, hurry: Callable[[], bool] = bool) -> Iterator[Change]:
+        """Wait for events at most so long, fold them in and yield what changed, in the order of time. ``hurry``: see
+        ``sleep``.
 
         A ``Transition`` shows its row as it was right after the transition, so use it before taking the next.
         """
         # What is too young to be complete stays for the next time: where events never cease, there is always some.
         if self._hooks is None:
             timeout_s = min(timeout_s, (self._next_sweep_ns - time.monotonic_ns()) / 1e9)
-        self._news.poll(max(0, timeout_s * 1000))
+        self.sleep(self._news, timeout_s, hurry)
         until = self._drain() - _PATIENCE_NS
         self._own(until)
         yield from self._fold(until)
@@ -272,7 +271,7 @@ class Tracer:
         if self._sweep_every_ns is not None:
             if time.monotonic_ns() >= self._next_sweep_ns:
                 yield from self._polled_sweep()
-        elif self._doubts.is_audit_due():
+        elif self._doubts.is_audit_due(self.events):
             yield from self._audit()
         yield from self._look()
         if self._incidents is not None:
@@ -353,7 +352,7 @@ class Tracer:
         renamed = self._interfaces.until(horizon_ns)
         pending = self._pending
         if self._hooks is not None:
-            pending += self._hooks.waiting(horizon_ns)
+            pending += self._hooks.waiting(horizon_ns, quiet=not pending)
         pending.sort(key=_AT)
         cut = bisect_right(pending, horizon_ns, key=_AT)
         if not cut:

@@ -15,6 +15,7 @@ A mode makes its tracer, and fills in what is its own::
         take(following.settle())
 """
 
+import select
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -36,10 +37,10 @@ if TYPE_CHECKING:  # only who asks for them pays for them
     from sstrace.output.metrics import Metrics
     from sstrace.output.recorder import Recorder
 
-__all__ = ["TICK_S", "Following"]
+__all__ = ["Following"]
 
-TICK_S = 0.05
-"""The rings are looked at this often when they do not fill: what a person takes for at once."""
+_QUIET_S = 0.25
+"""Where nothing happens, what is due now and then is looked at this often."""
 
 
 class Following:
@@ -141,8 +142,10 @@ class Following:
 
     # To go on.
 
-    def turns(self, tick_s: float = TICK_S) -> Iterator[float]:
-        """Again and again how many seconds may be waited for something, until a signal or --duration ends it."""
+    def turns(self, tick_s: float = _QUIET_S) -> Iterator[float]:
+        """Again and again how many seconds may be waited for something, until a signal or --duration ends it; events
+        cut that short (``poll``, ``sleep``).
+        """
         end = time.monotonic_ns() + self._duration_ns if self._duration_ns is not None else None
         try:
             while not self.stopped.now:
@@ -180,7 +183,14 @@ class Following:
 
     def poll(self, seconds: float) -> Iterator[Change | Told]:
         """What changed, counted and recorded; see ``Tracer.poll``."""
-        return self.through(self.tracer.poll(seconds))
+        return self.through(self.tracer.poll(seconds, self._hurries))
+
+    def sleep(self, waiting: select.poll, seconds: float) -> list[tuple[int, int]]:
+        """For a mode that waits for more than events: see ``Tracer.sleep``."""
+        return self.tracer.sleep(waiting, seconds, self._hurries)
+
+    def _hurries(self) -> bool:
+        return self.stopped.now or self.wanted
 
     def settle(self) -> Iterator[Change | Told]:
         """The same of everything that happened before this call."""

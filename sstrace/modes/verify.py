@@ -16,11 +16,12 @@ from typing import NamedTuple
 import msgspec
 
 from sstrace.errors import DriftError, UnprovenError
+from sstrace.live.dumps import TABLE_STATES
+from sstrace.live.nap import TICK_S
 from sstrace.live.signals import Stopped
-from sstrace.live.sweeps import TABLE_STATES
 from sstrace.live.tracer import Tracer
 from sstrace.model import AF_INET, STATE_TEXT, InetSocket, Owner, State
-from sstrace.modes.following import TICK_S, Following
+from sstrace.modes.following import Following
 from sstrace.plain import plain, spelled
 from sstrace.protocols import DATAGRAMS, NETID_OF_NUMBER, OF_TABLE, TABLE_OF_NUMBER
 from sstrace.query import options
@@ -100,7 +101,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         interval = command.own.interval_ns or _INTERVAL_NS
         due = time.monotonic_ns() + interval
         for seconds in following.turns():
-            check.take(following.poll(seconds))
+            check.take(following.poll(min(seconds, (due - time.monotonic_ns()) / 1e9)))
             if following.wanted:
                 check.take(following.settle())
             if time.monotonic_ns() >= due:

@@ -34,6 +34,7 @@ class Finder:
         """Processes that may not be asked which namespace they are in."""
         self._walked_last: list[Walked] = []
         self._known: dict[int, Namespace] = {}
+        self._hashinfos: dict[int, int] = {}
         self._labels: dict[int, Label] = {}
         self._ways: dict[int, tuple[str, ...]] = {}
         if "btf" in env.get("SSTRACE_WITHOUT", "").split(","):  # see live.probes
@@ -107,6 +108,10 @@ class Finder:
         """What a namespace is called, by the last ``learn`` that saw it."""
         return self._labels.get(namespace.net.cookie) or Label()
 
+    def hashinfo(self, cookie: int) -> int:
+        """See ``Walked``, of a namespace by its cookie; 0 where it is not known."""
+        return self._hashinfos.get(cookie, 0)
+
     def forget(self, cookie: int) -> None:
         """Nobody will ask for one that is gone."""
         self._labels.pop(cookie, None)
@@ -132,8 +137,10 @@ class Finder:
             return True
         self._walked_last = walked
         known, self._known = self._known, {}
+        self._hashinfos.clear()
         for found in walked:
-            key = (found.cookie if self._cookies else 0) or found.inode
+            key = found.cookie or found.inode
+            self._hashinfos[key] = found.hashinfo
             ways = self._ways.get(key, ())
             self._known[key] = known.get(key) or Namespace(Netns(key, found.inode), found.id or None, ways)
         return True

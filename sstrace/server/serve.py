@@ -244,7 +244,7 @@ class _Server:
             self._heard_ns = time.monotonic_ns()
 
     def _hear(self, seconds: float) -> None:
-        for fd, event in self._poll.poll(seconds * 1000):
+        for fd, event in self._following.sleep(self._poll, seconds):
             if fd == self._listener.fileno():
                 self._accept()
             elif fd in self._followers:

@@ -31,6 +31,8 @@ WALK = Source(
         "net_cookie": (("net", "net_cookie"),),
         # Since 885fc8ac0a4d ("nstree: make iterator generic", v6.18); what it names can be opened by that.
         "net_id": (("net", "ns.ns_id"),),
+        # See sources.socket_walk.
+        "net_hashinfo": (("net", "ipv4.tcp_death_row.hashinfo"),),
     },
 )
 """The program and its offsets."""
@@ -39,7 +41,7 @@ _STEPS = 128
 _CURSOR = struct.Struct("=QQQIBBBx")
 _COUNT = struct.Struct("=IBB")
 _COUNT_AT = 24
-_FOUND = struct.Struct("=QQQQ")
+_FOUND = struct.Struct("=QQQQQ")
 _TRIES = 5
 """Walks begun again because the list changed under them: a run takes some 10 µs, between two of them as long."""
 
@@ -50,10 +52,13 @@ class Walked(NamedTuple):
     address: int
     """Of its struct net: its own until it is gone, another's after."""
     cookie: int
-    """net_cookie; 0 where the kernel has given it none (before Linux 5.12)."""
+    """net_cookie; 0 where the kernel tells nobody (before Linux 5.14)."""
     id: int
     """ns_common's ns_id; 0 where the kernel has none (before Linux 6.18)."""
     inode: int
+    hashinfo: int
+    """Address of the hash tables that its TCP sockets are in: as a rule those of all (net.ipv4.tcp_child_ehash_entries,
+    Linux 6.1); 0 where that is not known."""
 
 
 class NetnsWalk:

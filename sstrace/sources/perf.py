@@ -108,6 +108,11 @@ class PerfBuffers:
         for ring in self._rings:
             poll.register(ring.fd, select.POLLIN)
 
+    @property
+    def holds(self) -> bool:
+        """Whether there is something to read."""
+        return any(ring.head() != ring.tail for ring in self._rings)
+
     def read(self, *, counting: bool = False) -> Runs:
         """What the rings hold: the time first, then every head, then the data, so that what is older is complete.
         ``counting``: what they had no room for is to be known up to now, too, not only up to a quarter second ago.

@@ -49,8 +49,6 @@ class Departed(Tombstones):
 class DatagramFold:
     """Takes the steps of one space."""
 
-    unlisted = implied = unmet = 0
-    """As of ``Fold``: there are none."""
     probe: Probe | None = None
 
     def __init__(self, index: Index, departed: Departed) -> None:

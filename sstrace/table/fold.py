@@ -35,20 +35,13 @@ class Fold:
     def __init__(self, index: Index, tombstones: Tombstones) -> None:
         self._index = index
         self._tombstones = tombstones
-        self.unlisted = 0
-        """Transitions that lifecycle does not list."""
         self.probe: Probe | None = None
         """Where somebody can look: what the kernel has between the ends of this row now. Asked where a full socket
         gives up as one does that leaves a timewait socket behind, and none has told of itself."""
-        self.implied = 0
-        """Timewait sockets that were found so: nobody heard of their births."""
-        self.unmet = 0
-        """Request sockets of which others tell that nobody heard of their births: a retransmission, a handshake that
-        completes."""
         self._found: InetSocket | None = None
         self._implied_rows: dict[Ends, Row] = {}
-        """Their rows, by their ends: each until events tell of a younger connection there. Who looked was late, and
-        may have seen what that one has left behind."""
+        """Rows of timewait sockets that were found so, by their ends: each until events tell of a younger connection
+        there. Who looked was late, and may have seen what that one has left behind."""
 
     def apply(self, fact: Changed | Gone) -> Transition | None:
         """Fold one event in. The transition that users see, None when there is none."""
@@ -97,7 +90,7 @@ class Fold:
             self._index.news.note(row)
             return None  # a timewait socket from nowhere: no transition is known
         if fact.kind is _REQUEST:
-            self.unmet += bool(fact.reported.retransmits)
+            self._index.news.unmet += bool(fact.reported.retransmits)
             return self._transition(fact, row, _LISTEN, new, None)
         if old == _LISTEN:
             row.cgroup = fact.cgroup
@@ -105,7 +98,7 @@ class Fold:
                 self._index.news.note(row)
                 return None  # its next transition names its peer
             return self._transition(fact, row, old, new, None)
-        self.unmet += old == _SYN_RECV
+        self._index.news.unmet += old == _SYN_RECV
         self._learn(row, fact)
         if old == new == _SYN_SENT:
             old = _CLOSE  # the SYN goes out, and nobody heard of the connect(2) before it
@@ -260,7 +253,7 @@ class Fold:
         index, found = self._index, self._found
         assert found is not None
         held = fact.at_ns - row.since_ns if row.exact and row.state == fact.old else None
-        self.implied += 1
+        index.news.implied += 1
         index.leave(row)
         row.kind, row.sk, row.cookie, row.ino, row.touched_ns = _TIMEWAIT, None, found.cookie, 0, fact.at_ns
         index.enter(row)
@@ -374,7 +367,7 @@ class Fold:
         # MPTCP's own sockets have ways of theirs.
         listed = LISTED[old << 4 | new] == 1 or row.protocol != IPPROTO_TCP
         if not listed:
-            self.unlisted += 1
+            self._index.news.unlisted += 1
         return listed
 
 

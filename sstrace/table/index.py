@@ -43,6 +43,13 @@ class News:
         """Where somebody tells of every change: the rows, by id, that came, went or changed their ports, family,
         v6only or owners without a transition or a Resync to tell of it, and since when that has been so, 0 where
         nobody knows. Whoever sets it empties it."""
+        self.unlisted = 0
+        """Transitions that lifecycle does not list."""
+        self.implied = 0
+        """Timewait sockets that were found by looking (``Fold.probe``): nobody heard of their births."""
+        self.unmet = 0
+        """Request sockets of which others tell that nobody heard of their births: a retransmission, a handshake that
+        completes."""
         self.last_ns = 0
         """Time of the latest change that was told, as far as it was told from here (SocketTable.last_ns)."""
 

@@ -67,7 +67,7 @@ class Sweep:
         )  # fmt: skip
 
     def seen(self, found: InetSocket) -> None:
-        """It met this socket."""
+        """It met this socket. A cookie of 0: nobody has asked for it yet."""
         index, tombstones = self._index, self._tombstones
         ends = index.ends_of(found)
         kind = kind_of(found)
@@ -105,7 +105,7 @@ class Sweep:
         return (
             row.state == found.state
             and row.kind is kind
-            and row.cookie == found.cookie
+            and row.cookie == (found.cookie or None)
             and row.ino == found.ino
             and row.sport == found.sport
             and row.dport == found.dport
@@ -116,7 +116,7 @@ class Sweep:
             and (row.uid == found.uid or kind is not _SOCKET)
             and (found.extras is None or found.extras.v6only in (None, row.v6only))
             and (index.by_ends.get(ends) if row.state != _LISTEN else index.by_ino.get(row.ino)) is row
-            and index.by_cookie.get(cookie_key(found.cookie, kind, ends)) is row
+            and (row.cookie is None or index.by_cookie.get(cookie_key(row.cookie, kind, ends)) is row)
             and (row.sk is None or index.by_sk.get(row.sk) is row)
         )
 
@@ -139,7 +139,7 @@ class Sweep:
     def _confirm(self, row: Row, found: InetSocket) -> None:
         """What events say of it is younger. Of two sockets between the same addresses they know the later one."""
         index = self._index
-        if row.cookie is None:
+        if row.cookie is None and found.cookie:
             row.cookie = found.cookie
             index.by_cookie[cookie_key(found.cookie, row.kind, row.ends)] = row
         if row.sport == 0 and row.state == found.state == _SYN_SENT:
@@ -173,7 +173,7 @@ class Sweep:
         if row.state != found.state:
             index.restate(row, found.state)
             row.since_ns, row.exact = self._tombstones.began_ns, False
-        row.cookie, row.ino, row.family = found.cookie, found.ino, found.family
+        row.cookie, row.ino, row.family = found.cookie or None, found.ino, found.family
         row.src, row.sport, row.dst, row.dport = found.src, found.sport, found.dst, found.dport
         row.ifindex = found.ifindex
         if kind is _SOCKET:
@@ -195,7 +195,7 @@ class Sweep:
         net, protocol = index.space
         row = Row(
             next(index.ids), kind, found.state, found.family, protocol, net, index.netns, src, sport, dst, dport,
-            found.ino, found.uid if kind is _SOCKET else None, found.ifindex, found.cookie, None,
+            found.ino, found.uid if kind is _SOCKET else None, found.ifindex, found.cookie or None, None,
             self._tombstones.began_ns, False, 0,
         )  # fmt: skip
         row.seen = self._number

@@ -127,8 +127,6 @@ class SocketTable:
         self.takes: Callable[[int], bool] = lambda _: True
         """Whether events of a network namespace of which there are none yet are folded in, by its cookie."""
         self._probe: Probe | None = None
-        self._implied = self._unmet = self._unlisted = 0
-        """Of shards that have been forgotten."""
         self._folders: dict[Space, Any] = {}
         """The shards' twins."""
         self._is_stale = True
@@ -184,9 +182,6 @@ class SocketTable:
             for row in rows:
                 shard.index.remove(row)
             self.passed(shard.told_ns)
-            self._implied += shard.fold.implied
-            self._unmet += shard.fold.unmet
-            self._unlisted += shard.fold.unlisted
             left += rows
         return left
 
@@ -245,18 +240,18 @@ class SocketTable:
 
     @property
     def implied(self) -> int:
-        """See ``Fold.implied``; in every shard."""
-        return self._implied + sum(shard.fold.implied for shard in self._shards.values())
+        """See ``News.implied``."""
+        return self._news.implied
 
     @property
     def unmet(self) -> int:
-        """See ``Fold.unmet``; in every shard."""
-        return self._unmet + sum(shard.fold.unmet for shard in self._shards.values())
+        """See ``News.unmet``."""
+        return self._news.unmet
 
     @property
     def unlisted(self) -> int:
-        """See ``Fold.unlisted``; in every shard."""
-        return self._unlisted + sum(shard.fold.unlisted for shard in self._shards.values())
+        """See ``News.unlisted``."""
+        return self._news.unlisted
 
     # Rows.
 

@@ -142,6 +142,7 @@ ASKED = """
 import json, os, socket
 from sstrace.live import doubts, kernel, tracer as tracing
 from sstrace.live.source import LiveRows
+from sstrace.model import Table
 from sstrace.query.options import parse
 
 kernel.DRAIN_NS = tracing.DRAIN_NS = 0  # as where a dump takes long
@@ -164,7 +165,7 @@ def ask():
     list(tracer.heal())
     who = "kernel" if tracer.ails else "table"
     live = LiveRows(tracer.table, tracer.places.of(tracer.netns), tracer.news(), doubted=tracer.ails)
-    shown = sum(map(len, live.rows(selection, ext=0, attributes=False)))
+    shown = sum(map(len, live.rows(Table.TCP, selection, ext=0, attributes=False)))
     asked.append(f"{who} {'right' if shown == 1 + len(made) else 'wrong'}")
 
 def lose_and_ask():
@@ -268,7 +269,7 @@ tracer = Tracer(os.environ, audit=False)
 tracer.start()
 server = socket.create_server(("127.0.0.1", 0))
 port = server.getsockname()[1]
-tracer._doubts.is_audit_due = lambda: False  # not by a sweep, for which there may be other reasons
+tracer._doubts.is_audit_due = lambda _heard: False  # not by a sweep, for which there may be other reasons
 send_syn(1001, port)
 list(tracer.settle())
 os.close(tracer._hooks._loaded._links.pop("timer_start"))

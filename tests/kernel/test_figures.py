@@ -219,6 +219,16 @@ def _nameless(line: Line) -> Line:
     return {key: value for key, value in line.items() if key not in ("seq", "sk", "ino")}
 
 
+def test_a_namespace_has_one_key_where_nobody_is_told_its_cookie() -> None:
+    """Linux 5.10 keeps cookies, of some namespaces, and SO_NETNS_COOKIE is of Linux 5.14."""
+    with Btf() as btf:
+        found = [
+            offsets.macros(TRACE.offsets, TRACE.optional, TRACE.bits, btf, cookies=cookies) for cookies in (False, True)
+        ]
+    assert "OFF_net_cookie" not in found[0]
+    assert found[0].keys() | {"OFF_net_cookie"} == found[1].keys() | {"OFF_net_cookie"}
+
+
 def test_a_kernel_without_these_members_is_traced_without_figures() -> None:
     with Btf() as btf:
         macros = offsets.macros(TRACE.offsets, TRACE.optional, TRACE.bits, btf)

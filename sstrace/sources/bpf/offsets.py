@@ -2,6 +2,7 @@
 
 from sstrace.errors import FeatureError
 from sstrace.sources.btf import Btf
+from sstrace.sources.netns import gives_cookies
 
 __all__ = [
     "BITS",
@@ -148,9 +149,11 @@ _COMMON = {"skc_net": 8, "skc_family": 2, "skc_num": 2, "skc_dport": 2, "skc_bou
 _COMMON |= {"skc_rcv_saddr": 4, "skc_daddr": 4, "skc_v6_rcv_saddr": 16, "skc_v6_daddr": 16}
 
 
-def macros(needed: Offsets, optional: Offsets, bits: Offsets, btf: Btf) -> dict[str, int]:
+def macros(
+    needed: Offsets, optional: Offsets, bits: Offsets, btf: Btf, *, cookies: bool | None = None
+) -> dict[str, int]:
     """Every offset that the kernel has, by the macro's name. Raises FeatureError where one that is needed is
-    missing.
+    missing. ``cookies``: whether it tells anybody the cookies of namespaces; None: see for yourself.
     """
     found: dict[str, int] = {}
     for name, places in (needed | optional).items():
@@ -167,6 +170,10 @@ def macros(needed: Offsets, optional: Offsets, bits: Offsets, btf: Btf) -> dict[
         found.pop("OFF_skc_v6_rcv_saddr", None)
     if "OFF_cgroup_kn" not in found or "OFF_kernfs_id" not in found:
         found.pop("OFF_sk_cgroup", None)
+    if not (gives_cookies() if cookies is None else cookies):
+        # Linux 5.7 to 5.13 have some that nobody is told (sources.netns): who knows a namespace by its inode here must
+        # not meet it by another name there.
+        found.pop("OFF_net_cookie", None)
     found["COMMON_END"] = max(found.get(f"OFF_{name}", 0) + size for name, size in _COMMON.items())
     return found
 
