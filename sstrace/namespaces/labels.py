@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from sstrace.errors import DecodeError
 from sstrace.model import Label
 from sstrace.plain import spelled
-from sstrace.wire.cgroup import Container, Pod, container_of, pod_of_log, pod_of_spec
+from sstrace.wire.cgroup import Container, Pod, container_of, container_of_monitor, pod_of_log, pod_of_spec
 
 __all__ = ["netns_name", "of_processes"]
 
@@ -36,7 +36,7 @@ def of_processes(pids: Iterable[int], *, root: str = "") -> dict[int, Label]:
         comm = _read(f"{root}/proc/{pid}/comm")
         if comm is None:
             continue  # it has gone
-        container = container_of(_read(f"{root}/proc/{pid}/cgroup") or b"")
+        container = container_of(_read(f"{root}/proc/{pid}/cgroup") or b"") or _watched(pid, root)
         pod = None
         if container is not None:
             if container.pod_uid is not None and logs is None:
@@ -44,6 +44,13 @@ def of_processes(pids: Iterable[int], *, root: str = "") -> dict[int, Label]:
             pod = (logs or {}).get(container.pod_uid or "") or _pod_by_spec(container, root)
         found[pid] = _label(pid, spelled(comm.rstrip(b"\n")), container, pod)
     return found
+
+
+def _watched(pid: int, root: str) -> Container | None:
+    """The container whose first process this is, by the process that watches it."""
+    stat = _read(f"{root}/proc/{pid}/stat") or b""
+    parent = stat.rpartition(b")")[2].split()[1:2]  # the name in front may be anything
+    return container_of_monitor(_read(f"{root}/proc/{int(parent[0])}/cmdline") or b"") if parent else None
 
 
 def _label(pid: int, comm: str, container: Container | None, pod: Pod | None) -> Label:

@@ -16,18 +16,22 @@ systemd-nspawn  systemd-nspawn@NAME.service, machine-NAME.scope
 lxc, incus                                                       lxc/NAME, lxc.payload/NAME, lxc.payload.NAME
 =============== ================================================ ============================================
 
+Where a user may make no cgroups (rootless podman on cgroup v1), no path tells. Then the command line of the container's
+monitor, conmon(8), its first process's parent, does: ``conmon … -c ID``.
+
 Containers run in containers; what lies deepest is meant. Kubernetes puts those of a pod into one cgroup,
 ``…-podUID.slice`` or ``podUID``, the dashes of the uid as ``_`` where the path is systemd's.
 """
 
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 
 import msgspec
 
 from sstrace.errors import DecodeError
 
-__all__ = ["Container", "Pod", "container_of", "pod_of_log", "pod_of_spec"]
+__all__ = ["Container", "Pod", "container_of", "container_of_monitor", "pod_of_log", "pod_of_spec"]
 
 
 class Container(msgspec.Struct, frozen=True):
@@ -80,6 +84,16 @@ def container_of(text: bytes) -> Container | None:
         if found is not None:
             return found
     return None
+
+
+def container_of_monitor(command: bytes) -> Container | None:
+    """Find the container that a process watches; None where it is no conmon. ``command``: /proc/PID/cmdline."""
+    words = command.decode("utf-8", "backslashreplace").split("\0")
+    if words[0].rpartition("/")[2] != "conmon":
+        return None
+    ids = [word for option, word in pairwise(words) if option in ("-c", "--cid") and _BARE.fullmatch(word)]
+    by_podman = any(word.rpartition("/")[2] == "podman" for word in words)
+    return Container(ids[0], "podman" if by_podman else None) if ids else None
 
 
 def _in_path(names: list[str]) -> Container | None:

@@ -39,6 +39,13 @@ def test_a_container(tmp_path: Path) -> None:
     assert label(tmp_path) == Label(container_id=ID, container_runtime="docker", comm="nginx", pid=7)
 
 
+def test_a_container_that_has_no_cgroup_of_its_own(tmp_path: Path) -> None:
+    process(tmp_path, 7, "nc", "2:pids:/\n0::/")
+    put(tmp_path / "proc/7/stat", "7 (a) b 9 (c) S 6 7 7 0")
+    put(tmp_path / "proc/6/cmdline", f"/usr/bin/conmon\0-c\0{ID}\0--exit-command\0/usr/bin/podman\0")
+    assert label(tmp_path) == Label(container_id=ID, container_runtime="podman", comm="nc", pid=7)
+
+
 def test_a_pod_by_the_directory_of_its_logs(tmp_path: Path) -> None:
     process(tmp_path, 7, "pause", f"{SLICE}/cri-containerd-{ID}.scope")
     process(tmp_path, 8, "pause", f"{SLICE}/cri-containerd-{OTHER}.scope")

@@ -3,7 +3,7 @@
 import pytest
 
 from sstrace.errors import DecodeError
-from sstrace.wire.cgroup import Container, Pod, container_of, pod_of_log, pod_of_spec
+from sstrace.wire.cgroup import Container, Pod, container_of, container_of_monitor, pod_of_log, pod_of_spec
 
 ID = "3726184226f5d3147c25fdeab5b60097e378e8a720503a5e19ecfdf29f869860"
 OTHER = "9ec39b91f3d70e1beff50a308f77067065ea6be0d91a3378375056cd4422cf3d"
@@ -162,3 +162,19 @@ def test_what_a_runtime_was_told_of_a_pod() -> None:
 def test_a_damaged_file_is_an_error_of_ours(text: bytes) -> None:
     with pytest.raises(DecodeError):
         pod_of_spec(text)
+
+
+@pytest.mark.parametrize(
+    ("command", "found"),
+    [
+        (f"/usr/bin/conmon\0--api-version\x001\0-c\0{ID}\0-n\0web\0--exit-command\0/usr/bin/podman", "podman"),
+        (f"conmon\0--cid\0{ID}\0-r\0/usr/bin/crun", None),
+    ],
+)
+def test_a_container_by_the_process_that_watches_it(command: str, found: str | None) -> None:
+    assert container_of_monitor(command.encode()) == Container(ID, found)
+
+
+@pytest.mark.parametrize("command", ["", "bash\0-c\0conmon", f"bash\0-c\0{ID}", "conmon\0-c", "conmon\0-c\0web"])
+def test_a_process_that_watches_none(command: str) -> None:
+    assert container_of_monitor(command.encode()) is None
