@@ -1,9 +1,32 @@
 # What sstrace.native lends of the compiled module. Held to the module by tests/unit/test_packaging.py.
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, final
 
 INTERFACE: int
+
+def teach(
+    classes: dict[str, type], kinds: tuple[Any, ...], listed: bytes, own: Callable[..., Any],
+    inherited: Callable[..., Any], /,
+) -> None:  # fmt: skip
+    """Make the classes known whose slots are read, and what else the others below need."""
+
+def events(lent: tuple[Any, ...], records: bytes, cpu: int, /) -> list[Event] | None:
+    """The twin of sstrace.wire.event.EventDecoder, which lends what it takes."""
+
+def met(
+    index: Any,
+    datagram: bytes,
+    number: int,
+    began_ns: int,
+    shared: dict[Any, Any],
+    added: list[Any],
+    may_add: bool,
+    doubted: bool,
+    otherwise: Callable[[bytes], object],
+    /,
+) -> bool:
+    """The twin of sstrace.table.sweep.Sweep.seen."""
 
 def columns(
     datagram: bytes | memoryview, addresses: dict[bytes, str], ports: dict[int, str], with_inodes: bool, /
@@ -49,52 +72,12 @@ class Event:
     def fact(self) -> Any: ...
 
 @final
-class Decoder:
-    """The twin of sstrace.wire.event.EventDecoder."""
-
-    def __init__(
-        self,
-        facts: Callable[[int, bytes], list[Any]],
-        kinds: tuple[Any, ...],
-        plain: Mapping[Any, Any],
-        addresses: dict[bytes, bytes],
-        owners: dict[tuple[bytes, int, int], Any],
-        owner: Callable[..., Any],
-        cause: Callable[..., Any],
-        /,
-    ) -> None: ...
-    def __call__(self, records: bytes, cpu: int, /) -> list[Event | Any] | None: ...
-
-@final
 class Folder:
-    """The twin of sstrace.table.fold.Fold.apply, and of sstrace.table.sweep.Sweep.seen, for one shard."""
+    """An event → what its shard makes of it, or ``otherwise``: the twin of sstrace.table.fold.Fold.apply."""
 
-    is_easy: bool
-    silent: dict[int, Any] | None
-    by_state: Mapping[int, dict[int, Any]] | None
-    @property
-    def last_ns(self) -> int: ...
-    def __init__(self, *given: Any) -> None: ...
-    def met(
-        self,
-        datagram: bytes,
-        number: int,
-        began_ns: int,
-        shared: dict[Any, Any],
-        added: list[Any],
-        may_add: bool,
-        doubted: bool,
-        otherwise: Callable[[bytes], object],
-        /,
-    ) -> bool: ...
-
-@final
-class Dispatcher:
-    """An event → what its shard's Folder makes of it, or what ``otherwise`` does."""
-
-    def __init__(
-        self, folders: dict[Any, Folder], otherwise: Callable[[Any], Any], home: tuple[int, int], /
-    ) -> None: ...
+    def __new__(
+        cls, shards: dict[Any, Any], otherwise: Callable[[Any], Any], taught: bytes, home: tuple[int, int], /
+    ) -> Folder: ...
     def __call__(self, event: Event | Any, /) -> Any: ...
 
 @final

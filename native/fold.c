@@ -4,334 +4,385 @@
  * condition is checked before anything is changed; an event that does not fit becomes a Fact and goes to the twin, which says what
  * all of it means.
  *
- * While a sweep of the shard is under way, or somebody keeps a journal, no event is usual (SocketTable.folder sets is_easy): so
- * those do not occur here.
+ * While a sweep of the space goes on, or somebody keeps a journal, no event is usual: those do not occur here.
  */
-#include "folder.h"
+#include "fold.h"
 
 PyObject unusual;
 
-/* connect(2): CLOSE→SYN-SENT of a socket that nobody knows. */
-static PyObject *connects(Folder *self, Event *event, PyObject *sk, PyObject *at_ns)
-{
-	const struct sock_event *raw = &event->raw;
-	PyObject *ends, *row;
-	int known;
+/* An event that is being folded in. */
+struct step {
+	Event *event;
+	const struct sock_event *raw;
+	PyObject *index, *sk, *at_ns;
+	PyObject *row;  /* its own, by what no other has; NULL: there is none, and its ends are these: */
+	PyObject *ends, *between; /* and the row that is between them already; NULL: there is none */
+	const char *taught;
+};
 
-	if (!is_taught(self, OPENS, NOBODY) || raw->ino == 0 || raw->since_ns || !has_plain_ends(event) ||
-	    knows(self->by_cookie, raw->cookie) || knows(self->by_ino, raw->ino))
-		return UNUSUAL;
-	ends = ends_of(event);
-	if (ends == NULL)
-		return NULL;
-	known = PyDict_Contains(self->by_ends, ends); /* what a timewait socket is in the way of is looked at more closely */
-	row = known == 0 ? birth(self, event, sk, at_ns, ends, SOCKET, self->client) : NULL;
-	Py_DECREF(ends);
-	if (known == 1)
-		return UNUSUAL;
-	if (row == NULL || own(self, row, event, self->connect) < 0 || learn(self, row, raw) < 0)
-		return NULL;
-	return told(self, event, row, at_ns, CLOSE, new_ref(Py_None), new_ref(Py_None));
+/* Whether lifecycle's rules for a report are those that are followed here: a rule that is not taught is the twin's. */
+static int is_taught(const struct step *now, enum report report, int holder)
+{
+	return now->taught[report * HOLDERS + holder + 1];
 }
 
-/* An open connection goes to another open state. The row is as the event says, but for the state. */
-static PyObject *moves(Folder *self, PyObject *row, Event *event, PyObject *at_ns)
+static int is_listed(long old, long new)
 {
-	const struct sock_event *raw = &event->raw;
-	PyObject *duration = held(self, row, at_ns);
+	return old >= 0 && old < STATES && PyBytes_AS_STRING(known.listed)[old << 4 | new] == 1;
+}
 
-	if (duration == NULL)
-		return NULL;
-	SET(row, self->of, touched_ns, new_ref(at_ns));
-	if (learn(self, row, raw) < 0 || enter(self, row, at_ns, raw->new) < 0 || discard(self->unsettled, ROW(id)) < 0 ||
-	    (event_is_by_call(event) && own(self, row, event, self->close) < 0)) {
-		Py_DECREF(duration);
-		return NULL;
+/* sstrace.model.Changed.orphaned */
+static int is_orphaned(const struct sock_event *raw)
+{
+	return raw->flags & EVENT_ORPHANED || (raw->ino == 0 && raw->netns != 0);
+}
+
+/* Whether the row is found by its ends, and they are the event's. */
+static int is_between(PyObject *row, const struct sock_event *raw)
+{
+	return ROW(ends) != Py_None && small(ROW(dport)) == raw->dport && small(ROW(sport)) == raw->sport &&
+	       is_address(ROW(dst), raw->daddr, raw->family) && is_address(ROW(src), raw->saddr, raw->family) &&
+	       small(ROW(ifindex)) == raw->ifindex;
+}
+
+/* How long the row has been in its state: a new reference, None where that is not known. */
+static PyObject *held(const struct step *now, PyObject *row)
+{
+	return ROW(exact) == Py_True ? PyNumber_Subtract(now->at_ns, ROW(since_ns)) : new_ref(Py_None);
+}
+
+/* sstrace.table.index.News.tell */
+static int tell(const struct step *now, PyObject *row)
+{
+	PyObject *news = SLOT(now->index, index, news), *silent = SLOT(news, news, silent);
+
+	SET(ROW(told), new_ref(Py_True));
+	if ((long long)now->raw->ts_ns > whole(SLOT(news, news, last_ns)))
+		SET(SLOT(news, news, last_ns), new_ref(now->at_ns));
+	return silent != Py_None ? discard(silent, ROW(id)) : 0;
+}
+
+/* The transition to where the row is. ``held``: its reference is taken, and NULL is an exception; ``ends``: whether the connection
+ * does, too. */
+static PyObject *told(const struct step *now, PyObject *row, long old, PyObject *held, PyObject *cause, int ends)
+{
+	PyObject *values[] = {
+		[transition_at_ns] = tell(now, row) == 0 ? new_ref(now->at_ns) : NULL,
+		[transition_row] = new_ref(row),
+		[transition_old] = PyLong_FromLong(old),
+		[transition_new] = new_ref(ROW(state)),
+		[transition_held_ns] = held,
+		[transition_cause] = new_ref(cause),
+		[transition_reported] = new_ref((PyObject *)now->event),
+		[transition_listed] = new_ref(Py_True),
+		[transition_approximate] = new_ref(Py_False),
+		[transition_source] = new_ref(Py_None),
+		[transition_ended] = PyBool_FromLong(ends),
+		[transition_lifetime_ns] = ends && ROW(born_ns) != Py_None ? PyNumber_Subtract(now->at_ns, ROW(born_ns)) : new_ref(Py_None),
+	};
+
+	return make(known.transition, values, transition_count);
+}
+
+/* The row is in another state, since now. */
+static int moved(const struct step *now, PyObject *row)
+{
+	SET(ROW(since_ns), new_ref(now->at_ns));
+	SET(ROW(exact), new_ref(Py_True));
+	return restate(now->index, row, now->raw->new);
+}
+
+/* sstrace.table.fold.own: an event names the process whose system call it was. As a rule that is the owner who is known, or
+ * nobody is. */
+static int own(const struct step *now, PyObject *row, PyObject *call)
+{
+	const struct sock_event *raw = now->raw;
+	PyObject *known_one = PyTuple_GET_SIZE(ROW(owners)) == 1 ? PyTuple_GET_ITEM(ROW(owners), 0) : NULL;
+	OWNED *owner = NULL, *done = NULL;
+
+	if (raw->tgid == 0 || raw->flags & EVENT_KTHREAD)
+		return 0;
+	owner = event_owner(now->event);
+	if (owner == NULL)
+		return -1;
+	if (PyTuple_GET_SIZE(ROW(owners)) == 0 || equal(ROW(owner_source), known.listener) == 1) {
+		done = PyTuple_Pack(1, owner);
+		if (done == NULL)
+			return -1;
+		SET(ROW(owners), new_ref(done));
+		SET(ROW(owner_source), new_ref(call));
+		return 0;
 	}
-	return told(self, event, row, at_ns, raw->old, duration, new_ref(Py_None));
+	if (known_one != NULL && equal(SLOT(known_one, owner, pid), SLOT(owner, owner, pid)) == 1 &&
+	    equal(SLOT(known_one, owner, comm), SLOT(owner, owner, comm)) == 1)
+		return 0;
+	done = PyObject_CallFunction(known.own, "OOii", row, owner, raw->new, raw->new == CLOSE || is_orphaned(raw));
+	return done != NULL ? 0 : -1;
+}
+
+/* Until accept(2) a connection is of those who hold its listener. */
+static int inherit(const struct step *now, PyObject *row)
+{
+	OWNED *ino = PyLong_FromUnsignedLongLong(now->raw->ino), *left = NULL;
+	PyObject *listener = ino != NULL ? PyDict_GetItemWithError(SLOT(now->index, index, by_ino), ino) : NULL;
+
+	if (listener == NULL || PyObject_Size(SLOT(listener, row, owners)) == 0)
+		return PyErr_Occurred() ? -1 : 0;
+	left = PyObject_CallOneArg(known.inherited, SLOT(listener, row, owners));
+	if (left == NULL)
+		return -1;
+	SET(ROW(owners), new_ref(left));
+	SET(ROW(owner_source), new_ref(known.listener));
+	return 0;
+}
+
+/* Put a number into a slot that may hold it already. */
+static int put_number(PyObject **slot, __u64 value)
+{
+	PyObject *number = *slot != Py_None && is_number(*slot, value) ? new_ref(*slot) : PyLong_FromUnsignedLongLong(value);
+
+	if (number != NULL)
+		SET(*slot, number);
+	return number != NULL ? 0 : -1;
+}
+
+/* What a full socket tells of itself besides. */
+static int learn(const struct step *now, PyObject *row)
+{
+	const struct sock_event *raw = now->raw;
+
+	if ((raw->ino != 0 || is_orphaned(raw)) && put_number(&ROW(ino), is_orphaned(raw) ? 0 : raw->ino) < 0)
+		return -1;
+	return (raw->cgroup != 0 && put_number(&ROW(cgroup), raw->cgroup) < 0) || put_number(&ROW(uid), raw->uid) < 0 ? -1 : 0;
+}
+
+/* A connection begins. A borrowed reference. */
+static PyObject *birth(const struct step *now, enum kind kind, PyObject *role)
+{
+	const struct sock_event *raw = now->raw;
+	PyObject *values[row_count] = {
+		[row_kind] = new_ref(PyTuple_GET_ITEM(known.kinds, kind)),
+		[row_state] = PyLong_FromLong(raw->new),
+		[row_family] = PyLong_FromLong(raw->family),
+		[row_ino] = PyLong_FromUnsignedLongLong(kind == SOCKET ? raw->ino : 0),
+		[row_uid] = kind == SOCKET ? again(USER, raw->uid) : NULL,
+		[row_cookie] = none_or_number(raw->cookie),
+		[row_sk] = new_ref(now->sk),
+		[row_since_ns] = new_ref(now->at_ns),
+		[row_exact] = new_ref(Py_True),
+		[row_touched_ns] = new_ref(now->at_ns),
+		[row_born_ns] = new_ref(now->at_ns),
+		[row_role] = new_ref(role),
+	};
+
+	return add_row(now->index, now->ends, values);
+}
+
+/* connect(2): CLOSE→SYN-SENT of a socket that nobody knows. */
+static PyObject *connects(const struct step *now)
+{
+	PyObject *row;
+
+	if (!is_taught(now, OPENS, NOBODY) || now->raw->ino == 0 || now->between != NULL)
+		return UNUSUAL; /* what a timewait socket is in the way of is looked at more closely */
+	row = birth(now, SOCKET, known.client);
+	if (row == NULL || own(now, row, known.connect) < 0 || learn(now, row) < 0)
+		return NULL;
+	return told(now, row, CLOSE, new_ref(Py_None), Py_None, 0);
+}
+
+/* An open connection goes to another open state. */
+static PyObject *moves(const struct step *now, PyObject *row)
+{
+	int new = now->raw->new, by_call = new == FIN_WAIT1 || new == LAST_ACK;
+	PyObject *duration = held(now, row);
+
+	SET(ROW(touched_ns), new_ref(now->at_ns));
+	if (learn(now, row) < 0 || moved(now, row) < 0 || discard(SLOT(now->index, index, unsettled), ROW(id)) < 0 ||
+	    (by_call && own(now, row, known.close) < 0))
+		Py_CLEAR(duration);
+	return told(now, row, now->raw->old, duration, Py_None, 0);
+}
+
+/* A row of the table's dies: it is in CLOSE. */
+static int dies(const struct step *now, PyObject *row)
+{
+	PyObject *closed = remove_row(now->index, row) == 0 ? PyLong_FromLong(CLOSE) : NULL;
+
+	if (closed != NULL)
+		SET(ROW(state), closed);
+	return closed != NULL ? 0 : -1;
 }
 
 /* An open connection goes to CLOSE. */
-static PyObject *closes(Folder *self, PyObject *row, Event *event, PyObject *at_ns)
+static PyObject *closes(const struct step *now, PyObject *row)
 {
-	const struct sock_event *raw = &event->raw;
 	int by_call = 0;
-	PyObject *cause = event_cause(event, SOCKET, &by_call), *closed = PyLong_FromLong(CLOSE), *ino = none_or_number(raw->ino);
-	PyObject *change = NULL;
+	OWNED *cause = event_cause(now->event, SOCKET, &by_call);
 
-	if (cause == NULL || closed == NULL || ino == NULL || forget_keys(self, row) < 0 || remove_row(self, row) < 0 ||
-	    (by_call && own(self, row, event, self->close) < 0)) {
-		Py_XDECREF(cause);
-		goto out;
-	}
-	if (ino != Py_None)
-		SET(row, self->of, ino, new_ref(ino));
-	SET(row, self->of, state, new_ref(closed));
-	change = told_end(self, event, row, at_ns, raw->old, held(self, row, at_ns), cause);
-out:
-	Py_XDECREF(closed);
-	Py_XDECREF(ino);
-	return change;
+	if (cause == NULL || dies(now, row) < 0 || (by_call && own(now, row, known.close) < 0) ||
+	    (now->raw->ino != 0 && put_number(&ROW(ino), now->raw->ino) < 0))
+		return NULL;
+	return told(now, row, now->raw->old, held(now, row), cause, 1);
 }
 
-/* The row between the ends of a full socket that is known by nothing else: a borrowed reference. NULL, with or without an
- * exception, where there is none. */
-static PyObject *row_between(Folder *self, Event *event)
+/* A full socket holds the row from now on. */
+static int hold(const struct step *now, PyObject *row)
 {
-	const struct sock_event *raw = &event->raw;
-	PyObject *ends, *row;
+	PyObject *by_sk = SLOT(now->index, index, by_sk);
 
-	if (raw->since_ns || !has_plain_ends(event) || knows(self->by_cookie, raw->cookie) || knows(self->by_ino, raw->ino))
-		return NULL;
-	ends = ends_of(event);
-	row = ends != NULL ? PyDict_GetItemWithError(self->by_ends, ends) : NULL;
-	Py_XDECREF(ends);
-	return row;
+	if (forget(by_sk, ROW(sk), row) < 0 || PyDict_SetItem(by_sk, now->sk, row) < 0)
+		return -1;
+	SET(ROW(kind), new_ref(PyTuple_GET_ITEM(known.kinds, SOCKET)));
+	SET(ROW(sk), new_ref(now->sk));
+	return 0;
 }
 
 /* The handshake completed: a request's row becomes its child's. */
-static PyObject *takes_over(Folder *self, Event *event, PyObject *sk, PyObject *at_ns)
+static PyObject *takes_over(const struct step *now, PyObject *row)
 {
-	const struct sock_event *raw = &event->raw;
-	PyObject *row = row_between(self, event), *change = NULL;
-
-	if (!is_taught(self, MOVES, REQUEST) || row == NULL || !is_kind(self, row, REQUEST) ||
-	    small(ROW(state)) != raw->old || !is_number(ROW(cookie), raw->cookie) ||
-	    small(ROW(ifindex)) != raw->ifindex || small(ROW(sport)) != raw->sport)
+	if (!is_taught(now, MOVES, REQUEST) || !is_kind(row, REQUEST) || small(ROW(state)) != now->raw->old ||
+	    !is_number(ROW(cookie), now->raw->cookie))
 		return UNUSUAL;
-	Py_INCREF(row);
-	if (ROW(sk) == Py_None || forget(self->by_sk, ROW(sk), row) == 0) {
-		SET(row, self->of, kind, new_ref(PyTuple_GET_ITEM(self->kinds, SOCKET)));
-		SET(row, self->of, sk, new_ref(sk));
-		if (PyDict_SetItem(self->by_sk, sk, row) == 0)
-			change = moves(self, row, event, at_ns);
-	}
-	Py_DECREF(row);
-	return change;
+	return hold(now, row) == 0 ? moves(now, row) : NULL;
 }
 
 /* A full socket closes that has handed its row over to a timewait socket: nothing is left to tell. */
-static PyObject *has_handed_over(Folder *self, Event *event)
+static PyObject *has_handed_over(const struct step *now, PyObject *row)
 {
-	const struct sock_event *raw = &event->raw;
-	PyObject *row = row_between(self, event);
-
-	if (!is_taught(self, CLOSES, TIMEWAIT) || row == NULL || !is_kind(self, row, TIMEWAIT) ||
-	    !(ROW(cookie) == Py_None || raw->cookie == 0 || is_number(ROW(cookie), raw->cookie)))
+	if (!is_taught(now, CLOSES, TIMEWAIT) || !is_kind(row, TIMEWAIT) ||
+	    !(ROW(cookie) == Py_None || now->raw->cookie == 0 || is_number(ROW(cookie), now->raw->cookie)))
 		return UNUSUAL;
 	return new_ref(Py_None);
 }
 
-/* The row of a full socket that a sweep has found, and of which no event has told: a borrowed reference. NULL, with or without an
- * exception, where there is none. */
-static PyObject *row_of_sweep(Folder *self, const struct sock_event *raw)
+static PyObject *full_socket(const struct step *now)
 {
-	PyObject *cookie = raw->cookie ? PyLong_FromUnsignedLongLong(raw->cookie) : NULL, *row;
+	const struct sock_event *raw = now->raw;
+	PyObject *row = now->row;
 
-	if (cookie == NULL)
-		return NULL;
-	row = PyDict_GetItemWithError(self->by_cookie, cookie);
-	Py_DECREF(cookie);
-	return row != NULL && ROW(sk) == Py_None && small(ROW(sport)) == raw->sport ? row : NULL;
-}
-
-/* A row is found by its address from now on. */
-static int learn_address(Folder *self, PyObject *row, PyObject *sk)
-{
-	if (ROW(sk) != Py_None)
-		return 0;
-	SET(row, self->of, sk, new_ref(sk));
-	return PyDict_SetItem(self->by_sk, sk, row);
-}
-
-static PyObject *full_socket(Folder *self, Event *event, PyObject *sk, PyObject *at_ns)
-{
-	const struct sock_event *raw = &event->raw;
-	PyObject *row = PyDict_GetItemWithError(self->by_sk, sk), *change;
-
-	if (raw->old == LISTEN || raw->new == LISTEN || raw->old == raw->new || !is_listed(self, raw->old, raw->new))
+	if (raw->old == LISTEN || raw->new == LISTEN || raw->old == raw->new || !is_listed(raw->old, raw->new) || raw->since_ns)
 		return UNUSUAL;
 	if (row == NULL) {
-		if (raw->old == CLOSE && raw->new == SYN_SENT)
-			return connects(self, event, sk, at_ns);
-		if (raw->old == SYN_RECV && raw->new != CLOSE)
-			return takes_over(self, event, sk, at_ns);
-		row = row_of_sweep(self, raw);
-		if (row == NULL && raw->new == CLOSE && (raw->old == FIN_WAIT1 || raw->old == FIN_WAIT2 || raw->old == CLOSING))
-			return has_handed_over(self, event);
-		if (row == NULL)
+		if (knows(SLOT(now->index, index, by_ino), raw->ino) || knows(SLOT(now->index, index, by_cookie), raw->cookie))
 			return UNUSUAL;
+		if (raw->old == CLOSE)
+			return connects(now);
+		if (now->between != NULL && raw->old == SYN_RECV && raw->new != CLOSE)
+			return takes_over(now, now->between);
+		if (now->between != NULL && raw->new == CLOSE && (raw->old == FIN_WAIT1 || raw->old == FIN_WAIT2 || raw->old == CLOSING))
+			return has_handed_over(now, now->between);
+		return UNUSUAL;
 	}
-	if (raw->old == CLOSE || raw->new == SYN_SENT || raw->dport == 0 || !is_kind(self, row, SOCKET) ||
-	    small(ROW(state)) != raw->old || !is_number(ROW(cookie), raw->cookie) || small(ROW(dport)) != raw->dport ||
-	    !is_address(ROW(dst), raw->daddr, raw->family) || ROW(ends) == Py_None || small(ROW(ifindex)) != raw->ifindex ||
-	    small(ROW(sport)) == 0 ||
-	    !PyTuple_CheckExact(ROW(owners)))
+	if (raw->old == CLOSE || !is_kind(row, SOCKET) || small(ROW(state)) != raw->old || !is_number(ROW(cookie), raw->cookie) ||
+	    !is_between(row, raw) || !is_taught(now, raw->new == CLOSE ? CLOSES : MOVES, SOCKET))
 		return UNUSUAL;
+	if (raw->new != CLOSE)
+		return ROW(sk) == Py_None && hold(now, row) < 0 ? NULL : moves(now, row);
 	/* Has a timewait socket taken over, and was that missed? */
-	if (raw->new == CLOSE && (raw->since_ns || raw->old == FIN_WAIT2 || raw->old == CLOSING))
-		return UNUSUAL;
-	if (raw->new != CLOSE && raw->old == SYN_SENT &&
-	    (small(ROW(sport)) != raw->sport || !is_address(ROW(src), raw->saddr, raw->family)))
-		return UNUSUAL;
-	if (!is_taught(self, raw->new == CLOSE ? CLOSES : MOVES, SOCKET))
-		return UNUSUAL;
-	Py_INCREF(row); /* the table may let go of it */
-	change = raw->new == CLOSE ? closes(self, row, event, at_ns) : learn_address(self, row, sk) < 0 ? NULL : moves(self, row, event, at_ns);
-	Py_DECREF(row);
-	return change;
+	return raw->old == FIN_WAIT2 || raw->old == CLOSING ? UNUSUAL : closes(now, row);
 }
 
 /* A SYN came: a request socket is born. One that tells of a retransmission first was born before, which was missed. */
-static PyObject *asks(Folder *self, Event *event, PyObject *sk, PyObject *at_ns)
+static PyObject *asks(const struct step *now)
 {
-	const struct sock_event *raw = &event->raw;
-	PyObject *ends, *row;
-	int known;
+	const struct sock_event *raw = now->raw;
+	PyObject *row;
 
-	if (!is_taught(self, REQUEST_TIMER, NOBODY) || raw->new != SYN_RECV || raw->retransmits || raw->ino == 0 ||
-	    !has_plain_ends(event) || PyDict_Contains(self->by_sk, sk) != 0 || knows(self->by_cookie, raw->cookie))
+	if (!is_taught(now, REQUEST_TIMER, NOBODY) || raw->new != SYN_RECV || raw->retransmits || raw->ino == 0 || now->row != NULL ||
+	    now->between != NULL || knows(SLOT(now->index, index, by_cookie), raw->cookie))
 		return UNUSUAL;
-	ends = ends_of(event);
-	if (ends == NULL)
-		return NULL;
-	known = PyDict_Contains(self->by_ends, ends);
-	row = known == 0 ? birth(self, event, sk, at_ns, ends, REQUEST, self->server) : NULL;
-	Py_DECREF(ends);
-	if (row == NULL)
-		return known == 1 ? UNUSUAL : NULL;
-	if (inherit(self, row, raw) < 0)
-		return NULL;
-	return told(self, event, row, at_ns, LISTEN, new_ref(Py_None), new_ref(Py_None));
-}
-
-/* The row becomes that of a timewait socket between the same ends; ``key``: that of its cookie, or None. */
-static int hand_over(Folder *self, PyObject *row, Event *event, PyObject *sk, PyObject *at_ns, PyObject *ends, PyObject *key)
-{
-	const struct sock_event *raw = &event->raw;
-	PyObject *cookie = none_or_number(raw->cookie), *family = PyLong_FromLong(raw->family);
-
-	if (cookie == NULL || family == NULL || forget_keys(self, row) < 0) {
-		Py_XDECREF(cookie);
-		Py_XDECREF(family);
-		return -1;
-	}
-	SET(row, self->of, kind, new_ref(PyTuple_GET_ITEM(self->kinds, TIMEWAIT)));
-	SET(row, self->of, sk, new_ref(sk));
-	SET(row, self->of, cookie, cookie);
-	SET(row, self->of, ino, new_ref(self->zero));
-	SET(row, self->of, touched_ns, new_ref(at_ns));
-	SET(row, self->of, family, family);
-	SET(row, self->of, src, new_ref(PyTuple_GET_ITEM(ends, 2)));
-	SET(row, self->of, dst, new_ref(PyTuple_GET_ITEM(ends, 3)));
-	SET(row, self->of, ifindex, new_ref(PyTuple_GET_ITEM(ends, 4)));
-	SET(row, self->of, ends, new_ref(ends));
-	if (PyDict_SetItem(self->by_sk, sk, row) < 0 || PyDict_SetItem(self->by_ends, ends, row) < 0 ||
-	    (key != Py_None && PyDict_SetItem(self->by_cookie, key, row) < 0))
-		return -1;
-	return raw->new == FIN_WAIT2 ? PyDict_SetItem(self->unsettled, ROW(id), row) : discard(self->unsettled, ROW(id));
+	row = birth(now, REQUEST, known.server);
+	return row != NULL && inherit(now, row) == 0 ? told(now, row, LISTEN, new_ref(Py_None), Py_None, 0) : NULL;
 }
 
 /* A timewait socket is born, and takes over from a full one: the connection ends. */
-static PyObject *waits(Folder *self, Event *event, PyObject *sk, PyObject *at_ns)
+static PyObject *waits(const struct step *now)
 {
-	const struct sock_event *raw = &event->raw;
-	PyObject *ends, *row, *key, *duration, *change = NULL;
-	int known;
-	long old;
+	PyObject *index = now->index, *row = now->between, *duration;
+	OWNED *cookie = none_or_number(now->raw->cookie), *key = NULL;
+	long old = row != NULL ? small(ROW(state)) : 0, new = now->raw->new;
 
-	if (!is_taught(self, TIMEWAIT_TIMER, SOCKET) || !has_plain_ends(event) || PyDict_Contains(self->by_sk, sk) != 0)
+	if (!is_taught(now, TIMEWAIT_TIMER, SOCKET) || row == NULL || !is_kind(row, SOCKET) || (old != new && !is_listed(old, new)))
 		return UNUSUAL;
-	ends = ends_of(event);
-	if (ends == NULL)
-		return NULL;
-	row = PyDict_GetItemWithError(self->by_ends, ends);
-	if (row == NULL || !is_kind(self, row, SOCKET) || equal(ROW(ends), ends) != 1 ||
-	    ((old = small(ROW(state))) != raw->new && !is_listed(self, old, raw->new))) {
-		Py_DECREF(ends);
+	key = cookie != NULL ? cookie_key(cookie, 1, now->ends) : NULL;
+	if (key == NULL || PyDict_Contains(INDEX(by_cookie), key) != 0)
 		return UNUSUAL;
-	}
-	Py_INCREF(row);
-	key = new_ref(Py_None);
-	if (raw->cookie) {
-		PyObject *cookie = PyLong_FromUnsignedLongLong(raw->cookie);
-
-		Py_SETREF(key, cookie != NULL ? PyTuple_Pack(2, cookie, ends) : NULL);
-		Py_XDECREF(cookie);
-	}
-	known = key == NULL ? -1 : key == Py_None ? 0 : PyDict_Contains(self->by_cookie, key);
-	duration = known == 0 ? held(self, row, at_ns) : NULL;
-	if (known == 1) {
-		change = UNUSUAL;
-	} else if (duration != NULL && hand_over(self, row, event, sk, at_ns, ends, key) == 0) {
-		if (old == raw->new || enter(self, row, at_ns, raw->new) == 0)
-			change = told_end(self, event, row, at_ns, old, new_ref(duration), new_ref(self->fin_by_us));
-	}
-	Py_XDECREF(duration);
-	Py_XDECREF(key);
-	Py_DECREF(row);
-	Py_DECREF(ends);
-	return change;
+	duration = held(now, row);
+	if (hand_over(index, row, now->raw->family, now->ends, now->sk, cookie) < 0 || (old != new && moved(now, row) < 0) ||
+	    (new == FIN_WAIT2 ? PyDict_SetItem(INDEX(unsettled), ROW(id), row) : discard(INDEX(unsettled), ROW(id))) < 0)
+		Py_CLEAR(duration);
+	SET(ROW(touched_ns), new_ref(now->at_ns));
+	return told(now, row, old, duration, known.fin_by_us, 1);
 }
 
 /* TIME-WAIT ran out, or its addresses are used again. */
-static PyObject *expires(Folder *self, Event *event, PyObject *sk, PyObject *at_ns)
+static PyObject *expires(const struct step *now)
 {
-	const struct sock_event *raw = &event->raw;
-	PyObject *row = PyDict_GetItemWithError(self->by_sk, sk), *cause = NULL, *closed = NULL, *change = NULL;
-	long old;
+	PyObject *row = now->row;
+	OWNED *cause = NULL;
 	int by_call;
+	long old;
 
-	if (!is_taught(self, TIMEWAIT_GONE, TIMEWAIT) || row == NULL || raw->flags & EVENT_MISSED || raw->dport == 0 ||
-	    raw->sport == 0 || !is_kind(self, row, TIMEWAIT) || small(ROW(dport)) != raw->dport ||
-	    small(ROW(sport)) != raw->sport || !is_address(ROW(dst), raw->daddr, raw->family) || ROW(ends) == Py_None ||
-	    !is_listed(self, small(ROW(state)), CLOSE))
+	if (!is_taught(now, TIMEWAIT_GONE, TIMEWAIT) || row == NULL || now->raw->flags & EVENT_MISSED || !is_kind(row, TIMEWAIT) ||
+	    !is_between(row, now->raw) || !is_listed(small(ROW(state)), CLOSE))
 		return UNUSUAL;
-	Py_INCREF(row); /* the table lets go of it */
-	if (ROW(cookie) != Py_None) {
-		PyObject *key = PyTuple_Pack(2, ROW(cookie), ROW(ends));
-
-		if (key == NULL || forget(self->by_cookie, key, row) < 0) {
-			Py_XDECREF(key);
-			goto out;
-		}
-		Py_DECREF(key);
-	}
-	cause = event_cause(event, TIMEWAIT, &by_call);
-	closed = PyLong_FromLong(CLOSE);
-	if (cause == NULL || closed == NULL || forget(self->by_sk, sk, row) < 0 || forget(self->by_ends, ROW(ends), row) < 0 ||
-	    remove_row(self, row) < 0)
-		goto out;
-	SET(row, self->of, ends, new_ref(Py_None));
 	old = small(ROW(state));
-	SET(row, self->of, state, new_ref(closed));
-	change = told(self, event, row, at_ns, old, held(self, row, at_ns), new_ref(cause));
-out:
-	Py_XDECREF(cause);
-	Py_XDECREF(closed);
-	Py_DECREF(row);
-	return change;
+	cause = event_cause(now->event, TIMEWAIT, &by_call);
+	return cause != NULL && dies(now, row) == 0 ? told(now, row, old, held(now, row), cause, 0) : NULL;
 }
 
-PyObject *fold(Folder *self, Event *event)
+/* That of the event's socket: a borrowed reference. NULL, with or without an exception, where none is known by its address, nor is
+ * one that a sweep has found by its cookie. */
+static PyObject *row_of(PyObject *index, const struct sock_event *raw, PyObject *sk)
 {
-	PyObject *sk = PyLong_FromUnsignedLongLong(event->raw.sk), *at_ns = event->at_ns, *change = UNUSUAL;
+	OWNED *cookie = NULL;
+	PyObject *row = PyDict_GetItemWithError(INDEX(by_sk), sk);
 
-	if (sk != NULL) {
-		switch (event->raw.kind) {
-		case EVENT_STATE:
-			change = full_socket(self, event, sk, at_ns);
-			break;
-		case EVENT_REQUEST:
-			change = asks(self, event, sk, at_ns);
-			break;
-		case EVENT_TIMEWAIT:
-			change = waits(self, event, sk, at_ns);
-			break;
-		case EVENT_TIMEWAIT_GONE:
-			change = expires(self, event, sk, at_ns);
-		}
+	if (row != NULL || raw->kind != EVENT_STATE || raw->cookie == 0)
+		return row;
+	cookie = PyLong_FromUnsignedLongLong(raw->cookie);
+	row = cookie != NULL ? PyDict_GetItemWithError(INDEX(by_cookie), cookie) : NULL;
+	return row != NULL && ROW(sk) == Py_None ? row : NULL;
+}
+
+/* Whether both ends are known, and neither address is a mapped one. */
+static int has_plain_ends(const struct sock_event *raw)
+{
+	return raw->sport && raw->dport && (raw->family == FAMILY_INET || (!is_mapped(raw->saddr) && !is_mapped(raw->daddr)));
+}
+
+PyObject *fold(PyObject *index, Event *event, const char *taught)
+{
+	const struct sock_event *raw = &event->raw;
+	OWNED *sk = PyLong_FromUnsignedLongLong(raw->sk), *row = NULL, *ends = NULL, *between = NULL;
+	struct step now = { event, raw, index, sk, event->at_ns, NULL, NULL, NULL, taught };
+
+	row = sk != NULL ? row_of(index, raw, sk) : NULL;
+	Py_XINCREF(row); /* the table may let go of it */
+	if (row == NULL && has_plain_ends(raw)) {
+		ends = make_ends(again(LOCAL_PORT, raw->sport), again(PEER_PORT, raw->dport), event_address(event, LOCAL),
+				 event_address(event, PEER), again(DEVICE, raw->ifindex));
+		between = ends != NULL ? PyDict_GetItemWithError(INDEX(by_ends), ends) : NULL;
+		Py_XINCREF(between);
 	}
-	Py_XDECREF(sk);
-	return change;
+	if (PyErr_Occurred())
+		return NULL;
+	if (row == NULL && ends == NULL)
+		return UNUSUAL;
+	now.row = row;
+	now.ends = ends;
+	now.between = between;
+	switch (raw->kind) {
+	case EVENT_STATE:
+		return full_socket(&now);
+	case EVENT_REQUEST:
+		return asks(&now);
+	case EVENT_TIMEWAIT:
+		return waits(&now);
+	case EVENT_TIMEWAIT_GONE:
+		return expires(&now);
+	default:
+		return UNUSUAL;
+	}
 }

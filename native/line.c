@@ -5,7 +5,6 @@
  * set of owners that comes for the first time, a bound device, a line found by looking) it leaves to its twin, which
  * prepares it.
  */
-#include "fields.h"
 #include "text.h"
 
 enum {
@@ -15,24 +14,12 @@ enum {
 
 #define STEP(how, key, of, slot, in) STEP_##key,
 enum step { LINE(STEP) STEPS };
-#undef STEP
-
-/* Of which object each is, and its slot there. */
-enum { OF_change, OF_row };
-#define SLOT_OF(how, key, of, slot, in) { OF_##of, { #slot, NULL } },
-static const struct {
-	int of;
-	const char *slot[2];
-} PLAN[STEPS] = { LINE(SLOT_OF) };
-#undef SLOT_OF
 
 /* Dicts value → text, by name; NULL: what would be looked up in it is not told. */
 #define MEMBER(name) PyObject *name;
-struct texts { TEXTS(MEMBER) MEMBER(errnos) };
-#undef MEMBER
 #define NAME(name) #name,
-static const char *const TEXT_NAMES[] = { TEXTS(NAME) NAME(errnos) NULL };
-#undef NAME
+struct texts { TEXTS(MEMBER) PyObject *none; };
+static const char *const TEXT_NAMES[] = { TEXTS(NAME) NULL };
 
 /* What was looked up last, since most of it comes again; what it stands for is held. */
 struct memo {
@@ -43,139 +30,143 @@ typedef struct {
 	PyObject_HEAD
 	PyObject *nothing; /* sstrace.fields.NOTHING */
 	struct texts texts;
-	Py_ssize_t at[STEPS]; /* offsets of the plan's slots */
 	struct memo memos[STEPS];
-	struct row_slots row;
-	struct transition_slots transition;
-	PyTypeObject *row_type, *transition_type; /* whose slots these are; NULL before the first line */
 	size_t used;
 	char block[BLOCK];
 } Liner;
 
-static int is_zero(PyObject *number)
-{
-	return PyObject_Not(number) == 1;
-}
+/* A line that is being written: its prefix of timestamps, the second that they are of, its number. */
+struct line {
+	struct text text;
+	PyObject *prefix;
+	long long second_ns;
+	unsigned long long seq;
+};
 
-/* Look a key up, whose very object may be that of the last time. A borrowed reference; NULL where there is none. */
-static PyObject *find(struct memo *memo, PyObject *texts, PyObject *key)
+/* A key of a line, and what its value is looked up with. */
+struct key {
+	const char *text;
+	size_t length;
+	PyObject *texts;
+	struct memo *memo;
+};
+
+/* The text of a value that ``by`` stands for, which may be that of the last time. NULL, and no line, where it is not ready. */
+static PyObject *find(struct line *line, const struct key *key, PyObject *value, PyObject *by)
 {
 	PyObject *found;
 
-	if (memo->key == key)
-		return memo->text;
-	found = PyDict_GetItemWithError(texts, key);
+	if (key->memo->key == by)
+		return key->memo->text;
+	found = PyDict_GetItemWithError(key->texts, value);
 	if (found != NULL) {
-		Py_XSETREF(memo->key, new_ref(key));
-		Py_XSETREF(memo->text, new_ref(found));
+		Py_XSETREF(key->memo->key, new_ref(by));
+		Py_XSETREF(key->memo->text, new_ref(found));
+	} else {
+		line->text.at = NULL;
 	}
 	return found;
 }
 
-/* The same for a tuple of owners: that of one owner is made anew for each of its sockets. */
-static PyObject *find_owners(struct memo *memo, PyObject *texts, PyObject *owners)
+static inline void put_key(struct line *line, const struct key *key)
 {
-	PyObject *first = PyTuple_GET_ITEM(owners, 0), *found;
-
-	if (PyTuple_GET_SIZE(owners) != 1)
-		return PyDict_GetItemWithError(texts, owners);
-	if (memo->key == first)
-		return memo->text;
-	found = PyDict_GetItemWithError(texts, owners);
-	if (found != NULL) {
-		Py_XSETREF(memo->key, new_ref(first));
-		Py_XSETREF(memo->text, new_ref(found));
-	}
-	return found;
+	put_short(&line->text, key->text, key->length);
 }
 
-/* Fill the offsets of the plan's slots; -1 with an exception. */
-static int find_steps(Liner *self, PyObject *transition, PyObject *row)
+/* How a key of the plan is written of its value: sstrace.render.events.PLAN has them by these names. */
+
+static inline void put_time(struct line *line, const struct key *key, PyObject *value)
 {
-	for (int step = 0; step < STEPS; step++)
-		if (find_slots(PLAN[step].of == OF_row ? row : transition, PLAN[step].slot, &self->at[step]) < 0)
-			return -1;
-	return 0;
+	put_key(line, key);
+	put_timestamp(&line->text, line->prefix, whole(value) - line->second_ns);
 }
 
-/* The slots of a transition and its row; 0 where they have none. */
-static int know(Liner *self, PyObject *change)
+static inline void put_seq(struct line *line, const struct key *key, PyObject *value)
 {
-	struct transition_slots transition;
-	struct row_slots row;
-	PyObject *of;
-
-	if (find_slots((PyObject *)Py_TYPE(change), TRANSITION_NAMES, &transition) < 0)
-		return 0;
-	of = SLOT(change, transition, row);
-	if (find_slots((PyObject *)Py_TYPE(of), ROW_NAMES, &row) < 0 ||
-	    find_steps(self, (PyObject *)Py_TYPE(change), (PyObject *)Py_TYPE(of)) < 0)
-		return 0;
-	self->transition = transition;
-	self->row = row;
-	Py_XSETREF(self->transition_type, (PyTypeObject *)new_ref((PyObject *)Py_TYPE(change)));
-	Py_XSETREF(self->row_type, (PyTypeObject *)new_ref((PyObject *)Py_TYPE(of)));
-	return 1;
+	put_key(line, key);
+	put_digits(&line->text, line->seq);
 }
 
-/* The text that stands for a value: a borrowed reference; NULL, and no line, where it is not ready. */
-static PyObject *found(struct text *text, struct memo *memo, PyObject *texts, PyObject *value)
+static inline void put_number(struct line *line, const struct key *key, PyObject *value)
 {
-	PyObject *known = find(memo, texts, value);
-
-	if (known == NULL)
-		text->at = NULL;
-	return known;
-}
-
-/* Members that stand with a cgroup or a namespace: one of two. */
-static void put_members(struct text *text, struct memo *memo, PyObject *texts, PyObject *value, Py_ssize_t which)
-{
-	PyObject *pair = texts != NULL && value != Py_None ? found(text, memo, texts, value) : NULL;
-
-	if (pair == NULL)
+	if (value == Py_None)
 		return;
-	if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2)
-		text->at = NULL;
-	else
-		put_bytes(text, PyTuple_GET_ITEM(pair, which));
+	put_key(line, key);
+	put_int(&line->text, value);
 }
 
-/* The text of some owners; NULL where there are none, or, and then there is no line, where it is not ready. */
-static PyObject *owners_text(struct text *text, struct memo *memo, PyObject *texts, PyObject *owners)
+static inline void put_nonzero(struct line *line, const struct key *key, PyObject *value)
 {
-	PyObject *known = NULL;
-
-	if (PyTuple_Check(owners) && PyTuple_GET_SIZE(owners) == 0)
-		return NULL;
-	if (PyTuple_Check(owners))
-		known = find_owners(memo, texts, owners);
-	if (known == NULL)
-		text->at = NULL;
-	return known;
+	if (PyObject_Not(value) != 1)
+		put_number(line, key, value);
 }
 
-static void put_word_for(struct text *text, PyObject *texts, long long value)
+static inline void put_micros(struct line *line, const struct key *key, PyObject *value)
 {
-	PyObject *number = PyLong_FromLongLong(value), *word = number != NULL ? PyDict_GetItemWithError(texts, number) : NULL;
-
-	if (word == NULL)
-		text->at = NULL;
-	else
-		put_word(text, word);
-	Py_XDECREF(number);
+	if (value == Py_None)
+		return;
+	put_key(line, key);
+	put_duration(&line->text, whole(value));
 }
 
-/* A member of the record, and what it is more there. */
-static inline void put_member(struct text *text, long long value, int more)
+static inline void put_word(struct line *line, const struct key *key, PyObject *value)
 {
-	if (value < 0)
-		text->at = NULL;
-	else
-		put_digits(text, value - more);
+	if (value == Py_None)
+		return;
+	put_key(line, key);
+	put_quoted(&line->text, value);
 }
 
-#define KEY(key) ",\"" #key "\":"
+static inline void put_truth(struct line *line, const struct key *key, PyObject *value)
+{
+	if (value == Py_None)
+		return;
+	put_key(line, key);
+	if (value == Py_True)
+		PUT(&line->text, "true");
+	else
+		PUT(&line->text, "false");
+}
+
+static inline void put_true(struct line *line, const struct key *key, PyObject *value)
+{
+	if (value == Py_True)
+		put_truth(line, key, value);
+}
+
+static inline void put_named(struct line *line, const struct key *key, PyObject *value)
+{
+	PyObject *found = find(line, key, value, value);
+
+	if (found != NULL)
+		put_word(line, key, found);
+}
+
+/* What the texts have of it stands with its keys. */
+static inline void put_members(struct line *line, const struct key *key, PyObject *value)
+{
+	PyObject *found = key->texts != NULL && value != Py_None ? find(line, key, value, value) : NULL;
+
+	if (found != NULL)
+		put_bytes(&line->text, found);
+}
+
+/* The same of a tuple: that of one owner is made anew for each of its sockets. */
+static inline void put_owners(struct line *line, const struct key *key, PyObject *value)
+{
+	int is_one = PyTuple_CheckExact(value) && PyTuple_GET_SIZE(value) == 1;
+	PyObject *found = find(line, key, value, is_one ? PyTuple_GET_ITEM(value, 0) : value);
+
+	if (found != NULL)
+		put_bytes(&line->text, found);
+}
+
+/* What only the twin can write. */
+static inline void put_never(struct line *line, const struct key *key, PyObject *value)
+{
+	if (value != Py_None && PyObject_IsTrue(value) != 0)
+		line->text.at = NULL;
+}
 
 /* What the record reports besides, and the word for its errno. */
 static void put_reported(Liner *self, struct text *text, PyObject *reported)
@@ -189,105 +180,48 @@ static void put_reported(Liner *self, struct text *text, PyObject *reported)
 		return;
 	}
 	if (raw->err != 0) {
-		PUT(text, KEY(errno) "\"");
-		put_word_for(text, self->texts.errnos, raw->err);
-		PUT(text, "\"");
+		OWNED *number = PyLong_FromLong(raw->err);
+		PyObject *found = number != NULL ? PyDict_GetItemWithError(self->texts.errnos, number) : NULL;
+
+		if (found == NULL)
+			text->at = NULL;
+		else
+			put_bytes(text, found);
 	}
-#define REPORT(member, more)                             \
-	if (raw->member != 0) {                          \
-		PUT(text, KEY(member));                  \
-		put_member(text, raw->member, more); \
+#define REPORT(member, more)                                   \
+	if (raw->member != 0) {                                \
+		PUT(text, ",\"" #member "\":");                \
+		put_signed(text, (long long)raw->member - more); \
 	}
 	REPORTED(REPORT)
-#undef REPORT
 }
 
-/* How a key of the plan is written of its value: sstrace.render.events.PLAN has them by these names. */
-#define WRITE_TIME(key, value, memo, in)                          \
-	PUT(text, KEY(key) "\"");                                 \
-	put_time(text, prefix, whole(value) - second_ns)
-#define WRITE_SEQ(key, value, memo, in) \
-	(void)value;                    \
-	PUT(text, KEY(key));            \
-	put_digits(text, seq)
-#define WRITE_NUMBER(key, value, memo, in) \
-	if (value != Py_None) {            \
-		PUT(text, KEY(key));       \
-		put_int(text, value);      \
-	}
-#define WRITE_NONZERO(key, value, memo, in) \
-	if (!is_zero(value))                \
-		WRITE_NUMBER(key, value, memo, in)
-#define WRITE_MICROS(key, value, memo, in)       \
-	if (value != Py_None) {                  \
-		PUT(text, KEY(key));             \
-		put_micros(text, whole(value));  \
-	}
-#define WRITE_WORD(key, value, memo, in)    \
-	if (value != Py_None) {             \
-		PUT(text, KEY(key) "\"");   \
-		put_word(text, value);      \
-		PUT(text, "\"");            \
-	}
-#define WRITE_TRUTH(key, value, memo, in)       \
-	if (value == Py_True) {                 \
-		PUT(text, KEY(key) "true");     \
-	} else if (value != Py_None) {          \
-		PUT(text, KEY(key) "false");    \
-	}
-#define WRITE_TRUE(key, value, memo, in)    \
-	if (value == Py_True)               \
-		PUT(text, KEY(key) "true")
-#define WRITE_NAMED(key, value, memo, in)                                     \
-	PyObject *word = found(text, memo, self->texts.in, value);            \
-	if (word != NULL) {                                                   \
-		PUT(text, KEY(key) "\"");                                     \
-		put_word(text, word);                                         \
-		PUT(text, "\"");                                              \
-	}
-#define WRITE_ADDRESS WRITE_NAMED
-#define WRITE_OWNERS(key, value, memo, in)                                    \
-	PyObject *owners = owners_text(text, memo, self->texts.in, value);    \
-	if (owners != NULL) {                                                 \
-		PUT(text, KEY(key));                                          \
-		put_bytes(text, owners);                                      \
-	}
-#define WRITE_PLACE(key, value, memo, in) put_members(text, memo, self->texts.in, value, 0)
-#define WRITE_WORK(key, value, memo, in) put_members(text, memo, self->texts.in, value, 1)
-/* What only the twin can write. */
-#define WRITE_NEVER(key, value, memo, in)                        \
-	if (value != Py_None && PyObject_IsTrue(value) != 0)     \
-		text->at = NULL
-
 /* The line, from its type to the end: step by step as planned. */
-static void put_line(Liner *self, struct text *text, PyObject *change, PyObject *prefix, long long second_ns,
-		     unsigned long long seq)
+static void put_line(Liner *self, struct line *line, PyObject *transition)
 {
-	PyObject *row = SLOT(change, self->transition, row);
+	PyObject *row = SLOT(transition, transition, row);
 
-	if (!Py_IS_TYPE(row, self->row_type)) {
-		text->at = NULL;
-		return;
-	}
-	PUT(text, "{\"type\":\"state\"");
-#define WRITE(how, key, of, slot, in)                                              \
-	if (text->at != NULL) {                                                    \
-		PyObject *value = *(PyObject **)((char *)of + self->at[STEP_##key]); \
-		WRITE_##how(key, value, &self->memos[STEP_##key], in);             \
+	PUT(&line->text, "{\"type\":\"state\"");
+#define WRITE(how, name, of, slot, in)                                                                               \
+	if (line->text.at != NULL) {                                                                                 \
+		static const char text[] = ",\"" #name "\":";                                                        \
+		put_##how(line, &(struct key){ text, sizeof(text) - 1, self->texts.in, &self->memos[STEP_##name] },   \
+			  SLOT(of, of, slot));                                                                       \
 	}
 	LINE(WRITE)
-#undef WRITE
-	put_reported(self, text, SLOT(change, self->transition, reported));
-	PUT(text, "}\n");
+	put_reported(self, &line->text, SLOT(transition, transition, reported));
+	PUT(&line->text, "}\n");
 }
 
 /* Put a transition's line into the block, where there is ROOM: 1; 0 where that is the twin's; -1 with an exception. */
 static int add_line(Liner *self, PyObject *change, PyObject *prefix, long long second_ns, unsigned long long seq)
 {
-	char *line = self->block + self->used;
-	struct text text = { line, line + ROOM - SHORT };
+	char *at = self->block + self->used;
+	struct line line = { { at, at + ROOM - SHORT }, prefix, second_ns, seq };
 
-	put_line(self, &text, change, prefix, second_ns, seq);
+	if (!Py_IS_TYPE(change, (PyTypeObject *)known.transition) || !Py_IS_TYPE(SLOT(change, transition, row), (PyTypeObject *)known.row))
+		return 0;
+	put_line(self, &line, change);
 	if (PyErr_Occurred()) {
 		/* A number that is none of the kernel's: the twin has words for it. */
 		if (!PyErr_ExceptionMatches(PyExc_OverflowError) && !PyErr_ExceptionMatches(PyExc_TypeError))
@@ -295,9 +229,9 @@ static int add_line(Liner *self, PyObject *change, PyObject *prefix, long long s
 		PyErr_Clear();
 		return 0;
 	}
-	if (text.at == NULL)
+	if (line.text.at == NULL)
 		return 0;
-	self->used = text.at - self->block;
+	self->used = line.text.at - self->block;
 	return 1;
 }
 
@@ -315,14 +249,6 @@ static int empty_block(Liner *self, PyObject *out)
 	return 0;
 }
 
-static int is_known(Liner *self, PyObject *change)
-{
-	if (Py_IS_TYPE(change, self->transition_type) || know(self, change))
-		return 1;
-	PyErr_Clear();
-	return 0;
-}
-
 /* line(change, prefix, second_ns, seq, out) */
 static PyObject *liner_line(PyObject *object, PyObject *args)
 {
@@ -334,26 +260,27 @@ static PyObject *liner_line(PyObject *object, PyObject *args)
 
 	if (!PyArg_ParseTuple(args, "OULKO!:line", &change, &prefix, &second_ns, &seq, &PyByteArray_Type, &out))
 		return NULL;
-	done = is_known(self, change) ? add_line(self, change, prefix, second_ns, seq) : 0;
+	done = add_line(self, change, prefix, second_ns, seq);
 	return done < 0 || empty_block(self, out) < 0 ? NULL : PyBool_FromLong(done);
 }
 
-/* Whether a transition needs nothing but its line: it is of TCP. */
-static int is_easy(Liner *self, PyObject *change)
+/* Whether a change needs nothing but its line: it is a transition of TCP. */
+static int is_easy(PyObject *change)
 {
-	PyObject *row = SLOT(change, self->transition, row);
+	PyObject *row = Py_IS_TYPE(change, (PyTypeObject *)known.transition) ? SLOT(change, transition, row) : NULL;
 
-	return Py_IS_TYPE(row, self->row_type) && small(SLOT(row, self->row, protocol)) == IPPROTO_OF_TCP;
+	return row != NULL && Py_IS_TYPE(row, (PyTypeObject *)known.row) && small(ROW(protocol)) == IPPROTO_OF_TCP;
 }
 
 /* run(changes, prefix, second_ns, seq, out, most) */
 static PyObject *liner_run(PyObject *object, PyObject *args)
 {
 	Liner *self = (Liner *)object;
-	PyObject *changes, *prefix, *out, *change;
+	PyObject *changes, *prefix, *out, *change = NULL, *type, *value, *trace;
 	long long second_ns;
 	unsigned long long seq;
 	Py_ssize_t most;
+	int done = 1;
 
 	if (!PyArg_ParseTuple(args, "OULKO!n:run", &changes, &prefix, &second_ns, &seq, &PyByteArray_Type, &out, &most))
 		return NULL;
@@ -361,32 +288,25 @@ static PyObject *liner_run(PyObject *object, PyObject *args)
 		PyErr_SetString(PyExc_TypeError, "changes are taken from an iterator");
 		return NULL;
 	}
-	while (PyByteArray_GET_SIZE(out) <= most) {
-		int done;
-
+	while (done == 1 && PyByteArray_GET_SIZE(out) <= most) {
 		/* What is behind the iterator folds, and writes nothing: the block may wait meanwhile. */
 		if (self->used > BLOCK - ROOM && empty_block(self, out) < 0)
 			return NULL;
+		Py_XSETREF(change, NULL);
 		change = PyIter_Next(changes);
 		if (change == NULL)
 			break;
-		done = is_known(self, change) && is_easy(self, change) ? add_line(self, change, prefix, second_ns, seq + 1) : 0;
-		if (done == 0)
-			return empty_block(self, out) < 0 ? NULL : Py_BuildValue("KN", seq, change);
-		Py_DECREF(change);
-		if (done < 0)
-			break;
-		seq++;
+		done = is_easy(change) ? add_line(self, change, prefix, second_ns, seq + 1) : 0;
+		seq += done == 1;
 	}
-	if (PyErr_Occurred()) {
-		PyObject *type, *value, *trace;
-
-		PyErr_Fetch(&type, &value, &trace);
-		if (empty_block(self, out) == 0)
-			PyErr_Restore(type, value, trace);
-		return NULL;
-	}
-	return empty_block(self, out) < 0 ? NULL : Py_BuildValue("KO", seq, Py_None);
+	if (done == 1)
+		Py_CLEAR(change);
+	PyErr_Fetch(&type, &value, &trace); /* the lines before what went wrong are whole */
+	if (empty_block(self, out) < 0)
+		Py_CLEAR(change);
+	else if (type != NULL)
+		PyErr_Restore(type, value, trace);
+	return PyErr_Occurred() ? NULL : Py_BuildValue("KN", seq, change != NULL ? change : new_ref(Py_None));
 }
 
 /* Liner(texts, nothing) */
@@ -400,7 +320,7 @@ static int liner_init(PyObject *object, PyObject *args, PyObject *kwargs)
 	for (const char *const *name = TEXT_NAMES; *name != NULL; name++, given++) {
 		PyObject *one = PyDict_GetItemString(texts, *name);
 
-		if (one == NULL || !(PyDict_Check(one) || (one == Py_None && strcmp(*name, "errnos") != 0))) {
+		if (one == NULL || !(PyDict_Check(one) || (one == Py_None && given == &self->texts.spaces))) {
 			PyErr_Format(PyExc_TypeError, "there are no texts by the name of %s", *name);
 			return -1;
 		}
@@ -414,12 +334,9 @@ static void liner_dealloc(PyObject *object)
 {
 	Liner *self = (Liner *)object;
 
-	Py_XDECREF(self->transition_type);
-	Py_XDECREF(self->row_type);
 	Py_XDECREF(self->nothing);
-#define RELEASE(name) Py_XDECREF(self->texts.name);
-	TEXTS(RELEASE) RELEASE(errnos)
-#undef RELEASE
+	for (PyObject **text = (PyObject **)&self->texts; text < (PyObject **)(&self->texts + 1); text++)
+		Py_XDECREF(*text);
 	for (struct memo *memo = self->memos; memo < self->memos + STEPS; memo++) {
 		Py_XDECREF(memo->key);
 		Py_XDECREF(memo->text);
@@ -441,9 +358,9 @@ static PyTypeObject liner_type = {
 	.tp_doc = "Liner(texts, nothing): see sstrace.render.events.PLAN",
 	.tp_basicsize = sizeof(Liner),
 	.tp_flags = Py_TPFLAGS_DEFAULT,
+	.tp_methods = liner_methods,
 	.tp_new = PyType_GenericNew,
 	.tp_init = liner_init,
-	.tp_methods = liner_methods,
 	.tp_dealloc = liner_dealloc,
 };
 

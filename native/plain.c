@@ -69,7 +69,7 @@ static PyObject *address_text(PyObject *texts, const __be32 *raw, int family, st
 
 /* (datagram, addresses, ports, with inodes) → (family, states, source ports, destination ports, source and destination addresses,
  * recv_q, send_q, inodes), addresses and ports as text; or None. ``ports``: by the number as the host reads it off the wire. */
-static PyObject *columns(PyObject *module, PyObject *args)
+PyObject *columns(PyObject *module, PyObject *args)
 {
 	enum { SPORTS, DPORTS, SOURCES, DESTINATIONS, RECV_QS, SEND_QS, INODES, COLUMNS };
 	PyObject *addresses, *ports, *made[COLUMNS] = { NULL }, *states = NULL, *result = NULL;
@@ -157,7 +157,7 @@ static char *put_blanks(char *to, Py_ssize_t count)
 /* (pieces, after, columns) → the lines of all rows. ``pieces``: of each column what stands before its cells (bytes), and their
  * width, negative where they stand left; ``after``: what ends a line; ``columns``: equally long lists or tuples of str. None where
  * they are something else, or a cell has other characters than bytes. */
-static PyObject *lines(PyObject *module, PyObject *args)
+PyObject *lines(PyObject *module, PyObject *args)
 {
 	PyObject *given, *columns, *result = NULL;
 	const char *after;
@@ -221,15 +221,4 @@ static PyObject *lines(PyObject *module, PyObject *args)
 out:
 	PyMem_Free(pieces);
 	return result;
-}
-
-static PyMethodDef functions[] = {
-	{ "columns", columns, METH_VARARGS, "columns(datagram, addresses, ports, with_inodes) -> tuple or None" },
-	{ "lines", lines, METH_VARARGS, "lines(pieces, after, columns) -> bytes or None" },
-	{ NULL, NULL, 0, NULL },
-};
-
-int add_plain(PyObject *module)
-{
-	return PyModule_AddFunctions(module, functions);
 }

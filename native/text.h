@@ -78,13 +78,20 @@ static inline void put_int(struct text *text, PyObject *number)
 		put_digits(text, value);
 }
 
-/* A str that JSON takes as it is: addresses, and words of ours. */
-static inline void put_word(struct text *text, PyObject *word)
+static inline void put_ascii(struct text *text, PyObject *word)
 {
 	if (!PyUnicode_Check(word) || !PyUnicode_IS_COMPACT_ASCII(word))
 		text->at = NULL;
 	else
 		put(text, PyUnicode_DATA(word), PyUnicode_GET_LENGTH(word));
+}
+
+/* A str that JSON takes as it is: addresses, and words of ours. */
+static inline void put_quoted(struct text *text, PyObject *word)
+{
+	PUT(text, "\"");
+	put_ascii(text, word);
+	PUT(text, "\"");
 }
 
 static inline void put_bytes(struct text *text, PyObject *bytes)
@@ -95,8 +102,17 @@ static inline void put_bytes(struct text *text, PyObject *bytes)
 		put(text, PyBytes_AS_STRING(bytes), PyBytes_GET_SIZE(bytes));
 }
 
+/* A number that cannot be negative; where it is, the twin helps. */
+static inline void put_signed(struct text *text, long long number)
+{
+	if (number < 0)
+		text->at = NULL;
+	else
+		put_digits(text, number);
+}
+
 /* Nanoseconds as microseconds, as a JSON float: 12.0, 0.5, 1234.567. */
-static inline void put_micros(struct text *text, long long ns)
+static inline void put_duration(struct text *text, long long ns)
 {
 	if (ns < 0 || ns >= LONGEST_NS) {
 		text->at = NULL;
@@ -110,7 +126,7 @@ static inline void put_micros(struct text *text, long long ns)
 }
 
 /* A time of this second: nine digits are those of a number that has ten, but for the first. */
-static inline void put_time(struct text *text, PyObject *prefix, long long nanoseconds)
+static inline void put_timestamp(struct text *text, PyObject *prefix, long long nanoseconds)
 {
 	char digits[11];
 
@@ -118,7 +134,8 @@ static inline void put_time(struct text *text, PyObject *prefix, long long nanos
 		text->at = NULL;
 		return;
 	}
-	put_word(text, prefix);
+	PUT(text, "\"");
+	put_ascii(text, prefix);
 	digits_before(digits + 10, SECOND + nanoseconds);
 	digits[10] = 'Z';
 	put_short(text, digits + 1, sizeof(digits) - 1);

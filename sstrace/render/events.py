@@ -51,42 +51,42 @@ _Change = TypeVar("_Change")
 _FAMILIES = {AF_INET: "inet", AF_INET6: "inet6"}
 
 PLAN: tuple[tuple[str, str, str, str, str], ...] = (
-    ("ts", "time", "change", "at_ns", ""),
-    ("mono_ns", "number", "change", "at_ns", ""),
-    ("seq", "seq", "change", "at_ns", ""),
+    ("ts", "time", "transition", "at_ns", ""),
+    ("mono_ns", "number", "transition", "at_ns", ""),
+    ("seq", "seq", "transition", "at_ns", ""),
     ("id", "number", "row", "id", ""),
     ("netid", "named", "row", "protocol", "protocols"),
     ("family", "named", "row", "family", "families"),
-    ("from", "named", "change", "old", "states"),
-    ("to", "named", "change", "new", "states"),
-    ("src", "address", "row", "src", "addresses"),
+    ("from", "named", "transition", "old", "states"),
+    ("to", "named", "transition", "new", "states"),
+    ("src", "named", "row", "src", "addresses"),
     ("sport", "number", "row", "sport", ""),
-    ("dst", "address", "row", "dst", "addresses"),
+    ("dst", "named", "row", "dst", "addresses"),
     ("dport", "number", "row", "dport", ""),
     ("netns", "number", "row", "netns", ""),
-    ("held_us", "micros", "change", "held_ns", ""),
+    ("held_us", "micros", "transition", "held_ns", ""),
     ("ino", "nonzero", "row", "ino", ""),
     ("sk", "number", "row", "cookie", ""),
     ("uid", "number", "row", "uid", ""),
     ("ifindex", "never", "row", "ifindex", ""),
-    ("cgroup", "place", "row", "cgroup", "places"),
+    ("cgroup", "members", "row", "cgroup", "places"),
     ("owners", "owners", "row", "owners", "owners"),
     ("owner_source", "word", "row", "owner_source", ""),
-    ("cause", "word", "change", "cause", ""),
-    ("approximate", "never", "change", "approximate", ""),
+    ("cause", "word", "transition", "cause", ""),
+    ("approximate", "never", "transition", "approximate", ""),
     ("v6only", "truth", "row", "v6only", ""),
-    ("source", "never", "change", "source", ""),
+    ("source", "never", "transition", "source", ""),
     ("role", "word", "row", "role", ""),
-    ("ended", "true", "change", "ended", ""),
-    ("lifetime_us", "micros", "change", "lifetime_ns", ""),
-    ("container_id", "work", "row", "cgroup", "places"),
-    ("netns_name", "place", "row", "net", "spaces"),
+    ("ended", "true", "transition", "ended", ""),
+    ("lifetime_us", "micros", "transition", "lifetime_ns", ""),
+    ("container_id", "members", "row", "cgroup", "works"),
+    ("netns_name", "members", "row", "net", "spaces"),
 )
 """The line of a transition as the compiled twin writes it, key by key in the order of StateLine: how (native/line.c),
-from which attribute of the row or the change, with which texts. scripts/twins makes C of it. ``seq``: the number of the
-line. ``never``: a line that has it is for ``state_line``. ``place`` and ``work`` are what stands with the row's cgroup:
-its path, and the keys of what runs in it; and with its network namespace, where there are several: its names. What is
-only reported (sstrace.fields) follows.
+from which attribute of the row or the transition, with which texts. scripts/twins makes C of it. ``seq``: the number of
+the line. ``never``: a line that has it is for ``state_line``. ``members`` and ``owners``: what the texts have of it,
+with its keys, which may be several or none: what runs in a cgroup, the names of a network namespace where there are
+several. What is only reported (sstrace.fields) follows.
 """
 
 
@@ -146,9 +146,11 @@ class EventWriter:
         self._addresses: dict[bytes, str] = {}
         self._owners: dict[tuple[Owner, ...], tuple[OwnerLine, ...]] = {}
         self._places: dict[int, Place] = {}
-        self._owner_texts: dict[tuple[Owner, ...], bytes] = {}
-        self._place_texts: dict[int, tuple[bytes, bytes]] = {}
-        self._space_texts: dict[int, tuple[bytes, bytes]] = {}
+        # What stands in a line with its keys, for the twin:
+        self._owner_texts: dict[tuple[Owner, ...], bytes] = {(): b""}
+        self._place_texts: dict[int, bytes] = {}
+        self._work_texts: dict[int, bytes] = {}
+        self._space_texts: dict[int, bytes] = {}
         self.seq = 0
         self._of_host: str | None = None
         """Of several hosts: which one lines are of."""
@@ -161,11 +163,12 @@ class EventWriter:
                 "addresses": self._addresses,
                 "owners": self._owner_texts,
                 "places": self._place_texts,
+                "works": self._work_texts,
                 "states": dict(enumerate(STATE_TEXT)),
                 "families": _FAMILIES,
                 "protocols": NETID_OF_NUMBER,
                 "spaces": self._space_texts if self._where is not None else None,
-                "errnos": _errno.errorcode,
+                "errnos": {err: self._members(errno=name) for err, name in _errno.errorcode.items()},
             }
             self._twin = twins.Liner(texts, NOTHING)
 
@@ -208,9 +211,10 @@ class EventWriter:
             if len(self._owners) > 100_000:  # against a host that forks without end
                 self._owners.clear()
                 self._owner_texts.clear()
+                self._owner_texts[()] = b""
             lines = tuple(OwnerLine(spelled(owner.comm), owner.pid, owner.fd, owner.tid) for owner in owners)
             self._owners[owners] = lines
-            self._owner_texts[owners] = self._encoder.encode(lines)
+            self._owner_texts[owners] = self._members(owners=lines)
         return lines
 
     def _place(self, cgroup: int) -> Place:
@@ -222,11 +226,13 @@ class EventWriter:
             if len(self._places) > 10_000:  # against a host that makes cgroups without end
                 self._places.clear()
                 self._place_texts.clear()
+                self._work_texts.clear()
             place = self._places[cgroup] = Place(path, workload(path))
-            self._place_texts[cgroup] = self._members(cgroup=path), self._members(**msgspec.structs.asdict(place.work))
+            self._place_texts[cgroup] = self._members(cgroup=path)
+            self._work_texts[cgroup] = self._members(**msgspec.structs.asdict(place.work))
         return place
 
-    def _members(self, **members: str | None) -> bytes:
+    def _members(self, **members: Any) -> bytes:
         """Members of an object, as they stand behind another one."""
         known = {key: value for key, value in members.items() if value is not None}
         return b"," + self._encoder.encode(known)[1:-1] if known else b""
@@ -342,8 +348,9 @@ class EventWriter:
         label = where.label(row.net)
         line.netns_name, line.pod, line.pod_namespace = label.netns_name, label.pod, label.pod_namespace
         if row.net not in self._space_texts:
-            names = self._members(netns_name=line.netns_name, pod=line.pod, pod_namespace=line.pod_namespace)
-            self._space_texts[row.net] = names, b""
+            self._space_texts[row.net] = self._members(
+                netns_name=line.netns_name, pod=line.pod, pod_namespace=line.pod_namespace
+            )
         if peer is not None:
             line.peer_owners = self._owner_lines(peer.owners)
             if isinstance(peer, FarPeer):

@@ -35,6 +35,8 @@ Cookie = int | tuple[int, Ends | None]
 class News:
     """What followers of the whole table are told of besides transitions; one object for all shards."""
 
+    __slots__ = ("implied", "journal", "last_ns", "silent", "unlisted", "unmet")
+
     def __init__(self) -> None:
         self.journal: dict[int, Row] | None = None
         """Where somebody keeps a view of the rows: every row that came, went or changed its addresses or owners, by
@@ -51,7 +53,7 @@ class News:
         """Request sockets of which others tell that nobody heard of their births: a retransmission, a handshake that
         completes."""
         self.last_ns = 0
-        """Time of the latest change that was told, as far as it was told from here (SocketTable.last_ns)."""
+        """Time of the latest change that was told."""
 
     def write(self, row: Row) -> None:
         """It came, went, or is found elsewhere."""
@@ -74,6 +76,10 @@ class News:
 
 class Index:
     """The rows of one space, and their keys."""
+
+    __slots__ = (
+        "by_cookie", "by_ends", "by_ino", "by_sk", "by_state", "ids", "netns", "news", "rows", "space", "unsettled",
+    )  # fmt: skip
 
     def __init__(self, space: Space, netns: int, ids: Iterator[int], unsettled: dict[int, Row], news: News) -> None:
         self.space = space

@@ -12,6 +12,8 @@ from typing import Any
 
 from sstrace.fields import NOTHING
 from sstrace.model import InetSocket, Kind, State
+from sstrace.native import twins
+from sstrace.protocols import IPPROTO_TCP
 from sstrace.table.index import Index, cookie_key, kind_of
 from sstrace.table.rows import Ends, Resync, Row, Transition
 from sstrace.table.tombstones import Tombstones
@@ -41,8 +43,6 @@ class Sweep:
         self._replaced: list[Row] = []
         self._changed: list[tuple[Row, int]] = []
         self._ended: set[int] = set()
-        self.twin: Any = None
-        """The compiled one (native/sweep.c), where there is one."""
 
     def begin(self, at_ns: int, *, doubted: bool = False) -> None:
         """A sweep starts. ``doubted``: see ``SweepBegin``."""
@@ -53,16 +53,17 @@ class Sweep:
         self._ended.clear()
 
     def read(self, datagram: bytes, otherwise: Callable[[bytes], object]) -> bool:
-        """The twin has met all that a datagram of inet_diag shows; what is not usual of it has gone, message by message
-        in its turn, to ``otherwise``, which decodes it and has it ``seen``. False: nothing has been done.
+        """The twin (native/sweep.c) has met all that a datagram of inet_diag shows; what is not usual of it has gone,
+        message by message in its turn, to ``otherwise``, which decodes it and has it ``seen``. False: nothing has been
+        done.
         """
-        if self.twin is None or self._index.news.journal is not None:
+        if twins is None or self._index.news.journal is not None or self._index.space.protocol != IPPROTO_TCP:
             return False
         if len(self._shared) > _SHARED_MOST:
             self._shared.clear()
         tombstones = self._tombstones
-        return self.twin.met(  # type: ignore[no-any-return]
-            datagram, self._number, tombstones.began_ns, self._shared, self._added, tombstones.is_empty(),
+        return twins.met(  # type: ignore[no-any-return]
+            self._index, datagram, self._number, tombstones.began_ns, self._shared, self._added, tombstones.is_empty(),
             self._doubted, otherwise,
         )  # fmt: skip
 

@@ -64,10 +64,9 @@ def taught() -> bytes:
 class Shard:
     """The rows of one space, and everything that is done with them."""
 
-    def __init__(
-        self, space: Space, netns: int, ids: Iterator[int], unsettled: dict[int, Row], news: News, *, lesson: bytes
-    ) -> None:
-        """``lesson``: see ``taught``."""
+    __slots__ = ("fold", "forgotten", "index", "sweep", "tombstones")
+
+    def __init__(self, space: Space, netns: int, ids: Iterator[int], unsettled: dict[int, Row], news: News) -> None:
         self.index = Index(space, netns, ids, unsettled, news)
         self.tombstones: Tombstones
         self.fold: Fold | DatagramFold
@@ -78,39 +77,31 @@ class Shard:
         else:
             self.tombstones = Tombstones(self.index)
             self.fold, self.sweep = Fold(self.index, self.tombstones), Sweep(self.index, self.tombstones)
-        self.twin: Any = None
-        if twins is not None and space.protocol == IPPROTO_TCP:
-            index = self.index
-            self.twin = self.sweep.twin = twins.Folder(
-                Row, Transition, tuple(Kind), LISTED, lesson, space.net, netns, index.rows, index.by_sk,
-                index.by_cookie, index.by_ino, index.by_ends, index.unsettled, ids, own, inherited,
-            )  # fmt: skip
+        self.forgotten = False
+        """Its namespace is gone: whoever still knows it looks for another."""
 
     def __len__(self) -> int:
         return len(self.index.rows)
 
-    @property
-    def told_ns(self) -> int:
-        """When the latest change happened that the twin has told of."""
-        return int(self.twin.last_ns) if self.twin is not None else 0
-
-    def tell_silently(self, silent: dict[int, tuple[Row, int]] | None) -> None:
-        """See ``News.silent``; None: nobody does."""
-        if self.twin is not None:
-            self.twin.silent = silent
-
-    def watch_states(self) -> None:
-        """From here on rows are found by their state."""
-        by_state = self.index.watch_states()
-        if self.twin is not None:
-            self.twin.by_state = by_state
-
     def in_states(self, states: int) -> Iterator[Row]:
         """The rows in these states; ESTABLISHED is none of them."""
-        if self.index.by_state is None:
-            self.watch_states()
         by_state = self.index.watch_states()
         return chain.from_iterable(rows.values() for state, rows in by_state.items() if states >> state & 1)
+
+
+CLASSES = {
+    "row": Row,
+    "transition": Transition,
+    "owner": Owner,
+    "index": Index,
+    "news": News,
+    "tombstones": Tombstones,
+    "shard": Shard,
+}
+"""Those whose slots the twins read; scripts/twins tells them which there are."""
+
+if twins is not None:
+    twins.teach(CLASSES, tuple(Kind), LISTED, own, inherited)
 
 
 class SocketTable:
@@ -127,11 +118,7 @@ class SocketTable:
         self.takes: Callable[[int], bool] = lambda _: True
         """Whether events of a network namespace of which there are none yet are folded in, by its cookie."""
         self._probe: Probe | None = None
-        self._folders: dict[Space, Any] = {}
-        """The shards' twins."""
-        self._is_stale = True
-        """Whether they may have to be told anew what is easy (``folder``)."""
-        self._twin: Any = twins.Dispatcher(self._folders, self.apply, tuple(netns)) if twins is not None else None
+        self._netns = netns
         self.home = self.shard(Space(netns.cookie, IPPROTO_TCP))
         """TCP of that namespace."""
 
@@ -142,16 +129,10 @@ class SocketTable:
         found = self._shards.get(space)
         if found is None:
             inode = self._inodes.setdefault(space.net, inode)
-            found = self._shards[space] = Shard(
-                space, inode, self._ids, self._unsettled, self._news, lesson=self._lesson
-            )
+            found = self._shards[space] = Shard(space, inode, self._ids, self._unsettled, self._news)
             found.fold.probe = self._probe
-            found.tell_silently(self._news.silent)
             if self._watches_states:
-                found.watch_states()
-            if found.twin is not None:
-                self._folders[space] = found.twin
-                self._is_stale = True
+                found.index.watch_states()
         return found
 
     def find(self, space: Space, ends: Ends) -> Row | None:
@@ -176,12 +157,10 @@ class SocketTable:
         left = []
         for space in [space for space in self._shards if space.net == net]:
             shard = self._shards.pop(space)
-            if self._folders.pop(space, None) is not None:
-                shard.twin.is_easy = False  # should it be called once more, it hands over to ``apply``
+            shard.forgotten = True
             rows = list(shard.index.rows.values())
             for row in rows:
                 shard.index.remove(row)
-            self.passed(shard.told_ns)
             left += rows
         return left
 
@@ -204,7 +183,6 @@ class SocketTable:
     @journal.setter
     def journal(self, journal: dict[int, Row] | None) -> None:
         self._news.journal = journal
-        self._is_stale = True
 
     @property
     def silent(self) -> dict[int, tuple[Row, int]] | None:
@@ -214,13 +192,11 @@ class SocketTable:
     @silent.setter
     def silent(self, silent: dict[int, tuple[Row, int]] | None) -> None:
         self._news.silent = silent
-        for shard in self._shards.values():
-            shard.tell_silently(silent)
 
     @property
     def last_ns(self) -> int:
         """Time of the latest change that was told."""
-        return max(chain((self._news.last_ns,), (shard.told_ns for shard in self._shards.values())))
+        return self._news.last_ns
 
     def passed(self, at_ns: int) -> None:
         """What is told next happened no sooner."""
@@ -310,17 +286,10 @@ class SocketTable:
     # Facts.
 
     def folder(self) -> Callable[[Any], Transition | None]:
-        """What folds a run of events in (wire.event.Event) as ``apply`` does, as fast as may be; good until a sweep
-        begins or ends, or somebody asks for a journal.
-        """
-        if self._twin is None:
+        """What folds a run of events in (wire.event.Event) as ``apply`` does, as fast as may be."""
+        if twins is None:
             return self.apply
-        if self._is_stale:
-            self._is_stale = False
-            for shard in self._shards.values():
-                if shard.twin is not None:
-                    shard.twin.is_easy = not shard.tombstones.sweeping and self._news.journal is None
-        return self._twin  # type: ignore[no-any-return]
+        return twins.Folder(self._shards, self.apply, self._lesson, self._netns)  # type: ignore[no-any-return]
 
     def apply(self, fact: Changed | Gone | Called) -> Transition | None:
         """Fold one event in. The transition that users see, None when there is none."""
@@ -334,7 +303,6 @@ class SocketTable:
     def begin(self, fact: SweepBegin) -> None:
         """A sweep of a space starts."""
         self.shard(fact.space).sweep.begin(fact.at_ns, doubted=fact.doubted)
-        self._is_stale = True
 
     def seen(self, fact: Seen) -> None:
         """The sweep of a space met this socket."""
@@ -359,7 +327,6 @@ class SocketTable:
         """The sweep of a space ends; a complete one removes what is still unseen there. ``breathe``: see
         ``Sweep.end``.
         """
-        self._is_stale = True
         return self.shard(fact.space).sweep.end(fact.at_ns, breathe, complete=fact.complete)
 
     def gather(self, breathe: Callable[[], object]) -> None:

@@ -14,6 +14,8 @@ _TIMEWAIT = Kind.TIMEWAIT
 class Tombstones:
     """Empty, and of no effect, while no sweep goes on."""
 
+    __slots__ = ("_cookies", "_ends", "_index", "_inodes", "began_ns", "sweeping")
+
     def __init__(self, index: Index) -> None:
         self._index = index
         self.began_ns = 0

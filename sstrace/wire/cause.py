@@ -13,13 +13,15 @@ from collections.abc import Callable, Sequence
 
 from sstrace.model import Kind, State
 
-__all__ = ["EXPIRED", "FULL", "FUNCTIONS", "ORPHANED", "PLAIN", "ROOM", "TELLING", "CauseReader"]
+__all__ = ["EXPIRED", "FULL", "FUNCTIONS", "ORPHANED", "PLAIN_CAUSES", "ROOM", "CauseReader"]
 
 EXPIRED, ORPHANED, FULL, ROOM = 2, 8, 32, 64
 """EVENT_EXPIRED and so on, bpf/event.h: what the programs add to a stack."""
-TELLING = EXPIRED | ORPHANED | FULL | ROOM
+_TELLING = EXPIRED | ORPHANED | FULL | ROOM
+_PLAIN = 128
+"""EVENT_PLAIN: what they say instead of one."""
 
-PLAIN: dict[tuple[int, int], tuple[str, bool]] = {
+PLAIN_CAUSES: dict[tuple[int, int], tuple[str, bool]] = {
     (State.LAST_ACK, 0): ("fin-by-peer", False),
     (State.ESTABLISHED, errno.ECONNRESET): ("reset-received", False),
     (State.ESTABLISHED, 0): ("linger", True),
@@ -127,12 +129,15 @@ class CauseReader:
         """Let go of the stacks that were read before."""
         self._known.clear()
 
-    def cause(self, stack: bytes, old: int, kind: Kind, flags: int) -> tuple[str, bool]:
+    def cause(self, stack: bytes, old: int, kind: Kind, flags: int, err: int = 0) -> tuple[str, bool]:
         """The cause, and whether the task that ran was a process working on its own socket (close, connect, …).
 
         ``stack``: 8 native-order 64-bit return addresses, innermost first; ``old``: the state it closed from;
-        ``flags``: those of TELLING that the event has.
+        ``flags``: the event's; ``err``: of a full socket, errno.
         """
+        if flags & _PLAIN and kind is Kind.SOCKET and (old, err) in PLAIN_CAUSES:
+            return PLAIN_CAUSES[old, err]
+        flags &= _TELLING
         key = (stack, old, kind, flags)
         known = self._known.get(key)
         if known is None:

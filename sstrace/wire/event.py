@@ -16,7 +16,7 @@ from sstrace.errors import DecodeError
 from sstrace.fields import RECORD, REPORTED, Flag, reported
 from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Call, Called, Changed, Gone, Kind, Netns, Owner, State
 from sstrace.native import twins
-from sstrace.wire.cause import PLAIN, TELLING, CauseReader
+from sstrace.wire.cause import PLAIN_CAUSES, CauseReader
 
 __all__ = ["SIZE", "Event", "EventDecoder", "as_sample", "record_of", "samples"]
 
@@ -49,7 +49,7 @@ def record_of(wanted: Callable[[str], bool]) -> struct.Struct:
 
 _SAMPLE = record_of(lambda name: name not in (*REPORTED, "file", "shutdown"))
 _REPORTED = record_of(lambda name: name in REPORTED)
-_KTHREAD, _MISSED, _ORPHANED, _V6ONLY, _PLAIN = Flag.KTHREAD, Flag.MISSED, Flag.ORPHANED, Flag.V6ONLY, Flag.PLAIN
+_KTHREAD, _MISSED, _ORPHANED, _V6ONLY = Flag.KTHREAD, Flag.MISSED, Flag.ORPHANED, Flag.V6ONLY
 _STRIDE_LOW = _STRIDE & 0xFF
 _GOOD_BYTES = (
     (0, bytes((_RECORD_SAMPLE,))),
@@ -68,6 +68,10 @@ _STATES = len(STATE_TEXT)
 
 
 _NOWHERE = Netns(0, 0)
+_MOST = 100_000
+"""Of addresses and owners that are remembered, against a port scan over all of IPv6, and a host that forks without end;
+they are made anew at once.
+"""
 
 
 class EventDecoder:
@@ -80,17 +84,8 @@ class EventDecoder:
         self._netns = netns
         self._owners: dict[tuple[bytes, int, int], Owner] = {}
         self._addresses: dict[bytes, bytes] = {}
-        self._twin: Callable[[bytes, int], list[Event] | None] | None = None
-        if twins is not None:
-            self._twin = twins.Decoder(
-                self._samples,
-                tuple(Kind),
-                PLAIN,
-                self._addresses,
-                self._owners,
-                self._owner,
-                causes.cause,
-            )
+        self._lent = self._samples, self._addresses, self._owner, self._owners, causes.cause, PLAIN_CAUSES
+        """What native/event.c makes an event's values with."""
 
     def decode(self, cpu: int, data: bytes) -> list[Changed | Gone | Called]:
         """Facts of one CPU's run. Raises DecodeError where the bytes are not whole records of ours."""
@@ -98,9 +93,11 @@ class EventDecoder:
 
     def events(self, cpu: int, data: bytes) -> list[Event]:
         """The same for who folds them into a table (SocketTable.folder): with a twin, they are no facts yet."""
+        if len(self._addresses) > _MOST:
+            self._addresses.clear()
         events: list[Event] = []
         for stretch in samples(data):
-            packed = self._twin(stretch, cpu) if self._twin is not None else None
+            packed = twins.events(self._lent, stretch, cpu) if twins is not None else None
             events += packed if packed is not None else self._samples(cpu, stretch)
         return events
 
@@ -112,7 +109,7 @@ class EventDecoder:
 
     def _samples(self, cpu: int, data: bytes) -> list[Changed | Gone | Called]:
         addresses, owners, read_cause = self._addresses, self._owners, self._causes.cause
-        if len(addresses) > 100_000:  # against a port scan over all of IPv6; entries are rebuilt at once
+        if len(addresses) > _MOST:
             addresses.clear()
         home, here = self._netns
         facts: list[Changed | Gone | Called] = []
@@ -135,8 +132,7 @@ class EventDecoder:
             if kind == 0:
                 owner = cause = None
                 if new == _CLOSE:
-                    plain = PLAIN.get((old, told.err or 0)) if flags & _PLAIN else None
-                    cause, by_call = plain or read_cause(stack, old, _SOCKET, flags & TELLING)
+                    cause, by_call = read_cause(stack, old, _SOCKET, flags, told.err or 0)
                 else:
                     by_call = new in _BY_CALL
                 if by_call and tgid and not flags & _KTHREAD:
@@ -163,7 +159,7 @@ class EventDecoder:
                 if flags & _MISSED:
                     reason = "listener-closed"
                 else:
-                    reason, _ = read_cause(stack, old, which, flags & TELLING)
+                    reason, _ = read_cause(stack, old, which, flags)
                 append(
                     Gone(
                         at,
@@ -206,7 +202,7 @@ class EventDecoder:
         return facts
 
     def _owner(self, comm: bytes, tgid: int, fd: int) -> Owner:
-        if len(self._owners) > 100_000:  # against a host that forks without end
+        if len(self._owners) > _MOST:
             self._owners.clear()
         # As /proc/PID/stat is read by ss: up to the first closing parenthesis.
         owner = Owner(comm.split(b"\0", 1)[0].split(b")", 1)[0], tgid, fd if fd >= 0 else None)

@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
@@ -54,7 +55,7 @@ from sstrace.render import layout
 from sstrace.render.events import EventWriter
 from sstrace.table import Resync, Row, SocketTable, Transition
 from sstrace.table.fold import inherited
-from sstrace.table.table import taught
+from sstrace.table.table import CLASSES, taught
 from sstrace.wire import inet_columns, inet_diag
 from sstrace.wire.cause import CauseReader
 from sstrace.wire.event import EventDecoder
@@ -139,14 +140,21 @@ def story(seed: int, steps: int, *, loss: float = 0.0) -> Iterator[bytes | list[
     yield b"".join(pack(real(fact), chance) for fact in kernel.facts)
 
 
+@contextmanager
+def without_twins() -> Iterator[None]:
+    """The Python alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("wire.event", "table.table", "table.sweep", "render.events"):
+            patch.setattr(sys.modules[f"sstrace.{module}"], "twins", None)
+        yield
+
+
 class Corridor:
     """Decoder, table, telling and writer: all with their twins, or all without."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, *, native: bool) -> None:
-        with patch.context() as context:
-            if not native:
-                for module in ("sstrace.wire.event", "sstrace.table.table", "sstrace.render.events"):
-                    context.setattr(sys.modules[module], "twins", None)
+    def __init__(self, *, native: bool) -> None:
+        self.world = nullcontext if native else without_twins
+        with self.world():
             self.decoder = EventDecoder(CauseReader(lambda _name: ()), HERE)
             self.table = SocketTable(HERE)
             self.writer = EventWriter(1_700_000_000_000_000_000, PATHS.get, lambda index: f"if{index}")
@@ -158,6 +166,10 @@ class Corridor:
 
     def take(self, data: bytes) -> None:
         """Events, up to their lines."""
+        with self.world():
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
         events = self.decoder.events(0, data)
         fold = self.table.folder()
         for change in self.announcer.through(filter(None, map(fold, events))):
@@ -174,8 +186,9 @@ class Corridor:
         self.table.begin(SweepBegin(SPACE, at_ns, doubted))
         self.take(meanwhile)
         shown = datagram(seen, random.Random(at_ns))
-        if not self.table.read(SPACE, shown, self._unusual):
-            self.table.met(SPACE, inet_diag.decode(shown, Table.TCP).rows)
+        with self.world():
+            if not self.table.read(SPACE, shown, self._unusual):
+                self.table.met(SPACE, inet_diag.decode(shown, Table.TCP).rows)
         resync = self.table.end(SweepEnd(SPACE, at_ns, True))
         list(self.announcer.through([resync]))
         return resync
@@ -236,10 +249,8 @@ def plain(row: Row) -> tuple[Any, ...]:
 @pytest.mark.parametrize(
     ("seed", "loss"), [*((seed, 0.0) for seed in range(8)), *((seed, 0.1) for seed in range(8, 16))]
 )
-def test_the_same_events_make_the_same_table_and_the_same_lines(
-    seed: int, loss: float, indexed: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ours, theirs = (Corridor(monkeypatch, native=native) for native in (True, False))
+def test_the_same_events_make_the_same_table_and_the_same_lines(seed: int, loss: float, indexed: bool) -> None:
+    ours, theirs = (Corridor(native=native) for native in (True, False))
     if indexed:
         for corridor in (ours, theirs):
             corridor.table.in_states(0)
@@ -264,9 +275,9 @@ def test_the_same_events_make_the_same_table_and_the_same_lines(
 
 @pytest.mark.parametrize("doubted", [False, True], ids=["sure", "doubted"])
 @pytest.mark.parametrize("seed", range(20, 28))
-def test_the_same_dumps_make_the_same_table(seed: int, doubted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_dumps_make_the_same_table(seed: int, doubted: bool) -> None:
     """Each while the events before it are folded in: some of what it shows has died, or moved."""
-    ours, theirs = (Corridor(monkeypatch, native=native) for native in (True, False))
+    ours, theirs = (Corridor(native=native) for native in (True, False))
     ours.table.in_states(0)
     theirs.table.in_states(0)
     shown, at_ns, events = 0, 0, b""
@@ -305,8 +316,7 @@ def test_usual_events_are_the_twins_alone() -> None:
         unusual.append(fact)
         return apply(fact)
 
-    fold = twins.Dispatcher(table._folders, otherwise, tuple(HERE))
-    table.home.twin.is_easy = True
+    fold = twins.Folder(table._shards, otherwise, taught(), HERE)
     events = list(chain.from_iterable(decoder.events(0, part) for part in story(1, 3000) if isinstance(part, bytes)))
     usual: set[Any] = set()
     for event in events:
@@ -322,10 +332,17 @@ def test_usual_events_are_the_twins_alone() -> None:
         )),
         (Kind.REQUEST, 10, 3), (Kind.TIMEWAIT, 0, 5), (Kind.TIMEWAIT, 0, 6), (Kind.TIMEWAIT,),
     }  # fmt: skip
-    table.home.twin.is_easy = False
+    for shard in table._shards.values():
+        shard.tombstones.begin(1)
     for event in events:
         fold(event)
     assert len(unusual) == len(events)
+    for shard in table._shards.values():
+        shard.tombstones.end()
+    table.journal = {}
+    for event in events:
+        fold(event)
+    assert len(unusual) == 2 * len(events)
 
 
 def test_events_of_what_a_sweep_has_found_are_the_twins_alone() -> None:
@@ -338,8 +355,7 @@ def test_events_of_what_a_sweep_has_found_are_the_twins_alone() -> None:
         table.begin(SweepBegin(SPACE, cookie))
         table.met(SPACE, inet_diag.decode(shown, Table.TCP).rows)
         table.end(SweepEnd(SPACE, cookie, False))
-    fold = twins.Dispatcher(table._folders, lambda fact: pytest.fail(f"not usual: {fact}"), tuple(HERE))
-    table.home.twin.is_easy = True
+    fold = twins.Folder(table._shards, lambda fact: pytest.fail(f"not usual: {fact}"), taught(), HERE)
     told: dict[str, Any] = {
         "saddr": ends["src"],
         "daddr": ends["dst"],
@@ -363,7 +379,7 @@ def test_a_rule_that_the_twin_was_not_taught_is_the_pythons(monkeypatch: pytest.
     assert taught()[0] == 1
     monkeypatch.setitem(STEPS, pair, (Rule(Step.NOTHING, "sometimes", lambda *_: False), *STEPS[pair]))
     assert taught()[0] == 0
-    ours, theirs = (Corridor(monkeypatch, native=native) for native in (True, False))
+    ours, theirs = (Corridor(native=native) for native in (True, False))
     left: list[Changed | Gone] = []
     apply = ours.table.apply
 
@@ -371,7 +387,7 @@ def test_a_rule_that_the_twin_was_not_taught_is_the_pythons(monkeypatch: pytest.
         left.append(fact)
         return apply(fact)
 
-    monkeypatch.setattr(ours.table, "_twin", twins.Dispatcher(ours.table._folders, otherwise, tuple(HERE)))
+    monkeypatch.setattr(ours.table, "folder", lambda: twins.Folder(ours.table._shards, otherwise, taught(), HERE))
     for corridor in (ours, theirs):
         corridor.take(state(old=7, new=2, sk=9, ino=5, sport=1, dport=2, netns=NETNS))
     assert len(left) == 1
@@ -627,12 +643,16 @@ def test_nothing_leaks() -> None:
 @pytest.mark.parametrize(
     ("make", "arguments"),
     [
-        ("Decoder", ()),
+        ("events", ()),
+        ("events", ((1,) * 5, b"", 0)),
+        ("met", (1,) * 9),
         ("Folder", ()),
-        ("Folder", (1,) * 16),
+        ("Folder", ({}, print, b"", (1, 1))),
         ("Liner", ()),
         ("Liner", ({}, NOTHING)),
         ("Liner", (dict.fromkeys(("protocols", "families", "states", "addresses", "owners", "places", "spaces")), 1)),
+        ("teach", ({}, tuple(Kind), bytes(256), print, print)),
+        ("teach", (CLASSES, (), bytes(256), print, print)),
     ],
 )
 def test_wrong_arguments_are_refused(make: str, arguments: tuple[Any, ...]) -> None:
@@ -644,10 +664,8 @@ def test_classes_without_slots_are_refused() -> None:
     class Loose:
         pass
 
-    table = SocketTable(HERE)
-    rest = (tuple(Kind), bytes(256), bytes(36), *HERE, *({} for _ in range(6)), table._ids, print, print)
     with pytest.raises((TypeError, AttributeError)):
-        twins.Folder(Loose, Transition, *rest)
+        twins.teach({**CLASSES, "news": Loose}, tuple(Kind), bytes(256), print, print)
 
 
 # ------------------------------------------------------------------------------------------------- plain tables

@@ -1,0 +1,207 @@
+/*
+ * Records of the BPF programs → events, which can be folded as they are. sstrace.wire.event.EventDecoder says what is in one,
+ * makes a Fact of each that is unusual, and lends what gives its Python values.
+ */
+#include "shape.h"
+
+enum {
+	HEADER = 12, /* struct perf_event_header, u32 size of the sample */
+	STRIDE = (HEADER + sizeof(struct sock_event) + 7) / 8 * 8,
+};
+
+/* What is lent: callable (cpu, records) → list of Facts; dict 16 bytes → 4 bytes; callable (comm, tgid, fd) → Owner, and the
+ * dict of those that it has made; callable (stack, old, kind, flags, err) → (cause, by_call), and the dict (old, err) → the same
+ * of EVENT_PLAIN. */
+enum { FACTS, ADDRESSES, OWNER, OWNERS, CAUSE, PLAIN, LENT };
+#define LENT(event, which) PyTuple_GET_ITEM((event)->lent, which)
+
+PyObject *again(enum again which, __u64 value)
+{
+	static struct {
+		__u64 value;
+		PyObject *number;
+	} last[AGAIN];
+
+	if (last[which].number == NULL || last[which].value != value) {
+		PyObject *made = PyLong_FromUnsignedLongLong(value);
+
+		if (made == NULL)
+			return NULL;
+		last[which].value = value;
+		Py_XSETREF(last[which].number, made);
+	}
+	return new_ref(last[which].number);
+}
+
+PyObject *event_fact(Event *event)
+{
+	char record[STRIDE] = {};
+	OWNED *facts = NULL;
+
+	memcpy(record + HEADER, &event->raw, sizeof(event->raw));
+	facts = PyObject_CallFunction(LENT(event, FACTS), "Oy#", event->cpu, record, (Py_ssize_t)STRIDE);
+	return facts != NULL ? PySequence_GetItem(facts, 0) : NULL;
+}
+
+/* IPv4 addresses are one object each, however often they come. */
+static PyObject *find_address(Event *event, const __u8 *raw)
+{
+	OWNED *key = PyBytes_FromStringAndSize((const char *)raw, 16), *made = NULL;
+	PyObject *found;
+
+	if (key == NULL || event->raw.family != FAMILY_INET)
+		return key != NULL ? new_ref(key) : NULL;
+	found = PyDict_GetItemWithError(LENT(event, ADDRESSES), key);
+	if (found != NULL || PyErr_Occurred())
+		return found != NULL ? new_ref(found) : NULL;
+	made = PyBytes_FromStringAndSize((const char *)raw, 4);
+	return made != NULL && PyDict_SetItem(LENT(event, ADDRESSES), key, made) == 0 ? new_ref(made) : NULL;
+}
+
+PyObject *event_address(Event *event, enum end end)
+{
+	static struct {
+		__u16 family;
+		__u8 raw[16];
+		PyObject *address;
+	} last[2];
+	const __u8 *raw = end == LOCAL ? event->raw.saddr : event->raw.daddr;
+
+	if (last[end].address == NULL || last[end].family != event->raw.family || memcmp(last[end].raw, raw, 16) != 0) {
+		PyObject *found = find_address(event, raw);
+
+		if (found == NULL)
+			return NULL;
+		last[end].family = event->raw.family;
+		memcpy(last[end].raw, raw, 16);
+		Py_XSETREF(last[end].address, found);
+	}
+	return new_ref(last[end].address);
+}
+
+PyObject *event_owner(Event *event)
+{
+	const struct sock_event *raw = &event->raw;
+	OWNED *key = Py_BuildValue("(y#Ii)", (const char *)raw->comm, (Py_ssize_t)sizeof(raw->comm), raw->tgid, raw->fd);
+	PyObject *found = key != NULL ? PyDict_GetItemWithError(LENT(event, OWNERS), key) : NULL;
+
+	if (found != NULL)
+		return new_ref(found);
+	return key != NULL && !PyErr_Occurred() ? PyObject_CallObject(LENT(event, OWNER), key) : NULL;
+}
+
+PyObject *event_cause(Event *event, enum kind kind, int *by_call)
+{
+	const struct sock_event *raw = &event->raw;
+	OWNED *key = NULL, *told = NULL;
+	PyObject *cause;
+
+	if (kind == SOCKET && raw->flags & EVENT_PLAIN) {
+		key = Py_BuildValue("(ii)", raw->old, raw->err);
+		told = key != NULL ? PyDict_GetItemWithError(LENT(event, PLAIN), key) : NULL;
+		Py_XINCREF(told);
+	}
+	if (told == NULL && !PyErr_Occurred())
+		told = PyObject_CallFunction(LENT(event, CAUSE), "y#iOii", (const char *)raw->stack, (Py_ssize_t)sizeof(raw->stack),
+					     raw->old, PyTuple_GET_ITEM(known.kinds, kind), raw->flags, raw->err);
+	return told != NULL && PyArg_ParseTuple(told, "Op", &cause, by_call) ? new_ref(cause) : NULL;
+}
+
+static void event_dealloc(PyObject *object)
+{
+	Event *self = (Event *)object;
+
+	Py_DECREF(self->lent);
+	Py_DECREF(self->cpu);
+	Py_XDECREF(self->at_ns);
+	Py_TYPE(object)->tp_free(object);
+}
+
+static PyObject *fact(PyObject *object, PyObject *nothing)
+{
+	return event_fact((Event *)object);
+}
+
+/* What the record reports besides has its own name here, as in a Reported. */
+#define GETTER(member, more)                                                             \
+	static PyObject *event_##member(PyObject *object, void *nothing)                 \
+	{                                                                                \
+		long long value = ((Event *)object)->raw.member;                         \
+                                                                                         \
+		return value ? PyLong_FromLongLong(value - more) : new_ref(Py_None);     \
+	}
+REPORTED(GETTER)
+
+#define GETSET(member, more) { #member, event_##member, NULL, "sstrace.fields.Reported", NULL },
+static PyGetSetDef getters[] = { REPORTED(GETSET) { NULL, NULL, NULL, NULL, NULL } };
+
+static PyMemberDef members[] = {
+	{ "at_ns", T_OBJECT_EX, offsetof(Event, at_ns), READONLY, "CLOCK_MONOTONIC" },
+	{ NULL, 0, 0, 0, NULL },
+};
+
+static PyMethodDef methods[] = {
+	{ "fact", fact, METH_NOARGS, "fact() -> Changed, Gone or Called" },
+	{ NULL, NULL, 0, NULL },
+};
+
+/* It refers to nothing that refers to it. */
+PyTypeObject event_type = {
+	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_sstrace.Event",
+	.tp_doc = "An event that is no fact yet.",
+	.tp_basicsize = sizeof(Event),
+	.tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+	.tp_members = members,
+	.tp_methods = methods,
+	.tp_getset = getters,
+	.tp_dealloc = event_dealloc,
+};
+
+static PyObject *new_event(PyObject *lent, const char *record, PyObject *cpu)
+{
+	Event *event = PyObject_New(Event, &event_type);
+
+	if (event == NULL)
+		return NULL;
+	event->lent = new_ref(lent);
+	event->cpu = new_ref(cpu);
+	memcpy(&event->raw, record + HEADER, sizeof(event->raw));
+	event->at_ns = PyLong_FromUnsignedLongLong(event->raw.ts_ns);
+	if (event->at_ns == NULL)
+		Py_CLEAR(event);
+	return (PyObject *)event;
+}
+
+static int is_sound(const struct sock_event *event)
+{
+	return event->size == sizeof(*event) && event->old < STATES && event->new < STATES &&
+	       (event->kind <= EVENT_TIMEWAIT_GONE ||
+		(event->kind == EVENT_DATAGRAM && event->old >= CALL_BIND && event->old <= CALL_CLOSE));
+}
+
+PyObject *events(PyObject *module, PyObject *args)
+{
+	const char *data;
+	Py_ssize_t length, count = 0;
+	PyObject *lent, *cpu;
+	OWNED *made = NULL;
+
+	if (!PyArg_ParseTuple(args, "O!y#O:events", &PyTuple_Type, &lent, &data, &length, &cpu))
+		return NULL;
+	if (PyTuple_GET_SIZE(lent) != LENT || !PyDict_Check(PyTuple_GET_ITEM(lent, ADDRESSES)) ||
+	    !PyDict_Check(PyTuple_GET_ITEM(lent, OWNERS)) || !PyDict_Check(PyTuple_GET_ITEM(lent, PLAIN)) || known.kinds == NULL) {
+		PyErr_SetString(PyExc_TypeError, "events((callable, dict, callable, dict, callable, dict), bytes, int), once taught");
+		return NULL;
+	}
+	made = PyList_New(length / STRIDE);
+	for (; made != NULL && count < length / STRIDE; count++) {
+		PyObject *event = new_event(lent, data + count * STRIDE, cpu);
+
+		if (event == NULL)
+			return NULL;
+		PyList_SET_ITEM(made, count, event);
+		if (!is_sound(&((Event *)event)->raw))
+			Py_RETURN_NONE;
+	}
+	return made != NULL ? new_ref(made) : NULL;
+}
