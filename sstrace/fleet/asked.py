@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from sstrace.errors import DecodeError
-from sstrace.fleet.conditions import joins, line_condition, row_condition
+from sstrace.fleet.conditions import counted_condition, joins, line_condition, row_condition
+from sstrace.fleet.counted import count
 from sstrace.fleet.engines import Asked, check
 from sstrace.fleet.moment import Found, Moment, tables
 from sstrace.fleet.spans import Lines, Slices
@@ -21,6 +22,7 @@ from sstrace.recording.fleet import Fleet, Part
 from sstrace.recording.past import Past
 from sstrace.recording.reader import RecordedNames
 from sstrace.render.events import timestamp
+from sstrace.render.stats import Digest, Tally
 from sstrace.wire import recording
 
 __all__ = ["EngineFleet"]
@@ -97,6 +99,17 @@ class EngineFleet(Fleet):
             life=command.own.life,
             before_ns=_ENDS_NS if joins(command) else 0,
         )
+
+    def count(
+        self, parts: Sequence[Part], window: tuple[int, int] | None, command: Command, names: RecordedNames
+    ) -> tuple[Digest, dict[str, Tally]] | None:
+        """See Fleet."""
+        condition = counted_condition(command, names)
+        if condition is None:
+            return None
+        digest = Digest()
+        tallies = count(self._engine, [self._of[part.path] for part in parts], window, condition, digest)
+        return digest, {parts[number].path: tally for number, tally in sorted(tallies.items())}
 
     def opened(self, part: Part) -> Lines:
         """See Fleet."""

@@ -6,9 +6,11 @@ from sstrace.fleet.sql import EVERY, OLD
 from sstrace.fleet.where import quoted, where
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, Names
 from sstrace.model.states import STATE_TEXT
+from sstrace.protocols import DATAGRAM_NETIDS, TABLE_OF_NETID
 from sstrace.query.command import Act, Command, Selection
 from sstrace.query.connection import End, Which
 from sstrace.query.expression import Chain, Device, Expr, Not
+from sstrace.recording.reader import RecordedNames
 
 __all__ = ["joins", "line_condition", "row_condition"]
 
@@ -73,6 +75,18 @@ def _end(end: End, address: str, port: str) -> str:
 def joins(command: Command) -> bool:
     """Whether a replay says who has the other ends."""
     return command.own.json or "peer-process" in command.own.columns
+
+
+def counted_condition(command: Command, names: RecordedNames) -> str | None:
+    """SQL of the transitions that --stats counts; None where SQL alone cannot tell, or not all that is wanted."""
+    own, selection = command.own, command.selection
+    if own.html is not None or names.places.chosen:
+        return None
+    netids = {netid for netid, table in TABLE_OF_NETID.items() if selection.tables >> table & 1}
+    found = where(selection.filter, names, EVERY, moment=False)
+    if netids & DATAGRAM_NETIDS or not found.exact:
+        return None
+    return f"netid IN ({_list(sorted(netids))}) AND {_family(selection)} AND {found.may}" if netids else "0"
 
 
 def _asks_device(expression: Expr) -> bool:

@@ -12,6 +12,8 @@ __all__ = ["Asked", "Remote", "check"]
 
 _NO_TABLE: Final = 60
 """UNKNOWN_TABLE"""
+_LONGEST: Final = 400
+"""Characters of an engine's complaint, which repeats the question."""
 _NO_COLUMN: Final = (16, 47)
 """NO_SUCH_COLUMN_IN_TABLE, UNKNOWN_IDENTIFIER"""
 
@@ -49,7 +51,8 @@ class Remote:
                 raise LookupFailed(f"sstrace: {self.name} has no tables of sstrace") from None
             if error.code in _NO_COLUMN:
                 raise FeatureError(f"{self.name} has tables of an earlier sstrace") from None
-            raise
+            said = str(error).partition("\n")[0]
+            raise Refused(said if len(said) <= _LONGEST else f"{said[:_LONGEST]}…", error.code) from None
 
     def close(self) -> None:
         """Hang up."""

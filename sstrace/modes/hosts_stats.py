@@ -1,6 +1,6 @@
 """``--stats --from DIR``: one digest of the recordings of several hosts, which counts by host, too."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import or_
 
@@ -11,7 +11,7 @@ from sstrace.output.counting import print_digest
 from sstrace.output.page import Page, new_digest
 from sstrace.query import options
 from sstrace.query.command import Command
-from sstrace.recording.fleet import Moved
+from sstrace.recording.fleet import Fleet, Moved, Series
 from sstrace.recording.reader import Reader, RecordedNames, tables_of
 from sstrace.render.stats import Digest, Tally
 from sstrace.sources.standard import say
@@ -36,7 +36,32 @@ def _run(command: Command, env: Mapping[str, str], page: Page) -> int:
     fleet.limit(parts)
     held = reduce(or_, (tables_of(one.head) for one in series), 0)
     command = options.resolve(options.of_recordings(command, held), names)
-    fleet.follow(parts, within, command, names)
+    counted = fleet.count(parts, within, command, names)
+    if counted is not None:
+        whole, tallies = counted
+        hosts: dict[str, Tally] = {}
+        for one in series:
+            for part in one.parts:
+                hosts.setdefault(one.host, Tally()).take(tallies.get(part.path, Tally()))
+    else:
+        fleet.follow(parts, within, command, names)
+        whole, hosts = _read(fleet, series, within, command, names)
+    names.finish(command.selection.filter)
+    if len(fleet.hosts) > 1:
+        whole.groups = {"host": {host: tally for host, tally in hosts.items() if tally != Tally()}, **whole.groups}
+    spans = (whole.first_ns, whole.last_ns) if whole.transitions else (None, None)
+    print_digest(command, whole, *spans, page=page)
+    return 0
+
+
+def _read(
+    fleet: Fleet,
+    series: Sequence[Series],
+    within: tuple[int, int] | None,
+    command: Command,
+    names: RecordedNames,
+) -> tuple[Digest, dict[str, Tally]]:
+    """The digest of all, and the tallies of hosts, line by line."""
     whole = new_digest(command)
     hosts: dict[str, Tally] = {}
     for one in series:
@@ -53,12 +78,7 @@ def _run(command: Command, env: Mapping[str, str], page: Page) -> int:
                 say(str(error))
         whole.merge(digest)
         _add(digest, hosts.setdefault(one.host, Tally()))
-    names.finish(command.selection.filter)
-    if len(fleet.hosts) > 1:
-        whole.groups = {"host": {host: tally for host, tally in hosts.items() if tally != Tally()}, **whole.groups}
-    spans = (whole.first_ns, whole.last_ns) if whole.transitions else (None, None)
-    print_digest(command, whole, *spans, page=page)
-    return 0
+    return whole, hosts
 
 
 def _add(digest: Digest, tally: Tally) -> None:

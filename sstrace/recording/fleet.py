@@ -18,6 +18,7 @@ from sstrace.query.glob import compile_glob
 from sstrace.query.nearest import nearest
 from sstrace.recording.past import Past, Until, table_at
 from sstrace.recording.reader import RecordedNames, Source, Span, absolute, head_of, reversed_moments, span, target
+from sstrace.render.stats import Digest, Tally
 from sstrace.render.times import moment
 from sstrace.sources.folder import files_below, is_folder
 from sstrace.sources.replay import Recording
@@ -210,6 +211,14 @@ class Fleet:
         """These files are about to be read, together, for what a command line, which has been resolved, tells of a
         window.
         """
+
+    def count(
+        self, parts: Sequence[Part], window: tuple[int, int] | None, command: Command, names: RecordedNames
+    ) -> tuple[Digest, dict[str, Tally]] | None:
+        """The digest of these files for a command line, which has been resolved, and by path the tally of each, where
+        they can be had without reading; else None.
+        """
+        return None
 
     def opened(self, part: Part) -> Source:
         """A file, open for reading. Raises Moved."""

@@ -30,6 +30,13 @@ class Spread:
             self.greatest = ns
         self.count += 1
 
+    def count_all(self, bucket: int, count: int, least: int, greatest: int) -> None:
+        """So many durations of one bucket, which somebody else has counted: the least and the greatest of them."""
+        self._buckets[bucket] = self._buckets.get(bucket, 0) + count
+        self.least = min(self.least, least) if self.count else least
+        self.greatest = max(self.greatest, greatest)
+        self.count += count
+
     def merge(self, other: "Spread") -> None:
         """Count all of another's, too."""
         if not other.count:
