@@ -1,16 +1,17 @@
 /*
- * UDP: index of every hook, one line each. A datagram socket makes no transitions that a tracepoint would tell; what it is shown
+ * UDP and raw sockets: index of every hook, one line each. A datagram socket makes no transitions that a tracepoint would tell; what it is shown
  * as changes by its owner's system calls alone, and each of these ends in one of the hooks here. Loaded, and attached, only where
- * somebody asks for UDP; attached to the root of the cgroup v2 hierarchy they hear of every socket of the machine.
+ * somebody asks for them; attached to the root of the cgroup v2 hierarchy they hear of every socket of the machine.
  *
- * Each event says which call was made, and how the socket is since: what that means for a row stands in sstrace/lifecycle/udp.py.
+ * Each event says which call was made, and how the socket is since: what that means for a row stands in sstrace/lifecycle/udp.py, and raw.py.
  *
  *   post_bind4, post_bind6      bind(2) has a port; not that of a kernel's own socket, whose end release does not tell
  *   connect4, connect6          connect(2) begins: gives the socket its cookie, by which the end of the call tells of it
  *   sys_enter_, sys_exit_connect  connect(2) ends, with or without success; AF_UNSPEC, which dissolves, is told here alone
- *   sendmsg4, sendmsg6          a datagram leaves an unconnected socket, which has a port by then: told once a socket
+ *   sendmsg4, sendmsg6          a datagram leaves an unconnected socket of UDP, which has a port by then: told once a socket
  *   release                     the last descriptor is closed
- *   create                      the socket is made: what it sends and receives is counted from here on
+ *   create                      the socket is made: what it sends and receives is counted from here on; of a raw one, told
+ *   sys_enter_, sys_exit_bind   bind(2) of a raw socket ends, which makes none of the above
  *   sock_send_, sock_recv_length  a call of any internet socket has sent or received (Linux 6.3, 6e6eda44b939 "sock: add tracepoint
  *                               for send recv length"): counts; and tells of a send that failed once the port had been chosen
  *
@@ -23,6 +24,8 @@
 
 enum {
 	IPPROTO_UDP = 17, /* include/uapi/linux/in.h */
+	SOCK_RAW = 3,     /* include/linux/net.h */
+	RAW = 0,          /* sock_event.protocol of raw sockets, whichever is theirs: that is their port */
 };
 
 #include "config.h"
@@ -32,6 +35,17 @@ BPF_PERF_OUTPUT(events);
 BPF_PERCPU_ARRAY(counts, struct sock_counts, 1);
 
 #include "capture.h"
+
+/* Which of them are asked for: 0 UDP, 1 raw sockets. Written before anything is attached (sstrace/live/calls.py). */
+BPF_ARRAY(following, u8, 2);
+
+static __always_inline int is_followed(u32 type, u32 protocol)
+{
+	int which = type == SOCK_RAW;
+	u8 *asked = following.lookup(&which);
+
+	return asked && *asked && (which || protocol == IPPROTO_UDP);
+}
 
 /* connect(2) calls that have begun: thread → kernel address of the socket. */
 BPF_TABLE("lru_hash", u64, u64, calling, 4096);
@@ -58,6 +72,29 @@ static __always_inline u64 address_of(void *pointer)
 	return address;
 }
 
+static __always_inline int is_raw(u64 sk)
+{
+	u16 type = 0;
+
+	READ(type, sk, OFF_sk_type);
+	return type == SOCK_RAW;
+}
+
+/* What ss shows as a socket's port, host order; 0: it does not show the socket. Of a raw one it is its protocol, until connect(2) with
+ * AF_UNSPEC takes it out of the table for ever (__udp_disconnect, net/ipv4/udp.c).
+ */
+static __always_inline u16 port_of(u64 sk)
+{
+	u16 port = 0;
+
+	if (is_raw(sk)) {
+		READ(port, sk, OFF_inet_sport);
+		return __builtin_bswap16(port);
+	}
+	READ(port, sk, OFF_skc_num);
+	return port;
+}
+
 /* Tell of a call, and of the socket as it is now. */
 static __always_inline void tell(void *ctx, u64 sk, u64 cookie, u8 call)
 {
@@ -78,7 +115,8 @@ static __always_inline void tell(void *ctx, u64 sk, u64 cookie, u8 call)
 	capture_cgroup(&event, sk);
 	capture_task(&event, config);
 	event.kind = EVENT_DATAGRAM;
-	event.protocol = IPPROTO_UDP;
+	event.protocol = is_raw(sk) ? RAW : IPPROTO_UDP;
+	event.sport = port_of(sk);
 	event.cookie = cookie;
 	event.old = call;
 	if (call != CALL_CLOSE) {
@@ -100,13 +138,15 @@ static __always_inline void tell(void *ctx, u64 sk, u64 cookie, u8 call)
 static __always_inline int on_create(struct bpf_sock *ctx)
 {
 	struct flow none = {};
-	u64 sk;
+	u64 sk, cookie;
 
-	if (ctx->protocol != IPPROTO_UDP)
+	if (!is_followed(ctx->type, ctx->protocol))
 		return 1;
-	bpf_get_socket_cookie(ctx); /* makes one, for on_failure */
+	cookie = bpf_get_socket_cookie(ctx); /* makes one, for on_failure */
 	sk = address_of(ctx);
 	flows.update(&sk, &none);
+	if (ctx->type == SOCK_RAW)
+		tell(ctx, sk, cookie, CALL_CREATE);
 	return 1;
 }
 
@@ -115,7 +155,7 @@ static __always_inline int on_bind(struct bpf_sock *ctx)
 	u64 sk;
 	u8 bits = 0;
 
-	if (ctx->protocol != IPPROTO_UDP)
+	if (ctx->type == SOCK_RAW || !is_followed(ctx->type, ctx->protocol))
 		return 1;
 	sk = address_of(ctx);
 #ifdef BYTE_sk_kern_sock
@@ -130,13 +170,11 @@ static __always_inline int on_bind(struct bpf_sock *ctx)
 static __always_inline int on_release(struct bpf_sock *ctx)
 {
 	u64 sk, cookie;
-	u16 port = 0;
 
-	if (ctx->protocol != IPPROTO_UDP)
+	if (!is_followed(ctx->type, ctx->protocol))
 		return 1;
 	sk = address_of(ctx);
-	READ(port, sk, OFF_skc_num);
-	if (port) { /* else ss does not show it, and the table has no row of it */
+	if (port_of(sk)) { /* else ss does not show it, and the table has no row of it */
 		cookie = bpf_get_socket_cookie(ctx);
 		sending.delete(&cookie);
 		tell(ctx, sk, cookie, CALL_CLOSE);
@@ -147,7 +185,7 @@ static __always_inline int on_release(struct bpf_sock *ctx)
 
 static __always_inline int on_connect(struct bpf_sock_addr *ctx)
 {
-	if (ctx->protocol == IPPROTO_UDP)
+	if (is_followed(ctx->type, ctx->protocol))
 		bpf_get_socket_cookie(ctx);
 	return 1;
 }
@@ -158,7 +196,7 @@ static __always_inline int on_send(struct bpf_sock_addr *ctx)
 	u64 cookie;
 	u8 told = 1;
 
-	if (ctx->protocol != IPPROTO_UDP || !socket)
+	if (!socket || ctx->type == SOCK_RAW || !is_followed(ctx->type, ctx->protocol))
 		return 1;
 	cookie = bpf_get_socket_cookie(ctx);
 	if (sending.lookup(&cookie))
@@ -168,12 +206,12 @@ static __always_inline int on_send(struct bpf_sock_addr *ctx)
 	return 1;
 }
 
-/* The socket of a descriptor of this process, if it is one of UDP; else 0. Only a socket's file is one that a socket names. */
+/* The socket of a descriptor of this process, if it is one that is followed; else 0. Only a socket's file is one that a socket names. */
 static __always_inline u64 datagram_socket_of(u64 fd)
 {
 	u64 files = 0, table = 0, array = 0, file = 0, socket = 0, back = 0, sk = 0;
 	u32 size = 0;
-	u16 protocol = 0, family = 0;
+	u16 type = 0, protocol = 0, family = 0;
 
 	READ(files, bpf_get_current_task(), OFF_task_files);
 	READ(table, files, OFF_files_fdt);
@@ -187,15 +225,16 @@ static __always_inline u64 datagram_socket_of(u64 fd)
 	if (!file || back != file)
 		return 0;
 	READ(sk, socket, OFF_socket_sk);
+	READ(type, sk, OFF_sk_type);
 	READ(protocol, sk, OFF_sk_protocol);
 	READ(family, sk, OFF_skc_family);
-	return protocol == IPPROTO_UDP && (family == 2 || family == 10) ? sk : 0;
+	return (family == 2 || family == 10) && is_followed(type, protocol) ? sk : 0;
 }
 
 /* Of a system call's tracepoint: struct syscall_trace_enter, kernel/trace/trace.h; argument n is at 16 + 8 n. */
 #define FIRST_ARGUMENT 16
 
-static __always_inline int on_connect_begins(void *ctx)
+static __always_inline int on_call_begins(void *ctx)
 {
 	u64 thread = bpf_get_current_pid_tgid(), sk = datagram_socket_of(*(u64 *)((u8 *)ctx + FIRST_ARGUMENT));
 
@@ -204,7 +243,7 @@ static __always_inline int on_connect_begins(void *ctx)
 	return 1;
 }
 
-static __always_inline int on_connect_ends(void *ctx)
+static __always_inline int on_call_ends(void *ctx, u8 call)
 {
 	u64 thread = bpf_get_current_pid_tgid(), cookie = 0, sk, *found = calling.lookup(&thread);
 
@@ -215,8 +254,10 @@ static __always_inline int on_connect_ends(void *ctx)
 	READ(cookie, sk, OFF_skc_cookie);
 	if (!cookie)
 		return 1; /* it was not bound, and is not: nobody has met it */
+	if (call == CALL_BIND && !is_raw(sk))
+		return 1; /* post_bind has told of it */
 	sending.delete(&cookie); /* AF_UNSPEC gives its port back, and the next send has another */
-	tell(ctx, sk, cookie, CALL_CONNECT);
+	tell(ctx, sk, cookie, call);
 	return 1;
 }
 
@@ -224,10 +265,11 @@ static __always_inline int on_connect_ends(void *ctx)
 static __always_inline void on_failure(void *ctx, u64 sk)
 {
 	u64 cookie = 0;
-	u16 port = 0;
+	u16 port = port_of(sk);
 	u8 told = 1;
 
-	READ(port, sk, OFF_skc_num);
+	if (is_raw(sk))
+		return;
 	READ(cookie, sk, OFF_skc_cookie);
 	if (!port || !cookie || sending.lookup(&cookie))
 		return;
@@ -269,5 +311,7 @@ int plain__connect4(struct bpf_sock_addr *ctx) { return on_connect(ctx); }
 int plain__connect6(struct bpf_sock_addr *ctx) { return on_connect(ctx); }
 int plain__sendmsg4(struct bpf_sock_addr *ctx) { return on_send(ctx); }
 int plain__sendmsg6(struct bpf_sock_addr *ctx) { return on_send(ctx); }
-int plain__sys_enter_connect(void *ctx) { return on_connect_begins(ctx); }
-int plain__sys_exit_connect(void *ctx) { return on_connect_ends(ctx); }
+int plain__sys_enter_connect(void *ctx) { return on_call_begins(ctx); }
+int plain__sys_exit_connect(void *ctx) { return on_call_ends(ctx, CALL_CONNECT); }
+int plain__sys_enter_bind(void *ctx) { return on_call_begins(ctx); }
+int plain__sys_exit_bind(void *ctx) { return on_call_ends(ctx, CALL_BIND); }

@@ -18,10 +18,11 @@ enum sock_event_kind {
 
 /* Which call that was: sock_event.old of EVENT_DATAGRAM. */
 enum sock_call {
-	CALL_BIND = 1,      /* bind(2): it has a port */
-	CALL_SEND = 2,      /* the first datagram of an unconnected socket: it has a port */
-	CALL_CONNECT = 3,   /* connect(2), which may have failed, or have dissolved it (AF_UNSPEC); sport 0 = its port was given back */
-	CALL_CLOSE = 4,     /* the last close(2); addresses are those that it had */
+	CALL_BIND = 1,      /* bind(2): it has a port, or, if it is raw, an address */
+	CALL_CREATE = 2,    /* socket(2), of a raw socket, whose port is its protocol */
+	CALL_SEND = 3,      /* the first datagram of an unconnected socket: it has a port */
+	CALL_CONNECT = 4,   /* connect(2), which may have failed, or have dissolved it (AF_UNSPEC); sport 0 = its port was given back */
+	CALL_CLOSE = 5,     /* the last close(2); addresses are those that it had */
 };
 
 /* The same of incidents, which change no state (incidents.bpf.c; in a buffer of their own): old and new are the state it is in. */
@@ -72,7 +73,7 @@ struct sock_event {
 	__u32 minrtt_us;    /* the least, µs; 0 = none */
 	__u16 size;         /* bytes of this struct */
 	__u16 family;       /* AF_INET or AF_INET6 */
-	__u16 protocol;     /* IPPROTO_TCP, IPPROTO_MPTCP, or IPPROTO_UDP (EVENT_DATAGRAM) */
+	__u16 protocol;     /* IPPROTO_TCP, IPPROTO_MPTCP; of EVENT_DATAGRAM IPPROTO_UDP, or 0 for a raw socket, whose protocol is its sport */
 	__u16 sport;        /* local port, host order; 0 = not chosen yet */
 	__u16 dport;        /* peer port, host order; 0 = none */
 	__u8 kind;          /* enum sock_event_kind */

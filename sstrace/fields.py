@@ -88,7 +88,7 @@ INCIDENTS = {
 }
 """enum sock_incident_kind."""
 
-CALLS = {"CALL_BIND": 1, "CALL_SEND": 2, "CALL_CONNECT": 3, "CALL_CLOSE": 4}
+CALLS = {"CALL_BIND": 1, "CALL_CREATE": 2, "CALL_SEND": 3, "CALL_CONNECT": 4, "CALL_CLOSE": 5}
 """enum sock_call."""
 
 

@@ -50,6 +50,7 @@ __all__ = [
     "NUMBER_OF_NETID",
     "OF_TABLE",
     "PROTOCOLS",
+    "RAW",
     "RECORDED",
     "SHOWN",
     "TABLE_OF_NETID",
@@ -61,6 +62,8 @@ __all__ = [
     "Protocol",
 ]
 
+RAW: Final = 0
+"""Of a raw socket, which says of what protocol it is by its port."""
 IPPROTO_TCP: Final = 6
 IPPROTO_UDP: Final = 17
 IPPROTO_DCCP: Final = 33
@@ -132,7 +135,9 @@ PROTOCOLS: Final = (
     Protocol("u_dgr", Table.UNIX_DGRAM, UNIX, SOCK_DGRAM, states=_CLOSE),
     Protocol("u_str", Table.UNIX_STREAM, UNIX, SOCK_STREAM),
     Protocol("u_seq", Table.UNIX_SEQPACKET, UNIX, SOCK_SEQPACKET),
-    Protocol("raw", Table.RAW, INET, SOCK_RAW, 0, "w", _ESTABLISHED, asked=IPPROTO_RAW),
+    Protocol(
+        "raw", Table.RAW, INET, SOCK_RAW, RAW, "w", _ESTABLISHED, IPPROTO_RAW, reported=(Kind.SOCKET,), exact=True
+    ),
     Protocol("icmp6", Table.RAW, INET, None, IPPROTO_ICMPV6, "w", _ESTABLISHED, asked=IPPROTO_RAW),
     Protocol("udp", Table.UDP, INET, SOCK_DGRAM, IPPROTO_UDP, "u", _ESTABLISHED, reported=(Kind.SOCKET,), exact=True),
     Protocol("tcp", Table.TCP, INET, SOCK_STREAM, IPPROTO_TCP, "t", reported=_EVERY_KIND, exact=True),
@@ -190,7 +195,7 @@ FOLLOWED: Final = sum(1 << each.table for each in PROTOCOLS if each.exact)
 RECORDED: Final = FOLLOWED
 """Mask of the tables that a recording may hold."""
 
-DATAGRAMS: Final = frozenset(each.number for each in PROTOCOLS if each.exact and each.type == SOCK_DGRAM)
+DATAGRAMS: Final = frozenset(each.number for each in PROTOCOLS if each.exact and each.type in (SOCK_DGRAM, SOCK_RAW))
 """IP protocols whose sockets are followed by their owners' calls: they make no transitions (lifecycle.udp)."""
 
 DATAGRAM_NETIDS: Final = frozenset(NETID_OF_NUMBER[number] for number in DATAGRAMS)

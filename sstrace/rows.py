@@ -28,14 +28,14 @@ def socket_of(
         dport=row.dport,
         uid=row.uid or 0,
         ifindex=row.ifindex,
-        extras=_extras(row.cgroup, row.v6only),
+        extras=_extras(row.cgroup, row.v6only, row.sport if table is Table.RAW else None),
         partial=partial,
     )
 
 
 @lru_cache(4096)
-def _extras(cgroup: int | None, v6only: bool | None) -> Extras:
-    return Extras(cgroup_id=cgroup, v6only=v6only)
+def _extras(cgroup: int | None, v6only: bool | None, protocol: int | None) -> Extras:
+    return Extras(cgroup_id=cgroup, v6only=v6only, protocol=protocol)
 
 
 def learn(row: Row, found: InetSocket) -> None:

@@ -164,7 +164,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "sstrace: -N enters one network namespace, --netns looks into any number: choose one": FACT,
     "the network namespace, as --netns shows it, or a pattern": FACT,
     # The command line.
-    "sstrace: only TCP and UDP tell what happens to them: look at other tables with --snapshot": (
+    "sstrace: only TCP, UDP and raw sockets tell what happens to them: look at others with --snapshot": (
         "sstrace --snapshot -wa",
     ),
     "--events {}": FACT,

@@ -4,10 +4,10 @@ its own, each a table that the fold executes (sstrace.table.fold).
 
 from collections.abc import Mapping
 
-from sstrace.lifecycle import udp
+from sstrace.lifecycle import raw, udp
 from sstrace.lifecycle.tcp import LISTED, STEPS, TRANSITIONS, is_listed
 from sstrace.lifecycle.words import Guard, Held, Report, Rule, Sight, Step
-from sstrace.protocols import IPPROTO_TCP, IPPROTO_UDP
+from sstrace.protocols import IPPROTO_TCP, IPPROTO_UDP, RAW
 
 __all__ = [
     "LISTED",
@@ -23,5 +23,9 @@ __all__ = [
     "is_listed",
 ]
 
-LIVES: Mapping[int, Mapping[int, Mapping[int, str]]] = {IPPROTO_TCP: TRANSITIONS, IPPROTO_UDP: udp.TRANSITIONS}
+LIVES: Mapping[int, Mapping[int, Mapping[int, str]]] = {
+    RAW: raw.TRANSITIONS,
+    IPPROTO_UDP: udp.TRANSITIONS,
+    IPPROTO_TCP: TRANSITIONS,
+}
 """IP protocol → old state → new state → what brings it about: the changes that users can see."""

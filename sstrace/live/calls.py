@@ -1,5 +1,5 @@
 """The programs that hear what the owners of datagram sockets do (bpf/datagrams.bpf.c): at the root of the cgroup v2
-hierarchy, and on two system calls. Only where somebody asks for UDP: their price is on every system call of the
+hierarchy, and on two system calls. Only where somebody asks for these: their price is on every system call of the
 machine.
 
 The root is opened without being mounted, so that it is the same whether, and where, somebody has mounted it. In a
@@ -7,11 +7,12 @@ cgroup namespace it is that namespace's own: sockets of others are not heard.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from sstrace.errors import FeatureError, reason
+from sstrace.model import Table
 from sstrace.sources.bpf.compile import ready
-from sstrace.sources.bpf.programs import CALLS, DATAGRAMS, LENGTHS
+from sstrace.sources.bpf.programs import BINDS, CALLS, DATAGRAMS, LENGTHS, OF_RAW
 from sstrace.sources.cache import cache_directory
 from sstrace.sources.mounts import detached
 from sstrace.sources.tracefs import event_format
@@ -25,8 +26,10 @@ class Calls:
     not let them be.
     """
 
-    def __init__(self, env: Mapping[str, str], shared: Mapping[str, int]) -> None:
-        """``shared``: the event path's maps, into whose rings these write, and by whose settings they go."""
+    def __init__(self, env: Mapping[str, str], shared: Mapping[str, int], tables: Collection[Table]) -> None:
+        """``shared``: the event path's maps, into whose rings these write, and by whose settings they go. ``tables``:
+        whose sockets are to be heard of.
+        """
         self._loaded, _ = ready(DATAGRAMS, cache_directory(env), lambda loaded: loaded, shared=shared)
         try:
             try:
@@ -34,14 +37,17 @@ class Calls:
             except OSError as error:
                 raise FeatureError(f"the cgroup v2 hierarchy cannot be opened ({reason(error)})") from None
             try:
+                for which, table in enumerate((Table.UDP, Table.RAW)):
+                    self._loaded.update("following", which, bytes((table in tables,)))
                 self._loaded.attach_to(LENGTHS)
-                for hook in DATAGRAMS.cgroup:
-                    # Nothing is counted where not everything would be.
-                    if hook != "create" or not self._loaded.missing:
+                # Nothing is counted where not everything would be; but a raw socket's birth is heard in any case.
+                births = not self._loaded.missing or Table.RAW in tables
+                for hook in DATAGRAMS.cgroup if Table.UDP in tables else OF_RAW:
+                    if hook != "create" or births:
                         self._loaded.attach_cgroup(hook, root)
             finally:
                 os.close(root)
-            for call in CALLS:
+            for call in (*CALLS, *(BINDS if Table.RAW in tables else ())):
                 self._loaded.attach_tracepoint(call, decode_format(event_format(f"syscalls/{call}"))[0])
         except BaseException:
             self.close()

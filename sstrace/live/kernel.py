@@ -39,12 +39,24 @@ class Kernel:
         self._sparse = sparse
         self.reachable = True
         """Whether the last question was asked at all."""
+        self._lists: dict[Table, bool] = {Table.TCP: True, Table.UDP: True}
 
     def everything(self, states: int, table: Table = Table.TCP) -> list[bytes]:
         """The datagrams of a dump: a third of the memory that its rows would take."""
         with self._reaching(), self.diag() as diag:
             return list(self._answer(diag, states, table))
         return []
+
+    def lists(self, table: Table) -> bool:
+        """Whether the kernel shows the sockets of a table at all: those of raw_diag are a module of their own
+        (CONFIG_INET_RAW_DIAG).
+        """
+        if table not in self._lists:
+            with self._reaching(), self.diag() as diag:
+                self._lists[table] = not any(
+                    inet_diag.decode(datagram, table).error for datagram in self._answer(diag, 0, table)
+                )
+        return self._lists.get(table, False)
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ from sstrace.changes import NetnsNews
 from sstrace.errors import LookupFailed, SstraceError
 from sstrace.live.kernel import Kernel, UnreachableError
 from sstrace.live.peers import Peers
-from sstrace.model import InetSocket, Label, Namespace, Netns, Space
+from sstrace.model import InetSocket, Label, Namespace, Netns, Space, Table
 from sstrace.namespaces.choice import choose
 from sstrace.namespaces.finder import Finder
 from sstrace.plain import spelled
@@ -52,6 +52,10 @@ class Place:
         """What sweeps read: TCP of this namespace."""
         self.kernel = kernel
         self.label = label
+
+    def listed(self, tables: Iterable[Table]) -> list[Table]:
+        """Those tables that the kernel shows."""
+        return [table for table in tables if self.kernel.lists(table)]
 
     @property
     def text(self) -> str:

@@ -6,7 +6,7 @@ see.
   them.
 * Without BTF, or where programs may not read kernel memory: the fields of the tracepoint sock:inet_sock_set_state
   alone.
-* UDP without the cgroup hooks or the system calls' tracepoints: sweeps find its sockets.
+* Datagram sockets without the cgroup hooks or the system calls' tracepoints: sweeps find its sockets.
 
 Without BPF there is no event source; ``--poll`` then lives on sweeps alone (live.tracer).
 SSTRACE_WITHOUT names what to do without, for tests and for trying a tier: any of btf, cgroup, kallsyms, timers, with
@@ -22,7 +22,9 @@ from pathlib import Path
 
 from sstrace.errors import FeatureError, PrivilegeError, SstraceError, UsageError
 from sstrace.live.calls import Calls
+from sstrace.live.kernel import Kernel
 from sstrace.model import Netns, Table
+from sstrace.protocols import DATAGRAMS, OF_TABLE
 from sstrace.sources.bpf.compile import ready
 from sstrace.sources.bpf.config import config
 from sstrace.sources.bpf.programs import PLAIN, TRACE
@@ -45,6 +47,10 @@ _WAITING_NS = 250_000_000
 """Where nothing happens, it is looked this often for connects that wait."""
 _FLYING = 4
 """Firings of one CPU that a program has heard and the kernel not yet counted: one in each context."""
+_UNLISTED = (
+    "this kernel does not list raw sockets (CONFIG_INET_RAW_DIAG); so those that are older than the trace are not known"
+)
+_CALLED = {Table.UDP: "UDP", Table.RAW: "raw"}
 _NEEDED = ("tcp_write_timer", "reqsk_timer_handler", "tw_timer_handler")
 
 
@@ -67,13 +73,16 @@ class Hooks:
         """
         self.limits: list[str] = []
         """What this kernel keeps from us, one sentence each; empty in the first tier."""
-        self._tcp, self._udp = Table.TCP in tables, Table.UDP in tables
+        self._tcp = Table.TCP in tables
+        self._datagrams = [table for table in tables if OF_TABLE[table].number in DATAGRAMS]
         self.minisockets = self._tcp
         """Whether request and timewait sockets make events."""
         self.deaf = False
         """Whether there is something to be heard of that makes no events here: sweeps have to find it."""
         self.unheard = ""
-        """Why UDP sockets make none, one of ``limits``; empty where they do, or nobody asks."""
+        """Why datagram sockets make none, one of ``limits``; empty where they do, or nobody asks."""
+        self.unlisted = ""
+        """Which sockets a sweep does not find, one of ``limits``; empty where it finds all."""
         self._calls: Calls | None = None
         self.uncounted = ""
         """Why ``missed`` cannot tell; empty where it can."""
@@ -102,7 +111,7 @@ class Hooks:
                 f"{error}; so no source port at SYN-SENT, no inode, no cookie, no network namespaces kept apart"
             )
             self._lose_minisockets()
-            if self._udp:
+            if self._datagrams:
                 self._lose_calls(str(error))
 
     def _full(self, env: Mapping[str, str], home: Netns, only: int | None, pages: int | None, symbols: Symbols) -> None:
@@ -119,7 +128,7 @@ class Hooks:
         except BaseException:
             self._loaded.close()
             raise
-        if self._udp:
+        if self._datagrams:
             self._call(env)
         if self._tcp:
             self._listen_to_tcp(symbols, timers=timers)
@@ -141,13 +150,17 @@ class Hooks:
             if "cgroup" in self._without:
                 raise FeatureError("told to do without the hooks of cgroups")
             shared = ("configs", "chosen", "events", "counts")
-            self._calls = Calls(env, {name: self._loaded.maps[name] for name in shared})
+            if Table.RAW in self._datagrams and not Kernel(lambda: None).lists(Table.RAW):
+                self.unlisted = _UNLISTED
+                self.limits.append(_UNLISTED)
+            self._calls = Calls(env, {name: self._loaded.maps[name] for name in shared}, self._datagrams)
         except (SstraceError, OSError) as error:
             self._lose_calls(str(error))
 
     def _lose_calls(self, why: str) -> None:
         self.deaf = True
-        self.unheard = f"{why}; so UDP sockets are found by sweeps, up to a second late, and short-lived ones not"
+        whose = " and ".join(_CALLED[table] for table in self._datagrams)
+        self.unheard = f"{why}; so {whose} sockets are found by sweeps, up to a second late, and short-lived ones not"
         self.limits.append(self.unheard)
 
     def _plain(self, env: Mapping[str, str], home: Netns, pages: int | None, symbols: Symbols) -> None:

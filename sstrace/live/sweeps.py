@@ -50,7 +50,7 @@ class Sweeps:
         were lost, or not heard.
         """
         table, began = self._table, time.monotonic_ns()
-        sweeps = [Swept(place, which) for place in places for which in self._tables]
+        sweeps = [Swept(place, which) for place in places for which in self._tables if place.kernel.lists(which)]
         for swept in sweeps:
             table.begin(SweepBegin(swept.space, began, doubted))
         whole = yield from self._see_all(sweeps)

@@ -115,12 +115,14 @@ class Call(enum.IntEnum):
     """What the owner of a datagram socket did."""
 
     BIND = 1
-    """bind(2): the socket has a port."""
-    SEND = 2
+    """bind(2): the socket has a port; or, if it is raw, an address."""
+    CREATE = 2
+    """socket(2), of a raw socket."""
+    SEND = 3
     """The first datagram of an unconnected socket, which has a port since, if it had none."""
-    CONNECT = 3
+    CONNECT = 4
     """connect(2): it has a peer; or the call failed; or it had AF_UNSPEC, and dissolved the socket from its peer."""
-    CLOSE = 4
+    CLOSE = 5
     """close(2) of the last descriptor."""
 
 

@@ -26,7 +26,7 @@ from sstrace.query.command import Command
 from sstrace.render.doctor import Finding, lines, ndjson
 from sstrace.sources import landlock, seccomp
 from sstrace.sources.bindings import bcc_advice
-from sstrace.sources.bpf.programs import CALLS, DATAGRAMS, HOOKS
+from sstrace.sources.bpf.programs import BINDS, CALLS, DATAGRAMS, HOOKS
 from sstrace.sources.btf import VMLINUX
 from sstrace.sources.cache import cache_directory, cached
 from sstrace.sources.diag import Diag, Route
@@ -211,7 +211,7 @@ def _ss(env: Mapping[str, str]) -> Finding:
     return Finding("ss", "ok", f"iproute2 {release}, unknown: --snapshot answers as ss {newest}")
 
 
-_CALLS = f"heard at the root of the cgroups: {', '.join(DATAGRAMS.cgroup)}; and {', '.join(CALLS)}"
+_CALLS = f"heard at the root of the cgroups: {', '.join(DATAGRAMS.cgroup)}; and {', '.join((*CALLS, *BINDS))}"
 
 
 def _hooks(env: Mapping[str, str]) -> list[Finding]:
@@ -223,10 +223,11 @@ def _hooks(env: Mapping[str, str]) -> list[Finding]:
         return [Finding("tracing", "root", str(error), "until then a trace and --watch look each second")]
     except FeatureError as error:
         return [Finding("tracing", "no", str(error), "--poll 1s lives on netlink alone")]
-    calls = Finding("UDP", "less", hooks.unheard) if hooks.unheard else Finding("UDP", "ok", _CALLS)
+    told = f"{_CALLS}; {hooks.unlisted}" if hooks.unlisted else _CALLS
+    calls = Finding("UDP, raw", "less", hooks.unheard) if hooks.unheard else Finding("UDP, raw", "ok", told)
     missed = Finding("missed events", "ok", f"not counted: {hooks.uncounted}" if hooks.uncounted else "counted")
     hooks.close()
-    limits = [limit for limit in hooks.limits if limit != hooks.unheard]
+    limits = [limit for limit in hooks.limits if limit not in (hooks.unheard, hooks.unlisted)]
     if limits:
         return [*(Finding("tracing", "less", limit) for limit in limits), calls, missed]
     return [Finding("tracing", "ok", f"raw tracepoints {', '.join(reversed(HOOKS))}"), calls, missed]

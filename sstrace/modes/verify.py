@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from sstrace.errors import DriftError, UnprovenError
+from sstrace.errors import DriftError, FeatureError, UnprovenError
 from sstrace.live.dumps import TABLE_STATES
+from sstrace.live.kernel import Kernel
 from sstrace.live.nap import TICK_S
 from sstrace.live.signals import Stopped
 from sstrace.live.tracer import Tracer
@@ -86,7 +87,9 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     stopped = Stopped()
     names = SystemNames(env)
     command = options.resolve(command, names)
-    tables = followed_tables(command.selection)
+    tables = [table for table in followed_tables(command.selection) if Kernel(lambda: None).lists(table)]
+    if not tables:
+        raise FeatureError("this kernel does not list raw sockets (CONFIG_INET_RAW_DIAG): there is nothing to compare")
     tracer = Tracer(env, names, poll_ns=command.own.poll_ns, audit=False, netns=command.own.netns, tables=tables)
     totals = _Totals()
     with Following(command, env, tracer, stopped) as following:
@@ -147,7 +150,7 @@ class _Check:
         self._json = command.own.json
         self._families = selection.families
         self._states = selection.touch & ~selection.avoid & TABLE_STATES
-        self._protocols = {OF_TABLE[table].number: table for table in followed_tables(selection)}
+        self._protocols = {OF_TABLE[table].number: table for table in following.tracer.tables}
         self._owners = command.show.processes
         self._filter = selection.filter
         self._names = names

@@ -262,9 +262,11 @@ _OWN_LETTERS: Final = {letter: entry.option.key for entry in OWN for letter in e
 
 def _refuse_what_tells_nothing(tables: int, act: Act, own: Own) -> None:
     """Of these tables, to who would follow what happens. Raises UsageError."""
-    if tables & ~FOLLOWED:
-        raise UsageError("sstrace: only TCP and UDP tell what happens to them: look at other tables with --snapshot")
-    if not tables & ~(1 << Table.TCP):
+    if not tables & FOLLOWED:
+        raise UsageError(
+            "sstrace: only TCP, UDP and raw sockets tell what happens to them: look at others with --snapshot"
+        )
+    if not tables & FOLLOWED & ~(1 << Table.TCP):
         return
     given = {
         act.value: act in (Act.WATCH, Act.WATCH_PAST),

@@ -4,12 +4,12 @@ import shlex
 from typing import Final
 
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, State, Table
-from sstrace.protocols import FOLLOWED, PROTOCOLS
+from sstrace.protocols import FOLLOWED, INET, OF_TABLE, PROTOCOLS, RAW
 from sstrace.query.command import Act, Command, Selection
 from sstrace.query.states import state_words
 from sstrace.query.words import WORDS
 
-__all__ = ["followed", "letters", "named", "protocols", "table_beside"]
+__all__ = ["followed", "letters", "named", "protocols", "table_beside", "unheard"]
 
 _INET: Final = 1 << AF_INET
 _INET6: Final = 1 << AF_INET6
@@ -45,12 +45,23 @@ def protocols(selection: Selection) -> str:
 
 def named(tables: int) -> str:
     """The same of a mask of tables."""
-    return " and ".join(each.netid.upper() for each in PROTOCOLS if tables >> each.table & 1)
+    found = (each for each in PROTOCOLS if OF_TABLE[each.table] is each and tables >> each.table & 1)
+    *others, last = (each.netid if each.number == RAW else each.netid.upper() for each in found)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def unheard(tables: int) -> str:
+    """What a trace of these tables, a mask, does not tell, a sentence; empty where it tells all."""
+    left = [each for each in PROTOCOLS if OF_TABLE[each.table] is each and (tables & ~FOLLOWED) >> each.table & 1]
+    names = dict.fromkeys(each.netid if each.family is INET else each.family.name for each in left)
+    if not names:
+        return ""
+    return f"{', '.join(names)} sockets do not tell what happens to them: look at these with --snapshot"
 
 
 def letters(tables: int) -> str:
     """The options that name them, as one word has them behind its dash."""
-    return "".join(each.key for each in PROTOCOLS if tables >> each.table & 1)
+    return "".join(each.key for each in PROTOCOLS if OF_TABLE[each.table] is each and tables >> each.table & 1)
 
 
 def table_beside(command: Command) -> str:

@@ -4,12 +4,12 @@ from functools import cache
 from typing import Final, Literal
 
 from sstrace.model import STATE_TEXT, State
-from sstrace.protocols import IPPROTO_UDP, NUMBER_OF_NETID
+from sstrace.protocols import IPPROTO_TCP, IPPROTO_UDP, NUMBER_OF_NETID, RAW
 
 __all__ = ["TRANSPORTS", "Transport", "Type", "entered", "transport", "transport_of", "types_of"]
 
-Transport = Literal["tcp", "udp"]
-TRANSPORTS: Final[tuple[Transport, ...]] = ("tcp", "udp")
+Transport = Literal["tcp", "udp", "raw"]
+TRANSPORTS: Final[tuple[Transport, ...]] = ("tcp", "udp", "raw")
 
 Type = Literal["start", "end", "info", "connection"]
 
@@ -21,12 +21,12 @@ _CLOSE, _LISTEN, _SYN_SENT, _SYN_RECV = (
 
 def transport(protocol: int) -> Transport:
     """Of an IP protocol; MPTCP is TCP's."""
-    return "udp" if protocol == IPPROTO_UDP else "tcp"
+    return {IPPROTO_UDP: "udp", RAW: "raw"}.get(protocol, "tcp")  # type: ignore[return-value]  # of these words
 
 
 def transport_of(netid: str) -> Transport:
     """Likewise, by ss's name."""
-    return transport(NUMBER_OF_NETID.get(netid, 0))
+    return transport(NUMBER_OF_NETID.get(netid, IPPROTO_TCP))
 
 
 @cache

@@ -149,7 +149,9 @@ class Answers:
             raise LookupFailed(
                 "this server does not follow the network namespace that it is in: ask for others with --netns"
             )
-        live = LiveRows(tracer.table, place, tracer.news(), diag, doubted=tracer.ails, tables=tracer.tables)
+        live = LiveRows(
+            tracer.table, place, tracer.news(), diag, doubted=tracer.ails, tables=place.listed(tracer.tables)
+        )
         owners = self._owners(peer, command, live)
         return Origin(source=live, owners=owners, width=request.width, diag=diag)
 

@@ -59,7 +59,9 @@ class LivePlaces:
             try:
                 with tracer.places.inside(place):
                     # Where this thread is, everything is asked as in any snapshot.
-                    rows = LiveRows(tracer.table, place, self._news, Diag, doubted=tracer.ails, tables=tracer.tables)
+                    rows = LiveRows(
+                        tracer.table, place, self._news, Diag, doubted=tracer.ails, tables=place.listed(tracer.tables)
+                    )
                     yield Place(inode=place.netns.inode, label=label, source=rows)
             except LookupFailed:
                 continue  # it has gone

@@ -6,10 +6,11 @@ does a sweep. So the cookie alone finds a row. The ends do not: several sockets 
 
 from collections.abc import Callable
 
-from sstrace.lifecycle import udp
+from sstrace.lifecycle import raw, udp
 from sstrace.lifecycle.udp import UNSEEN
 from sstrace.lifecycle.words import Step
 from sstrace.model import Call, Called, InetSocket, Kind, Owner, State
+from sstrace.protocols import RAW
 from sstrace.table.fold import Probe, own
 from sstrace.table.index import Index
 from sstrace.table.rows import Row, Transition
@@ -54,11 +55,12 @@ class DatagramFold:
     def __init__(self, index: Index, departed: Departed) -> None:
         self._index = index
         self._departed = departed
+        self._steps = raw.STEPS if index.space.protocol == RAW else udp.STEPS
 
     def apply(self, fact: Called) -> Transition | None:
         """Fold one event in. The transition that users see, None when there is none."""
         row = self._index.by_cookie.get(fact.cookie)
-        for step, _, when in udp.STEPS[fact.call, row.kind if row is not None else None]:
+        for step, _, when in self._steps[fact.call, row.kind if row is not None else None]:
             if when is None or when(row, fact, self):
                 return _TAKE[step](self, fact, row)
         raise AssertionError("the last rule of a report has no guard")
@@ -99,7 +101,7 @@ class DatagramFold:
         self._learn(fact, row)
         if fact.state == _ESTABLISHED:
             row.role = "client"
-        elif old == fact.state:
+        elif old == fact.state and fact.call is not Call.BIND:
             index.news.note(row)
             return None
         if old != fact.state:
@@ -125,7 +127,7 @@ class DatagramFold:
 
     def _end_of_stranger(self, fact: Called, _row: Row | None) -> Transition:
         self._departed.bury(fact)
-        return self._told(fact, self._row_of(fact, UNSEEN), _ESTABLISHED if fact.dport else _CLOSE, None)
+        return self._told(fact, self._row_of(fact, UNSEEN), _ESTABLISHED if any(fact.dst) else _CLOSE, None)
 
     def _told(self, fact: Called, row: Row, old: int, held: int | None) -> Transition:
         ended = row.state == UNSEEN

@@ -59,12 +59,15 @@ def test_mistakes_name_the_program_that_was_meant() -> None:
     assert run("--watch", "--verify").stderr == b"sstrace: --watch and --verify are two modes: choose one\n"
 
 
-@pytest.mark.parametrize("words", [["-A", "udp,raw"], ["--verify", "-A", "tcp,raw"], ["--record", "f", "-f", "unix"]])
+@pytest.mark.parametrize(
+    "words", [["-A", "unix,packet"], ["--verify", "-A", "sctp,xdp"], ["--record", "f", "-f", "unix"]]
+)
 def test_what_makes_no_events_is_not_waited_for(words: list[str]) -> None:
     result = run(*words)
     assert (result.returncode, result.stdout) == (255, b"")
     assert (
-        result.stderr == b"sstrace: only TCP and UDP tell what happens to them: look at other tables with --snapshot\n"
+        result.stderr
+        == b"sstrace: only TCP, UDP and raw sockets tell what happens to them: look at others with --snapshot\n"
     )
 
 
@@ -184,7 +187,7 @@ def _imported(report: bytes) -> set[str]:
             "--stats --from live --duration 1s",
             "--duration means nothing to --stats --from live: leave it away",
         ),
-        ("-w", "-w means nothing to a trace: leave it away, or use it with --snapshot"),
+        ("-x", "-x means nothing to a trace: leave it away, or use it with --snapshot"),
         ("--group adm", "--group means nothing to a trace: leave it away, or use it with --serve"),
         ("--schema ecs", "--schema means nothing without --json"),
         ("--no-baseline --sink syslog", "--no-baseline means nothing without --json or --sink otlp"),

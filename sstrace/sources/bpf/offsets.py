@@ -78,8 +78,10 @@ INCIDENTS: Offsets = {
 DATAGRAMS: Offsets = {
     "file_private_data": (("file", "private_data"),),
     "socket_sk": (("socket", "sk"),),
+    "sk_type": (("sock", "sk_type"),),
+    "inet_sport": (("inet_sock", "inet_sport"),),
 }
-"""What the programs that tell of UDP need besides."""
+"""What the programs that tell of datagram sockets need besides."""
 
 # IPv6 is a build option; sk_cgrp_data is too.
 OPTIONAL: Offsets = {

@@ -7,7 +7,20 @@ import msgspec
 from sstrace.sources.bpf import offsets
 from sstrace.sources.bpf.offsets import Figures, Offsets
 
-__all__ = ["CALLS", "DATAGRAMS", "HOOKS", "INCIDENTS", "LENGTHS", "PLAIN", "TRACE", "Bundle", "MapShape", "Source"]
+__all__ = [
+    "BINDS",
+    "CALLS",
+    "DATAGRAMS",
+    "HOOKS",
+    "INCIDENTS",
+    "LENGTHS",
+    "OF_RAW",
+    "PLAIN",
+    "TRACE",
+    "Bundle",
+    "MapShape",
+    "Source",
+]
 
 HOOKS = (
     "timer_start",
@@ -96,6 +109,12 @@ CALLS = ("sys_enter_connect", "sys_exit_connect")
 call by then is told by the next comparison with the kernel.
 """
 
+BINDS = ("sys_enter_bind", "sys_exit_bind")
+"""Likewise, of raw sockets alone."""
+
+OF_RAW = ("create", "release")
+"""Of the cgroups' hooks those that raw sockets come by."""
+
 LENGTHS = ("sock_send_length", "sock_recv_length")
 """Programs of raw tracepoints in DATAGRAMS, which count; Linux 6.3 and newer."""
 
@@ -125,15 +144,16 @@ DATAGRAMS = Source(
         "release",
         "create",
         *CALLS,
+        *BINDS,
         *LENGTHS,
     ),
-    maps=("configs", "chosen", "events", "counts", "calling", "sending", "flows"),
+    maps=("configs", "chosen", "events", "counts", "calling", "sending", "flows", "following"),
     offsets=offsets.NEEDED | offsets.DATAGRAMS,
     optional=offsets.OPTIONAL,
     bits=offsets.BITS,
     plain=True,
 )
-"""The programs that tell of UDP."""
+"""The programs that tell of datagram sockets."""
 
 
 class MapShape(msgspec.Struct, frozen=True):

@@ -293,7 +293,7 @@ def test_dump_for_the_real_ss(path: str, tmp_path: Path, capfdbinary: Captured) 
         (["--at", "2026-11-20T15:59:59Z"], 0, "this is the table then"),
         (["--at", "#4711"], 0, "ends with line #9, before #4711"),
         (["-u"], 0, "UDP was not recorded"),
-        (["-x"], 0, "a recording holds UDP and TCP only"),
+        (["-x"], 0, "a recording holds raw, UDP and TCP only"),
         (["-ti"], 0, "a recording does not hold what -i would show"),
         (["-s"], 255, "-s means nothing to --snapshot --from FILE"),
         (["-K", "-t"], 255, "-K means nothing to --snapshot --from FILE"),
