@@ -31,6 +31,7 @@ class Tracer:
     """A table, and what the dumps around it show, two a comparison."""
 
     lost = 0
+    tables = (Table.TCP,)
 
     def __init__(self, *dumps: list[InetSocket]) -> None:
         self.table = SocketTable(HERE)
