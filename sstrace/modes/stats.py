@@ -23,18 +23,16 @@ __all__ = ["Counted", "run"]
 
 def run(command: Command, env: Mapping[str, str]) -> int:
     """Digest; the exit code. --count says how many lines a grouping may have."""
-    code = offset = 0
     with Page(command) as page:
-        if command.act is Act.STATS_PAST:
-            digest = _of_files(command, env)
-        else:
-            digest, offset, code = _of_now(command, env)
-        spans = ((digest.first_ns or 0) + offset, digest.last_ns + offset) if digest.transitions else (None, None)
-        print_digest(command, digest, *spans, page=page)
-    return code
+        if command.act is not Act.STATS_PAST:
+            return _of_now(command, env, page)
+        digest = _of_files(command, env)
+        span = (digest.first_ns, digest.last_ns) if digest.transitions else (None, None)
+        print_digest(command, digest, *span, page=page)
+    return 0
 
 
-def _of_now(command: Command, env: Mapping[str, str]) -> tuple[Digest, int, int]:
+def _of_now(command: Command, env: Mapping[str, str], page: Page) -> int:
     from sstrace.live.tracer import Tracer
     from sstrace.modes.following import Following
 
@@ -52,7 +50,9 @@ def _of_now(command: Command, env: Mapping[str, str]) -> tuple[Digest, int, int]
             counted.take(following.poll(seconds))
         counted.take(following.settle())
         digest = counted.digest(command.selection.families)
-    return digest, offset, following.code()
+    span = (digest.first_ns, digest.last_ns) if digest.first_ns is not None else (counted.began_ns, time.monotonic_ns())
+    print_digest(command, digest, span[0] + offset, span[1] + offset, offset, page=page)
+    return following.code()
 
 
 def _of_files(command: Command, env: Mapping[str, str]) -> Digest:

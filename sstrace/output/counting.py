@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sstrace.lifecycle.udp import UNSEEN
 from sstrace.live.living import Living
 from sstrace.model import AF_INET, AF_INET6, Lost, State, Table
-from sstrace.output.page import Page, new_digest
+from sstrace.output.page import MOST, Page, new_digest, page_of
 from sstrace.output.row_filter import RowFilter
 from sstrace.protocols import DATAGRAMS, OF_TABLE
 from sstrace.query import options
@@ -17,7 +17,7 @@ from sstrace.render.events import timestamp
 from sstrace.render.stats import Digest, ndjson, text
 from sstrace.render.times import moment
 from sstrace.sources.names import SystemNames
-from sstrace.sources.standard import give
+from sstrace.sources.standard import give, write_all
 from sstrace.table import Resync, SocketTable, Transition
 
 if TYPE_CHECKING:  # who counts what a file tells needs none
@@ -25,7 +25,6 @@ if TYPE_CHECKING:  # who counts what a file tells needs none
 
 __all__ = ["Counting", "counting", "print_digest"]
 
-_MOST = 10
 _ESTABLISHED = int(State.ESTABLISHED)
 
 
@@ -50,7 +49,8 @@ class Counting:
         self._make = make
         self._digests = {AF_INET: make(), AF_INET6: make()}
         self._lost = 0
-        self._began_ns = time.monotonic_ns()
+        self.began_ns = time.monotonic_ns()
+        """CLOCK_MONOTONIC."""
 
     def take(self, changes: Iterable[object]) -> None:
         """Count changes."""
@@ -115,32 +115,46 @@ class Counting:
         offset = time.time_ns() - time.monotonic_ns()
         digest = self.digest(command.selection.families)
         if not owners:
-            digest.groups["owner"].clear()
-        print_digest(command, digest, self._began_ns + offset, time.time_ns())
+            digest.hide_owners()
+        span = self.began_ns + offset, time.time_ns()
+        print_digest(command, digest, *span)
+        if command.own.html is not None:  # whoever asks has the file
+            write_all(1, b"\0" + page_of(command, digest, *span, offset))
         return 0
 
 
 def counting(command: Command, tracer: "Tracer", names: SystemNames, most_keys: int | None = None) -> Counting:
-    """What counts the connections that a command line selects; ``most_keys``: see ``Digest``. Raises UsageError and
-    LookupFailed for its filter.
+    """What counts the connections that a command line selects; ``most_keys``: see ``Digest``, of one that can be drawn
+    whenever somebody asks for that. Raises UsageError and LookupFailed for its filter.
     """
     expression = options.resolve(command, names).selection.filter
-    make = partial(Digest, most_keys) if most_keys is not None else partial(new_digest, command)
+    if most_keys is not None:
+        from sstrace.render.html_counts import Pictured
+
+        make: Callable[[], Digest] = partial(Pictured, most_keys, most_keys)
+    else:
+        make = partial(new_digest, command)
     matches = RowFilter(expression, names, tracer.places.where)
     tables = followed_tables(command.selection)
     return Counting(tracer.table, matches, make, tables, Living(tracer) if Table.TCP in tables else None)
 
 
 def print_digest(
-    command: Command, digest: Digest, began_ns: int | None, ended_ns: int | None, *, page: Page | None = None
+    command: Command,
+    digest: Digest,
+    began_ns: int | None,
+    ended_ns: int | None,
+    offset_ns: int = 0,
+    *,
+    page: Page | None = None,
 ) -> None:
     """To standard output, and as a page where one is wanted; --count says how many lines a grouping may have.
-    ``began_ns``, ``ended_ns``: since 1970, UTC.
+    ``began_ns``, ``ended_ns``: since 1970, UTC, which ``offset_ns`` makes of the digest's own times.
     """
     own = command.own
-    most = own.count or _MOST
+    most = own.count or MOST
     if page is not None:
-        page.write(digest, began_ns, ended_ns, most)
+        page.write(page_of(command, digest, began_ns, ended_ns, offset_ns))
     say = timestamp if own.json else partial(moment, utc=own.utc)
     began, ended = ("-" if at is None else say(at) for at in (began_ns, ended_ns))
     if own.json:

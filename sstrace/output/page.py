@@ -10,7 +10,10 @@ from sstrace.render.stats import Digest
 from sstrace.sources import files
 from sstrace.sources.standard import write_all
 
-__all__ = ["Page", "new_digest"]
+__all__ = ["MOST", "Page", "new_digest", "page_of"]
+
+MOST = 10
+"""Lines a grouping, unless --count says otherwise."""
 
 
 def new_digest(command: Command) -> Digest:
@@ -22,6 +25,19 @@ def new_digest(command: Command) -> Digest:
     return Pictured()
 
 
+def page_of(command: Command, digest: Digest, began_ns: int | None, ended_ns: int | None, offset_ns: int) -> bytes:
+    """The page of a digest that was made to be drawn, from ``began_ns`` to ``ended_ns``, since 1970, UTC, which
+    ``offset_ns`` makes of its own times; nothing where the command line wants none.
+    """
+    if command.own.html is None:
+        return b""
+    from sstrace.render.html_counts import Pictured
+    from sstrace.render.html_page import page
+
+    assert isinstance(digest, Pictured)
+    return page(digest, began_ns, ended_ns, offset_ns, command.own.count or MOST, utc=command.own.utc)
+
+
 class Page:
     """The file of ``--html``, for ``with``; nothing where no page is wanted. It is opened before anything is counted,
     so that a wrong name is told at once; what was in it stays until there is something to take its place.
@@ -29,7 +45,6 @@ class Page:
 
     def __init__(self, command: Command) -> None:
         """Raises SstraceError."""
-        self._own = command.own
         self._path = command.own.html
         self._fd = -1
         if self._path is not None:
@@ -38,17 +53,10 @@ class Page:
             except (OSError, ValueError) as error:
                 raise SstraceError(f"cannot write {self._path}: {reason(error)}") from None
 
-    def write(self, digest: Digest, began_ns: int | None, ended_ns: int | None, most: int) -> None:
-        """The page of a digest that ``new_digest`` made; ``began_ns``, ``ended_ns``: since 1970, UTC; ``most``: lines a
-        grouping. Raises SstraceError.
-        """
+    def write(self, data: bytes) -> None:
+        """A page. Raises SstraceError."""
         if self._fd < 0:
             return
-        from sstrace.render.html_counts import Pictured
-        from sstrace.render.html_page import page
-
-        assert isinstance(digest, Pictured)
-        data = page(digest, began_ns, ended_ns, most, utc=self._own.utc)
         try:
             if stat.S_ISREG(os.fstat(self._fd).st_mode):
                 os.ftruncate(self._fd, 0)

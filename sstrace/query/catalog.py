@@ -245,7 +245,7 @@ OWN: Final = (
         "append there instead of writing on standard output; SIGHUP begins a new file of that name", values=_FILE,
     ),
     _own(
-        _TO, "html", "FILE", frozenset((Act.STATS, Act.STATS_PAST)),
+        _TO, "html", "FILE", _DIGESTS,
         "of --stats: the same as a page for browsers, too: over time, who with whom, how long", values=_FILE,
     ),
     _own(

@@ -79,8 +79,12 @@ class Timeline:
 class Pictured(Digest):
     """A digest, its timeline and its pairs."""
 
-    def __init__(self, most_pairs: int = _MOST_PAIRS) -> None:
-        super().__init__()
+    def __init__(self, most_pairs: int = _MOST_PAIRS, most_keys: int | None = None) -> None:
+        """``most_keys``: see Digest."""
+        if most_keys is None:
+            super().__init__()
+        else:
+            super().__init__(most_keys)
         self.timeline = Timeline()
         self.pairs: dict[tuple[Key, Key], Tally] = {}
         """Owner (empty where none was known) and peer → what became of their connections. All pairs of an owner come
@@ -158,6 +162,13 @@ class Pictured(Digest):
                 self.pairs = dict(kept[: self._most_pairs // 2])
             tally = self.pairs[owner, peer] = Tally()
         return tally
+
+    def hide_owners(self) -> None:
+        """As in Digest: pairs are of nobody then."""
+        super().hide_owners()
+        pairs, self.pairs = self.pairs, {}
+        for (owner, peer), tally in pairs.items():
+            self._pair(type(owner)(), peer).take(tally)
 
     def merge(self, other: Digest) -> None:
         """As in Digest; of one that is pictured, timeline and pairs, too."""

@@ -33,12 +33,13 @@ _PER_OCTAVE: Final = 2
 """Bars of a distribution from a duration to its double."""
 
 
-def page(digest: Pictured, began_ns: int | None, ended_ns: int | None, most: int, *, utc: bool) -> bytes:
-    """The page. ``began_ns``, ``ended_ns``: since 1970 UTC, None when nothing happened; ``most``: lines a grouping;
-    ``utc``: its times are UTC's, else this machine's zone's.
+def page(digest: Pictured, began_ns: int | None, ended_ns: int | None, offset: int, most: int, *, utc: bool) -> bytes:
+    """The page. ``began_ns``, ``ended_ns``: since 1970 UTC, None where nothing tells them; ``offset``: what makes the
+    digest's times such; ``most``: lines a grouping; ``utc``: its times are UTC's, else this machine's zone's.
     """
-    offset = (began_ns or 0) - (digest.first_ns or 0)
     parts = [_totals(digest)]
+    if not digest.transitions:
+        parts.append('<p class="faint">Nothing has happened in that time.</p>\n')
     if digest.timeline.columns:
         parts += [_timeline(digest, offset, utc=utc), _causes(digest, most)]
     if digest.pairs:

@@ -245,6 +245,10 @@ class Digest:
         """Forget the connections whose end was lost: all but those that are ``alive``."""
         self._there = {number: owned for number, owned in self._there.items() if alive(number)}
 
+    def hide_owners(self) -> None:
+        """Leave away whose sockets they were."""
+        self.groups["owner"].clear()
+
     def merge(self, other: "Digest") -> None:
         """Count all of another digest's, too."""
         self.transitions += other.transitions

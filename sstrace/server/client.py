@@ -1,12 +1,13 @@
 """A question to a serving sstrace, from a command line that has been read: what server.forward does not take."""
 
+import os
 from collections.abc import Mapping
 
 import msgspec
 
 from sstrace.query.command import Act, Command
 from sstrace.sources import asking
-from sstrace.sources.standard import screen_width
+from sstrace.sources.standard import give, screen_width
 
 __all__ = ["Request", "run"]
 
@@ -42,4 +43,24 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         ss=".".join(map(str, command.dialect.version)),
         filter=command.filter_file().decode("latin-1") if command.filter_file is not None else None,
     )
-    return asking.feed(path, msgspec.json.encode(request) + b"\n")
+    line = msgspec.json.encode(request) + b"\n"
+    return asking.feed(path, line) if command.own.html is None else _with_page(command, path, line)
+
+
+def _with_page(command: Command, path: str, line: bytes) -> int:
+    """The same where a page is wanted, too: what is printed comes first, then, behind a NUL, the page."""
+    from sstrace.output.page import Page
+
+    with Page(command) as page:
+        file = os.memfd_create("answer", os.MFD_CLOEXEC)
+        try:
+            code = asking.feed(path, line, file)
+            os.lseek(file, 0, os.SEEK_SET)
+            with open(file, "rb", closefd=False) as answer:
+                text, _, data = answer.read().partition(b"\0")
+        finally:
+            os.close(file)
+        give(text)
+        if data:
+            page.write(data)
+    return code

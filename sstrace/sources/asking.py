@@ -95,13 +95,13 @@ def answer_of(path: str, line: bytes) -> int:
     raise SstraceError(f"the sstrace that serves at {path} broke off its answer")
 
 
-def feed(path: str, request: bytes) -> int:
-    """Have the request answered on our standard output and standard error; the exit code. Raises what ``ask`` and
-    ``answer_of`` do, and BrokenPipeError when our reader has gone.
+def feed(path: str, request: bytes, output: int = 1) -> int:
+    """Have the request answered on our standard output, or another descriptor, and standard error; the exit code.
+    Raises what ``ask`` and ``answer_of`` do, and BrokenPipeError when our reader has gone.
     """
     flows: dict[int, int] = {}  # read end → our stream
     given, ours = [], []
-    for stream in (1, 2):
+    for stream in (output, 2):
         if _may_be_given(stream):
             given.append(stream)
             continue

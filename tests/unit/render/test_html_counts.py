@@ -49,4 +49,19 @@ def test_pairs_do_not_fill_the_memory() -> None:
         assert len(digest.pairs) <= 100
     assert digest.pairs_dropped
     assert max(digest.pairs.items(), key=lambda item: item[1].weight)[0] == ("", "regular")
-    assert b"the lightest are not counted here" in page(digest, 0, 1, 10, utc=True)
+    assert b"the lightest are not counted here" in page(digest, 0, 1, 0, 10, utc=True)
+
+
+def test_owners_can_be_left_away() -> None:
+    """Of who may not know them: what they did is everybody's then, and nothing of it is lost."""
+    digest = Pictured()
+    for number, owner in enumerate(("nginx", "curl", "")):
+        add(digest, number, old="SYN-SENT", new="ESTAB", owner=owner)
+    digest.hide_owners()
+    assert digest.groups["owner"] == {}
+    assert {key: tally.opened for key, tally in digest.pairs.items()} == {("", "p"): 3}
+    assert b"nginx" not in page(digest, 0, 1, 0, 10, utc=True)
+
+
+def test_a_page_of_nothing_says_so() -> None:
+    assert b"Nothing has happened in that time." in page(Pictured(), 0, 10**9, 0, 10, utc=True)
