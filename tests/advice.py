@@ -184,6 +184,23 @@ ADVICE: dict[str, tuple[str, ...]] = {
         "sstrace --json",
     ),
     "--from live:": FACT,
+    "--sink {}:": FACT,
+    "sstrace: --sink clickhouse keeps everything, so that whoever asks has whole tables: leave the filter away, and "
+    "give it when you ask": ("sstrace --sink clickhouse:http://127.0.0.1:9 --spool spool",),
+    "{} needs ClickHouse's client ({} is missing): pip install 'sstrace[fleet]'": ("extra fleet",),
+    "{} lacks tables, or columns, that this sstrace writes ({}): sstrace --fleet-schema | {}": (
+        *MADE,
+        "tests/unit/output/test_fleet_sink.py",
+    ),
+    "clickhouse-client --host {}{} --database {}": (*MADE, "tests/unit/output/test_fleet_sink.py"),
+    "clickhouse-client --host {} --query 'CREATE DATABASE {}'": (*MADE, "tests/unit/output/test_fleet_sink.py"),
+    " --user {}": FACT,
+    "sstrace: --spool {}: write DIR, SIZE (500M, 2G), or DIR,SIZE": tuple(
+        f"sstrace --sink clickhouse:http://127.0.0.1:9 --spool {where}" for where in ("spool", "spool,2G")
+    ),
+    "sstrace: --sink clickhouse takes what a trace sees: {} has no table to keep": (
+        "sstrace --sink clickhouse:http://127.0.0.1:9 --spool spool",
+    ),
     "sstrace: --sink {}: it is one of {}": tuple(f"sstrace --sink {one}" for one in ("stdout", "journald", "syslog")),
     **{
         act.value: (*MADE, "tests/unit/query/test_catalog.py")

@@ -75,6 +75,16 @@ class Front:
         """Of the engine."""
         return f"http{'s' if self._options['certificate'] else ''}://127.0.0.1:{self.port}"
 
+    @property
+    def address(self) -> str:
+        """The same with the database that is asked."""
+        return f"{self.url}/{self._options['database']}"
+
+    def use(self, database: str) -> None:
+        """From here on ask this one, which is made. (What is dropped, chDB waits for until its session ends.)"""
+        self._options["database"] = database
+        self.ask(f"CREATE DATABASE IF NOT EXISTS {database}", database="default")
+
     def start(self) -> None:
         """Start it, again or for the first time, and wait until it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,7 @@ _sstrace() {
     fi
     # -tnA is -A by now; what need not have an argument has it behind =; the second argument is its first one's kind.
     [[ $option == -[!-]* ]] && option=-${option: -1}
-    [[ ! $equals && $option == @(--metrics|--serve) ]] && option=
+    [[ ! $equals && $option == @(--fleet-schema|--metrics|--serve) ]] && option=
     ((at > 1)) && [[ ${COMP_WORDS[at - 1]} == --between ]] && option=--between
 
     COMPREPLY=()
@@ -60,6 +60,7 @@ _sstrace() {
     --explain) : ;;
     -f | --family) _sstrace_words "inet inet6 unix link netlink vsock tipc xdp" ;;
     -F | --filter) _sstrace_files ;;
+    --fleet-schema) : ;;
     --from) _sstrace_words "netlink live"; _sstrace_files live:; _sstrace_files ;;
     --group) mapfile -t COMPREPLY < <(compgen -g -- "$value") ;;
     --host) : ;;
@@ -80,9 +81,10 @@ _sstrace() {
     --rotate) : ;;
     --schema) _sstrace_words "native ecs otel" ;;
     --serve) _sstrace_files ;;
-    --sink) _sstrace_words "stdout journald syslog otlp"; _sstrace_files syslog: ;;
+    --sink) _sstrace_words "stdout journald syslog otlp clickhouse"; _sstrace_files syslog: ;;
     --socket) _sstrace_words "all inet tcp mptcp dccp udp raw sctp unix unix_dgram unix_stream unix_seqpacket packet packet_dgram packet_raw netlink vsock vsock_stream vsock_dgram tipc xdp" , ;;
     --speed) _sstrace_words "1 10 100 max" ;;
+    --spool) _sstrace_files ;;
     --ss-version) : ;;
     --time) _sstrace_words "clock iso utc delta relative" ;;
     state | exclude) _sstrace_words "established syn-sent syn-recv fin-wait-1 fin-wait-2 time-wait closed close-wait last-ack listening closing all connected synchronized bucket big" ;;
@@ -93,7 +95,7 @@ _sstrace() {
     src | dst | sport | dport | fwmark | cgroup | port | host | pid | comm | user | container | pod | unit | netns | held | lifetime | rtt | sent | received | retransmits | [=!\<\>]*) ;;
     *)
         case $value in
-        --*) _sstrace_words "--all --at --between --bound-inactive --bpf --bpf-map-id --bpf-maps --cgroup --color --columns --completions --context --contexts --count --dccp --debug --diag --doctor --duration --events --explain --extended --family --filter --from --group --help --host --html --inet-sockopt --info --interval --ipv4 --ipv6 --json --keep --keep-privileges --kill --life --listening --memory --metrics --metrics-by --mptcp --net --netns --no-baseline --no-header --no-queues --numeric --on-full --oneline --options --output --packet --poll --processes --query --quiet --raw --ready-file --record --replay --resolve --rotate --schema --sctp --self-usage --serve --sink --snapshot --socket --speed --ss-version --stats --summary --tcp --threads --time --tipc --tipcinfo --tos --udp --unix --verify --version --vsock --watch --xdp" ;;
+        --*) _sstrace_words "--all --at --between --bound-inactive --bpf --bpf-map-id --bpf-maps --cgroup --color --columns --completions --context --contexts --count --dccp --debug --diag --doctor --duration --events --explain --extended --family --filter --fleet-schema --from --group --help --host --html --inet-sockopt --info --interval --ipv4 --ipv6 --json --keep --keep-privileges --kill --life --listening --memory --metrics --metrics-by --mptcp --net --netns --no-baseline --no-header --no-queues --numeric --on-full --oneline --options --output --packet --poll --processes --query --quiet --raw --ready-file --record --replay --resolve --rotate --schema --sctp --self-usage --serve --sink --snapshot --socket --speed --spool --ss-version --stats --summary --tcp --threads --time --tipc --tipcinfo --tos --udp --unix --verify --version --vsock --watch --xdp" ;;
         -*) _sstrace_words "-n -r -o -e -m -i -p -T -b -E -t -S -u -w -x -a -l -4 -6 -0 -f -A -s -D -F -V -v -h -Z -z -N -K -H -M -O -q" ;;
         *) _sstrace_words "state exclude from to ended src dst sport dport dev fwmark cgroup port host pid comm user container pod unit role cause netns held lifetime rtt sent received retransmits autobound and or not" ;;
         esac

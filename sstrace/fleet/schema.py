@@ -229,6 +229,12 @@ TABLES: Final = (
     ),
 )  # fmt: skip
 
+_META: Final = (
+    "if(rest = '', '', concat('{\"type\":\"meta\",\"ts\":\"', replaceOne(toString(ts), ' ', 'T'), 'Z\",\"mono_ns\":', "
+    "toString(toUnixTimestamp64Nano(ts) - offset_ns), ',', substring(rest, 2)))"
+)
+"""SQL: a meta line whole, and of every other line nothing."""
+
 _VIEWS: Final = {
     "checkpoints_of_lines": (
         "checkpoints",
@@ -237,7 +243,7 @@ _VIEWS: Final = {
     ),
     "runs_of_lines": (
         "runs",
-        "SELECT host, run, min(ts) AS began, max(ts) AS until, max(seq) AS last_seq, max(rest) AS meta "
+        f"SELECT host, run, min(ts) AS began, max(ts) AS until, max(seq) AS last_seq, max({_META}) AS meta "
         "FROM lines GROUP BY host, run",
     ),
 }

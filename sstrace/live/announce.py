@@ -29,7 +29,7 @@ class Announcer:
         self._silent.clear()
         self._table.passed(at_ns)
 
-    def through(self, changes: Iterable[Change]) -> Iterator[Change | Told]:
+    def through(self, changes: Iterable[Change | Told]) -> Iterator[Change | Told]:
         """The same changes; after the last of them, what they did not tell."""
         return chain(changes, self._untold())
 

@@ -35,6 +35,7 @@ from sstrace.sources.notify import Notify
 from sstrace.sources.standard import remark, say
 
 if TYPE_CHECKING:  # only who asks for them pays for them
+    from sstrace.output.fleet import FleetFile
     from sstrace.output.metrics import Metrics
     from sstrace.output.recorder import Recorder
 
@@ -52,8 +53,11 @@ class Following:
         self.tracer = tracer
         self.stopped = stopped
         self.metrics: Metrics | None = None
-        self.recorder: Recorder | None = None
+        self.recorders: list[Recorder] = []
+        """--record, and what --sink names that takes the whole stream."""
         self._command = command
+        self._env = env
+        self._engines: list[FleetFile] = []
         self._tell: Callable[[Iterable[Change]], Iterator[Change | Told]] = iter
         self._tells_recorded = False
         self._duration_ns = own.duration_ns
@@ -76,10 +80,12 @@ class Following:
         self.tracer.close()
         if self.metrics is not None:
             self.metrics.close()
-        if self.recorder is not None:
-            self.recorder.close()
+        for recorder in self.recorders:
+            recorder.close()
             if self._tells_recorded:
-                remark(self.recorder.summary())
+                remark(recorder.summary())
+        for engine in self._engines:  # nothing has been recorded
+            engine.close()
 
     # To begin.
 
@@ -100,6 +106,13 @@ class Following:
                 *self._command.own.metrics, tracer, carried, datagrams=datagrams, living=Living(tracer)
             )
 
+    def reach(self) -> None:
+        """--sink clickhouse: see, before anything begins, whether engines have their tables. Raises SstraceError."""
+        for named in self._command.own.engines:
+            from sstrace.output.fleet import FleetFile
+
+            self._engines.append(FleetFile(named, self._env, say, spool=self._command.own.spool))
+
     def record(
         self,
         say: Callable[[str], None] = say,
@@ -108,23 +121,36 @@ class Following:
         began: tuple[MetaLine, int] | None = None,
         user: tuple[int, int] | None = None,
     ) -> None:
-        """--record, from here on, with the table as it is now. ``say`` takes sentences about the file; ``summary``: at
-        the end one tells what was recorded, for a mode that has no other summary; ``began``: output.recorder.begin,
-        for one that writes the same elsewhere; ``user``: whom this process is about to become. Raises
-        SstraceError and PrivilegeError.
+        """--record, and the same into engines, from here on, with the table as it is now. ``say`` takes sentences about
+        the file; ``summary``: at the end one tells what was recorded, for a mode that has no other summary; ``began``:
+        output.recorder.begin, for one that writes the same elsewhere; ``user``: whom this process is about to become.
+        Raises SstraceError and PrivilegeError.
         """
-        if self._command.own.record is not None:
-            from sstrace.output.recorder import begin, recording_of
+        if self._command.own.record is None and not self._engines:
+            return
+        from sstrace.output.recorder import Recorder, begin, recording_of
 
-            self.recorder = recording_of(self._command, self.tracer, began or begin(self.tracer), say, user)
-            self._tell = self.recorder.through
-            self._tells_recorded = summary
+        began = began or begin(self.tracer)
+        self._tells_recorded = summary
+        if self._command.own.record is not None:
+            self.recorders.append(recording_of(self._command, self.tracer, began, say, user))
+        while self._engines:
+            engine = self._engines.pop(0)
+            recorder = Recorder(engine.name, self.tracer, say=say, into=engine, second=bool(self.recorders))
+            self.recorders.append(recorder)
+            recorder.begin(*began)
+        self._tell = self._recorded
+
+    def _recorded(self, changes: Iterable[Change | Told]) -> Iterator[Change | Told]:
+        for recorder in self.recorders:
+            changes = recorder.through(changes)
+        return iter(changes)
 
     def announce(self, at_ns: int) -> None:
         """Have what no transition tells stand among the changes, as a recording has it anyway; the table as it is now
         has been told.
         """
-        if self.recorder is None:
+        if not self.recorders:
             from sstrace.live.announce import Announcer
 
             announcer = Announcer(self.tracer.table)
@@ -164,14 +190,14 @@ class Following:
         step_ns = self._clock.moved()
         if step_ns is not None:
             self._move(step_ns)
-        if self.recorder is not None:
-            self.recorder.tick()
+        for recorder in self.recorders:
+            recorder.tick()
         if self.metrics is not None:
             self.metrics.tick()
 
     def _move(self, step_ns: int) -> None:
-        if self.recorder is not None:
-            self.recorder.move(self._clock.offset_ns)
+        for recorder in self.recorders:
+            recorder.move(self._clock.offset_ns)
         if self.moved is not None:
             self.moved(self._clock.offset_ns)
             way = "forward" if step_ns > 0 else "back"
@@ -208,12 +234,11 @@ class Following:
     @property
     def recorded(self) -> str:
         """What was recorded, to end a summary with; empty where nothing is."""
-        return f"; {self.recorder.summary()}" if self.recorder is not None else ""
+        return "".join(f"; {recorder.summary()}" for recorder in self.recorders)
 
     def code(self, *, failed: bool = False) -> int:
         """The exit code, once this has been left: whether the last lines of the recording, or of what else ``failed``,
         could be written.
         """
-        if self.recorder is not None and self.recorder.failed:
-            failed = True
+        failed = failed or any(recorder.failed for recorder in self.recorders)
         return SstraceError.exit_code if failed else 0

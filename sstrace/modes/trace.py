@@ -60,6 +60,7 @@ def _follow(
     command: Command, env: Mapping[str, str], following: Following, trace: Printer, attend: "_Attendance"
 ) -> None:
     tracer = following.tracer
+    following.reach()
     following.measure()
     if following.metrics is not None:
         following.metrics.sinks = lambda: trace.sinks

@@ -1,5 +1,6 @@
 """From changes to lines: what a trace and a replay share, so that both print the same."""
 
+from collections import deque
 from collections.abc import Collection, Iterable
 
 import msgspec
@@ -44,7 +45,7 @@ class Printer:
     ) -> None:
         self._selection: Selection = command.selection
         self.sinks: list[Sink] = sinks(command, names, offset_ns, stopped or Stopped(), where)
-        """Where lines go. When the reader of one has gone, the others get on."""
+        """Where lines go. When the reader of one has gone, the others get on. None where recorders alone take them."""
         self.json = any(not isinstance(sink.writer, TextWriter) for sink in self.sinks)
         self.handshakes = Handshakes() if command.own.life else None
         """With --life: each end of a connection is a line about all of its life."""
@@ -108,7 +109,7 @@ class Printer:
     @property
     def unread(self) -> bool:
         """Whether nobody reads any more, anywhere."""
-        return all(sink.broken or sink.transport.gone() for sink in self.sinks)
+        return bool(self.sinks) and all(sink.broken or sink.transport.gone() for sink in self.sinks)
 
     def move(self, offset_ns: int) -> None:
         """The clocks stand otherwise to each other from here on."""
@@ -139,6 +140,9 @@ class Printer:
 
     def take(self, changes: Iterable[Change | Told]) -> None:
         """Turn changes into lines, up to --count of them; all are taken, so that the table stays whole."""
+        if not self.sinks and self._most is None:
+            deque(changes, maxlen=0)  # all that there is to do with them has been done on their way here
+            return
         if not self._easy:
             for change in changes:
                 self._take(change)
@@ -176,7 +180,7 @@ class Printer:
             return
         if self.full or not self._tells_states or not self._selects(change):
             return
-        taken = False
+        taken = not self.sinks
         for sink in self.sinks:
             taken = sink.state(change) or taken
         self._shown += taken
@@ -187,7 +191,7 @@ class Printer:
             return
         if not self._selects_row(happened.row):
             return
-        taken = False
+        taken = not self.sinks
         for sink in self.sinks:
             taken = sink.incident(happened) or taken
         self._shown += taken
@@ -292,7 +296,7 @@ class Printer:
         """Hand whole lines over. Raises BrokenPipeError when nobody reads any more, anywhere."""
         for sink in self.sinks:
             sink.flush()
-        if all(sink.broken for sink in self.sinks):
+        if self.sinks and all(sink.broken for sink in self.sinks):
             raise BrokenPipeError
 
     def reopen(self, meta: MetaLine) -> None:

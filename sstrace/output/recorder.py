@@ -1,4 +1,5 @@
-"""``--record``: every change of the live table into a file, beside whatever else the mode does.
+"""``--record``: every change of the live table into a file, beside whatever else the mode does; with
+``--sink clickhouse`` the same into an engine.
 
 The file is the stream of ``--json``, unfiltered, with the baseline in it, and with checkpoints: now and then the whole
 table, so that a reader can start near any moment. Rows that came, went or got their addresses without a transition
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -38,7 +40,7 @@ from sstrace.sources.standard import say
 from sstrace.sources.stream import count_lines
 from sstrace.table import Resync, Transition
 
-__all__ = ["Recorder", "begin", "recording_of"]
+__all__ = ["Kept", "Recorder", "begin", "recording_of"]
 
 _FLUSH_NS = 500_000_000
 _FLUSH_BYTES = 1 << 18
@@ -85,6 +87,30 @@ def _interfaces(names: SystemNames) -> dict[str, int]:
     return {spelled(name): index for index, name in names.interfaces().items()}
 
 
+class Kept(Protocol):
+    """What a recorder writes into: sources.record.RecordFile, output.fleet.FleetFile."""
+
+    size: int
+    """Bytes in it."""
+
+    @property
+    def ready(self) -> bool:
+        """After a failure: whether trying again may help."""
+        ...
+
+    def write(self, data: bytes | bytearray) -> None:
+        """Append whole lines; an OSError leaves it as it was."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
+    def summary(self) -> str:
+        """What there is to say of it in the end, behind how many lines were written; empty for nothing."""
+        ...
+
+
 class Recorder:
     """Writes what ``through`` is given. Close it to have the last lines on disk."""
 
@@ -97,10 +123,13 @@ class Recorder:
         rotate_ns: int | None = None,
         keep: int | None = None,
         say: Callable[[str], None] = say,
+        into: Kept | None = None,
+        second: bool = False,
     ) -> None:
         """Make the file. ``rotate``, ``rotate_ns``: bytes, and time, after which the next file begins; ``keep``: how
-        many files there may be; ``say`` takes sentences about trouble, standard error unless given. Raises
-        SstraceError.
+        many files there may be; ``say`` takes sentences about trouble, standard error unless given; ``into``: what is
+        written instead of a file, and called ``path``; ``second``: the changes have been through another recorder,
+        which tells what is untold. Raises SstraceError.
         """
         self._say = say
         self._path = path
@@ -112,12 +141,12 @@ class Recorder:
         self._keep = keep
         if (rotate is not None or rotate_ns is not None) and (reason := self._shift()) is not None:
             raise SstraceError(f"cannot rename {path}: {reason}: record to another file, or move this one away")
-        self._file = RecordFile(path)
+        self._file: Kept = RecordFile(path) if into is None else into
         self._names = names = tracer.names
         self._writer = EventWriter(0, cgroup_text(names), ifname_text(names), tracer.places.where)
         self._meta: MetaLine | None = None
         self._out = bytearray()
-        self._announcer = Announcer(tracer.table)
+        self._announcer = None if second else Announcer(tracer.table)
         self._baseline = 0
         self._since = 0
         self._checkpoint_ns = 0
@@ -136,7 +165,8 @@ class Recorder:
         self._meta = meta
         self._writer.offset_ns = offset_ns
         self._checkpoint_ns = self._flushed_ns = self._marked_ns = meta.mono_ns
-        self._announcer.begin(meta.mono_ns)
+        if self._announcer is not None:
+            self._announcer.begin(meta.mono_ns)
         self._writer.meta(meta, self._out)
         for news in self._tracer.places.here(meta.mono_ns):
             self._writer.netns(news, self._out)
@@ -145,10 +175,10 @@ class Recorder:
         self._flush()
         self._baseline = self._file.size
 
-    def through(self, changes: Iterable[Change]) -> Iterator[Change | Told]:
+    def through(self, changes: Iterable[Change | Told]) -> Iterator[Change | Told]:
         """The same changes, and what they leave untold, each recorded before it is handed on."""
         writer, out = self._writer, self._out
-        for change in self._announcer.through(changes):
+        for change in changes if self._announcer is None else self._announcer.through(changes):
             if type(change) is Transition:
                 self._since += 1
             if self._broken is not None:
@@ -171,7 +201,8 @@ class Recorder:
 
     def close(self) -> None:
         """Write what is left and end the file."""
-        self._announcer.close()
+        if self._announcer is not None:
+            self._announcer.close()
         if self._broken is not None:
             self._try_again(time.monotonic_ns())
         else:
@@ -189,7 +220,7 @@ class Recorder:
         text = f"{self.lines} lines recorded to {self._path}"
         if self.unwritten:
             text += f", {self.unwritten} could not be written"
-        return text
+        return text + self._file.summary()
 
     # Lines.
 
@@ -208,7 +239,7 @@ class Recorder:
         """Flush, checkpoint, rotate, or try again, when it is time."""
         now = time.monotonic_ns()
         if self._broken is not None:
-            if now >= self._retry_ns:
+            if now >= self._retry_ns and self._file.ready:
                 self._try_again(now)
             return
         rows = len(self._table)

@@ -43,8 +43,8 @@ from sstrace.table import Row, Transition
 
 __all__ = ["SINKS", "Sink", "Transport", "colors", "sinks"]
 
-SINKS = ("stdout", "journald", "syslog[:PATH]", "otlp[:URL]")
-"""What --sink takes."""
+SINKS = ("stdout", "journald", "syslog[:PATH]", "otlp[:URL]", "clickhouse:URL")
+"""What --sink takes; the last one is a recorder's (output.fleet)."""
 
 _QUEUE = 32 << 20
 """Bytes that a queue may hold: ten seconds of 7,000 events a second."""
@@ -426,7 +426,7 @@ def sinks(command: Command, names: Names, offset_ns: int, stopped: Stopped, wher
     if own.output is not None:
         stream = Stream(open_output(own.output), owned=True)
         made.append(Sink(own.output, writer(), stream, stopped, drop=drop, most=most, path=own.output))
-    for named in own.sink or (() if made else ("stdout",)):
+    for named in own.sink or (() if made or own.engines else ("stdout",)):
         kind, _, address = named.partition(":")
         if kind == "stdout" and not address:
             tty = os.isatty(1)

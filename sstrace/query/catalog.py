@@ -27,7 +27,9 @@ _PAST: Final = frozenset((Act.PAST, Act.BETWEEN))
 _TABLES: Final = _ASKS | _PAST
 _DIGESTS: Final = frozenset((Act.STATS, Act.STATS_PAST, Act.STATS_LIVE))
 _EXPLAINS: Final = frozenset((Act.EXPLAIN, Act.EXPLAIN_PAST, Act.EXPLAIN_LIVE))
-_SELECTS: Final = _ALL - {Act.DOCTOR, Act.SERVE} - _EXPLAINS
+_TELLS: Final = _ALL - {Act.FLEET_SCHEMA}
+"""Those that have to do with sockets."""
+_SELECTS: Final = _TELLS - {Act.DOCTOR, Act.SERVE} - _EXPLAINS
 """Those that leave out what is not selected."""
 _FILTERS: Final = _SELECTS - {Act.STATS_LIVE}
 _FAMILIES: Final = _SELECTS - {Act.SERVE_STATS}
@@ -149,6 +151,10 @@ OWN: Final = (
     _mode("serve", "keep the live table, answer --snapshot and --watch --from live on a unix socket", "[=PATH]", _FILE),
     _mode("verify", "compare the live table with the kernel's again and again, report drift"),
     _mode("doctor", "what works on this machine, what is missing, what would bring it"),
+    _mode(
+        "fleet-schema", "the tables of --sink clickhouse, as SQL for clickhouse-client; =replicated: on every node of\n"
+        "a cluster", "[=replicated]",
+    ),
     _own(
         _FROM, "from", "SOURCE", _TABLES | _DIGESTS | _EXPLAINS | {Act.REPLAY, Act.WATCH_LIVE, Act.WATCH_PAST},
         "SOURCE := {netlink|live[:PATH]|FILE|DIR|clickhouse:URL}: the kernel (default), a serving sstrace, a "
@@ -198,7 +204,7 @@ OWN: Final = (
         "lines",
     ),
     _own(
-        _TO, "json", "", _ALL - _SERVES - _WATCHES,
+        _TO, "json", "", _TELLS - _SERVES - _WATCHES,
         "NDJSON instead of text; a trace begins with its baseline, the sockets there are",
     ),
     _own(
@@ -228,7 +234,7 @@ OWN: Final = (
         values=("state", "retransmit", "reset", "drop", "overflow", "all"), commas=True,
     ),
     _own(
-        _TO, "schema", "NAME", _ALL - _SERVES - _WATCHES, "{native|ecs|otel}: the names of the JSON keys",
+        _TO, "schema", "NAME", _TELLS - _SERVES - _WATCHES, "{native|ecs|otel}: the names of the JSON keys",
         needs=("--json",), values=("native", "ecs", "otel"),
     ),
     _own(
@@ -250,8 +256,16 @@ OWN: Final = (
     ),
     _own(
         _TO, "sink", "SINK", _TRACES,
-        "SINK := {stdout|journald|syslog[:PATH]|otlp[:URL]}: send events there (may be given again)",
-        values=("stdout", "journald", "syslog", "syslog:FILE", "otlp"), many=True, instead="tables go to --output FILE",
+        "SINK := {stdout|journald|syslog[:PATH]|otlp[:URL]}: send events there (may be given again)\n"
+        "SINK := clickhouse:http[s]://[USER@]HOST[:PORT][/DATABASE]    all that --record writes, into an engine\n"
+        "of many hosts; the password: CLICKHOUSE_PASSWORD, CLICKHOUSE_PASSWORD_FILE",
+        values=("stdout", "journald", "syslog", "syslog:FILE", "otlp", "clickhouse"),
+        many=True, instead="tables go to --output FILE",
+    ),
+    _own(
+        _TO, "spool", "DIR,SIZE", frozenset((Act.TRACE,)),
+        "where lines wait while an engine is away, and how many bytes of them (default 1G)",
+        needs=("--sink clickhouse",), values=_FILE,
     ),
     _own(
         _TO, "on-full", "WHAT", _TRACES,

@@ -46,6 +46,7 @@ class Mode(enum.Enum):
     SERVE = "serve"
     VERIFY = "verify"
     DOCTOR = "doctor"
+    FLEET_SCHEMA = "fleet-schema"
 
 
 class Act(enum.Enum):
@@ -94,6 +95,7 @@ class Act(enum.Enum):
     SERVE_STATS = "--serve --stats", Mode.SERVE, "netlink", "server.serve", "stats"
     VERIFY = "--verify", Mode.VERIFY, "netlink", "modes.verify"
     DOCTOR = "--doctor", Mode.DOCTOR, "netlink", "modes.doctor"
+    FLEET_SCHEMA = "--fleet-schema", Mode.FLEET_SCHEMA, "netlink", "modes.fleet_schema"
 
 
 class Early(msgspec.Struct, frozen=True):
@@ -219,7 +221,13 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
     html: str | None = None
     """--html FILE: where the page of --stats goes."""
     sink: tuple[str, ...] = ()
-    """--sink NAME, any number of times."""
+    """--sink NAME, any number of times, but for those that are ``engines``."""
+    engines: tuple[str, ...] = ()
+    """--sink clickhouse:URL, any number of times."""
+    spool: str | None = None
+    """--spool DIR,SIZE"""
+    replicated: bool = False
+    """--fleet-schema=replicated"""
     speed: float | None = None
     """--speed X: of a replay, 1.0 is life; 0.0 (``max``) as fast as it goes."""
     color: Literal["auto", "always", "never"] = "auto"

@@ -224,6 +224,11 @@ def parse(
     if own.netns and ("E" in line.flags or (line.diag_file is not None and act is not Act.PAST)):
         what = "-E" if "E" in line.flags else "-D"
         raise UsageError(f"sstrace: {what} is of one network namespace: enter it with -N")
+    if operands and own.engines and not own.sink and own.output is None:
+        raise UsageError(
+            "sstrace: --sink clickhouse keeps everything, so that whoever asks has whole tables: leave the filter "
+            "away, and give it when you ask"
+        )
     masks = line.masks
     summary = "s" in line.flags
     if summary and masks.default and not operands:

@@ -33,7 +33,14 @@ METRICS_PORT: Final = 9435
 _CHOICES: Final = {"schema": "schema", "on-full": "on_full", "color": "color", "time": "time"}
 _DURATIONS: Final = {"duration": "duration_ns", "interval": "interval_ns", "poll": "poll_ns"}
 _COUNTS: Final = {"count": "count", "keep": "keep"}
-_PATHS: Final = {"record": "record", "ready-file": "ready_file", "output": "output", "html": "html", "group": "group"}
+_PATHS: Final = {
+    "record": "record",
+    "ready-file": "ready_file",
+    "output": "output",
+    "html": "html",
+    "group": "group",
+    "spool": "spool",
+}
 _LISTS: Final = {"replay": "replay", "sink": "sink"}
 
 
@@ -134,6 +141,10 @@ class Collector:
                 self._modes.append(name)
             if name == "serve" and values:
                 fields["serve_path"] = _filled(key, _as_path(value))
+            elif name == "fleet-schema" and values:
+                if value != "replicated":
+                    raise UsageError(f'sstrace: {key}="{value}": it is replicated, or nothing')
+                fields["replicated"] = True
         elif name in _CHOICES:
             choices = ENTRIES[key].values
             if value not in choices:
@@ -150,6 +161,8 @@ class Collector:
             fields[_COUNTS[name]] = int(value)
         elif name in _PATHS:
             fields[_PATHS[name]] = _filled(key, _as_path(value))
+        elif name == "sink" and value.partition(":")[0] == "clickhouse":
+            fields["engines"] = (*fields.get("engines", ()), _as_path(value))
         elif name in _LISTS:
             fields[_LISTS[name]] = (*fields.get(_LISTS[name], ()), _filled(key, _as_path(value)))
         elif name == "from":
@@ -214,6 +227,8 @@ class Collector:
                 f"sstrace: --explain {own.explain.text} is of a recording, whose lines have an id: name it with --from "
                 "FILE, or write both ends"
             )
+        if own.engines and act is not Act.TRACE:
+            raise UsageError(f"sstrace: --sink clickhouse takes what a trace sees: {act.value} has no table to keep")
         if own.life and own.events:
             raise UsageError("sstrace: --life tells how connections ended, --events what happens before: choose one")
         if own.netns and any(key == "N" for key, _ in self._given):

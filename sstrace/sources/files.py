@@ -26,6 +26,7 @@ __all__ = [
     "own_directory",
     "read_trusted",
     "remove",
+    "remove_directory",
     "rename",
     "touch",
     "write_trusted",
@@ -180,6 +181,12 @@ def remove(path: str) -> None:
     """Take what lies at a path, a link itself, away."""
     with _Place(path, follow=False) as place:
         os.unlink(place.name, dir_fd=place.folder)
+
+
+def remove_directory(path: str) -> None:
+    """Take an empty directory away."""
+    with _Place(path, follow=False) as place:
+        os.rmdir(place.name, dir_fd=place.folder)
 
 
 def own_directory(path: str, mode: int, *, uid: int | None = None) -> None:

@@ -43,6 +43,8 @@ class RecordFile:
         """Make the file, or empty it. Raises SstraceError, and FeatureError where .zst cannot be written."""
         self.path = path
         self.size = 0
+        self.ready = True
+        """Whether trying again may help: always, since others make room on a disk."""
         self._compress = _compressor(path)
         try:
             self._fd = files.open_for_writing(path, mode=0o640, empty=True)
@@ -66,6 +68,10 @@ class RecordFile:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def summary(self) -> str:
+        """Nothing."""
+        return ""
 
 
 def _split(path: str) -> tuple[str, str]:

@@ -32,7 +32,11 @@ def test_every_sentence_is_tried() -> None:
 
 def test_every_option_that_is_named_is_one() -> None:
     known = {f"--{entry.name}" for entry in ENTRIES.values()}
-    others = {"--system-site-packages", "--python", "--make-rslave", "--privileged"}
+    others = {"--system-site-packages", "--python", "--make-rslave", "--privileged"} | {
+        "--user",
+        "--query",
+        "--database",
+    }
     for where, text in sentences():
         for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text):
             assert word in known | others, f"{where} names {word}"

@@ -261,3 +261,18 @@ def test_mistakes_are_one_sentence(words: list[str]) -> None:
     text = str(caught.value)
     assert text.startswith("sstrace: ") or "option" in text
     assert "\n" not in text
+
+
+def test_engines_are_recorders_and_no_sinks() -> None:
+    both = own("--sink", "clickhouse:http://a", "--sink", "stdout", "--spool", "/d,2G", "state", "established")
+    assert (both.engines, both.sink, both.spool) == (("clickhouse:http://a",), ("stdout",), "/d,2G")
+    assert own("--fleet-schema=replicated").replicated
+    for words, said in (
+        (["--sink", "clickhouse:http://a", "dport", "=", "5"], "leave the filter away, and give it when you ask"),
+        (["--sink", "clickhouse:http://a", "--replay", "x"], "--sink clickhouse takes what a trace sees"),
+        (["--spool", "/d"], "--spool means nothing without --sink clickhouse"),
+        (["--fleet-schema=cluster"], "it is replicated, or nothing"),
+        (["--fleet-schema", "--json"], "--json means nothing to --fleet-schema"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            own(*words)

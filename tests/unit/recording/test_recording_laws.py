@@ -24,6 +24,13 @@ from sstrace.sources.replay import Recording
 often = tapes.often
 
 
+def opened(tape: Tape) -> int:
+    """The descriptor that it writes to."""
+    file = tape.recorder._file
+    assert isinstance(file, RecordFile)
+    return file._fd
+
+
 def rows_at(path: Path, when: When | None) -> dict[int, tapes.RowKey]:
     """The table of a recording at a moment."""
     names = RecordedNames({})
@@ -249,7 +256,7 @@ def test_a_full_disk_makes_a_hole_and_no_more(
     tape = Tape(path, 11, sweeps=True)
     record_often(tape)
     tape.run(5)
-    disk = Disk(monkeypatch, tape.recorder._file._fd, room // (10 if suffix.endswith("gz") else 1))
+    disk = Disk(monkeypatch, opened(tape), room // (10 if suffix.endswith("gz") else 1))
     tape.run(60)
     assert tape.recorder.unwritten > 100
     broken = capfdbinary.readouterr().err.decode()
@@ -279,7 +286,7 @@ def test_a_disk_that_stays_full_ends_quietly(
 ) -> None:
     path = tmp_path / "tape.ndjson"
     tape = Tape(path, 11)
-    Disk(monkeypatch, tape.recorder._file._fd, 0)
+    Disk(monkeypatch, opened(tape), 0)
     record_often(tape)
     tape.run(10).close()
     assert capfdbinary.readouterr().err.count(b"\n") == 1
