@@ -42,17 +42,21 @@ class EngineFleet(Fleet):
     """
 
     def __init__(self, engine: Asked, words: Sequence[str] = ()) -> None:
-        self.name = engine.name
-        self._engine = engine
-        self._of: dict[str, Run] = {}
-        self._ends: dict[str, int] = {}
-        self._tables: dict[Moment, Found] = {}
-        self._slices: Slices | None = None
+        self.name, self.paths = engine.name, [engine.name]
+        self._ask(engine, {}, {})
         parts = list(self._streams())
         if not parts:
             check(engine, int(engine.ask(f"SELECT {_VERSION} FORMAT TSV")))
             raise DecodeError(f"{self.name} holds no lines of sstrace")
         self._take(parts, words)
+
+    def _ask(self, engine: Asked, runs: dict[str, Run], ends: dict[str, int]) -> None:
+        """``runs``, ``ends``: by path which run each part is there, and when it ends."""
+        self._engine = engine
+        self._of = runs
+        self._ends = ends
+        self._tables: dict[Moment, Found] = {}
+        self._slices: Slices | None = None
 
     def _streams(self) -> Iterator[Part]:
         """Every run of which there is something left."""

@@ -10,7 +10,7 @@ import msgspec
 
 from sstrace.causes import CAUSES
 from sstrace.errors import DecodeError, LookupFailed
-from sstrace.fleet.choice import PREFIX, fleet_of
+from sstrace.fleet.choice import PREFIX, asked
 from sstrace.lifecycle import LIVES, TRANSITIONS
 from sstrace.lines import GapLine, GoneLine, IncidentLine, LifeLine, MetaLine, OwnerLine, SeenLine, StateLine
 from sstrace.modes.replay import files, readers
@@ -18,7 +18,7 @@ from sstrace.plain import plain
 from sstrace.protocols import DATAGRAM_NETIDS, NUMBER_OF_NETID
 from sstrace.query.command import Command
 from sstrace.query.connection import Which, address_of
-from sstrace.recording.fleet import Moved, named
+from sstrace.recording.fleet import Fleet, Moved, named
 from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, RecordedNames, is_over, window
 from sstrace.render.incidents import incident_words, told_by
 from sstrace.render.story import ARROWS, carried, end, folded, round_trips, span
@@ -59,7 +59,12 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     own = command.own
     assert own.explain is not None
     several = bool(own.hosts) or any(is_folder(path) or path.startswith(PREFIX) for path in named(command))
-    stories = _of_hosts(command, own.explain, env) if several else _of_files(command, own.explain)
+    which = own.explain
+    stories = (
+        asked(command, env, lambda fleet: _of_hosts(command, which, env, fleet))
+        if several
+        else _of_files(command, which)
+    )
     if not stories:
         raise LookupFailed(f"sstrace: no connection {own.explain.text} in {', '.join(named(command))}")
     stories = stories[: own.count]
@@ -82,10 +87,9 @@ def _of_files(command: Command, which: Which) -> list[Story]:
     return found.end()
 
 
-def _of_hosts(command: Command, which: Which, env: Mapping[str, str]) -> list[Story]:
+def _of_hosts(command: Command, which: Which, env: Mapping[str, str], fleet: Fleet) -> list[Story]:
     """Of those whose recordings are in a directory, in the order in which they begin, each by its host's clock."""
     own = command.own
-    fleet = fleet_of(command, env)
     within = fleet.window(own.between, utc=own.utc) if own.between is not None else None
     chosen = fleet.within(within, fleet.series)
     parts = [part for one in chosen for part in one.parts]

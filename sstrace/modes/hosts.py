@@ -13,7 +13,7 @@ from operator import or_
 from typing import NamedTuple, NoReturn
 
 from sstrace.errors import SstraceError, UsageError
-from sstrace.fleet.choice import fleet_of
+from sstrace.fleet.choice import asked
 from sstrace.model import InetSocket, Label, Owner, Socket, Table
 from sstrace.modes import between
 from sstrace.modes.caveats import doubts, unheld
@@ -21,7 +21,7 @@ from sstrace.query import options
 from sstrace.query.command import Command, When
 from sstrace.query.match import Known, owners_among, predicate, thresholds
 from sstrace.recording.crossing import Crossing
-from sstrace.recording.fleet import Chosen, Moved, Series, named, several
+from sstrace.recording.fleet import Chosen, Fleet, Moved, Series, named, several
 from sstrace.recording.past import Past, PastPlace, PastRows
 from sstrace.recording.reader import LineNames, RecordedNames
 from sstrace.render.columns import HOST
@@ -67,17 +67,17 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         raise UsageError("sstrace: -D dumps the table of one recording: name its file with --from FILE")
     for _ in range(_TRIES):
         with suppress(Moved):
-            return _Asked(command, env).run()
+            return asked(command, env, lambda fleet: _Asked(command, env, fleet).run())
     raise SstraceError(f"{' and '.join(named(command))} changes faster than it can be read")
 
 
 class _Asked:
-    def __init__(self, command: Command, env: Mapping[str, str]) -> None:
+    def __init__(self, command: Command, env: Mapping[str, str], fleet: Fleet) -> None:
         self._command = command
         self._env = env
         self._names = RecordedNames(env) if command.own.json else LineNames(env)
         """By these the filter is read."""
-        self._fleet = fleet_of(command, env)
+        self._fleet = fleet
         self._by_series: dict[int, RecordedNames] = {}
 
     def run(self) -> int:

@@ -15,7 +15,7 @@ from operator import or_
 import msgspec
 
 from sstrace.errors import DecodeError, SstraceError
-from sstrace.fleet.choice import fleet_of
+from sstrace.fleet.choice import asked
 from sstrace.lines import CheckpointLine, MetaLine, SeenLine, StateLine
 from sstrace.live.signals import Stopped, touch
 from sstrace.model.namespaces import Label
@@ -55,9 +55,12 @@ _Item = tuple[int, int, MetaLine | Run]
 
 def run(command: Command, env: Mapping[str, str]) -> int:
     """Replay; the exit code. Raises DecodeError when nothing can be used."""
+    return asked(command, env, lambda fleet: _run(command, env, fleet))
+
+
+def _run(command: Command, env: Mapping[str, str], fleet: Fleet) -> int:
     own = command.own
     names = RecordedNames(env)
-    fleet = fleet_of(command, env)
     names.places.choose(own.netns)
     stopped = Stopped()
     window = fleet.window(own.between, utc=own.utc) if own.between is not None else None

@@ -5,7 +5,7 @@ from functools import reduce
 from operator import or_
 
 from sstrace.errors import DecodeError
-from sstrace.fleet.choice import fleet_of
+from sstrace.fleet.choice import asked
 from sstrace.modes.stats import Counted
 from sstrace.output.counting import print_digest
 from sstrace.output.page import Page, new_digest
@@ -22,13 +22,12 @@ __all__ = ["run"]
 def run(command: Command, env: Mapping[str, str]) -> int:
     """Digest; the exit code."""
     with Page(command) as page:
-        return _run(command, env, page)
+        return asked(command, env, lambda fleet: _run(command, env, page, fleet))
 
 
-def _run(command: Command, env: Mapping[str, str], page: Page) -> int:
+def _run(command: Command, env: Mapping[str, str], page: Page, fleet: Fleet) -> int:
     own = command.own
     names = RecordedNames(env)
-    fleet = fleet_of(command, env)
     names.places.choose(own.netns)
     within = fleet.window(own.between, utc=own.utc) if own.between is not None else None
     series = fleet.within(within, fleet.series)

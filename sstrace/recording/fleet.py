@@ -25,7 +25,7 @@ from sstrace.sources.replay import Recording
 from sstrace.sources.standard import say
 from sstrace.wire.recording import realtime
 
-__all__ = ["Chosen", "Fleet", "Moved", "Part", "Series", "named", "several"]
+__all__ = ["Chosen", "Fleet", "Moved", "Part", "Series", "TooLarge", "named", "several"]
 
 _NAMED = 3
 """Of many hosts or files so many are named in a sentence."""
@@ -68,6 +68,10 @@ class Series(msgspec.Struct):
         return next((part for part in reversed(self.parts) if part.began_ns <= at_ns), None)
 
 
+class TooLarge(UsageError):  # noqa: N818 - what it is, in a word
+    """More would have to be read than anybody waits for."""
+
+
 class Moved(Exception):  # noqa: N818 - no error, where one can look again
     """A file is another one than it was a moment ago: its recorder has begun the next."""
 
@@ -87,6 +91,7 @@ class Fleet:
     """
 
     def __init__(self, paths: Sequence[str], words: Sequence[str] = ()) -> None:
+        self.paths = list(paths)
         self.name = " and ".join(paths[:_NAMED]) + (" and more" if len(paths) > _NAMED else "")
         self._left: list[tuple[str, str]] = []
         parts = list(self._parts(paths))
@@ -276,11 +281,11 @@ class Fleet:
 
     def limit(self, parts: Iterable[Part]) -> None:
         """Refuse what would take too long. ``parts``: the files that are read from their beginning. Raises
-        UsageError.
+        TooLarge.
         """
         size = sum(part.size for part in parts)
         if size > _MOST:
-            raise UsageError(
+            raise TooLarge(
                 f"sstrace: {self.name} is too large for this question: {size / (1 << 30):.0f} GiB of lines would have "
                 f"to be read, and {_MOST >> 30} GiB is the most: ask for fewer hosts (--host), or less time (--between)"
             )

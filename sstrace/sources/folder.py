@@ -6,12 +6,28 @@ from pathlib import Path
 
 from sstrace.errors import DecodeError, reason
 
-__all__ = ["files_below", "is_folder"]
+__all__ = ["absolute", "files_below", "is_folder", "version_of"]
 
 
 def is_folder(path: str) -> bool:
     """Whether there is a directory of that name."""
     return Path(path).is_dir()
+
+
+def absolute(path: str) -> str:
+    """The same from the root on, links and all as they were typed."""
+    return str(Path(path).absolute())
+
+
+def version_of(path: str) -> tuple[int, int]:
+    """Bytes of a file, and when they were changed, ns since 1970: of another content, as a rule, another pair. Raises
+    DecodeError.
+    """
+    try:
+        status = Path(path).stat()
+    except OSError as error:
+        raise DecodeError(f"cannot read {path}: {reason(error)}") from None
+    return status.st_size, status.st_mtime_ns
 
 
 def files_below(folder: str) -> tuple[list[str], list[tuple[str, str]]]:

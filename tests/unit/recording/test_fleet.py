@@ -383,9 +383,11 @@ def test_a_filter_is_read_once_and_means_each_hosts_own(
 
 def test_too_much_to_read_is_refused(folder: Path, capfdbinary: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sstrace.recording.fleet._MOST", 100)
+    monkeypatch.setattr("sstrace.sources.chdb.installed", lambda: False)
     asked(capfdbinary, folder, "--at", "15:01:10", "-tan", "--host", "db-1,web-1")  # plain: read around the moment
     _, said = asked(capfdbinary, folder, "--at", "15:02:10", "-tan", code=255)
     assert f"sstrace: {folder} is too large for this question: " in said
+    assert "; or have an engine keep it: pip install 'sstrace[fleet]'\n" in said
 
 
 def test_each_host_answers_as_its_own_recording(tmp_path: Path, capfdbinary: Captured) -> None:
