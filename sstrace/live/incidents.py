@@ -35,6 +35,7 @@ _PAGES = 64
 _DEAD = 1000
 """Rows that have ended and are remembered: the reset of who closes is sent just after its socket has."""
 _LOOK_NS = 1_000_000_000
+_U32 = (1 << 32) - 1
 _DUTY = 50
 """A look at listeners that took t is not repeated before 50 t have passed."""
 
@@ -247,8 +248,8 @@ class _Overflows:
                 if row is None or row.state != State.LISTEN or skmem is None or len(skmem) < 9:
                     continue
                 drops = self._drops[row.id] = skmem[8]
-                # One that is new has dropped nothing before it was born.
-                more = drops - before.get(row.id, drops if first or row.born_ns is None else 0)
+                # One that is new has dropped nothing before it was born. The kernel counts in 32 bits.
+                more = drops - before.get(row.id, drops if first or row.born_ns is None else 0) & _U32
                 if more > 0:
                     details = Details(count=more, queue=socket.recv_q, backlog=socket.send_q)
                     yield Happened(began, row, "overflow", details)

@@ -197,7 +197,7 @@ class Hooks:
             return None
         try:
             return self._hearing.missed()
-        except OSError as error:
+        except (OSError, SstraceError) as error:
             self._end_hearing(str(error))
             return None
 
@@ -294,6 +294,11 @@ class _Hearing:
         return least
 
     def missed(self) -> int:
+        while self._perf.renewed:
+            cpu = self._perf.renewed.pop()
+            for one in self._fired:
+                one.renew(cpu)
+            self._cpus = sorted({*self._cpus, cpu})
         # What is heard between two readings hides as much that was not; where that may be so, look again.
         for _ in range(_LISTEN_TRIES):
             fired, before, after = self._read()

@@ -252,5 +252,5 @@ def _order(row: Row) -> tuple[int, bytes, bytes, int]:
     return row.sport, row.src, row.dst, row.dport
 
 
-def _key(row: Row | InetSocket) -> tuple[int, bytes, int, bytes, int, int]:
-    return row.state, row.src, row.sport, row.dst, row.dport, row.ino if row.state == _LISTEN else 0
+def _key(row: Row | InetSocket) -> tuple[int, bytes, int, bytes, int, int, int]:
+    return row.state, row.src, row.sport, row.dst, row.dport, row.ifindex, row.ino if row.state == _LISTEN else 0

@@ -28,29 +28,54 @@ class Fired:
 
     def __init__(self, event_id: int, cpus: Sequence[int], which: str | None = None) -> None:
         """``event_id``: from tracefs. ``which``: a filter that says what to count (Documentation/trace/events.rst)."""
-        self._fds: list[int] = []
+        self._fds: dict[int, int] = {}
+        """By the CPU."""
+        self._before = 0
+        """What was counted by those that are no more."""
+        self._which = which
         # struct perf_event_attr: type, size, config, sample_period, sample_type, read_format, flags.
-        attr = struct.pack("=IIQQQQQ", _TYPE_TRACEPOINT, 112, event_id, 0, 0, 0, _FLAG_DISABLED).ljust(112, b"\0")
+        attr = struct.pack("=IIQQQQQ", _TYPE_TRACEPOINT, 112, event_id, 0, 0, 0, _FLAG_DISABLED)
+        self._attr = attr.ljust(112, b"\0")
         try:
             for cpu in cpus:
-                self._fds.append(perf_event_open(attr, cpu))
-                if which is not None:
-                    text = ctypes.create_string_buffer(which.encode())
-                    self._control(_IOC_SET_FILTER, ctypes.addressof(text))
-                self._control(IOC_ENABLE, 0)
+                self._open(cpu)
         except BaseException:
             self.close()
             raise
 
-    def _control(self, request: int, argument: int) -> None:
-        if _libc.ioctl(self._fds[-1], ctypes.c_ulong(request), ctypes.c_ulong(argument)) < 0:
-            raise FeatureError(f"the kernel would not count a tracepoint: {os.strerror(ctypes.get_errno())}")
+    def _open(self, cpu: int) -> None:
+        fd = self._fds[cpu] = perf_event_open(self._attr, cpu)
+        if self._which is not None:
+            text = ctypes.create_string_buffer(self._which.encode())
+            _control(fd, _IOC_SET_FILTER, ctypes.addressof(text))
+        _control(fd, IOC_ENABLE, 0)
+
+    def renew(self, cpu: int) -> None:
+        """A CPU came up since the start, or was away, and its counter went with it (sources.perf). Raises OSError,
+        FeatureError or PrivilegeError.
+        """
+        fd = self._fds.pop(cpu, None)
+        if fd is not None:
+            try:
+                self._before += _read(fd)
+            finally:
+                os.close(fd)
+        self._open(cpu)
 
     def read(self) -> int:
         """So often up to now. Raises OSError."""
-        return sum(int.from_bytes(os.read(fd, 8), sys.byteorder) for fd in self._fds)
+        return self._before + sum(map(_read, self._fds.values()))
 
     def close(self) -> None:
         """Count no more; harmless when done twice."""
         while self._fds:
-            os.close(self._fds.pop())
+            os.close(self._fds.popitem()[1])
+
+
+def _control(fd: int, request: int, argument: int) -> None:
+    if _libc.ioctl(fd, ctypes.c_ulong(request), ctypes.c_ulong(argument)) < 0:
+        raise FeatureError(f"the kernel would not count a tracepoint: {os.strerror(ctypes.get_errno())}")
+
+
+def _read(fd: int) -> int:
+    return int.from_bytes(os.read(fd, 8), sys.byteorder)

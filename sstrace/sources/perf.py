@@ -80,6 +80,8 @@ class PerfBuffers:
         self._polls: list[select.poll] = []
         self._unread = (0,) * self._cpus
         self._count_at = 0
+        self.renewed: set[int] = set()
+        """CPUs that have another ring than at the start; whoever has something else open on each of them empties it."""
         cpus = online()
         # A ring and a few counters a CPU: more than a process may have as a rule (1,024), where there are hundreds.
         make_room(_FDS_A_CPU * len(cpus) + _FDS_ELSE)
@@ -148,6 +150,7 @@ class PerfBuffers:
                 ring.close()
             with suppress(SstraceError):
                 self._open(cpu)
+                self.renewed.add(cpu)
 
     def heard(self, cpus: Sequence[int]) -> tuple[int, int]:
         """How often a program ran on these CPUs: for sock:inet_sock_set_state, and for a minisocket's timer that

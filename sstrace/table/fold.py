@@ -207,6 +207,8 @@ class Fold:
             index.settle(row, settled=True)
 
     def _repeat(self, fact: Changed, row: Row) -> None:
+        if row.sk not in (None, fact.sk) and row.cookie != fact.cookie:
+            self._index.recognise(row, fact.cookie)  # another object's, whose cookie is its own
         if row.sk != fact.sk:
             self._index.hold(row, fact.kind, fact.sk)
         if fact.kind is _REQUEST:

@@ -290,6 +290,12 @@ class Index:
         self.by_sk[sk] = row
         self.news.write(row)
 
+    def recognise(self, row: Row, cookie: int | None) -> None:
+        """Another object holds it, which has this cookie, or none yet."""
+        self.leave(row)
+        row.cookie = cookie
+        self.enter(row)
+
     def take_over(self, row: Row, fact: Changed) -> None:
         """The object of this report holds it from now on, as it is there."""
         self.leave(row)

@@ -1,4 +1,6 @@
-"""A CPU that was away, or came up after the start, gets a ring, and nothing that it tells from then on is lost."""
+"""A CPU that was away, or came up after the start, gets a ring and counters: nothing that it tells from then on is
+lost, and what it is not heard of is counted.
+"""
 
 import json
 import sys
@@ -16,6 +18,13 @@ from sstrace.sources.bpf.syscall import IOC_ENABLE
 tracer = Tracer(os.environ, audit=False)
 tracer.start()
 perf = tracer._hooks.perf
+counters = tracer._hooks._hearing._fired
+for counter in counters:
+    for cpu, fd in list(counter._fds.items()):
+        if sys.argv[1] == "away":
+            fcntl.ioctl(fd, IOC_ENABLE + 1)
+        else:
+            os.close(counter._fds.pop(cpu))
 for ring in list(perf._rings):
     if sys.argv[1] == "away":
         fcntl.ioctl(ring.fd, IOC_ENABLE + 1)  # PERF_EVENT_IOC_DISABLE: as where its CPU goes
@@ -45,6 +54,10 @@ for cpu in sorted(os.sched_getaffinity(0)):
     listen_and_close()
     until(lambda: tracer.events + tracer.lost >= events + lost + 2)
     found.append(tracer.lost - lost)
+    tracer.doubts()
+    fired = counters[0].read()
+    listen_and_close()
+    assert counters[0].read() >= fired + 2, "not counted"
 tracer.close()
 print(json.dumps(found))
 """

@@ -172,6 +172,21 @@ def test_a_syn_ack_sent_again_shows_nothing() -> None:
     ]
     # The time of the half-open state goes on from the first.
     assert fold(live, gone(9000, Kind.REQUEST, B, cause="timeout-synack")) == [(S.SYN_RECV, S.CLOSE, 8000)]
+
+
+@pytest.mark.parametrize("cookie", [None, 8])
+def test_another_request_for_the_same_syn_has_a_cookie_of_its_own(cookie: int | None) -> None:
+    """Or what the kernel shows of it would pass for a stranger, and no answer would have it."""
+    live, ends = table(), {"src": SERVER, "sport": 443, "dst": CLIENT, "dport": 40000}
+    request = {"kind": Kind.REQUEST, **ends}
+    fold(live, changed(1000, S.LISTEN, S.SYN_RECV, A, cookie=7, **request))
+    fold(live, changed(2000, S.SYN_RECV, S.SYN_RECV, B, cookie=cookie, **request))
+    assert live.home.index.known(found(S.SYN_RECV, 8, **ends)) is only(live)
+    assert live.home.index.known(found(S.SYN_RECV, 9, **ends)) is (only(live) if cookie is None else None)
+    sweep(live, 3000, found(S.SYN_RECV, 8, **ends))
+    assert only(live).cookie == 8
+    fold(live, gone(9000, Kind.REQUEST, B, cookie=8, cause="timeout-synack", **ends))
+    assert_empty(live)
     assert_empty(live)
 
 

@@ -14,6 +14,7 @@ class Kernel:
 
     def __init__(self, fired: int, heard: int) -> None:
         self.fired, self.count = fired, heard
+        self.renewed: set[int] = set()
         self.busy = 0
         """How many more readings find that it has fired once more meanwhile."""
 
