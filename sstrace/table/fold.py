@@ -4,12 +4,12 @@ After the hooks are attached, events are the whole truth of every socket that th
 in lifecycle; what is here is how each step is taken.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
 from sstrace.causes import FIN_BY_US
-from sstrace.lifecycle import LISTED, STEPS, Guard, Report, Step, is_listed
+from sstrace.lifecycle import LISTED, STEPS, Guard, Report, Step
 from sstrace.model import Changed, Gone, InetSocket, Kind, Owner, State
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.table.index import Index, cookie_key, differ, kind_of
@@ -23,6 +23,8 @@ _SOCKET, _REQUEST, _TIMEWAIT = Kind.SOCKET, Kind.REQUEST, Kind.TIMEWAIT
 _CLOSE, _LISTEN, _SYN_RECV = int(State.CLOSE), int(State.LISTEN), int(State.SYN_RECV)
 _FIN_WAIT1, _FIN_WAIT2, _CLOSING = int(State.FIN_WAIT1), int(State.FIN_WAIT2), int(State.CLOSING)
 _TIME_WAIT, _SYN_SENT = int(State.TIME_WAIT), int(State.SYN_SENT)
+_ELSEWHERE = frozenset((_CLOSE, _SYN_SENT))
+"""States in which a socket may not have the addresses yet that it will have."""
 _ORDERLY = frozenset((FIN_BY_US, "reset-sent"))
 """Ends that may leave a timewait socket behind, whose stacks do not tell whether the birth of one was missed."""
 
@@ -46,16 +48,16 @@ class Fold:
     def apply(self, fact: Changed | Gone) -> Transition | None:
         """Fold one event in. The transition that users see, None when there is none."""
         kind = fact.kind
-        if type(fact) is Changed:
-            row = self._index.of_socket(fact) if kind is _SOCKET else self._index.of_timer(fact)
-            plans = _CHANGED[kind << 8 | fact.old << 4 | fact.new]
-        else:
+        if type(fact) is not Changed:
             row = self._index.of_gone(fact)  # type: ignore[arg-type]
             plans = _GONE[kind]
-        for take, when in plans[row.kind if row is not None else _NOBODY]:
-            if when is None or when(row, fact, self):
-                return take(self, fact, row)
-        raise AssertionError("the last rule of a report has no guard")
+        elif kind is _SOCKET:
+            row = self._index.of_socket(fact)
+            plans = _CHANGED[fact.old << 4 | fact.new]
+        else:
+            row = self._index.of_timer(fact)
+            plans = _STARTED[kind]
+        return plans[row.kind if row is not None else _NOBODY](self, fact, row)
 
     # What the rules ask (lifecycle.Sight).
 
@@ -160,7 +162,7 @@ class Fold:
             index.hold(row, _SOCKET, fact.sk)
         ends = row.ends
         held = at_ns - row.since_ns if row.exact and row.state == old else None
-        if row.sport == 0 or row.dport == 0 or row.state in (_CLOSE, _SYN_SENT) or row.ifindex != fact.ifindex:
+        if ends is None or row.sport == 0 or row.state in _ELSEWHERE or row.ifindex != fact.ifindex:
             index.readdress(row, fact)
             if self._implied_rows and ends is not row.ends:
                 self._refute(row.ends)
@@ -342,8 +344,7 @@ class Fold:
         old, row.state = row.state, _CLOSE
         if fact.kind is _REQUEST:
             return self._end(fact, row, old, held, fact.cause)
-        self._index.news.tell(row, fact.at_ns)
-        return Transition(fact.at_ns, row, old, _CLOSE, held, fact.cause, fact.reported, is_listed(old, _CLOSE))
+        return self._transition(fact, row, old, _CLOSE, held)
 
     # What is told.
 
@@ -359,7 +360,7 @@ class Fold:
             old not in (_CLOSE, _LISTEN), at_ns - born_ns if born_ns is not None else None,
         )  # fmt: skip
 
-    def _transition(self, fact: Changed, row: Row, old: int, new: int, held: int | None) -> Transition:
+    def _transition(self, fact: Changed | Gone, row: Row, old: int, new: int, held: int | None) -> Transition:
         at_ns = fact.at_ns
         listed = LISTED[old << 4 | new] == 1 or self._lists(row, old, new)
         self._index.news.tell(row, at_ns)
@@ -373,7 +374,8 @@ class Fold:
         return listed
 
 
-_TAKE: dict[Step, Callable[[Fold, Any, Any], Transition | None]] = {
+_Take = Callable[[Fold, Any, Any], Transition | None]
+_TAKE: dict[Step, _Take] = {
     Step.NOTHING: Fold._nothing,
     Step.BIRTH: Fold._birth,
     Step.MOVE: Fold._move,
@@ -384,7 +386,7 @@ _TAKE: dict[Step, Callable[[Fold, Any, Any], Transition | None]] = {
     Step.END: Fold._end_of_row,
     Step.END_OF_STRANGER: Fold._end_of_stranger,
 }
-_TAKE_GONE: dict[Step, Callable[[Fold, Any, Any], Transition | None]] = {
+_TAKE_GONE: dict[Step, _Take] = {
     Step.NOTHING: Fold._nothing,
     Step.SUCCEED: Fold._succeed,
     Step.VANISH: Fold._vanish,
@@ -395,14 +397,8 @@ _TAKE_GONE: dict[Step, Callable[[Fold, Any, Any], Transition | None]] = {
 }
 
 
-def _takes(report: Report) -> dict[Step, Callable[[Fold, Any, Any], Transition | None]]:
-    return _TAKE_GONE if report in (Report.REQUEST_GONE, Report.TIMEWAIT_GONE) else _TAKE
-
-
-def report_of(kind: Kind, old: int, new: int) -> Report:
-    """What an event reports that tells of a change."""
-    if kind is not _SOCKET:
-        return Report.REQUEST_TIMER if kind is _REQUEST else Report.TIMEWAIT_TIMER
+def report_of(old: int, new: int) -> Report:
+    """What a full socket reports that changes, or is where it was."""
     if new == _CLOSE:
         return Report.CLOSES
     if old == new:
@@ -412,22 +408,33 @@ def report_of(kind: Kind, old: int, new: int) -> Report:
     return Report.CHILD if old == _LISTEN and new == _SYN_RECV else Report.MOVES
 
 
-_Plan = tuple[tuple[Callable[[Fold, Any, Any], Transition | None], Guard | None], ...]
 _NOBODY = len(Kind)
 
 
-def _plans(report: Report) -> tuple[_Plan, ...]:
-    return tuple(
-        tuple((_takes(report)[rule.step], rule.when) for rule in STEPS.get((report, holder), ()))
-        for holder in (*Kind, None)
-    )
+def first(rules: Sequence[tuple[_Take, Guard | None]]) -> _Take:
+    """What does the step of the first rule whose guard holds; the last has none."""
+    take, when = rules[0]
+    if when is None:
+        return take
+    others = first(rules[1:])
+
+    def choose(fold: Fold, fact: Any, row: Any) -> Transition | None:
+        return take(fold, fact, row) if when(row, fact, fold) else others(fold, fact, row)
+
+    return choose
+
+
+def _plans(report: Report) -> tuple[_Take, ...]:
+    takes = _TAKE_GONE if report in (Report.REQUEST_GONE, Report.TIMEWAIT_GONE) else _TAKE
+    return tuple(first([(takes[rule.step], rule.when) for rule in STEPS[report, holder]]) for holder in (*Kind, None))
 
 
 _OF_REPORT = {report: _plans(report) for report in Report}
-_CHANGED = tuple(_OF_REPORT[report_of(kind, old, new)] for kind in Kind for old in range(16) for new in range(16))
-"""lifecycle.STEPS by number, for an event is brought to its rules a hundred thousand times a second: at kind << 8 | old
-<< 4 | new, by who holds the row (_NOBODY: there is none), what does each step, and its guard.
+_CHANGED = tuple(_OF_REPORT[report_of(old, new)] for old in range(16) for new in range(16))
+"""lifecycle.STEPS by number, for an event is brought to its rules a hundred thousand times a second: of a full socket,
+at old << 4 | new, by who holds the row (_NOBODY: there is none), what does the step.
 """
+_STARTED = {_REQUEST: _OF_REPORT[Report.REQUEST_TIMER], _TIMEWAIT: _OF_REPORT[Report.TIMEWAIT_TIMER]}
 _GONE = {_REQUEST: _OF_REPORT[Report.REQUEST_GONE], _TIMEWAIT: _OF_REPORT[Report.TIMEWAIT_GONE]}
 
 

@@ -914,17 +914,19 @@ def test_the_fold_takes_the_step_that_stands_in_the_table(monkeypatch: pytest.Mo
     noting = {step: lambda *_, step=step: taken.append(step) for step in Step}
     plans = {
         report: tuple(
-            tuple((noting[rule.step], rule.when) for rule in STEPS.get((report, holder), ()))
+            fold_module.first([(noting[rule.step], rule.when) for rule in STEPS[report, holder]])
             for holder in (*Kind, None)
         )
         for report in Report
     }
-    changed = [plans[fold_module.report_of(kind, old, new)] for kind in Kind for old in range(16) for new in range(16)]
+    changed = [plans[fold_module.report_of(old, new)] for old in range(16) for new in range(16)]
+    started = {Kind.REQUEST: plans[Report.REQUEST_TIMER], Kind.TIMEWAIT: plans[Report.TIMEWAIT_TIMER]}
     gone = {Kind.REQUEST: plans[Report.REQUEST_GONE], Kind.TIMEWAIT: plans[Report.TIMEWAIT_GONE]}
     for report, kind, step in WAYS:
         live = held_by(kind)
         with monkeypatch.context() as patch:
             patch.setattr(fold_module, "_CHANGED", changed)
+            patch.setattr(fold_module, "_STARTED", started)
             patch.setattr(fold_module, "_GONE", gone)
             live.apply(report_of(report, kind, step))
         assert taken == [step]
