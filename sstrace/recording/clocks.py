@@ -13,7 +13,8 @@ from typing import NamedTuple
 import msgspec
 
 from sstrace.model import State
-from sstrace.recording.crossing import Ends, Key, key_of
+from sstrace.recording.crossing import Key, key_of
+from sstrace.render.ends import Connected
 
 __all__ = ["Clocks", "Skew"]
 
@@ -60,7 +61,7 @@ class Clocks:
         """By the client's ends."""
         self._bounds: dict[tuple[str, str], _Bounds] = {}
 
-    def hear(self, host: str, row: Ends, old: int, new: int, at_ns: int) -> None:
+    def hear(self, host: str, row: Connected, old: int, new: int, at_ns: int) -> None:
         """A transition on a host."""
         key = key_of(row)
         if key is None:

@@ -5,11 +5,12 @@ The ends of one are those of the other, the other way round. Nothing is made up:
 addresses are translated on the way the ends differ, and neither is found.
 """
 
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
+from sstrace.render.ends import Connected
 from sstrace.table.index import plain
 
-__all__ = ["Crossing", "Ends", "Key", "key_of"]
+__all__ = ["Crossing", "Key", "key_of"]
 
 _T = TypeVar("_T")
 
@@ -17,19 +18,6 @@ _LOCAL6 = bytes(15) + b"\1"
 
 Key = tuple[int, int, bytes, bytes]
 """Local port, peer port, local address, peer address; v4-mapped addresses as IPv4."""
-
-
-class Ends(Protocol):
-    """What is read of a row."""
-
-    @property
-    def src(self) -> bytes: ...
-    @property
-    def sport(self) -> int: ...
-    @property
-    def dst(self) -> bytes: ...
-    @property
-    def dport(self) -> int: ...
 
 
 class Crossing(Generic[_T]):
@@ -40,13 +28,13 @@ class Crossing(Generic[_T]):
     def __init__(self) -> None:
         self._there: dict[Key, dict[tuple[str, int], _T]] = {}
 
-    def add(self, host: str, number: int, row: Ends, what: _T) -> None:
+    def add(self, host: str, number: int, row: Connected, what: _T) -> None:
         """An end is there. ``number``: unique on its host."""
         key = key_of(row)
         if key is not None:
             self._there.setdefault(key, {})[host, number] = what
 
-    def drop(self, host: str, number: int, row: Ends) -> None:
+    def drop(self, host: str, number: int, row: Connected) -> None:
         """An end is not there any more."""
         key = key_of(row)
         if key is not None and (ends := self._there.get(key)) is not None:
@@ -54,7 +42,7 @@ class Crossing(Generic[_T]):
             if not ends:
                 del self._there[key]
 
-    def other(self, host: str, row: Ends) -> tuple[str, _T] | None:
+    def other(self, host: str, row: Connected) -> tuple[str, _T] | None:
         """The other end of a row of ``host``: whose it is, and what is known of it; None where that is no other host's,
         or not known.
         """
@@ -71,7 +59,7 @@ class Crossing(Generic[_T]):
         return (where, what) if where != host else None
 
 
-def key_of(row: Ends) -> Key | None:
+def key_of(row: Connected) -> Key | None:
     """The ends of a row; None of what has no other end, or has it on its own host whichever that is: listeners,
     loopback.
     """

@@ -7,14 +7,14 @@ from sstrace.model import Names, Show
 from sstrace.plain import printable
 from sstrace.render.common import Context
 
-__all__ = ["Ends", "HasEnds"]
+__all__ = ["Connected", "Ends", "HasEnds"]
 
 _MOST = 100_000
 """Ends that are remembered: against a scan over all ports and addresses."""
 
 
-class HasEnds(Protocol):
-    """What is read of a row."""
+class Connected(Protocol):
+    """The addresses and ports of a row."""
 
     @property
     def src(self) -> bytes: ...
@@ -24,6 +24,11 @@ class HasEnds(Protocol):
     def dst(self) -> bytes: ...
     @property
     def dport(self) -> int: ...
+
+
+class HasEnds(Connected, Protocol):
+    """What is read of a row."""
+
     @property
     def ifindex(self) -> int: ...
     @property
