@@ -13,11 +13,12 @@ from sstrace.errors import DecodeError, LookupFailed
 from sstrace.fleet.choice import PREFIX, asked
 from sstrace.lifecycle import LIVES, TRANSITIONS
 from sstrace.lines import GapLine, GoneLine, IncidentLine, LifeLine, MetaLine, OwnerLine, SeenLine, StateLine
-from sstrace.modes.replay import files, readers
+from sstrace.modes.replay import readers
 from sstrace.plain import plain
 from sstrace.protocols import DATAGRAM_NETIDS, NUMBER_OF_NETID
 from sstrace.query.command import Command
 from sstrace.query.connection import Which, address_of
+from sstrace.recording.files import files
 from sstrace.recording.fleet import Fleet, Moved, named
 from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, RecordedNames, is_over, window
 from sstrace.render.incidents import incident_words, told_by

@@ -33,6 +33,7 @@ from sstrace.protocols import RECORDED
 from sstrace.query import options, spoken
 from sstrace.query.command import Command
 from sstrace.query.netns import ALL
+from sstrace.recording.files import files
 from sstrace.recording.places import news_of
 from sstrace.recording.reader import (
     STATE_NUMBER,
@@ -51,22 +52,9 @@ from sstrace.table import Row, Transition
 from sstrace.wire import recording
 from sstrace.wire.recording import Run
 
-__all__ = ["Replay", "files", "finish", "learn_names", "readers", "run", "tell_unasked"]
+__all__ = ["Replay", "finish", "learn_names", "readers", "run", "tell_unasked"]
 
 _NAP_S = 0.05
-
-
-def files(command: Command) -> list[Recording]:
-    """The recordings that a command line names, opened, in the order of time. Raises DecodeError."""
-    own = command.own
-    paths = list(own.replay)
-    if own.source is not None and own.source.kind == "file" and own.source.path is not None:
-        paths.append(own.source.path)
-    sources = [Recording(path) for path in paths]
-    if len(sources) > 1 and all(source.regular for source in sources):
-        began = {id(source): recording.line_time(source.first_line()) for source in sources}
-        sources.sort(key=lambda source: began[id(source)] or 0)
-    return sources
 
 
 def readers(sources: Iterable[Recording]) -> Iterator[tuple[Recording, Reader]]:

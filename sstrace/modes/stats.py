@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from sstrace.lines import GapLine, MetaLine, StateLine
 from sstrace.live.signals import Stopped
 from sstrace.model import AF_INET, AF_INET6
-from sstrace.modes.replay import files, learn_names, readers, tell_unasked
+from sstrace.modes.replay import learn_names, readers, tell_unasked
 from sstrace.output.counting import counting, print_digest
 from sstrace.output.page import Page, new_digest
 from sstrace.output.row_filter import RowFilter
 from sstrace.protocols import DATAGRAM_NETIDS, TABLE_OF_NETID
 from sstrace.query import options
 from sstrace.query.command import Act, Command, followed_tables
+from sstrace.recording.files import files
 from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, RecordedNames, row_of, window
 from sstrace.render.stats import Digest
 from sstrace.sources.names import SystemNames

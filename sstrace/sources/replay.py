@@ -72,6 +72,10 @@ class Recording:
             if self.progress is not None:
                 self.progress.end()
 
+    def fileno(self) -> int:
+        """Its descriptor."""
+        return self._fd
+
     def wait(self) -> None:
         """Somebody waits for all of it: tell who sits at a terminal how far it has been read."""
         if self._regular:

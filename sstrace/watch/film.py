@@ -4,15 +4,15 @@ Each is read anew from the nearest checkpoint before it (recording.past), so tha
 came to it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from sstrace.errors import UsageError
 from sstrace.lines import GoneLine, MetaLine, SeenLine, StateLine
 from sstrace.live.places import Places
 from sstrace.recording.past import Until, table_at
 from sstrace.recording.reader import Clock, LineNames, Reader, head_of, span
 from sstrace.render.views import Where
+from sstrace.sources.reel import reel
 from sstrace.sources.replay import Recording
 from sstrace.table import Row, Transition
 from sstrace.watch.told import Rows, birth, row_told, transition
@@ -48,14 +48,10 @@ class Film:
 
     polls = False
 
-    def __init__(self, path: str, names: LineNames) -> None:
-        """Open it. Raises DecodeError, and UsageError where one cannot go back and forth in it."""
+    def __init__(self, sources: Sequence[Recording], names: LineNames) -> None:
+        """``sources``, in the order of time, are this one's from here on. Raises DecodeError."""
         self.names = names
-        self._source = Recording(path)
-        if not self._source.seekable:
-            self._source.close()
-            how = "unpack it first" if self._source.regular else "write it to a file first"
-            raise UsageError(f"sstrace: --watch goes back and forth in a recording, and cannot in {path}: {how}")
+        self._source = reel(sources)
         head = head_of(self._source)
         self.host = head.host if head is not None else ""
         ends = span(self._source)

@@ -14,6 +14,7 @@ from sstrace.live.signals import Stopped
 from sstrace.plain import printable
 from sstrace.query import options
 from sstrace.query.command import Command
+from sstrace.recording.files import files
 from sstrace.recording.reader import LineNames, Span, target
 from sstrace.render import watch as render
 from sstrace.render.times import moment, time_of_day
@@ -46,12 +47,13 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     """Watch; the exit code. Raises UsageError where there is no terminal, DecodeError where there is no recording."""
     terminal = Terminal(env)
     own = command.own
-    paths = [*own.replay, *([own.source.path] if own.source is not None and own.source.path is not None else [])]
-    if len(paths) != 1:
-        raise UsageError("sstrace: --watch goes through one recording: name one file")
+    if "-" in (*own.replay, own.source.path if own.source is not None else None):
+        raise UsageError(
+            "sstrace: --watch takes keys from standard input, so no recording: name a file, or a named pipe"
+        )
     stopped = Stopped()
     names = LineNames(env)
-    with Film(paths[0], names) as film:
+    with Film(files(command), names) as film:
         film.look(_begin(command, film), 0, told=True)
         command = options.resolve(command, names)
         hub = _PastHub(command, names, film, glyphs_of(terminal), interval_of(command))
