@@ -143,8 +143,11 @@ ADVICE: dict[str, tuple[str, ...]] = {
         *MADE,
         "tests/kernel/test_netns_serve.py",
     ),
-    "sstrace: --serve --netns enters network namespaces for as long as it serves, which takes root: add "
-    "--keep-privileges": (*MADE, "tests/kernel/test_netns_serve.py"),
+    "-s of network namespaces is not for a server that has given up root, nor for who is not root: ask the kernel": (
+        *MADE,
+        "tests/kernel/test_netns_serve.py",
+    ),
+    "sstrace: --serve --netns enters network namespaces, which takes root (CAP_SYS_ADMIN): run it with sudo": ("root",),
     "sstrace: --netns {} takes root: run it with sudo": ("root",),
     "sstrace: --netns {}: to see into process {} takes root: run it with sudo": ("root",),
     "entering {} takes root (CAP_SYS_ADMIN): run it with sudo": ("root",),

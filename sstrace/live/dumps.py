@@ -120,7 +120,8 @@ class Dumps:
         return self._walk is not None
 
     def close(self) -> None:
-        """Unload the walk."""
+        """Unload the walk; it will not be loaded again."""
+        self._tried = True
         if self._walk is not None:
             self._walk.close()
             self._walk = None

@@ -9,7 +9,7 @@ from sstrace.errors import SstraceError
 from sstrace.live.exact import exact
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, InetSocket, State, Table
 from sstrace.protocols import DATAGRAMS, TABLE_OF_NUMBER
-from sstrace.sources.diag import Diag
+from sstrace.sources.diag import Diag, Netlink
 from sstrace.table import Row
 from sstrace.wire import inet_diag, netlink
 
@@ -30,7 +30,9 @@ class Kernel:
     goes on. Where ``diag`` raises UnreachableError, an answer is empty, and not complete.
     """
 
-    def __init__(self, breathe: Callable[[], object], diag: Callable[[], Diag] = Diag, *, sparse: bool = False) -> None:
+    def __init__(
+        self, breathe: Callable[[], object], diag: Callable[[], Netlink] = Diag, *, sparse: bool = False
+    ) -> None:
         """``sparse``: few of the machine's sockets are there, so that what a dump takes is the kernel's walk over all
         of its hash table: one for both families, then, where others have one for each.
         """
@@ -79,7 +81,7 @@ class Kernel:
             for datagram in self._answer(diag, states, Table.TCP, inet_diag.extensions(info=True)):
                 yield from inet_diag.decode(datagram, Table.TCP).rows
 
-    def _answer(self, diag: Diag, states: int, table: Table, ext: int = 0) -> Iterator[bytes]:
+    def _answer(self, diag: Netlink, states: int, table: Table, ext: int = 0) -> Iterator[bytes]:
         """The datagrams of a dump as they come."""
         drained = time.monotonic_ns()
         both = self._sparse and table is Table.TCP

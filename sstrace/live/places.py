@@ -7,7 +7,6 @@ looked for again and again, and none is kept alive.
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -15,15 +14,14 @@ from sstrace.changes import NetnsNews
 from sstrace.errors import LookupFailed, SstraceError
 from sstrace.live.kernel import Kernel, UnreachableError
 from sstrace.live.peers import Peers
+from sstrace.live.ways import Ways
 from sstrace.model import InetSocket, Label, Namespace, Netns, Space, Table
 from sstrace.namespaces.choice import choose
-from sstrace.namespaces.finder import Finder
 from sstrace.plain import spelled
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.render.views import RowView
-from sstrace.sources.diag import Diag
+from sstrace.sources.diag import Diag, Netlink
 from sstrace.sources.names import SystemNames
-from sstrace.sources.netns import inside
 from sstrace.table import Row, SocketTable
 
 __all__ = ["Followed", "Place", "Places", "Sought"]
@@ -150,10 +148,9 @@ class Places:
         """
         raise LookupFailed(f"sstrace: --netns {','.join(words)}: this server follows its own network namespace alone")
 
-    @contextmanager
-    def inside(self, place: Place) -> Iterator[None]:
-        """Have this thread be in one for a while. Raises as sources.netns.inside."""
-        yield
+    def namespace(self, place: Place) -> Namespace:
+        """How one is entered. Raises LookupFailed where it is gone."""
+        return Namespace(place.netns)
 
     def join(self, table: SocketTable) -> None:
         """See the two ends of connections between them in this table."""
@@ -177,14 +174,20 @@ class Followed(Places):
     title = "Netns"
 
     def __init__(
-        self, env: Mapping[str, str], words: Sequence[str], names: SystemNames, breathe: Callable[[], object]
+        self,
+        env: Mapping[str, str],
+        words: Sequence[str],
+        names: SystemNames,
+        breathe: Callable[[], object],
+        ways: Ways,
     ) -> None:
         """Raises LookupFailed where there is no such namespace, PrivilegeError."""
         super().__init__()
+        self._ways = ways
         self._peers: Peers | None = None
         self._names = names
         self._breathe = breathe
-        self._finder = Finder(env)
+        self._finder = ways.finder(env)
         self._home = self._finder.home
         try:
             self._choice = choose(words, self._finder)
@@ -240,14 +243,12 @@ class Followed(Places):
         places = [(self._places.get(one.net.cookie), self._finder.label(one)) for one in found]
         return [(place, label) for place, label in places if place is not None]
 
-    @contextmanager
-    def inside(self, place: Place) -> Iterator[None]:
+    def namespace(self, place: Place) -> Namespace:
         """See Places."""
         namespace = self._known.get(place.netns.cookie)
         if namespace is None:
             raise LookupFailed(f"network namespace {place.netns.inode} is gone")
-        with inside(namespace):
-            yield
+        return namespace
 
     def peer(self, row: RowView) -> RowView | None:
         """The other end of a connection to another of them; None where it is none, or is not known."""
@@ -318,13 +319,12 @@ class Followed(Places):
         self._places[namespace.net.cookie] = place
         return place
 
-    def _way(self, namespace: Namespace) -> Callable[[], Diag]:
+    def _way(self, namespace: Namespace) -> Callable[[], Netlink]:
         return Diag if namespace.net == self._home else partial(self._diag_inside, namespace)
 
-    def _diag_inside(self, namespace: Namespace) -> Diag:
+    def _diag_inside(self, namespace: Namespace) -> Netlink:
         try:
-            with inside(namespace):
-                return Diag()
+            return self._ways.diag(namespace)
         except SstraceError as error:
             self._next_ns = 0  # it may be gone
             raise UnreachableError(str(error)) from None
@@ -335,7 +335,7 @@ class Followed(Places):
             return None
         if namespace.net == self._home:
             return self._names
-        return self._names.within(lambda: inside(namespace))
+        return self._names.within(lambda: self._ways.inside(namespace), self._ways.interfaces(namespace))
 
     def close(self) -> None:
         """See Places."""

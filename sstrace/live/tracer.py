@@ -38,6 +38,7 @@ from sstrace.live.polled import polled
 from sstrace.live.probes import attached
 from sstrace.live.shrink import Shrink
 from sstrace.live.sweeps import Sweeps
+from sstrace.live.ways import Ways
 from sstrace.model import Lost, State, Table
 from sstrace.sources.memory import give_back
 from sstrace.sources.names import SystemNames
@@ -76,36 +77,35 @@ class Tracer:
         ask: Ask | None = None,
         incidents: Collection[str] = (),
         tables: Sequence[Table] = (Table.TCP,),
+        ways: Ways | None = None,
     ) -> None:
         """Compile (or take from the cache), load and attach; no sweep yet. Raises PrivilegeError or FeatureError.
 
         ``names`` are kept as of the change that is being told of. ``pages``: size of each perf buffer, for tests of
         loss. ``poll_ns``: no BPF at all, a sweep so often instead. ``audit``: False for one who compares the table with
         the kernel himself. ``fall_back``: a sweep each second where only a privilege is missing; ``limits`` tells.
-        ``netns``: the words of --netns; none: this process's network namespace alone. ``ask``: who looks for owners,
-        where not this process. ``incidents``: of which sorts they are to be told (--events). ``tables``: what is
-        followed; nothing else is heard of. Raises LookupFailed, too, where there is no namespace that is meant.
+        ``netns``: the words of --netns; none: this process's network namespace alone. ``ask`` looks for owners, and
+        ``ways`` lead into namespaces, where this process does not itself. ``incidents``: of which sorts they are to be
+        told (--events). ``tables``: what is followed; nothing else is heard of. Raises LookupFailed, too, where there
+        is no namespace that is meant.
         """
         self.names = names if names is not None else SystemNames(env)
         self.tables = tuple(tables)  # that are followed
         self.netns = current_netns()
         self.places = (
-            Followed(env, netns, self.names, self._breathe)
+            Followed(env, netns, self.names, self._breathe, ways or Ways())
             if netns
             else Places(Place(self.netns, Kernel(self._breathe)))
         )
-        self.table = SocketTable(self.netns)
-        self.table.takes = self.places.takes
+        self.table = SocketTable(self.netns, self.places.takes)
         self.places.join(self.table)
         self.events = 0
         self.lost = 0
         self.late = 0
         self.sweeps = 0
-        """All of them: the baseline, those that healed a loss, audits."""
+        """All of them: the baseline, those that healed a loss (``resyncs``), audits."""
         self.resyncs = 0
-        """Those that healed a loss."""
-        self.repaired = 0
-        """Rows that audits found wrong."""
+        self.repaired = 0  # rows that audits found wrong
         self.owners = OwnerLooks(env, self._breathe, ask)
         self._pending: list[Event] = []
         self._last_ns, self._unread = 0, tuple[int, ...]()

@@ -18,15 +18,17 @@ from sstrace.dialect import Dialect, dialect, parse_version
 from sstrace.errors import FeatureError, LookupFailed, PrivilegeError, SstraceError, UsageError
 from sstrace.live.source import LiveRows
 from sstrace.live.tracer import Tracer
+from sstrace.live.ways import Ways
 from sstrace.model import Owners, Table
 from sstrace.modes import explain_now, snapshot
 from sstrace.modes.explain_now import asked
 from sstrace.query.command import Command, Early
 from sstrace.query.options import parse
 from sstrace.query.usage import ss_usage
-from sstrace.server.broker import Broker, Held
+from sstrace.server.broker import NOBODY, Broker, Held
 from sstrace.server.client import Request
 from sstrace.server.places import LivePlaces
+from sstrace.server.spaces import AskedWays
 from sstrace.snapshot.names import SsNames
 from sstrace.snapshot.sources import Origin
 from sstrace.snapshot.streams import complain, warn
@@ -50,6 +52,9 @@ _PLAIN_SIGNS = frozenset("0123456789.:/[]()=!<>&|*")
 
 
 _NOT_TOLD = "to watch a served table takes root, or membership of the server's --group"
+_NO_SUMMARY = (
+    "-s of network namespaces is not for a server that has given up root, nor for who is not root: ask the kernel"
+)
 _MANY = "as many as may already watch this served table: try again when one has left"
 
 
@@ -157,10 +162,18 @@ class Answers:
 
     def _several(self, command: Command, request: Request, peer: service.Peer) -> Origin:
         """Those of the network namespaces that a client asks for, as far as it may see them."""
-        places = LivePlaces(self._tracer, command.own.netns, self._tracer.news(), everything=peer.uid == 0)
+        tracer, broker, who = self._tracer, self._broker, None
+        ways = Ways()
+        if peer.uid != 0:
+            who = broker.who(peer.pid, peer.uid) if broker is not None and tracer.places.several else NOBODY
+        if broker is not None and tracer.places.several and (self._shed or who is not None):
+            ways = AskedWays(broker)
+            if command.selection.summary:
+                raise FeatureError(f"sstrace: {_NO_SUMMARY}")
+        places = LivePlaces(tracer, command.own.netns, tracer.news(), ways, who)
         owners = self._owners(peer, command, None)
         names = SsNames({}, warn, complain, anywhere=True)
-        return Origin(places=places, owners=owners, width=request.width, names=names)
+        return Origin(places=places, owners=owners, width=request.width, names=names, diag=places.diag)
 
     def _opener(self, command: Command, peer: service.Peer) -> Callable[[], Netlink]:
         """What opens a sock_diag socket: the broker where root asks for what the kernel shows to administrators."""

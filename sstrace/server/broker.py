@@ -1,9 +1,11 @@
-"""What a server keeps of root, in a process of its own that answers two questions, and reads nothing of any client's.
+"""What a server keeps of root, in a process of its own that answers a few questions, and reads nothing of any client's.
 
 The server, which reads what clients send, has no capability left (server.serve). What takes one is asked here: a dump
 of sock_diag with all that the kernel shows to administrators alone (CAP_NET_ADMIN: marks, MD5 keys, TLS, packet
-filters), and who holds which socket (CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH; CAP_BPF for the walk). Nothing else is
-answered: no socket is closed, no file read, no program loaded.
+filters), and who holds which socket (CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH; CAP_BPF for the walk). Of a server of several
+network namespaces (CAP_SYS_ADMIN) also which there are, and what they are called; a socket in one of them, which shows
+whoever uses it no more than their own rights let them see; and where a client is, and which namespaces its user owns.
+Nothing else is answered: no socket is closed, no file read, no program loaded.
 
 The broker is forked before anything is traced, so it is small. It becomes a user of its own, keeps those capabilities
 and a list of system calls (sources.seccomp), and ends when the server and all its children have. It ignores what a
@@ -21,21 +23,24 @@ import time
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from select import POLLIN, poll
+from typing import NamedTuple
 
 import msgspec
 
-from sstrace.errors import DecodeError, FeatureError, SstraceError
+from sstrace.errors import DecodeError, FeatureError, LookupFailed, SstraceError
 from sstrace.live.owners import Looked
-from sstrace.model import Owner
+from sstrace.model import Label, Namespace, Owner
+from sstrace.namespaces.finder import Finder
 from sstrace.sources import bugs, privilege, proc, seccomp
 from sstrace.sources.cache import cache_directory
-from sstrace.sources.diag import Diag, Netlink
+from sstrace.sources.diag import Diag, Netlink, Route
+from sstrace.sources.netns import inside, netns_of, owner_of
 from sstrace.sources.owners import WANTED_MOST, OwnerWalk, owners_of
 from sstrace.sources.privilege import ProcessView
 from sstrace.sources.standard import say, write_all
 from sstrace.wire import netlink
 
-__all__ = ["Broker", "Dump", "Held", "died"]
+__all__ = ["NOBODY", "Broker", "Dump", "Held", "Whereabouts", "died"]
 
 _MOST = 128 << 10
 """The longest question, bytes: ss's longest filters, as bytecode, are far shorter."""
@@ -50,6 +55,8 @@ class Dump(msgspec.Struct, frozen=True, tag=True):
 
     requests: list[bytes]
     """Messages, each of which asks for a dump or for a single socket."""
+    namespace: Namespace | None = None
+    """In which; None: in the server's own."""
 
 
 class Held(msgspec.Struct, frozen=True, tag=True):
@@ -64,6 +71,54 @@ class Held(msgspec.Struct, frozen=True, tag=True):
     """Uid and gid of whoever may not see more than their own; None: all that we see."""
 
 
+class Open(msgspec.Struct, frozen=True, tag=True):
+    """A netlink socket in a network namespace, with no more rights than whoever uses it."""
+
+    namespace: Namespace
+    protocol: int
+    """NETLINK_ROUTE or NETLINK_SOCK_DIAG."""
+
+
+class Spaces(msgspec.Struct, frozen=True, tag=True):
+    """Which network namespaces are there?"""
+
+    learn: bool
+    """And what are they called by now?"""
+
+
+class Who(msgspec.Struct, frozen=True, tag=True):
+    """Where is this process: in the server's user namespace? In which network namespace?"""
+
+    pid: int
+    uid: int
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """The answer to ``Spaces``."""
+
+    known: list[Namespace]
+    exact: bool
+    blind: str
+    """Both as of ``Finder``."""
+    labels: list[Label]
+    """Of each of them; empty where nobody wanted to learn."""
+
+
+class Whereabouts(msgspec.Struct, frozen=True):
+    """The answer to ``Who``."""
+
+    outside: bool
+    """It is in another user namespace than the server, or gone."""
+    netns: int
+    """Inode; 0: unknown."""
+    owned: list[int]
+    """Cookies of the namespaces that its user owns."""
+
+
+NOBODY = Whereabouts(outside=True, netns=0, owned=[])
+"""Of a client of whom nothing is known."""
+
+
 class _Found(msgspec.Struct, frozen=True):
     """The answer to ``Held``; a file comes with it."""
 
@@ -73,7 +128,9 @@ class _Found(msgspec.Struct, frozen=True):
 
 
 _Owners = dict[int, tuple[Owner, ...]]
-_questions = msgspec.msgpack.Decoder(Dump | Held)
+_questions = msgspec.msgpack.Decoder(Dump | Held | Open | Spaces | Who)
+_seen = msgspec.msgpack.Decoder(Seen)
+_whereabouts = msgspec.msgpack.Decoder(Whereabouts)
 _found = msgspec.msgpack.Decoder(_Found)
 _owners = msgspec.msgpack.Decoder(_Owners)
 
@@ -81,9 +138,9 @@ _owners = msgspec.msgpack.Decoder(_Owners)
 class Broker:
     """The server's end. Who asks raises SstraceError when the broker has died."""
 
-    def __init__(self, env: Mapping[str, str], user: tuple[int, int] | None) -> None:
+    def __init__(self, env: Mapping[str, str], user: tuple[int, int] | None, *, spaces: bool = False) -> None:
         """Start it, before any thread and while this process is small. ``user``: whom it becomes, uid and gid; None: it
-        stays who we are.
+        stays who we are. ``spaces``: it is to know of other network namespaces, too.
         """
         self._server = os.getpid()
         self._channel, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -91,7 +148,7 @@ class Broker:
             code = bugs.SOFTWARE
             try:
                 self._channel.close()
-                _serve(its, env, user)
+                _serve(its, env, user, spaces=spaces)
                 code = 0
             except ConnectionError:  # the server has gone
                 code = 0
@@ -116,7 +173,7 @@ class Broker:
         """Have it end, once no child asks any more."""
         self._channel.close()
 
-    def ask(self, question: Dump | Held) -> socket.socket:
+    def ask(self, question: Dump | Held | Open | Spaces | Who) -> socket.socket:
         """Where the answer comes from."""
         data = msgspec.msgpack.encode(question)
         if len(data) > _MOST:
@@ -130,9 +187,34 @@ class Broker:
             raise died() from None
         return ours
 
-    def diag(self) -> Netlink:
-        """A sock_diag socket that shows what administrators are shown."""
-        return _Asked(self)
+    def diag(self, namespace: Namespace | None = None) -> Netlink:
+        """A sock_diag socket that shows what administrators are shown; in a network namespace, None: our own."""
+        return _Asked(self, namespace)
+
+    def opened(self, namespace: Namespace, protocol: int) -> socket.socket:
+        """A netlink socket in a network namespace. Raises LookupFailed where it is gone, or closed even to root."""
+        with self.ask(Open(namespace, protocol)) as answer:
+            _, fds, _, _ = socket.recv_fds(answer, 1, 1)
+        if not fds:
+            raise LookupFailed(f"network namespace {namespace.net.inode} is gone")
+        return socket.socket(fileno=fds[0])
+
+    def spaces(self, *, learn: bool) -> Seen:
+        """Which network namespaces there are; ``learn``: and what they are called."""
+        return _seen.decode(self._told(Spaces(learn)))
+
+    def who(self, pid: int, uid: int) -> Whereabouts:
+        """Where a process is, and which namespaces its user owns."""
+        return _whereabouts.decode(self._told(Who(pid, uid)))
+
+    def _told(self, question: Spaces | Who) -> bytes:
+        """An answer in a file."""
+        with self.ask(question) as answer:
+            _, fds, _, _ = socket.recv_fds(answer, 1, 1)
+        if not fds:
+            raise died()
+        with open(fds[0], "rb") as file:
+            return file.read()
 
     def look(self, wanted: Collection[int] | None = None, breathe: Callable[[], object] = lambda: None) -> Looked:
         """Who holds which socket, as live.owners asks."""
@@ -176,9 +258,10 @@ def died() -> SstraceError:
 class _Asked(Netlink):
     """Questions that the broker asks of the kernel, each on a socket of its own."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, namespace: Namespace | None) -> None:
         super().__init__(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         self._broker = broker
+        self._namespace = namespace
 
     def send(self, request: bytes) -> None:
         """Send one request."""
@@ -186,7 +269,7 @@ class _Asked(Netlink):
 
     def _send(self, requests: Sequence[bytes]) -> None:
         self._socket.close()
-        self._socket = self._broker.ask(Dump(list(requests)))
+        self._socket = self._broker.ask(Dump(list(requests), self._namespace))
 
     def answers(self, requests: Sequence[bytes]) -> Iterator[memoryview]:
         """All are asked for at once."""
@@ -202,13 +285,68 @@ class _Asked(Netlink):
 # The broker itself.
 
 
-def _serve(channel: socket.socket, env: Mapping[str, str], user: tuple[int, int] | None) -> None:
+class _Known:
+    """What a broker knows of network namespaces."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._finder = Finder(env)
+        self._mine = _userns("self")
+        self._owners: dict[int, int | None] = {}
+
+    def spaces(self, *, learn: bool) -> bytes:
+        finder = self._finder
+        known = list((finder.learn() if learn else finder.look()).values())
+        labels = [finder.label(one) for one in known] if learn else []
+        return msgspec.msgpack.encode(Seen(known, finder.exact, finder.blind, labels))
+
+    def who(self, pid: int, uid: int) -> bytes:
+        if self._mine != _userns(pid):  # ns_capable(): an owner's rights are those of one who is around it
+            return msgspec.msgpack.encode(Whereabouts(True, _netns(pid), []))
+        known = list(self._finder.look().values())
+        self._owners = {one.net.cookie: self._owner(one) for one in known}
+        owned = [cookie for cookie, owner in self._owners.items() if owner == uid]
+        return msgspec.msgpack.encode(Whereabouts(False, _netns(pid), owned))
+
+    def _owner(self, namespace: Namespace) -> int | None:
+        """An owner stays, so each is asked for once."""
+        if namespace.net.cookie in self._owners:
+            return self._owners[namespace.net.cookie]
+        try:
+            return owner_of(namespace)
+        except SstraceError:
+            return None
+
+
+def _userns(process: int | str) -> int | None:
+    with suppress(OSError):
+        return os.stat(f"/proc/{process}/ns/user").st_ino  # noqa: PTH116
+    return None
+
+
+def _netns(pid: int) -> int:
+    with suppress(OSError, ValueError):
+        return netns_of(pid)
+    return 0
+
+
+class _Means(NamedTuple):
+    """What a broker answers with: what was loaded while it could."""
+
+    walk: OwnerWalk | None
+    known: _Known | None
+
+
+def _serve(channel: socket.socket, env: Mapping[str, str], user: tuple[int, int] | None, *, spaces: bool) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     walk = None
     with suppress(SstraceError, OSError):
         walk = OwnerWalk(cache_directory(env))
-    privilege.shed(user, privilege.BROKER, seccomp.BROKER)
+    means = _Means(walk, _Known(env) if spaces else None)
+    if spaces:
+        privilege.shed(user, privilege.BROKER_OF_SPACES, seccomp.BROKER_OF_SPACES)
+    else:
+        privilege.shed(user, privilege.BROKER, seccomp.BROKER)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who answer
     channel.send(b"x")
     broker = os.getpid()
@@ -217,18 +355,35 @@ def _serve(channel: socket.socket, env: Mapping[str, str], user: tuple[int, int]
         if not data or not fds:
             return
         with socket.socket(fileno=fds[0]) as to, suppress(msgspec.MsgspecError, SstraceError, OSError):
-            _answer(_questions.decode(data), to, walk)
+            _answer(_questions.decode(data), to, means)
         if os.getpid() != broker:
             os._exit(0)
 
 
-def _answer(question: Dump | Held, to: socket.socket, walk: OwnerWalk | None) -> None:
+def _answer(question: Dump | Held | Open | Spaces | Who, to: socket.socket, means: _Means) -> None:
     """Here what is soon done, or would have to wait for others anyway; in a child what takes its time. Where an answer
     fails, its socket ends.
     """
-    if isinstance(question, Dump):
-        _dump(question.requests, to)
-        return
+    known = means.known
+    match question:
+        case Dump(requests, None):
+            _dump(Diag(), requests, to)
+        case Held():
+            _held(question, to, means.walk)
+        case Dump(requests, namespace) if known is not None and namespace is not None:
+            with inside(namespace):
+                diag = Diag()
+            _dump(diag, requests, to)
+        case Open(namespace, protocol) if known is not None:
+            with inside(namespace), Diag() if protocol else Route() as opened:
+                socket.send_fds(to, [b"x"], [opened.fileno()])
+        case Spaces(learn) if known is not None:
+            _give(to, known.spaces(learn=learn), b"x")
+        case Who(pid, uid) if known is not None:
+            _give(to, known.who(pid, uid), b"x")
+
+
+def _held(question: Held, to: socket.socket, walk: OwnerWalk | None) -> None:
     sees = ProcessView(*question.user).sees if question.user is not None else lambda _: True
     began = time.thread_time_ns()
     if walk is not None and not question.threads and not question.contexts:
@@ -246,9 +401,9 @@ def _answer(question: Dump | Held, to: socket.socket, walk: OwnerWalk | None) ->
         _tell(to, msgspec.msgpack.encode(found), _Found(False, time.thread_time_ns()))
 
 
-def _dump(requests: Sequence[bytes], to: socket.socket) -> None:
+def _dump(diag: Diag, requests: Sequence[bytes], to: socket.socket) -> None:
     soon = _SOON
-    with Diag() as diag:
+    with diag:
         for request in requests:
             dump = _is_dump(request)
             diag.send(request)
@@ -270,10 +425,14 @@ def _is_dump(request: bytes) -> bool:
 
 
 def _tell(to: socket.socket, data: bytes, found: _Found) -> None:
+    _give(to, data, msgspec.msgpack.encode(found))
+
+
+def _give(to: socket.socket, data: bytes, head: bytes) -> None:
     file = os.memfd_create("owners", os.MFD_CLOEXEC)
     try:
         write_all(file, data)
         os.lseek(file, 0, os.SEEK_SET)
-        socket.send_fds(to, [msgspec.msgpack.encode(found)], [file])
+        socket.send_fds(to, [head], [file])
     finally:
         os.close(file)

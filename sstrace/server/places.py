@@ -7,11 +7,13 @@ from sstrace.errors import LookupFailed, SstraceError
 from sstrace.live.places import Place as Followed
 from sstrace.live.source import LiveRows
 from sstrace.live.tracer import Tracer
-from sstrace.model import Label
+from sstrace.live.ways import Ways
+from sstrace.model import Label, Namespace, Netns
 from sstrace.plain import spelled
 from sstrace.query.netns import ALL
+from sstrace.server.broker import Whereabouts
 from sstrace.snapshot.sources import Place
-from sstrace.sources.diag import Diag
+from sstrace.sources.diag import Diag, Netlink
 from sstrace.sources.standard import say
 
 if TYPE_CHECKING:
@@ -23,29 +25,39 @@ __all__ = ["LivePlaces"]
 class LivePlaces:
     """Those that the words of --netns mean (snapshot.sources.PlacesSource), each with its table as the server has it.
 
-    Whoever takes them is in each, one after the other, with all the rights of the server: that is for root. To anybody
-    else a server shows, of several as of one, the namespace that it is in itself.
+    Whoever takes them is in each, one after the other, as ``ways`` has it. Root is shown all that the server follows;
+    anybody else what ss would show them: the server's own namespace, the one that they are in, and those that their
+    user owns, of rootless containers.
     """
 
-    def __init__(self, tracer: Tracer, words: Sequence[str], news: Callable[[], bool], *, everything: bool) -> None:
-        """``everything``: whether all may be shown. Raises LookupFailed and PrivilegeError."""
+    def __init__(
+        self, tracer: Tracer, words: Sequence[str], news: Callable[[], bool], ways: Ways, who: Whereabouts | None
+    ) -> None:
+        """``who``: where a client is who is not root. Raises LookupFailed and PrivilegeError."""
         self._tracer = tracer
         self._news = news
+        self._ways = ways
+        self._root = who is None
+        self._here: Namespace | None = None
         self._all = ALL in words
         self._hidden = 0
-        if everything:
+        if who is None:
             self._chosen: Sequence[tuple[Followed, Label]] = tracer.places.chosen(words)
         else:
-            home = tracer.places.get(tracer.netns.cookie)
-            meant = home is not None and (self._all or _is_meant(home, words))
-            self._chosen = [(home, home.label)] if home is not None and meant else []
-            self._hidden = len(tracer.places) - (home is not None)
+            seen = [place for place in tracer.places if _is_for(place, who, tracer.netns)]
+            seen.sort(key=lambda place: (place.text, place.netns.inode))
+            self._chosen = [(place, place.label) for place in seen if self._all or _is_meant(place, words)]
+            self._hidden = len(tracer.places) - len(seen)
         if not self._chosen:
-            which = (
-                "this server follows none that is called so" if everything else "a server tells root alone of others"
-            )
+            which = "this server follows none that is called so"
+            if who is not None:
+                which = "a server tells root alone of others than yours"
             raise LookupFailed(f"sstrace: --netns {','.join(words)}: {which}")
         self._refused: list[SstraceError] = []
+
+    def diag(self) -> Netlink:
+        """A sock_diag socket where whoever takes them is now; root's shows what root is shown."""
+        return self._ways.diag(self._here) if self._root and self._here is not None else Diag()
 
     @property
     def several(self) -> bool:
@@ -57,10 +69,16 @@ class LivePlaces:
         tracer = self._tracer
         for place, label in self._chosen:
             try:
-                with tracer.places.inside(place):
+                self._here = tracer.places.namespace(place)
+                with self._ways.inside(self._here):
                     # Where this thread is, everything is asked as in any snapshot.
                     rows = LiveRows(
-                        tracer.table, place, self._news, Diag, doubted=tracer.ails, tables=place.listed(tracer.tables)
+                        tracer.table,
+                        place,
+                        self._news,
+                        self.diag,
+                        doubted=tracer.ails,
+                        tables=place.listed(tracer.tables),
                     )
                     yield Place(inode=place.netns.inode, label=label, source=rows)
             except LookupFailed:
@@ -74,7 +92,7 @@ class LivePlaces:
             count = len(self._refused)
             say(f"without {count} network namespace{'s' * (count > 1)}: {self._refused[0]}")
         if self._hidden and self._all:
-            say("of network namespaces besides its own a server tells root alone")
+            say("of network namespaces that are not yours a server tells root alone")
 
     def check(self, expression: "Expr | None", met: Collection[str]) -> None:
         """See PlacesSource."""
@@ -88,3 +106,7 @@ class LivePlaces:
 
 def _is_meant(place: Followed, words: Sequence[str]) -> bool:
     return any(place.label.bears(place.netns.inode, spelled(word)) for word in words)
+
+
+def _is_for(place: Followed, who: Whereabouts, home: Netns) -> bool:
+    return place.netns == home or place.netns.inode == who.netns or place.netns.cookie in who.owned

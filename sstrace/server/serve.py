@@ -37,7 +37,7 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, NamedTuple
 
 from sstrace.changes import Change, Told
-from sstrace.errors import LookupFailed, UsageError
+from sstrace.errors import LookupFailed, PrivilegeError
 from sstrace.live.signals import Stopped
 from sstrace.live.tracer import Tracer
 from sstrace.modes.following import Following
@@ -45,6 +45,7 @@ from sstrace.query.command import Command, followed_tables
 from sstrace.server.answers import Answers
 from sstrace.server.broker import Broker, died
 from sstrace.server.followers import Followers
+from sstrace.server.spaces import AskedWays
 from sstrace.sources import asking, bugs, landlock, privilege, service
 from sstrace.sources.bpf.load import maps_take_a_capability
 from sstrace.sources.standard import remark, tell, write_all
@@ -107,18 +108,18 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     gid = _group(command.own.group)
     stopped = Stopped()
     shed = not command.own.keep_privileges
-    if command.own.netns and shed:
-        raise UsageError(
-            "sstrace: --serve --netns enters network namespaces for as long as it serves, which takes root: add "
-            "--keep-privileges"
-        )
     user = privilege.service_user() if shed and os.geteuid() == 0 else None
-    broker = None
-    if shed and privilege.holds(privilege.BROKER):
-        broker = Broker(env, privilege.unused_user(user[0]) if user is not None else None)
-    ask = broker.look if broker is not None else None
+    broker, spaces = None, bool(command.own.netns) and privilege.holds(("CAP_SYS_ADMIN",))
+    if command.own.netns and shed and not spaces:
+        raise PrivilegeError(
+            "sstrace: --serve --netns enters network namespaces, which takes root (CAP_SYS_ADMIN): run it with sudo"
+        )
+    if spaces or (shed and privilege.holds(privilege.BROKER)):
+        broker = Broker(env, privilege.unused_user(user[0]) if user is not None else None, spaces=spaces)
+    ask = broker.look if broker is not None and shed else None
+    ways = AskedWays(broker) if broker is not None and shed and spaces else None
     tables = followed_tables(command.selection)
-    tracer = Tracer(env, poll_ns=command.own.poll_ns, ask=ask, netns=command.own.netns, tables=tables)
+    tracer = Tracer(env, poll_ns=command.own.poll_ns, ask=ask, netns=command.own.netns, tables=tables, ways=ways)
     with Following(command, env, tracer, stopped) as following:
         listener = service.listen(path, gid)
         try:
@@ -132,6 +133,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             following.record(user=user)
             counting = _counting(command, tracer)
             if shed:
+                tracer.dumps.close()  # its programs read whatever they are told to
                 if user is not None:
                     service.give_away(path, user[0])
                 keep = ("CAP_BPF",) if maps_take_a_capability() else ()

@@ -20,8 +20,8 @@ kernel refuses ss, it refuses this at the same place, and a snapshot says the sa
 import _socket as socket  # all that is needed of it; socket itself takes a millisecond to import
 import errno
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
@@ -35,6 +35,7 @@ __all__ = [
     "Diag",
     "Netlink",
     "Route",
+    "opening",
 ]
 
 _NETLINK_ROUTE = 0
@@ -198,6 +199,20 @@ class Route(Netlink):
         super().__init__(_opened(_NETLINK_ROUTE))
 
 
+_elsewhere: list[Callable[[int], socket.socket]] = []
+"""Who opens sockets at present, where not the kernel for this process."""
+
+
+@contextmanager
+def opening(opener: Callable[[int], socket.socket]) -> Iterator[None]:
+    """Have somebody else open what is opened for a while, in another network namespace, say: takes the protocol."""
+    _elsewhere.append(opener)
+    try:
+        yield
+    finally:
+        _elsewhere.pop()
+
+
 def _opened(protocol: int, groups: Iterable[int] = ()) -> socket.socket:
     """A netlink socket, in the network namespace that the thread is in now.
 
@@ -205,6 +220,8 @@ def _opened(protocol: int, groups: Iterable[int] = ()) -> socket.socket:
     Raises FeatureError where the kernel lacks the protocol, PrivilegeError where a sandbox forbids it, else
     KernelError; the text is iproute2's, ``advice`` says more.
     """
+    if _elsewhere:
+        return _elsewhere[-1](protocol)
     try:
         opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     except OSError as error:

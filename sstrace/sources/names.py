@@ -80,6 +80,8 @@ class SystemNames:
         self._of: dict[int, SystemNames] = {}
         self._inside: Callable[[], AbstractContextManager[None]] = nullcontext
         """How the network namespace is entered."""
+        self._asked: Callable[[], dict[int, str]] | None = None
+        """Who is asked for interfaces instead of the C library."""
         self._told = False
         """Whether somebody tells of every change of an interface's name."""
         self._services: dict[tuple[int, str | None], str | None] = {}
@@ -107,14 +109,20 @@ class SystemNames:
         """Another network namespace is gone, or is called otherwise from here on."""
         self._of.pop(net, None)
 
-    def within(self, inside: Callable[[], AbstractContextManager[None]]) -> "SystemNames":
-        """The same in another network namespace, which ``inside`` enters; it may raise SstraceError."""
+    def within(
+        self,
+        inside: Callable[[], AbstractContextManager[None]],
+        interfaces: Callable[[], dict[int, str]] | None = None,
+    ) -> "SystemNames":
+        """The same in another network namespace, which ``inside`` enters; it may raise SstraceError. ``interfaces``:
+        what knows them there, for one who cannot enter.
+        """
         from copy import copy
 
         other = copy(self)
         other._ifnames, other._ifindexes, other._ephemeral = {}, {}, None
         other._told = False
-        other._inside = inside
+        other._inside, other._asked = inside, interfaces
         return other
 
     def ifname(self, index: int) -> str:
@@ -141,9 +149,12 @@ class SystemNames:
         index = self._ifindexes.get(name)
         if index is None:
             try:
-                with self._inside():
-                    index = socket.if_nametoindex(name)
-            except (OSError, ValueError, SstraceError):
+                if self._asked is not None:
+                    index = {called: number for number, called in self.look_at_interfaces().items()}[name]
+                else:
+                    with self._inside():
+                        index = socket.if_nametoindex(name)
+            except (OSError, ValueError, KeyError, SstraceError):
                 return None
             self.met.add(name)
             if not self._told:
@@ -174,6 +185,8 @@ class SystemNames:
     def look_at_interfaces(self) -> dict[int, str]:
         """The same by the kernel, now. Where it refuses to list them, of those that are known."""
         try:
+            if self._asked is not None:
+                return self._asked()
             with self._inside():
                 return dict(socket.if_nameindex())
         except (OSError, SstraceError):
@@ -182,6 +195,8 @@ class SystemNames:
 
     def _ask_ifname(self, index: int) -> str | None:
         try:
+            if self._asked is not None:
+                return self._asked().get(index)
             with self._inside():
                 return socket.if_indextoname(index)
         except (OSError, OverflowError, SstraceError):

@@ -21,7 +21,16 @@ from sstrace.errors import KernelError, LookupFailed, PrivilegeError, SstraceErr
 from sstrace.model import Namespace, Netns
 from sstrace.sources.standard import tell
 
-__all__ = ["current_netns", "enter_netns", "gives_cookies", "inside", "lowest_processes", "netns_of", "open_netns"]
+__all__ = [
+    "current_netns",
+    "enter_netns",
+    "gives_cookies",
+    "inside",
+    "lowest_processes",
+    "netns_of",
+    "open_netns",
+    "owner_of",
+]
 
 _RUN: Final = "/var/run/netns"
 _ETC: Final = "/etc/netns"
@@ -36,6 +45,10 @@ _MS_SLAVE: Final = 1 << 19
 _MNT_DETACH: Final = 2
 _SO_NETNS_COOKIE: Final = 71
 """include/uapi/asm-generic/socket.h; parisc and sparc, where it is another number, are not served."""
+_NS_GET_USERNS: Final = 0xB701
+_NS_GET_PARENT: Final = 0xB702
+_NS_GET_OWNER_UID: Final = 0xB704
+"""include/uapi/linux/nsfs.h (Linux 4.11)"""
 _HERE: Final = "/proc/thread-self/ns/net"
 
 # include/uapi/linux/fcntl.h, include/linux/exportfs.h, include/uapi/linux/nsfs.h (Linux 6.18)
@@ -183,6 +196,37 @@ def _refusal(net: Netns, number: int) -> SstraceError:
     if number in (errno.ENOENT, errno.ESTALE):
         return LookupFailed(f"{what} is gone")
     return KernelError(f"{what} cannot be entered: {os.strerror(number)}", number)
+
+
+def owner_of(namespace: Namespace) -> int | None:
+    """Uid of the user who may enter a namespace without being root, as its owner: who made the user namespace that it
+    belongs to, or the one around that whose parent is this process's (user_namespaces(7)). None where there is no such
+    user, or nobody may know. Raises what ``open_netns`` raises.
+    """
+    mine = os.stat("/proc/thread-self/ns/user").st_ino  # noqa: PTH116
+    opened = [open_netns(namespace)]
+    try:
+        opened.append(_asked_of(opened[0], _NS_GET_USERNS))
+        while os.fstat(opened[-1]).st_ino != mine:
+            opened.append(_asked_of(opened[-1], _NS_GET_PARENT))
+        if len(opened) == 2:
+            return None
+        uid = ctypes.c_uint(0)
+        if _libc.ioctl(opened[-2], _NS_GET_OWNER_UID, ctypes.byref(uid)):
+            return None
+        return uid.value
+    except OSError:
+        return None
+    finally:
+        for fd in opened:
+            os.close(fd)
+
+
+def _asked_of(fd: int, what: int) -> int:
+    found = int(_libc.ioctl(fd, what))
+    if found < 0:
+        raise OSError(ctypes.get_errno(), "ioctl")
+    return found
 
 
 @contextmanager

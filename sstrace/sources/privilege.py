@@ -26,6 +26,7 @@ from sstrace.sources import landlock, seccomp
 
 __all__ = [
     "BROKER",
+    "BROKER_OF_SPACES",
     "CAP_SYS_PTRACE",
     "ProcessView",
     "acting_as",
@@ -51,6 +52,9 @@ BROKER = ("CAP_NET_ADMIN", "CAP_BPF", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH")
 """What a server's broker keeps: what netlink shows to administrators alone; to run the owner walk, which is loaded by
 then; to see whose /proc/PID/fd may be read. Before Linux 5.8 CAP_SYS_ADMIN stands for CAP_BPF.
 """
+
+BROKER_OF_SPACES = (*BROKER, "CAP_SYS_ADMIN")
+"""The same of a server of several network namespaces: to enter them."""
 
 _VERSION_3 = 0x20080522
 _HEADER = struct.Struct("=Ii")

@@ -19,7 +19,7 @@ import struct
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-__all__ = ["BROKER", "NUMBERS", "SERVER", "Calls", "program", "restrict"]
+__all__ = ["BROKER", "BROKER_OF_SPACES", "NUMBERS", "SERVER", "Calls", "program", "restrict"]
 
 NUMBERS: Mapping[str, tuple[int | None, int | None]] = {
     "read": (0, 63), "write": (1, 64), "pread64": (17, 67), "pwrite64": (18, 68), "readv": (19, 65),
@@ -52,6 +52,7 @@ NUMBERS: Mapping[str, tuple[int | None, int | None]] = {
     "fork": (57, None), "wait4": (61, 260), "waitid": (247, 95), "exit": (60, 93), "exit_group": (231, 94),
     "openat": (257, 56), "open": (2, None), "bpf": (321, 280), "socket": (41, 198), "setsockopt": (54, 208),
     "ioctl": (16, 29), "prctl": (157, 167), "clone": (56, 220), "getxattr": (191, 8),
+    "setns": (308, 268), "open_by_handle_at": (304, 265),
 }  # fmt: skip
 """On x86-64 and arm64: arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h."""
 
@@ -127,7 +128,9 @@ class Calls(NamedTuple):
 
 
 SERVER = Calls(
-    NUMBERS.keys() - {"openat", "open", "bpf", "socket", "setsockopt", "ioctl", "prctl", "clone", "getxattr"},
+    NUMBERS.keys()
+    - {"openat", "open", "bpf", "socket", "setsockopt", "ioctl", "prctl", "clone", "getxattr"}
+    - {"setns", "open_by_handle_at"},
     {
         "openat": _opened(2),
         "open": _opened(1),
@@ -163,6 +166,18 @@ BROKER = Calls(
     },
 )  # fmt: skip
 """Who keeps capabilities, and answers the server."""
+BROKER_OF_SPACES = Calls(
+    (*BROKER.allowed, "open_by_handle_at"),
+    {
+        **BROKER.chosen,
+        "setns": _one_of(1, 0x40000000),
+        # rtnetlink, too.
+        "socket": _choose(0, {1: [_ALLOW], 16: _one_of(2, 0, 4)}),
+        # TCGETS, TCGETS2, FIONCLEX, FIOCLEX, NS_GET_USERNS, NS_GET_PARENT, NS_GET_OWNER_UID.
+        "ioctl": _one_of(1, 0x5401, 0x802C542A, 0x5450, 0x5451, 0xB701, 0xB702, 0xB704),
+    },
+)
+"""The same, who enters network namespaces, and nothing else, for it."""
 
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2

@@ -107,7 +107,7 @@ if twins is not None:
 class SocketTable:
     """The live table. ``netns``: what is meant where an event names no namespace."""
 
-    def __init__(self, netns: Netns) -> None:
+    def __init__(self, netns: Netns, takes: Callable[[int], bool] = lambda _: True) -> None:
         self._ids = count(1)
         self._news = News()
         self._lesson = taught()
@@ -115,7 +115,7 @@ class SocketTable:
         self._unsettled: dict[int, Row] = {}
         self._shards: dict[Space, Shard] = {}
         self._watches_states = False
-        self.takes: Callable[[int], bool] = lambda _: True
+        self.takes = takes
         """Whether events of a network namespace of which there are none yet are folded in, by its cookie."""
         self._probe: Probe | None = None
         self._netns = netns

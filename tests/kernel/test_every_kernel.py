@@ -1,7 +1,7 @@
 """What sstrace promises on every kernel: a short list, which scripts/vm/matrix runs in guests from Linux 5.10 on.
 
 Real connections on loopback in a network namespace of the test's own, and what the trace told of them. The names of the
-tests say which column of the matrix they belong to: snapshot, trace, minisockets, owners, verify.
+tests say which column of the matrix they belong to: snapshot, trace, minisockets, owners, verify, netns.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,23 @@ import parity
 import parity_cases
 import pytest
 from conftest import ROOT, Netns, Program
+from worlds import Worlds
 
+from sstrace.errors import FeatureError
+from sstrace.live.dumps import TABLE_STATES
+from sstrace.live.kernel import Kernel
+from sstrace.live.tracer import Tracer
+from sstrace.model import InetSocket, State
 from sstrace.sources import proc
 from sstrace.sources.bpf.compile import bundle
 from sstrace.sources.bpf.programs import TRACE, Source
+from sstrace.sources.netns import netns_of
+from sstrace.sources.netns_walk import WALK as NETNS_WALK
 from sstrace.sources.owners import WALK, OwnerWalk
+from sstrace.sources.socket_walk import WALK as SOCKET_WALK
+from sstrace.sources.socket_walk import SocketWalk
+from sstrace.table.index import kind_of
+from sstrace.wire import walked
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
@@ -292,7 +305,7 @@ def test_owners_by_the_walk_are_those_of_proc(tmp_path: Path) -> None:
         sock.close()
 
 
-@pytest.mark.parametrize("source", [TRACE, WALK], ids=lambda source: str(source.file))
+@pytest.mark.parametrize("source", [TRACE, WALK, NETNS_WALK, SOCKET_WALK], ids=lambda source: str(source.file))
 def test_owners_and_trace_programs_have_no_loop_that_old_verifiers_refuse(source: Source) -> None:
     """Linux 6.1 and older accept a way back only by a jump: falling through into a loop's head is refused."""
     for name, code in bundle(source, None).programs.items():
@@ -367,3 +380,74 @@ def test_verify_finds_no_drift_while_and_after_everything_changes(
             verify.kill()
     assert verify.returncode == 0, out.decode() + err.decode()
     assert b" 0 comparisons" not in err
+
+
+# Network namespaces.
+
+
+def test_netns_every_one_is_found_and_followed(netns: Netns) -> None:
+    """Whatever keeps it alive; and each has one key, wherever it is met: in the kernel's list, by an event, at home."""
+    with Worlds(3) as worlds:
+        tracer = Tracer(os.environ, netns=("all",))
+        try:
+            assert tracer.places.blind == ""
+            tracer.start()
+            found = {place.netns.inode: place.netns.cookie for place in tracer.places}
+            assert {one.inode for one in worlds.all} <= found.keys()
+            for one in worlds.all:
+                states = Counter(row.state for row in tracer.table.within(found[one.inode]))
+                assert states == {State.LISTEN: 1, State.ESTABLISHED: 4}
+            here = netns_of("self")
+            for inode, call in ((here, _here), (netns.inode, netns.call)):
+                ends = call(_connected)
+                list(tracer.settle())
+                keys = {row.net for row in tracer.table if row.netns == inode}
+                known = {place.netns.cookie for place in tracer.places if place.netns.inode == inode}
+                assert keys == known, "what events tell of is in the place that is listed"
+                for end in ends:
+                    end.close()
+        finally:
+            tracer.close()
+
+
+def _here(function: Callable[[], list[socket.socket]]) -> list[socket.socket]:
+    return function()
+
+
+def _connected() -> list[socket.socket]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    return [socket.create_connection(listener.getsockname()), listener.accept()[0], listener]
+
+
+@BOTH
+def test_netns_the_walk_shows_what_sock_diag_shows(netns: Netns, tmp_path: Path, family: int) -> None:
+    try:
+        walk = SocketWalk(tmp_path)
+    except FeatureError as error:
+        pytest.skip(f"kernel lacks hash tables of sockets where others have them: {error}")
+    host = HOST[family]
+    listener = netns.call(lambda: socket.create_server((host, 0), family=family))
+    address = listener.getsockname()[:2]
+    ends = []
+    for _ in range(20):
+        ends += [netns.call(lambda: socket.create_connection(address)), listener.accept()[0]]
+    for end in ends[:20]:
+        end.close()
+    try:
+        shown = netns.call(lambda: Kernel(lambda: None).dump(TABLE_STATES)[0])
+        found = [
+            one
+            for where, records in walked.apart(walk.records()).items()
+            if where.inode == netns.inode
+            for one in walked.decode(records, TABLE_STATES)
+        ]
+        assert sorted(map(_told, found)) == sorted(map(_told, shown))
+        assert {State.LISTEN, State.ESTABLISHED, State.TIME_WAIT} <= {one.state for one in found}
+    finally:
+        walk.close()
+        for end in (listener, *ends):
+            end.close()
+
+
+def _told(one: InetSocket) -> tuple[Any, ...]:
+    return one.family, one.state, kind_of(one).name, one.src, one.sport, one.dst, one.dport, one.ino, one.uid

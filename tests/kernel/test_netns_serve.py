@@ -5,17 +5,21 @@ own.
 import json
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Netns, Program
+from conftest import Netns, Program, unmet
 from test_serve import Service, _as_nobody
 from tracing import wait
 from worlds import World, Worlds
+
+from sstrace.sources.netns import netns_of
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.ss]
 
@@ -26,13 +30,13 @@ def worlds() -> Iterator[Worlds]:
         yield made
 
 
-@pytest.fixture(scope="module")
-def service(sstrace: Any, module_netns: Netns, worlds: Worlds) -> Iterator[Service]:
+@pytest.fixture(scope="module", params=[(), ("--keep-privileges",)], ids=["shed", "kept"])
+def service(request: pytest.FixtureRequest, sstrace: Any, module_netns: Netns, worlds: Worlds) -> Iterator[Service]:
     """Of its own, and of all but the last of the worlds; where a stranger may reach its socket."""
     directory = Path(tempfile.mkdtemp())
     directory.chmod(0o755)
     words = ",".join([module_netns.publish(), *(str(one.inode) for one in worlds.all[:-1])])
-    served = Service(sstrace, module_netns, directory, "--netns", words, "--keep-privileges", "--group", "nogroup")
+    served = Service(sstrace, module_netns, directory, "--netns", words, *request.param, "--group", "nogroup")
     yield served
     served.stop()
     shutil.rmtree(directory)
@@ -105,7 +109,7 @@ def test_a_stranger_is_shown_no_other(service: Service, worlds: Worlds, module_n
 
 
 def test_one_that_comes_and_goes_while_it_serves(sstrace: Any, netns: Netns, tmp_path: Path) -> None:
-    served = Service(sstrace, netns, tmp_path, "--netns", "all", "--keep-privileges")
+    served = Service(sstrace, netns, tmp_path, "--netns", "all")
     try:
         with Worlds(1) as born:
             (one,) = born.all
@@ -132,11 +136,66 @@ def test_a_server_of_others_says_how_they_are_asked_for(sstrace: Any, netns: Net
             served.stop()
 
 
-def test_it_takes_root_all_the_time(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
-    done = sstrace(f"--serve={tmp_path}/sock", "--netns", "all", netns=netns)
-    assert done.returncode == 255
-    assert b"add --keep-privileges" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+_OWNED = """
+import socket, sys
+listener = socket.create_server(("0.0.0.0", 4321))
+print("listening", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def owned(user: str) -> Iterator[int]:
+    """The inode of a network namespace that a user has made who is not root, in which something listens."""
+    words = ["setpriv", f"--reuid={user}", "--regid=nogroup", "--clear-groups", "unshare", "--user", "--net"]
+    command = [*words, sys.executable, "-c", _OWNED]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        if process.stdout.readline() != b"listening\n":
+            unmet("kernel lacks user namespaces that anybody may make")
+        yield netns_of(process.pid)
+        process.communicate(b"")
+
+
+@pytest.mark.parametrize("kept", [(), ("--keep-privileges",)], ids=["shed", "kept"])
+def test_a_stranger_is_shown_what_they_own(sstrace: Any, netns: Netns, kept: tuple[str, ...]) -> None:
+    """As ss would be let in by nsenter: the namespaces of one's own rootless containers, and of nobody else's."""
+    directory = Path(tempfile.mkdtemp())
+    directory.chmod(0o755)
+    with owned("nobody") as theirs, owned("daemon") as others:
+        served = Service(
+            sstrace, netns, directory, "--netns", f"{netns.publish()},{theirs},{others}", *kept, "--group", "nogroup"
+        )
+        try:
+            gid = served.path.stat().st_gid
+            answer = _as_nobody(served, gid, "-tlnH", "--netns", "all")
+            assert b":4321" in answer
+            assert str(others).encode() not in answer
+            (line,) = [line.split() for line in answer.splitlines() if b":4321" in line]
+            alone = _as_nobody(served, gid, "-tlnH", "--netns", line[0].decode())
+            assert alone.split() == line[1:]
+            refused = _as_nobody(served, gid, "-tlnH", "--netns", str(others))
+            assert b"4321" not in refused
+            assert b"root alone" in refused
+        finally:
+            served.stop()
+            shutil.rmtree(directory)
+
+
+def test_a_server_that_has_given_up_root_keeps_what_enters_apart(sstrace: Any, netns: Netns, tmp_path: Path) -> None:
+    """Who reads what clients send has no capability."""
+    with Worlds(1) as worlds:
+        served = Service(sstrace, netns, tmp_path, "--netns", str(worlds.all[0].inode))
+        try:
+            status = Path(f"/proc/{served.process.pid}/status").read_text()
+            held = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:")]
+            assert held[0] & ~(1 << 39) == 0, "but for CAP_BPF, where maps take one"
+            assert len(lines(served.ask("-tanH", "--netns", "all").stdout)) == 5
+            refused = served.ask("-st", "--netns", "all")
+            assert refused.returncode == 4
+            assert refused.stderr.endswith(b": ask the kernel\n")
+        finally:
+            served.stop()
 
 
 def test_a_server_of_one_says_so(sstrace: Any, netns: Netns, tmp_path: Path) -> None:

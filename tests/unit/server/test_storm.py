@@ -78,8 +78,9 @@ def test_who_asks_in_a_storm_does_not_wait_for_its_end(tmp_path: Path, monkeypat
     monkeypatch.setattr(serve, "_HEED_NS", 0)
     storm = Storm(tmp_path / "live")
     following: Any = SimpleNamespace(
-        tracer=storm, poll=storm.poll, settle=storm.settle, through=lambda changes: changes, wanted=False
-    )
+        tracer=storm, poll=storm.poll, settle=storm.settle, through=lambda changes: changes, wanted=False,
+        sleep=lambda waiting, seconds: waiting.poll(seconds * 1000),
+    )  # fmt: skip
     answers: Any = Answers()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "live"))

@@ -1,0 +1,102 @@
+"""The network namespaces of a server that has given up root: it asks its broker which there are, and for sockets in
+them.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from sstrace.live.ways import Ways
+from sstrace.model import Namespace
+from sstrace.namespaces.finder import Finder
+from sstrace.server.broker import Broker
+from sstrace.sources.diag import Netlink, Route, opening
+from sstrace.sources.netns import current_netns
+from sstrace.wire import rtnetlink
+
+__all__ = ["AskedWays"]
+
+_ROUTE = 0
+"""NETLINK_ROUTE, include/uapi/linux/netlink.h"""
+
+
+class AskedWays(Ways):
+    """By way of a broker."""
+
+    itself = False
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def finder(self, env: Mapping[str, str]) -> Finder:
+        """See Ways."""
+        return _AskedFinder(self._broker)
+
+    @contextmanager
+    def inside(self, namespace: Namespace) -> Iterator[None]:
+        """See Ways. Whoever uses these sockets is shown no more than its own rights let it see."""
+        broker = self._broker
+        # It may be gone; and as long as this is open it does not go, so that nothing is asked of another.
+        with broker.opened(namespace, _ROUTE), opening(lambda protocol: broker.opened(namespace, protocol)):
+            yield
+
+    def diag(self, namespace: Namespace) -> Netlink:
+        """See Ways. Shows what administrators are shown."""
+        return self._broker.diag(namespace)
+
+    def interfaces(self, namespace: Namespace) -> Callable[[], dict[int, str]]:
+        """See Ways."""
+
+        def ask() -> dict[int, str]:
+            found: dict[int, str] = {}
+            with self.inside(namespace), Route() as route:
+                route.send(rtnetlink.dump_request())
+                for datagram in route:
+                    batch = rtnetlink.decode(datagram)
+                    found |= {link.index: os.fsdecode(link.names[0]) for link in batch.rows if link.names}
+                    if batch.done:
+                        break
+            return found
+
+        return ask
+
+
+class _AskedFinder(Finder):
+    """Knows what the broker's finder knows."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.home = current_netns()
+        self._broker = broker
+        self._known, self._labels, self._ways, self._hashinfos = {}, {}, {}, {}
+        self._is_exact, self._is_blind = True, ""
+
+    @property
+    def exact(self) -> bool:
+        """See Finder."""
+        return self._is_exact
+
+    @property
+    def blind(self) -> str:
+        """See Finder."""
+        return self._is_blind
+
+    def look(self) -> Mapping[int, Namespace]:
+        """See Finder."""
+        return self._ask(learn=False)
+
+    def learn(self) -> Mapping[int, Namespace]:
+        """See Finder."""
+        return self._ask(learn=True)
+
+    def _ask(self, *, learn: bool) -> Mapping[int, Namespace]:
+        seen = self._broker.spaces(learn=learn)
+        self._is_exact, self._is_blind = seen.exact, seen.blind
+        before = {one: one for one in self._known.values()}
+        known = {one.net.cookie: before.get(one, one) for one in seen.known}
+        if known != self._known:
+            self._known = known
+        self._labels.update(zip(known, seen.labels, strict=False))
+        return self._known
+
+    def close(self) -> None:
+        """See Finder."""
