@@ -1,21 +1,31 @@
 """Many held sockets, and tracers that are stopped in a flood: they show what ss shows; a loss is told, and heals."""
 
+import mmap
 import signal
 import subprocess
 import sys
 from collections import Counter
+from contextlib import ExitStack
+from functools import partial
 
 from sockets import enter_fresh_namespace, held
-from tracing import wait
+from tracing import Trace, wait
 
-from hostility.campaign import ROOT, SS, SSTRACE, Bounds, Tally, wrong
+from hostility.campaign import ROOT, SS, SSTRACE, Bounds, Tally, connection, namespace, wrong
+from sstrace.wire.event import SIZE
 
+EVENTS = 50
+"""While nobody drains the rings, for each connection that is held later."""
+OF_A_CONNECTION = 10
+"""Events, both ends together, at least."""
 STOPS = 2000
 """For so many sockets, one time that everything is stopped: scripts/verify-loss takes half a minute."""
 
 
 def run(bounds: Bounds, tally: Tally) -> None:
     """``count`` connections, held; then stops, one for each ``STOPS``."""
+    with tally.attempt("never drained", f"{EVENTS * bounds.count} events while everything is stopped"):
+        _undrained(bounds)
     enter_fresh_namespace()
     for number in range(bounds.count // STOPS):
         with tally.attempt("stopped and continued", f"scripts/verify-loss --seed {bounds.seed + number}"):
@@ -39,6 +49,42 @@ def run(bounds: Bounds, tally: Tally) -> None:
     server.send_signal(signal.SIGTERM)
     code = server.wait(120)
     tally.note("the server's end", wrong(code, errors.read_bytes(), (0,)), how)
+
+
+def _undrained(bounds: Bounds) -> None:
+    """So much happens that the rings cannot hold it, be they as large as they are without being told."""
+    events = EVENTS * bounds.count
+    pages = 2048
+    while pages * mmap.PAGESIZE * 4 > events * SIZE:
+        pages //= 2
+    with namespace() as netns, ExitStack() as stack:
+        traces: list[Trace] = []
+        for words in ((), ("--verify", "--interval", "200ms")):
+            directory = bounds.scratch / f"undrained{len(traces)}"
+            directory.mkdir()
+            env = {"SSTRACE_PAGES": str(pages)}
+            traces.append(stack.enter_context(Trace(SSTRACE, netns, directory, *words, env=env)))
+        for trace in traces:
+            trace.process.send_signal(signal.SIGSTOP)
+        netns.call(partial(_connections, events // OF_A_CONNECTION))
+        for trace in traces:
+            trace.process.send_signal(signal.SIGCONT)
+        trace, verify = traces
+        wait("the loss is told, and healed", lambda: _is_healed(trace), 120)
+        netns.call(partial(_connections, 1))
+        assert trace.stop() == 0, trace.stderr
+        assert verify.stop() == 0, verify.stderr
+        assert " 0 lost" not in verify.stderr, verify.stderr
+
+
+def _is_healed(trace: Trace) -> bool:
+    kinds = [line["type"] for line in trace.lines]
+    return "gap" in kinds and "resync" in kinds[kinds.index("gap") :]
+
+
+def _connections(count: int) -> None:
+    for _ in range(count):
+        connection()
 
 
 def _rows(text: bytes) -> Counter[bytes]:

@@ -1,6 +1,5 @@
 """The wall clock is set while sstrace runs: lines follow it within a second, and durations do not."""
 
-import subprocess
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import partial
@@ -8,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, Netns, Program
+from conftest import Netns, Program
+from set_clock import Clock
 from test_sinks import program
 from tracing import Trace, close_all, listener, wait
 
@@ -24,28 +24,9 @@ def no_sockets_left() -> Iterator[None]:
     close_all()
 
 
-class Clock:
-    """That of one program."""
-
-    def __init__(self, directory: Path, of: Program) -> None:
-        library = directory / "clock.so"
-        compiler = program("gcc", "gcc")
-        subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", library, ROOT / "tests/clock.c"], check=True)
-        self._file = directory / "step"
-        self._seconds = 0
-        self.set(0)
-        self.program = Program("env", f"LD_PRELOAD={library}", f"CLOCK_STEP={self._file}", *of.head)
-
-    def set(self, hours: int) -> None:
-        """By so many, as of now."""
-        self._seconds += hours * 3600
-        draft = self._file.with_suffix(".new")
-        draft.write_text(str(self._seconds))
-        draft.replace(self._file)
-
-
 @pytest.fixture
 def clock(tmp_path: Path, sstrace: Program) -> Clock:
+    program("gcc", "gcc")
     return Clock(tmp_path, sstrace)
 
 

@@ -19,6 +19,7 @@ COUNTS = {
     "floods": 300,
     "tracers": 20,
     "memory": 8,
+    "clocks": 2,
 }
 """Subject → attempts. Not names and escapes, which other tests try in full."""
 
