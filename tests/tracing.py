@@ -225,6 +225,11 @@ def reach(of: socket.socket, state: State) -> None:
     wait(f"{of} is in {state.name}", lambda: state_of(of) == state)
 
 
+def leave(of: socket.socket, state: State) -> None:
+    """Wait until a socket is in another state."""
+    wait(f"{of} is no longer in {state.name}", lambda: state_of(of) != state)
+
+
 def reset(of: socket.socket) -> None:
     """Close with SO_LINGER of 0 seconds."""
     of.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_0)

@@ -291,7 +291,8 @@ def test_a_process_that_waits_in_accept_since_before_the_trace(
                 server.stdin.flush()
                 closing = running.wait_for(sport=port, dport=names[1], new="FIN-WAIT-1")
                 (owner,) = closing["owners"]
-                assert (owner["pid"], closing["owner_source"]) == (server.pid, "close")
+                assert owner["pid"] == server.pid
+                assert closing["owner_source"] in ("close", "walk")  # where there was time, somebody has looked before
                 client.close()
                 opening = running.wait_for(sport=names[1], dport=port, new="ESTAB")
                 assert [owner["pid"] for owner in opening["owners"]] == [os.getpid()]

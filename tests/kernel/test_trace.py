@@ -29,6 +29,7 @@ from tracing import (
     connected,
     disconnect,
     keep,
+    leave,
     listener,
     lives,
     path,
@@ -606,6 +607,7 @@ def churn(count: int, closes: Callable[[socket.socket], None]) -> list[tuple[int
         server = keep(listens.accept()[0])
         names.append(ports(client))
         closes(client)
+        leave(server, State.ESTABLISHED)  # or both close at once
         server.close()
     listens.close()
     return names
