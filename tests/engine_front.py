@@ -21,6 +21,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -48,9 +49,11 @@ class Front:
         database: str | None = "sstrace",
         users: dict[str, str] | None = None,
         certificate: tuple[Path, Path] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         """``folder``: where its data is; ``database``: is made; ``users``: names and passwords (default: user
-        ``default`` without one); ``certificate``: certificate and key, to speak TLS.
+        ``default`` without one); ``certificate``: certificate and key, to speak TLS; ``prefix``: words before the
+        command, which enter a network namespace.
         """
         self.folder = folder
         self._options: dict[str, Any] = {"database": database, "users": users or {"default": ""}, "certificate": None}
@@ -59,6 +62,7 @@ class Front:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = int(free.getsockname()[1])
+        self._prefix = prefix
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -90,7 +94,9 @@ class Front:
         self.folder.mkdir(parents=True, exist_ok=True)
         ready, told = os.pipe()
         options = json.dumps({**self._options, "folder": str(self.folder), "port": self.port, "ready": told})
-        self._process = subprocess.Popen([sys.executable, __file__, options], pass_fds=(told,), start_new_session=True)
+        self._process = subprocess.Popen(
+            [*self._prefix, sys.executable, __file__, options], pass_fds=(told,), start_new_session=True
+        )
         os.close(told)
         with open(ready, "rb") as end:
             assert end.read() == b"ready", "the engine did not start"

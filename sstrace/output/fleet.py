@@ -33,6 +33,8 @@ _GATHERED_S = 1.0
 """Engines like few and large inserts; who looks on likes soon ones."""
 _BATCH = 8 << 20
 _SPOOL = 1 << 30
+_INSERT = {**schema.WRITE, "async_insert": 1, "wait_for_async_insert": 1}
+"""A server gathers what many hosts insert at once, and answers when it has it."""
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
 _GRACE_S = 2.0
 """At the end, for an engine that takes nothing any more."""
@@ -143,7 +145,7 @@ class FleetFile:
         rows = self._spool.read(pieces)
         try:
             if rows:
-                self._engine.insert("lines", schema.GIVEN, rows, schema.WRITE)
+                self._engine.insert("lines", schema.GIVEN, rows, _INSERT)
         except Refused as error:
             if error.code not in _BAD_DATA:
                 raise
