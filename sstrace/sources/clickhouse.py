@@ -30,6 +30,7 @@ _AGAIN: Final = frozenset((3, 159, 164, 201, 202, 203, 209, 210, 225, 241, 242, 
 """Errors, by ClickHouse's numbers (its table system.errors names them), that pass: time-outs, quotas, no memory, too
 many queries or parts, a replica that is read-only or has lost its keeper.
 """
+_UNKNOWN: Final = 47
 _NO_DATABASE: Final = 81
 _NOT_LET_IN: Final = frozenset((192, 193, 194, 516))
 _FORBIDDEN: Final = 497
@@ -194,6 +195,7 @@ class Engine:
 
     def _failed(self, error: Exception) -> SstraceError:
         """What a library's exception means; the connection is made anew."""
+        connecting = self._client is None
         self.close()
         if isinstance(error, SstraceError):
             return error
@@ -212,6 +214,10 @@ class Engine:
                 f"{address.text} does not let user {address.user} in: the password is CLICKHOUSE_PASSWORD's, or that "
                 "in the file that CLICKHOUSE_PASSWORD_FILE names",
                 number,
+            )
+        if number == _UNKNOWN and connecting:  # what the client asks at first is not there: in 18.16, say
+            return Refused(
+                f"{address.text} is older than its client can ask: ClickHouse 24.8 or newer is needed", number
             )
         if number == _FORBIDDEN:
             return Refused(f"{address.text} does not allow it to user {address.user}: {said}", number)
