@@ -33,8 +33,10 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "somebody killed the socket (ss -K, or a BPF program)": FACT,
     # A fleet.
     "--from {}": FACT,
-    "{}; or have an engine keep it: pip install 'sstrace[fleet]'": ("package",),
-    "{} needs chDB ({} is missing): pip install 'sstrace[fleet]'": ("package",),
+    "sstrace --fleet-schema | {}": (*MADE, "tests/unit/fleet/test_fleet_refused.py"),
+    "{} has tables of an earlier sstrace: sstrace --fleet-schema brings them up to date": ("sstrace --fleet-schema",),
+    "{}; or have an engine keep it: pip install 'sstrace[fleet]'": ("extra fleet",),
+    "{} needs chDB ({} is missing): pip install 'sstrace[fleet]'": ("extra fleet",),
     "sstrace: --watch goes through a recording: {} is asked by --snapshot, --replay and --stats": (
         *MADE,
         "tests/unit/fleet/test_fleet_refused.py",

@@ -48,11 +48,14 @@ class Remote:
             return b"".join(self._engine.ask(sql, settings={"wait_end_of_query": 1}))
         except Refused as error:
             if error.code == _NO_TABLE:
-                raise LookupFailed(f"sstrace: {self.name} has no tables of sstrace") from None
+                raise LookupFailed(f"sstrace: {self.name} has no tables of sstrace: {self._make()}") from None
             if error.code in _NO_COLUMN:
-                raise FeatureError(f"{self.name} has tables of an earlier sstrace") from None
+                raise FeatureError(f"{self.name} has tables of an earlier sstrace: {self._make()}") from None
             said = str(error).partition("\n")[0]
             raise Refused(said if len(said) <= _LONGEST else f"{said[:_LONGEST]}…", error.code) from None
+
+    def _make(self) -> str:
+        return f"sstrace --fleet-schema | {self._address.client}"
 
     def close(self) -> None:
         """Hang up."""
@@ -67,4 +70,6 @@ def check(engine: Asked, version: int) -> None:
             "ask with that sstrace"
         )
     if version < VERSION:
-        raise FeatureError(f"{engine.name} has tables of an earlier sstrace")
+        raise FeatureError(
+            f"{engine.name} has tables of an earlier sstrace: sstrace --fleet-schema brings them up to date"
+        )

@@ -125,7 +125,7 @@ def test_who_is_not_let_in(capfd: Captured, engine: Front, monkeypatch: pytest.M
 
 def test_an_engine_without_tables_or_with_those_of_another_version(capfd: Captured, engine: Front) -> None:
     assert "no database" in refused(capfd, f"{engine.url}/nowhere", 1)
-    assert "has no tables of sstrace" in refused(capfd, engine.url, 1)
+    assert "has no tables of sstrace: sstrace --fleet-schema | clickhouse-client" in refused(capfd, engine.url, 1)
     make_tables(engine)
     for words in (("--snapshot", "-tan"), ("--stats",), ("-n",)):
         assert "holds no lines of sstrace" in refused(capfd, engine.url, 5, *words)
