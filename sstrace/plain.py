@@ -1,9 +1,20 @@
 """What others have named: as a terminal may have it, where nothing moves the cursor and nothing begins a line
 (``plain``, ``printable``; ``visible`` of JSON), and as whatever is made for programs, which takes any text
-(``spelled``).
+(``spelled``). And how many of something there are (``counted``, ``were``).
 """
 
-__all__ = ["plain", "printable", "spelled", "visible"]
+__all__ = ["counted", "plain", "printable", "spelled", "visible", "were"]
+
+
+def counted(number: int, what: str, does: str = "") -> str:
+    """``1 line``, ``2 lines``; and what it or they do: ``is/are`` gives ``1 line is``, ``2 lines are``."""
+    verb = does.partition("/")[0 if number == 1 else 2]
+    return f"{number} {what}{'s' * (number != 1)}{' ' * bool(verb)}{verb}"
+
+
+def were(number: int) -> str:
+    """What follows that."""
+    return "was" if number == 1 else "were"
 
 
 def plain(text: str) -> str:

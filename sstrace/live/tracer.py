@@ -40,6 +40,7 @@ from sstrace.live.shrink import Shrink
 from sstrace.live.sweeps import Sweeps
 from sstrace.live.ways import Ways
 from sstrace.model import Lost, State, Table
+from sstrace.plain import counted
 from sstrace.sources.memory import give_back
 from sstrace.sources.names import SystemNames
 from sstrace.sources.netns import current_netns
@@ -164,10 +165,10 @@ class Tracer:
     def account(self) -> str:
         """How hearing went, for a summary."""
         if self._hooks is None:
-            return f"{self.sweeps} looks"
-        text = f"{self.events} events, {self.lost} lost, {self.late} late"
+            return f"{counted(self.sweeps, 'look')}"
+        text = f"{counted(self.events, 'event')}, {self.lost} lost, {self.late} late"
         if self._incidents is not None and self._incidents.lost:
-            text += f", {self._incidents.lost} incidents lost"
+            text += f", {counted(self._incidents.lost, 'incident')} lost"
         return text + (f", {self.missed} missed" if self.missed else "")
 
     def start(self) -> None:

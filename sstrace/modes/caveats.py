@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from sstrace.plain import counted
 from sstrace.protocols import RECORDED
 from sstrace.query.command import Command
 from sstrace.query.spoken import named
@@ -21,11 +22,11 @@ def doubts(past: Past, bad: int) -> Iterator[str]:
     if not past.whole:
         yield "the recording has no baseline before that moment: sockets that did not change since are missing"
     if past.lost:
-        yield f"{past.lost} events had been lost just before that moment: the table may be wrong"
+        yield f"{counted(past.lost, 'event')} had been lost just before that moment: the table may be wrong"
     if past.missing:
-        yield f"{past.missing} lines before that moment were not written: the table may be wrong"
+        yield f"{counted(past.missing, 'line', 'was/were')} not written before that moment: the table may be wrong"
     if bad:
-        yield f"{bad} rows have addresses that are none, and are left out"
+        yield f"{counted(bad, 'row', 'has/have')} addresses that are none, and {'is' if bad == 1 else 'are'} left out"
 
 
 def unheld(command: Command, tables: int) -> Iterator[str]:

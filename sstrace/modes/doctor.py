@@ -21,6 +21,7 @@ from sstrace.live.probes import Hooks
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, State, Table
 from sstrace.namespaces.finder import Finder
 from sstrace.native import twins
+from sstrace.plain import counted
 from sstrace.protocols import FAMILIES, FOLLOWED, INET, OF_TABLE
 from sstrace.query.command import Command
 from sstrace.render.doctor import Finding, lines, ndjson
@@ -248,7 +249,7 @@ def _walk(env: Mapping[str, str]) -> Finding:
         walk.close()
     if not effective() >> CAP_SYS_PTRACE & 1:
         return Finding("owner walk", "root", BLIND)
-    return Finding("owner walk", "ok", f"{len(found)} sockets have owners in sight")
+    return Finding("owner walk", "ok", f"{counted(len(found), 'socket', 'has/have')} owners in sight")
 
 
 def _namespaces(env: Mapping[str, str]) -> Finding:

@@ -14,7 +14,7 @@ from sstrace.fleet.choice import PREFIX, asked
 from sstrace.lifecycle import LIVES, TRANSITIONS
 from sstrace.lines import GapLine, GoneLine, IncidentLine, LifeLine, MetaLine, OwnerLine, SeenLine, StateLine
 from sstrace.modes.replay import readers
-from sstrace.plain import plain
+from sstrace.plain import counted, plain
 from sstrace.protocols import DATAGRAM_NETIDS, NUMBER_OF_NETID
 from sstrace.query.command import Command
 from sstrace.query.connection import Which, address_of
@@ -221,7 +221,7 @@ def _in_order(story: Story) -> Iterator["_Told | GapLine"]:
 def _say(line: "_Told | GapLine", first: _Told) -> list[str]:
     """What a line says, and what stands below it."""
     if isinstance(line, GapLine):
-        return [f"{line.count} events were lost: something of it may be missing here"]
+        return [f"{counted(line.count, 'event', 'was/were')} lost: something of it may be missing here"]
     if isinstance(line, GoneLine):
         return [f"gone from {line.state}: its end was not heard"]
     if isinstance(line, IncidentLine):

@@ -15,7 +15,7 @@ from sstrace.namespaces.others import hint
 from sstrace.output.printer import Printer
 from sstrace.output.recorder import begin
 from sstrace.output.sink import colors
-from sstrace.plain import printable
+from sstrace.plain import counted, printable
 from sstrace.query import options, spoken
 from sstrace.query.command import Command, followed_tables
 from sstrace.sources.clock import clock_offset
@@ -75,7 +75,7 @@ def _follow(
     trace.begin(meta, tracer.rows(), meta.mono_ns, tracer.places.here(meta.mono_ns))
     if trace.json:
         following.announce(meta.mono_ns)
-    following.ready(f"tracing {len(tracer.table)} sockets")
+    following.ready(f"tracing {counted(len(tracer.table), 'socket')}")
     if _on_terminal(command):
         _whisper(command, hint(command, env))
     silence = _Silence(command, trace, meta.mono_ns)
@@ -142,7 +142,7 @@ class _Attendance:
         if asked.statistics:
             asked.statistics = False
             say(
-                f"{tracer.account()}, {tracer.sweeps} sweeps, {len(tracer.table)} sockets; "
+                f"{tracer.account()}, {counted(tracer.sweeps, 'sweep')}, {counted(len(tracer.table), 'socket')}; "
                 + "; ".join(sink.statistics() for sink in self._trace.sinks)
             )
 
@@ -151,7 +151,7 @@ def _summary(following: Following, trace: Printer) -> None:
     tracer = following.tracer
     text = tracer.account()
     if tracer.resyncs:
-        text += f", {tracer.resyncs} resyncs"
+        text += f", {counted(tracer.resyncs, 'resync')}"
     if tracer.repaired:
-        text += f", {tracer.repaired} rows repaired that no event told of"
+        text += f", {counted(tracer.repaired, 'row')} repaired that no event told of"
     remark("; ".join([text + following.recorded, *trace.summary()]))

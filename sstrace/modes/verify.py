@@ -23,7 +23,7 @@ from sstrace.live.signals import Stopped
 from sstrace.live.tracer import Tracer
 from sstrace.model import AF_INET, STATE_TEXT, InetSocket, Owner, State
 from sstrace.modes.following import Following
-from sstrace.plain import plain, spelled
+from sstrace.plain import counted, plain, spelled
 from sstrace.protocols import DATAGRAMS, NETID_OF_NUMBER, OF_TABLE, TABLE_OF_NUMBER
 from sstrace.query import options
 from sstrace.query.command import Command, followed_tables
@@ -98,7 +98,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             following.metrics.drift = lambda: totals.kinds
         tracer.start()
         following.record()
-        following.ready(f"verifying {len(tracer.table)} sockets")
+        following.ready(f"verifying {counted(len(tracer.table), 'socket')}")
         check = _Check(command, names, following, totals)
         following.moved = check.move
         interval = command.own.interval_ns or _INTERVAL_NS
@@ -113,8 +113,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         check.finish()
     found = ", ".join(f"{totals.kinds[kind]} {kind}" for kind in ("missed", "ghost", "wrong"))
     report = (
-        f"{totals.checks} comparisons of {totals.rows} rows in all: {found}; "
-        f"{tracer.account()}, {totals.resynced} rows repaired after losses and missed events"
+        f"{counted(totals.checks, 'comparison')} of {counted(totals.rows, 'row')} in all: {found}; "
+        f"{tracer.account()}, {counted(totals.resynced, 'row')} repaired after losses and missed events"
         f"{following.recorded}"
     )
     if not totals.checks:

@@ -28,7 +28,7 @@ from sstrace.live.tracer import Tracer
 from sstrace.model import Table
 from sstrace.output.telling import tell
 from sstrace.output.texts import cgroup_text, ifname_text
-from sstrace.plain import spelled
+from sstrace.plain import counted, spelled
 from sstrace.protocols import OF_TABLE
 from sstrace.query.command import Command
 from sstrace.render.events import EventWriter, timestamp
@@ -217,7 +217,7 @@ class Recorder:
 
     def summary(self) -> str:
         """What was written, for the last line on standard error."""
-        text = f"{self.lines} lines recorded to {self._path}"
+        text = f"{counted(self.lines, 'line')} recorded to {self._path}"
         if self.unwritten:
             text += f", {self.unwritten} could not be written"
         return text + self._file.summary()
@@ -304,7 +304,7 @@ class Recorder:
         self._checkpoint()
         self._flush()
         if self._broken is None:
-            self._say(f"{self._path} is written again: {hole} lines are missing")
+            self._say(f"{self._path} is written again: {counted(hole, 'line', 'is/are')} missing")
             self._hole = 0
             self._flushed_ns = now_ns
         else:

@@ -28,7 +28,7 @@ from sstrace.lines import MetaLine
 from sstrace.live.signals import Stopped
 from sstrace.model import Names, Reason
 from sstrace.output.texts import cgroup_text, ifname_text, work_text
-from sstrace.plain import visible
+from sstrace.plain import counted, visible
 from sstrace.query.command import Command, Own, selects_several
 from sstrace.query.quantity import parse_size
 from sstrace.render.ends import Ends
@@ -334,7 +334,10 @@ class Sink:
         if stuck is not None and was is None:
             say(f"cannot write to {self.name}: {stuck}: tracing goes on, lines are kept while there is room for them")
         elif stuck is None:
-            say(f"writing to {self.name} works again" + (f": {self.dropped} lines are missing" if self.dropped else ""))
+            say(
+                f"writing to {self.name} works again"
+                + (f": {counted(self.dropped, 'line', 'is/are')} missing" if self.dropped else "")
+            )
 
     def reopen(self, line: MetaLine) -> None:
         """SIGHUP: go on in a new file of the same name; in NDJSON this is its first line."""
@@ -381,12 +384,12 @@ class Sink:
 
     def summary(self) -> str | None:
         """What went wrong; None for nothing."""
-        return f"{self.missed} lines did not reach {self.name}" if self.missed else None
+        return f"{counted(self.missed, 'line')} did not reach {self.name}" if self.missed else None
 
     def statistics(self) -> str:
         """For SIGUSR1."""
-        text = f"{self.name}: {self.lines} lines, {self.transport.sent} bytes, {self.queued} bytes queued"
-        return text + (f", {self.missed} lines dropped" if self.missed else "")
+        text = f"{self.name}: {counted(self.lines, 'line')}, {self.transport.sent} bytes, {self.queued} bytes queued"
+        return text + (f", {counted(self.missed, 'line')} dropped" if self.missed else "")
 
 
 def sinks(command: Command, names: Names, offset_ns: int, stopped: Stopped, where: Where | None = None) -> list[Sink]:

@@ -7,7 +7,7 @@ import msgspec
 
 from sstrace.model import STATE_TEXT, InetSocket, Owner, Role, State
 from sstrace.model.workload import Workload
-from sstrace.plain import plain, printable
+from sstrace.plain import counted, plain, printable
 from sstrace.render.common import Decoders
 from sstrace.render.story import ARROWS, carried, end, folded, round_trips, span
 from sstrace.render.times import span_text
@@ -86,7 +86,7 @@ def _now(of: InetSocket, known: Known, decoders: Decoders) -> Iterator[str]:
     if blob:
         yield from _carried(of, decoders.tcp_info(blob))
     if of.state not in (_TIME_WAIT, State.SYN_RECV, State.SYN_SENT) and (of.recv_q or of.send_q):
-        yield f"{of.recv_q} bytes wait to be read, {of.send_q} to be acknowledged"
+        yield f"{counted(of.recv_q, 'byte', 'waits/wait')} to be read, {of.send_q} to be acknowledged"
     if of.timer in _TIMERS:
         often = f", sent {of.retrans} times without one" if of.timer == 1 and of.retrans > 1 else ""
         often = ", sent once more without one" if of.timer == 1 and of.retrans == 1 else often
@@ -109,7 +109,8 @@ def _carried(of: InetSocket, info: Any) -> Iterator[str]:
     if of.state in (State.ESTABLISHED, State.CLOSE_WAIT):
         yield f"last sent {span(info.last_data_sent * 1000)} ago, received {span(info.last_data_recv * 1000)} ago"
         control = of.extras.congestion if of.extras is not None else None
-        yield f"{plain(control or 'its window')}: {info.snd_cwnd} segments of {info.snd_mss} bytes may be on their way"
+        segments = f"{counted(info.snd_cwnd, 'segment')} of {info.snd_mss} bytes"
+        yield f"{plain(control or 'its window')}: {segments} may be on their way"
     if info.busy_time:
         parts = (("the peer's window", info.rwnd_limited), ("its own buffer", info.sndbuf_limited))
         slowed = [f"{span(time)} of that by {what}" for what, time in parts if time]

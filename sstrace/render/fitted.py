@@ -13,7 +13,7 @@ import msgspec
 
 from sstrace.model import Owner
 from sstrace.model.workload import Workload
-from sstrace.plain import plain, printable
+from sstrace.plain import counted, plain, printable
 from sstrace.render.ends import Ends
 from sstrace.render.events import errno_name
 from sstrace.render.incidents import HappenedView, incident_words
@@ -282,13 +282,13 @@ def causes(change: TransitionView, *, brackets: bool = True) -> Iterator[str]:
     start, end = "[]" if brackets else ("", "")
     if change.cause is None:
         if told.retransmits:
-            yield f"{start}{told.retransmits} retransmits{end}"
+            yield f"{start}{counted(told.retransmits, 'retransmit')}{end}"
         yield ""
         return
     word = plain(change.cause)
     errno = f" {errno_name(told.err)}" if told.err else ""
     if told.retransmits:
-        yield f"{start}{word}{errno} after {told.retransmits} retransmits{end}"
+        yield f"{start}{word}{errno} after {counted(told.retransmits, 'retransmit')}{end}"
         yield f"{start}{word}{errno} ×{told.retransmits}{end}"
     if errno:
         yield f"{start}{word}{errno}{end}"

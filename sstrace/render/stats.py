@@ -15,7 +15,7 @@ import msgspec
 from sstrace.causes import has_failed
 from sstrace.fields import NOTHING, Reported
 from sstrace.model import AF_INET, AF_INET6, State
-from sstrace.plain import plain, spelled
+from sstrace.plain import counted, plain, spelled
 from sstrace.render.events import address
 from sstrace.render.spread import Spread
 from sstrace.render.times import span_text
@@ -318,7 +318,7 @@ class StatsLine(msgspec.Struct, tag="stats", tag_field="type", kw_only=True):
     """All together."""
 
     from_: str = msgspec.field(name="from")
-    """RFC 3339, UTC."""
+    """RFC 3339, UTC; ``-`` where a recording tells of nothing that is counted."""
     to: str
     transitions: int
     lost: int
@@ -430,8 +430,8 @@ def text(digest: Digest, began: str, ended: str, most: int) -> str:
     out, inside = digest.opened["out"], digest.opened["in"]
     failed_out, failed_in = digest.failed["out"], digest.failed["in"]
     lines = [
-        f"{began} to {ended}",
-        f"{digest.transitions} transitions, {digest.lost} events lost",
+        *([f"{began} to {ended}"] if (began, ended) != ("-", "-") else []),
+        f"{counted(digest.transitions, 'transition')}, {counted(digest.lost, 'event')} lost",
         f"opened {out + inside} ({out} out, {inside} in), failed {sum(digest.failed.values())} ({failed_out} out, "
         f"{failed_in} in), closed {digest.closed}",
         f"retransmits {digest.retransmits}",

@@ -5,10 +5,11 @@ from functools import partial
 from textwrap import wrap
 from typing import Final
 
+from sstrace.plain import counted
 from sstrace.render.times import span_text
 from sstrace.render.width import amount
 
-__all__ = ["ARROWS", "carried", "counted", "end", "folded", "round_trips", "span"]
+__all__ = ["ARROWS", "carried", "end", "folded", "round_trips", "span"]
 
 ARROWS: Final = {"client": "→", "server": "←", None: "-"}
 _WRAP = partial(wrap, width=80, break_long_words=False, break_on_hyphens=False)
@@ -17,11 +18,6 @@ _WRAP = partial(wrap, width=80, break_long_words=False, break_on_hyphens=False)
 def end(address: str, port: int) -> str:
     """One of its ends."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-def counted(number: int | None, what: str) -> str:
-    """So many of them: ``1 segment``, ``2 segments``."""
-    return f"{number or 0} {what}{'s' * (number != 1)}"
 
 
 def span(microseconds: float) -> str:
@@ -43,11 +39,11 @@ def carried(
 ) -> Iterator[str]:
     """What it carried (payload in bytes, each once), and what had to be sent again."""
     yield (
-        f"sent {sent} bytes ({amount(sent)}) in {counted(segs_out, what)}, "
-        f"received {received} ({amount(received)}) in {counted(segs_in, what)}"
+        f"sent {counted(sent, 'byte')} ({amount(sent)}) in {counted(segs_out or 0, what)}, "
+        f"received {received} ({amount(received)}) in {counted(segs_in or 0, what)}"
     )
     hurt = (
-        f"sent again: {counted(again, what)}, {bytes_again or 0} bytes" if again else "",
+        f"sent again: {counted(again, what)}, {counted(bytes_again or 0, 'byte')}" if again else "",
         f"taken for lost: {lost}" if lost else "",
         f"received out of order: {late}" if late else "",
     )

@@ -7,7 +7,7 @@ UTF-8, or that could move a terminal's cursor, is escaped.
 from collections.abc import Iterable
 
 from sstrace.model import STATE_TEXT, Owner
-from sstrace.plain import plain, printable
+from sstrace.plain import counted, plain, printable, were
 from sstrace.protocols import IPPROTO_TCP, NETID_OF_NUMBER, UNNAMED
 from sstrace.render.ends import Ends
 from sstrace.render.events import errno_name
@@ -126,10 +126,10 @@ class TraceText:
             if change.reported.err:
                 line += f" {errno_name(change.reported.err)}"
             if change.reported.retransmits:
-                line += f" after {change.reported.retransmits} retransmits"
+                line += f" after {counted(change.reported.retransmits, 'retransmit')}"
             line += "]"
         elif change.reported.retransmits:
-            line += f" [{change.reported.retransmits} retransmits]"
+            line += f" [{counted(change.reported.retransmits, 'retransmit')}]"
         self.caused = slice(start, len(line))
         return line
 
@@ -153,17 +153,19 @@ class TraceText:
     def gap(self, cpu: int, count: int, after_ns: int, before_ns: int) -> str:
         """A loss."""
         span = span_text(before_ns - after_ns) if after_ns else "an unknown time"
-        return f"{self.time(before_ns)} {self.about}{count} events of CPU {cpu} were lost within {span}"
+        what = f"{counted(count, 'event')} of CPU {cpu} {were(count)} lost"
+        return f"{self.time(before_ns)} {self.about}{what} within {span}"
 
     def resync(self, at_ns: int, counts: tuple[int, int, int]) -> str:
         """A repair. ``counts``: added, removed, changed."""
         added, removed, changed = counts
         when = f"{self.time(at_ns)} {self.about}"
-        return f"{when}table compared with the kernel: {added} sockets added, {removed} removed, {changed} corrected"
+        more = counted(added, "socket")
+        return f"{when}table compared with the kernel: {more} added, {removed} removed, {changed} corrected"
 
     def hole(self, at_ns: int, unwritten: int) -> str:
         """Lines that a recording lacks."""
-        return f"{self.time(at_ns)} {self.about}{unwritten} lines could not be recorded before this moment"
+        return f"{self.time(at_ns)} {self.about}{counted(unwritten, 'line')} could not be recorded before this moment"
 
     def _owned(self, row: RowView) -> str:
         inherited = row.owner_source == "listener"

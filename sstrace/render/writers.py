@@ -10,7 +10,7 @@ from typing import Protocol
 from sstrace.causes import outcome
 from sstrace.lines import DroppedLine, EventLine, GapLine, IncidentLine, MetaLine, OwnerLine, ResyncLine, StateLine
 from sstrace.model import Reason
-from sstrace.plain import plain
+from sstrace.plain import counted, plain, were
 from sstrace.render.events import EventWriter, timestamp
 from sstrace.render.incidents import HappenedView, incident_words, told_by
 from sstrace.render.trace import TraceText
@@ -193,7 +193,7 @@ class TextWriter:
     def dropped(self, at_ns: int, count: int, reason: Reason, out: bytearray) -> None:
         """Lines that are missing here."""
         when = f"{self._lines.time(at_ns)} {self._lines.about}"
-        text = f"{when}{count} lines are missing here: {_REASONS.get(reason, reason)}"
+        text = f"{when}{counted(count, 'line', 'is/are')} missing here: {_REASONS.get(reason, reason)}"
         self._say(at_ns, text, out)
 
     def checkpoint(
@@ -248,11 +248,11 @@ def brief(line: _Message) -> str:
     whatever others have named.
     """
     if isinstance(line, GapLine):
-        return f"{line.count} events of CPU {line.cpu} were lost"
+        return f"{counted(line.count, 'event')} of CPU {line.cpu} {were(line.count)} lost"
     if isinstance(line, ResyncLine):
         return f"table compared with the kernel: {line.added} added, {line.removed} removed, {line.changed} corrected"
     if isinstance(line, DroppedLine):
-        return f"{line.count} lines are missing here: {_REASONS.get(line.reason, line.reason)}"
+        return f"{counted(line.count, 'line', 'is/are')} missing here: {_REASONS.get(line.reason, line.reason)}"
     source = f"{line.src}%{line.ifname}" if line.ifname is not None else line.src
     happened = f"{line.old} -> {line.state}" if isinstance(line, StateLine) else incident_words(*told_by(line))
     text = f"{_endpoint(line.family, source, line.sport)} {happened}"

@@ -41,6 +41,7 @@ from sstrace.errors import LookupFailed, PrivilegeError
 from sstrace.live.signals import Stopped
 from sstrace.live.tracer import Tracer
 from sstrace.modes.following import Following
+from sstrace.plain import counted
 from sstrace.query.command import Command, followed_tables
 from sstrace.server.answers import Answers
 from sstrace.server.broker import Broker, died
@@ -141,7 +142,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             if broker is not None:
                 broker.wait()
             following.measure()  # only now: capabilities are a thread's own, and this starts one
-            following.ready(f"serving {len(tracer.table)} sockets at {path}")
+            following.ready(f"serving {counted(len(tracer.table), 'socket')} at {path}")
             answers = Answers(tracer, gid, counting, broker, shed=shed)
             server = _Server(following, listener, counting, broker, answers)
             for seconds in following.turns():

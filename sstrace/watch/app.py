@@ -20,7 +20,7 @@ from sstrace.live.signals import Stopped
 from sstrace.live.tracer import Tracer
 from sstrace.modes.following import Following
 from sstrace.namespaces.others import hint
-from sstrace.plain import printable
+from sstrace.plain import counted, printable
 from sstrace.query import options
 from sstrace.query.command import Command
 from sstrace.render import watch as render
@@ -66,7 +66,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         try:
             terminal.enter()
             watch.draw()
-            following.ready(f"watching {len(tracer.table)} sockets")
+            following.ready(f"watching {counted(len(tracer.table), 'socket')}")
             if not len(tracer.table):
                 watch.say(hint(command, env))
             watch.loop(following)

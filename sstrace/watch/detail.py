@@ -11,7 +11,7 @@ from sstrace.errors import KernelError
 from sstrace.live.source import look_at
 from sstrace.model import STATE_TEXT, InetSocket
 from sstrace.output.texts import work_text
-from sstrace.plain import plain, printable
+from sstrace.plain import counted, plain, printable
 from sstrace.render.ends import Ends
 from sstrace.render.fitted import ARROWS, causes, who
 from sstrace.render.times import TimeMode, WallTimes, span_text
@@ -211,5 +211,5 @@ def _carried(end: Transition) -> Iterator[tuple[str, str]]:
         if told.rtt_us:
             text += f", round-trip time {span_text(told.rtt_us * 1000)}"
         if told.retrans:
-            text += f", {told.retrans} segments sent again"
+            text += f", {counted(told.retrans, 'segment')} sent again"
         yield "Carried", text

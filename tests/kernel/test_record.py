@@ -340,7 +340,7 @@ def test_a_disk_that_is_really_full(sstrace: Program, netns: Netns, tmp_path: Pa
         said = (tmp_path / "stderr").read_text()
         assert process.returncode == 0
         assert said.count("cannot write") == 1
-        missing = re.search(r"(\d+) lines are missing", said)
+        missing = re.search(r"(\d+) lines? (?:is|are) missing", said)
         assert missing is not None
         assert f"{missing[1]} could not be written" in said.splitlines()[-1]
         replay = sstrace("--replay", str(path))

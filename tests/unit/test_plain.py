@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sstrace.plain import plain, printable, spelled, visible
+from sstrace.plain import counted, plain, printable, spelled, visible, were
 from sstrace.render.doctor import Finding, lines, ndjson
 
 
@@ -63,3 +63,9 @@ def test_a_finding_names_what_others_have_named() -> None:
     finding = Finding("cache", "ok", "/\udcff\x1b[2J\nok    tracing", "rm \x9b1m")
     assert lines([finding], "")[:2] == ["ok    cache  /\\xff\\x1b[2J\\nok    tracing", "             -> rm \\x9b1m"]
     assert json.loads(ndjson([finding]))["found"] == "/\\xff\x1b[2J\nok    tracing"
+
+
+def test_one_is_no_plural() -> None:
+    assert [counted(number, "line") for number in (0, 1, 2)] == ["0 lines", "1 line", "2 lines"]
+    assert [counted(number, "row", "is/are") for number in (0, 1, 2)] == ["0 rows are", "1 row is", "2 rows are"]
+    assert [were(number) for number in (0, 1, 2)] == ["were", "was", "were"]

@@ -137,7 +137,7 @@ def test_tables() -> None:
     assert bars[1].split()[-1] == "█" * 10
     assert len(bars[0]) == 80
     assert all(line == line.rstrip() for line in shown.splitlines())
-    assert text(Digest(), "-", "-", 10).count("\n") == 4
+    assert text(Digest(), "-", "-", 10).count("\n") == 3
 
 
 def test_what_they_carried_is_of_those_that_have_ended() -> None:
@@ -150,7 +150,7 @@ def test_what_they_carried_is_of_those_that_have_ended() -> None:
     digest.merge(other)
     assert (digest.sent, digest.received, digest.rtt.count) == (3_000, 154, 2)
     shown = text(digest, "-", "-", 10)
-    assert shown.splitlines()[3] == "retransmits 0, sent 3.0k, received 154"
+    assert shown.splitlines()[2] == "retransmits 0, sent 3.0k, received 154"
     assert ["nginx", "1", "0", "2", "0", "3.0k", "154"] in [line.split()[:7] for line in shown.splitlines()]
     lines = [json.loads(line) for line in ndjson(digest, "-", "-", 10).splitlines()]
     assert (lines[0]["bytes_sent"], lines[0]["bytes_received"]) == (3_000, 154)

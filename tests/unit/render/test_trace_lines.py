@@ -186,5 +186,6 @@ def test_who_only_holds_the_listener_is_marked() -> None:
 def test_losses_and_repairs() -> None:
     text = TraceText(0, ENDS)
     assert text.gap(1, 42, 1_000_000_000, 1_002_000_000).endswith(" 42 events of CPU 1 were lost within 2.0ms")
+    assert text.gap(1, 1, 1_000_000_000, 1_002_000_000).endswith(" 1 event of CPU 1 was lost within 2.0ms")
     assert text.gap(1, 42, 0, 1_002_000_000).endswith(" 42 events of CPU 1 were lost within an unknown time")
-    assert text.resync(5, (1, 2, 3)).endswith("table compared with the kernel: 1 sockets added, 2 removed, 3 corrected")
+    assert text.resync(5, (1, 2, 3)).endswith("table compared with the kernel: 1 socket added, 2 removed, 3 corrected")
