@@ -4,6 +4,8 @@ Everything that needs to know what a column is asks here: the layout engine, the
 texts: ``ss`` itself (ss(8), iproute2 6.1 to 7.3); the last column is used from 6.8 on.
 """
 
+from typing import NamedTuple
+
 import msgspec
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "SEND_Q",
     "STATE",
     "Column",
+    "Row",
 ]
 
 NETID = 0
@@ -66,3 +69,18 @@ COLUMNS = (
     Column("Host", "", False),
 )
 """Every column by its index, ss's in printing order."""
+
+
+class Row(NamedTuple):
+    """The cells of a row, by the indices of ss's columns; what a family has nothing to say of is empty."""
+
+    netid: str = ""
+    state: str = ""
+    recv_q: str = ""
+    send_q: str = ""
+    local_address: str = ""
+    local_port: str = ""
+    peer_address: str = ""
+    peer_port: str = ""
+    process: str = ""
+    extra: str = ""

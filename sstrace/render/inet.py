@@ -30,7 +30,6 @@ from sstrace.render.protocol import netid, protocol_of, timer
 
 __all__ = ["SOCKOPT", "InetCells"]
 
-Row = tuple[str, ...]
 
 SOCKOPT = (
     "recverr",
@@ -75,7 +74,7 @@ class _WirePorts(dict[int, str]):
 
 
 class InetCells:
-    """Cell maker for inet rows; ``cells(socket)`` is a row of ten cells.
+    """Cell maker for inet rows.
 
     ``begin`` at the start of each table sets what ss keeps in globals: the service protocol and SCTP's last inode.
     """
@@ -118,8 +117,8 @@ class InetCells:
         self._wire_ports = _WirePorts(self._ports)
         self._association = 0
 
-    def cells(self, socket: InetSocket) -> Row:
-        """The ten cells of a row."""
+    def cells(self, socket: InetSocket) -> tuple[str, ...]:
+        """The cells of a row, as ``Row`` has them: a plain tuple, which takes half the time."""
         ports, extras = self._ports, socket.extras
         v6only = extras is not None and extras.v6only
         local, peer = self._context.ends(socket.src, socket.dst, socket.ifindex, v6only=v6only)

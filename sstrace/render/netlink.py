@@ -8,6 +8,7 @@ and later without -p).
 from sstrace.model import NetlinkSocket
 from sstrace.plain import spelled
 from sstrace.protocols import OF_TABLE
+from sstrace.render.columns import Row
 from sstrace.render.common import Context, cell, memory, queue, signed, text
 from sstrace.render.line_parts import (
     Cookie,
@@ -31,8 +32,8 @@ class NetlinkCells:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def cells(self, socket: NetlinkSocket) -> tuple[str, ...]:
-        """The ten cells of a row."""
+    def cells(self, socket: NetlinkSocket) -> Row:
+        """The cells of a row."""
         context, show = self._context, self._context.show
         protocol = None if show.numeric else context.names.netlink_protocol(socket.protocol)
         rest = ""
@@ -42,17 +43,16 @@ class NetlinkCells:
             rest += f" sk={socket.sk:x} cb={socket.cb:x} groups=0x{socket.groups:08x}"
         if show.memory and socket.skmem is not None:
             rest += "\t" + memory(socket.skmem)
-        return (
-            OF_TABLE[socket.table].netid,
-            "UNCONN",
-            queue(socket.recv_q),
-            queue(socket.send_q),
-            f"{cell(protocol) if protocol else socket.protocol}:",
-            self._port(socket.portid),
-            f"{signed(socket.dst_group)}:" if socket.connected else "*",
-            str(signed(socket.dst_portid)) if socket.connected else "",
-            rest,
-            "",
+        return Row(
+            netid=OF_TABLE[socket.table].netid,
+            state="UNCONN",
+            recv_q=queue(socket.recv_q),
+            send_q=queue(socket.send_q),
+            local_address=f"{cell(protocol) if protocol else socket.protocol}:",
+            local_port=self._port(socket.portid),
+            peer_address=f"{signed(socket.dst_group)}:" if socket.connected else "*",
+            peer_port=str(signed(socket.dst_portid)) if socket.connected else "",
+            process=rest,
         )
 
     def _port(self, portid: int) -> str:

@@ -4,6 +4,7 @@ peer.
 
 from sstrace.model import PacketSocket
 from sstrace.protocols import OF_TABLE
+from sstrace.render.columns import Row
 from sstrace.render.common import Context, memory, queue, signed
 from sstrace.render.line_parts import (
     Cookie,
@@ -98,8 +99,8 @@ class PacketCells:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def cells(self, socket: PacketSocket) -> tuple[str, ...]:
-        """The ten cells of a row."""
+    def cells(self, socket: PacketSocket) -> Row:
+        """The cells of a row."""
         context, show = self._context, self._context.show
         address = "*"
         if socket.protocol != _ETH_P_ALL:
@@ -131,17 +132,16 @@ class PacketCells:
             rest += memory(socket.skmem)
         if context.one_column:
             users, rest = users + rest, ""
-        return (
-            OF_TABLE[socket.table].netid,
-            "UNCONN",
-            queue(socket.recv_q),
-            queue(socket.send_q),
-            address + ":",
-            context.interface(socket.ifindex) if socket.ifindex else "*",
-            "*",
-            "",
-            users,
-            rest,
+        return Row(
+            netid=OF_TABLE[socket.table].netid,
+            state="UNCONN",
+            recv_q=queue(socket.recv_q),
+            send_q=queue(socket.send_q),
+            local_address=address + ":",
+            local_port=context.interface(socket.ifindex) if socket.ifindex else "*",
+            peer_address="*",
+            process=users,
+            extra=rest,
         )
 
 

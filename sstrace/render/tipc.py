@@ -2,6 +2,7 @@
 
 from sstrace.model import AF_TIPC, SOCK_DGRAM, SOCK_RDM, SOCK_SEQPACKET, SOCK_STREAM, TipcSocket
 from sstrace.protocols import NETID_OF_TYPE, UNNAMED
+from sstrace.render.columns import Row
 from sstrace.render.common import Context, queue, signed
 from sstrace.render.line_parts import Cookie, Inode, LineMaker, OwnerItem, RecvQ, SendQ, Time, state_text
 from sstrace.render.places import Place
@@ -17,8 +18,8 @@ class TipcCells:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def cells(self, socket: TipcSocket) -> tuple[str, ...]:
-        """The ten cells of a row."""
+    def cells(self, socket: TipcSocket) -> Row:
+        """The cells of a row."""
         context, show = self._context, self._context.show
         users = ""
         if show.extended:
@@ -30,17 +31,17 @@ class TipcCells:
         if context.one_column:
             users, rest = users + rest, ""
         connected = socket.peer_node is not None
-        return (
-            NETID_OF_TYPE.get((AF_TIPC, socket.type), UNNAMED),
-            context.states[socket.state],
-            queue(socket.recv_q),
-            queue(socket.send_q),
-            f"{socket.node}:",
-            str(socket.ref),
-            f"{socket.peer_node}:" if connected else "-",
-            str(socket.peer_ref) if connected else "",
-            users,
-            rest,
+        return Row(
+            netid=NETID_OF_TYPE.get((AF_TIPC, socket.type), UNNAMED),
+            state=context.states[socket.state],
+            recv_q=queue(socket.recv_q),
+            send_q=queue(socket.send_q),
+            local_address=f"{socket.node}:",
+            local_port=str(socket.ref),
+            peer_address=f"{socket.peer_node}:" if connected else "-",
+            peer_port=str(socket.peer_ref) if connected else "",
+            process=users,
+            extra=rest,
         )
 
     def _internals(self, socket: TipcSocket) -> str:

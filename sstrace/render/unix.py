@@ -5,6 +5,7 @@ never shown.
 from sstrace.model import UnixSocket
 from sstrace.plain import spelled
 from sstrace.protocols import OF_TABLE
+from sstrace.render.columns import Row
 from sstrace.render.common import Context, memory, queue, signed, text
 from sstrace.render.line_parts import (
     Cookie,
@@ -37,8 +38,8 @@ class UnixCells:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def cells(self, socket: UnixSocket) -> tuple[str, ...]:
-        """The ten cells of a row."""
+    def cells(self, socket: UnixSocket) -> Row:
+        """The cells of a row."""
         context, show = self._context, self._context.show
         # The names of abstract sockets begin with NUL; all their NULs show as @.
         name = text(socket.name).replace("\0", "@") if socket.name else "*"
@@ -61,17 +62,17 @@ class UnixCells:
                 rest += " peers:" + "".join([f" {pending}" for pending in socket.pending])
         if context.one_column:
             users, rest = users + rest, ""
-        return (
-            OF_TABLE[socket.table].netid,
-            context.states[socket.state],
-            queue(socket.recv_q),
-            queue(socket.send_q),
-            name + " ",
-            str(inode),
-            peer + " ",
-            str(peer_inode),
-            users,
-            rest,
+        return Row(
+            netid=OF_TABLE[socket.table].netid,
+            state=context.states[socket.state],
+            recv_q=queue(socket.recv_q),
+            send_q=queue(socket.send_q),
+            local_address=name + " ",
+            local_port=str(inode),
+            peer_address=peer + " ",
+            peer_port=str(peer_inode),
+            process=users,
+            extra=rest,
         )
 
 

@@ -2,6 +2,7 @@
 
 from sstrace.model import AF_VSOCK, VsockSocket
 from sstrace.protocols import NETID_OF_TYPE, UNNAMED
+from sstrace.render.columns import Row
 from sstrace.render.common import Context, queue
 from sstrace.render.line_parts import Cookie, Inode, LineMaker, OwnerItem, Time, state_text
 from sstrace.render.places import Place
@@ -21,20 +22,19 @@ class VsockCells:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def cells(self, socket: VsockSocket) -> tuple[str, ...]:
-        """The ten cells of a row."""
+    def cells(self, socket: VsockSocket) -> Row:
+        """The cells of a row."""
         show = self._context.show
-        return (
-            NETID_OF_TYPE.get((AF_VSOCK, socket.type), UNNAMED),
-            self._context.states[socket.state],
-            queue(socket.recv_q),
-            queue(socket.send_q),
-            _number(socket.src_cid) + ":",
-            _number(socket.sport),
-            _number(socket.dst_cid) + ":",
-            _number(socket.dport),
-            self._context.users(socket.ino) if show.processes or show.threads or show.contexts else "",
-            "",
+        return Row(
+            netid=NETID_OF_TYPE.get((AF_VSOCK, socket.type), UNNAMED),
+            state=self._context.states[socket.state],
+            recv_q=queue(socket.recv_q),
+            send_q=queue(socket.send_q),
+            local_address=_number(socket.src_cid) + ":",
+            local_port=_number(socket.sport),
+            peer_address=_number(socket.dst_cid) + ":",
+            peer_port=_number(socket.dport),
+            process=self._context.users(socket.ino) if show.processes or show.threads or show.contexts else "",
         )
 
 

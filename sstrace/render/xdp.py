@@ -2,6 +2,7 @@
 
 from sstrace.model import XdpSocket
 from sstrace.protocols import OF_TABLE
+from sstrace.render.columns import Row
 from sstrace.render.common import Context, memory, queue, signed
 from sstrace.render.line_parts import (
     Cookie,
@@ -30,8 +31,8 @@ class XdpCells:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def cells(self, socket: XdpSocket) -> tuple[str, ...]:
-        """The ten cells of a row."""
+    def cells(self, socket: XdpSocket) -> Row:
+        """The cells of a row."""
         context, show = self._context, self._context.show
         users = context.users(socket.ino) if show.processes or show.threads or show.contexts else ""
         rest = ""
@@ -42,17 +43,16 @@ class XdpCells:
         if context.one_column:
             users, rest = users + rest, ""
         number = socket.queue_id if context.dialect.unsigned_ports else signed(socket.queue_id)
-        return (
-            OF_TABLE[socket.table].netid,
-            "UNCONN",
-            queue(socket.recv_q),
-            queue(socket.send_q),
-            f"{context.interface(socket.ifindex)}:" if socket.ifindex else "*",
-            f"q{number}" if socket.ifindex else "",
-            "*",
-            "",
-            users,
-            rest,
+        return Row(
+            netid=OF_TABLE[socket.table].netid,
+            state="UNCONN",
+            recv_q=queue(socket.recv_q),
+            send_q=queue(socket.send_q),
+            local_address=f"{context.interface(socket.ifindex)}:" if socket.ifindex else "*",
+            local_port=f"q{number}" if socket.ifindex else "",
+            peer_address="*",
+            process=users,
+            extra=rest,
         )
 
     def _details(self, socket: XdpSocket) -> str:
