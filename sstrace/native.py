@@ -1,8 +1,9 @@
-"""The event path's compiled twins (native/*.c), where they have been built.
+"""The compiled twins (native/*.c) of what every event, and every row of many, goes through, where they have been built.
 
-Three Python methods take nearly all of a busy trace's time: ``EventDecoder.decode``, ``SocketTable.apply`` and
-``EventWriter.state``. Each has a twin in C that does the same for the events that nearly all are, and hands the rest
-back to it. The Python says what is right, and works alone; the C makes it fast: together three to five times as fast
+Three Python methods take nearly all of a busy trace's time: ``EventDecoder.events``, ``SocketTable.apply`` and
+``EventWriter.state``; two that of many sockets, ``Sweep.seen`` of the live table, and ``InetCells.columns`` with its
+layout in a plain table. Each has a twin in C that does the same for what nearly all are, and hands the rest back to it.
+The Python says what is right, and works alone; the C makes it fast: an event three to five times as fast
 (scripts/bench/trace, with and without).
 
 They are built with the package where there are a C compiler and Python's headers (native/build.py).

@@ -1,5 +1,5 @@
 """What a report of the kernel means for a row of the table: one module for each family of protocols that has a life of
-its own, each a table that the fold executes (sstrace.table.fold).
+its own, each a table that is executed (sstrace.table).
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Sweeps: what netlink shows of one namespace or of many, held against the table, protocol by protocol.
+"""Sweeps: what the kernel shows of one namespace or of many, held against the table, protocol by protocol.
 
 Many are swept together: what has happened meanwhile is waited for, and folded in, once for all of them.
 """

@@ -1,4 +1,4 @@
-"""What can be learnt of a socket: every decoder returns these."""
+"""What the live table is told: of sockets by events and sweeps, of what was lost, and of names."""
 
 import enum
 from typing import Literal, NamedTuple

@@ -27,7 +27,7 @@ _NOWHERE: Final = 1 << 16
 """More cells than any line has."""
 
 
-class _Told(msgspec.Struct):
+class _Shown(msgspec.Struct):
     """What the cells of one line are made of."""
 
     change: TransitionView
@@ -51,7 +51,7 @@ class _Column(msgspec.Struct, frozen=True):
 
     title: str
     width: int
-    cell: Callable[[_Told, int], str]
+    cell: Callable[[_Shown, int], str]
     """Of a line, in about so many cells."""
     least: int = 0
     """0: always ``width``."""
@@ -68,31 +68,31 @@ def _span(ns: int | None) -> str:
     return "-" if ns is None else span_text(ns)
 
 
-def _held(told: _Told, _width: int) -> str:
-    return "~" * (told.change.approximate and told.change.held_ns is not None) + _span(told.change.held_ns)
+def _held(shown: _Shown, _width: int) -> str:
+    return "~" * (shown.change.approximate and shown.change.held_ns is not None) + _span(shown.change.held_ns)
 
 
-def _cause(told: _Told, width: int) -> str:
+def _cause(shown: _Shown, width: int) -> str:
     text = "-"
-    for word in causes(told.change, brackets=False):
+    for word in causes(shown.change, brackets=False):
         text = word or "-"
         if cells(text) <= width:
             break
     return text
 
 
-def _rtt(told: _Told, _width: int) -> str:
-    rtt_us = told.change.reported.rtt_us
+def _rtt(shown: _Shown, _width: int) -> str:
+    rtt_us = shown.change.reported.rtt_us
     return span_text(rtt_us * 1000) if rtt_us else "-"
 
 
-def _container(told: _Told, _width: int) -> str:
-    return plain(told.work.container_id or "-")[:12]  # so much of it docker(1) and kin show, and take
+def _container(shown: _Shown, _width: int) -> str:
+    return plain(shown.work.container_id or "-")[:12]  # so much of it docker(1) and kin show, and take
 
 
-def _peer_process(told: _Told, _width: int) -> str:
+def _peer_process(shown: _Shown, _width: int) -> str:
     """Who holds the other end, behind the host that it is on: ``db-1:postgres/88``."""
-    other = told.other
+    other = shown.other
     if other is None:
         return "-"
     holders = dict.fromkeys(f"{printable(owner.comm.decode('latin-1'))}/{owner.pid}" for owner in other.owners)
@@ -101,29 +101,29 @@ def _peer_process(told: _Told, _width: int) -> str:
 
 COLUMNS: Final[dict[str, _Column]] = {
     "time": _Column("", 0, lambda _told, _width: ""),
-    "host": _Column("Host", 16, lambda told, _width: told.host or "-", 8, 24, fitted=shortened),
-    "netns": _Column("Netns", 16, lambda told, _width: told.place.strip() or "-", 8, 24, fitted=shortened),
-    "netid": _Column("Netid", 5, lambda told, _width: NETID_OF_NUMBER.get(told.row.protocol, UNNAMED)),
-    "from": _Column("From", 10, lambda told, _width: SHOWN[told.change.old], right=True),
-    "to": _Column("To", 10, lambda told, _width: SHOWN[told.change.new]),
+    "host": _Column("Host", 16, lambda shown, _width: shown.host or "-", 8, 24, fitted=shortened),
+    "netns": _Column("Netns", 16, lambda shown, _width: shown.place.strip() or "-", 8, 24, fitted=shortened),
+    "netid": _Column("Netid", 5, lambda shown, _width: NETID_OF_NUMBER.get(shown.row.protocol, UNNAMED)),
+    "from": _Column("From", 10, lambda shown, _width: SHOWN[shown.change.old], right=True),
+    "to": _Column("To", 10, lambda shown, _width: SHOWN[shown.change.new]),
     "held": _Column("Held", 7, _held, right=True),
-    "lasted": _Column("Lasted", 7, lambda told, _width: _span(told.change.lifetime_ns), right=True),
+    "lasted": _Column("Lasted", 7, lambda shown, _width: _span(shown.change.lifetime_ns), right=True),
     "process": _Column(
-        "Process", 20, lambda told, width: who(told.row, width, descriptors=width > 16), 12, 40, fitted=shortened
+        "Process", 20, lambda shown, width: who(shown.row, width, descriptors=width > 16), 12, 40, fitted=shortened
     ),
-    "uid": _Column("UID", 5, lambda told, _width: _number(told.row.uid), right=True),
-    "role": _Column("Role", 6, lambda told, _width: told.row.role or "-"),
-    "local": _Column("Local Address:Port", 24, lambda told, _width: told.local, 14, 47, fitted=end_shortened),
-    "peer": _Column("Peer Address:Port", 24, lambda told, _width: told.peer, 14, 47, fitted=end_shortened),
+    "uid": _Column("UID", 5, lambda shown, _width: _number(shown.row.uid), right=True),
+    "role": _Column("Role", 6, lambda shown, _width: shown.row.role or "-"),
+    "local": _Column("Local Address:Port", 24, lambda shown, _width: shown.local, 14, 47, fitted=end_shortened),
+    "peer": _Column("Peer Address:Port", 24, lambda shown, _width: shown.peer, 14, 47, fitted=end_shortened),
     "peer-process": _Column("Peer Process", 24, _peer_process, 12, 40, fitted=shortened),
     "cause": _Column("Cause", 20, _cause, 10, 44),
-    "sent": _Column("Sent", 4, lambda told, _width: amount(told.change.reported.bytes_sent), right=True),
-    "received": _Column("Recv", 4, lambda told, _width: amount(told.change.reported.bytes_received), right=True),
+    "sent": _Column("Sent", 4, lambda shown, _width: amount(shown.change.reported.bytes_sent), right=True),
+    "received": _Column("Recv", 4, lambda shown, _width: amount(shown.change.reported.bytes_received), right=True),
     "rtt": _Column("RTT", 6, _rtt, right=True),
-    "retransmits": _Column("Again", 5, lambda told, _width: _number(told.change.reported.retrans), right=True),
+    "retransmits": _Column("Again", 5, lambda shown, _width: _number(shown.change.reported.retrans), right=True),
     "container": _Column("Container", 12, _container),
-    "pod": _Column("Pod", 36, lambda told, _width: plain(told.work.pod_uid or "-"), 8, 36),
-    "unit": _Column("Unit", 20, lambda told, _width: plain(told.work.unit or "-"), 10, 40, fitted=shortened),
+    "pod": _Column("Pod", 36, lambda shown, _width: plain(shown.work.pod_uid or "-"), 8, 36),
+    "unit": _Column("Unit", 20, lambda shown, _width: plain(shown.work.unit or "-"), 10, 40, fitted=shortened),
 }
 """Name → column. The first is made by whoever knows the clocks."""
 
@@ -176,11 +176,11 @@ class ChosenText(TraceText):
         place, local, peer = self._placed(change.row)
         work = (self._work(cgroup) if cgroup else None) or _NOTHING
         other = self._where.peer(change.row) if self._where is not None and self._asks_peer else None
-        told = _Told(change, place if self.host is None else "", local, peer, work, self.host or "", other)
+        shown = _Shown(change, place if self.host is None else "", local, peer, work, self.host or "", other)
         widths = self._widths if self._width is not None else [_NOWHERE] * len(self._widths)
         return self._line(
             [
-                self.time(change.at_ns) if name == "time" else COLUMNS[name].cell(told, width)
+                self.time(change.at_ns) if name == "time" else COLUMNS[name].cell(shown, width)
                 for name, width in zip(self._names, widths, strict=True)
             ]
         )

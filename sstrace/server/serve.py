@@ -1,4 +1,5 @@
-"""``--serve``: keep the live table of this network namespace and answer ``--snapshot --from live`` on a unix socket.
+"""``--serve``: keep the live table of this network namespace, or of several, and answer ``--snapshot --from live`` on a
+unix socket.
 
 The server itself traces, accepts and reads requests, and answers small questions of root's (server.answers), without
 ever waiting for a client. Any other request is answered by a fork: the child has the table as it was at that moment,
@@ -11,9 +12,9 @@ After ``_SMALL_NS`` of small ones it is the turn of the events again. Who asks w
 will be for a while, is answered out of the kernel, at once: also in the midst of what is folded in.
 
 Privileges. Once everything is loaded, a server that root started becomes the user ``sstrace``, or an unused one, and
-keeps four capabilities (sources.privilege), unless --keep-privileges. It cannot become its clients then; so which
-processes' descriptors a client may see is judged by the kernel's rule (privilege.ProcessView) before the child sheds
-the rest.
+keeps no capability (sources.privilege; what takes one is asked of server.broker), unless --keep-privileges. It cannot
+become its clients then; so which processes' descriptors a client may see is judged by the kernel's rule
+(privilege.ProcessView).
 
 Limits, each against a client that would otherwise make the server grow: ``_MOST_CLIENTS`` connections,
 ``service.MOST_REQUEST`` bytes a request, ``_PATIENCE_S`` seconds to send it, ``_MOST_CHILDREN`` answers at once (more

@@ -1,4 +1,5 @@
-"""Datagram sockets into rows: what their owners' calls mean for them (lifecycle.udp), and what sweeps show of them.
+"""Datagram sockets into rows: what their owners' calls mean for them (lifecycle.udp, lifecycle.raw), and what sweeps
+show of them.
 
 Each is one kernel object all its life, and has a cookie before anybody hears of it: the programs ask for it, and so
 does a sweep. So the cookie alone finds a row. The ends do not: several sockets may have the same (SO_REUSEPORT).
@@ -33,12 +34,12 @@ class Departed(Tombstones):
         super()._clear()
         self._sockets.clear()
 
-    def bury(self, fact: Called) -> None:
+    def depart(self, fact: Called) -> None:
         """It is shown no more; a sweep that goes on may have met it before."""
         if self.may_be_shown(fact.at_ns):
             self._sockets.add(fact.cookie)
 
-    def raise_again(self, cookie: int) -> None:
+    def come_back(self, cookie: int) -> None:
         """It is shown again."""
         self._sockets.discard(cookie)
 
@@ -75,7 +76,7 @@ class DatagramFold:
             row.role = "client"
         index.add(row)
         index.enter(row)
-        self._departed.raise_again(fact.cookie)
+        self._departed.come_back(fact.cookie)
         return self._told(fact, row, UNSEEN, None)
 
     def _row_of(self, fact: Called, state: int) -> Row:
@@ -119,14 +120,14 @@ class DatagramFold:
 
     def _end(self, fact: Called, row: Row) -> Transition:
         held = fact.at_ns - row.since_ns if row.exact else None
-        self._departed.bury(fact)
+        self._departed.depart(fact)
         self._index.remove(row)
         _own(row, fact)
         old, row.state = row.state, UNSEEN
         return self._told(fact, row, old, held)
 
     def _end_of_stranger(self, fact: Called, _row: Row | None) -> Transition:
-        self._departed.bury(fact)
+        self._departed.depart(fact)
         return self._told(fact, self._row_of(fact, UNSEEN), _ESTABLISHED if any(fact.dst) else _CLOSE, None)
 
     def _told(self, fact: Called, row: Row, old: int, held: int | None) -> Transition:

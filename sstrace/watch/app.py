@@ -36,7 +36,7 @@ from sstrace.watch.prompt import edited
 from sstrace.watch.table_page import TablePage
 from sstrace.watch.terminal import Terminal, colors_of
 
-__all__ = ["Told", "Watch", "glyphs_of", "interval_of", "run"]
+__all__ = ["Traces", "Watch", "glyphs_of", "interval_of", "run"]
 
 _INTERVAL_NS: Final = 1_000_000_000
 _STEP_NS: Final = 1_000_000_000
@@ -78,7 +78,9 @@ def run(command: Command, env: Mapping[str, str]) -> int:
 class Watch:
     """The screen and its keys. ``tracer``: what is told of it besides the rows."""
 
-    def __init__(self, command: Command, env: Mapping[str, str], tracer: "Told", hub: Hub, terminal: Terminal) -> None:
+    def __init__(
+        self, command: Command, env: Mapping[str, str], tracer: "Traces", hub: Hub, terminal: Terminal
+    ) -> None:
         self._command = command
         self._tracer = tracer
         self._terminal = terminal
@@ -349,7 +351,7 @@ class Waited(Protocol):
     def register(self, poll: select.poll) -> None: ...
 
 
-class Told(Protocol):
+class Traces(Protocol):
     """What the first lines tell besides the rows: see Tracer."""
 
     @property

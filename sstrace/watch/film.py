@@ -33,7 +33,7 @@ class _Places(Places):
         return self._recorded if self._recorded.several else None
 
 
-class _Told(NamedTuple):
+class _Line(NamedTuple):
     """A line of one connection."""
 
     at_ns: int
@@ -64,7 +64,7 @@ class Film:
         """What happened in the time before the moment that ``look`` was asked for."""
         self._born: set[int] = set()
         """Of which rows the first that was ever told is among them."""
-        self._lives: dict[int, list[_Told]] = {}
+        self._lives: dict[int, list[_Line]] = {}
 
     def __enter__(self) -> "Film":
         return self
@@ -147,7 +147,7 @@ class Film:
             row.born_ns = birth(changes[0])
         return row, changes, told[0].at_ns if told else None
 
-    def _told(self, number: int) -> Iterator[_Told]:
+    def _told(self, number: int) -> Iterator[_Line]:
         reader = Reader(self._source, self.host or None)
         reader.only(b'"id":%d,' % number, b'"type":"meta"')
         clock, run = Clock(), 0
@@ -161,4 +161,4 @@ class Film:
                 if clock.offset_ns is None:
                     clock.learn(line)
                 if isinstance(line, SeenLine | StateLine | GoneLine) and line.id == number:
-                    yield _Told(line.mono_ns + (clock.offset_ns or 0), run, line)
+                    yield _Line(line.mono_ns + (clock.offset_ns or 0), run, line)
