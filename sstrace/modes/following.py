@@ -54,7 +54,9 @@ class Following:
         self.stopped = stopped
         self.metrics: Metrics | None = None
         self.recorders: list[Recorder] = []
-        """--record, and what --sink names that takes the whole stream."""
+        """--record, and what --sink names that takes the whole stream ..."""
+        self.fleet: list[Recorder] = []
+        """... the latter alone."""
         self._command = command
         self._env = env
         self._engines: list[FleetFile] = []
@@ -138,6 +140,7 @@ class Following:
             engine = self._engines.pop(0)
             recorder = Recorder(engine.name, self.tracer, say=say, into=engine, second=bool(self.recorders))
             self.recorders.append(recorder)
+            self.fleet.append(recorder)
             recorder.begin(*began)
         self._tell = self._recorded
 

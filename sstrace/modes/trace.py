@@ -63,7 +63,7 @@ def _follow(
     following.reach()
     following.measure()
     if following.metrics is not None:
-        following.metrics.sinks = lambda: trace.sinks
+        following.metrics.sinks = lambda: [*trace.sinks, *following.fleet]
     for sink in trace.sinks:
         sink.idle = attend
     tracer.start()
@@ -98,7 +98,7 @@ def _follow(
 def _on_terminal(command: Command) -> bool:
     """Whether there is somebody who sees text, and what is said beside it."""
     own = command.own
-    return own.output is None and not own.sink and not own.json and os.isatty(1) and os.isatty(2)
+    return own.output is None and not own.sink and not own.engines and not own.json and os.isatty(1) and os.isatty(2)
 
 
 def _whisper(command: Command, sentence: str) -> None:
@@ -141,10 +141,10 @@ class _Attendance:
             self._trace.reopen(begin(tracer)[0])
         if asked.statistics:
             asked.statistics = False
-            say(
-                f"{tracer.account()}, {counted(tracer.sweeps, 'sweep')}, {counted(len(tracer.table), 'socket')}; "
-                + "; ".join(sink.statistics() for sink in self._trace.sinks)
-            )
+            ways = [sink.statistics() for sink in self._trace.sinks]
+            ways += [recorder.statistics() for recorder in self._following.fleet]
+            counts = f"{counted(tracer.sweeps, 'sweep')}, {counted(len(tracer.table), 'socket')}"
+            say(f"{tracer.account()}, {counts}; {'; '.join(ways)}")
 
 
 def _summary(following: Following, trace: Printer) -> None:

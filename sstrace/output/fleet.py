@@ -92,6 +92,11 @@ class FleetFile:
         """Whether there is room again."""
         return self._spool.ready
 
+    @property
+    def queued(self) -> int:
+        """Bytes that wait."""
+        return self._spool.size
+
     def write(self, data: bytes | bytearray) -> None:
         """Take whole lines, of which the first of all is the meta line. An OSError: there is no room, or no disk."""
         if self._rows is None:

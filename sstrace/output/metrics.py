@@ -112,7 +112,7 @@ class Metrics:
         self.drift: Callable[[], Mapping[str, int]] | None = None
         """Of --verify: disagreements found so far, by kind."""
         self.sinks: Callable[[], Iterable[Any]] | None = None
-        """Of a trace: its ways out (output.sink.Sink)."""
+        """Of a trace: its ways out (output.sink.Sink), and engines (output.recorder.Recorder)."""
         self._wanted = threading.Event()
         self._done = threading.Event()
         self._families: list[Any] = []

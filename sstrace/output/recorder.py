@@ -94,6 +94,16 @@ class Kept(Protocol):
     """Bytes in it."""
 
     @property
+    def queued(self) -> int:
+        """Bytes that wait for whoever takes them."""
+        ...
+
+    @property
+    def lost(self) -> int:
+        """Lines that were written, and that nobody will ever take."""
+        ...
+
+    @property
     def ready(self) -> bool:
         """After a failure: whether trying again may help."""
         ...
@@ -209,6 +219,26 @@ class Recorder:
             self._mark()
             self._flush()
         self._file.close()
+
+    @property
+    def name(self) -> str:
+        """What is written."""
+        return self._path
+
+    @property
+    def queued(self) -> int:
+        """Bytes that wait."""
+        return self._file.queued
+
+    @property
+    def missed(self) -> int:
+        """Lines that are not there, and will not be."""
+        return self.unwritten + self._file.lost
+
+    def statistics(self) -> str:
+        """For SIGUSR1."""
+        text = f"{self._path}: {self.lines} lines, {self._file.size} bytes, {self.queued} bytes queued"
+        return text + (f", {self.missed} lines dropped" if self.missed else "")
 
     @property
     def failed(self) -> bool:

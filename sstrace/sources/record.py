@@ -45,6 +45,8 @@ class RecordFile:
         self.size = 0
         self.ready = True
         """Whether trying again may help: always, since others make room on a disk."""
+        self.queued = self.lost = 0
+        """What is written is there."""
         self._compress = _compressor(path)
         try:
             self._fd = files.open_for_writing(path, mode=0o640, empty=True)

@@ -67,6 +67,14 @@ class Both:
     def ready(self) -> bool:
         return self.sink.ready
 
+    @property
+    def queued(self) -> int:
+        return self.sink.queued
+
+    @property
+    def lost(self) -> int:
+        return self.sink.lost
+
     def write(self, data: bytes | bytearray) -> None:
         self.sink.write(data)
         self._file.write(data)
