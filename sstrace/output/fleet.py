@@ -20,7 +20,7 @@ from sstrace.fleet import schema
 from sstrace.fleet.rows import Rows, run_of
 from sstrace.lines import MetaLine
 from sstrace.query.quantity import parse_size
-from sstrace.sources.clickhouse import Address, Away, Engine, Refused, address_of
+from sstrace.sources.clickhouse import Address, Away, Engine, Refused, address_of, pack, unpack
 from sstrace.sources.spool import Piece, Spool
 from sstrace.sources.stream import count_lines
 
@@ -67,7 +67,7 @@ class FleetFile:
         except Away as error:
             self.stuck = str(error)
         folder, most = spool_folder(spool, address, env)
-        self._spool = Spool(folder, most, wait_s=_GATHERED_S)
+        self._spool = Spool(folder, most, wait_s=_GATHERED_S, pack=pack, unpack=unpack)
         if self.stuck is not None:
             self._say(f"{self.stuck}: tracing goes on, lines wait in {folder} until it answers")
         elif self._spool.adopted:
@@ -137,6 +137,9 @@ class FleetFile:
                 self._put(pieces)
             except (OSError, SstraceError) as error:
                 self._tell(str(error))
+                since = time.monotonic()
+                while time.monotonic() - since < wait_s and not self._closing and self._spool.shrink():
+                    pass
                 self._wake.wait(_FIRST_WAIT_S if self._closing else wait_s)
                 self._wake.clear()
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)

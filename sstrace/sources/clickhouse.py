@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from sstrace.errors import FeatureError, SstraceError, UsageError, reason
 
-__all__ = ["DATABASE", "Address", "Away", "Engine", "Refused", "address_of", "password_of"]
+__all__ = ["DATABASE", "Address", "Away", "Engine", "Refused", "address_of", "pack", "password_of", "unpack"]
 
 DATABASE: Final = "sstrace"
 """Where an address names none."""
@@ -158,7 +158,7 @@ class Engine:
             self._connected().raw_insert(
                 table,
                 columns,
-                _zstd().compress(rows, 1),
+                pack(rows),
                 settings=dict(settings),
                 fmt="JSONEachRow",
                 compression="zstd",
@@ -241,6 +241,16 @@ def _why(error: BaseException) -> str:
         if isinstance(why, OSError) and why.strerror:
             return why.strerror
     return str(why).splitlines()[0] if str(why) else type(why).__name__
+
+
+def pack(data: bytes) -> bytes:
+    """Compress; where there is no client there is nothing to compress with."""
+    return bytes(_zstd().compress(data, 1))
+
+
+def unpack(data: bytes) -> bytes:
+    """The other way. Raises what the library raises."""
+    return bytes(_zstd().decompress(data))
 
 
 def _zstd() -> Any:

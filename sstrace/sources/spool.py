@@ -6,8 +6,8 @@ would have written it to the disk. So there is one way, and what was put survive
     FOLDER/1234-18c0f5a3b2/lock            held for as long as the process 1234 lives
     FOLDER/1234-18c0f5a3b2/00000007        lines, whole ones but for the last after a crash
 
-A process that begins takes over what dead ones have left, oldest first. What could not be taken by anybody
-(``set_aside``) gets the ending ``.refused`` and stays.
+A process that begins takes over what dead ones have left, oldest first. What waits for long is compressed (``shrink``:
+``00000007.zst``). What could not be taken by anybody (``set_aside``) gets the ending ``.refused`` and stays.
 """
 
 import errno
@@ -16,6 +16,7 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +29,7 @@ __all__ = ["Piece", "Spool"]
 
 _PIECE = 4 << 20
 """Bytes of a file."""
-_REFUSED = ".refused"
+_REFUSED, _PACKED, _UNFINISHED = ".refused", ".zst", ".new"
 
 
 class Piece(NamedTuple):
@@ -41,10 +42,20 @@ class Piece(NamedTuple):
 class Spool:
     """A queue of lines on disk. One thread puts, another one takes."""
 
-    def __init__(self, folder: str, most: int, *, wait_s: float) -> None:
+    def __init__(
+        self,
+        folder: str,
+        most: int,
+        *,
+        wait_s: float,
+        pack: Callable[[bytes], bytes],
+        unpack: Callable[[bytes], bytes],
+    ) -> None:
         """``folder``: made where it is missing; ``most``: bytes that may wait; ``wait_s``: how long lines are gathered
-        before they can be taken. Raises SstraceError.
+        before they can be taken; ``pack``, ``unpack``: zstd's two ways. Raises SstraceError.
         """
+        self._pack = pack
+        self._unpack = unpack
         self.folder = folder
         self._most = most
         self._wait_s = wait_s
@@ -87,7 +98,7 @@ class Spool:
         if not self._lock(folder):
             return
         for path in sorted(Path(folder).iterdir()):
-            if path.name.isdecimal():
+            if path.name.removesuffix(_PACKED).isdecimal():
                 piece = Piece(str(path), path.lstat().st_size)
                 self._pieces.append(piece)
                 self.size += piece.size
@@ -158,16 +169,52 @@ class Spool:
             taken: list[Piece] = []
             size = 0
             for piece in self._pieces:
-                if taken and size + piece.size > most:
+                # As it is read: a compressed one holds what a file held.
+                held = _PIECE if piece.path.endswith(_PACKED) else piece.size
+                if taken and size + held > most:
                     break
                 taken.append(piece)
-                size += piece.size
+                size += held
             return taken
 
-    @staticmethod
-    def read(pieces: list[Piece]) -> bytes:
+    def read(self, pieces: list[Piece]) -> bytes:
         """The whole lines in them. Raises OSError."""
-        return b"".join(lines[: lines.rfind(b"\n") + 1] for lines in (files.read_trusted(one.path) for one in pieces))
+        found = []
+        for piece in pieces:
+            lines = files.read_trusted(piece.path)
+            if piece.path.endswith(_PACKED):
+                try:
+                    lines = self._unpack(lines)
+                except Exception:  # a library's, of a damaged file: there is nothing to be had from it
+                    lines = b""
+            found.append(lines[: lines.rfind(b"\n") + 1])
+        return b"".join(found)
+
+    def shrink(self) -> bool:
+        """Compress one file that waits, by the thread that takes, of nothing that it has taken; False: there is none,
+        or it cannot be done.
+        """
+        with self._change:
+            piece = next((one for one in self._pieces if not one.path.endswith(_PACKED)), None)
+        if piece is None:
+            return False
+        path = piece.path + _PACKED
+        try:
+            lines = self._pack(self.read([piece]))
+            fd = files.open_for_writing(path + _UNFINISHED, mode=0o600, empty=True)
+            try:
+                write_all(fd, lines)
+            finally:
+                os.close(fd)
+            files.rename(path + _UNFINISHED, path.rpartition("/")[2])
+        except OSError:
+            return False
+        with self._change:
+            self._pieces[self._pieces.index(piece)] = Piece(path, len(lines))
+            self.size += len(lines) - piece.size
+        with suppress(OSError):  # both are there for a moment: whoever finds them so takes the same lines twice
+            files.remove(piece.path)
+        return True
 
     def done(self, pieces: list[Piece]) -> None:
         """They have been taken: forget them."""

@@ -22,6 +22,7 @@ from sstrace.output.fleet import FleetFile, check, spool_folder
 from sstrace.query.command import When
 from sstrace.recording import past
 from sstrace.recording.reader import RecordedNames, row_of
+from sstrace.sources import spool
 from sstrace.sources.clickhouse import Away, Engine, address_of
 from sstrace.sources.record import RecordFile
 from sstrace.sources.replay import Recording
@@ -217,6 +218,29 @@ def test_what_the_engine_cannot_read_is_set_aside(engine: Front, tmp_path: Path)
     assert "2 lines are left out, and kept as" in said[-1]
     assert sink.summary() == ", 2 refused"
     assert [path.name for path in (folder / "1-1").iterdir() if path.suffix] == ["00000001.refused"]
+
+
+@pytest.mark.usefixtures("often")
+def test_what_waits_for_long_takes_little_room(engine: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is compressed, by whoever cannot send it, and taken along like all else."""
+    monkeypatch.setattr(spool, "_PIECE", 100_000)
+    engine.kill()
+    both = Both(sink_of(engine, tmp_path), tmp_path / "file.ndjson")
+    tape = Tape(tmp_path / "x", 9, into=both)
+    for _ in range(10):
+        tape.run(20)
+        tape.recorder._flush()
+    wait("it is packed", lambda: len(list((tmp_path / "spool").rglob("*.zst"))) >= 5)
+    tape.close()
+    assert both.sink.queued < (tmp_path / "file.ndjson").stat().st_size / 3
+    left = next((tmp_path / "spool").rglob("*.zst"))
+    (left.parent / "00000000.zst").write_bytes(left.read_bytes()[:50])  # a damaged one has nothing to give
+    engine.start()
+    sink = sink_of(engine, tmp_path)
+    wait("all of it is there", lambda: not sink.queued)
+    sink.close()
+    assert in_order(kept(engine)) == in_order((tmp_path / "file.ndjson").read_bytes())
+    assert list((tmp_path / "spool").rglob("0*")) == []
 
 
 def test_two_at_once_share_a_directory(engine: Front, tmp_path: Path) -> None:
