@@ -19,6 +19,7 @@ from sstrace.errors import FeatureError, SstraceError, UsageError
 from sstrace.fleet import schema
 from sstrace.fleet.rows import Rows, run_of
 from sstrace.lines import MetaLine
+from sstrace.plain import counted
 from sstrace.query.quantity import parse_size
 from sstrace.sources.clickhouse import Address, Away, Engine, Refused, address_of, pack, unpack
 from sstrace.sources.spool import Piece, Spool
@@ -161,9 +162,11 @@ class FleetFile:
                 for piece in pieces:
                     self._put([piece])
                 return
-            self.lost += count_lines(rows)
+            lines = count_lines(rows)
+            self.lost += lines
             self._spool.set_aside(pieces)
-            self._say(f"{error}: {count_lines(rows)} lines are left out, and kept as {pieces[0].path}.refused")
+            left_out = counted(lines, "line", "is/are")
+            self._say(f"{error}: {left_out} left out, and kept as {pieces[0].path}.refused")
             return
         self._spool.done(pieces)
 

@@ -237,8 +237,8 @@ class Recorder:
 
     def statistics(self) -> str:
         """For SIGUSR1."""
-        text = f"{self._path}: {self.lines} lines, {self._file.size} bytes, {self.queued} bytes queued"
-        return text + (f", {self.missed} lines dropped" if self.missed else "")
+        text = f"{self._path}: {counted(self.lines, 'line')}, {self._file.size} bytes, {self.queued} bytes queued"
+        return text + (f", {counted(self.missed, 'line')} dropped" if self.missed else "")
 
     @property
     def failed(self) -> bool:
