@@ -38,6 +38,9 @@ static __always_inline int capture_namespace(struct sock_event *event, struct co
 	return 1;
 }
 
+/* Events that were lost, by the inode of the network namespace, since the start: each is here before it counts as dropped. */
+BPF_HASH(losing, u32, u64, 4096);
+
 /*
  * The only way out. A record that does not fit its CPU's buffer is counted, so that Python knows of it at once.
  * Whether it fitted.
@@ -49,6 +52,7 @@ static __always_inline int deliver(void *ctx, struct sock_event *event)
 
 	if (!events.perf_submit(ctx, event, sizeof(*event)))
 		return 1;
+	losing.increment(event->netns);
 	count = counts.lookup(&zero);
 	if (count)
 		__sync_fetch_and_add(&count->dropped, 1);

@@ -87,8 +87,12 @@ def _hold(count: int, name: str, *, held: bool) -> None:
         sockets = _make(number)
         kept += sockets
         space = os.open("/proc/self/ns/net", os.O_RDONLY)
-        cookie = int.from_bytes(sockets[0].getsockopt(socket.SOL_SOCKET, 71, 8), sys.byteorder)
-        told.append({"inode": os.fstat(space).st_ino, "cookie": cookie, "fd": space})
+        inode = os.fstat(space).st_ino
+        try:
+            cookie = int.from_bytes(sockets[0].getsockopt(socket.SOL_SOCKET, 71, 8), sys.byteorder)
+        except OSError:  # before Linux 5.14 nobody is told: the inode is what it is known by
+            cookie = inode
+        told.append({"inode": inode, "cookie": cookie, "fd": space})
         if not held:
             os.close(space)
     libc.setns(home, _CLONE_NEWNET)

@@ -1,10 +1,18 @@
 """What the table may be wrong about, as far as anybody knows: events that were lost, and what no program was run for.
 And when a sweep is to heal that, so that sweeps take no more than their share of a CPU.
 
+Loss. The programs count where they lose events, by network namespace: a sweep that heals a loss is of those alone.
+
+Audit. A kernel may run a program less often than it fires its tracepoint: some sandboxes run none while a task of
+theirs is interrupted. The table is compared with a sweep soon after, where that can be known (live.missed); and now
+and then in any case, though nothing is known to be lost. What that finds is told as a Resync, and the row of a socket
+whose end nobody heard does not stay for ever.
+
 What something took is CPU time of this thread: a machine that is busy elsewhere must not make sweeps rare.
 """
 
 import time
+from collections.abc import Callable, Collection, Mapping
 
 from sstrace.live.missed import Missed
 from sstrace.table import Resync
@@ -37,9 +45,16 @@ def pause(least_ns: int, duty: int, took_ns: int) -> int:
 class Doubts:
     """Of one tracer."""
 
-    def __init__(self, missed: Missed, *, audits: bool) -> None:
-        """``audits``: sweep now and then though nothing is in doubt."""
+    def __init__(self, missed: Missed, losses: Callable[[], Mapping[int, int]], *, audits: bool) -> None:
+        """``losses``: how many events have been lost in which namespace, by its inode; ``audits``: sweep now and then
+        though nothing is in doubt.
+        """
         self._missed = missed
+        self._losses = losses
+        self._healed: Mapping[int, int] = {}
+        """Those that a sweep has healed, or heals."""
+        self._partial = False
+        """The sweep that goes on is of some namespaces alone."""
         self._audits = audits
         self.lost = False
         """Events were, and no sweep that heals it has begun since."""
@@ -113,28 +128,44 @@ class Doubts:
 
     # Sweeps.
 
-    def sweep_begins(self, *, loss: bool) -> bool:
-        """Whether anything is in doubt that it is to heal. ``loss``: a Resync will tell that it healed one."""
+    def sweep_begins(self, *, loss: bool, unread: int) -> tuple[bool, Collection[int] | None]:
+        """Whether anything is in doubt that it is to heal; and the inodes of the namespaces in which that is, None: it
+        may be in all. ``loss``: a Resync will tell that it healed one; ``unread``: events that have been lost so far.
+        """
         self.listen()
-        doubted = self.any()
+        doubted, where = self.any(), self._where(unread) if self.lost else None
+        if not loss or self.deaf:
+            where = None
+        self._partial = where is not None
         self._heals_loss = loss
         self.healing = loss or (self.deaf and self._is_short())
         self.lost &= not loss
         self.deaf = False
         self._began_ns = time.thread_time_ns()
-        return doubted
+        return doubted, where
+
+    def _where(self, unread: int) -> Collection[int] | None:
+        """Where events have been lost that no sweep has healed; None where not all are counted there. What is lost
+        just now may be counted already, and the dump that follows shows what it told of.
+        """
+        losses, before = self._losses(), self._healed
+        self._healed = losses
+        if sum(losses.values()) < unread:
+            return None
+        return {inode for inode, count in losses.items() if count > before.get(inode, 0)}
 
     def sweep_ends(self, found: Resync | None, *, complete: bool) -> None:
         """``found``: what it repaired, None where it was broken off; ``complete``: it saw all, and removed what is no
         more.
         """
         if found is not None:
-            self._missed.sweep_ends(found, lost=self._heals_loss, complete=complete)
+            self._missed.sweep_ends(found, lost=self._heals_loss, complete=complete and not self._partial)
         self.healing = False
         self.deaf |= not complete
         took_ns = self._took_ns = time.thread_time_ns() - self._began_ns
         now = time.monotonic_ns()
-        self.next_audit_ns = now + pause(_AUDIT_NS, _AUDIT_DUTY, took_ns)
+        if not self._partial:
+            self.next_audit_ns = now + pause(_AUDIT_NS, _AUDIT_DUTY, took_ns)
         self._missed_after = now + pause(_MISSED_PAUSE_NS, _MISSED_DUTY, took_ns)
         if self._heals_loss:
             self._resync_after = now + pause(_RESYNC_PAUSE_NS, _RESYNC_DUTY, took_ns)

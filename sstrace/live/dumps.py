@@ -74,9 +74,15 @@ class Dumps:
         """How often it has been the way."""
 
     def of(self, sweeps: Collection[Swept]) -> list[tuple[Swept, Answer]]:
-        """What there is in each."""
-        found = self._walked([swept for swept in sweeps if swept.table is Table.TCP])
-        return [(swept, found.get(swept) or self._dumped(swept)) for swept in sweeps]
+        """What there is in each. Of one that cannot be entered (Linux before 6.18, where no process is in it and no
+        mount names it) the walk knows all the same.
+        """
+        found = self._cheaper([swept for swept in sweeps if swept.table is Table.TCP])
+        answers = {swept: found.get(swept) or self._dumped(swept) for swept in sweeps}
+        shut = [one for one in sweeps if one.table is Table.TCP and one not in found and not one.place.kernel.reachable]
+        if shut and self._load(_LOAD_NS):
+            answers |= self._walked(shut)
+        return list(answers.items())
 
     def _dumped(self, swept: Swept) -> Answer:
         began = thread_time_ns()
@@ -85,12 +91,19 @@ class Dumps:
             self._dump_ns += (thread_time_ns() - began - self._dump_ns) // 8
         return Answer(datagrams)
 
-    def _walked(self, sweeps: Collection[Swept]) -> dict[Swept, Answer]:
-        """Those that the walk has found the sockets of, where that is worth while."""
+    def _cheaper(self, sweeps: Collection[Swept]) -> dict[Swept, Answer]:
+        """Those that the walk has found the sockets of, where that is worth while: not what is large."""
         saves_ns = len(sweeps) * self._dump_ns - self._walk_ns
-        if saves_ns <= 0 or not self._load(saves_ns) or self._walk is None:
+        if saves_ns <= 0 or not self._load(saves_ns):
             return {}
+        most = self._dump_ns // _ROW_NS
+        return {swept: answer for swept, answer in self._walked(sweeps).items() if len(answer.records or ()) <= most}
+
+    def _walked(self, sweeps: Collection[Swept]) -> dict[Swept, Answer]:
+        """Those whose sockets are in the tables that are walked; none where that fails."""
         walk, began = self._walk, thread_time_ns()
+        if walk is None:
+            return {}
         shared = [swept for swept in sweeps if self._places.hashinfo(swept.place) == walk.hashinfo]
         try:
             apart = walked.apart(walk.records(self._breathe))
@@ -99,13 +112,10 @@ class Dumps:
             return {}
         self._walk_ns = thread_time_ns() - began
         self.walks += 1
-        most = self._dump_ns // _ROW_NS
         found = {}
         for swept in shared:
             netns = swept.place.netns
-            records = apart.get(netns) or apart.get(Netns(0, netns.inode)) or []
-            if len(records) <= most:
-                found[swept] = Answer([], records)
+            found[swept] = Answer([], apart.get(netns) or apart.get(Netns(0, netns.inode)) or [])
         return found
 
     def _load(self, saves_ns: int) -> bool:

@@ -280,6 +280,8 @@ class Followed(Places):
         learns = now >= self._learn_ns or not known.keys() <= self._known.keys()
         if learns:
             known = self._finder.learn()
+            for net in self._places:
+                self._names.forget(net)  # interfaces may be called otherwise by now, which nobody tells
             self._learn_ns = now + max(_LEARN_NS, _LEARN_DUTY * (time.thread_time_ns() - began))
         if learns or known is not self._seen or self._leaving or not met <= known.keys():
             before, self._known, self._seen = self._known, dict(known), known

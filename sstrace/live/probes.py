@@ -149,7 +149,7 @@ class Hooks:
         try:
             if "cgroup" in self._without:
                 raise FeatureError("told to do without the hooks of cgroups")
-            shared = ("configs", "chosen", "events", "counts")
+            shared = ("configs", "chosen", "events", "counts", "losing")
             if Table.RAW in self._datagrams and not Kernel(lambda: None).lists(Table.RAW):
                 self.unlisted = _UNLISTED
                 self.limits.append(_UNLISTED)
@@ -200,6 +200,15 @@ class Hooks:
         except (OSError, SstraceError) as error:
             self._end_hearing(str(error))
             return None
+
+    def losses(self) -> dict[int, int]:
+        """How many events were lost, by the inode of the network namespace; empty where nobody counts that. Once
+        events count as unread, they are in here.
+        """
+        if "losing" not in self._loaded.maps:
+            return {}
+        found = self._loaded.elements("losing", 4, 8)
+        return {int.from_bytes(key, sys.byteorder): int.from_bytes(count, sys.byteorder) for key, count in found}
 
     def shared(self) -> dict[str, int]:
         """The maps that say whom to hear of, for programs besides these. Raises FeatureError where there are none."""

@@ -7,10 +7,7 @@ timestamp. What comes later all the same is counted (``late``) and applied, neve
 
 Gap-free start: attach, let events gather, sweep, then fold what has gathered (see table for why that loses nothing).
 
-Audit. A kernel may run a program less often than it fires its tracepoint: some sandboxes run none while a task of
-theirs is interrupted. The table is compared with a sweep soon after, where that can be known (live.missed); and now
-and then in any case, though nothing is known to be lost. What that finds is told as a Resync,
-and the row of a socket whose end nobody heard does not stay for ever.
+What it may be wrong about, and when that is healed: live.doubts.
 """
 
 import gc
@@ -137,7 +134,8 @@ class Tracer:
         """Called every 20 ms while a sweep goes on; may ``settle``, unless it ``ails_long``."""
         at_home = self.places.get(self.netns.cookie) is not None
         self._missed = Missed(self._hooks, self.table, at_home=at_home)
-        self._doubts = Doubts(self._missed, audits=audit and self._sweep_every_ns is None)
+        losses = self._hooks.losses if self._hooks is not None else dict
+        self._doubts = Doubts(self._missed, losses, audits=audit and self._sweep_every_ns is None)
 
     @property
     def polls(self) -> bool:
@@ -432,10 +430,11 @@ class Tracer:
         """Compare the table with netlink dumps and repair it: the changes folded in meanwhile, then one Resync. Losses
         meanwhile come behind it, for it does not heal them. ``loss``: it is to heal one.
         """
-        doubted = self._doubts.sweep_begins(loss=loss)
+        doubted, where = self._doubts.sweep_begins(loss=loss, unread=sum(self._unread))
         self._sweeping, resync, complete = True, None, False
         try:
-            resync, complete = yield from self._sweeps.run(list(self.places), doubted=doubted)
+            places = [place for place in self.places if where is None or place.netns.inode in where]
+            resync, complete = yield from self._sweeps.run(places, doubted=doubted)
         finally:
             self._sweeping = False
             self._doubts.sweep_ends(resync, complete=complete)

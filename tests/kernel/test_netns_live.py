@@ -159,6 +159,61 @@ def test_one_that_is_born_meanwhile_is_one_of_all() -> None:
         live_and_die(follows, "born")
 
 
+def test_a_loss_in_one_is_healed_there_alone(netns: Netns) -> None:
+    """The programs count where they lose events: the others are not asked for what nobody doubts."""
+    other = Netns()
+    tracer = Tracer(os.environ, netns=(str(netns.inode), str(other.inode)), pages=1)
+    asked: list[int] = []
+    try:
+        tracer.start()
+        for place in tracer.places:
+            place.kernel.everything = _counted(place.kernel.everything, place.netns.inode, asked)  # type: ignore[method-assign]
+        kept = [*other.call(_connected, 1), *netns.call(_connected, 100)]
+        while not tracer.resyncs:
+            list(tracer.poll(0.02))
+        list(tracer.settle())
+        assert tracer.lost
+        assert {*asked} == {netns.inode}
+        for space, count in ((netns, 100), (other, 1)):
+            states = Counter(row.state for row in tracer.table if row.netns == space.inode)
+            assert states == {State.LISTEN: 1, State.ESTABLISHED: 2 * count}
+        for end in kept:
+            end.close()
+    finally:
+        tracer.close()
+        other.close()
+
+
+def _counted(everything: Callable[..., list[bytes]], inode: int, asked: list[int]) -> Callable[..., list[bytes]]:
+    def counted(*words: Any) -> list[bytes]:
+        asked.append(inode)
+        return everything(*words)
+
+    return counted
+
+
+def _connected(count: int) -> list[socket.socket]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    ends = [listener]
+    for _ in range(count):
+        ends += [socket.create_connection(listener.getsockname()), listener.accept()[0]]
+    return ends
+
+
+def test_a_device_that_is_called_otherwise_is_called_so(joined: tuple[Netns, Netns]) -> None:
+    """Nobody tells of it in another namespace: its names are looked up anew with what namespaces are called."""
+    here, there = joined
+    with following(str(here.inode), str(there.inode)) as follows:
+        places = follows.tracer.places.where
+        assert places is not None
+        net = int.from_bytes(there.call(_cookie), sys.byteorder)
+        index = there.call(socket.if_nametoindex, "v1")
+        assert places.ifname(net, index) == "v1"
+        there.run("ip", "link", "set", "v1", "name", "uplink")
+        places._learn_ns = 0
+        follows.until(lambda: places.ifname(net, index) == "uplink")
+
+
 @pytest.fixture
 def joined(netns: Netns) -> Iterator[tuple[Netns, Netns]]:
     """Two that are joined by a cable."""

@@ -4,21 +4,22 @@ what ss shows in each namespace.
 
 import os
 import socket
-import subprocess
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import parity
 import pytest
 from conftest import Netns
-from worlds import World, Worlds
+from test_netns_live import held, shown
+from worlds import Worlds
 
 from sstrace.live.dumps import TABLE_STATES
-from sstrace.live.kernel import Kernel
+from sstrace.live.kernel import Kernel, UnreachableError
 from sstrace.live.tracer import Tracer
 from sstrace.model import AF_INET6, STATE_TEXT, InetSocket, Kind, State
+from sstrace.sources.diag import Netlink
 from sstrace.sources.socket_walk import FOUND_BYTES, SocketWalk
-from sstrace.table import Resync, Row
+from sstrace.table import Resync
 from sstrace.table.index import kind_of
 from sstrace.wire import walked
 
@@ -123,19 +124,6 @@ def test_what_is_bound_and_listens_at_many_addresses_is_one_each(walk: SocketWal
         space.close()
 
 
-def shown(world: World) -> Counter[tuple[str, ...]]:
-    """State, local and peer end of each TCP socket, by ss that runs inside."""
-    found = subprocess.run([*world.prefix, "ss", "-Htan"], capture_output=True, check=True, timeout=60)
-    return Counter((line[0], line[3], line[4]) for line in map(str.split, found.stdout.decode().splitlines()))
-
-
-def held(rows: Iterable[Row]) -> Counter[tuple[str, ...]]:
-    def end(address: bytes, port: int) -> str:
-        return f"{socket.inet_ntoa(address)}:{port or '*'}"
-
-    return Counter((STATE_TEXT[row.state], end(row.src, row.sport), end(row.dst, row.dport)) for row in rows)
-
-
 @pytest.fixture(scope="module")
 def worlds() -> Iterator[Worlds]:
     with Worlds(WORLDS) as found:
@@ -162,3 +150,23 @@ def test_a_baseline_of_many_is_what_ss_shows_in_each(worlds: Worlds, without: st
         assert not [*again.added, *again.removed, *again.changed]
     finally:
         tracer.close()
+
+
+def test_the_table_of_one_that_cannot_be_entered_is_walked(worlds: Worlds) -> None:
+    """Before Linux 6.18 that is so of what only a socket or a descriptor keeps alive."""
+    some = worlds.all[:3]
+    tracer = Tracer(os.environ, netns=[str(one.inode) for one in some])
+    try:
+        for place in tracer.places:
+            place.kernel.diag = _refuse
+        tracer.start()
+        assert tracer.dumps.walks == 1
+        for world in some:
+            states = Counter(row.state for row in tracer.table.within(world.cookie))
+            assert states == {State.LISTEN: 1, State.ESTABLISHED: 4}
+    finally:
+        tracer.close()
+
+
+def _refuse() -> Netlink:
+    raise UnreachableError("this cannot be entered")
