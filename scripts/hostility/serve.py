@@ -12,10 +12,11 @@ from random import Random
 from conftest import Netns
 from tracing import wait
 
-from hostility.campaign import SS, SSTRACE, Bounds, Tally, namespace, wrong
+from hostility.campaign import SS, SSTRACE, Bounds, Tally, connection, namespace, wrong
 
 PORT = 9439
 QUESTION = b'{"argv": ["-tln"], "ss": "6.1"}\n'
+FOLLOWING = b'{"argv": [], "follow": true}\n'
 PIECES = (
     b"{", b"}", b"[", b"]", b'"argv"', b":", b",", b'"', b"\\u0000", b"\\ud800", b"\xff", b"\n", b"\0", b"-tan",
     b"null", b"1e999", b"9" * 400, b"[" * 3000, b"A" * 70_000, b'"ss"', b'"6.1"', b'"-F"', b'"/etc/shadow"',
@@ -146,6 +147,27 @@ def _crowds(here: Path, _netns: Netns, dice: Random) -> None:
         client.close()
 
 
+def _followers(here: Path, netns: Netns, dice: Random) -> None:
+    """Some who ask to be told all that happens, and read none of it, or a little, and go while it happens."""
+    followers = []
+    for _ in range(dice.choice((1, 3, 20))):
+        client = socket.socket(socket.AF_UNIX)
+        followers.append(client)
+        client.settimeout(5)
+        with suppress(OSError):
+            client.connect(str(here))
+            null = os.open("/dev/null", os.O_RDWR)
+            socket.send_fds(client, [FOLLOWING], [null, null])
+            os.close(null)
+            if dice.random() < 0.5:
+                assert client.recv(dice.choice((1, 100, 65536)))
+        if dice.random() < 0.3:
+            client.close()
+        netns.call(connection)
+    for client in followers:
+        client.close()
+
+
 def _http(_here: Path, netns: Netns, dice: Random) -> None:
     def speak() -> None:
         with socket.create_connection(("127.0.0.1", PORT), timeout=5) as client, suppress(OSError):
@@ -157,4 +179,4 @@ def _http(_here: Path, netns: Netns, dice: Random) -> None:
     netns.call(speak)
 
 
-ABUSES = (_garbage, _questions, _descriptors, _crowds, _http)
+ABUSES = (_garbage, _questions, _descriptors, _crowds, _followers, _http)

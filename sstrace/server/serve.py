@@ -91,6 +91,9 @@ class _Client:
 
     def close(self) -> None:
         self.connection.close()
+        self.close_pipes()
+
+    def close_pipes(self) -> None:
         for fd in self.pipes:
             os.close(fd)
         self.pipes = []
@@ -383,9 +386,8 @@ class _Server:
             self._followers.add(client.connection, client.peer, self._close_others)
         except OSError:  # no memory, or too many processes
             client.close()
-            return
-        for fd in client.pipes:
-            os.close(fd)
+        else:
+            client.close_pipes()
 
     def _close_others(self, kept: socket.socket) -> None:
         """In a child: let go of what another's reader would wait for the end of."""
