@@ -121,13 +121,16 @@ class Watch:
             wait = min(seconds, max(0, due - time.monotonic_ns()) / 1e9)
             ready = self._wait(poll, self._patience(wait))
             terminal.flush()
+            drawn = self._system()
+            if keys := terminal.keys(ready=ready):
+                # Answered before what has happened meanwhile is folded in: that may be much.
+                for key in keys:
+                    self._key(key)
+                if not self._quit:
+                    self.draw()
             self._hub.take(following.poll(0))
             if following.wanted:
                 self._hub.take(following.settle())
-            drawn = self._system()
-            for key in terminal.keys(ready=ready):
-                self._key(key)
-                drawn = True
             now = time.monotonic_ns()
             if now >= due:
                 self._hub.fold(now)

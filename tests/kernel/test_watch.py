@@ -358,6 +358,90 @@ def test_help_and_scrolling(watch: Watch, peers: Peers, netns: Netns) -> None:
     pane.until_text("1-19 of 46")
 
 
+def test_every_state_names_and_the_columns_moved(watch: Watch, peers: Peers) -> None:
+    pane = watch("-n", columns=76)
+    pane.until_text("(LISTEN 1)")
+    assert len(rows(pane.screen())) == 6
+    pane.type("a")
+    pane.until(lambda lines: len(rows(lines)) == 7 and lines[1].split() == ["LISTEN", "1", "ESTAB", "6"])
+    pane.type("a")
+    pane.until(lambda lines: len(rows(lines)) == 6 and "(LISTEN 1)" in lines[1])
+    pane.type("Right")
+    moved = pane.until(lambda lines: "Recv-Q" not in lines[3])
+    assert "State" in moved[3], "what says which row it is stays"
+    pane.type("Left")
+    pane.until(lambda lines: "Recv-Q" in lines[3])
+    pane.type("h")
+    pane.until_text("reverse the order")
+    pane.type("j")
+    pane.until_text("1-6 of 6")
+    assert pointed(pane) == [], "the key that leaves the help does nothing else"
+    pane.type("C-l")
+    pane.until(lambda lines: len(rows(lines)) == 6 and "Recv-Q" in lines[3])
+    pane.type("Q")
+    assert pane.ended() == 0
+
+
+def test_each_number_sorts(watch: Watch, peers: Peers) -> None:
+    pane = watch("-n", columns=120)
+    names = ("held", "state", "local", "peer", "owner", "sent", "received", "sent/s", "received/s")
+    for number, name in reversed([*enumerate(names, 1)]):
+        pane.type(str(number))
+        pane.until_text(f"by {name}, ")
+
+
+def test_the_wheel_and_the_keys_of_a_page(watch: Watch, peers: Peers, netns: Netns) -> None:
+    for _ in range(20):
+        netns.call(peers.connect)
+    pane = watch("-n")
+    pane.until_text("1-19 of 46")
+    pane.type("Up")
+    pane.until(lambda lines: [line.split()[4:6] for line in pointed(pane)] == [rows(lines)[-1].split()[4:6]])
+    pane.type("Escape")
+    pane.text("\x1b[<65;10;10M")
+    pane.until_text("4-22 of 46")
+    pane.text("\x1b[<64;10;10M")
+    pane.until_text("1-19 of 46")
+    pane.type("C-f")
+    pane.until_text("20-38 of 46")
+    pane.type("C-b")
+    pane.until_text("1-19 of 46")
+    # Within one connection, on a low terminal.
+    pane.type("j", "Enter")
+    pane.resize(80, 12)
+    pane.until(lambda lines: any("1-7 of " in line for line in lines))
+    for key, first in (
+        ("j", "2-8 of"),
+        ("k", "1-7 of"),
+        ("NPage", "-"),
+        ("Home", "1-7 of"),
+        ("G", "-"),
+        ("PPage", "-"),
+    ):
+        pane.type(key)
+        pane.until_text(first)
+    pane.type("Left")
+    pane.until_text("Local Address:Port")
+
+
+def test_groups_are_sorted_and_gone_through(watch: Watch, peers: Peers) -> None:
+    pane = watch("-n", columns=120)
+    pane.type("g")
+    pane.until_text("by rows, most first")
+    for name in ("opened", "closed", "failed", "rows"):
+        pane.type("s")
+        pane.until_text(f"by {name}, most first")
+    for title in ("Container, unit", "Peer", "Port"):
+        pane.type("g")
+        pane.until(lambda lines, title=title: lines[3].startswith(title))  # type: ignore[misc]
+    pane.type("j")
+    pane.until(lambda lines: [line.split()[:2] for line in pointed(pane)] == [lines[5].split()[:2]])
+    pane.type("G")
+    pane.until(lambda lines: lines[3].startswith("Peer"))
+    pane.type("BSpace")
+    pane.until_text("Local Address:Port")
+
+
 def pointed(pane: Tmux) -> list[str]:
     """The lines of the screen on which the cursor is: those in reverse."""
     shown = [line for line in pane.screen(attributes=True)[ROW:-2] if re.match(r"\x1b\[(0;)?1(;7)?m(?!\x1b\[38)", line)]
