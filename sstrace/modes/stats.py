@@ -128,7 +128,7 @@ class Counted:
                     digest.datagram(
                         at_ns, base + line.id, born=line.old == "UNKNOWN", ended=line.ended, lifetime_ns=lifetime,
                         role=line.role, peer=line.dst, ports=(line.sport, line.dport),
-                        owner=line.owners[0].comm if line.owners else "", told=line,
+                        owner=line.owners[0].comm if line.owners else "", reported=line,
                     )  # fmt: skip
                     continue
                 if line.state != "ESTAB" and not line.ended and not line.retransmits:
@@ -148,7 +148,7 @@ class Counted:
                     owner=line.owners[0].comm if line.owners else "",
                     cause=line.cause,
                     retransmits=line.retransmits or 0,
-                    told=line,
+                    reported=line,
                 )
             elif type(line) is GapLine:
                 digest.lost += line.count

@@ -142,20 +142,20 @@ class Carried:
     def look(self, living: Iterable[tuple[RowView, Reported]], alive: Callable[[int], bool]) -> None:
         """What connections have carried so far that have not ended; ``alive``: whether a row is still there."""
         seen = False
-        for row, told in living:
+        for row, reported in living:
             seen = True
-            counted = self._add(row, told, self._so_far.get(row.id))
+            counted = self._add(row, reported, self._so_far.get(row.id))
             self._so_far[row.id] = _SO_FAR.pack(*counted)
         if seen:  # the ends of some were lost
             self._so_far = {number: counted for number, counted in self._so_far.items() if alive(number)}
 
-    def _add(self, row: RowView, told: Reported, before: bytes | None) -> list[int]:
+    def _add(self, row: RowView, reported: Reported, before: bytes | None) -> list[int]:
         """Count what is more than before; how much has been counted then."""
         key = ("inet" if row.family == AF_INET else "inet6", *(ask(row) for ask in self._ask))
         into = self._sums.get(key) or self._sum(key)
         counted = []
         for name, known in zip(_MEMBERS, _NONE if before is None else _SO_FAR.unpack(before), strict=True):
-            now = max(getattr(told, name) or 0, known)
+            now = max(getattr(reported, name) or 0, known)
             setattr(into, name, getattr(into, name) + now - known)
             counted.append(now)
         return counted

@@ -65,7 +65,7 @@ class Counting:
                     digest.datagram(
                         change.at_ns, row.id, born=change.old == UNSEEN, ended=change.ended,
                         lifetime_ns=change.lifetime_ns, role=row.role, peer=row.dst, ports=(row.sport, row.dport),
-                        owner=row.owners[0].comm if row.owners else b"", told=change.reported,
+                        owner=row.owners[0].comm if row.owners else b"", reported=change.reported,
                     )  # fmt: skip
                     continue
                 if change.new != _ESTABLISHED and not change.ended and not retransmits:  # half of all
@@ -86,7 +86,7 @@ class Counting:
                     owner=owners[0].comm if owners else b"",
                     cause=change.cause,
                     retransmits=retransmits,
-                    told=change.reported,
+                    reported=change.reported,
                 )
             elif type(change) is Lost:
                 self._lost += change.count
@@ -102,10 +102,10 @@ class Counting:
             if families >> family & 1:
                 found.merge(digest)
         found.lost = self._lost
-        for row, told in self._living.look() if self._living is not None else ():
+        for row, reported in self._living.look() if self._living is not None else ():
             if families >> row.family & 1 and (not self._matches or self._matches.row(row)):
                 owner = row.owners[0].comm if row.owners else b""
-                found.carry(role=row.role, peer=row.dst, ports=(row.sport, row.dport), owner=owner, told=told)
+                found.carry(role=row.role, peer=row.dst, ports=(row.sport, row.dport), owner=owner, reported=reported)
         return found
 
     def tell(self, command: Command, *, owners: bool) -> int:

@@ -94,14 +94,14 @@ class Pictured(Digest):
         self._most_pairs = most_pairs
 
     def carry(
-        self, *, role: str | None, peer: str | bytes, ports: tuple[int, int], owner: str | bytes, told: Reported
+        self, *, role: str | None, peer: str | bytes, ports: tuple[int, int], owner: str | bytes, reported: Reported
     ) -> None:
         """As in Digest."""
-        super().carry(role=role, peer=peer, ports=ports, owner=owner, told=told)
-        if peer and (told.bytes_sent or told.bytes_received):
+        super().carry(role=role, peer=peer, ports=ports, owner=owner, reported=reported)
+        if peer and (reported.bytes_sent or reported.bytes_received):
             tally = self._pair(owner, peer)
-            tally.sent += told.bytes_sent or 0
-            tally.received += told.bytes_received or 0
+            tally.sent += reported.bytes_sent or 0
+            tally.received += reported.bytes_received or 0
 
     def add(
         self,
@@ -119,7 +119,7 @@ class Pictured(Digest):
         owner: str | bytes,
         cause: str | None,
         retransmits: int,
-        told: Reported = NOTHING,
+        reported: Reported = NOTHING,
     ) -> None:
         """As in Digest."""
         opened = new == _ESTABLISHED
@@ -127,7 +127,7 @@ class Pictured(Digest):
         late = ended and bool(owner) and self._there.get(connection) is False
         super().add(
             at_ns, connection, old, new, ended=ended, lifetime_ns=lifetime_ns, held_ns=held_ns, role=role, peer=peer,
-            ports=ports, owner=owner, cause=cause, retransmits=retransmits, told=told,
+            ports=ports, owner=owner, cause=cause, retransmits=retransmits, reported=reported,
         )  # fmt: skip
         failed = ended and has_failed(cause)
         if opened or ended:
@@ -143,8 +143,8 @@ class Pictured(Digest):
         tally.weight += opened or (ended and old in _OPENING)
         tally.retransmits += retransmits
         if ended:
-            tally.sent += told.bytes_sent or 0
-            tally.received += told.bytes_received or 0
+            tally.sent += reported.bytes_sent or 0
+            tally.received += reported.bytes_received or 0
         if late:  # what nobody was known to have opened is moved to who closes it
             tally.opened += 1
             tally.weight += 1

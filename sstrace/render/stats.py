@@ -128,11 +128,11 @@ class Digest:
         owner: "str | bytes",
         cause: str | None,
         retransmits: int,
-        told: Reported = NOTHING,
+        reported: Reported = NOTHING,
     ) -> None:
         """One transition between two states (numbers). ``ended``, ``lifetime_ns``: of the connection; ``held_ns``: time
         in the old state; ``ports``: local, remote; ``owner``: a process's name, empty when unknown; ``cause``: empty
-        where none is to be counted; ``told``: what the connection has carried, where it ended.
+        where none is to be counted; ``reported``: what the connection has carried, where it ended.
         """
         self.transitions += 1
         if self.first_ns is None or at_ns < self.first_ns:
@@ -159,11 +159,11 @@ class Digest:
                 self.causes[cause or "unknown"] += 1
             if lifetime_ns is not None:
                 self.lifetime.add(lifetime_ns)
-            sent, received = told.bytes_sent or 0, told.bytes_received or 0
+            sent, received = reported.bytes_sent or 0, reported.bytes_received or 0
             self.sent += sent
             self.received += received
-            if told.rtt_us:
-                self.rtt.add(told.rtt_us * 1000)
+            if reported.rtt_us:
+                self.rtt.add(reported.rtt_us * 1000)
             late = there.pop(connection, None) is False  # its owner was not known when the connection was opened
         elif not retransmits:
             return
@@ -190,10 +190,10 @@ class Digest:
             tallies[2].weight += 1
 
     def carry(
-        self, *, role: str | None, peer: "str | bytes", ports: tuple[int, int], owner: "str | bytes", told: Reported
+        self, *, role: str | None, peer: "str | bytes", ports: tuple[int, int], owner: "str | bytes", reported: Reported
     ) -> None:
         """What a connection has carried so far that has not ended: last of all, for its end would count it again."""
-        sent, received = told.bytes_sent or 0, told.bytes_received or 0
+        sent, received = reported.bytes_sent or 0, reported.bytes_received or 0
         if not sent and not received:
             return
         self.sent += sent
@@ -216,7 +216,7 @@ class Digest:
         peer: "str | bytes",
         ports: tuple[int, int],
         owner: "str | bytes",
-        told: Reported = NOTHING,
+        reported: Reported = NOTHING,
     ) -> None:
         """One transition of a datagram socket, as ``add`` has them: it is opened with its port (``born``), out where it
         is the one who calls, and in where it waits to be called. Without a peer it is nobody's.
@@ -227,7 +227,7 @@ class Digest:
         self.add(
             at_ns, number, 0, _ESTABLISHED if born else 0, ended=ended, lifetime_ns=lifetime_ns, held_ns=None,
             role="client" if role == "client" else "server", peer=peer if ports[1] else peer[:0], ports=ports,
-            owner=owner, cause="", retransmits=0, told=told,
+            owner=owner, cause="", retransmits=0, reported=reported,
         )  # fmt: skip
 
     def _tally(self, by: str, key: "Key") -> Tally | None:

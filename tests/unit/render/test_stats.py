@@ -142,10 +142,10 @@ def test_tables() -> None:
 
 def test_what_they_carried_is_of_those_that_have_ended() -> None:
     digest, other = Digest(), Digest()
-    add(digest, 1, old="SYN-SENT", new="ESTAB", peer="p" * 39, told=Reported(bytes_sent=5))
+    add(digest, 1, old="SYN-SENT", new="ESTAB", peer="p" * 39, reported=Reported(bytes_sent=5))
     for into in (digest, other):
         carried = Reported(bytes_sent=1_500, bytes_received=77, rtt_us=40)
-        add(into, 1, old="LAST-ACK", new="UNCONN", peer="p" * 39, owner="nginx", told=carried)
+        add(into, 1, old="LAST-ACK", new="UNCONN", peer="p" * 39, owner="nginx", reported=carried)
         add(into, 2, old="LAST-ACK", new="UNCONN", peer="other")
     digest.merge(other)
     assert (digest.sent, digest.received, digest.rtt.count) == (3_000, 154, 2)
