@@ -28,7 +28,7 @@ from sstrace.sources.tracefs import event_format
 from sstrace.table import Row, SocketTable
 from sstrace.wire.incident import IncidentDecoder
 
-__all__ = ["Incidents"]
+__all__ = ["Incidents", "untold"]
 
 _PAGES = 64
 """Of each ring: a thousand incidents."""
@@ -46,6 +46,7 @@ _PROGRAMS = {
 }
 _OF_DATAGRAMS = {"drop": ("udp_fail_queue_rcv_skb",)}
 """Program by what is asked for, of UDP."""
+_NO_DROPS = "this kernel does not say whose a dropped segment was (Linux 6.11 does), so no drops"
 _HARMLESS = frozenset(
     ("NOT_SPECIFIED", "TCP_OFOMERGE", "TCP_OLD_ACK", "TCP_RESET", "TCP_CLOSE", "SOCKET_CLOSE", "QUEUE_PURGE", "MAX")
 )
@@ -206,8 +207,21 @@ def _told(which: Collection[str], limits: list[str]) -> tuple[dict[int, str], di
             more["DROP_TELLS_SOCKET"] = 1
             drops = {number: name for number, name in _reasons(text).items() if name not in _HARMLESS}
         else:
-            limits.append("this kernel does not say whose a dropped segment was (Linux 6.11 does), so no drops")
+            limits.append(_NO_DROPS)
     return resets, drops, more
+
+
+def untold() -> list[str]:
+    """What this kernel does not tell of incidents, one sentence each. Raises FeatureError and PrivilegeError where that
+    cannot be seen.
+    """
+    event_format("tcp/tcp_retransmit_skb")
+    found = []
+    if " reason;" not in _format("tcp/tcp_send_reset"):
+        found.append("this kernel does not say why it sends a RST (Linux 6.10 does)")
+    if " rx_sk;" not in _format("skb/kfree_skb"):
+        found.append(_NO_DROPS)
+    return found
 
 
 def _format(event: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from sstrace.dialect import NEWEST, dialect, parse_version
 from sstrace.errors import FeatureError, KernelError, LookupFailed, PrivilegeError, SstraceError, reason
+from sstrace.live.incidents import untold
 from sstrace.live.owners import BLIND
 from sstrace.live.probes import Hooks
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, State, Table
@@ -94,6 +95,7 @@ _NOT_TRACING = (
     "namespaces",
     "tracefs",
     "missed events",
+    "incidents",
     "event path",
     "serving",
 )
@@ -234,6 +236,12 @@ def _hooks(env: Mapping[str, str]) -> list[Finding]:
     return [Finding("tracing", "ok", f"raw tracepoints {', '.join(reversed(HOOKS))}"), calls, missed]
 
 
+def _incidents(_env: Mapping[str, str]) -> Finding:
+    """What --events can tell besides transitions."""
+    limits = untold()
+    return Finding("incidents", "less" if limits else "ok", "; ".join(limits) or "of every sort, with their reasons")
+
+
 def _walk(env: Mapping[str, str]) -> Finding:
     try:
         walk = OwnerWalk(cache_directory(env))
@@ -364,6 +372,7 @@ _LOOKS: dict[str, _Look] = {
     "event path": _event_path,
     "ss": _ss,
     "tracing": _hooks,
+    "incidents": _incidents,
     "owner walk": _walk,
     "namespaces": _namespaces,
     "socket tables": _tables,
