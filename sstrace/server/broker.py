@@ -84,6 +84,8 @@ class Spaces(msgspec.Struct, frozen=True, tag=True):
 
     learn: bool
     """And what are they called by now?"""
+    edition: int = 0
+    """Of the answer that is known; 0: none."""
 
 
 class Who(msgspec.Struct, frozen=True, tag=True):
@@ -96,6 +98,8 @@ class Who(msgspec.Struct, frozen=True, tag=True):
 class Seen(msgspec.Struct, frozen=True):
     """The answer to ``Spaces``."""
 
+    edition: int
+    """Grows with every change; that of the question: it is as it was, and nothing else is told."""
     known: list[Namespace]
     exact: bool
     blind: str
@@ -199,9 +203,9 @@ class Broker:
             raise LookupFailed(f"network namespace {namespace.net.inode} is gone")
         return socket.socket(fileno=fds[0])
 
-    def spaces(self, *, learn: bool) -> Seen:
-        """Which network namespaces there are; ``learn``: and what they are called."""
-        return _seen.decode(self._told(Spaces(learn)))
+    def spaces(self, *, learn: bool, edition: int = 0) -> Seen:
+        """Which network namespaces there are; ``learn``: and what they are called; ``edition``: of what is known."""
+        return _seen.decode(self._told(Spaces(learn, edition)))
 
     def who(self, pid: int, uid: int) -> Whereabouts:
         """Where a process is, and which namespaces its user owns."""
@@ -292,12 +296,18 @@ class _Known:
         self._finder = Finder(env)
         self._mine = _userns("self")
         self._owners: dict[int, int | None] = {}
+        self._told: Mapping[int, Namespace] = {}
+        self._edition = 0
 
-    def spaces(self, *, learn: bool) -> bytes:
+    def spaces(self, *, learn: bool, edition: int) -> bytes:
         finder = self._finder
-        known = list((finder.learn() if learn else finder.look()).values())
+        found = finder.learn() if learn else finder.look()
+        if learn or found is not self._told:
+            self._told = found
+            self._edition += 1
+        known = list(found.values()) if self._edition != edition else []
         labels = [finder.label(one) for one in known] if learn else []
-        return msgspec.msgpack.encode(Seen(known, finder.exact, finder.blind, labels))
+        return msgspec.msgpack.encode(Seen(self._edition, known, finder.exact, finder.blind, labels))
 
     def who(self, pid: int, uid: int) -> bytes:
         if self._mine != _userns(pid):  # ns_capable(): an owner's rights are those of one who is around it
@@ -377,8 +387,8 @@ def _answer(question: Dump | Held | Open | Spaces | Who, to: socket.socket, mean
         case Open(namespace, protocol) if known is not None:
             with inside(namespace), Diag() if protocol else Route() as opened:
                 socket.send_fds(to, [b"x"], [opened.fileno()])
-        case Spaces(learn) if known is not None:
-            _give(to, known.spaces(learn=learn), b"x")
+        case Spaces(learn, edition) if known is not None:
+            _give(to, known.spaces(learn=learn, edition=edition), b"x")
         case Who(pid, uid) if known is not None:
             _give(to, known.who(pid, uid), b"x")
 

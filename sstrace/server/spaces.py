@@ -69,6 +69,7 @@ class _AskedFinder(Finder):
         self._broker = broker
         self._known, self._labels, self._ways, self._hashinfos = {}, {}, {}, {}
         self._is_exact, self._is_blind = True, ""
+        self._edition = 0
 
     @property
     def exact(self) -> bool:
@@ -89,8 +90,11 @@ class _AskedFinder(Finder):
         return self._ask(learn=True)
 
     def _ask(self, *, learn: bool) -> Mapping[int, Namespace]:
-        seen = self._broker.spaces(learn=learn)
+        seen = self._broker.spaces(learn=learn, edition=self._edition)
         self._is_exact, self._is_blind = seen.exact, seen.blind
+        if seen.edition == self._edition:
+            return self._known
+        self._edition = seen.edition
         before = {one: one for one in self._known.values()}
         known = {one.net.cookie: before.get(one, one) for one in seen.known}
         if known != self._known:
