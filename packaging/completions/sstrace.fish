@@ -93,7 +93,7 @@ complete -c sstrace -l schema -x -a 'native ecs otel' -d '{native|ecs|otel}: the
 complete -c sstrace -s S -l sctp -d 'display only SCTP sockets'
 complete -c sstrace -l self-usage -d 'at the end: CPU and memory that sstrace itself took'
 complete -c sstrace -l serve -F -d 'keep the live table, answer --snapshot and --watch --from live on a unix socket'
-complete -c sstrace -l sink -x -a 'stdout journald syslog otlp clickhouse (__sstrace_files syslog)' -d 'SINK := {stdout|journald|syslog[:PATH]|otlp[:URL]}: send events there (may be given again)'
+complete -c sstrace -l sink -x -a 'stdout journald syslog otlp clickhouse (__sstrace_files syslog)' -d 'SINK := {stdout|journald|syslog[:PATH]|otlp[:URL]|clickhouse:URL}: send events there (may be given again)'
 complete -c sstrace -l snapshot -d 'the table, once, exactly as ss prints it: put it where you would type ss'
 complete -c sstrace -l socket -x -a '(__sstrace_list all inet tcp mptcp dccp udp raw sctp unix unix_dgram unix_stream unix_seqpacket packet packet_dgram packet_raw netlink vsock vsock_stream vsock_dgram tipc xdp)' -d ''
 complete -c sstrace -l speed -x -a '1 10 100 max' -d 'of a replay: 1 is life, 10 ten times, max as fast as it goes'

@@ -256,9 +256,10 @@ OWN: Final = (
     ),
     _own(
         _TO, "sink", "SINK", _TRACES,
-        "SINK := {stdout|journald|syslog[:PATH]|otlp[:URL]}: send events there (may be given again)\n"
-        "SINK := clickhouse:http[s]://[USER@]HOST[:PORT][/DATABASE]    all that --record writes, into an engine\n"
-        "of many hosts; the password: CLICKHOUSE_PASSWORD, CLICKHOUSE_PASSWORD_FILE",
+        "SINK := {stdout|journald|syslog[:PATH]|otlp[:URL]|clickhouse:URL}: send events there (may be given again)\n"
+        "clickhouse: an engine of many hosts, which gets all that --record writes\n"
+        "URL := http[s]://[USER@]HOST[:PORT][/DATABASE]\n"
+        "the password: CLICKHOUSE_PASSWORD, or the file CLICKHOUSE_PASSWORD_FILE",
         values=("stdout", "journald", "syslog", "syslog:FILE", "otlp", "clickhouse"),
         many=True, instead="tables go to --output FILE",
     ),

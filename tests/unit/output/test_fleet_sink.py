@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -284,6 +285,16 @@ def test_what_is_wrong_is_said_with_what_mends_it(front: Front, tmp_path: Path) 
         FleetFile(f"clickhouse:{bob}", env, print, spool=str(tmp_path / "spool")).close()
     front.ask("ALTER TABLE lines DROP COLUMN lost")
     assert "writes (lines.lost)" in str(refusal(front.address, tmp_path))
+
+
+def test_without_the_client_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "clickhouse_connect", None)
+    error = refusal("http://127.0.0.1:9", tmp_path)
+    assert isinstance(error, FeatureError)
+    assert str(error) == (
+        "--sink clickhouse needs ClickHouse's client (clickhouse_connect is missing): pip install 'sstrace[fleet]'"
+    )
+    assert not (tmp_path / "spool").exists()
 
 
 @pytest.mark.parametrize(
