@@ -23,7 +23,7 @@ from sstrace.output.fleet import FleetFile, check, spool_folder
 from sstrace.query.command import When
 from sstrace.recording import past
 from sstrace.recording.reader import RecordedNames, row_of
-from sstrace.sources import spool
+from sstrace.sources import clickhouse, spool
 from sstrace.sources.clickhouse import Away, Engine, address_of
 from sstrace.sources.record import RecordFile
 from sstrace.sources.replay import Recording
@@ -113,7 +113,7 @@ def rows_at(path: Path, when: When) -> dict[int, tapes.RowKey]:
 
 @pytest.mark.usefixtures("often")
 def test_nothing_is_lost_and_nothing_twice_though_the_engine_dies(engine: Front, tmp_path: Path) -> None:
-    """Killed in the middle of inserts, again and again, and once stopped for as long as lines come."""
+    """Killed in the middle of inserts, again and again."""
     said: list[str] = []
     both = Both(sink_of(engine, tmp_path, said.append), tmp_path / "file.ndjson")
     tape = Tape(tmp_path / "x", 5, sweeps=True, loss=0.02, into=both)
@@ -140,6 +140,25 @@ def test_nothing_is_lost_and_nothing_twice_though_the_engine_dies(engine: Front,
     (tmp_path / "again.ndjson").write_bytes(kept(engine))
     for at_ns, _, rows in tape.moments[::40]:
         assert rows_at(tmp_path / "again.ndjson", When("utc", at_ns + OFFSET_NS, "")) == rows
+
+
+def test_an_engine_that_hangs_is_left_and_tried_again(
+    engine: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has taken the connection, and says nothing."""
+    monkeypatch.setattr(clickhouse, "_ANSWER_S", 1)
+    said: list[str] = []
+    both = Both(sink_of(engine, tmp_path, said.append), tmp_path / "file.ndjson")
+    tape = Tape(tmp_path / "x", 10, into=both).run(20)
+    engine.stop()
+    tape.run(20)
+    tape.recorder._flush()
+    wait("the sink has seen it", lambda: both.sink.stuck is not None)
+    engine.stop(on=False)
+    wait("it goes on", lambda: both.sink.stuck is None)
+    tape.run(20).close()
+    assert "timed out: tracing goes on, lines wait in" in said[0]
+    assert in_order(kept(engine)) == in_order((tmp_path / "file.ndjson").read_bytes())
 
 
 def test_an_answer_that_was_lost_makes_nothing_twice(engine: Front, tmp_path: Path) -> None:
