@@ -28,7 +28,7 @@ MADE = ("made of other words: ",)
 
 ADVICE: dict[str, tuple[str, ...]] = {
     '{}Try "sstrace --help".\n': ("sstrace --help",),
-    "one is {} or state established; sstrace --help has them all": (*MADE, "tests/unit/query/test_meant.py"),
+    "{} {} or state established; sstrace --help has them all": (*MADE, "tests/unit/query/test_meant.py"),
     "sstrace: --completions {}: one is {}": (*MADE, "tests/unit/test_completions.py"),
     "somebody killed the socket (ss -K, or a BPF program)": FACT,
     # A fleet.

@@ -104,9 +104,13 @@ def parse_filter(
 
 def gathered(operands: list[str], takes: dict[str, int]) -> list[str]:
     """Put state words, wherever they stand between the tests of a filter, in front of it. ``takes``: how many words
-    follow each. They are always joined by "and", which may be written. Raises UsageError where they are not.
+    follow each. They are always joined by "and", which may be written. Raises UsageError where they are not. A test
+    that is written without blanks (``port=443``) gets them.
     """
-    words = [word for operand in operands for word in ([operand] if "\\" in operand else _cut(operand))]
+    cut = [word for operand in operands for word in ([operand] if "\\" in operand else _cut(operand))]
+    words: list[str] = []
+    for word in cut:
+        words += [word] if _wants_operand(words) else _apart(word, takes)
     front: list[str] = []
     rest: list[str] = []
     at = 0
@@ -126,7 +130,19 @@ def gathered(operands: list[str], takes: dict[str, int]) -> list[str]:
         elif not rest and following in _AND:
             after += 1
         at = after
-    return front + (rest if front else operands)
+    return front + (rest if front or words != cut else operands)
+
+
+def _apart(word: str, takes: dict[str, int]) -> list[str]:
+    """A test, or a word about states, that was written in one piece: its words."""
+    at = next((at for at, char in enumerate(word) if char in "=!<>"), 0)
+    name, signs = word[:at], 2 if word[at : at + 2] in _OPERATORS else 1
+    operator, value = word[at : at + signs], word[at + signs :]
+    if not at or not value or operator not in _OPERATORS:
+        return [word]
+    if takes.get(name) and operator == "=":
+        return [name, value]
+    return [name, operator, value] if name in EXAMPLES else [word]
 
 
 def _wants_operand(words: list[str]) -> bool:

@@ -65,8 +65,10 @@ def _meant(word: str, act: Act, states: Iterable[str]) -> str:
     every = {**dict.fromkeys(states, ""), **options, **words}
     near = low if low in every else nearest(low, every)
     if near is None:
-        few = ", ".join(text for name, text in examples.items() if name in _OFTEN)
-        return f"one is {few} or state established; sstrace --help has them all"
+        program = _is_name(word) and "comm" in examples
+        few = ", ".join(text for name, text in examples.items() if name in _OFTEN and not (program and name == "comm"))
+        first = f"a program is comm {word}; other tests are" if program else "one is"
+        return f"{first} {few} or state established; sstrace --help has them all"
     return f"did you mean {every[near] or f'state {near}'}?"
 
 
@@ -78,3 +80,8 @@ def _is_address(word: str) -> bool:
     """Whether it is written with the signs of an address, and begins as one."""
     signs = set(word.lower())
     return (signs <= set("0123456789./:") and "." in signs) or (signs <= set("0123456789abcdef./:[]") and ":" in signs)
+
+
+def _is_name(word: str) -> bool:
+    """Whether a program may be called so."""
+    return word.isascii() and word.replace("-", "").replace("_", "").isalnum()

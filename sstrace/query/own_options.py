@@ -259,6 +259,8 @@ def _which(value: str) -> "Which":
 def _filled(key: str, value: str) -> str:
     if not value or "\0" in value:
         raise UsageError(f"sstrace: {key} needs a name")
+    if value.startswith("--"):
+        raise UsageError(f"sstrace: {key} needs a name, and {value} is an option: ./{value} is a file of that name")
     return value
 
 

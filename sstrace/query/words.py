@@ -87,6 +87,9 @@ def _count(name: str) -> Callable[[str, Names], int]:
 
 
 def _pid(word: str, _names: Names) -> int:
+    several = word.split(",")
+    if len(several) > 1 and all(one.isascii() and one.isdecimal() for one in several):
+        raise UsageError(f'sstrace: pid "{word}" is several: write {" or ".join(f"pid {one}" for one in several)}')
     if not (word.isascii() and word.isdecimal()) or len(word) > 10:
         raise UsageError(f'sstrace: pid "{word}" is not a number: a process by its name is comm {word}')
     return int(word)

@@ -55,7 +55,9 @@ def sentence(line: str) -> str:
         ("cause resett-sent", 'cause "resett-sent" is none: did you mean reset-sent?'),
         ("role peer", 'role "peer" is none: one is client, server'),
         ("pid nginx", 'pid "nginx" is not a number: a process by its name is comm nginx'),
+        ("pid 7,8", 'pid "7,8" is several: write pid 7 or pid 8'),
         ("user nosuch", "there is no user nosuch"),
+        ("--stats --html --json", "--html needs a name, and --json is an option: ./--json is a file of that name"),
         ("port = x", '"x" is no port, and no service of that name is known'),
         ("pid >= 7", "pid cannot be compared by >=: write pid 4711"),
         ("comm", "comm needs something to compare with: comm nginx"),
@@ -78,7 +80,12 @@ def sentence(line: str) -> str:
         ("--watch to established", '"to" is no filter: from and to are of events; a table has state and exclude'),
         (
             "nginx",
-            '"nginx" is no filter: one is src 10.0.0.1, dport = :443, port 443, comm nginx, held > 5m or '
+            '"nginx" is no filter: a program is comm nginx; other tests are src 10.0.0.1, dport = :443, port 443, '
+            "held > 5m or state established; sstrace --help has them all",
+        ),
+        (
+            "+x",
+            '"+x" is no filter: one is src 10.0.0.1, dport = :443, port 443, comm nginx, held > 5m or '
             "state established; sstrace --help has them all",
         ),
         ("--snaphot", "unrecognized option '--snaphot'; did you mean --snapshot?"),
@@ -128,6 +135,31 @@ def test_states_may_stand_anywhere_in_a_filter(line: str) -> None:
     found, plain = read(*line.split()).selection, read("to", "established", "dport", "=", ":443").selection
     assert (found.to_states, found.filter) == (plain.to_states, plain.filter)
     assert read(line).selection == found
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("port=443", "port = 443"),
+        ("dport=:443 and sport>=1024", "dport = :443 and sport >= 1024"),
+        ("dport!=443", "dport != 443"),
+        ("( pid=7 or comm=nginx ) held>5m", "( pid = 7 or comm = nginx ) held > 5m"),
+        ("not user=0", "not user = 0"),
+        ("state=established dport==:443", "state established dport = :443"),
+        ("cause=reset-sent", "cause = reset-sent"),
+    ],
+)
+def test_a_test_may_be_written_without_blanks(line: str, meant: str) -> None:
+    found, plain = read(*line.split()).selection, read(*meant.split()).selection
+    assert (found.filter, found.touch) == (plain.filter, plain.touch)
+    assert read(line).selection == found
+
+
+@pytest.mark.parametrize("line", ["comm a=b", "comm = port=443", "unit x>y"])
+def test_what_is_compared_with_stays_as_it_is(line: str) -> None:
+    expression = read(*line.split()).selection.filter
+    assert expression is not None
+    assert getattr(expression, "value", None) == line.rsplit(maxsplit=1)[-1]
 
 
 def test_a_host_may_be_called_as_a_state_word() -> None:
