@@ -26,8 +26,9 @@ _CLOSED: Final = f"({_ENDED} AND NOT {_FAILED})"
 _OPENING: Final = f"{OLD} IN ('SYN-SENT', 'SYN-RECV')"
 _WAY: Final = f"multiIf(role = 'client', 'out', role = 'server' OR {_OPENED}, 'in', '')"
 _PORT: Final = f"multiIf({_WAY} = 'out', dport, {_WAY} = 'in', sport, least(sport, dport))"
-_PEER: Final = "replaceOne(toString(dst), if(family = 'inet', '::ffff:', '\\n'), '')"
-_OWNER: Final = "if(empty(owners), '', toString(owners[1].comm))"
+_PEER: Final = "replaceOne(toString(dst), if(family = 'inet', '::ffff:', '\n'), '')"
+_OWNER: Final = "toString(owners.comm[1])"
+"""Empty where nobody is known."""
 _SUMS: Final = (
     f"countIf({_OPENED}), countIf({_FAILED}), countIf({_CLOSED}), sum(ifNull(retransmits, 0)), "
     f"sumIf(ifNull(bytes_sent, 0), {_ENDED}), sumIf(ifNull(bytes_received, 0), {_ENDED}), "
@@ -53,94 +54,98 @@ class _Counting:
     ) -> None:
         self._engine = engine
         self._number = numbered(runs)
-        within = among(runs)
+        self._places = {(run.host, run.run): place for place, run in enumerate(runs)}
+        self._within = among(runs)
         if window is not None:
-            within += f" AND ts >= {time(window[0])} AND ts <= {time(window[1])}"
-        # Lines that came twice are one.
-        self._lost = f"(SELECT DISTINCT host, run, seq, nth, count FROM lines WHERE {within} AND type = 'gap')"
-        self._lines = f"lines FINAL WHERE {within} AND type IN ('state', 'life') AND ({condition})"
-        self._told = f"{self._lines} AND ({_OPENED} OR ended OR retransmits > 0)"
+            self._within += f" AND ts >= {time(window[0])} AND ts <= {time(window[1])}"
+        self._condition = condition
+        self._from = self._told = ""
         self._digest = into
 
     def count(self) -> dict[int, Tally]:
         digest = self._digest
-        for (lost,) in self._ask(f"SELECT sum(count) FROM {self._lost}"):
-            digest.lost = int(lost)
-        tallies = self._totals()
+        lost = f"SELECT DISTINCT host, run, seq, nth, count FROM lines WHERE {self._within} AND type = 'gap'"
+        for (count,) in self._ask(f"SELECT sum(count) FROM ({lost})"):
+            digest.lost = int(count)
+        # FINAL: lines that came twice are one.
+        self._from = f"lines FINAL WHERE {self._within} AND type IN ('state', 'life') AND ({self._condition})"
+        self._told = f"{self._from} AND ({_OPENED} OR ended OR retransmits > 0)"
+        for lines, first, last in self._ask(
+            f"SELECT count(), toUnixTimestamp64Nano(min(ts)), toUnixTimestamp64Nano(max(ts)) FROM {self._from}"
+        ):
+            digest.transitions = int(lines)
+            if lines:
+                digest.first_ns, digest.last_ns = int(first), int(last)
+        runs = self._totals()
         self._spreads()
-        for by, key in (("peer", _PEER), ("port", _PORT), ("owner", _OWNER)):
-            self._group(by, key)
-        return tallies
+        self._peers()
+        self._late()
+        return runs
 
     def _ask(self, sql: str) -> Iterator[tuple[Any, ...]]:
         answer = self._engine.ask(f"{sql} FORMAT JSONCompactEachRow")
         return map(_row.decode, answer.split(b"\n")[:-1])
 
     def _totals(self) -> dict[int, Tally]:
+        """All sums but those of peers; how the connections of each run came to their ends, by port and owner."""
         digest = self._digest
         runs: dict[int, Tally] = {}
-        for run, way, ended, cause, lines, first, last, *sums in self._ask(
-            f"SELECT {self._number} AS n, {_WAY} AS way, toUInt8({_ENDED}) AS over, "
-            f"if(over, if(cause = '', 'unknown', toString(cause)), '') AS why, count(), "
-            f"toUnixTimestamp64Nano(min(ts)), toUnixTimestamp64Nano(max(ts)), {_SUMS} "
-            f"FROM {self._lines} GROUP BY n, way, why, over"
+        groups = digest.groups
+        for host, run, way, over, cause, port, owner, *sums in self._ask(
+            f"SELECT host, run, {_WAY} AS way, toUInt8({_ENDED}) AS over, if(over, toString(cause), '') AS why, "
+            f"{_PORT} AS port, {_OWNER} AS owner, {_SUMS} FROM {self._told} "
+            f"GROUP BY host, run, way, over, why, port, owner"
         ):
-            opened, failed, closed, retransmits, sent, received, weight = map(int, sums)
-            digest.transitions += int(lines)
-            digest.first_ns = int(first) if digest.first_ns is None else min(digest.first_ns, int(first))
-            digest.last_ns = max(digest.last_ns, int(last))
-            digest.opened[str(way) or "in"] += opened
-            digest.failed[str(way)] += failed
-            digest.closed += closed
-            digest.retransmits += retransmits
-            digest.sent += sent
-            digest.received += received
-            if int(ended):
-                digest.causes[str(cause)] += failed + closed
-            runs.setdefault(int(run), Tally()).take(Tally(opened, failed, closed, retransmits, sent, received, weight))
+            tally = Tally(*map(int, sums))
+            digest.opened[way or "in"] += tally.opened
+            digest.failed[way] += tally.failed
+            digest.closed += tally.closed
+            digest.retransmits += tally.retransmits
+            digest.sent += tally.sent
+            digest.received += tally.received
+            if over:
+                digest.causes[cause or "unknown"] += tally.failed + tally.closed
+            runs.setdefault(self._places[host, run], Tally()).take(tally)
+            if port:
+                groups["port"].setdefault(int(port), Tally()).take(tally)
+            if owner:
+                groups["owner"].setdefault(owner, Tally()).take(tally)
         return runs
 
     def _spreads(self) -> None:
         digest = self._digest
-        held, shaken = "toInt64(held_us * 1000)", f"{_OPENED} AND {_OPENING} AND isNotNull(held_us)"
-        spreads = {
-            "out": (digest.handshake["out"], held, f"{shaken} AND {_WAY} = 'out'"),
-            "in": (digest.handshake["in"], held, f"{shaken} AND {_WAY} = 'in'"),
-            "lifetime": (
-                digest.lifetime, "toInt64(lifetime_us * 1000)", f"{_ENDED} AND isNotNull(lifetime_us)",
-            ),
-            "rtt": (digest.rtt, "toInt64(rtt_us) * 1000", f"{_ENDED} AND rtt_us > 0"),
-        }  # fmt: skip
-        kinds = ", ".join(f"('{name}', {test}, ifNull({ns}, 0))" for name, (_, ns, test) in spreads.items())
-        for kind, bucket, counted, least, greatest in self._ask(
-            f"SELECT kind.1, {_bucket('kind.3')} AS bucket, count(), min(kind.3), max(kind.3) FROM "
-            f"(SELECT arrayJoin(arrayFilter(one -> one.2, [{kinds}])) AS kind FROM {self._told}) "
-            f"GROUP BY kind.1, bucket"
+        shaken = f"{_OPENED} AND {_OPENING} AND isNotNull(held_us)"
+        for (out, inside), ns, test in (
+            ((digest.handshake["out"], digest.handshake["in"]), "toInt64(held_us * 1000)", shaken),
+            ((digest.lifetime,) * 2, "toInt64(lifetime_us * 1000)", f"{_ENDED} AND isNotNull(lifetime_us)"),
+            ((digest.rtt,) * 2, "toInt64(rtt_us) * 1000", f"{_ENDED} AND rtt_us > 0"),
         ):
-            spreads[str(kind)][0].count_all(int(bucket), int(counted), int(least), int(greatest))
+            for client, bucket, counted, least, greatest in self._ask(
+                f"SELECT role = 'client' AS client, {_bucket('ns')} AS bucket, count(), min(ns), max(ns) FROM "
+                f"(SELECT role, assumeNotNull({ns}) AS ns FROM {self._from} AND {test}) GROUP BY client, bucket"
+            ):
+                (out if client else inside).count_all(int(bucket), int(counted), int(least), int(greatest))
 
-    def _group(self, by: str, key: str) -> None:
-        tallies = self._digest.groups[by]
-        nothing = "0" if by == "port" else "''"
+    def _peers(self) -> None:
+        tallies = self._digest.groups["peer"]
         for name, *sums in self._ask(
-            f"SELECT {key} AS name, {_SUMS} FROM {self._told} GROUP BY name HAVING name != {nothing} "
+            f"SELECT {_PEER} AS name, {_SUMS} FROM {self._told} GROUP BY family, dst "
             f"ORDER BY 8 DESC, 4 DESC LIMIT {_MOST_KEYS + 1}"
         ):
-            tallies[int(name) if by == "port" else str(name)] = Tally(*map(int, sums))
+            tallies.setdefault(str(name), Tally()).take(Tally(*map(int, sums)))
         if len(tallies) > _MOST_KEYS:
             tallies.popitem()
-            self._digest.dropped.add(by)
-        if by == "owner":
-            self._late(tallies)
+            self._digest.dropped.add("peer")
 
-    def _late(self, tallies: dict[str | bytes | int, Tally]) -> None:
+    def _late(self) -> None:
         """Connections whose owner was not known when they were opened are counted with the one who had them at the
         end.
         """
+        tallies = self._digest.groups["owner"]
         for name, opened in self._ask(
-            f"SELECT {_OWNER} AS name, count() FROM {self._told} AND {_ENDED} AND notEmpty(owners) "
-            f"AND (host, run, id) IN (SELECT host, run, id FROM {self._told} AND {_OPENED} AND empty(owners)) "
-            f"GROUP BY name HAVING name != ''"
+            f"SELECT {_OWNER} AS name, count() FROM {self._from} AND {_ENDED} AND name != '' "
+            f"AND ({self._number}, id) IN "
+            f"(SELECT {self._number}, id FROM {self._from} AND {_OPENED} AND {_OWNER} = '') GROUP BY name"
         ):
             tally = tallies.setdefault(str(name), Tally())
             tally.opened += int(opened)

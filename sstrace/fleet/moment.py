@@ -11,11 +11,11 @@ from typing import Final, NamedTuple
 import msgspec
 
 from sstrace.fleet.engines import Asked
-from sstrace.fleet.sql import Run, Since, among, line_of, numbered, quoted, time
+from sstrace.fleet.sql import Run, Since, among, each, line_of, numbered, quoted, time
 from sstrace.lines import CheckpointLine, DroppedLine, GapLine, MetaLine, ResyncLine, SeenLine, StateLine
 from sstrace.protocols import DATAGRAM_NETIDS
 from sstrace.recording.past import LOOK_NS, SLACK_NS, Past
-from sstrace.recording.reader import Clock, RecordedNames
+from sstrace.recording.reader import Clock, RecordedNames, is_over
 from sstrace.wire.recording import Fact
 
 __all__ = ["Found", "Moment", "since", "tables"]
@@ -24,6 +24,8 @@ _AT_ONCE: Final = 64
 """Runs of one question."""
 _CHECKPOINTS: Final = 3
 """Of a run so many are looked at."""
+_NEAR_NS: Final = 900_000_000_000
+"""Runs whose checkpoints are no further from each other are asked together."""
 _STRAY_NS: Final = 10_000_000_000
 """Lines are nearly in the order of time; none stands further from its place."""
 
@@ -91,11 +93,10 @@ def since(engine: Asked, moments: Sequence[Moment]) -> dict[Moment, Since]:
     """The last checkpoint before each, or the beginning of the run; none where the engine has nothing of it."""
     found: dict[Moment, Since] = {}
     for some in _parts(moments):
-        tests = " OR ".join(f"({among([one.run])} AND ts <= {time(one.at_ns)})" for one in some)
-        number = numbered([one.run for one in some])
+        runs = [one.run for one in some]
         answer = engine.ask(
-            f"SELECT DISTINCT {number} AS n, toUnixTimestamp64Nano(ts), seq, nth, rows + places FROM checkpoints "
-            f"WHERE {tests} "
+            f"SELECT DISTINCT {numbered(runs)} AS n, toUnixTimestamp64Nano(ts), seq, nth, rows + places "
+            f"FROM checkpoints WHERE {among(runs)} AND {_until(some)} "
             f"ORDER BY n, seq DESC, nth DESC LIMIT {_CHECKPOINTS} BY n FORMAT TSV"
         )
         starts: defaultdict[int, list[tuple[Since, int]]] = defaultdict(list)
@@ -113,18 +114,20 @@ def _whole(
     engine: Asked, moments: Sequence[Moment], starts: Mapping[int, Sequence[tuple[Since, int]]]
 ) -> dict[tuple[int, int, int], int]:
     """How many of their rows checkpoints have, by place among the moments, seq and nth."""
-    tests = [
-        f"({among([moments[index].run])} AND ts = {time(start.at_ns)} AND seq = {start.seq} AND nth > {start.nth} "
-        f"AND nth <= {start.nth + rows})"
+    places = [
+        f"({index}, {start.seq}, {time(start.at_ns)})"
         for index, known in starts.items()
         for start, rows in known
         if rows
     ]
-    if not tests:
+    if not places:
         return {}
+    runs = [one.run for one in moments]
+    times = sorted({start.at_ns for known in starts.values() for start, rows in known if rows})
     answer = engine.ask(
-        f"SELECT {numbered([one.run for one in moments])} AS n, seq, min(nth), uniqExact(nth) FROM lines "
-        f"WHERE {' OR '.join(tests)} GROUP BY n, seq FORMAT TSV"
+        f"SELECT {numbered(runs)} AS n, seq, min(nth), uniqExact(nth) FROM lines WHERE {among(runs)} "
+        f"AND ts IN ({', '.join(map(time, times))}) AND type IN ('seen', 'netns') AND nth > 0 "
+        f"AND (n, seq, ts) IN ({', '.join(places)}) GROUP BY n, seq FORMAT TSV"
     )
     return {
         (index, seq, first - 1): count
@@ -136,78 +139,132 @@ def tables(engine: Asked, moments: Sequence[Moment], condition: str) -> dict[Mom
     """The rows at each moment that meet a condition (SQL), and what is around them. ``moments``: one of each run."""
     starts = since(engine, moments)
     found: dict[Moment, Found] = {}
-    for some in _parts([one for one in moments if one in starts]):
-        number = numbered([one.run for one in some])
-        rows, around = _lines(engine, number, some, starts, condition)
-        later = _later(engine, number, some, rows)
+    # Those whose checkpoints are near each other are asked together: each question reads from the first one on.
+    known = sorted((one for one in moments if one in starts), key=lambda one: starts[one].at_ns)
+    for some in _near(known, starts):
+        asked = _Question(engine, some, starts)
+        rows, around = asked.lines(condition)
+        later = asked.later(rows)
         for index, one in enumerate(some):
             found[one] = Found(rows.get(index, ()), around.get(index, ()), later.get(index, ()))
     return found
 
 
-def _range(moment: Moment, start: Since, *, checkpoint: bool = False) -> str:
-    """The lines behind a checkpoint, its own rows too, up to a moment; ``checkpoint``: and itself."""
-    return (
-        f"({among([moment.run])} AND ts >= {time(start.at_ns - _STRAY_NS)} AND ts <= {time(moment.at_ns)} "
-        f"AND (seq, nth) {'>=' if checkpoint else '>'} ({start.seq}, {start.nth}))"
+def _near(moments: Sequence[Moment], starts: Mapping[Moment, Since]) -> Iterator[Sequence[Moment]]:
+    begin = 0
+    for end in range(1, len(moments) + 1):
+        if end == len(moments) or starts[moments[end]].at_ns - starts[moments[begin]].at_ns > _NEAR_NS:
+            yield from _parts(moments[begin:end])
+            begin = end
+
+
+def _until(moments: Sequence[Moment]) -> str:
+    """Whether a row is not later than its moment."""
+    latest = max(one.at_ns for one in moments)
+    return f"ts <= {time(latest)}" + (
+        f" AND toUnixTimestamp64Nano(ts) <= {each([one.run for one in moments], [one.at_ns for one in moments])}"
+        if any(one.at_ns != latest for one in moments)
+        else ""
     )
 
 
-def _lines(
-    engine: Asked, number: str, moments: Sequence[Moment], starts: Mapping[Moment, Since], condition: str
-) -> tuple[dict[int, list[SeenLine | StateLine]], dict[int, list[Fact]]]:
-    """Rows, and what is around, by place among the moments (see Found)."""
-    ranges = " OR ".join(_range(one, starts[one]) for one in moments)
-    plain = " OR ".join(_range(one, starts[one], checkpoint=True) for one in moments)
-    late = " OR ".join(
-        f"({among([one.run])} AND ts > {time(one.at_ns)} AND ts <= {time(one.at_ns + SLACK_NS)})" for one in moments
-    )
-    of_rows = f"FROM lines WHERE ({ranges}) AND type IN ('seen', 'state', 'life', 'gone') GROUP BY host, run, id"
-    newest = f"SELECT host, run, max((seq, nth)) {of_rows}"
-    naming = (
-        f"SELECT host, run, max((seq, nth)) FROM lines WHERE ({ranges}) AND ifindex != 0 AND ifname != '' "
-        f"GROUP BY host, run, netns, ifindex, ifname"
-    )
-    kinds = f"type IN ('seen', 'state', 'life') AND {_ALIVE} AND ({condition})"
-    place = "(host, run, (seq, nth))"
-    answer = engine.ask(
-        f"SELECT {number} AS n, seq, nth, {place} IN ({newest}) AND {kinds} AS is_row, {_LINE} FROM lines "
-        f"WHERE (({ranges}) AND {place} IN ({newest}) AND {kinds}) "
-        f"OR (({ranges}) AND ifindex != 0 AND {place} IN ({naming})) "
-        f"OR (({plain}) AND type IN ({_PLAIN})) OR (({late}) AND type = 'gap') "
-        f"ORDER BY n, seq, nth LIMIT 1 BY n, seq, nth FORMAT TSVRaw"
-    )
-    came = _came(engine, number, of_rows)
-    rows: dict[int, list[SeenLine | StateLine]] = {}
-    around: dict[int, list[Fact]] = {}
-    order: dict[int, tuple[int, int]] = {}
-    for text in answer.split(b"\n")[:-1]:
-        run, seq, nth, is_row, line = text.split(b"\t", 4)
-        index = int(run)
-        decoded = _decoder.decode(line)
-        if is_row == b"1":
+class _Question:
+    """What is asked of some runs, each of which has a moment and a checkpoint before it."""
+
+    def __init__(self, engine: Asked, moments: Sequence[Moment], starts: Mapping[Moment, Since]) -> None:
+        self._engine = engine
+        self._moments = moments
+        runs = [one.run for one in moments]
+        self._number = numbered(runs)
+        first = min(starts[one].at_ns for one in moments)
+        seq, nth = (each(runs, [starts[one][member] for one in moments]) for member in (1, 2))
+        self._until = _until(moments)
+        self._since = f"{among(runs)} AND ts >= {time(first - _STRAY_NS)}"
+        self._range = (
+            f"({self._since} AND {self._until} AND toInt64(seq) >= {seq} AND "
+            f"(toInt64(seq) > {seq} OR toInt64(nth) {{}} {nth}))"
+        )
+        """With ``>``: the lines behind the checkpoint, its own rows too, up to the moment; ``>=``: and itself."""
+
+    def lines(self, condition: str) -> tuple[dict[int, list[SeenLine | StateLine]], dict[int, list[Fact]]]:
+        """Rows, and what is around, by place among the moments (see Found)."""
+        ranges, plain = self._range.format(">"), self._range.format(">=")
+        number, place = self._number, f"({self._number}, seq, nth)"
+        of_rows = f"FROM lines WHERE {ranges} AND type IN ('seen', 'state', 'life', 'gone') GROUP BY n, id"
+        newest = f"SELECT n, newest.1, newest.2 FROM (SELECT {number} AS n, max((seq, nth)) AS newest {of_rows})"
+        naming = (
+            f"SELECT n, newest.1, newest.2 FROM (SELECT {number} AS n, max((seq, nth)) AS newest FROM lines "
+            f"WHERE {ranges} AND ifindex != 0 AND ifname != '' GROUP BY n, netns, ifindex, ifname)"
+        )
+        row = f"type IN ('seen', 'state', 'life') AND {_ALIVE} AND ({condition}) AND {place} IN ({newest})"
+        answer = self._engine.ask(
+            f"SELECT {number} AS n, seq, nth, {_LINE} FROM lines WHERE ({plain} AND (type IN ({_PLAIN}) "
+            f"OR ({row}) OR (ifindex != 0 AND {place} IN ({naming})))) OR ({self._late()}) "
+            f"ORDER BY n, seq, nth LIMIT 1 BY n, seq, nth FORMAT TSVRaw"
+        )
+        came = self._came(of_rows)
+        rows: dict[int, list[SeenLine | StateLine]] = {}
+        around: dict[int, list[Fact]] = {}
+        order: dict[int, tuple[int, int]] = {}
+        for text in answer.split(b"\n")[:-1]:
+            *numbers, line = text.split(b"\t", 3)
+            key = index, _, _ = tuple(map(int, numbers))
+            decoded = _decoder.decode(line)
+            first = came.get(key)
+            if first is not None and isinstance(decoded, SeenLine | StateLine) and not _is_over(decoded):
+                order[id(decoded)] = first
+                rows.setdefault(index, []).append(decoded)
+            if first is None or getattr(decoded, "ifindex", None):
+                around.setdefault(index, []).append(decoded)
+        for mine in rows.values():
+            mine.sort(key=lambda row: order[id(row)])
+        return rows, around
+
+    def _came(self, of_rows: str) -> dict[tuple[int, ...], tuple[int, int]]:
+        """Of the newest line of each connection, by run, seq and nth: where the first one stands."""
+        answer = self._engine.ask(
+            f"SELECT n, newest.1, newest.2, first.1, first.2 FROM "
+            f"(SELECT {self._number} AS n, max((seq, nth)) AS newest, min((seq, nth)) AS first {of_rows}) FORMAT TSV"
+        )
+        found: dict[tuple[int, ...], tuple[int, int]] = {}
+        for text in answer.split(b"\n")[:-1]:
+            *newest, seq, nth = map(int, text.split(b"\t"))
+            found[tuple(newest)] = seq, nth
+        return found
+
+    def _late(self) -> str:
+        """Losses that were noticed only behind the moments."""
+        latest = max(one.at_ns for one in self._moments)
+        return f"type = 'gap' AND {self._since} AND NOT ({self._until}) AND ts <= {time(latest + SLACK_NS)}"
+
+    def later(self, rows: Mapping[int, Sequence[SeenLine | StateLine]]) -> dict[int, list[SeenLine | StateLine]]:
+        """See Found."""
+        tests = []
+        for index, mine in rows.items():
+            blank = [str(row.id) for row in mine if not row.sport and row.state in ("LISTEN", "SYN-SENT")]
+            if blank:
+                one = self._moments[index]
+                tests.append(
+                    f"({among([one.run])} AND ts > {time(one.at_ns)} AND ts <= {time(one.at_ns + LOOK_NS)} "
+                    f"AND id IN ({', '.join(blank)}))"
+                )
+        if not tests:
+            return {}
+        answer = self._engine.ask(
+            f"SELECT {self._number} AS n, {_LINE} FROM lines WHERE ({' OR '.join(tests)}) "
+            f"AND type IN ('seen', 'state') AND sport != 0 ORDER BY n, seq, nth LIMIT 1 BY n, seq, nth FORMAT TSVRaw"
+        )
+        found: dict[int, list[SeenLine | StateLine]] = {}
+        for text in answer.split(b"\n")[:-1]:
+            place, _, line = text.partition(b"\t")
+            decoded = _decoder.decode(line)
             assert isinstance(decoded, SeenLine | StateLine)
-            order[id(decoded)] = came.get((index, int(seq), int(nth)), (int(seq), int(nth)))
-            rows.setdefault(index, []).append(decoded)
-        if is_row != b"1" or getattr(decoded, "ifindex", None):
-            around.setdefault(index, []).append(decoded)
-    for mine in rows.values():
-        mine.sort(key=lambda row: order[id(row)])
-    return rows, around
+            found.setdefault(int(place), []).append(decoded)
+        return found
 
 
-def _came(engine: Asked, number: str, of_rows: str) -> dict[tuple[int, int, int], tuple[int, int]]:
-    """Of the newest line of each connection, by run, seq and nth: where the first one stands."""
-    answer = engine.ask(
-        f"SELECT {number}, newest.1, newest.2, first.1, first.2 FROM "
-        f"(SELECT host, run, max((seq, nth)) AS newest, min((seq, nth)) AS first {of_rows}) "
-        f"WHERE newest != first FORMAT TSV"
-    )
-    found = {}
-    for text in answer.split(b"\n")[:-1]:
-        index, seq, nth, first_seq, first_nth = map(int, text.split(b"\t"))
-        found[index, seq, nth] = first_seq, first_nth
-    return found
+def _is_over(line: SeenLine | StateLine) -> bool:
+    return isinstance(line, StateLine) and is_over(line)
 
 
 _ALIVE: Final = (
@@ -216,33 +273,6 @@ _ALIVE: Final = (
 """See recording.reader.is_over."""
 _PLAIN: Final = "'checkpoint', 'netns', 'gap', 'resync', 'dropped'"
 """Lines that are about no connection, but for first ones and marks."""
-
-
-def _later(
-    engine: Asked, number: str, moments: Sequence[Moment], rows: Mapping[int, Sequence[SeenLine | StateLine]]
-) -> dict[int, list[SeenLine | StateLine]]:
-    tests = []
-    for index, mine in rows.items():
-        blank = [str(row.id) for row in mine if not row.sport and row.state in ("LISTEN", "SYN-SENT")]
-        if blank:
-            one = moments[index]
-            tests.append(
-                f"({among([one.run])} AND ts > {time(one.at_ns)} AND ts <= {time(one.at_ns + LOOK_NS)} "
-                f"AND id IN ({', '.join(blank)}))"
-            )
-    if not tests:
-        return {}
-    answer = engine.ask(
-        f"SELECT {number} AS n, {_LINE} FROM lines WHERE ({' OR '.join(tests)}) AND type IN ('seen', 'state') "
-        f"AND sport != 0 ORDER BY n, seq, nth LIMIT 1 BY n, seq, nth FORMAT TSVRaw"
-    )
-    found: dict[int, list[SeenLine | StateLine]] = {}
-    for text in answer.split(b"\n")[:-1]:
-        place, _, line = text.partition(b"\t")
-        decoded = _decoder.decode(line)
-        assert isinstance(decoded, SeenLine | StateLine)
-        found.setdefault(int(place), []).append(decoded)
-    return found
 
 
 def _parts(moments: Sequence[Moment]) -> Iterator[Sequence[Moment]]:
