@@ -175,6 +175,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
     ),
     "--events {}": FACT,
     "sstrace: {} is of TCP alone: choose -t": ("sstrace -t --events reset", "sstrace --watch -t"),
+    "{} sockets do not tell what happens to them: look at these with --snapshot": ("sstrace --snapshot -xa",),
     "{}: --bpf-maps and --bpf-map-id cannot be used together": FACT,
     'sstrace: --speed "{}" is not a speed: write 1, 0.5, 10 or max': tuple(
         f"sstrace --replay day.ndjson --speed {speed}" for speed in ("1000", "10", "max")
