@@ -2,6 +2,7 @@
 
 import os
 import stat
+from contextlib import suppress
 from types import TracebackType
 
 from sstrace.errors import SstraceError, reason
@@ -47,6 +48,7 @@ class Page:
         """Raises SstraceError."""
         self._path = command.own.html
         self._fd = -1
+        self._is_new = self._path is not None and not os.path.lexists(self._path)
         if self._path is not None:
             try:
                 self._fd = files.open_for_writing(self._path)
@@ -70,5 +72,9 @@ class Page:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
+        if self._fd < 0:
+            return
+        if self._path is not None and self._is_new and not os.fstat(self._fd).st_size:  # nothing has come of it
+            with suppress(OSError):
+                files.remove(self._path)
+        os.close(self._fd)

@@ -62,6 +62,10 @@ def test_a_page_of_what_a_server_counted(sstrace: Program, netns: Netns, tmp_pat
             assert sstrace(*asked, netns=netns).stdout.count(b"\0") == 0
             if not opened[0]:
                 netns.run(sys.executable, "-c", CLIENT)
+        page = tmp_path / "none.html"
+        nobody = sstrace("--stats", "--from", f"live:{tmp_path}/nobody", "--html", str(page), netns=netns)
+        assert nobody.returncode == 4
+        assert not page.exists(), "nothing is left of a page that there was nothing for"
         missing = sstrace("--stats", "--from", f"live:{socket}", "--html", str(tmp_path / "no" / "page"), netns=netns)
         assert missing.returncode == 1
         assert missing.stderr.startswith(b"sstrace: cannot write ")
