@@ -3,6 +3,7 @@
  * as changes by its owner's system calls alone, and each of these ends in one of the hooks here. Loaded, and attached, only where
  * somebody asks for them; attached to the root of the cgroup v2 hierarchy they hear of every socket of the machine.
  *
+ * A birth waits for whoever reads, who takes all that wait each time he looks: a socket that is closed before is told of in one record.
  * Each event says which call was made, and how the socket is since: what that means for a row stands in sstrace/lifecycle/udp.py, and raw.py.
  *
  *   post_bind4, post_bind6      bind(2) has a port; not that of a kernel's own socket, whose end release does not tell
@@ -39,6 +40,12 @@ BPF_PERCPU_ARRAY(counts, struct sock_counts, 1);
 /* Which of them are asked for: 0 UDP, 1 raw sockets. Written before anything is attached (sstrace/live/calls.py). */
 BPF_ARRAY(following, u8, 2);
 
+/*
+ * Births that wait for the reader, who takes them all each time he looks (sstrace/live/calls.py), by the socket's kernel address. A socket
+ * that is closed before is told of in one record, and not in two: of those that come in storms nearly all are.
+ */
+BPF_HASH(waiting, u64, struct sock_event, 8192);
+
 static __always_inline int is_followed(u32 type, u32 protocol)
 {
 	int which = type == SOCK_RAW;
@@ -59,8 +66,20 @@ struct flow {
 	u64 bytes_received;
 	u32 sent;
 	u32 received;
+	u64 told; /* its birth has been: later calls are told at once */
 };
 BPF_HASH(flows, u64, struct flow, 65536);
+
+/* What is counted of it, where it is. */
+static __always_inline void capture_flow(struct sock_event *event, struct flow *flow)
+{
+	if (!flow)
+		return;
+	event->bytes_sent = flow->bytes_sent + 1;
+	event->bytes_received = flow->bytes_received + 1;
+	event->segs_out = flow->sent + 1;
+	event->segs_in = flow->received + 1;
+}
 
 /* A typed pointer as a plain number: the verifier lets nobody add to a pointer to a socket, but what is read of the stack is a number. */
 static __always_inline u64 address_of(void *pointer)
@@ -95,18 +114,29 @@ static __always_inline u16 port_of(u64 sk)
 	return port;
 }
 
+/* A birth that waits is told now, because more has happened. */
+static __always_inline void tell_birth(void *ctx, u64 sk)
+{
+	struct sock_event *birth = waiting.lookup(&sk);
+
+	if (birth && !waiting.delete(&sk)) /* else the reader has taken it meanwhile */
+		deliver(ctx, birth);
+}
+
 /* Tell of a call, and of the socket as it is now. */
 static __always_inline void tell(void *ctx, u64 sk, u64 cookie, u8 call)
 {
 	struct sock_event event = {};
 	struct common common = {};
 	struct config *config;
-	struct flow *flow;
+	struct flow *flow = flows.lookup(&sk);
 	int zero = 0;
 
 	config = configs.lookup(&zero);
 	if (!config)
 		return;
+	if (flow && flow->told)
+		tell_birth(ctx, sk);
 	bpf_probe_read_kernel(&common, sizeof(common), (void *)sk);
 	if (!capture_namespace(&event, config, &common))
 		return;
@@ -122,17 +152,48 @@ static __always_inline void tell(void *ctx, u64 sk, u64 cookie, u8 call)
 	if (call != CALL_CLOSE) {
 		capture_fd(&event);
 		event.new = AT(u8, &common, OFF_skc_state);
-	} else if ((flow = flows.lookup(&sk))) {
-		event.bytes_sent = flow->bytes_sent + 1;
-		event.bytes_received = flow->bytes_received + 1;
-		event.segs_out = flow->sent + 1;
-		event.segs_in = flow->received + 1;
+	} else {
+		capture_flow(&event, flow);
 	}
 #ifdef BYTE_skc_ipv6only
 	if (AT(u8, &common, BYTE_skc_ipv6only) & MASK_skc_ipv6only)
 		event.flags |= EVENT_V6ONLY;
 #endif
+	if (call != CALL_CLOSE && flow && !flow->told && event.sport) {
+		flow->told = 1;
+		event.file = bpf_get_current_pid_tgid() >> 32;
+		if (!waiting.update(&sk, &event))
+			return;
+	}
 	deliver(ctx, &event);
+}
+
+/*
+ * The end of a socket whose birth still waits, both in one record: since_ns says when it was born, shutdown by which call, new in which
+ * state. Where another process ends it than the one by which it was born, or with other ends, there are two. Whether that was all.
+ */
+static __always_inline int tell_life(void *ctx, u64 sk)
+{
+	struct sock_event event, *birth = waiting.lookup(&sk);
+	u16 dport = 0;
+
+	if (!birth)
+		return 0;
+	__builtin_memcpy(&event, birth, sizeof(event));
+	if (waiting.delete(&sk))
+		return 0; /* the reader has taken it meanwhile */
+	READ(dport, sk, OFF_skc_dport);
+	if (event.file != bpf_get_current_pid_tgid() >> 32 || event.sport != port_of(sk) || event.dport != __builtin_bswap16(dport)) {
+		deliver(ctx, &event);
+		return 0;
+	}
+	event.since_ns = event.ts_ns;
+	event.ts_ns = bpf_ktime_get_ns();
+	event.shutdown = event.old;
+	event.old = CALL_CLOSE;
+	capture_flow(&event, flows.lookup(&sk));
+	deliver(ctx, &event);
+	return 1;
 }
 
 static __always_inline int on_create(struct bpf_sock *ctx)
@@ -177,7 +238,10 @@ static __always_inline int on_release(struct bpf_sock *ctx)
 	if (port_of(sk)) { /* else ss does not show it, and the table has no row of it */
 		cookie = bpf_get_socket_cookie(ctx);
 		sending.delete(&cookie);
-		tell(ctx, sk, cookie, CALL_CLOSE);
+		if (!tell_life(ctx, sk))
+			tell(ctx, sk, cookie, CALL_CLOSE);
+	} else {
+		waiting.delete(&sk);
 	}
 	flows.delete(&sk);
 	return 1;

@@ -51,9 +51,9 @@ struct sock_event {
 	__u64 cookie;       /* socket cookie; 0 = nobody asked for it yet */
 	__u64 ino;          /* inode in sockfs; 0 = none (not accepted, orphaned, timewait socket). EVENT_REQUEST: its listener's */
 	__u64 cgroup;       /* cgroup v2 id; 0 = not read for this event */
-	__u64 since_ns;     /* SYN-SENT and its end, of a connect(2) that got no port: when it began; else 0 */
+	__u64 since_ns;     /* SYN-SENT and its end, of a connect(2) that got no port: when it began; CALL_CLOSE: when the socket was born, told here alone; else 0 */
 	__u64 net_cookie;   /* of the network namespace; 0 = not read, or the kernel gives none */
-	__u64 file;         /* kernel address of the socket's struct file; 0 = none */
+	__u64 file;         /* kernel address of the socket's struct file; 0 = none. EVENT_DATAGRAM: beside the point */
 	__u64 bytes_sent;     /* 1 + payload sent, each byte once; 0 = not read. This and what says "1 +" below, where a full socket gives up, or a datagram socket is closed */
 	__u64 bytes_received; /* 1 + payload received in order */
 	__u64 bytes_retrans;  /* 1 + payload sent again */
@@ -78,10 +78,10 @@ struct sock_event {
 	__u16 dport;        /* peer port, host order; 0 = none */
 	__u8 kind;          /* enum sock_event_kind */
 	__u8 old;           /* old state, enum of include/net/tcp_states.h (a timewait socket's substate); 0 = born. EVENT_DATAGRAM: enum sock_call */
-	__u8 new;           /* new state */
+	__u8 new;           /* new state; CALL_CLOSE with a birth: the one it was born in */
 	__u8 flags;         /* enum sock_event_flags */
 	__u8 retransmits;   /* unanswered retransmissions of the current segment (icsk_retransmits, num_retrans) */
-	__u8 shutdown;      /* sk_shutdown: bit 0 receive, bit 1 send */
+	__u8 shutdown;      /* sk_shutdown: bit 0 receive, bit 1 send; CALL_CLOSE with a birth: enum sock_call of that */
 	__u8 saddr[16];     /* local address; IPv4 in the first 4 bytes, the rest 0 */
 	__u8 daddr[16];     /* peer address, likewise */
 	__u8 comm[16];      /* name of that process (of its first thread), NUL-padded */

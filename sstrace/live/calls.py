@@ -16,6 +16,7 @@ from sstrace.sources.bpf.programs import BINDS, CALLS, DATAGRAMS, LENGTHS, OF_RA
 from sstrace.sources.cache import cache_directory
 from sstrace.sources.mounts import detached
 from sstrace.sources.tracefs import event_format
+from sstrace.wire.event import SIZE
 from sstrace.wire.tracefs import decode_format
 
 __all__ = ["Calls"]
@@ -52,6 +53,10 @@ class Calls:
         except BaseException:
             self.close()
             raise
+
+    def births(self) -> list[bytes]:
+        """Take what waits for whoever looks: each a struct sock_event."""
+        return self._loaded.take_all("waiting", 8, SIZE)
 
     def close(self) -> None:
         """Detach; harmless when done twice."""

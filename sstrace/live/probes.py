@@ -17,8 +17,11 @@ SSTRACE_PAGES is the size of each CPU's perf buffer in pages, a power of two; fo
 import select
 import sys
 import time
-from collections.abc import Collection, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from sstrace.errors import FeatureError, PrivilegeError, SstraceError, UsageError
 from sstrace.live.calls import Calls
@@ -30,7 +33,7 @@ from sstrace.sources.bpf.config import config
 from sstrace.sources.bpf.programs import PLAIN, TRACE
 from sstrace.sources.cache import cache_directory
 from sstrace.sources.fired import Fired
-from sstrace.sources.perf import PerfBuffers, online
+from sstrace.sources.perf import PerfBuffers, Runs, online
 from sstrace.sources.privilege import may_trace
 from sstrace.sources.tracefs import event_format
 from sstrace.wire.cause import CauseReader
@@ -50,6 +53,7 @@ _FLYING = 4
 _UNLISTED = (
     "this kernel does not list raw sockets (CONFIG_INET_RAW_DIAG); so those that are older than the trace are not known"
 )
+_LOOKS_KEPT = 1000
 _CALLED = {Table.UDP: "UDP", Table.RAW: "raw"}
 _NEEDED = ("tcp_write_timer", "reqsk_timer_handler", "tw_timer_handler")
 
@@ -84,6 +88,8 @@ class Hooks:
         self.unlisted = ""
         """Which sockets a sweep does not find, one of ``limits``; empty where it finds all."""
         self._calls: Calls | None = None
+        self._looks = [0]
+        """When births were taken."""
         self.uncounted = ""
         """Why ``missed`` cannot tell; empty where it can."""
         self._hearing: _Hearing | None = None
@@ -209,6 +215,28 @@ class Hooks:
             return {}
         found = self._loaded.elements("losing", 4, 8)
         return {int.from_bytes(key, sys.byteorder): int.from_bytes(count, sys.byteorder) for key, count in found}
+
+    def read(self, into: list[Event], *, counting: bool = False) -> Runs:
+        """See ``PerfBuffers.read``; births that wait in the kernel (bpf/datagrams.bpf.c) go into a list."""
+        if self._calls is None:
+            return self.perf.read(counting=counting)
+        # What was born before is among these, or was told of at its end, before the rings are read.
+        began = time.monotonic_ns()
+        into += self.decoder.births(self._calls.births())
+        self._looks = [*self._looks[-_LOOKS_KEPT:], began]
+        return replace(self.perf.read(counting=counting), until_ns=began)
+
+    def whole_until(self, at_ns: int) -> int:
+        """Up to when nothing is missing, where records have been taken up to ``at_ns``, and more are left: what these
+        tell of may have been born since the look before.
+        """
+        if self._calls is None:
+            return at_ns
+        return self._looks[max(bisect_right(self._looks, at_ns) - 1, 0)]
+
+    def beside(self) -> Callable[[], bool]:
+        """See ``PerfBuffers.beside``."""
+        return self.perf.beside() if self._calls is None else lambda: True
 
     def shared(self) -> dict[str, int]:
         """The maps that say whom to hear of, for programs besides these. Raises FeatureError where there are none."""

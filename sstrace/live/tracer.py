@@ -227,7 +227,7 @@ class Tracer:
         if self._hooks is None or self._sweep_every_ns is not None or self._pending or self._doubts.any():
             return lambda: True
         try:
-            return self._hooks.perf.beside()
+            return self._hooks.beside()
         except OSError:
             return lambda: True
 
@@ -302,7 +302,7 @@ class Tracer:
         self._interfaces.hear()
         if self._hooks is None:
             return time.monotonic_ns()
-        look = self._hooks.perf.read(counting=counting)
+        look = self._hooks.read(self._pending, counting=counting)
         until = look.until_ns
         if self._incidents is not None:  # read after the time was taken: what is older is complete
             self._pending += self._incidents.read()
@@ -310,7 +310,7 @@ class Tracer:
             events = self._hooks.decoder.events(run.cpu, run.data)
             self._pending += events
             if not run.complete and events:
-                until = min(until, events[-1].at_ns + _SLACK_NS)
+                until = min(until, self._hooks.whole_until(events[-1].at_ns + _SLACK_NS))
         if look.unread != self._unread:
             self._note_loss(look.unread, look.until_ns)
         return until

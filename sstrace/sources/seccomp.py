@@ -134,8 +134,8 @@ SERVER = Calls(
     {
         "openat": _opened(2),
         "open": _opened(1),
-        # Maps: look up, delete, next key. include/uapi/linux/bpf.h.
-        "bpf": _one_of(0, 1, 3, 4),
+        # Maps: look up, delete, next key; take all (BPF_MAP_LOOKUP_AND_DELETE_BATCH). include/uapi/linux/bpf.h.
+        "bpf": _one_of(0, 1, 3, 4, 25),
         "socket": _choose(0, _SOCKETS),
         "setsockopt": _choose(1, _OPTIONS),
         # TCGETS, TCGETS2, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, SIOCGIFNAME, SIOCGIFINDEX.

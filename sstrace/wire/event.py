@@ -8,12 +8,13 @@ one sweep.
 """
 
 import struct
-from collections.abc import Callable, Iterator
-from itertools import chain
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
+from operator import attrgetter
+from typing import Any, Protocol
 
 from sstrace.errors import DecodeError
-from sstrace.fields import RECORD, REPORTED, Flag, reported
+from sstrace.fields import KINDS, NOTHING, RECORD, REPORTED, Flag, Reported, reported
 from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Call, Called, Changed, Gone, Kind, Netns, Owner, State
 from sstrace.native import twins
 from sstrace.wire.cause import PLAIN_CAUSES, CauseReader
@@ -49,6 +50,18 @@ def record_of(wanted: Callable[[str], bool]) -> struct.Struct:
 
 _SAMPLE = record_of(lambda name: name not in (*REPORTED, "file", "shutdown"))
 _REPORTED = record_of(lambda name: name in REPORTED)
+_CALLED = record_of(
+    frozenset((
+        "ts_ns", "sk", "cookie", "ino", "cgroup", "since_ns", "net_cookie", "bytes_sent", "bytes_received", "netns",
+        "uid", "tgid", "fd", "ifindex", "segs_out", "segs_in", "size", "family", "protocol", "sport", "dport", "old",
+        "new", "flags", "shutdown", "saddr", "daddr", "comm",
+    )).__contains__
+)  # fmt: skip
+_CLOSED = Call.CLOSE.value
+_UNFIT = "bpf/ and sstrace/ are from different builds"
+_AT = attrgetter("at_ns")
+_KIND = _LEAD + struct.calcsize("=" + "".join(code for _, code in RECORD[: [name for name, _ in RECORD].index("kind")]))
+_DATAGRAM = KINDS["EVENT_DATAGRAM"]
 _KTHREAD, _MISSED, _ORPHANED, _V6ONLY = Flag.KTHREAD, Flag.MISSED, Flag.ORPHANED, Flag.V6ONLY
 _STRIDE_LOW = _STRIDE & 0xFF
 _GOOD_BYTES = (
@@ -89,7 +102,14 @@ class EventDecoder:
 
     def decode(self, cpu: int, data: bytes) -> list[Changed | Gone | Called]:
         """Facts of one CPU's run. Raises DecodeError where the bytes are not whole records of ours."""
-        return list(chain.from_iterable(self._samples(cpu, stretch) for stretch in samples(data)))
+        facts: list[Changed | Gone | Called] = []
+        for stretch in samples(data):
+            called, others = _apart(stretch)
+            facts += self._samples(cpu, others)
+            if called:
+                facts += self._called(cpu, called)
+                facts.sort(key=_AT)
+        return facts
 
     def events(self, cpu: int, data: bytes) -> list[Event]:
         """The same for who folds them into a table (SocketTable.folder): with a twin, they are no facts yet."""
@@ -97,15 +117,68 @@ class EventDecoder:
             self._addresses.clear()
         events: list[Event] = []
         for stretch in samples(data):
-            packed = twins.events(self._lent, stretch, cpu) if twins is not None else None
-            events += packed if packed is not None else self._samples(cpu, stretch)
+            called, others = _apart(stretch)
+            packed = twins.events(self._lent, others, cpu) if twins is not None else None
+            events += packed if packed is not None else self._samples(cpu, others)
+            if called:
+                # What one has carried the twin writes of its event, and of nothing else.
+                events += self._called(
+                    cpu, called, twins.events(self._lent, called, cpu) if twins is not None else None
+                )
+                events.sort(key=_AT)
         return events
+
+    def births(self, records: Iterable[bytes]) -> list[Called]:
+        """Facts of what came some other way than by the ring."""
+        return self._called(0, b"".join(map(as_sample, records)))
 
     def forget(self) -> None:
         """Let go of what was decoded before, and is kept because it may come again."""
         self._addresses.clear()
         self._owners.clear()
         self._causes.forget()
+
+    def _called(self, cpu: int, data: bytes, events: Iterable[Any] | None = None) -> list[Called]:
+        """Of samples that are of datagram sockets: whose birth is told with their end are two facts. ``events``: what
+        stands for what each has carried, where not the numbers.
+        """
+        addresses, owners, (home, here) = self._addresses, self._owners, self._netns
+        facts: list[Called] = []
+        append = facts.append
+        for (
+            at, sk, cookie, ino, cgroup, since, net_cookie, sent, received, netns, uid, tgid, fd, ifindex, segs_out,
+            segs_in, size, family, protocol, sport, dport, old, new, flags, birth, saddr, daddr, comm,
+        ), event in zip(_CALLED.iter_unpack(data), events or repeat(None), strict=False):  # fmt: skip
+            if size != SIZE:
+                raise DecodeError(f"BPF event says {size} bytes, not {SIZE}: {_UNFIT}")
+            born = since if old == _CLOSED else 0
+            if old not in _CALLS or new >= _STATES or (born and birth not in _CALLS):
+                raise DecodeError(f"BPF event of call {old} or {birth}, state {new}: {_UNFIT}")
+            net = net_cookie or (home if netns in (0, here) else netns)
+            if family == AF_INET:
+                src = addresses.get(saddr) or addresses.setdefault(saddr, saddr[:4])
+                dst = addresses.get(daddr) or addresses.setdefault(daddr, daddr[:4])
+                v6only = None
+            else:
+                src, dst, v6only = saddr, daddr, flags & _V6ONLY != 0
+            owner = None
+            if tgid and not flags & _KTHREAD:
+                owner = owners.get((comm, tgid, fd)) or self._owner(comm, tgid, fd)
+            told = NOTHING
+            if sent:
+                told = event or Reported(
+                    bytes_sent=sent - 1, bytes_received=received - 1, segs_out=segs_out - 1, segs_in=segs_in - 1
+                )
+            whose = (
+                sk, cookie, ino or None, net, netns or here, family, protocol, src, sport, dst, dport, uid, ifindex,
+                owner, cgroup or None, v6only,
+            )  # fmt: skip
+            if born:
+                append(Called(born, cpu, _CALLS[birth], new, *whose, NOTHING))
+                append(Called(at, cpu, _CALLS[old], 0, *whose, told))
+            else:
+                append(Called(at, cpu, _CALLS[old], new, *whose, told))
+        return facts
 
     def _samples(self, cpu: int, data: bytes) -> list[Changed | Gone | Called]:
         addresses, owners, read_cause = self._addresses, self._owners, self._causes.cause
@@ -180,17 +253,6 @@ class EventDecoder:
                         told,
                     )
                 )
-            elif kind == 9 and old in _CALLS:
-                owner = None
-                if tgid and not flags & _KTHREAD:
-                    owner = owners.get((comm, tgid, fd)) or self._owner(comm, tgid, fd)
-                append(
-                    Called(
-                        at, cpu, _CALLS[old], new, sk, cookie, ino or None, net, netns or here, family, protocol,
-                        src, sport, dst, dport, uid, ifindex, owner, cgroup or None,
-                        flags & _V6ONLY != 0 if family == AF_INET6 else None, told,
-                    )
-                )  # fmt: skip
             else:
                 raise DecodeError(f"BPF event of unknown kind {kind}: bpf/ and sstrace/ are from different builds")
             if size != SIZE:
@@ -208,6 +270,19 @@ class EventDecoder:
         owner = Owner(comm.split(b"\0", 1)[0].split(b")", 1)[0], tgid, fd if fd >= 0 else None)
         self._owners[comm, tgid, fd] = owner
         return owner
+
+
+def _apart(data: bytes) -> tuple[bytes, bytes]:
+    """The samples of a stretch that are of datagram sockets, and the others."""
+    kinds = data[_KIND::_STRIDE]
+    count = kinds.count(_DATAGRAM)
+    if count in (0, len(kinds)):
+        return (data, b"") if count else (b"", data)
+    called: list[bytes] = []
+    others: list[bytes] = []
+    for place, kind in enumerate(kinds):
+        (called if kind == _DATAGRAM else others).append(data[place * _STRIDE : (place + 1) * _STRIDE])
+    return b"".join(called), b"".join(others)
 
 
 def as_sample(event: bytes) -> bytes:

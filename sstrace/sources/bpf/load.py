@@ -14,6 +14,7 @@ from sstrace.sources.bpf.syscall import (
     IOC_ENABLE,
     IOC_SET_BPF,
     bpf,
+    bpf_into,
     libc,
     not_permitted,
     perf_event_open_number,
@@ -30,6 +31,8 @@ _MAP_UPDATE_ELEM = 2
 _MAP_DELETE_ELEM = 3
 _MAP_GET_NEXT_KEY = 4
 _PROG_LOAD = 5
+_MAP_LOOKUP_AND_DELETE_BATCH = 25
+_BATCH = 4096
 _PROG_TEST_RUN = 10
 _RAW_TRACEPOINT_OPEN = 17
 _LINK_CREATE = 28
@@ -53,6 +56,8 @@ class Loaded:
         self._hooks: dict[str, int] = {}
         """BPF_CGROUP_* of programs of a cgroup's hooks; 0 of others."""
         self._links: dict[str, int] = {}
+        self._batches: dict[str, tuple[ctypes.Array[ctypes.c_char], ...]] = {}
+        """What ``take_all`` has read last, by map."""
         self.missing: dict[str, str] = {}
         """Hooks that this kernel would not attach, and why."""
         try:
@@ -164,6 +169,30 @@ class Loaded:
             key.raw, at = found.raw, ctypes.addressof(key)
             if bpf(_MAP_LOOKUP_ELEM, struct.pack("=IIQQQ", fd, 0, at, ctypes.addressof(value), 0)) >= 0:
                 yield key.raw, value.raw
+
+    def take_all(self, name: str, key_size: int, value_size: int) -> list[bytes]:
+        """The values of a hash map, which is empty afterwards but for what has come meanwhile
+        (BPF_MAP_LOOKUP_AND_DELETE_BATCH, Linux 5.6).
+        """
+        if name not in self._batches:
+            sizes = 8, 8, _BATCH * key_size, _BATCH * value_size
+            self._batches[name] = tuple(ctypes.create_string_buffer(size) for size in sizes)
+        begin, following, keys, values = self._batches[name]
+        found: list[bytes] = []
+        at = 0  # before the first
+        while True:
+            pointers = at, *map(ctypes.addressof, (following, keys, values))
+            attr = ctypes.create_string_buffer(struct.pack("=QQQQIIQQ", *pointers, _BATCH, self.maps[name], 0, 0))
+            done = bpf_into(_MAP_LOOKUP_AND_DELETE_BATCH, attr)
+            error = ctypes.get_errno()
+            if done < 0 and error != errno.ENOENT:
+                raise FeatureError(f"BPF map {name}: {os.strerror(error)}")
+            (taken,) = struct.unpack_from("=I", attr, 32)
+            view = memoryview(values).cast("B")
+            found += [bytes(view[place : place + value_size]) for place in range(0, taken * value_size, value_size)]
+            if done < 0:  # the end
+                return found
+            begin.raw, at = following.raw, ctypes.addressof(begin)
 
     def lookup_per_cpu(self, name: str, count: int) -> tuple[int, ...]:
         """Element 0 of a per-CPU array, whose values consist of u64: ``count`` of them, one possible CPU's behind the

@@ -148,7 +148,7 @@ DATAGRAMS = Source(
         *BINDS,
         *LENGTHS,
     ),
-    maps=("configs", "chosen", "events", "counts", "calling", "sending", "flows", "following", "losing"),
+    maps=("configs", "chosen", "events", "counts", "calling", "sending", "flows", "waiting", "following", "losing"),
     offsets=offsets.NEEDED | offsets.DATAGRAMS,
     optional=offsets.OPTIONAL,
     bits=offsets.BITS,

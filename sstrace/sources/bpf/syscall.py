@@ -7,7 +7,16 @@ from pathlib import Path
 
 from sstrace.errors import FeatureError
 
-__all__ = ["IOC_ENABLE", "IOC_SET_BPF", "bpf", "libc", "not_permitted", "perf_event_open_number", "possible_cpus"]
+__all__ = [
+    "IOC_ENABLE",
+    "IOC_SET_BPF",
+    "bpf",
+    "bpf_into",
+    "libc",
+    "not_permitted",
+    "perf_event_open_number",
+    "possible_cpus",
+]
 
 _SYS_BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "loongarch64": 280, "ppc64le": 361, "s390x": 351}
 
@@ -21,11 +30,15 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 def bpf(command: int, attr: bytes) -> int:
     """The call's result; -1 with ctypes.get_errno() set on failure."""
+    return bpf_into(command, ctypes.create_string_buffer(attr, len(attr)))
+
+
+def bpf_into(command: int, attr: "ctypes.Array[ctypes.c_char]") -> int:
+    """The same of a call that answers in its attributes, too."""
     number = _SYS_BPF.get(platform.machine())
     if number is None:
         raise FeatureError(f"sstrace does not know the bpf system call of {platform.machine()}")
-    buffer = ctypes.create_string_buffer(attr, len(attr))
-    return int(libc.syscall(ctypes.c_long(number), ctypes.c_int(command), buffer, ctypes.c_uint(len(attr))))
+    return int(libc.syscall(ctypes.c_long(number), ctypes.c_int(command), attr, ctypes.c_uint(len(attr))))
 
 
 def not_permitted(what: str) -> str:
