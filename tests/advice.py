@@ -194,7 +194,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "--sink {}:": FACT,
     "sstrace: --sink clickhouse keeps everything, so that whoever asks has whole tables: leave the filter away, and "
     "give it when you ask": ("sstrace --sink clickhouse:http://127.0.0.1:9 --spool spool",),
-    "{} needs ClickHouse's client ({} is missing): pip install 'sstrace[fleet]'": ("extra fleet",),
+    "{} needs ClickHouse's client ({} is missing): pip install 'sstrace[clickhouse]'": ("extra clickhouse",),
     "{} lacks tables, or columns, that this sstrace writes ({}): sstrace --fleet-schema | {}": (
         *MADE,
         "tests/unit/output/test_fleet_sink.py",

@@ -1,4 +1,4 @@
-"""ClickHouse over HTTP, through the client clickhouse-connect (the optional extra ``sstrace[fleet]``).
+"""ClickHouse over HTTP, through the client clickhouse-connect (the optional extra ``sstrace[clickhouse]``).
 
 An address is ``http://[USER@]HOST[:PORT][/DATABASE]``, or ``https://…``; a host alone is meant as http. The password is
 the environment's: CLICKHOUSE_PASSWORD, or what stands in the file that CLICKHOUSE_PASSWORD_FILE names. Certificates are
@@ -119,7 +119,7 @@ class Engine:
             import clickhouse_connect
         except ImportError as error:
             raise FeatureError(
-                f"{option} needs ClickHouse's client ({error.name} is missing): pip install 'sstrace[fleet]'"
+                f"{option} needs ClickHouse's client ({error.name} is missing): pip install 'sstrace[clickhouse]'"
             ) from None
         import logging
 

@@ -311,7 +311,7 @@ def test_without_the_client_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_pa
     error = refusal("http://127.0.0.1:9", tmp_path)
     assert isinstance(error, FeatureError)
     assert str(error) == (
-        "--sink clickhouse needs ClickHouse's client (clickhouse_connect is missing): pip install 'sstrace[fleet]'"
+        "--sink clickhouse needs ClickHouse's client (clickhouse_connect is missing): pip install 'sstrace[clickhouse]'"
     )
     assert not (tmp_path / "spool").exists()
 
