@@ -218,6 +218,9 @@ ADVICE: dict[str, tuple[str, ...]] = {
         f"did you mean {words}?": (*MADE, "tests/unit/query/test_meant.py")
         for words in ("-t", "-t -4", "-t -6", "-u", "--snapshot {}")
     },
+    "a recording is counted with --stats --from {}": (*MADE, "tests/unit/query/test_meant.py"),
+    "a recording is gone through with --watch --replay {}": (*MADE, "tests/unit/query/test_meant.py"),
+    "sstrace: --html has a file of its own, as --stats writes on standard output: name one": FACT,
     "a recording is read with --replay {}, or --snapshot --from {}": (*MADE, "tests/unit/query/test_meant.py"),
     "sstrace --watch": FACT,
 }

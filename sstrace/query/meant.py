@@ -15,9 +15,11 @@ from sstrace.query.words import WORDS
 
 __all__ = ["stray"]
 
-_RECORDINGS: Final = (".ndjson", ".json", ".jsonl", ".gz", ".log")
+_RECORDINGS: Final = (".ndjson", ".json", ".jsonl", ".gz", ".zst", ".log")
 _OFTEN: Final = ("src", "dport", "port", "comm", "held")
 _OTHERWISE: Final = {
+    **dict.fromkeys(("ms", "us", "s", "min", "m", "h"), "a number and its unit are one word, as in held > 5ms"),
+    **dict.fromkeys(("k", "kb", "mb", "gb", "g"), "a number and its unit are one word, as in sent > 10k"),
     "net": "a network is host 10.0.0.0/8, or src, or dst",
     "process": "a process is pid 4711 or comm nginx",
     "name": "a process is pid 4711 or comm nginx",
@@ -44,6 +46,10 @@ def _meant(word: str, act: Act, states: Iterable[str]) -> str:
     if low in _OTHERWISE:
         return _OTHERWISE[low]
     if ("/" in word.removesuffix("/") and not _is_address(word)) or low.endswith(_RECORDINGS):
+        if act is Act.STATS:
+            return f"a recording is counted with --stats --from {word}"
+        if act is Act.WATCH:
+            return f"a recording is gone through with --watch --replay {word}"
         return f"a recording is read with --replay {word}, or --snapshot --from {word}"
     if _is_port(word):
         return f"a port is port {word}, or sport = {word}, or dport = {word}"

@@ -159,6 +159,8 @@ class Collector:
             if not (value.isascii() and value.isdecimal() and len(value) < 19 and int(value)):
                 raise UsageError(f'sstrace: {key} "{value}" is not a number of things: write 1 or more')
             fields[_COUNTS[name]] = int(value)
+        elif name == "html" and value == "-":
+            raise UsageError("sstrace: --html has a file of its own, as --stats writes on standard output: name one")
         elif name in _PATHS:
             fields[_PATHS[name]] = _filled(key, _as_path(value))
         elif name == "sink" and value.partition(":")[0] == "clickhouse":
