@@ -273,18 +273,14 @@ def _refuse_what_tells_nothing(tables: int, act: Act, own: Own) -> None:
         )
     if not tables & FOLLOWED & ~(1 << Table.TCP):
         return
+    datagrams = "drop" in own.events or set(own.events) <= {"state"}  # such events can happen to their sockets
     given = {
         act.value: act in (Act.WATCH, Act.WATCH_PAST),
-        f"--events {','.join(own.events)}": not tables >> Table.TCP & 1 and not _tells_datagrams(own.events),
+        f"--events {','.join(own.events)}": not tables >> Table.TCP & 1 and not datagrams,
     }
     what = next((what for what, is_given in given.items() if is_given), None)
     if what is not None:
         raise UsageError(f"sstrace: {what} is of TCP alone: choose -t")
-
-
-def _tells_datagrams(events: Sequence[str]) -> bool:
-    """Whether something of --events can happen to a datagram socket; it is among ``all``."""
-    return "drop" in events or set(events) <= {"state"}
 
 
 _ROW_WORDS: Final = {"state": 1, "exclude": 1, "excl": 1}
