@@ -8,6 +8,7 @@ has by the names of cgroups.
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -145,6 +146,8 @@ def container(request: pytest.FixtureRequest) -> Iterator[Container]:
         yield started
         started.end()
     finally:
+        for file in directory.rglob("pause.pid"):  # of rootless podman, who keeps its user namespace for the next one
+            os.kill(int(file.read_text()), signal.SIGKILL)
         shutil.rmtree(directory, ignore_errors=True)
 
 
