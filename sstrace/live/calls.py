@@ -40,7 +40,10 @@ class Calls:
             try:
                 for which, table in enumerate((Table.UDP, Table.RAW)):
                     self._loaded.update("following", which, bytes((table in tables,)))
-                self._loaded.attach_to(LENGTHS)
+                without = env.get("SSTRACE_WITHOUT", "").split(",")
+                self._loaded.attach_to(() if "lengths" in without else LENGTHS)
+                if "lengths" in without:
+                    self._loaded.missing |= dict.fromkeys(LENGTHS, "left out")
                 # Nothing is counted where not everything would be; but a raw socket's birth is heard in any case.
                 births = not self._loaded.missing or Table.RAW in tables
                 for hook in DATAGRAMS.cgroup if Table.UDP in tables else OF_RAW:
@@ -53,6 +56,11 @@ class Calls:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def counts(self) -> bool:
+        """Whether what each socket sends and receives is counted."""
+        return not self._loaded.missing
 
     def births(self) -> list[bytes]:
         """Take what waits for whoever looks: each a struct sock_event."""

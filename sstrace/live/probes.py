@@ -6,11 +6,11 @@ see.
   them.
 * Without BTF, or where programs may not read kernel memory: the fields of the tracepoint sock:inet_sock_set_state
   alone.
-* Datagram sockets without the cgroup hooks or the system calls' tracepoints: sweeps find its sockets.
+* Datagram sockets without the cgroup hooks or the system calls' tracepoints: sweeps find them.
 
 Without BPF there is no event source; ``--poll`` then lives on sweeps alone (live.tracer).
-SSTRACE_WITHOUT names what to do without, for tests and for trying a tier: any of btf, cgroup, kallsyms, timers, with
-commas (and native: sstrace.native; sockets: live.dumps).
+SSTRACE_WITHOUT names what to do without, for tests and for trying a tier: any of btf, cgroup, kallsyms, lengths (what
+datagram sockets send and receive), timers, with commas (and native: sstrace.native; sockets: live.dumps).
 SSTRACE_PAGES is the size of each CPU's perf buffer in pages, a power of two; for tests of loss.
 """
 
@@ -215,6 +215,11 @@ class Hooks:
             return {}
         found = self._loaded.elements("losing", 4, 8)
         return {int.from_bytes(key, sys.byteorder): int.from_bytes(count, sys.byteorder) for key, count in found}
+
+    @property
+    def counts_datagrams(self) -> bool:
+        """Whether what datagram sockets send and receive is counted."""
+        return self._calls is not None and self._calls.counts
 
     def read(self, into: list[Event], *, counting: bool = False) -> Runs:
         """See ``PerfBuffers.read``; births that wait in the kernel (bpf/datagrams.bpf.c) go into a list."""

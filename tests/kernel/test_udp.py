@@ -449,6 +449,21 @@ def test_without_the_hooks_a_look_each_second_finds_them(
     assert "so UDP sockets are found by sweeps, up to a second late" in running.stderr
 
 
+def test_without_the_tracepoints_of_calls_nothing_is_counted(
+    trace: Start, netns: Netns, sstrace: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSTRACE_WITHOUT", "lengths")
+    with trace("-u") as running:
+        for way in (connect_and_close, dissolve_and_send, bind_and_close):
+            netns.call(way)
+        running.wait_for(sport=5300, new="UNKNOWN")
+    lines = end(running)
+    assert [line["from"] for line in lines].count("UNKNOWN") == 4
+    assert not any("bytes_sent" in line for line in lines)
+    said = sstrace("--doctor").stdout
+    assert b"this kernel does not tell what they send and receive" in b" ".join(said.split())
+
+
 def test_without_events_at_all_likewise(trace: Start, netns: Netns) -> None:
     with trace("-u", "--poll", "50ms") as running:
         one = netns.call(made)
