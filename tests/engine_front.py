@@ -84,6 +84,12 @@ class Front:
         """The same with the database that is asked."""
         return f"{self.url}/{self._options['database']}"
 
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        assert self._process is not None
+        return self._process.pid
+
     def use(self, database: str) -> None:
         """From here on ask this one, which is made. (What is dropped, chDB waits for until its session ends.)"""
         self._options["database"] = database

@@ -129,7 +129,7 @@ def _head(host: str, run: str, began_ns: int, rest: str) -> MetaLine | None:
     mono = run.rpartition("/")[2]
     times = {"type": "meta", "ts": timestamp(began_ns), "mono_ns": int(mono) if mono.isdecimal() else 0}
     try:
-        members = {**msgspec.json.decode(rest, type=dict[str, object]), **times, "host": host}
+        members = {**times, **msgspec.json.decode(rest, type=dict[str, object]), "host": host}
         return recording.meta(msgspec.json.encode(members))
     except (msgspec.MsgspecError, UnicodeError):
         return None
