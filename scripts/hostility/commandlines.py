@@ -109,5 +109,7 @@ def _be(words: list[str], streams: tuple[int, int, int]) -> None:
     code = 70
     try:
         code = main()
+    except KeyboardInterrupt:  # as cli.program takes it
+        code = 0
     finally:
         os._exit(code)
