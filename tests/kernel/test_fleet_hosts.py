@@ -27,8 +27,9 @@ HOSTS = int(os.environ.get("SSTRACE_FLEET_HOSTS", "3"))
 MOMENTS = int(os.environ.get("SSTRACE_FLEET_MOMENTS", "3"))
 QUESTIONS = 3
 """At each moment."""
-_ELSEWHERE = ("-D", "-F", "-N", "-E", "-K", "--")
-"""What asks for files, other namespaces, or what is to come."""
+_ELSEWHERE = ("-0", "-D", "-F", "-N", "-E", "-K", "--")
+"""What asks for packet sockets, whose filter names a host's interfaces, for files, other namespaces, or what is to come.
+"""
 
 Captured = pytest.CaptureFixture[bytes]
 
@@ -88,7 +89,9 @@ def answer(capfdbinary: Captured, *words: str) -> tuple[int, bytes]:
 def test_an_engine_says_what_each_hosts_recording_says(tmp_path: Path, capfdbinary: Captured) -> None:
     chance = random.Random(20)
     # What the parity suite asks of ss, of TCP.
-    asked = [line for line in command_lines() if not any(word[:2] in _ELSEWHERE for word in line)]
+    asked = [
+        line for line in command_lines() if not any(word[:2] in _ELSEWHERE or word.endswith(":lo") for word in line)
+    ]
     folder = tmp_path / "recordings"
     folder.mkdir()
     with ExitStack() as stack:
@@ -98,8 +101,8 @@ def test_an_engine_says_what_each_hosts_recording_says(tmp_path: Path, capfdbina
         for host in hosts:
             stack.enter_context(reached(host, engine.port))
         sink = ("--sink", f"clickhouse:{engine.url}", "--sink", "stdout")
-        began = time.time_ns()
         with recorded(hosts, folder, lambda host: (*sink, "--spool", str(tmp_path / f"spool-{host.name}"))):
+            began = time.time_ns()  # all have begun: a recorder's two streams do not begin in the same nanosecond
             for _ in range(max(MOMENTS, 4)):
                 churn(hosts, chance)
                 time.sleep(0.1)  # so that moments differ
@@ -119,8 +122,10 @@ def test_an_engine_says_what_each_hosts_recording_says(tmp_path: Path, capfdbina
                 for own, fleet in pairs:
                     one, other = answer(capfdbinary, *own, *words), answer(capfdbinary, *fleet, *words)
                     compared += 1
-                    differences += one != other
-                    assert one == other or MOMENTS > 3, (own, words)
+                    if one != other:
+                        differences += 1
+                        with capfdbinary.disabled():
+                            print(f"differs: {' '.join((*fleet, *words))}\n{one}\n{other}")
         with capfdbinary.disabled():
             print(f"\n{HOSTS} hosts, {MOMENTS} moments, {compared} answers compared: {differences} differences")
         assert differences == 0
