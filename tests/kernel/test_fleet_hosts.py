@@ -28,8 +28,7 @@ MOMENTS = int(os.environ.get("SSTRACE_FLEET_MOMENTS", "3"))
 QUESTIONS = 3
 """At each moment."""
 _ELSEWHERE = ("-0", "-D", "-F", "-N", "-E", "-K", "--")
-"""What asks for packet sockets, whose filter names a host's interfaces, for files, other namespaces, or what is to come.
-"""
+"""What asks for packet sockets (by a host's interfaces), for files, other namespaces, or what is to come."""
 
 Captured = pytest.CaptureFixture[bytes]
 
