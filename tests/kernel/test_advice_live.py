@@ -16,7 +16,7 @@ from sstrace.query.options import parse
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
-_PAST = (Act.SNAPSHOT, Act.PAST, Act.REPLAY, Act.EXPLAIN_PAST)
+_AT_ONCE = (Act.SNAPSHOT, Act.PAST, Act.REPLAY, Act.EXPLAIN_PAST, Act.FLEET_SCHEMA)
 
 
 def act(command: str) -> Act | None:
@@ -24,7 +24,7 @@ def act(command: str) -> Act | None:
     return parsed.act if isinstance(parsed, Command) else None
 
 
-LIVE = [words for words in COMMANDS if words.startswith("sstrace ") and act(words) not in (None, *_PAST)]
+LIVE = [words for words in COMMANDS if words.startswith("sstrace ") and act(words) not in (None, *_AT_ONCE)]
 
 
 @pytest.mark.parametrize("command", LIVE)
