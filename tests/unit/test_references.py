@@ -167,7 +167,7 @@ def test_what_the_prose_names_is_there() -> None:
         "see sstrace/driver.py",
         "(driver/live.py)",
         "``sstrace.table.nothing``",
-        "wire.event.NOTHING",
+        "wire.event.NOWHERE",
         "EventDecoder.nothing",
     ],
 )

@@ -23,6 +23,7 @@ ALLOWED = {
     "modes/trace.py": {"open": "/dev/null"},
     "snapshot/inet_dump.py": {"open": "/dev/null"},
     "watch/terminal.py": {"open": "the terminal that is standard output, by its name"},
+    "sources/reel.py": {"TemporaryFile": "a new file without a name"},
     "sources/stream.py": {"open": "/proc/self/fd: a descriptor once more"},
     "sources/bugs.py": {"mkstemp": "a new file of a name that nobody knows", "open": "its descriptor"},
     "sources/bpf/compile.py": {"open": "a pipe's descriptor"},
