@@ -16,6 +16,7 @@ that the answer goes to, so that no two meet. A dump is answered by the kernel's
 owners by one message and a file in memory.
 """
 
+import errno
 import os
 import signal
 import socket
@@ -27,7 +28,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from sstrace.errors import DecodeError, FeatureError, LookupFailed, SstraceError
+from sstrace.errors import DecodeError, FeatureError, KernelError, LookupFailed, SstraceError
+from sstrace.live.kernel import UnreachableError
 from sstrace.live.owners import Looked
 from sstrace.model import Label, Namespace, Owner
 from sstrace.namespaces.finder import Finder
@@ -274,6 +276,15 @@ class _Asked(Netlink):
     def _send(self, requests: Sequence[bytes]) -> None:
         self._socket.close()
         self._socket = self._broker.ask(Dump(list(requests), self._namespace))
+
+    def receive(self) -> memoryview:
+        """See Netlink. Raises UnreachableError where the namespace cannot be entered any more."""
+        try:
+            return super().receive()
+        except KernelError as error:
+            if error.errno != errno.ENODATA or self._namespace is None:
+                raise
+            raise UnreachableError("it has gone, or cannot be entered") from None
 
     def answers(self, requests: Sequence[bytes]) -> Iterator[memoryview]:
         """All are asked for at once."""
