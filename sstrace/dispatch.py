@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Final
 
 from sstrace.errors import UsageError
-from sstrace.query.command import Act, Command
+from sstrace.query.command import ENGINE, Act, Command
 from sstrace.sources.standard import quieten, say
 
 __all__ = ["run"]
@@ -19,10 +19,9 @@ _OF_HOSTS: Final = {
     Act.BETWEEN: "modes.hosts",
     Act.REPLAY: "modes.hosts_replay",
     Act.STATS_PAST: "modes.hosts_stats",
+    Act.EXPLAIN_PAST: "modes.hosts_explain",
 }
 """Where those go that are asked of a directory of recordings, or of hosts by name."""
-_FLEET: Final = "clickhouse:"
-"""An engine that holds the lines of hosts (sstrace.fleet)."""
 
 
 def run(command: Command, env: Mapping[str, str]) -> int:
@@ -42,8 +41,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
 
 def _module(command: Command) -> str:
     own, act = command.own, command.act
-    paths = (*own.replay, *((own.source.path,) if own.source is not None and own.source.path is not None else ()))
-    fleet = next((path for path in paths if path.startswith(_FLEET)), None)
+    paths = own.recordings
+    fleet = next((path for path in paths if path.startswith(ENGINE)), None)
     if fleet is not None and act is Act.WATCH_PAST:
         raise UsageError(
             f"sstrace: --watch goes through a recording: {fleet} is asked by --snapshot, --replay and --stats"

@@ -4,14 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from sstrace.errors import UsageError
-from sstrace.query.command import Command
-from sstrace.recording.fleet import Fleet, TooLarge, named
+from sstrace.query.command import ENGINE, Command
+from sstrace.recording.fleet import Fleet, TooLarge
 
-__all__ = ["PREFIX", "asked"]
-
-PREFIX = "clickhouse:"
-"""What stands before an engine's address, in --from and --replay."""
-
+__all__ = ["asked"]
 
 _T = TypeVar("_T")
 
@@ -37,12 +33,12 @@ def asked(command: Command, env: Mapping[str, str], ask: Callable[[Fleet], _T]) 
 
 def fleet_of(command: Command, env: Mapping[str, str]) -> Fleet:
     """The hosts that a command line asks, in the files or the engine that it names. Raises what asking raises."""
-    paths = named(command)
-    if not any(path.startswith(PREFIX) for path in paths):
+    paths = command.own.recordings
+    if not any(path.startswith(ENGINE) for path in paths):
         return Fleet(paths, command.own.hosts)
     if len(paths) > 1:
         raise UsageError(f"sstrace: {' and '.join(paths)}: an engine is asked alone: name nothing else")
     from sstrace.fleet.asked import EngineFleet
     from sstrace.fleet.engines import Remote
 
-    return EngineFleet(Remote(paths[0].removeprefix(PREFIX), env, f"--from {PREFIX}"), command.own.hosts)
+    return EngineFleet(Remote(paths[0].removeprefix(ENGINE), env, f"--from {ENGINE}"), command.own.hosts)

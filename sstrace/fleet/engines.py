@@ -6,6 +6,7 @@ from typing import Final, Protocol
 from sstrace import __version__
 from sstrace.errors import FeatureError, LookupFailed
 from sstrace.fleet.schema import VERSION
+from sstrace.query.command import ENGINE
 from sstrace.sources.clickhouse import Engine, Refused, address_of
 
 __all__ = ["Asked", "Remote", "check"]
@@ -40,7 +41,7 @@ class Remote:
         """
         self._address = address_of(address, option)
         self._engine = Engine(self._address, env, __version__, option=option)
-        self.name = f"clickhouse:{self._address.text}"
+        self.name = f"{ENGINE}{self._address.text}"
 
     def ask(self, sql: str) -> bytes:
         """See Asked."""

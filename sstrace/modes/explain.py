@@ -4,13 +4,12 @@ Where both ends are this host's there are two stories, an end each; where one wa
 same ends, one for each time.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
 from sstrace.causes import CAUSES
-from sstrace.errors import DecodeError, LookupFailed
-from sstrace.fleet.choice import PREFIX, asked
+from sstrace.errors import LookupFailed
 from sstrace.lifecycle import LIVES, TRANSITIONS
 from sstrace.lines import GapLine, GoneLine, IncidentLine, LifeLine, MetaLine, OwnerLine, SeenLine, StateLine
 from sstrace.modes.replay import readers
@@ -19,16 +18,14 @@ from sstrace.protocols import DATAGRAM_NETIDS, NUMBER_OF_NETID
 from sstrace.query.command import Command
 from sstrace.query.connection import Which, address_of
 from sstrace.recording.files import files
-from sstrace.recording.fleet import Fleet, Moved, named
-from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, RecordedNames, is_over, window
+from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, is_over, window
 from sstrace.render.incidents import incident_words, told_by
 from sstrace.render.story import ARROWS, carried, end, folded, round_trips, span
 from sstrace.render.times import moment, span_text, times
-from sstrace.sources.folder import is_folder
-from sstrace.sources.standard import give, say
+from sstrace.sources.standard import give
 from sstrace.wire.recording import Fact
 
-__all__ = ["run"]
+__all__ = ["Stories", "Story", "run", "tell"]
 
 _Told = SeenLine | StateLine | LifeLine | IncidentLine | GoneLine
 
@@ -55,19 +52,24 @@ class Story:
 
 def run(command: Command, env: Mapping[str, str]) -> int:
     """Tell; the exit code. Raises DecodeError where no file can be used, LookupFailed where none has such a
-    connection.
+    connection. ``env`` changes nothing.
     """
-    own = command.own
+    own, sources = command.own, files(command)
     assert own.explain is not None
-    several = bool(own.hosts) or any(is_folder(path) or path.startswith(PREFIX) for path in named(command))
-    which = own.explain
-    stories = (
-        asked(command, env, lambda fleet: _of_hosts(command, which, env, fleet))
-        if several
-        else _of_files(command, which)
-    )
+    found = Stories(own.explain)
+    for source, reader in readers(sources):
+        if own.between is not None:
+            found.within = window(source, own.between, utc=own.utc, alone=len(sources) == 1)
+        found.take(reader)
+    return tell(command, found.end())
+
+
+def tell(command: Command, stories: Sequence[Story]) -> int:
+    """Tell the first --count of these; the exit code. Raises LookupFailed where there is none."""
+    own = command.own
     if not stories:
-        raise LookupFailed(f"sstrace: no connection {own.explain.text} in {', '.join(named(command))}")
+        assert own.explain is not None
+        raise LookupFailed(f"sstrace: no connection {own.explain.text} in {', '.join(own.recordings)}")
     stories = stories[: own.count]
     if own.json:
         encoder = msgspec.json.Encoder()
@@ -78,42 +80,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     return 0
 
 
-def _of_files(command: Command, which: Which) -> list[Story]:
-    own, sources = command.own, files(command)
-    found = _Stories(which)
-    for source, reader in readers(sources):
-        if own.between is not None:
-            found.within = window(source, own.between, utc=own.utc, alone=len(sources) == 1)
-        found.take(reader)
-    return found.end()
-
-
-def _of_hosts(command: Command, which: Which, env: Mapping[str, str], fleet: Fleet) -> list[Story]:
-    """Of those whose recordings are in a directory, in the order in which they begin, each by its host's clock."""
-    own = command.own
-    within = fleet.window(own.between, utc=own.utc) if own.between is not None else None
-    chosen = fleet.within(within, fleet.series)
-    parts = [part for one in chosen for part in one.parts]
-    fleet.limit(parts)
-    fleet.follow(parts, within, command, RecordedNames(env))
-    many = len(fleet.hosts) > 1
-    stories: list[Story] = []
-    for one in chosen:
-        found = _Stories(which, one.host if many else None, within)
-        for part in one.parts:
-            try:
-                with fleet.opened(part) as source:
-                    source.wait()
-                    reader = Reader(source)
-                    found.take(reader)
-                    reader.finish()
-            except (DecodeError, Moved) as error:
-                say(str(error))
-        stories += found.end()
-    return sorted(stories, key=lambda story: story.began_ns)
-
-
-class _Stories:
+class Stories:
     """Those that the files of one recording tell, in the order in which they begin. ``within``: only what happens then,
     ns since 1970 UTC.
     """

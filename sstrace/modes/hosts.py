@@ -21,7 +21,7 @@ from sstrace.query import options
 from sstrace.query.command import Command, When
 from sstrace.query.match import Known, owners_among, predicate, thresholds
 from sstrace.recording.crossing import Crossing
-from sstrace.recording.fleet import Chosen, Fleet, Moved, Series, named, several
+from sstrace.recording.fleet import Chosen, Fleet, Moved, Series, several
 from sstrace.recording.past import Past, PastPlace, PastRows
 from sstrace.recording.reader import LineNames, RecordedNames
 from sstrace.render.columns import HOST
@@ -68,7 +68,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     for _ in range(_TRIES):
         with suppress(Moved):
             return asked(command, env, lambda fleet: _Asked(command, env, fleet).run())
-    raise SstraceError(f"{' and '.join(named(command))} changes faster than it can be read")
+    raise SstraceError(f"{' and '.join(command.own.recordings)} changes faster than it can be read")
 
 
 class _Asked:

@@ -6,7 +6,7 @@ character a byte. Paths in ``Own`` are ordinary str as ``open`` takes them.
 
 import enum
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 
 import msgspec
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Act",
     "Command",
+    "ENGINE",
     "Early",
     "Mode",
     "Own",
@@ -34,6 +35,9 @@ __all__ = [
     "selects_several",
     "selects_transition",
 ]
+
+ENGINE: Final = "clickhouse:"
+"""What stands before an engine's address, in --from and --replay (sstrace.fleet)."""
 
 
 class Mode(enum.Enum):
@@ -246,6 +250,14 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
     def utc(self) -> bool:
         """Whether times without a zone, read and shown, are UTC's rather than this machine's."""
         return self.time == "utc"
+
+    @property
+    def recordings(self) -> list[str]:
+        """The files, directories and engines that are named, as they were typed."""
+        source = self.source
+        if source is None or source.kind != "file" or source.path is None:
+            return list(self.replay)
+        return [*self.replay, source.path]
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,11 +9,7 @@ __all__ = ["files"]
 
 def files(command: Command) -> list[Recording]:
     """Opened, in the order of time. Raises DecodeError."""
-    own = command.own
-    paths = list(own.replay)
-    if own.source is not None and own.source.kind == "file" and own.source.path is not None:
-        paths.append(own.source.path)
-    sources = [Recording(path) for path in paths]
+    sources = [Recording(path) for path in command.own.recordings]
     if len(sources) > 1 and all(source.regular for source in sources):
         began = {id(source): recording.line_time(source.first_line()) for source in sources}
         sources.sort(key=lambda source: began[id(source)] or 0)

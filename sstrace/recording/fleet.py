@@ -25,7 +25,7 @@ from sstrace.sources.replay import Recording
 from sstrace.sources.standard import say
 from sstrace.wire.recording import realtime
 
-__all__ = ["Chosen", "Fleet", "Moved", "Part", "Series", "TooLarge", "named", "several"]
+__all__ = ["Chosen", "Fleet", "Moved", "Part", "Series", "TooLarge", "several"]
 
 _NAMED = 3
 """Of many hosts or files so many are named in a sentence."""
@@ -336,12 +336,6 @@ def _opened(part: Part) -> Recording:
         source.close()
         raise Moved(f"{part.path} has been begun anew while the others were read")
     return source
-
-
-def named(command: Command) -> list[str]:
-    """The files and directories that a command line names."""
-    own = command.own
-    return [*own.replay, *((own.source.path,) if own.source is not None and own.source.path is not None else ())]
 
 
 def several(names: Sequence[str]) -> str:
