@@ -214,13 +214,8 @@ class Broker:
         return _whereabouts.decode(self._told(Who(pid, uid)))
 
     def _told(self, question: Spaces | Who) -> bytes:
-        """An answer in a file."""
         with self.ask(question) as answer:
-            _, fds, _, _ = socket.recv_fds(answer, 1, 1)
-        if not fds:
-            raise died()
-        with open(fds[0], "rb") as file:
-            return file.read()
+            return _taken(answer)[1]
 
     def look(self, wanted: Collection[int] | None = None, breathe: Callable[[], object] = lambda: None) -> Looked:
         """Who holds which socket, as live.owners asks."""
@@ -242,18 +237,23 @@ class Broker:
             waiting.register(answer, POLLIN)
             while not waiting.poll(_BREATH_MS):
                 breathe()
-            data, fds, _, _ = socket.recv_fds(answer, _MOST, 1)
-        if not fds:
-            raise died()
-        found = _found.decode(data)
-        with open(fds[0], "rb") as file:
-            data = file.read()
+            head, data = _taken(answer)
+        found = _found.decode(head)
         owners = owners_of(data, wanted, breathe) if found.walked else _owners.decode(data)
         channel = os.fstat(self.fileno()).st_ino
         if channel in owners:
             # Whoever asks has it, too, for that alone: a child that answers.
             owners[channel] = tuple(owner for owner in owners[channel] if owner.pid == self._server)
         return Looked(owners, "walk" if found.walked else "proc", found.spent_ns)
+
+
+def _taken(answer: socket.socket) -> tuple[bytes, bytes]:
+    """A message, and what is in the file that comes with it (``_give``)."""
+    head, fds, _, _ = socket.recv_fds(answer, _MOST, 1)
+    if not fds:
+        raise died()
+    with open(fds[0], "rb") as file:
+        return head, file.read()
 
 
 def died() -> SstraceError:
