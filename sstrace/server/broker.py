@@ -284,7 +284,8 @@ class _Asked(Netlink):
         except KernelError as error:
             if error.errno != errno.ENODATA or self._namespace is None:
                 raise
-            raise UnreachableError("it has gone, or cannot be entered") from None
+            which = f"network namespace {self._namespace.net.inode}"
+            raise UnreachableError(f"{which} has gone, or cannot be entered") from None
 
     def answers(self, requests: Sequence[bytes]) -> Iterator[memoryview]:
         """All are asked for at once."""

@@ -10,6 +10,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,13 @@ from test_serve import Service, _as_nobody
 from tracing import wait
 from worlds import World, Worlds
 
-from sstrace.sources.netns import netns_of
+from sstrace.live.kernel import Kernel, UnreachableError
+from sstrace.model import AF_INET, ALL_STATES, Namespace, Table
+from sstrace.model import Netns as Identity
+from sstrace.server.broker import Broker
+from sstrace.sources.netns import current_netns, netns_of
+from sstrace.sources.privilege import unused_user
+from sstrace.wire import inet_diag
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.ss]
 
@@ -196,6 +203,28 @@ def test_a_server_that_has_given_up_root_keeps_what_enters_apart(sstrace: Any, n
             assert refused.stderr.endswith(b": ask the kernel\n")
         finally:
             served.stop()
+
+
+def test_one_that_has_gone_between_two_questions(netns: Netns, tmp_path: Path) -> None:
+    """Of it the broker has no answer, as of any that it cannot enter: it was not asked at all, and others are."""
+    broker = Broker({"HOME": str(tmp_path)}, unused_user(), spaces=True)
+    try:
+        broker.wait()
+        here = Namespace(netns.call(current_netns), paths=(netns.path,))
+        gone = Namespace(Identity(12_345_678, netns.inode), paths=(netns.path,))
+        for sparse in (False, True):
+            kernel = Kernel(lambda: None, partial(broker.diag, gone), sparse=sparse)
+            assert kernel.dump(ALL_STATES) == ([], False)
+            assert kernel.everything(ALL_STATES) == []
+            assert not kernel.reachable
+            kernel.diag = partial(broker.diag, here)
+            assert kernel.dump(ALL_STATES) == ([], True)
+        with broker.diag(gone) as diag:
+            diag.send(inet_diag.dump_request(Table.TCP, AF_INET, ALL_STATES))
+            with pytest.raises(UnreachableError, match=f"network namespace {netns.inode} has gone"):
+                diag.receive()
+    finally:
+        broker.close()
 
 
 def test_a_server_of_one_says_so(sstrace: Any, netns: Netns, tmp_path: Path) -> None:
