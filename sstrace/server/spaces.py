@@ -5,6 +5,7 @@ them.
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from socket import NETLINK_ROUTE
 
 from sstrace.live.ways import Ways
 from sstrace.model import Namespace
@@ -15,9 +16,6 @@ from sstrace.sources.netns import current_netns
 from sstrace.wire import rtnetlink
 
 __all__ = ["AskedWays"]
-
-_ROUTE = 0
-"""NETLINK_ROUTE, include/uapi/linux/netlink.h"""
 
 
 class AskedWays(Ways):
@@ -37,7 +35,7 @@ class AskedWays(Ways):
         """See Ways. Whoever uses these sockets is shown no more than its own rights let it see."""
         broker = self._broker
         # It may be gone; and as long as this is open it does not go, so that nothing is asked of another.
-        with broker.opened(namespace, _ROUTE), opening(lambda protocol: broker.opened(namespace, protocol)):
+        with broker.opened(namespace, NETLINK_ROUTE), opening(lambda protocol: broker.opened(namespace, protocol)):
             yield
 
     def diag(self, namespace: Namespace) -> Netlink:
