@@ -52,14 +52,10 @@ def _with_page(command: Command, path: str, line: bytes) -> int:
     from sstrace.output.page import Page
 
     with Page(command) as page:
-        file = os.memfd_create("answer", os.MFD_CLOEXEC)
-        try:
-            code = asking.feed(path, line, file)
-            os.lseek(file, 0, os.SEEK_SET)
-            with open(file, "rb", closefd=False) as answer:
-                text, _, data = answer.read().partition(b"\0")
-        finally:
-            os.close(file)
+        with open(os.memfd_create("answer", os.MFD_CLOEXEC), "rb", buffering=0) as answer:
+            code = asking.feed(path, line, answer.fileno())
+            answer.seek(0)
+            text, _, data = answer.read().partition(b"\0")
         give(text)
         if data:
             page.write(data)
