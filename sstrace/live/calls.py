@@ -41,9 +41,10 @@ class Calls:
                 for which, table in enumerate((Table.UDP, Table.RAW)):
                     self._loaded.update("following", which, bytes((table in tables,)))
                 without = env.get("SSTRACE_WITHOUT", "").split(",")
-                self._loaded.attach_to(() if "lengths" in without else LENGTHS)
                 if "lengths" in without:
                     self._loaded.missing |= dict.fromkeys(LENGTHS, "left out")
+                else:
+                    self._loaded.attach_to(LENGTHS)
                 # Nothing is counted where not everything would be; but a raw socket's birth is heard in any case.
                 births = not self._loaded.missing or Table.RAW in tables
                 for hook in DATAGRAMS.cgroup if Table.UDP in tables else OF_RAW:
