@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from sstrace.errors import DecodeError
-from sstrace.fleet.conditions import counted_condition, joins, line_condition, row_condition
+from sstrace.fleet.conditions import counted_condition, line_condition, row_condition
 from sstrace.fleet.counted import count
 from sstrace.fleet.engines import Asked, check
 from sstrace.fleet.moment import Found, Moment, tables
@@ -101,7 +101,7 @@ class EngineFleet(Fleet):
             window,
             line_condition(command, names),
             life=command.own.life,
-            before_ns=_ENDS_NS if joins(command) else 0,
+            before_ns=_ENDS_NS if command.own.joins else 0,
         )
 
     def count(

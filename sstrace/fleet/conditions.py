@@ -4,15 +4,15 @@ from collections.abc import Iterable
 
 from sstrace.fleet.sql import EVERY, OLD
 from sstrace.fleet.where import quoted, where
-from sstrace.model import AF_INET, AF_INET6, ALL_STATES, Names
+from sstrace.model import ALL_STATES, Names
 from sstrace.model.states import STATE_TEXT
-from sstrace.protocols import DATAGRAM_NETIDS, TABLE_OF_NETID
-from sstrace.query.command import Act, Command, Selection
+from sstrace.protocols import DATAGRAM_NETIDS
+from sstrace.query.command import Act, Command, Selection, selected_families, selected_netids
 from sstrace.query.connection import End, Which
 from sstrace.query.expression import Chain, Device, Expr, Not
 from sstrace.recording.reader import RecordedNames
 
-__all__ = ["joins", "line_condition", "row_condition"]
+__all__ = ["counted_condition", "line_condition", "row_condition"]
 
 _OPENING = ("SYN-SENT", "SYN-RECV")
 
@@ -41,7 +41,7 @@ def line_condition(command: Command, names: Names) -> str:
     told = [_family(selection), *([may] if may != "1" else [])]
     if command.act is Act.STATS_PAST:
         return f"type IN ('checkpoint', 'netns', 'gap') OR (type IN ('state', 'life') AND {' AND '.join(told)})"
-    if joins(command):
+    if own.joins:
         return "1"
     for column, states in ((OLD, selection.from_states), ("to", selection.to_states)):
         if states != ALL_STATES:
@@ -72,17 +72,12 @@ def _end(end: End, address: str, port: str) -> str:
     return " AND ".join(tests)
 
 
-def joins(command: Command) -> bool:
-    """Whether a replay says who has the other ends."""
-    return command.own.json or "peer-process" in command.own.columns
-
-
 def counted_condition(command: Command, names: RecordedNames) -> str | None:
     """SQL of the transitions that --stats counts; None where SQL alone cannot tell, or not all that is wanted."""
     own, selection = command.own, command.selection
     if own.html is not None or names.places.chosen:
         return None
-    netids = {netid for netid, table in TABLE_OF_NETID.items() if selection.tables >> table & 1}
+    netids = selected_netids(selection)
     found = where(selection.filter, names, EVERY, moment=False)
     if netids & DATAGRAM_NETIDS or not found.exact:
         return None
@@ -98,7 +93,7 @@ def _asks_device(expression: Expr) -> bool:
 
 
 def _family(selection: Selection) -> str:
-    names = [name for name, family in (("inet", AF_INET), ("inet6", AF_INET6)) if selection.families >> family & 1]
+    names = selected_families(selection)
     return f"family IN ({_list(names)})" if names else "0"
 
 

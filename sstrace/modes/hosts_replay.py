@@ -65,8 +65,7 @@ def _run(command: Command, env: Mapping[str, str], fleet: Fleet) -> int:
     stopped = Stopped()
     window = fleet.window(own.between, utc=own.utc) if own.between is not None else None
     shown = fleet.within(window, fleet.series)
-    joins = own.json or "peer-process" in own.columns
-    series = fleet.within(window, fleet.everybody) if joins else shown
+    series = fleet.within(window, fleet.everybody) if own.joins else shown
     parts = [part for one in series for part in one.parts]
     fleet.limit(parts)
     asked = {one.host for one in shown}
@@ -81,7 +80,7 @@ def _run(command: Command, env: Mapping[str, str], fleet: Fleet) -> int:
     if own.ready_file is not None:
         touch(own.ready_file)
     make_room(len(streams) + _FDS_ELSE)
-    telling = _Telling(printer, hosts, stopped, own.speed or 0.0, joins=joins)
+    telling = _Telling(printer, hosts, stopped, own.speed or 0.0, joins=own.joins)
     left = telling.tell(streams, window[1] + _LATE_NS if window is not None else None)
     finish(printer, stopped)
     for stream in streams:

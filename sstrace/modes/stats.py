@@ -5,14 +5,13 @@ from collections.abc import Mapping
 
 from sstrace.lines import GapLine, MetaLine, StateLine
 from sstrace.live.signals import Stopped
-from sstrace.model import AF_INET, AF_INET6
 from sstrace.modes.replay import learn_names, readers, tell_unasked
 from sstrace.output.counting import counting, print_digest
 from sstrace.output.page import Page, new_digest
 from sstrace.output.row_filter import RowFilter
-from sstrace.protocols import DATAGRAM_NETIDS, TABLE_OF_NETID
+from sstrace.protocols import DATAGRAM_NETIDS
 from sstrace.query import options
-from sstrace.query.command import Act, Command, followed_tables
+from sstrace.query.command import Act, Command, followed_tables, selected_families, selected_netids
 from sstrace.recording.files import files
 from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, RecordedNames, row_of, window
 from sstrace.render.stats import Digest
@@ -81,10 +80,8 @@ class Counted:
         self._names = names
         self._digest = digest
         self._matches = RowFilter(selection.filter, names, names.places) if selection.filter is not None else None
-        self._families = {
-            name for name, family in (("inet", AF_INET), ("inet6", AF_INET6)) if selection.families >> family & 1
-        }
-        self._netids = {netid for netid, table in TABLE_OF_NETID.items() if selection.tables >> table & 1}
+        self._families = selected_families(selection)
+        self._netids = selected_netids(selection)
         self._base = 0
         """Connections of another run have their own numbers."""
 

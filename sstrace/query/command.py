@@ -12,7 +12,7 @@ import msgspec
 
 from sstrace.dialect import Dialect
 from sstrace.model import AF_UNSPEC, ALL_STATES, Show, State, Table
-from sstrace.protocols import FOLLOWED
+from sstrace.protocols import FOLLOWED, INET, TABLE_OF_NETID
 
 if TYPE_CHECKING:
     from sstrace.query.connection import Which
@@ -31,6 +31,8 @@ __all__ = [
     "Source",
     "When",
     "followed_tables",
+    "selected_families",
+    "selected_netids",
     "selects_row",
     "selects_several",
     "selects_transition",
@@ -252,6 +254,11 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
         return self.time == "utc"
 
     @property
+    def joins(self) -> bool:
+        """Whether a replay of several hosts says who has the other ends."""
+        return self.json or "peer-process" in self.columns
+
+    @property
     def recordings(self) -> list[str]:
         """The files, directories and engines that are named, as they were typed."""
         source = self.source
@@ -309,6 +316,16 @@ def selects_transition(selection: Selection, old: int, new: int) -> bool:
 def followed_tables(selection: Selection) -> tuple[Table, ...]:
     """Those of the selected tables that can be followed live."""
     return tuple(table for table in Table if (selection.tables & FOLLOWED) >> table & 1)
+
+
+def selected_families(selection: Selection) -> list[str]:
+    """Those of the inet sockets that are selected, as lines call them."""
+    return [word for word, family in INET.words.items() if selection.families >> family & 1]
+
+
+def selected_netids(selection: Selection) -> set[str]:
+    """The words for the selected tables."""
+    return {netid for netid, table in TABLE_OF_NETID.items() if selection.tables >> table & 1}
 
 
 def selects_several(selection: Selection) -> bool:
