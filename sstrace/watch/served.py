@@ -132,7 +132,6 @@ class Served:
         self.trouble = ""
         """Why nothing is told, in a few words; empty while something is."""
         self._reader = LineReader(window=0)
-        self._fresh: set[int] | None = None
         self._due = 1
         """Lines of the beginning that are still to come."""
         self._base = -_APART
@@ -249,7 +248,7 @@ class Served:
         if isinstance(line, CheckpointLine):
             self.table.rows = {}
             self.table.journal.clear()
-            self._fresh, self._due = set(), line.rows + (line.places or 0)
+            self._due = line.rows + (line.places or 0)
             self.renewed = True
             return
         if self._due and isinstance(line, SeenLine | NetnsLine):
