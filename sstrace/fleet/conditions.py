@@ -9,7 +9,7 @@ from sstrace.model.states import STATE_TEXT
 from sstrace.protocols import DATAGRAM_NETIDS
 from sstrace.query.command import Act, Command, Selection, selected_families, selected_netids
 from sstrace.query.connection import End, Which
-from sstrace.query.expression import Chain, Device, Expr, Not
+from sstrace.query.expression import Device, tests_of
 from sstrace.recording.reader import RecordedNames
 
 __all__ = ["counted_condition", "line_condition", "row_condition"]
@@ -35,7 +35,7 @@ def line_condition(command: Command, names: Names) -> str:
     own, selection = command.own, command.selection
     if own.explain is not None:
         return _of_connection(own.explain)
-    if selection.filter is not None and _asks_device(selection.filter):
+    if any(isinstance(test, Device) and test.name is not None for test in tests_of(selection.filter)):
         return "1"  # what an interface is called any line may tell
     may = where(selection.filter, names, EVERY, moment=False).may
     told = [_family(selection), *([may] if may != "1" else [])]
@@ -82,14 +82,6 @@ def counted_condition(command: Command, names: RecordedNames) -> str | None:
     if netids & DATAGRAM_NETIDS or not found.exact:
         return None
     return f"netid IN ({_list(sorted(netids))}) AND {_family(selection)} AND {found.may}" if netids else "0"
-
-
-def _asks_device(expression: Expr) -> bool:
-    if isinstance(expression, Chain):
-        return any(map(_asks_device, (expression.first, *(test for _, test in expression.rest))))
-    if isinstance(expression, Not):
-        return _asks_device(expression.inner)
-    return isinstance(expression, Device) and expression.name is not None
 
 
 def _family(selection: Selection) -> str:

@@ -23,6 +23,7 @@ __all__ = [
     "asks_carried",
     "asks_owners",
     "awaited",
+    "tests_of",
 ]
 
 
@@ -125,13 +126,20 @@ class Chain(msgspec.Struct, frozen=True):
 Expr = Chain | Not | Match | Compare | Device | Mark | Cgroup | Autobound | Amount | Named
 
 
+def tests_of(expression: Expr | None) -> Iterator[Expr]:
+    """Every test of a filter, in order, whatever joins or negates them; none of none."""
+    if isinstance(expression, Chain):
+        for one in (expression.first, *(test for _, test in expression.rest)):
+            yield from tests_of(one)
+    elif isinstance(expression, Not):
+        yield from tests_of(expression.inner)
+    elif expression is not None:
+        yield expression
+
+
 def asks_owners(expression: Expr | None) -> bool:
     """Whether a filter's answer hangs on who holds a socket."""
-    if isinstance(expression, Chain):
-        return asks_owners(expression.first) or any(asks_owners(test) for _, test in expression.rest)
-    if isinstance(expression, Not):
-        return asks_owners(expression.inner)
-    return isinstance(expression, Named) and expression.word in ("pid", "comm")
+    return any(isinstance(test, Named) and test.word in ("pid", "comm") for test in tests_of(expression))
 
 
 _CARRIED: Final = frozenset(("rtt", "sent", "received", "retransmits"))
@@ -140,19 +148,11 @@ _CARRIED: Final = frozenset(("rtt", "sent", "received", "retransmits"))
 
 def asks_carried(expression: Expr | None) -> bool:
     """Whether a filter's answer hangs on what a connection has carried."""
-    if isinstance(expression, Chain):
-        return asks_carried(expression.first) or any(asks_carried(test) for _, test in expression.rest)
-    if isinstance(expression, Not):
-        return asks_carried(expression.inner)
-    return isinstance(expression, Amount) and expression.word in _CARRIED
+    return any(isinstance(test, Amount) and test.word in _CARRIED for test in tests_of(expression))
 
 
 def awaited(expression: Expr | None) -> Iterator[str]:
     """The names of devices that nothing bore when the filter was read."""
-    if isinstance(expression, Chain):
-        for one in (expression.first, *(test for _, test in expression.rest)):
-            yield from awaited(one)
-    elif isinstance(expression, Not):
-        yield from awaited(expression.inner)
-    elif isinstance(expression, Device) and expression.index < 0 and expression.name is not None:
-        yield expression.name
+    for test in tests_of(expression):
+        if isinstance(test, Device) and test.index < 0 and test.name is not None:
+            yield test.name

@@ -46,6 +46,7 @@ from sstrace.query.expression import (
     Match,
     Named,
     Not,
+    tests_of,
 )
 from sstrace.query.glob import compile_glob
 from sstrace.query.where import in_netns, in_workload
@@ -138,17 +139,9 @@ def predicate(
 
 def thresholds(expression: Expr | None) -> tuple[int, ...]:
     """The durations, ns, after which a filter's answer may change without an event: those of its ``held`` tests."""
-    if isinstance(expression, Amount) and expression.word == "held":
-        # "at most" holds up to and with the duration, "at least" from it on.
-        return (expression.value if expression.at_least else expression.value + 1,)
-    if isinstance(expression, Not):
-        return thresholds(expression.inner)
-    if isinstance(expression, Chain):
-        found = set(thresholds(expression.first))
-        for _, test in expression.rest:
-            found.update(thresholds(test))
-        return tuple(sorted(found))
-    return ()
+    held = (test for test in tests_of(expression) if isinstance(test, Amount) and test.word == "held")
+    # "at most" holds up to and with the duration, "at least" from it on.
+    return tuple(sorted({test.value if test.at_least else test.value + 1 for test in held}))
 
 
 def _compile(expression: Expr, names: Names, known: Known) -> _Test:
