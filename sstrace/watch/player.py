@@ -47,7 +47,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     """Watch; the exit code. Raises UsageError where there is no terminal, DecodeError where there is no recording."""
     terminal = Terminal(env)
     own = command.own
-    if "-" in (*own.replay, own.source.path if own.source is not None else None):
+    if "-" in own.recordings:
         raise UsageError(
             "sstrace: --watch takes keys from standard input, so no recording: name a file, or a named pipe"
         )
