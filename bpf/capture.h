@@ -1,16 +1,12 @@
 /*
  * Kernel socket → struct sock_event; the only writer of the struct.
  *
- * OFF_… macros are byte offsets in the running kernel's structs, from BTF (sstrace/sources/btf.py); a macro that is not
- * defined stands for a member that this kernel has not got, and the field keeps its "none" value.
+ * An OFF_… macro (read.h) that is not defined stands for a member that this kernel has not got, and the field keeps its "none"
+ * value.
  */
 #pragma once
 
-#define READ(dst, base, offset) bpf_probe_read_kernel(&(dst), sizeof(dst), (void *)((base) + (offset)))
-#define AT(type, block, offset) (*(type *)((u8 *)(block) + (offset)))
-
-/* How far the addresses, ports, cookie and net pointer reach into struct sock_common: one read fetches them all. */
-#define COMMON_BYTES ((COMMON_END + 7) / 8 * 8)
+#include "read.h"
 
 struct common {
 	u64 words[COMMON_BYTES / 8];

@@ -10,9 +10,10 @@
  * way back); when it is not, the walk says so (lost) and Python starts over.
  */
 
+#include "read.h"
+
 /* Few steps load fast; a run costs 2 µs of its own. */
 #define STEPS 128
-#define READ(dst, base, offset) bpf_probe_read_kernel(&(dst), sizeof(dst), (void *)((base) + (offset)))
 
 /* Where the walk stands: mapped into Python, which zeroes it to start. */
 struct cursor {

@@ -8,9 +8,10 @@
  * list; when it is not, the walk says so (lost) and Python starts over.
  */
 
+#include "read.h"
+
 /* The verifier follows every step of a run, so few steps load fast (60 ms for 128); a run costs 2 µs of its own. */
 #define STEPS 128
-#define READ(dst, base, offset) bpf_probe_read_kernel(&(dst), sizeof(dst), (void *)((base) + (offset)))
 
 /*
  * Where the walk stands. Lives in a map value, not in registers, so that the verifier sees one state a step, not all that could have been.

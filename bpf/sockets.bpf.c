@@ -11,17 +11,15 @@
  * within a chain.
  */
 
+#include "read.h"
+
 /* See owners.bpf.c. */
 #define STEPS 128
 #define HEADS 1024
 #define BLOCK 65536
-#define READ(dst, base, offset) bpf_probe_read_kernel(&(dst), sizeof(dst), (void *)((base) + (offset)))
-#define AT(type, block, offset) (*(type *)((u8 *)(block) + (offset)))
-#define COMMON_BYTES ((COMMON_END + 7) / 8 * 8)
 
 enum {
 	STATE_TIME_WAIT = 6, /* include/net/tcp_states.h */
-	STATE_LISTEN = 10,
 	STATE_NEW_SYN_RECV = 12,
 	V6ONLY = 1,
 };
