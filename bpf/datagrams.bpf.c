@@ -329,11 +329,12 @@ static __always_inline int on_call_ends(void *ctx, u8 call)
 static __always_inline void on_failure(void *ctx, u64 sk)
 {
 	u64 cookie = 0;
-	u16 port = port_of(sk);
+	u16 port = 0;
 	u8 told = 1;
 
 	if (is_raw(sk))
 		return;
+	READ(port, sk, OFF_skc_num);
 	READ(cookie, sk, OFF_skc_cookie);
 	if (!port || !cookie || sending.lookup(&cookie))
 		return;
