@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sstrace.errors import FeatureError
+from sstrace.sources.bpf import offsets
 from sstrace.sources.bpf.compile import ready
 from sstrace.sources.bpf.load import Loaded, map_values
 from sstrace.sources.bpf.programs import Source
@@ -20,19 +21,16 @@ WALK = Source(
     maps=("cursors", "namespaces"),
     mapped=("cursors", "namespaces"),
     offsets={
-        "task_nsproxy": (("task_struct", "nsproxy"),),
-        "nsproxy_net": (("nsproxy", "net_ns"),),
+        **offsets.CALLER,
         "net_list": (("net", "list"),),
         "net_ops": (("net", "ns.ops"),),
-        "net_inum": (("net", "ns.inum"),),
+        "net_inum": offsets.NEEDED["net_inum"],
     },
     optional={
-        # As sources.bpf.offsets has it.
-        "net_cookie": (("net", "net_cookie"),),
+        "net_cookie": offsets.OPTIONAL["net_cookie"],
         # Since 885fc8ac0a4d ("nstree: make iterator generic", v6.18); what it names can be opened by that.
         "net_id": (("net", "ns.ns_id"),),
-        # See sources.socket_walk.
-        "net_hashinfo": (("net", "ipv4.tcp_death_row.hashinfo"),),
+        **offsets.HASHINFO,
     },
 )
 """The program and its offsets."""

@@ -31,10 +31,8 @@ WALK = Source(
         **{name: offsets.NEEDED[name] for name in _NAMES},
         "skc_portpair": (("sock_common", "skc_portpair"),),
         "skc_nulls_node": (("sock_common", "skc_nulls_node"),),
-        "task_nsproxy": (("task_struct", "nsproxy"),),
-        "nsproxy_net": (("nsproxy", "net_ns"),),
-        # Behind a pointer in Linux 5.18 to 6.0 (see tw_count in sources.bpf.offsets): sock_diag is asked there.
-        "net_hashinfo": (("net", "ipv4.tcp_death_row.hashinfo"),),
+        **offsets.CALLER,
+        **offsets.HASHINFO,  # where the kernel has it elsewhere, sock_diag is asked
         "ehash": (("inet_hashinfo", "ehash"),),
         "ehash_mask": (("inet_hashinfo", "ehash_mask"),),
         "lhash2": (("inet_hashinfo", "lhash2"),),

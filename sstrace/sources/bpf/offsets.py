@@ -6,8 +6,10 @@ from sstrace.sources.netns import gives_cookies
 
 __all__ = [
     "BITS",
+    "CALLER",
     "DATAGRAMS",
     "FIGURES",
+    "HASHINFO",
     "INCIDENTS",
     "NEEDED",
     "OPTIONAL",
@@ -82,6 +84,16 @@ DATAGRAMS: Offsets = {
     "inet_sport": (("inet_sock", "inet_sport"),),
 }
 """What the programs that tell of datagram sockets need besides."""
+
+CALLER: Offsets = {
+    "task_nsproxy": (("task_struct", "nsproxy"),),
+    "nsproxy_net": (("nsproxy", "net_ns"),),
+}
+"""What leads to the network namespace of who runs a program."""
+
+# Behind a pointer in Linux 5.18 to 6.0: see tw_count.
+HASHINFO: Offsets = {"net_hashinfo": (("net", "ipv4.tcp_death_row.hashinfo"),)}
+"""What leads to the hash tables of a namespace's TCP sockets."""
 
 # IPv6 is a build option; sk_cgrp_data is too.
 OPTIONAL: Offsets = {
