@@ -11,15 +11,16 @@ import errno
 import struct
 from collections.abc import Callable, Sequence
 
+from sstrace.fields import Flag
 from sstrace.model import Kind, State
 
 __all__ = ["EXPIRED", "FULL", "FUNCTIONS", "ORPHANED", "PLAIN_CAUSES", "ROOM", "CauseReader"]
 
-EXPIRED, ORPHANED, FULL, ROOM = 2, 8, 32, 64
-"""EVENT_EXPIRED and so on, bpf/event.h: what the programs add to a stack."""
+EXPIRED, ORPHANED, FULL, ROOM = Flag.EXPIRED, Flag.ORPHANED, Flag.FULL, Flag.ROOM
+"""What the programs add to a stack."""
 _TELLING = EXPIRED | ORPHANED | FULL | ROOM
-_PLAIN = 128
-"""EVENT_PLAIN: what they say instead of one."""
+_PLAIN = Flag.PLAIN
+"""What they say instead of one."""
 
 PLAIN_CAUSES: dict[tuple[int, int], tuple[str, bool]] = {
     (State.LAST_ACK, 0): ("fin-by-peer", False),
