@@ -71,7 +71,8 @@ int forget(PyObject *dict, PyObject *key, PyObject *row)
 	return found == NULL && PyErr_Occurred() ? -1 : 0;
 }
 
-int enter(PyObject *index, PyObject *row)
+/* It is found by its keys. */
+static int enter(PyObject *index, PyObject *row)
 {
 	OWNED *key = cookie_key(ROW(cookie), is_kind(row, TIMEWAIT), ROW(ends));
 
@@ -82,7 +83,8 @@ int enter(PyObject *index, PyObject *row)
 		       : 0;
 }
 
-int leave(PyObject *index, PyObject *row)
+/* It no longer is. */
+static int leave(PyObject *index, PyObject *row)
 {
 	OWNED *key = cookie_key(ROW(cookie), is_kind(row, TIMEWAIT), ROW(ends));
 

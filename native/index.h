@@ -25,9 +25,7 @@ int forget(PyObject *dict, PyObject *key, PyObject *row);
 /* A row between these ends is made, and is one of the table's: a borrowed reference. ``values``: row_count of them, whose
  * references it takes; NULL where the index and the ends say it, and where there is nothing to say. */
 PyObject *add_row(PyObject *index, PyObject *ends, PyObject **values);
-/* It is found by its keys; it no longer is; it is no row of the table any more. */
-int enter(PyObject *index, PyObject *row);
-int leave(PyObject *index, PyObject *row);
+/* It is no row of the table any more. */
 int remove_row(PyObject *index, PyObject *row);
 /* A timewait socket between these ends holds it. */
 int hand_over(PyObject *index, PyObject *row, int family, PyObject *ends, PyObject *sk, PyObject *cookie);
