@@ -353,7 +353,7 @@ class Fold:
         row is in its new state already.
         """
         new, at_ns, born_ns = row.state, fact.at_ns, row.born_ns
-        listed = LISTED[old << 4 | new] == 1 or self._lists(row, old, new)
+        listed = LISTED[old << 4 | new] == 1 or self._lists(row)
         self._index.news.tell(row, at_ns)
         return Transition(
             at_ns, row, old, new, held, cause, fact.reported, listed, False, None,
@@ -362,13 +362,13 @@ class Fold:
 
     def _transition(self, fact: Changed | Gone, row: Row, old: int, new: int, held: int | None) -> Transition:
         at_ns = fact.at_ns
-        listed = LISTED[old << 4 | new] == 1 or self._lists(row, old, new)
+        listed = LISTED[old << 4 | new] == 1 or self._lists(row)
         self._index.news.tell(row, at_ns)
         return Transition(at_ns, row, old, new, held, fact.cause, fact.reported, listed)
 
-    def _lists(self, row: Row, old: int, new: int) -> bool:
-        # MPTCP's own sockets have ways of theirs.
-        listed = LISTED[old << 4 | new] == 1 or row.protocol != IPPROTO_TCP
+    def _lists(self, row: Row) -> bool:
+        """What LISTED does not: MPTCP's own sockets have ways of theirs."""
+        listed = row.protocol != IPPROTO_TCP
         if not listed:
             self._index.news.unlisted += 1
         return listed
