@@ -5,14 +5,14 @@ Each is one kernel object all its life, and has a cookie before anybody hears of
 does a sweep. So the cookie alone finds a row. The ends do not: several sockets may have the same (SO_REUSEPORT).
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 
 from sstrace.lifecycle import raw, udp
 from sstrace.lifecycle.udp import UNSEEN
-from sstrace.lifecycle.words import Step
+from sstrace.lifecycle.words import Rule, Step
 from sstrace.model import Call, Called, InetSocket, Kind, Owner, State
 from sstrace.protocols import RAW
-from sstrace.table.fold import Probe, own
+from sstrace.table.fold import Probe, Take, first, own
 from sstrace.table.index import Index
 from sstrace.table.rows import Row, Transition
 from sstrace.table.sweep import Sweep
@@ -56,15 +56,12 @@ class DatagramFold:
     def __init__(self, index: Index, departed: Departed) -> None:
         self._index = index
         self._departed = departed
-        self._steps = raw.STEPS if index.space.protocol == RAW else udp.STEPS
+        self._plans = _RAW if index.space.protocol == RAW else _UDP
 
     def apply(self, fact: Called) -> Transition | None:
         """Fold one event in. The transition that users see, None when there is none."""
         row = self._index.by_cookie.get(fact.cookie)
-        for step, _, when in self._steps[fact.call, row.kind if row is not None else None]:
-            if when is None or when(row, fact, self):
-                return _TAKE[step](self, fact, row)
-        raise AssertionError("the last rule of a report has no guard")
+        return self._plans[fact.call, row.kind if row is not None else None](self, fact, row)
 
     def _nothing(self, _fact: Called, _row: Row | None) -> None:
         return None
@@ -139,7 +136,7 @@ class DatagramFold:
         )  # fmt: skip
 
 
-_TAKE: dict[Step, Callable[..., Transition | None]] = {
+_TAKE: dict[Step, Take] = {
     Step.NOTHING: DatagramFold._nothing,
     Step.BIRTH: DatagramFold._birth,
     Step.MOVE: DatagramFold._move,
@@ -147,6 +144,15 @@ _TAKE: dict[Step, Callable[..., Transition | None]] = {
     Step.END: DatagramFold._end,
     Step.END_OF_STRANGER: DatagramFold._end_of_stranger,
 }
+
+_Report = tuple[Call, Kind | None]
+
+
+def _plans(steps: Mapping[_Report, Sequence[Rule]]) -> dict[_Report, Take]:
+    return {report: first([(_TAKE[rule.step], rule.when) for rule in rules]) for report, rules in steps.items()}
+
+
+_RAW, _UDP = _plans(raw.STEPS), _plans(udp.STEPS)
 
 
 def _own(row: Row, fact: Called) -> None:

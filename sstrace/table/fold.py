@@ -16,7 +16,7 @@ from sstrace.table.index import Index, cookie_key, differ, kind_of
 from sstrace.table.rows import Ends, Row, Transition
 from sstrace.table.tombstones import Tombstones
 
-__all__ = ["Fold", "Probe", "inherited", "own"]
+__all__ = ["Fold", "Probe", "Take", "first", "inherited", "own"]
 
 _ANY6 = bytes(16)
 _SOCKET, _REQUEST, _TIMEWAIT = Kind.SOCKET, Kind.REQUEST, Kind.TIMEWAIT
@@ -374,8 +374,10 @@ class Fold:
         return listed
 
 
-_Take = Callable[[Fold, Any, Any], Transition | None]
-_TAKE: dict[Step, _Take] = {
+Take = Callable[[Any, Any, Any], Transition | None]
+"""Takes a step: of a fold, a fact, and the row that holds it or None."""
+
+_TAKE: dict[Step, Take] = {
     Step.NOTHING: Fold._nothing,
     Step.BIRTH: Fold._birth,
     Step.MOVE: Fold._move,
@@ -386,7 +388,7 @@ _TAKE: dict[Step, _Take] = {
     Step.END: Fold._end_of_row,
     Step.END_OF_STRANGER: Fold._end_of_stranger,
 }
-_TAKE_GONE: dict[Step, _Take] = {
+_TAKE_GONE: dict[Step, Take] = {
     Step.NOTHING: Fold._nothing,
     Step.SUCCEED: Fold._succeed,
     Step.VANISH: Fold._vanish,
@@ -411,20 +413,20 @@ def report_of(old: int, new: int) -> Report:
 _NOBODY = len(Kind)
 
 
-def first(rules: Sequence[tuple[_Take, Guard | None]]) -> _Take:
+def first(rules: Sequence[tuple[Take, Guard | None]]) -> Take:
     """What does the step of the first rule whose guard holds; the last has none."""
     take, when = rules[0]
     if when is None:
         return take
     others = first(rules[1:])
 
-    def choose(fold: Fold, fact: Any, row: Any) -> Transition | None:
+    def choose(fold: Any, fact: Any, row: Any) -> Transition | None:
         return take(fold, fact, row) if when(row, fact, fold) else others(fold, fact, row)
 
     return choose
 
 
-def _plans(report: Report) -> tuple[_Take, ...]:
+def _plans(report: Report) -> tuple[Take, ...]:
     takes = _TAKE_GONE if report in (Report.REQUEST_GONE, Report.TIMEWAIT_GONE) else _TAKE
     return tuple(first([(takes[rule.step], rule.when) for rule in STEPS[report, holder]]) for holder in (*Kind, None))
 
