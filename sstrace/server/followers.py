@@ -155,22 +155,24 @@ class Followers:
                     self._send(fd)
 
     def through(self, changes: Iterable[Change | Told]) -> Iterator[Change | Told]:
-        """The same changes, each told before it is handed on."""
-        if not self._found:
-            yield from changes
-            return
-        writer, several = self._writer, self._tracer.places.several
+        """The same changes, each told before it is handed on: also to one who has come in the midst of them, while a
+        sweep goes on.
+        """
         for change in changes:
-            if several:
-                own = self._of_home(change)
-                if own is not None:
-                    seq = writer.seq
-                    tell(own, writer, self._home)
-                    writer.seq = seq
-            tell(change, writer, self._all)
-            if len(self._all) > _CHUNK:
-                self.flush()
+            if self._found:
+                self._tell(change)
             yield change
+
+    def _tell(self, change: Change) -> None:
+        writer = self._writer
+        own = self._of_home(change) if self._tracer.places.several else None
+        if own is not None:
+            seq = writer.seq
+            tell(own, writer, self._home)
+            writer.seq = seq
+        tell(change, writer, self._all)
+        if len(self._all) > _CHUNK:
+            self.flush()
 
     def _of_home(self, change: Change) -> Change | None:
         """What of a change is of the server's own network namespace."""

@@ -270,9 +270,7 @@ class _Server:
 
     def _take(self, changes: Iterable[Change | Told]) -> None:
         """Fold changes in, tell of them, and count them."""
-        changes = self._heeding(changes)
-        if self._followers:
-            changes = self._followers.through(changes)
+        changes = self._followers.through(self._heeding(changes))
         if self._counting is not None:
             self._counting.take(changes)
         else:
