@@ -27,7 +27,7 @@ class UnreachableError(SstraceError):
 
 class Kernel:
     """Asks in the network namespace in which ``diag`` opens a socket; ``breathe`` is called every 20 ms while a dump
-    goes on. Where ``diag`` raises UnreachableError, an answer is empty, and not complete.
+    goes on. Where ``diag``, or what it opens, raises UnreachableError, an answer is empty, and not complete.
     """
 
     def __init__(

@@ -39,7 +39,9 @@ class AskedWays(Ways):
             yield
 
     def diag(self, namespace: Namespace) -> Netlink:
-        """See Ways. Shows what administrators are shown."""
+        """See Ways. Shows what administrators are shown. A namespace is entered for each question, so it is the first
+        answer that raises, UnreachableError.
+        """
         return self._broker.diag(namespace)
 
     def interfaces(self, namespace: Namespace) -> Callable[[], dict[int, str]]:
