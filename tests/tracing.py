@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import pytest
 from conftest import Netns, Program
 
 from sstrace.errors import FeatureError
@@ -126,6 +127,11 @@ def lives(lines: list[Line]) -> dict[tuple[int, int], list[Line]]:
     return dict(by_ports)
 
 
+def recordable(table: str) -> list[list[str]]:
+    """Of the rows that ss prints, without titles and netid, what a recording knows: state and both ends; sorted."""
+    return sorted([line.split()[at] for at in (0, 3, 4)] for line in table.splitlines())
+
+
 def path(lines: list[Line]) -> list[str]:
     """The states gone through, and the cause of each end: ``ESTAB UNCONN:linger``; of the connection, which is told
     once, with its lifetime where its beginning was seen, and of the timewait socket that stays behind.
@@ -172,6 +178,13 @@ def traces(sstrace: Program, netns: Netns, directory: Path) -> Iterator[Start]:
         one.stop(signal.SIGKILL)
 
 
+@pytest.fixture
+def trace(sstrace: Program, netns: Netns, tmp_path: Path) -> Iterator[Start]:
+    """Start traces in the test's namespace; whatever still runs at the end is stopped."""
+    with traces(sstrace, netns, tmp_path) as start:
+        yield start
+
+
 _made: list[socket.socket] = []
 
 
@@ -185,6 +198,13 @@ def close_all() -> None:
     """At the end of a test."""
     while _made:
         _made.pop().close()
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """No socket outlives its test, in modules that import this."""
+    yield
+    close_all()
 
 
 def listener(host: str = "127.0.0.1", port: int = 0, backlog: int = 64) -> socket.socket:

@@ -5,13 +5,14 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 from conftest import Netns, Program, unmet
-from tracing import Trace, close_all, connect, keep, listener, wait
+from tracing import Trace, closed, connect, keep, listener, wait
+
+__all__ = ["closed"]
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
@@ -23,13 +24,6 @@ s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
 print(s.getsockname()[1], flush=True)
 sys.stdin.readline()
 """
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    """No socket outlives its test."""
-    yield
-    close_all()
 
 
 @pytest.fixture

@@ -2,24 +2,18 @@
 
 import json
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import Netns, Program
 from test_serve import Service
-from tracing import close_all, connect, keep, listener
+from tracing import closed, connect, keep, listener
+
+__all__ = ["closed"]
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
 SENT, RECEIVED = 12_345, 77
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    """No socket outlives its test."""
-    yield
-    close_all()
 
 
 def connected(host: str = "127.0.0.1") -> tuple[socket.socket, socket.socket]:

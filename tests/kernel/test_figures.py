@@ -6,14 +6,14 @@ import signal
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Netns, Program
-from tracing import Line, Trace, close_all, connect, deafen, keep, listener, mend, ports, wait
+from tracing import Line, Trace, closed, connect, deafen, keep, listener, mend, ports, wait
 
 from sstrace.sources.bpf import offsets
 from sstrace.sources.bpf.compile import bundle
@@ -21,18 +21,13 @@ from sstrace.sources.bpf.load import load
 from sstrace.sources.bpf.programs import TRACE
 from sstrace.sources.btf import Btf
 
+__all__ = ["closed"]
+
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
 LINGER_0 = struct.pack("ii", 1, 0)
 HOST = "127.0.0.1"
 SIZES = (0, 1, 77, 5_000, 100_000)
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    """No socket outlives its test."""
-    yield
-    close_all()
 
 
 def read(of: socket.socket, size: int) -> None:

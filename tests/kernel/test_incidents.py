@@ -4,23 +4,17 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Netns, Program
-from tracing import LINGER_0, Line, Trace, close_all, connect, deafen, keep, listener, mend, ports, wait
+from tracing import LINGER_0, Line, Trace, closed, connect, deafen, keep, listener, mend, ports, wait
+
+__all__ = ["closed"]
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    """No socket outlives its test."""
-    yield
-    close_all()
 
 
 def of(running: Trace, what: str, **wanted: Any) -> list[Line]:

@@ -11,18 +11,13 @@ from pathlib import Path
 
 import pytest
 from conftest import Netns, Program, unmet
-from tracing import Trace, close_all, keep, wait
+from tracing import Trace, closed, keep, wait
+
+__all__ = ["closed"]
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
 Ends = tuple[str, str]
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    """No socket outlives its test."""
-    yield
-    close_all()
 
 
 def link(netns: Netns, *words: str) -> None:

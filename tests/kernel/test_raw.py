@@ -3,31 +3,19 @@
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import Netns, Program
-from tracing import Line, Start, Trace, close_all, disconnect, keep, traces, wait
+from tracing import Line, Start, Trace, closed, disconnect, keep, recordable, trace, wait
+
+__all__ = ["closed", "trace"]
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.ss]
 
 ICMP, ANY = 1, 253
 """The second: for experiments (RFC 3692), which nobody answers."""
-
-
-@pytest.fixture
-def trace(sstrace: Program, netns: Netns, tmp_path: Path) -> Iterator[Start]:
-    """Start a trace in the namespace; whatever still runs at the end is stopped."""
-    with traces(sstrace, netns, tmp_path) as start:
-        yield start
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    """No socket outlives its test."""
-    yield
-    close_all()
 
 
 def made(protocol: int = ANY, family: int = socket.AF_INET) -> socket.socket:
@@ -109,12 +97,7 @@ def test_a_server_and_a_recording_show_what_ss_does(sstrace: Program, netns: Net
     _, said = serving.communicate(timeout=30)
     assert serving.returncode == 0, said
     done = sstrace("--snapshot", "-Hwan", "--from", str(tape), netns=netns)
-    assert ends(done.stdout.decode()) == ends(text)
-
-
-def ends(text: str) -> list[list[str]]:
-    """Of rows, what a recording knows: state and both ends."""
-    return sorted([line.split()[at] for at in (0, 3, 4)] for line in text.splitlines())
+    assert recordable(done.stdout.decode()) == recordable(text)
 
 
 def test_a_trace_of_all_says_what_it_cannot_tell(sstrace: Program, netns: Netns) -> None:

@@ -24,7 +24,7 @@ from tracing import (
     Line,
     Start,
     Trace,
-    close_all,
+    closed,
     connect,
     connected,
     disconnect,
@@ -45,6 +45,8 @@ from tracing import (
 
 from sstrace.model import State
 
+__all__ = ["closed"]
+
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
 CLOSED_BY_US = ["FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT:fin-by-us"]
@@ -62,13 +64,6 @@ def trace(
         monkeypatch.setenv("SSTRACE_WITHOUT", "native")
     with traces(sstrace, netns, tmp_path) as start:
         yield start
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    """No socket outlives its test."""
-    yield
-    close_all()
 
 
 def in_turn(of: Trace, ends: tuple[int, int]) -> list[list[Line]]:

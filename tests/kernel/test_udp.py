@@ -16,10 +16,12 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Netns, Program
-from tracing import Line, Start, Trace, close_all, counts_datagrams, disconnect, keep, traces, wait
+from tracing import Line, Start, Trace, closed, counts_datagrams, disconnect, keep, recordable, trace, traces, wait
 
 from sstrace.lifecycle import udp
 from sstrace.model import STATE_TEXT
+
+__all__ = ["closed", "trace"]
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.ss]
 
@@ -54,20 +56,6 @@ def test_every_way_that_is_documented_was_gone_and_no_other(report: str) -> None
 
 
 # ------------------------------------------------------------------------------------------------------------ the trace
-
-
-@pytest.fixture
-def trace(sstrace: Program, netns: Netns, tmp_path: Path) -> Iterator[Start]:
-    """Start a trace in the namespace; whatever still runs at the end is stopped."""
-    with traces(sstrace, netns, tmp_path) as start:
-        yield start
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    """No socket outlives its test."""
-    yield
-    close_all()
 
 
 def made(family: int = socket.AF_INET) -> socket.socket:
@@ -341,11 +329,6 @@ def test_verify_finds_no_drift(sstrace: Program, netns: Netns) -> None:
 # ------------------------------------------------------------------------------------------- what else knows the table
 
 
-def shown(text: str) -> list[list[str]]:
-    """Of rows, what a recording knows: state and both ends."""
-    return sorted([line.split()[at] for at in (0, 3, 4)] for line in text.splitlines())
-
-
 def test_a_recording_shows_what_ss_showed(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
     """At any moment, with sockets that were there before, that came and went, and that changed."""
     file, moments = tmp_path / "udp.ndjson", []
@@ -375,7 +358,7 @@ def test_a_recording_shows_what_ss_showed(sstrace: Program, netns: Netns, tmp_pa
     for at_ns, text in moments:
         second, ns = divmod(int(begin) + at_ns - meta["mono_ns"], 10**9)
         done = sstrace("--snapshot", "-Huan", "--from", str(file), "--at", f"@{second}.{ns:09d}", netns=netns)
-        assert (shown(done.stdout.decode()), done.stderr) == (shown(text), b"")
+        assert (recordable(done.stdout.decode()), done.stderr) == (recordable(text), b"")
 
 
 def stands(ready: Path, process: subprocess.Popen[bytes]) -> bool:

@@ -5,14 +5,16 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import pytest
 from conftest import Netns, Program, unmet
-from tracing import Line, Trace, close_all, connect, keep, listener, ports, reset, traces, wait
+from tracing import Line, Trace, closed, connect, keep, listener, ports, reset, trace, wait
+
+__all__ = ["closed", "trace"]
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
@@ -65,20 +67,6 @@ class Actor:
     def wait(self) -> None:
         """Until it has ended."""
         self._process.wait(30)
-
-
-@pytest.fixture(autouse=True)
-def closed() -> Iterator[None]:
-    """No socket outlives its test."""
-    yield
-    close_all()
-
-
-@pytest.fixture
-def trace(sstrace: Program, netns: Netns, tmp_path: Path) -> Iterator[Callable[..., Trace]]:
-    """Traces whose processes end with the test."""
-    with traces(sstrace, netns, tmp_path) as start:
-        yield start
 
 
 def owners(line: Line) -> list[tuple[str, int]]:
