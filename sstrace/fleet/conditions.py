@@ -1,9 +1,8 @@
 """Which rows of a table, and which lines, a command line wants: conditions in SQL that none fails which it shows."""
 
-from collections.abc import Iterable
-
-from sstrace.fleet.sql import EVERY, OLD
-from sstrace.fleet.where import quoted, where
+from sstrace.fleet.literals import listed, quoted
+from sstrace.fleet.sql import EVERY, OLD, OPENING
+from sstrace.fleet.where import where
 from sstrace.model import ALL_STATES, Names
 from sstrace.model.states import STATE_TEXT
 from sstrace.protocols import DATAGRAM_NETIDS
@@ -13,8 +12,6 @@ from sstrace.query.expression import Device, tests_of
 from sstrace.recording.reader import RecordedNames
 
 __all__ = ["counted_condition", "line_condition", "row_condition"]
-
-_OPENING = ("SYN-SENT", "SYN-RECV")
 
 
 def row_condition(command: Command, names: Names) -> str:
@@ -51,7 +48,7 @@ def line_condition(command: Command, names: Names) -> str:
     # Handshakes tell how the clocks of two hosts stand to each other; whose end was lost is told by its newest line.
     return (
         f"type NOT IN ('state', 'life') OR ({' AND '.join(told)}) "
-        f"OR {OLD} IN ({_list(_OPENING)}) OR to IN ({_list(_OPENING)}) "
+        f"OR {OLD} IN {OPENING} OR to IN {OPENING} "
         f"OR (host, run, id) IN (SELECT host, run, id FROM lines WHERE type = 'gone')"
     )
 
@@ -81,17 +78,13 @@ def counted_condition(command: Command, names: RecordedNames) -> str | None:
     found = where(selection.filter, names, EVERY, moment=False)
     if netids & DATAGRAM_NETIDS or not found.exact:
         return None
-    return f"netid IN ({_list(sorted(netids))}) AND {_family(selection)} AND {found.may}" if netids else "0"
+    return f"netid IN ({listed(sorted(netids))}) AND {_family(selection)} AND {found.may}" if netids else "0"
 
 
 def _family(selection: Selection) -> str:
     names = selected_families(selection)
-    return f"family IN ({_list(names)})" if names else "0"
+    return f"family IN ({listed(names)})" if names else "0"
 
 
 def _states(mask: int) -> str:
-    return _list(dict.fromkeys(text for number, text in enumerate(STATE_TEXT) if mask >> number & 1)) or "''"
-
-
-def _list(words: Iterable[str]) -> str:
-    return ", ".join(map(quoted, words))
+    return listed(dict.fromkeys(text for number, text in enumerate(STATE_TEXT) if mask >> number & 1)) or "''"

@@ -9,7 +9,9 @@ import msgspec
 
 from sstrace.causes import CAUSES, has_failed
 from sstrace.fleet.engines import Asked
-from sstrace.fleet.sql import OLD, Run, among, numbered, quoted, time
+from sstrace.fleet.literals import listed
+from sstrace.fleet.schema import address_text
+from sstrace.fleet.sql import OLD, OPENING, Run, among, numbered, time
 from sstrace.render.stats import Digest, Tally
 
 __all__ = ["count"]
@@ -21,12 +23,12 @@ _DIGITS: Final = 6
 
 _OPENED: Final = "to = 'ESTAB'"
 _ENDED: Final = f"(ended AND NOT {_OPENED})"
-_FAILED: Final = f"({_ENDED} AND cause IN ({', '.join(quoted(word) for word in CAUSES if has_failed(word))}))"
+_FAILED: Final = f"({_ENDED} AND cause IN ({listed(filter(has_failed, CAUSES))}))"
 _CLOSED: Final = f"({_ENDED} AND NOT {_FAILED})"
-_OPENING: Final = f"{OLD} IN ('SYN-SENT', 'SYN-RECV')"
+_OPENING: Final = f"{OLD} IN {OPENING}"
 _WAY: Final = f"multiIf(role = 'client', 'out', role = 'server' OR {_OPENED}, 'in', '')"
 _PORT: Final = f"multiIf({_WAY} = 'out', dport, {_WAY} = 'in', sport, least(sport, dport))"
-_PEER: Final = "replaceOne(toString(dst), if(family = 'inet', '::ffff:', '\n'), '')"
+_PEER: Final = address_text("dst")
 _OWNER: Final = "toString(owners.comm[1])"
 """Empty where nobody is known."""
 _SUMS: Final = (

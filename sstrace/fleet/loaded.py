@@ -15,9 +15,10 @@ import msgspec
 from sstrace import __version__
 from sstrace.errors import SstraceError
 from sstrace.fleet.asked import EngineFleet
+from sstrace.fleet.literals import listed, quoted
 from sstrace.fleet.rows import Rows
 from sstrace.fleet.schema import GIVEN, VERSION, WRITE, ddl
-from sstrace.fleet.sql import Run, quoted
+from sstrace.fleet.sql import Run
 from sstrace.lines import CheckpointLine, MetaLine, NetnsLine, SeenLine
 from sstrace.query.connection import address_of
 from sstrace.recording.fleet import Fleet, Part
@@ -97,9 +98,8 @@ def _bring(fleet: Fleet, engine: Local, place: str) -> dict[str, int]:
             due.append((part, path, now))
     gone = [*known, *(path for _, path, _ in due)]
     if gone:
-        paths = ", ".join(map(quoted, gone))
         for table in (*_TABLES, "files"):
-            engine.ask(f"DELETE FROM {table} WHERE {'path' if table == 'files' else 'run'} IN ({paths})")
+            engine.ask(f"DELETE FROM {table} WHERE {'path' if table == 'files' else 'run'} IN ({listed(gone)})")
     if due:
         say(f"{len(due)} files of {fleet.name} are put into an engine in {place}, where the next question finds them")
     for part, path, (size, changed) in due:

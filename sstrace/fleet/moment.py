@@ -11,7 +11,9 @@ from typing import Final, NamedTuple
 import msgspec
 
 from sstrace.fleet.engines import Asked
-from sstrace.fleet.sql import Run, Since, among, each, line_of, numbered, quoted, time
+from sstrace.fleet.literals import listed
+from sstrace.fleet.schema import COLUMNS, line_of
+from sstrace.fleet.sql import Run, Since, among, each, numbered, time
 from sstrace.lines import CheckpointLine, DroppedLine, GapLine, MetaLine, ResyncLine, SeenLine, StateLine
 from sstrace.protocols import DATAGRAM_NETIDS
 from sstrace.recording.past import LOOK_NS, SLACK_NS, Past
@@ -36,7 +38,7 @@ rows places unwritten cpu count after_ns before_ns first_seq reason added remove
 backlog
 """
 """What of a line a table has to be told: an engine takes longer to understand such a question than to answer it."""
-_LINE: Final = line_of(_MEMBERS.split())
+_LINE: Final = line_of(column for column in COLUMNS if column.name in _MEMBERS.split())
 
 _decoder = msgspec.json.Decoder(Fact)
 
@@ -267,9 +269,7 @@ def _is_over(line: SeenLine | StateLine) -> bool:
     return isinstance(line, StateLine) and is_over(line)
 
 
-_ALIVE: Final = (
-    "to != 'UNKNOWN' AND (to != 'UNCONN' OR netid IN (" + ", ".join(map(quoted, sorted(DATAGRAM_NETIDS))) + "))"
-)
+_ALIVE: Final = f"to != 'UNKNOWN' AND (to != 'UNCONN' OR netid IN ({listed(sorted(DATAGRAM_NETIDS))}))"
 """See recording.reader.is_over."""
 _PLAIN: Final = "'checkpoint', 'netns', 'gap', 'resync', 'dropped'"
 """Lines that are about no connection, but for first ones and marks."""

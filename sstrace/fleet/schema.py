@@ -16,11 +16,12 @@ counted up for those that repeat it (checkpoints with their rows, marks). A row 
 been merged; who counts before that says FINAL.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from msgspec import inspect
 
+from sstrace.fleet.literals import listed, quoted
 from sstrace.lines import EventLine, MetaLine, OwnerLine
 
 __all__ = [
@@ -32,7 +33,9 @@ __all__ = [
     "VERSION",
     "WRITE",
     "Column",
+    "address_text",
     "ddl",
+    "line_of",
 ]
 
 VERSION: Final = 1
@@ -42,6 +45,8 @@ KEPT_DAYS: Final = 30
 
 _NEVER_ZERO: Final = frozenset(("ino", "sk", "ifindex", "err", "peer_netns"))
 _OWNERS: Final = "Array(Tuple(comm LowCardinality(String), pid UInt32, fd Nullable(UInt32), tid Nullable(UInt32)))"
+_ISO: Final = "replaceOne(toString(ts), ' ', 'T')"
+"""SQL: the time of a row as lines have it, but for the ``Z``."""
 _ADDRESSES: Final = frozenset(("src", "dst"))
 _DELTA: Final = frozenset(("seq", "nth", "id"))
 
@@ -105,7 +110,7 @@ def _columns() -> Iterator[Column]:
         "DateTime64(9, 'UTC')",
         "Delta(8), ZSTD(1)",
         "1",
-        "concat('\"', replaceOne(toString(ts), ' ', 'T'), 'Z\"')",
+        f"concat('\"', {_ISO}, 'Z\"')",
     )
     yield Column("mono_ns", "UInt64 EPHEMERAL", "", "1", "toString(toUnixTimestamp64Nano(ts) - offset_ns)")
     types = dict(_line_types())
@@ -127,8 +132,7 @@ def _column(name: str, members: dict[str, _Member]) -> Column:
         assert kind.item_type == inspect.type_info(OwnerLine)
         return Column(name, _OWNERS, codec, f"notEmpty({own})", f"toJSONString({own})")
     if name in _ADDRESSES:
-        text = f"replaceOne(toString({own}), if(family = 'inet', '::ffff:', '\\n'), '')"
-        return Column(name, "IPv6", codec, "family != ''", f"concat('\"', {text}, '\"')")
+        return Column(name, "IPv6", codec, "family != ''", f"concat('\"', {address_text(own)}, '\"')")
     if isinstance(kind, inspect.BoolType):
         if name == "v6only":
             return Column(name, "Nullable(Bool)", codec, f"isNotNull({own})", f"toString({own})")
@@ -140,12 +144,16 @@ def _column(name: str, members: dict[str, _Member]) -> Column:
     if isinstance(kind, inspect.IntType):
         number = _integer(kind)
         if always:
-            tags = ", ".join(f"'{tag}'" for tag in members)
-            return Column(name, number, codec, f"type IN ({tags})", f"toString({own})")
+            return Column(name, number, codec, f"type IN ({listed(members)})", f"toString({own})")
         if name in _NEVER_ZERO:
             return Column(name, number, codec, f"{own} != 0", f"toString({own})")
         return Column(name, f"Nullable({number})", codec, f"isNotNull({own})", f"toString({own})")
     return Column(name, "LowCardinality(String)", codec, f"{own} != ''", _quoted(name))
+
+
+def address_text(column: str) -> str:
+    """SQL: an address as lines have it."""
+    return f"replaceOne(toString({column}), if(family = 'inet', '::ffff:', '\\n'), '')"
 
 
 def _quoted(name: str) -> str:
@@ -162,19 +170,18 @@ COLUMNS: Final = tuple(_columns())
 """Of the table ``lines``."""
 
 
-def _line() -> str:
-    """SQL: the line that a row is, as JSON."""
+def line_of(columns: Iterable[Column], end: str = "'}'") -> str:
+    """SQL: the line that a row is, as JSON, of these members. ``end``: what stands behind the last one."""
     members = []
-    for column in COLUMNS:
+    for column in columns:
         if column.there:
             member = f"""',"{column.name}":', {column.text}"""
             members.append(member if column.there == "1" else f"if({column.there}, concat({member}), '')")
-    # A row's members all have a comma in front; rest is an object.
-    everything = f"concat({', '.join(members)}, if(rest = '', '}}', concat(',', substring(rest, 2))))"
-    return f"concat('{{', substring({everything}, 2))"
+    # All have a comma in front.
+    return f"concat('{{', substring(concat({', '.join([*members, end])}), 2))"
 
 
-LINE: Final = _line()
+LINE: Final = line_of(COLUMNS, "if(rest = '', '}', concat(',', substring(rest, 2)))")
 """SQL, of a row of ``lines``: the line as it was written, by members and values (absent ones left out, in the order of
 transitions', whatever the type of line). Valid with the settings READ.
 """
@@ -230,7 +237,7 @@ TABLES: Final = (
 )  # fmt: skip
 
 _META: Final = (
-    "if(rest = '', '', concat('{\"type\":\"meta\",\"ts\":\"', replaceOne(toString(ts), ' ', 'T'), 'Z\",\"mono_ns\":', "
+    f"""if(rest = '', '', concat('{{"type":"meta","ts":"', {_ISO}, 'Z","mono_ns":', """
     "toString(toUnixTimestamp64Nano(ts) - offset_ns), ',', substring(rest, 2)))"
 )
 """SQL: a meta line whole, and of every other line nothing."""
@@ -264,13 +271,9 @@ def ddl(sstrace: str, *, replicated: bool = False) -> list[str]:
         made.append(f"ALTER TABLE {table.name}\n{added}")
     for view, (target, select) in _VIEWS.items():
         made.append(f"CREATE MATERIALIZED VIEW IF NOT EXISTS {view} TO {target} AS\n{select}")
-    version = f"SELECT {VERSION} AS version, {_literal(sstrace)} AS sstrace"
+    version = f"SELECT {VERSION} AS version, {quoted(sstrace)} AS sstrace"
     made.append(
         f"INSERT INTO schema_versions (version, sstrace)\n{version}\n"
         f"WHERE {VERSION} NOT IN (SELECT version FROM schema_versions)"
     )
     return made
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

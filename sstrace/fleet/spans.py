@@ -12,7 +12,7 @@ import msgspec
 from sstrace.fleet.engines import Asked
 from sstrace.fleet.moment import Moment, since
 from sstrace.fleet.schema import LINE
-from sstrace.fleet.sql import OLD, Run, Since, among, numbered, time
+from sstrace.fleet.sql import OLD, OPENING, Run, Since, among, numbered, time
 from sstrace.lines import MetaLine
 from sstrace.recording.reader import STEP_NS
 from sstrace.sources.progress import Progress
@@ -143,7 +143,7 @@ class Slices:
         )
         answer = self._engine.ask(
             f"SELECT {LINE} FROM lines WHERE {among([run])} AND ts <= {time(start.at_ns)} "
-            f"AND (seq, nth) < ({start.seq}, {start.nth}) AND type = 'state' AND {OLD} IN ('SYN-SENT', 'SYN-RECV') "
+            f"AND (seq, nth) < ({start.seq}, {start.nth}) AND type = 'state' AND {OLD} IN {OPENING} "
             f"AND to IN ('ESTAB', 'CLOSE-WAIT') AND id IN ({ended}) ORDER BY seq, nth LIMIT 1 BY seq, nth FORMAT TSVRaw"
         )
         return answer.split(b"\n")[:-1]

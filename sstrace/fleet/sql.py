@@ -3,10 +3,10 @@
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
-from sstrace.fleet.schema import COLUMNS
-from sstrace.fleet.where import Columns, quoted
+from sstrace.fleet.literals import listed, quoted
+from sstrace.fleet.where import Columns
 
-__all__ = ["EVERY", "OLD", "Run", "Since", "among", "each", "line_of", "numbered", "quoted", "time"]
+__all__ = ["EVERY", "OLD", "OPENING", "Run", "Since", "among", "each", "numbered", "time"]
 
 
 class Run(NamedTuple):
@@ -31,9 +31,8 @@ def time(at_ns: int) -> str:
 
 def among(runs: Collection[Run]) -> str:
     """Whether a row is of one of them. A run's name tells its host, as a rule, and each name by itself costs less."""
-    tests = [
-        f"{column} IN ({_list(names)})" for column, names in zip(("host", "run"), zip(*runs, strict=True), strict=True)
-    ]
+    named = zip(("host", "run"), zip(*runs, strict=True), strict=True)
+    tests = [f"{column} IN ({listed(dict.fromkeys(names))})" for column, names in named]
     if not _are_unique(runs):
         tests.append(f"(host, run) IN ({', '.join(f'({quoted(run.host)}, {quoted(run.run)})' for run in runs)})")
     return f"({' AND '.join(tests)})"
@@ -53,19 +52,17 @@ def each(runs: Sequence[Run], numbers: Iterable[int]) -> str:
     if len(set(numbers)) == 1:
         return f"toInt64({numbers[0]})"
     given = ", ".join(map(str, numbers))
-    return f"toInt64(transform({key}, [{', '.join(map(quoted, names))}], [{given}], -1))"
+    return f"toInt64(transform({key}, [{listed(names)}], [{given}], -1))"
 
 
 def _are_unique(runs: Collection[Run]) -> bool:
     return len({run.run for run in runs}) == len(runs)
 
 
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(map(quoted, dict.fromkeys(names)))
-
-
 OLD: Final = '"from"'
 """The state that a transition leaves: the column's name is one of SQL's words."""
+OPENING: Final = "('SYN-SENT', 'SYN-RECV')"
+"""States of a handshake."""
 
 
 def _raw(name: str) -> str:
@@ -96,13 +93,3 @@ EVERY: Final[Columns] = {
     "retransmits": "ifNull(toInt64(retrans), -1)",
 }
 """What filters ask of a row of ``lines``."""
-
-
-def line_of(keys: Collection[str]) -> str:
-    """The line that a row is, of these members alone (see schema.LINE)."""
-    members = []
-    for column in COLUMNS:
-        if column.there and column.name in keys:
-            member = f"""',"{column.name}":', {column.text}"""
-            members.append(member if column.there == "1" else f"if({column.there}, concat({member}), '')")
-    return f"concat('{{', substring(concat({', '.join(members)}), 2), '}}')"

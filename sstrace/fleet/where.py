@@ -5,10 +5,11 @@ What SQL cannot know (what an interface was called then, what has a network name
 lasted at a moment) may be either. ``not`` turns the two round, so a superset stays one however deep it stands.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from sstrace.causes import CAUSES
+from sstrace.fleet.literals import listed, quoted
 from sstrace.model import AF_INET, Names, State
 from sstrace.model.states import STATE_TEXT
 from sstrace.query.expression import (
@@ -27,7 +28,7 @@ from sstrace.query.expression import (
 )
 from sstrace.query.glob import compile_glob
 
-__all__ = ["Columns", "Where", "quoted", "where"]
+__all__ = ["Columns", "Where", "where"]
 
 Columns = Mapping[str, str]
 """What is known of a row, by name, as an expression that is never NULL. ``src``, ``dst``: the bytes of the address, and
@@ -56,15 +57,6 @@ _EITHER: Final = Where("1", "0")
 
 def _exactly(condition: str) -> Where:
     return Where(condition, condition)
-
-
-def quoted(text: str | bytes) -> str:
-    """A string as SQL: every byte but letters, digits and what is harmless by its number."""
-    raw = text.encode(errors="surrogateescape") if isinstance(text, str) else text
-    return "'" + "".join(chr(byte) if byte in _HARMLESS else f"\\x{byte:02x}" for byte in raw) + "'"
-
-
-_HARMLESS: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .,:;-_/@*+=#")
 
 
 def where(expression: Expr | None, names: Names, columns: Columns, *, moment: bool) -> Where:
@@ -149,7 +141,7 @@ class _Compiler:
             return self._owner(value)
         if word == "role":
             fitting = [role for role in ("client", "server") if compile_glob(str(value))(role)]
-            return _exactly(f"{columns['role']} IN ({_list(fitting)})") if fitting else _NONE
+            return _exactly(f"{columns['role']} IN ({listed(fitting)})") if fitting else _NONE
         if word == "cause":
             return _NONE if self._moment else self._cause(str(value))
         if word == "container" and not _special(str(value)):
@@ -172,20 +164,15 @@ class _Compiler:
     def _cause(self, value: str) -> Where:
         column = self._columns["cause"]
         fits = compile_glob(value)
-        fitting = _list(word for word in CAUSES if fits(word))
-        others = _list(word for word in CAUSES if not fits(word))
+        fitting = listed(word for word in CAUSES if fits(word))
+        others = listed(word for word in CAUSES if not fits(word))
         # A later version may have a cause that this one does not know.
         may = f"({column} != '' AND {column} NOT IN ({others}))" if others else f"{column} != ''"
         return Where(may, f"{column} IN ({fitting})" if fitting else "0")
 
 
-_USERLESS: Final = ", ".join(
-    quoted(STATE_TEXT[state]) for state in (State.SYN_RECV, State.TIME_WAIT)
-)  # NEW_SYN_RECV has the same word
-
-
-def _list(words: Iterable[str]) -> str:
-    return ", ".join(map(quoted, words))
+_USERLESS: Final = listed(STATE_TEXT[state] for state in (State.SYN_RECV, State.TIME_WAIT))
+"""NEW_SYN_RECV has the first one's word."""
 
 
 def _joined(operator: str, one: Where, other: Where) -> Where:

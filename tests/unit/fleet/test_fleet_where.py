@@ -13,8 +13,9 @@ from fleet_engine import load, make_tables
 from fleets import recorded
 
 from sstrace.errors import LookupFailed, UsageError
+from sstrace.fleet.literals import quoted
 from sstrace.fleet.sql import EVERY
-from sstrace.fleet.where import quoted, where
+from sstrace.fleet.where import where
 from sstrace.lines import StateLine
 from sstrace.model import STATE_TEXT
 from sstrace.output.row_filter import RowFilter
