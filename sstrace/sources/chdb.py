@@ -26,8 +26,6 @@ class Local:
     def __init__(self, path: str, name: str) -> None:
         """``name``: what it is called in sentences."""
         self.name = name
-        self.read_bytes = 0
-        """Of tables, so far."""
         try:
             from chdb.session import Session
         except ImportError as error:
@@ -44,12 +42,10 @@ class Local:
     def ask(self, sql: str) -> bytes:
         """The answer, in the FORMAT that the question names. Raises Refused."""
         try:
-            answer = self._session.query(sql)
+            return bytes(self._session.query(sql).bytes() or b"")
         except RuntimeError as error:
             found = _CODE.search(str(error))
             raise Refused(f"{self.name}: {_said(error)}", int(found[1]) if found is not None else 0) from None
-        self.read_bytes += answer.storage_bytes_read()
-        return bytes(answer.bytes() or b"")
 
     def insert(self, table: str, columns: str, rows: str) -> None:
         """Put rows, JSON objects a line each, into a table. Raises Refused."""

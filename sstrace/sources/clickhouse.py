@@ -128,23 +128,19 @@ class Engine:
         logging.getLogger("clickhouse_connect").propagate = False
         self._library = clickhouse_connect
 
-    def ask(
-        self, sql: str, parameters: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None
-    ) -> Iterator[bytes]:
+    def ask(self, sql: str, settings: Mapping[str, Any] | None = None) -> Iterator[bytes]:
         """A question's answer as it comes, in the FORMAT that it names. Raises Away and Refused."""
         try:
-            stream = self._connected().raw_stream(
-                sql, parameters=dict(parameters or {}), settings=dict(settings or {}), use_database=True
-            )
+            stream = self._connected().raw_stream(sql, settings=dict(settings or {}), use_database=True)
             with stream:
                 while block := stream.read(1 << 16):
                     yield block
         except Exception as error:
             raise self._failed(error) from None
 
-    def lines(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[list[str]]:
+    def lines(self, sql: str) -> list[list[str]]:
         """A short answer: its rows, and their values as text. Raises Away and Refused."""
-        text = b"".join(self.ask(f"{sql} FORMAT TSVRaw", parameters)).decode(errors="surrogateescape")
+        text = b"".join(self.ask(f"{sql} FORMAT TSVRaw")).decode(errors="surrogateescape")
         return [line.split("\t") for line in text.splitlines()]
 
     def run(self, sql: str) -> None:
