@@ -70,12 +70,12 @@ class Spool:
         self.size = 0
         """Bytes that wait."""
         self._full = False
+        self._own = f"{folder}/{os.getpid()}-{time.time_ns():x}"
         try:
             files.own_directory(folder, 0o700)
             for left in sorted(Path(folder).iterdir(), key=lambda path: path.name.rpartition("-")[2]):
                 with suppress(OSError):  # another one that begins now was first
                     self._adopt(str(left))
-            self._own = f"{folder}/{os.getpid()}-{time.time_ns():x}"
             files.own_directory(self._own, 0o700)
             self._lock(self._own)
         except (OSError, ValueError) as error:
@@ -144,13 +144,17 @@ class Spool:
         self._pieces.append(self._open)
         self._change.notify_all()
 
+    def _end(self) -> None:
+        """Nothing more is put: what is written can be taken at once."""
+        self._ending = True
+        if self._fd >= 0:
+            self._cut()
+        self._change.notify_all()
+
     def wait_empty(self, seconds: float) -> bool:
         """Have everything taken, and wait for that, at most so long."""
         with self._change:
-            self._ending = True
-            if self._fd >= 0:
-                self._cut()
-            self._change.notify_all()
+            self._end()
             return self._change.wait_for(lambda: not self.size, seconds)
 
     # To take.
@@ -240,9 +244,11 @@ class Spool:
 
     def _leave(self, folder: str) -> None:
         """Give a directory up once nothing in it waits."""
-        if folder == getattr(self, "_own", "") or any(one.path.startswith(f"{folder}/") for one in self._pieces):
-            return
-        self._remove(folder)
+        if folder != self._own and not self._waits(folder):
+            self._remove(folder)
+
+    def _waits(self, folder: str) -> bool:
+        return any(one.path.startswith(f"{folder}/") for one in self._pieces)
 
     def _remove(self, folder: str) -> None:
         fd = self._locks.pop(folder, None)
@@ -256,13 +262,9 @@ class Spool:
     def close(self) -> None:
         """Let go; what waits is there for the next one."""
         with self._change:
-            self._ending = True
-            if self._fd >= 0:
-                self._cut()
-            self._change.notify_all()
-            own = self._own
-            if not any(one.path.startswith(f"{own}/") for one in self._pieces):
-                self._remove(own)
+            self._end()
+            if not self._waits(self._own):
+                self._remove(self._own)
             for fd in self._locks.values():
                 os.close(fd)
             self._locks.clear()
