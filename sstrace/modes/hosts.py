@@ -104,10 +104,10 @@ class _Asked:
         moments = [(one.part, at_ns if at_ns is not None else fleet.ended(one.part)) for one in chosen]
         fleet.expect(moments, self._command, self._names)
         scenes = []
-        for one in chosen:
+        for one, (part, then_ns) in zip(chosen, moments, strict=True):
             names = self._by_series.setdefault(id(one.series), self._names.of_another_host())
             names.places.choose(self._command.own.netns)
-            past = fleet.table(one.part, at_ns if at_ns is not None else fleet.ended(one.part), names)
+            past = fleet.table(part, then_ns, names)
             for place in past.places:
                 scenes.append(_Scene(one.series, names, past, PastRows(past, names, [place]), place))
             if not past.places:  # none of those that are meant
