@@ -6,9 +6,9 @@ from typing import Any
 
 from sstrace.lifecycle.udp import UNSEEN
 from sstrace.live.tracer import Tracer
-from sstrace.model import AF_INET, State
+from sstrace.model import State
 from sstrace.output.carried import Carried
-from sstrace.protocols import DATAGRAMS, NETID_OF_NUMBER, OF_TABLE, UNNAMED
+from sstrace.protocols import DATAGRAMS, INET, NETID_OF_NUMBER, OF_TABLE, UNNAMED
 from sstrace.table import Transition
 
 __all__ = ["Datagrams"]
@@ -54,7 +54,7 @@ class Datagrams:
         closes = CounterMetricFamily("sstrace_datagram_closes", "Datagram sockets that have ended.", labels=labels)
         for protocol in self._followed:
             name = NETID_OF_NUMBER.get(protocol, UNNAMED)
-            for number, family in ((AF_INET, "inet"), (10, "inet6")):
+            for family, number in INET.words.items():
                 for state, word in _STATES.items():
                     sockets.add_metric((name, family, word), there[protocol, number, state])
                 for role in ("client", "server"):
