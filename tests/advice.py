@@ -166,6 +166,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
         "sstrace --explain #1 --from day.ndjson",
     ),
     'sstrace: --explain "{}" is no connection: write 10.0.0.1:40000-10.0.0.2:443, :40000 or #17': FACT,
+    'sstrace: --explain "{}": names are not looked up: write addresses, or {} for any': FACT,
     "sstrace: --life tells how connections ended, --events what happens before: choose one": FACT,
     "sstrace: -N enters one network namespace, --netns looks into any number: choose one": FACT,
     "the network namespace, as --netns shows it, or a pattern": FACT,

@@ -4,7 +4,7 @@ its own, each a table that is executed (sstrace.table).
 
 from collections.abc import Mapping
 
-from sstrace.lifecycle import raw, udp
+from sstrace.lifecycle import raw, tcp, udp
 from sstrace.lifecycle.tcp import LISTED, STEPS, TRANSITIONS, is_listed
 from sstrace.lifecycle.words import Guard, Held, Report, Rule, Sight, Step
 from sstrace.protocols import IPPROTO_TCP, IPPROTO_UDP, RAW
@@ -21,6 +21,7 @@ __all__ = [
     "Sight",
     "Step",
     "is_listed",
+    "may_end",
 ]
 
 LIVES: Mapping[int, Mapping[int, Mapping[int, str]]] = {
@@ -29,3 +30,8 @@ LIVES: Mapping[int, Mapping[int, Mapping[int, str]]] = {
     IPPROTO_TCP: TRANSITIONS,
 }
 """IP protocol → old state → new state → what brings it about: the changes that users can see."""
+
+
+def may_end(protocol: int, old: int, new: int) -> bool:
+    """Whether a life may end with a change from one state to another (numbers)."""
+    return tcp.may_end(old, new) if protocol == IPPROTO_TCP else new == udp.UNSEEN

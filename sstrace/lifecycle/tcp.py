@@ -23,7 +23,7 @@ The kernel is right even where the table is not: an unlisted transition is appli
 from sstrace.lifecycle.words import Held, Report, Rule, Sight, Step
 from sstrace.model import Changed, Gone, Kind, State
 
-__all__ = ["LISTED", "STEPS", "TRANSITIONS", "is_listed"]
+__all__ = ["LISTED", "STEPS", "TRANSITIONS", "is_listed", "may_end"]
 
 _HANDS_OVER = frozenset((State.FIN_WAIT1, State.FIN_WAIT2, State.CLOSING))
 """States out of which a timewait socket takes over."""
@@ -190,3 +190,12 @@ LISTED = bytes(new in TRANSITIONS.get(old, ()) for old in range(16) for new in r
 def is_listed(old: int, new: int) -> bool:
     """Whether users may expect to see this transition."""
     return new in TRANSITIONS.get(old, ())
+
+
+def may_end(old: int, new: int) -> bool:
+    """Whether a connection may end with this transition: the socket that holds it gives up, or hands over to a timewait
+    socket.
+    """
+    if old in (_S.CLOSE, _S.LISTEN, _S.TIME_WAIT):
+        return False
+    return new in (_S.CLOSE, _S.TIME_WAIT) or old == new == _S.FIN_WAIT2

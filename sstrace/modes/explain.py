@@ -20,7 +20,7 @@ from sstrace.query.connection import Which, address_of
 from sstrace.recording.files import files
 from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, is_over, window
 from sstrace.render.incidents import incident_words, told_by
-from sstrace.render.story import ARROWS, carried, end, folded, round_trips, span
+from sstrace.render.story import belongings, carried, ends, folded, role_words, round_trips, span
 from sstrace.render.times import moment, span_text, times
 from sstrace.sources.standard import give
 from sstrace.wire.recording import Fact
@@ -157,9 +157,10 @@ def _text(story: Story, command: Command) -> Iterator[str]:
     clock = times("utc" if own.utc else "clock", story.offset_ns)
     role = next((line.role for line in reversed(told) if line.role is not None), None)
     host = f"{plain(story.host)}: " if story.host is not None else ""
-    yield f"{host}{end(last.src, last.sport)} {ARROWS[role]} {end(last.dst, last.dport)}  #{story.number}"
-    unknown = "bound, and called" if last.netid in DATAGRAM_NETIDS else "which end called was not seen"
-    yield f"{role or unknown}; {', '.join(_belongings(last))}"
+    yield f"{host}{ends(last.src, last.sport, last.dst, last.dport, role)}  #{story.number}"
+    netns = last.netns_name if last.netns_name is not None else str(last.netns)
+    whose = belongings(last.netid, last.uid, last, netns, last.ifname)
+    yield role_words(role, last.dport, datagrams=last.netid in DATAGRAM_NETIDS) + ", ".join(whose)
     yield f"from {moment(first.mono_ns + story.offset_ns, utc=own.utc)}"
     owners: tuple[OwnerLine, ...] = ()
     began = first.mono_ns
@@ -243,19 +244,6 @@ def _carried(line: StateLine) -> list[str]:
     if line.rtt_us is not None:
         text.append(round_trips(line.rtt_us, line.minrtt_us))
     return text
-
-
-def _belongings(line: SeenLine | StateLine | IncidentLine) -> Iterator[str]:
-    yield line.netid
-    if line.uid is not None:
-        yield f"uid {line.uid}"
-    if line.container_id is not None:
-        yield f"container {plain(line.container_id)[:12]}"
-    if line.unit is not None:
-        yield plain(line.unit)
-    yield f"netns {plain(line.netns_name) if line.netns_name is not None else line.netns}"
-    if line.ifname is not None:
-        yield f"device {plain(line.ifname)}"
 
 
 def _owner(owner: OwnerLine) -> str:

@@ -9,11 +9,11 @@ from sstrace.causes import FIN_BY_US
 from sstrace.changes import Change, Happened, NetnsNews, Told
 from sstrace.errors import UsageError
 from sstrace.fields import NOTHING
-from sstrace.lifecycle import LIVES, TRANSITIONS
+from sstrace.lifecycle import LIVES, TRANSITIONS, may_end
 from sstrace.lifecycle.udp import UNSEEN
 from sstrace.lines import MetaLine
 from sstrace.live.signals import Stopped
-from sstrace.model import AF_INET, AF_INET6, Lost, Names, Reason, State
+from sstrace.model import AF_INET, AF_INET6, Lost, Names, Reason, State, Table
 from sstrace.output.handshakes import Handshakes
 from sstrace.output.row_filter import RowFilter
 from sstrace.output.sink import Sink, sinks
@@ -60,13 +60,16 @@ class Printer:
             for protocol, selection in selections(command.selection).items()
         }
         """By protocol, and by old state * 16 + new state: whether the command line selects that transition."""
+        ended = self._selection.ended
         if not any(
-            wanted[old << 4 | new]
+            wanted[old << 4 | new] and (not ended or may_end(protocol, old, new))
             for protocol, wanted in self._wanted.items()
             for old, to in LIVES[protocol].items()
             for new in to
         ):
             whose = protocols(command.selection)
+            if ended:
+                raise UsageError(_endless(command))
             what = followed(command).removeprefix("every ").replace(f" of {whose}", "")
             raise UsageError(f"sstrace: {whose} {'have' if ' and ' in whose else 'has'} no {what}")
         self._kept = {
@@ -323,6 +326,16 @@ def _unheard(row: Row, old: int, new: int, at_ns: int, cause: str | None = None)
     """The end of a connection of which no event has told: ``at_ns`` is when somebody looked."""
     lived = at_ns - row.born_ns if row.born_ns is not None else None
     return Transition(at_ns, row, old, new, None, cause, NOTHING, True, True, "poll", True, lived)
+
+
+def _endless(command: Command) -> str:
+    """Why nothing would ever come where ends alone are asked for, and what was meant."""
+    ends = followed(command).removeprefix("the end of every ")
+    command = msgspec.structs.replace(command, selection=msgspec.structs.replace(command.selection, ended=False))
+    without = "--life" if command.own.life else '"ended"'
+    tcp = command.selection.tables >> Table.TCP & 1
+    how = "connections of TCP end in closed, time-wait or fin-wait-2" if tcp else "a socket that has ended has no state"
+    return f"sstrace: there is no end of a {ends}: {how}; without {without} {followed(command)} is told"
 
 
 def selections(selection: Selection) -> dict[int, Selection]:

@@ -4,14 +4,17 @@
 one end (``:40000``). ``#17``: the ``id`` of its lines.
 """
 
+import re
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 import msgspec
 
-__all__ = ["End", "Which", "address_of", "parse_which"]
+__all__ = ["End", "Which", "address_of", "parse_which", "without_hosts"]
 
 _ANY: Final = ("", "*")
+_HOST: Final = r"(?:\[[^]]*\]|[^]:[]*)"
+_HOSTS_AND_PORTS: Final = re.compile(rf"{_HOST}(:[0-9]+)(?:(-){_HOST}(:[0-9]+))?")
 
 End = tuple[str | None, int]
 """Address (None: any) and port."""
@@ -55,6 +58,15 @@ def parse_which(text: str) -> Which | None:
     ends = [_end(part) for part in text.split("-", 1)]
     known = tuple(end for end in ends if end is not None)
     return Which(text, ends=known) if len(known) == len(ends) else None
+
+
+def without_hosts(text: str) -> str | None:
+    """The ports alone of what ``parse_which`` does not take because a host stands in it by its name; None for what it
+    does not take either.
+    """
+    ports = _HOSTS_AND_PORTS.fullmatch(text)
+    left = "".join(filter(None, ports.groups())) if ports is not None else ""
+    return left if parse_which(left) is not None else None
 
 
 def _end(text: str) -> End | None:

@@ -248,10 +248,15 @@ class Collector:
 
 
 def _which(value: str) -> "Which":
-    from sstrace.query.connection import parse_which
+    from sstrace.query.connection import parse_which, without_hosts
 
     which = parse_which(value)
     if which is None:
+        ports = without_hosts(value)
+        if ports is not None:
+            raise UsageError(
+                f'sstrace: --explain "{value}": names are not looked up: write addresses, or {ports} for any'
+            )
         raise UsageError(
             f'sstrace: --explain "{value}" is no connection: write 10.0.0.1:40000-10.0.0.2:443, :40000 or #17'
         )

@@ -1,13 +1,16 @@
 """Both ends of a TCP or UDP socket, in one piece each as in ss: ``10.0.0.1%eth0:ssh``, ``[fe80::1]%v0:90``, ``*:*``."""
 
-from typing import NoReturn, Protocol
+from typing import Final, NoReturn, Protocol
 
 from sstrace.dialect import Dialect
 from sstrace.model import Names, Show
 from sstrace.plain import printable
 from sstrace.render.common import Context
 
-__all__ = ["Connected", "Ends", "HasEnds"]
+__all__ = ["ARROWS", "Connected", "Ends", "HasEnds"]
+
+ARROWS: Final = {"client": "→", "server": "←", None: "-"}
+"""Between the local end and the peer's, by role: who called whom; ``-`` where nobody saw."""
 
 _MOST = 100_000
 """Ends that are remembered: against a scan over all ports and addresses."""

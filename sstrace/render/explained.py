@@ -9,11 +9,12 @@ from sstrace.model import STATE_TEXT, InetSocket, Owner, Role, State
 from sstrace.model.workload import Workload
 from sstrace.plain import counted, plain, printable
 from sstrace.render.common import Decoders
-from sstrace.render.story import ARROWS, carried, end, folded, round_trips, span
+from sstrace.render.story import belongings, carried, ends, folded, role_words, round_trips, span
 from sstrace.render.times import span_text
 
 __all__ = ["Known", "story"]
 
+_NO_WORK: Final = Workload()
 _LISTEN, _TIME_WAIT = int(State.LISTEN), int(State.TIME_WAIT)
 _NO_MINIMUM = 0xFFFFFFFF
 """tcpi_min_rtt before anything was measured."""
@@ -42,25 +43,10 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
 
 def story(of: InetSocket, known: Known, now: str, decoders: Decoders) -> Iterator[str]:
     """Lines of at most 80 columns. ``now``: the moment, as text."""
-    listens = of.state == _LISTEN
-    ends = end(known.local, of.sport)
-    yield ends if listens else f"{ends} {ARROWS[known.role]} {end(known.peer, of.dport)}"
-    role = [] if listens else [f"{known.role or 'which end called was not seen'};"]
-    yield from folded("", [" ".join([*role, ", ".join(_belongings(of, known))])])
+    yield ends(known.local, of.sport, known.peer, of.dport, known.role)
+    whose = belongings("tcp", of.uid, known.work or _NO_WORK, known.netns, known.ifname)
+    yield from folded("", [role_words(known.role, of.dport) + ", ".join(whose)])
     yield from folded(f"{now}  ", _now(of, known, decoders))
-
-
-def _belongings(of: InetSocket, known: Known) -> Iterator[str]:
-    yield "tcp"
-    yield f"uid {of.uid}"
-    if known.work is not None and known.work.container_id is not None:
-        yield f"container {plain(known.work.container_id)[:12]}"
-    if known.work is not None and known.work.unit is not None:
-        yield plain(known.work.unit)
-    if known.netns is not None:
-        yield f"netns {plain(known.netns)}"
-    if known.ifname is not None:
-        yield f"device {plain(known.ifname)}"
 
 
 def _now(of: InetSocket, known: Known, decoders: Decoders) -> Iterator[str]:

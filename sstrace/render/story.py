@@ -3,21 +3,56 @@
 from collections.abc import Iterable, Iterator
 from functools import partial
 from textwrap import wrap
-from typing import Final
+from typing import Protocol
 
-from sstrace.plain import counted
+from sstrace.model import Role
+from sstrace.plain import counted, plain
+from sstrace.render.ends import ARROWS
 from sstrace.render.times import span_text
 from sstrace.render.width import amount
 
-__all__ = ["ARROWS", "carried", "end", "folded", "round_trips", "span"]
+__all__ = ["belongings", "carried", "ends", "folded", "role_words", "round_trips", "span"]
 
-ARROWS: Final = {"client": "→", "server": "←", None: "-"}
 _WRAP = partial(wrap, width=80, break_long_words=False, break_on_hyphens=False)
 
 
-def end(address: str, port: int) -> str:
-    """One of its ends."""
+class Works(Protocol):
+    """Of what runs in its cgroup: what is read (model.workload)."""
+
+    @property
+    def container_id(self) -> str | None: ...
+    @property
+    def unit(self) -> str | None: ...
+
+
+def ends(local: str, sport: int, peer: str, dport: int, role: Role | None) -> str:
+    """Both of its ends; the local one alone of what has no peer: a listener, or a socket that is only bound."""
+    return f"{_end(local, sport)} {ARROWS[role]} {_end(peer, dport)}" if dport else _end(local, sport)
+
+
+def _end(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def role_words(role: Role | None, dport: int, *, datagrams: bool = False) -> str:
+    """Which end called, with a blank behind it; nothing of what has no peer."""
+    unknown = "bound, and called" if datagrams else "which end called was not seen"
+    return f"{role or unknown}; " if dport else ""
+
+
+def belongings(netid: str, uid: int | None, work: Works, netns: str | None, ifname: str | None) -> Iterator[str]:
+    """Whose it is, as far as that is known."""
+    yield netid
+    if uid is not None:
+        yield f"uid {uid}"
+    if work.container_id is not None:
+        yield f"container {plain(work.container_id)[:12]}"
+    if work.unit is not None:
+        yield plain(work.unit)
+    if netns is not None:
+        yield f"netns {plain(netns)}"
+    if ifname is not None:
+        yield f"device {plain(ifname)}"
 
 
 def span(microseconds: float) -> str:

@@ -12,8 +12,8 @@ from sstrace.live.source import look_at
 from sstrace.model import STATE_TEXT, InetSocket
 from sstrace.output.texts import work_text
 from sstrace.plain import counted, plain, printable
-from sstrace.render.ends import Ends
-from sstrace.render.fitted import ARROWS, causes, who
+from sstrace.render.ends import ARROWS, Ends
+from sstrace.render.fitted import causes, who
 from sstrace.render.times import TimeMode, WallTimes, span_text
 from sstrace.render.watch_detail import Detail, Graph, detail
 from sstrace.render.watch_frame import Look, Screen

@@ -1,5 +1,7 @@
 """How one connection is named."""
 
+import re
+
 import pytest
 
 from sstrace.errors import UsageError
@@ -48,17 +50,26 @@ def test_ipv6_and_numbers() -> None:
         ":x",
         ":1-",
         "10.0.0.1-10.0.0.2",
-        "a:1-b:2",
         ":1-:65536",
         ":1-:2-:3",
         "-",
-        "²:1-:2",
     ],
 )
 def test_what_is_none(text: str) -> None:
     assert parse_which(text) is None
     with pytest.raises(UsageError, match="is no connection: write"):
         parse(["sstrace", "--replay", "FILE", "--explain", text])
+
+
+@pytest.mark.parametrize(
+    ("text", "ports"),
+    [("localhost:80", ":80"), ("a-b.example:80-c-d:81", ":80-:81"), ("[::1]:1-localhost:2", ":1-:2"),
+     ("300.0.0.1:80", ":80"), ("²:1-:2", ":1-:2")],
+)  # fmt: skip
+def test_a_name_is_told_from_what_is_none(text: str, ports: str) -> None:
+    with pytest.raises(UsageError, match=f'"{re.escape(text)}": names are not looked up: write addresses, or {ports} '):
+        parse(["sstrace", "--explain", text])
+    assert parse(["sstrace", "--explain", ports])
 
 
 @pytest.mark.parametrize("more", ["--life", "--events reset", "--record x", "-t", "dport = :1", "--speed 1"])

@@ -158,6 +158,24 @@ def test_one_socket_is_explained(path: str, capfdbinary: Captured) -> None:
     assert "client; udp, netns 1" in text
     assert "- -> ESTAB: connect()" in text
     assert "it lived 17s sent 100 bytes (100) in 2 datagrams, received 900 (900) in 3 datagrams" in text
+    _, bound, _ = ran(capfdbinary, "--explain", "#1", "--from", path, "--time", "utc")
+    assert bound[:2] == ["10.0.0.1:53  #1", "udp, netns 1"], "it has no peer, and nobody called"
+
+
+@pytest.mark.parametrize(
+    ("words", "without"),
+    [("--life -t to close-wait", "--life every transition of TCP to close-wait"),
+     ("-t ended from listening", '"ended" every transition of TCP from listening'),
+     ("--life -u to established", "--life every transition of UDP to established"),
+     ("--life -tl", "--life every transition of TCP that enters or leaves listening")],
+)  # fmt: skip
+def test_an_end_that_cannot_be_is_refused(path: str, capfdbinary: Captured, words: str, without: str) -> None:
+    code, lines, said = ran(capfdbinary, "--replay", path, "--speed", "max", *words.split())
+    assert (code, lines) == (255, [])
+    assert said.startswith("sstrace: there is no end of a ")
+    assert said.endswith(f"; without {without} is told\n")
+    there_are = "--life state close-wait,established"
+    assert ran(capfdbinary, "--replay", path, "--speed", "max", *there_are.split())[0] == 0
 
 
 def test_a_life_is_one_line(path: str, capfdbinary: Captured) -> None:
