@@ -427,13 +427,13 @@ class Tracer:
     # Sweeps and looks.
 
     def sweep(self, *, loss: bool = False) -> Iterator[Change]:
-        """Compare the table with netlink dumps and repair it: the changes folded in meanwhile, then one Resync. Losses
-        meanwhile come behind it, for it does not heal them. ``loss``: it is to heal one.
+        """Compare the table with netlink dumps and repair it: the changes folded in meanwhile, one Resync, then losses
+        meanwhile, which it does not heal. ``loss``: it is to heal one.
         """
         doubted, where = self._doubts.sweep_begins(loss=loss, unread=sum(self._unread))
+        places = [place for place in self.places if where is None or place.netns.inode in where]
         self._sweeping, resync, complete = True, None, False
         try:
-            places = [place for place in self.places if where is None or place.netns.inode in where]
             resync, complete = yield from self._sweeps.run(places, doubted=doubted)
         finally:
             self._sweeping = False
@@ -441,6 +441,7 @@ class Tracer:
         self.sweeps += 1
         if resync.added and self.owners.is_due(news=True):
             self.own()
+            self.table.told(resync.added)  # whose lines are still to come, and name who holds them
         yield resync
         losses, self._put_aside = self._put_aside, []
         yield from losses

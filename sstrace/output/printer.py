@@ -233,7 +233,7 @@ class Printer:
 
     def seen(self, row: Row, at_ns: int) -> None:
         """A row of the baseline or of a repair, if it is selected: a line of NDJSON."""
-        if self.json and self._tells_states and self._selects_row(row):
+        if self.json and not self.full and self._tells_states and self._selects_row(row):
             for sink in self.sinks:
                 sink.seen(row, at_ns)
 
@@ -247,7 +247,7 @@ class Printer:
                 new = UNSEEN if datagrams else int(State.CLOSE)
                 self._life(_unheard(row, row.state, new, at_ns), self.handshakes)
             self.handshakes.take(row.id)
-        elif self.json and self._tells_states and self._selects_row(row):
+        elif self.json and not self.full and self._tells_states and self._selects_row(row):
             self.ended(row.id, row.state, at_ns)
 
     def handed_over(self, row: Row, old: int, at_ns: int) -> None:

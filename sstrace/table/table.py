@@ -202,6 +202,11 @@ class SocketTable:
         """What is told next happened no sooner."""
         self._news.last_ns = max(self._news.last_ns, at_ns)
 
+    def told(self, rows: Iterable[Row]) -> None:
+        """Whoever is told of the changes will hear of these as they are now."""
+        for row in rows:
+            self._news.tell(row, self._news.last_ns)
+
     def lost(self, fact: Lost) -> None:
         """Events never arrived."""
         self.passed(fact.before_ns)
