@@ -6,6 +6,10 @@
  * the caller does, and ends there. On its way it meets the head of the list, which is no namespace: the only member whose ns.ops are
  * not those of the others.
  *
+ * Who has walked it once, and keeps looking, is told when to walk again (struct news): one that is born is put at the list's end,
+ * which glance reads, and one that has gone was taken down by the kernel's work queues. To be told is worth 50 ns for each piece of
+ * work of any sort; a walk, 2 µs for each namespace.
+ *
  * Between two runs namespaces come and go. So each run first makes sure that its member is still in the list (list_del_rcu poisons the
  * way back); when it is not, the walk says so (lost) and Python starts over.
  */
@@ -38,15 +42,54 @@ struct found {
 /* What one run found: written by walk, read by Python through its mapping before the next run. */
 BPF_ARRAY(namespaces, struct found, STEPS);
 
+/* What tells that the list is not what it was: mapped into Python, which writes cleaner. */
+struct news {
+	u64 head;      /* the list's: set by walk */
+	u64 last;      /* its last member, and the cookie of that: set by glance */
+	u64 cookie;
+	u64 cleaner;   /* address of cleanup_net(), by which namespaces are taken down; 0 where that is not known */
+	u64 cleaned;   /* how often that has run to its end */
+};
+BPF_ARRAY(told, struct news, 1);
+
+/* The function stands among the arguments since 1c5da0ec7f20 ("workqueue: add worker function to workqueue_execute_end tracepoint",
+ * v5.6). */
+RAW_TRACEPOINT_PROBE(workqueue_execute_end)
+{
+	int zero = 0;
+	struct news *news = told.lookup(&zero);
+
+	if (news && ctx->args[1] == news->cleaner)
+		__sync_fetch_and_add(&news->cleaned, 1);
+	return 0;
+}
+
+RAW_TRACEPOINT_PROBE(glance)
+{
+	int zero = 0;
+	u64 last = 0;
+	struct news *news = told.lookup(&zero);
+
+	if (!news || !news->head)
+		return 0;
+	READ(last, news->head, 8);
+	news->last = last;
+#ifdef OFF_net_cookie
+	READ(news->cookie, last - OFF_net_list, OFF_net_cookie);
+#endif
+	return 0;
+}
+
 RAW_TRACEPOINT_PROBE(walk)
 {
 	int zero = 0;
 	u64 nsproxy = 0, next = 0, previous = 0, ops = 0;
 	u32 index, inode;
 	struct cursor *cursor = cursors.lookup(&zero);
+	struct news *news = told.lookup(&zero);
 	struct found *found;
 
-	if (!cursor)
+	if (!cursor || !news)
 		return 0;
 	cursor->count = 0;
 	if (!cursor->net) {
@@ -90,6 +133,8 @@ RAW_TRACEPOINT_PROBE(walk)
 		} else if (cursor->heads++) {
 			cursor->lost = 1;
 			return 0;
+		} else {
+			news->head = cursor->net + OFF_net_list;
 		}
 		READ(next, cursor->net, OFF_net_list);
 		if (!next) {

@@ -21,6 +21,7 @@ from sstrace.plain import spelled
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.render.views import RowView
 from sstrace.sources.diag import Diag, Netlink
+from sstrace.sources.mounts import MountNews
 from sstrace.sources.names import SystemNames
 from sstrace.table import Row, SocketTable
 
@@ -34,9 +35,14 @@ _SEEK_DUTY = 500
 """A look that took t is not repeated before 500 t have passed, unless there is news."""
 _LINGER_NS = 500_000_000
 """What is listed no more is still being taken down (cleanup_net): its sockets' ends are heard until then."""
+_FORGET_NS = 10_000_000_000
+"""In others than this process's nobody tells what interfaces are called: that is asked anew after so long."""
 _LEARN_NS = 10_000_000_000
 _LEARN_DUTY = 50
-"""What they are called may change: who bears which name is looked up this often, and not before 50 t have passed."""
+"""What they are called may change: who bears which name is looked up this long after something has come, or has been
+mounted, as the names of ip netns are; and not before 50 t have passed."""
+_LEARN_LAST_NS = 60_000_000_000
+"""And where nothing happens ever less often, down to this: the lowest process in one may be another by then."""
 
 _UNNAMED = Label()
 
@@ -201,6 +207,9 @@ class Followed(Places):
         """Those that the kernel no longer lists, and since when."""
         self._next_ns = self._soonest_ns = 0
         self._learn_ns = time.monotonic_ns() + _LEARN_NS
+        self._learn_pause_ns = _LEARN_NS
+        self._forget_ns = time.monotonic_ns() + _FORGET_NS
+        self._mounts = MountNews()
         for namespace in self._choice.of(self._finder):
             self._enter(namespace)
         self.everything = self._choice.everything
@@ -277,15 +286,21 @@ class Followed(Places):
         # By CPU time: a machine that is busy elsewhere must not make looks rare.
         began = time.thread_time_ns()
         known, sought = self._finder.look(), _NOTHING
-        learns = now >= self._learn_ns or not known.keys() <= self._known.keys()
+        learns = self._mounts.any() or not known.keys() <= self._known.keys()
+        if learns:
+            self._learn_pause_ns = _LEARN_NS
+        elif now >= self._learn_ns:
+            learns, self._learn_pause_ns = True, min(2 * self._learn_pause_ns, _LEARN_LAST_NS)
         if learns:
             known = self._finder.learn()
-            for net in self._places:
-                self._names.forget(net)  # interfaces may be called otherwise by now, which nobody tells
-            self._learn_ns = now + max(_LEARN_NS, _LEARN_DUTY * (time.thread_time_ns() - began))
+            self._learn_ns = now + max(self._learn_pause_ns, _LEARN_DUTY * (time.thread_time_ns() - began))
         if learns or known is not self._seen or self._leaving or not met <= known.keys():
             before, self._known, self._seen = self._known, dict(known), known
             sought = self._changes(before, [net for net in met if net not in known])
+        if now >= self._forget_ns:
+            for net in self._places:
+                self._names.forget(net)
+            self._forget_ns = now + _FORGET_NS
         took = time.thread_time_ns() - began
         self._next_ns = now + max(_SEEK_NS, _SEEK_DUTY * took)
         self._soonest_ns = now + max(_HURRY_NS, _LEARN_DUTY * took)
@@ -341,4 +356,5 @@ class Followed(Places):
 
     def close(self) -> None:
         """See Places."""
+        self._mounts.close()
         self._finder.close()

@@ -19,7 +19,6 @@ import sys
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -35,6 +34,7 @@ from sstrace.sources.cache import cache_directory
 from sstrace.sources.fired import Fired
 from sstrace.sources.perf import PerfBuffers, Runs, online
 from sstrace.sources.privilege import may_trace
+from sstrace.sources.proc import kallsyms
 from sstrace.sources.tracefs import event_format
 from sstrace.wire.cause import CauseReader
 from sstrace.wire.event import SIZE, Event, EventDecoder, as_sample
@@ -97,7 +97,7 @@ class Hooks:
         self._without = frozenset(env.get("SSTRACE_WITHOUT", "").split(","))
         if pages is None and "SSTRACE_PAGES" in env:
             pages = _pages(env["SSTRACE_PAGES"])
-        symbols = _symbols(self._without)
+        symbols = Symbols(kallsyms(self._without))
         try:
             if "btf" in self._without:
                 raise FeatureError("told to do without BTF")
@@ -367,15 +367,6 @@ def _pages(text: str) -> int:
     if pages == 0 or pages & (pages - 1):
         raise UsageError(f"SSTRACE_PAGES={text} is not a number of pages: give a power of two")
     return pages
-
-
-def _symbols(without: frozenset[str]) -> Symbols:
-    if "kallsyms" in without:
-        return Symbols(b"")
-    try:
-        return Symbols(Path("/proc/kallsyms").read_bytes())
-    except OSError:
-        return Symbols(b"")
 
 
 def attached(

@@ -149,10 +149,8 @@ class Tracer:
         blind += self._incidents.limits if self._incidents is not None else []
         if self._hooks is None:
             held = "" if self.owners.sees_all else ", nor what other users' processes hold"
-            unseen = (
-                f"{self._without}: what comes and goes between two looks is not seen, nor why anything closed{held}"
-            )
-            return [unseen, *blind]
+            unseen = "what comes and goes between two looks is not seen, nor why anything closed"
+            return [f"{self._without}: {unseen}{held}", *blind]
         return [*self._hooks.limits, *([] if self.owners.sees_all else [BLIND]), *blind]
 
     @property
@@ -248,7 +246,8 @@ class Tracer:
 
     def sleep(self, waiting: select.poll, seconds: float, hurry: Callable[[], bool] = bool) -> list[tuple[int, int]]:
         """``nap`` for what a poll object waits for, until there are events, or ``hurry``."""
-        return nap(waiting, seconds, lambda: bool(self._pending) or any(one.holds for one in self._heard) or hurry())
+        wakes = lambda: bool(self._pending) or any(one.holds for one in self._heard) or hurry()  # noqa: E731
+        return nap(waiting, seconds, wakes, self._last_ns)
 
     def poll(self, timeout_s: float, hurry: Callable[[], bool] = bool) -> Iterator[Change]:
         """Wait for events at most so long, fold them in and yield what changed, in the order of time. ``hurry``: see

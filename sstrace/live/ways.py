@@ -21,7 +21,7 @@ class Ways:
 
     def finder(self, env: Mapping[str, str]) -> Finder:
         """Who knows which there are."""
-        return Finder(env)
+        return Finder(env, follows=True)
 
     def inside(self, namespace: Namespace) -> AbstractContextManager[None]:
         """Where netlink sockets that are opened are those of a namespace. Raises as sources.netns.inside."""

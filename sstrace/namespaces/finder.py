@@ -15,6 +15,8 @@ from sstrace.sources.cache import cache_directory
 from sstrace.sources.netns import current_netns, inside, lowest_processes
 from sstrace.sources.netns_walk import NetnsWalk, Walked
 from sstrace.sources.privilege import may_trace
+from sstrace.sources.proc import kallsyms
+from sstrace.wire.kallsyms import Symbols
 from sstrace.wire.mountinfo import netns_mounts
 
 __all__ = ["Finder"]
@@ -23,7 +25,8 @@ __all__ = ["Finder"]
 class Finder:
     """Looks again and again; the walk is loaded once. Keeps no namespace alive."""
 
-    def __init__(self, env: Mapping[str, str]) -> None:
+    def __init__(self, env: Mapping[str, str], *, follows: bool = False) -> None:
+        """``follows``: many a look will find nothing new, and is to cost little."""
         self.home = current_netns()
         """The namespace of whoever made this."""
         self._cookies = self.home.cookie != self.home.inode
@@ -33,11 +36,14 @@ class Finder:
         self._refused = 0
         """Processes that may not be asked which namespace they are in."""
         self._walked_last: list[Walked] = []
+        self._news: tuple[int, ...] | None = None
+        """By which it is known that this is how things are still."""
         self._known: dict[int, Namespace] = {}
         self._hashinfos: dict[int, int] = {}
         self._labels: dict[int, Label] = {}
         self._ways: dict[int, tuple[str, ...]] = {}
-        if "btf" in env.get("SSTRACE_WITHOUT", "").split(","):  # see live.probes
+        without = env.get("SSTRACE_WITHOUT", "").split(",")  # see live.probes
+        if "btf" in without:
             self._without = "done without BTF"
             return
         if not may_trace():
@@ -45,6 +51,9 @@ class Finder:
             return
         try:
             self._walk = NetnsWalk(cache_directory(env))
+            span = Symbols(kallsyms(without)).span("cleanup_net") if follows else None
+            if span is not None:
+                self._walk.watch(span[0])
         except SstraceError as error:
             self._without = str(error)
         except OSError as error:
@@ -69,7 +78,7 @@ class Finder:
         """Every namespace there is now, by its cookie. One that was there before is the same object, unless another way
         into it was found; so is the whole, where none has come or gone.
         """
-        return self._known if self._walked() else self.learn()
+        return self._known if self._walked(glancing=True) else self.learn()
 
     def learn(self) -> Mapping[int, Namespace]:
         """The same, and see what processes are in which namespace, and what is mounted where: labels, and ways to
@@ -123,16 +132,22 @@ class Finder:
             self._walk.close()
             self._walk = None
 
-    def _walked(self) -> bool:
-        """Bring those that are known up to date by the walk; whether there is one."""
+    def _walked(self, *, glancing: bool = False) -> bool:
+        """Bring those that are known up to date by the walk; whether there is one. ``glancing``: it can be left out
+        where nothing has come or gone, as far as that is told.
+        """
         if self._walk is None:
             return False
         try:
+            news = self._walk.news()
+            if glancing and news is not None and news == self._news:
+                return True
             walked = self._walk.namespaces()
         except SstraceError as error:
             self._without = str(error)
             self.close()
             return False
+        self._news = news
         if walked == self._walked_last:
             return True
         self._walked_last = walked

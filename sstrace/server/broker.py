@@ -305,7 +305,7 @@ class _Known:
     """What a broker knows of network namespaces."""
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        self._finder = Finder(env)
+        self._finder = Finder(env, follows=True)
         self._mine = _userns("self")
         self._owners: dict[int, int | None] = {}
         self._told: Mapping[int, Namespace] = {}

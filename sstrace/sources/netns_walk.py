@@ -4,10 +4,11 @@ namespace, and those are found that no process is in and no mount names.
 
 import mmap
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from sstrace.errors import FeatureError
+from sstrace.errors import FeatureError, SstraceError
 from sstrace.sources.bpf import offsets
 from sstrace.sources.bpf.compile import ready
 from sstrace.sources.bpf.load import Loaded, map_values
@@ -15,11 +16,14 @@ from sstrace.sources.bpf.programs import Source
 
 __all__ = ["WALK", "NetnsWalk", "Walked"]
 
+_CLEANED = "workqueue_execute_end"
+"""Of the tracepoint that tells of namespaces that have been taken down."""
+
 WALK = Source(
     file="netns.bpf.c",
-    programs=("walk",),
-    maps=("cursors", "namespaces"),
-    mapped=("cursors", "namespaces"),
+    programs=("walk", "glance", _CLEANED),
+    maps=("cursors", "namespaces", "told"),
+    mapped=("cursors", "namespaces", "told"),
     offsets={
         **offsets.CALLER,
         "net_list": (("net", "list"),),
@@ -40,6 +44,9 @@ _CURSOR = struct.Struct("=QQQIBBBx")
 _COUNT = struct.Struct("=IBB")
 _COUNT_AT = 24
 _FOUND = struct.Struct("=QQQQQ")
+_NEWS = struct.Struct("=QQQQQ")
+_CLEANER = struct.Struct("=Q")
+_CLEANER_AT = 24
 _TRIES = 5
 """Walks begun again because the list changed under them: a run takes some 10 µs, between two of them as long."""
 
@@ -65,7 +72,8 @@ class NetnsWalk:
     """
 
     def __init__(self, cache: Path | None) -> None:
-        self._loaded, (self._cursor, self._found) = ready(WALK, cache, _mapped)
+        self._loaded, (self._cursor, self._found, self._told) = ready(WALK, cache, _mapped)
+        self._watches = False
 
     def namespaces(self) -> list[Walked]:
         """Every namespace of the machine, the caller's own first. Raises FeatureError where they come and go too
@@ -85,12 +93,31 @@ class NetnsWalk:
                     return found
         raise FeatureError("network namespaces come and go faster than their list can be walked")
 
+    def watch(self, cleaner: int) -> None:
+        """Hear from here on of namespaces that go; those that come are seen at a glance. ``cleaner``: the address of
+        cleanup_net(). Where the kernel will not have it, there is no ``news``.
+        """
+        self._told[_CLEANER_AT : _CLEANER_AT + _CLEANER.size] = _CLEANER.pack(cleaner)
+        with suppress(SstraceError):
+            self._loaded.attach_to((_CLEANED,))
+            self._watches = _CLEANED not in self._loaded.missing
+
+    def news(self) -> tuple[int, ...] | None:
+        """What is another as soon as a namespace has come or gone; None where that is not known."""
+        if not self._watches:
+            return None
+        self._loaded.run("glance")
+        found: tuple[int, ...] = _NEWS.unpack(self._told[: _NEWS.size])
+        return found
+
     def close(self) -> None:
         """Unload."""
         self._cursor.close()
         self._found.close()
+        self._told.close()
         self._loaded.close()
 
 
-def _mapped(loaded: Loaded) -> tuple[mmap.mmap, mmap.mmap]:
-    return map_values(loaded.maps["cursors"], _CURSOR.size), map_values(loaded.maps["namespaces"], _STEPS * _FOUND.size)
+def _mapped(loaded: Loaded) -> tuple[mmap.mmap, ...]:
+    sizes = {"cursors": _CURSOR.size, "namespaces": _STEPS * _FOUND.size, "told": _NEWS.size}
+    return tuple(map_values(loaded.maps[name], size) for name, size in sizes.items())

@@ -8,12 +8,12 @@ is the text of symbolic links: doing it elsewhere would mean carrying a hundred 
 
 import errno
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 
 from sstrace.errors import KernelError
 from sstrace.model import Finer, Owner
 
-__all__ = ["ProcFiles", "owners"]
+__all__ = ["ProcFiles", "kallsyms", "owners"]
 
 # ss's variable for each file it may be told to read instead.
 _VARIABLES = {
@@ -66,6 +66,17 @@ class ProcFiles:
         except OSError as error:
             number = error.errno or errno.EIO
             raise KernelError(f"{path}: {os.strerror(number)}", number) from error
+
+
+def kallsyms(without: Container[str] = ()) -> bytes:
+    """The kernel's symbols, 5 MB; nothing where they may not be read, or ``without`` has kallsyms in it."""
+    if "kallsyms" in without:
+        return b""
+    try:
+        with open("/proc/kallsyms", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
 
 
 def owners(

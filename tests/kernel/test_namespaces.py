@@ -17,14 +17,18 @@ from sstrace.model import Label, Namespace
 from sstrace.model import Netns as Identity
 from sstrace.namespaces.choice import choose
 from sstrace.namespaces.finder import Finder
+from sstrace.sources.mounts import MountNews
 from sstrace.sources.netns import current_netns, inside, netns_of
+from sstrace.sources.netns_walk import NetnsWalk
+from sstrace.sources.proc import kallsyms
+from sstrace.wire.kallsyms import Symbols
 
 pytestmark = pytest.mark.bpf
 
 
-@pytest.fixture
-def finder() -> Iterator[Finder]:
-    found = Finder(os.environ)
+@pytest.fixture(params=[False, True], ids=["looks", "follows"])
+def finder(request: pytest.FixtureRequest) -> Iterator[Finder]:
+    found = Finder(os.environ, follows=request.param)
     yield found
     found.close()
 
@@ -68,6 +72,38 @@ def test_a_namespace_dies_while_it_is_known(finder: Finder) -> None:
     for namespace in mine:
         with pytest.raises(LookupFailed, match=f"network namespace {namespace.net.inode} is gone"), inside(namespace):
             pass
+
+
+def test_who_follows_is_told_what_comes_and_goes(tmp_path: Path) -> None:
+    """So it walks no more than it has to; the last of the figures is of those that have gone."""
+    walk = NetnsWalk(tmp_path)
+    try:
+        assert walk.namespaces()
+        assert walk.news() is None
+        span = Symbols(kallsyms()).span("cleanup_net")
+        assert span is not None
+        walk.watch(span[0])
+        before = walk.news()
+        assert before is not None
+        with Worlds(1, held=False):
+            born = walk.news()
+            assert born is not None
+            assert born[:-1] != before[:-1]
+        until(lambda: (walk.news() or born)[-1] > born[-1])
+    finally:
+        walk.close()
+
+
+def test_what_is_mounted_is_told_of(tmp_path: Path) -> None:
+    news = MountNews()
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(tmp_path)], check=True)
+    try:
+        assert news.any()
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+    assert news.any()
+    until(lambda: not news.any())
+    news.close()
 
 
 def test_one_known_by_a_path_is_not_mistaken_for_its_successor(netns: Netns) -> None:
