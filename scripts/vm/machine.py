@@ -8,6 +8,7 @@ installed; images are made from directories, so there is neither a loop device n
 Needs root (mmdebstrap, file ownership in images) and the programs in ``PROGRAMS``.
 """
 
+import fcntl
 import hashlib
 import json
 import lzma
@@ -20,7 +21,8 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +34,7 @@ __all__ = [
     "Guest",
     "Kernel",
     "Outcome",
+    "alone",
     "boot",
     "fetch_wheels",
     "image",
@@ -178,8 +181,12 @@ def need(arch: str) -> None:
 
 
 def mirrors(suite: str) -> list[str]:
-    """Lines of a sources.list for a Debian release and its updates. $SSTRACE_VM_MIRROR replaces http://deb.debian.org."""
+    """Lines of a sources.list for a Debian release and its updates, or for what is beside one: its backports, sid.
+    $SSTRACE_VM_MIRROR replaces http://deb.debian.org.
+    """
     base = os.environ.get("SSTRACE_VM_MIRROR", "http://deb.debian.org")
+    if suite == "sid" or suite.endswith("-backports"):
+        return [f"deb [signed-by={KEYRING}] {base}/debian {suite} main"]
     release, security, _ = suite.partition("-security")
     lines = [f"deb [signed-by={KEYRING}] {base}/debian-security {release}-security main"]
     return lines if security else [f"deb [signed-by={KEYRING}] {base}/debian {release} main", *lines]
@@ -190,9 +197,14 @@ def apt_root(suite: str, arch: str) -> dict[str, str]:
     root = state_directory() / "apt" / f"{suite}-{arch}"
     configuration = root / "apt.conf"
     environment = {**os.environ, "APT_CONFIG": str(configuration)}
-    lists = root / "var/lib/apt/lists"
-    if configuration.exists() and time.time() - configuration.stat().st_mtime < 86_400:
-        return environment
+    with alone(root):
+        if not configuration.exists() or time.time() - configuration.stat().st_mtime >= 86_400:
+            _fetch_lists(root, suite, arch, environment)
+    return environment
+
+
+def _fetch_lists(root: Path, suite: str, arch: str, environment: dict[str, str]) -> None:
+    configuration, lists = root / "apt.conf", root / "var/lib/apt/lists"
     for directory in (lists / "partial", root / "var/cache/apt/archives/partial", root / "var/lib/dpkg", root / "etc"):
         directory.mkdir(parents=True, exist_ok=True)
     (root / "var/lib/dpkg/status").touch()
@@ -207,18 +219,32 @@ def apt_root(suite: str, arch: str) -> dict[str, str]:
     )
     run("apt-get", "-q", "update", env={**environment, "APT_CONFIG": str(draft)})
     draft.replace(configuration)
-    return environment
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Nobody else, by the same state directory, is in here for the same path; who comes second waits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f".{path.name}.lock"), "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"waiting for who is at {path}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def once(path: Path, make: Callable[[Path], None]) -> Path:
     """``path`` as ``make`` made it, now or some time ago; a run that was interrupted leaves nothing half done."""
-    if not path.exists():
-        draft = path.with_name(path.name + ".new")
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.unlink(missing_ok=True)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        make(draft)
-        draft.rename(path)
+    if path.exists():
+        return path
+    with alone(path):
+        if not path.exists():
+            draft = path.with_name(path.name + ".new")
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.unlink(missing_ok=True)
+            make(draft)
+            draft.rename(path)
     return path
 
 
@@ -259,9 +285,9 @@ def _numbers(package: str) -> list[int]:
 def _unpack_kernel(directory: Path, package: str, environment: dict[str, str]) -> None:
     tree = directory / "tree"
     tree.mkdir(parents=True)
-    # Kernels from 6.13 on keep their modules in packages beside the image.
+    # Kernels from 6.13 on keep their modules, and what tells which are built in, in packages beside the image.
     depends = run("apt-cache", "depends", "--no-recommends", "--no-suggests", package, env=environment)
-    more = re.findall(r"Depends: (linux-(?:binary|modules)\S+)", depends)
+    more = re.findall(r"Depends: (linux-(?:base|binary|modules)-\S+)", depends)
     run("apt-get", "-q", "download", package, *more, env=environment, cwd=directory)
     for file in directory.glob("*.deb"):
         run("dpkg-deb", "-x", file, tree)
@@ -430,8 +456,10 @@ def boot(
         ):
             disks += ["-drive", f"file={file},format=raw,if=none,id={serial},{how}"]
             disks += ["-device", f"virtio-blk-pci,drive={serial},serial={serial}"]
+        # One thread for all CPUs: with one each, a CPU was seen to run code in the middle of being patched by another
+        # (static keys), from Linux 6.18 on.
         command = [
-            arch.program, *arch.machine, "-accel", "tcg,thread=multi", "-m", str(memory_mb), "-smp", str(cpus),
+            arch.program, *arch.machine, "-accel", "tcg,thread=single", "-m", str(memory_mb), "-smp", str(cpus),
             "-kernel", str(system.directory / "vmlinuz"), "-initrd", str(initrd),
             "-append", f"console={arch.console} panic=-1 quiet mitigations=off",
             *disks, "-nodefaults", "-nographic", "-no-reboot", "-net", "none", "-serial", f"file:{out / 'console'}",
