@@ -6,9 +6,8 @@ from typing import Any, final
 INTERFACE: int
 
 def teach(
-    classes: dict[str, type], kinds: tuple[Any, ...], listed: bytes, own: Callable[..., Any],
-    inherited: Callable[..., Any], /,
-) -> None:  # fmt: skip
+    classes: dict[str, type], kinds: tuple[Any, ...], own: Callable[..., Any], inherited: Callable[..., Any], /
+) -> None:
     """Make the classes known whose slots are read, and what else the others below need."""
 
 def events(lent: tuple[Any, ...], records: bytes, cpu: int, /) -> list[Event] | None:

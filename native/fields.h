@@ -37,6 +37,9 @@ enum report {
 	REPORTS
 };
 
+/* sstrace.lifecycle.LISTED: of each old state the new ones, bit n for state n. */
+static const unsigned short LISTED[STATES] = { 0x0, 0x190, 0x8a, 0x192, 0x8e0, 0xe0, 0x80, 0x404, 0x280, 0x80, 0x88, 0xc0, 0x0, 0x0 };
+
 /* sstrace.table.rows.Row */
 #define row_fields(X) \
 	X(row, id) \

@@ -28,7 +28,7 @@ static int is_taught(const struct step *now, enum report report, int holder)
 
 static int is_listed(long old, long new)
 {
-	return old >= 0 && old < STATES && PyBytes_AS_STRING(known.listed)[old << 4 | new] == 1;
+	return old >= 0 && old < STATES && LISTED[old] >> new & 1;
 }
 
 /* sstrace.model.Changed.orphaned */

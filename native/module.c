@@ -29,13 +29,12 @@ static int find_slots(PyObject *cls, const char *const *names, Py_ssize_t *offse
  * Python that the twins stand for goes on working. */
 static PyObject *teach(PyObject *module, PyObject *args)
 {
-	PyObject *classes, *kinds, *listed, *own, *inherited;
+	PyObject *classes, *kinds, *own, *inherited;
 
-	if (!PyArg_ParseTuple(args, "O!O!O!OO:teach", &PyDict_Type, &classes, &PyTuple_Type, &kinds, &PyBytes_Type, &listed, &own,
-			      &inherited))
+	if (!PyArg_ParseTuple(args, "O!O!OO:teach", &PyDict_Type, &classes, &PyTuple_Type, &kinds, &own, &inherited))
 		return NULL;
-	if (PyTuple_GET_SIZE(kinds) != KINDS || PyBytes_GET_SIZE(listed) != 256) {
-		PyErr_SetString(PyExc_TypeError, "three kinds, 16 * 16 pairs of states");
+	if (PyTuple_GET_SIZE(kinds) != KINDS) {
+		PyErr_SetString(PyExc_TypeError, "three kinds");
 		return NULL;
 	}
 #define FIELD(cls, field) #field,
@@ -58,14 +57,13 @@ static PyObject *teach(PyObject *module, PyObject *args)
 	KEEP(index);
 	KEEP(shard);
 	Py_XSETREF(known.kinds, new_ref(kinds));
-	Py_XSETREF(known.listed, new_ref(listed));
 	Py_XSETREF(known.own, new_ref(own));
 	Py_XSETREF(known.inherited, new_ref(inherited));
 	Py_RETURN_NONE;
 }
 
 static PyMethodDef functions[] = {
-	{ "teach", teach, METH_VARARGS, "teach(classes, kinds, listed, own, inherited)" },
+	{ "teach", teach, METH_VARARGS, "teach(classes, kinds, own, inherited)" },
 	{ "events", events, METH_VARARGS, "events(lent, records, cpu) -> events, or None: a record is not as it should be" },
 	{ "met", (PyCFunction)(void (*)(void))met, METH_FASTCALL,
 	  "met(index, datagram, number, began_ns, shared, added, may_add, doubted, otherwise) -> bool" },

@@ -31,7 +31,6 @@ extern struct known {
 	struct { CLASSES(SLOTS) } slots;
 	PyObject *row, *transition, *index, *shard; /* classes */
 	PyObject *kinds;                            /* tuple of Kind */
-	PyObject *listed;                           /* bytes: 1 at old * 16 + new */
 	PyObject *own, *inherited;                  /* sstrace.table.fold.own, inherited */
 	PyObject *connect, *close, *listener, *client, *server, *fin_by_us; /* words of rows and transitions */
 } known;

@@ -5,7 +5,7 @@ its own, each a table that is executed (sstrace.table).
 from collections.abc import Mapping
 
 from sstrace.lifecycle import raw, tcp, udp
-from sstrace.lifecycle.tcp import LISTED, STEPS, TRANSITIONS, is_listed
+from sstrace.lifecycle.tcp import LISTED, STEPS, TRANSITIONS
 from sstrace.lifecycle.words import Guard, Held, Report, Rule, Sight, Step
 from sstrace.protocols import IPPROTO_TCP, IPPROTO_UDP, RAW
 
@@ -20,7 +20,6 @@ __all__ = [
     "Rule",
     "Sight",
     "Step",
-    "is_listed",
     "may_end",
 ]
 

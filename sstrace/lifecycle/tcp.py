@@ -23,7 +23,7 @@ The kernel is right even where the table is not: an unlisted transition is appli
 from sstrace.lifecycle.words import Held, Report, Rule, Sight, Step
 from sstrace.model import Changed, Gone, Kind, State
 
-__all__ = ["LISTED", "STEPS", "TRANSITIONS", "is_listed", "may_end"]
+__all__ = ["LISTED", "STEPS", "TRANSITIONS", "may_end"]
 
 _HANDS_OVER = frozenset((State.FIN_WAIT1, State.FIN_WAIT2, State.CLOSING))
 """States out of which a timewait socket takes over."""
@@ -183,13 +183,8 @@ TRANSITIONS: dict[int, dict[int, str]] = {
 }
 """Old state → new state → what brings it about. RFC 9293 figure 5, with Linux's ways out of every state to CLOSE."""
 
-LISTED = bytes(new in TRANSITIONS.get(old, ()) for old in range(16) for new in range(16))
-"""The same to look up in a stride: 1 at old state * 16 + new state."""
-
-
-def is_listed(old: int, new: int) -> bool:
-    """Whether users may expect to see this transition."""
-    return new in TRANSITIONS.get(old, ())
+LISTED = tuple(tuple(new in TRANSITIONS.get(old, ()) for new in range(16)) for old in range(16))
+"""The same to look up in a stride, by old and new state: whether users may expect to see this transition."""
 
 
 def may_end(old: int, new: int) -> bool:

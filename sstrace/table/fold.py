@@ -36,6 +36,7 @@ class Fold:
 
     def __init__(self, index: Index, tombstones: Tombstones) -> None:
         self._index = index
+        self._by_sk, self._news = index.by_sk, index.news
         self._tombstones = tombstones
         self.probe: Probe | None = None
         """Where somebody can look: what the kernel has between the ends of this row now. Asked where a full socket
@@ -47,16 +48,27 @@ class Fold:
 
     def apply(self, fact: Changed | Gone) -> Transition | None:
         """Fold one event in. The transition that users see, None when there is none."""
-        kind = fact.kind
         if type(fact) is not Changed:
             row = self._index.of_gone(fact)  # type: ignore[arg-type]
-            plans = _GONE[kind]
-        elif kind is _SOCKET:
-            row = self._index.of_socket(fact)
-            plans = _CHANGED[fact.old << 4 | fact.new]
+            plans = _GONE[fact.kind]
+        elif fact.kind is _SOCKET:
+            old, new = fact.old, fact.new
+            row = self._by_sk.get(fact.sk)
+            # As a rule it is the row, as it was left; only what looks odd is looked at more closely.
+            if (
+                row is None
+                or row.state != old
+                or old in (new, _LISTEN)
+                or row.kind is not _SOCKET
+                or row.cookie != fact.cookie
+                or row.dport != fact.dport
+                or row.dst != fact.dst
+            ):
+                row = self._index.of_socket(fact, row)
+            plans = _CHANGED[old][new]
         else:
             row = self._index.of_timer(fact)
-            plans = _STARTED[kind]
+            plans = _STARTED[fact.kind]
         return plans[row.kind if row is not None else _NOBODY](self, fact, row)
 
     # What the rules ask (lifecycle.Sight).
@@ -89,23 +101,23 @@ class Fold:
         row = self._bear(fact)
         old, new = fact.old, fact.new
         if fact.kind is _TIMEWAIT:
-            self._index.news.note(row)
+            self._news.note(row)
             return None  # a timewait socket from nowhere: no transition is known
         if fact.kind is _REQUEST:
-            self._index.news.unmet += bool(fact.reported.retransmits)
+            self._news.unmet += bool(fact.reported.retransmits)
             return self._transition(fact, row, _LISTEN, new, None)
         if old == _LISTEN:
             row.cgroup = fact.cgroup
             if not fact.dport:
-                self._index.news.note(row)
+                self._news.note(row)
                 return None  # its next transition names its peer
             return self._transition(fact, row, old, new, None)
-        self._index.news.unmet += old == _SYN_RECV
+        self._news.unmet += old == _SYN_RECV
         self._learn(row, fact)
         if old == new == _SYN_SENT:
             old = _CLOSE  # the SYN goes out, and nobody heard of the connect(2) before it
         if old == new:
-            self._index.news.note(row)
+            self._news.note(row)
             return None
         return self._transition(fact, row, old, new, None)
 
@@ -154,8 +166,6 @@ class Fold:
         return row
 
     def _move(self, fact: Changed, row: Row) -> Transition | None:
-        if fact.kind is _TIMEWAIT:
-            return self._turn(fact, row)
         index, old, new, at_ns = self._index, fact.old, fact.new, fact.at_ns
         if row.sk != fact.sk:
             # A request's row: its child, which kept silent so far, takes over. Or a sweep's: its address is known now.
@@ -344,7 +354,7 @@ class Fold:
         old, row.state = row.state, _CLOSE
         if fact.kind is _REQUEST:
             return self._end(fact, row, old, held, fact.cause)
-        return self._transition(fact, row, old, _CLOSE, held)
+        return self._transition(fact, row, old, _CLOSE, held, fact.cause)
 
     # What is told.
 
@@ -352,25 +362,30 @@ class Fold:
         """The full socket gives up, or the request socket that never became one: a connection ends, or a listening. The
         row is in its new state already.
         """
-        new, at_ns, born_ns = row.state, fact.at_ns, row.born_ns
-        listed = LISTED[old << 4 | new] == 1 or self._lists(row)
-        self._index.news.tell(row, at_ns)
-        return Transition(
-            at_ns, row, old, new, held, cause, fact.reported, listed, False, None,
-            old not in (_CLOSE, _LISTEN), at_ns - born_ns if born_ns is not None else None,
+        born_ns = row.born_ns
+        return self._transition(
+            fact, row, old, row.state, held, cause,
+            old not in (_CLOSE, _LISTEN), fact.at_ns - born_ns if born_ns is not None else None,
         )  # fmt: skip
 
-    def _transition(self, fact: Changed | Gone, row: Row, old: int, new: int, held: int | None) -> Transition:
-        at_ns = fact.at_ns
-        listed = LISTED[old << 4 | new] == 1 or self._lists(row)
-        self._index.news.tell(row, at_ns)
-        return Transition(at_ns, row, old, new, held, fact.cause, fact.reported, listed)
+    def _transition(  # noqa: PLR0917 - every event comes by here, and names take time
+        self, fact: Changed | Gone, row: Row, old: int, new: int, held: int | None, cause: str | None = None,
+        ended: bool = False, lifetime_ns: int | None = None,
+    ) -> Transition:  # fmt: skip
+        at_ns, news = fact.at_ns, self._news
+        row.told = True  # this and the next are News.tell, which every event would have to call
+        if at_ns > news.last_ns:  # noqa: PLR1730 - half of max()'s price
+            news.last_ns = at_ns
+        if news.silent:
+            news.silent.pop(row.id, None)
+        listed = LISTED[old][new] or self._lists(row)
+        return Transition(at_ns, row, old, new, held, cause, fact.reported, listed, False, None, ended, lifetime_ns)
 
     def _lists(self, row: Row) -> bool:
         """What LISTED does not: MPTCP's own sockets have ways of theirs."""
         listed = row.protocol != IPPROTO_TCP
         if not listed:
-            self._index.news.unlisted += 1
+            self._news.unlisted += 1
         return listed
 
 
@@ -397,6 +412,12 @@ _TAKE_GONE: dict[Step, Take] = {
     Step.DEATH_OF_SUCCESSOR: Fold._die_after_all,
     Step.PASS: Fold._pass,
 }
+_TAKES = {
+    Report.TIMEWAIT_TIMER: _TAKE | {Step.MOVE: Fold._turn},
+    Report.REQUEST_GONE: _TAKE_GONE,
+    Report.TIMEWAIT_GONE: _TAKE_GONE,
+}
+"""Those of reports that are not a full socket's."""
 
 
 def report_of(old: int, new: int) -> Report:
@@ -427,14 +448,14 @@ def first(rules: Sequence[tuple[Take, Guard | None]]) -> Take:
 
 
 def _plans(report: Report) -> tuple[Take, ...]:
-    takes = _TAKE_GONE if report in (Report.REQUEST_GONE, Report.TIMEWAIT_GONE) else _TAKE
+    takes = _TAKES.get(report, _TAKE)
     return tuple(first([(takes[rule.step], rule.when) for rule in STEPS[report, holder]]) for holder in (*Kind, None))
 
 
 _OF_REPORT = {report: _plans(report) for report in Report}
-_CHANGED = tuple(_OF_REPORT[report_of(old, new)] for old in range(16) for new in range(16))
+_CHANGED = tuple(tuple(_OF_REPORT[report_of(old, new)] for new in range(16)) for old in range(16))
 """lifecycle.STEPS by number, for an event is brought to its rules a hundred thousand times a second: of a full socket,
-at old << 4 | new, by who holds the row (_NOBODY: there is none), what does the step.
+by old state, new state and who holds the row (_NOBODY: there is none), what does the step.
 """
 _STARTED = {_REQUEST: _OF_REPORT[Report.REQUEST_TIMER], _TIMEWAIT: _OF_REPORT[Report.TIMEWAIT_TIMER]}
 _GONE = {_REQUEST: _OF_REPORT[Report.REQUEST_GONE], _TIMEWAIT: _OF_REPORT[Report.TIMEWAIT_GONE]}

@@ -152,28 +152,12 @@ class Index:
 
     # Which row a report is about.
 
-    def of_socket(self, fact: Changed) -> Row | None:
-        """That of a full socket. Rows in its way, whose ends were lost, are removed."""
-        row = self.by_sk.get(fact.sk)
-        # As a rule it is the row; only what looks odd is looked at more closely.
-        if (
-            row is not None
-            and (
-                row.state != fact.old
-                or fact.old in (_LISTEN, fact.new)
-                or row.kind is not _SOCKET
-                or row.cookie != fact.cookie
-                or row.dport != fact.dport
-                or row.dst != fact.dst
-            )
-            and (_is_stale(row, fact) or self.by_cookie.get(fact.cookie or 0, row) is not row)
-        ):
+    def of_socket(self, fact: Changed, row: Row | None) -> Row | None:
+        """That of a full socket. ``row``: at its kernel address. Rows in its way, whose ends were lost, are removed."""
+        if row is not None:
+            if not _is_stale(row, fact) and self.by_cookie.get(fact.cookie or 0, row) is row:
+                return row
             self.remove_missed(row)
-            row = None
-        return row if row is not None else self._elsewhere(fact)
-
-    def _elsewhere(self, fact: Changed) -> Row | None:
-        """That of a full socket which the address index does not know."""
         if fact.old == _LISTEN and fact.new == _SYN_RECV:
             return self.by_ends.get(self.ends_of(fact)) if fact.dport else None
         row = self.by_cookie.get(fact.cookie) if fact.cookie is not None else None

@@ -5,7 +5,7 @@ from itertools import chain, count
 from operator import attrgetter
 from typing import Any
 
-from sstrace.lifecycle import LISTED, STEPS, Report, Step
+from sstrace.lifecycle import STEPS, Report, Step
 from sstrace.model import (
     Called,
     Changed,
@@ -101,7 +101,7 @@ CLASSES = {
 """Those whose slots the twins read; scripts/twins tells them which there are."""
 
 if twins is not None:
-    twins.teach(CLASSES, tuple(Kind), LISTED, own, inherited)
+    twins.teach(CLASSES, tuple(Kind), own, inherited)
 
 
 class SocketTable:

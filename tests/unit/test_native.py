@@ -679,7 +679,7 @@ def test_nothing_leaks() -> None:
         ("Liner", ()),
         ("Liner", ({}, NOTHING)),
         ("Liner", (dict.fromkeys(("protocols", "families", "states", "addresses", "owners", "places", "spaces")), 1)),
-        ("teach", ({}, tuple(Kind), bytes(256), print, print)),
+        ("teach", ({}, tuple(Kind), print, print)),
         ("teach", (CLASSES, (), bytes(256), print, print)),
     ],
 )
@@ -693,7 +693,7 @@ def test_classes_without_slots_are_refused() -> None:
         pass
 
     with pytest.raises((TypeError, AttributeError)):
-        twins.teach({**CLASSES, "news": Loose}, tuple(Kind), bytes(256), print, print)
+        twins.teach({**CLASSES, "news": Loose}, tuple(Kind), print, print)
 
 
 # ------------------------------------------------------------------------------------------------- plain tables

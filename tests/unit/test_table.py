@@ -919,7 +919,7 @@ def test_the_fold_takes_the_step_that_stands_in_the_table(monkeypatch: pytest.Mo
         )
         for report in Report
     }
-    changed = [plans[fold_module.report_of(old, new)] for old in range(16) for new in range(16)]
+    changed = [[plans[fold_module.report_of(old, new)] for new in range(16)] for old in range(16)]
     started = {Kind.REQUEST: plans[Report.REQUEST_TIMER], Kind.TIMEWAIT: plans[Report.TIMEWAIT_TIMER]}
     gone = {Kind.REQUEST: plans[Report.REQUEST_GONE], Kind.TIMEWAIT: plans[Report.TIMEWAIT_GONE]}
     for report, kind, step in WAYS:
