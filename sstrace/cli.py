@@ -20,8 +20,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sstrace.errors import LookupFailed, SstraceError, UsageError
-from sstrace.plain import plain
-from sstrace.sources.standard import tell, write_all
+from sstrace.sources.standard import our_line, refusal, tell, write_all
 
 if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
@@ -161,7 +160,7 @@ def _main(words: Sequence[str]) -> int:
         # A full disk, a limit of the process: the system's refusal where nobody had a better sentence for it.
         what = error.filename if error.filename is not None else "cannot write" if error.errno in _FULL else ""
         reason = os.strerror(error.errno) if error.errno else str(error)
-        _write(2, _ours(f"{what}{': ' if what else ''}{reason}"))
+        _write(2, our_line(f"{what}{': ' if what else ''}{reason}"))
         return 1
 
 
@@ -281,25 +280,12 @@ def _report(error: SstraceError, mode: "Mode", release: "Dialect | None") -> str
     from sstrace.dialect import dialect
     from sstrace.query.usage import ss_usage
 
-    text = str(error)
     usage = isinstance(error, UsageError) and error.usage
-    if _is_snapshot(mode):
-        ss_said = isinstance(error, UsageError | LookupFailed) or text.startswith("ss: ")
-        said = f"{text}\n" if ss_said and not text.startswith("sstrace: ") else _ours(text)
-        return said + (ss_usage(release or dialect()) if usage else "")
-    said = _ours(text.removeprefix("ss: ") + (f" ({error.advice})" if error.advice else ""))
-    return f'{said}Try "sstrace --help".\n' if usage else said
-
-
-def _ours(sentence: str) -> str:
-    """A line in our own words, as a terminal may have it. In it there may be somebody else's: as text, or with a
-    character for each byte, which tells itself by what is UTF-8 among it.
-    """
-    with suppress(UnicodeEncodeError):
-        told = sentence.encode("latin-1").decode(errors="surrogateescape")
-        if len(told) < len(sentence):
-            sentence = told
-    return f"sstrace: {plain(sentence.removeprefix('sstrace: '))}\n".encode().decode("latin-1")
+    snapshot = _is_snapshot(mode)
+    said = refusal(error, snapshot=snapshot)
+    if not usage:
+        return said
+    return said + (ss_usage(release or dialect()) if snapshot else 'Try "sstrace --help".\n')
 
 
 def _write(fd: int, text: str) -> None:

@@ -168,7 +168,7 @@ def parse_version(text: str) -> tuple[int, ...]:
         if length < len(part):
             break
     if len(digits) < 2:
-        raise UsageError(f'"{text}" is not a version of ss: write it like 6.1 or iproute2-6.15.0')
+        raise UsageError(f'sstrace: "{text}" is not a version of ss: write it like 6.1 or iproute2-6.15.0')
     return tuple(digits)
 
 

@@ -27,7 +27,7 @@ MADE = ("made of other words: ",)
 """The command is put together when it is said; what follows is where that is tried."""
 
 ADVICE: dict[str, tuple[str, ...]] = {
-    '{}Try "sstrace --help".\n': ("sstrace --help",),
+    'Try "sstrace --help".\n': ("sstrace --help",),
     "{} {} or state established; sstrace --help has them all": (*MADE, "tests/unit/query/test_meant.py"),
     "sstrace: --completions {}: one is {}": (*MADE, "tests/unit/test_completions.py"),
     "somebody killed the socket (ss -K, or a BPF program)": FACT,
@@ -92,14 +92,14 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "Failed to find cgroup2 mount": FACT,
     "Failed to open cgroup2 mount": FACT,
     # Modes.
-    "--watch needs a terminal on standard input and output; without one use --snapshot": ("sstrace --snapshot",),
-    "--watch needs a terminal that can move its cursor, and TERM says that this one cannot": FACT,
-    "--watch cannot ask the terminal for its modes: {}": FACT,
+    "sstrace: --watch needs a terminal on standard input and output; without one use --snapshot": ("sstrace --snapshot",),
+    "sstrace: --watch needs a terminal that can move its cursor, and TERM says that this one cannot": FACT,
+    "sstrace: --watch cannot ask the terminal for its modes: {}": FACT,
     "sstrace: --watch takes keys from standard input, so no recording: name a file, or a named pipe": FACT,
     "sstrace: --watch goes by time: write --at with a time, not #SEQ": (*MADE, "tests/unit/watch/test_player.py"),
     "sstrace: this server does not count: start it with sstrace --serve --stats": ("sstrace --serve --stats",),
     "no sstrace serves at {}: start one with sstrace --serve": ("sstrace --serve",),
-    "{} is not open to you: it is root's, or its --group's": ("sstrace --serve --group nogroup",),
+    "sstrace: {} is not open to you: it is root's, or its --group's": ("sstrace --serve --group nogroup",),
     "to watch a served table takes root, or membership of the server's --group": (
         "root",
         "sstrace --serve --group nogroup",
@@ -141,7 +141,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
             "{}: {}",
         )
     },
-    "this server does not follow the network namespace that it is in: ask for others with --netns": (
+    "sstrace: this server does not follow the network namespace that it is in: ask for others with --netns": (
         *MADE,
         "tests/kernel/test_netns_serve.py",
     ),

@@ -256,7 +256,7 @@ class Followed(Places):
         """See Places."""
         namespace = self._known.get(place.netns.cookie)
         if namespace is None:
-            raise LookupFailed(f"network namespace {place.netns.inode} is gone")
+            raise LookupFailed(f"sstrace: network namespace {place.netns.inode} is gone")
         return namespace
 
     def peer(self, row: RowView) -> RowView | None:

@@ -365,7 +365,7 @@ class _Hearing:
 def _pages(text: str) -> int:
     pages = int(text) if text.isascii() and text.isdigit() else 0
     if pages == 0 or pages & (pages - 1):
-        raise UsageError(f"SSTRACE_PAGES={text} is not a number of pages: give a power of two")
+        raise UsageError(f"sstrace: SSTRACE_PAGES={text} is not a number of pages: give a power of two")
     return pages
 
 

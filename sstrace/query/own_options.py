@@ -206,10 +206,7 @@ class Collector:
                 words = [word for word in ENTRIES[key].values if word != "all"]
             fields[name.replace("-", "_")] = tuple(dict.fromkeys(words))
         elif name == "ss-version":
-            try:
-                fields["ss_version"] = parse_version(value)
-            except UsageError as error:
-                raise UsageError(f"sstrace: {error}") from None
+            fields["ss_version"] = parse_version(value)
         else:
             fields[name.replace("-", "_")] = True
 

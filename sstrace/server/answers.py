@@ -34,7 +34,7 @@ from sstrace.snapshot.sources import Origin
 from sstrace.snapshot.streams import complain, warn
 from sstrace.sources import privilege, proc, service
 from sstrace.sources.diag import Diag, Netlink
-from sstrace.sources.standard import say, tell, write_all
+from sstrace.sources.standard import refusal, say, tell, write_all
 
 if TYPE_CHECKING:
     from sstrace.output.counting import Counting
@@ -152,7 +152,7 @@ class Answers:
         place = tracer.places.get(tracer.netns.cookie)
         if place is None:
             raise LookupFailed(
-                "this server does not follow the network namespace that it is in: ask for others with --netns"
+                "sstrace: this server does not follow the network namespace that it is in: ask for others with --netns"
             )
         live = LiveRows(
             tracer.table, place, tracer.news(), diag, doubted=tracer.ails, tables=place.listed(tracer.tables)
@@ -263,9 +263,14 @@ def _printing_into(out: int, err: int) -> Iterator[None]:
 
 
 def _command(request: Request) -> Command | Early:
-    # As ss, whose words stay the answers' to the byte; but ss neither counts nor explains.
-    program = "sstrace" if _OURS.intersection(word.partition("=")[0] for word in request.argv) else "ss"
+    # As ss, whose words stay the answers' to the byte.
+    program = "sstrace" if _is_ours(request) else "ss"
     return parse([program, *request.argv], release=_release(request), effects=_Effects(request))
+
+
+def _is_ours(request: Request) -> bool:
+    """Whether sstrace is asked, for ss neither counts nor explains."""
+    return not _OURS.isdisjoint(word.partition("=")[0] for word in request.argv)
 
 
 def _release(request: Request) -> Dialect:
@@ -283,7 +288,7 @@ def _printed(command: Command, request: Request, origin: Origin) -> int:
 
 
 def _refused(error: SstraceError, request: Request) -> int:
-    text = f"{error}\n"
+    text = refusal(error, snapshot=not _is_ours(request))
     if isinstance(error, UsageError) and error.usage:
         text += ss_usage(_release(request))
     tell(text.encode("latin-1", "replace"))
@@ -307,7 +312,7 @@ class _Effects:
     def enter_netns(self, name: str) -> None:
         """-N: another namespace's table is another server's."""
         raise LookupFailed(
-            f"this live table is not that of network namespace {name}: ask the sstrace that serves there"
+            f"sstrace: this live table is not that of network namespace {name}: ask the sstrace that serves there"
         )
 
     def require_selinux(self) -> None:

@@ -202,7 +202,7 @@ class Broker:
         with self.ask(Open(namespace, protocol)) as answer:
             _, fds, _, _ = socket.recv_fds(answer, 1, 1)
         if not fds:
-            raise LookupFailed(f"network namespace {namespace.net.inode} is gone")
+            raise LookupFailed(f"sstrace: network namespace {namespace.net.inode} is gone")
         return socket.socket(fileno=fds[0])
 
     def spaces(self, *, learn: bool, edition: int = 0) -> Seen:

@@ -195,7 +195,7 @@ def _group(name: str | None) -> int | None:
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:
-        raise LookupFailed(f"there is no group named {name}") from None
+        raise LookupFailed(f"sstrace: there is no group named {name}") from None
 
 
 class _Server:

@@ -167,7 +167,7 @@ def sent(path: str, request: bytes, fds: Sequence[int]) -> socket:
         if isinstance(error, FileNotFoundError | ConnectionRefusedError):
             raise FeatureError(f"no sstrace serves at {path}: start one with sstrace --serve") from None
         if isinstance(error, PermissionError):
-            raise LookupFailed(f"{path} is not open to you: it is root's, or its --group's") from None
+            raise LookupFailed(f"sstrace: {path} is not open to you: it is root's, or its --group's") from None
         raise SstraceError(f"{path}: {reason(error)}") from None
     rights = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
     try:
@@ -194,7 +194,7 @@ def _trust(connection: socket, path: str) -> None:
 
         if getpwnam(_SERVICE_USER).pw_uid == uid:
             return
-    raise LookupFailed(f"{path} is served by user {uid}, who is neither root nor {_SERVICE_USER}: it is not asked")
+    raise LookupFailed(f"sstrace: {path} is served by user {uid}, who is neither root nor {_SERVICE_USER}: it is not asked")
 
 
 def _timeval(seconds: float) -> bytes:

@@ -194,7 +194,7 @@ def _refusal(net: Netns, number: int) -> SstraceError:
         refused.errno = number
         return refused
     if number in (errno.ENOENT, errno.ESTALE):
-        return LookupFailed(f"{what} is gone")
+        return LookupFailed(f"sstrace: {what} is gone")
     return KernelError(f"{what} cannot be entered: {os.strerror(number)}", number)
 
 

@@ -4,9 +4,23 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 
+from sstrace.errors import LookupFailed, SstraceError, UsageError
 from sstrace.plain import plain, visible
 
-__all__ = ["give", "is_quiet", "quieten", "remark", "say", "screen_size", "screen_width", "show", "tell", "write_all"]
+__all__ = [
+    "give",
+    "is_quiet",
+    "our_line",
+    "quieten",
+    "refusal",
+    "remark",
+    "say",
+    "screen_size",
+    "screen_width",
+    "show",
+    "tell",
+    "write_all",
+]
 
 _quiet = False
 """-q."""
@@ -84,6 +98,28 @@ def remark(sentence: str) -> None:
 def say(sentence: str) -> None:
     """One of sstrace's sentences on standard error; what others have named in it is escaped."""
     tell(f"sstrace: {plain(sentence)}\n".encode())
+
+
+def refusal(error: SstraceError, *, snapshot: bool) -> str:
+    """What standard error is told of an error, one character a byte. ``snapshot``: whoever asked reads ss's own
+    sentences, as ss has them; UsageError and LookupFailed are ss's where they do not begin with ``sstrace:``.
+    """
+    text = str(error)
+    if not snapshot:
+        return our_line(text.removeprefix("ss: ") + (f" ({error.advice})" if error.advice else ""))
+    theirs = isinstance(error, UsageError | LookupFailed) or text.startswith("ss: ")
+    return f"{text}\n" if theirs and not text.startswith("sstrace: ") else our_line(text)
+
+
+def our_line(sentence: str) -> str:
+    """A line in our own words, as a terminal may have it, one character a byte. In it there may be somebody else's: as
+    text, or with a character for each byte, which tells itself by what is UTF-8 among it.
+    """
+    with suppress(UnicodeEncodeError):
+        told = sentence.encode("latin-1").decode(errors="surrogateescape")
+        if len(told) < len(sentence):
+            sentence = told
+    return f"sstrace: {plain(sentence.removeprefix('sstrace: '))}\n".encode().decode("latin-1")
 
 
 def screen_width(env: Mapping[str, str], *, columns_env: bool) -> int | None:

@@ -143,9 +143,9 @@ class Terminal:
 
     def __init__(self, env: Mapping[str, str]) -> None:
         if not (os.isatty(0) and os.isatty(1)):
-            raise UsageError("--watch needs a terminal on standard input and output; without one use --snapshot")
+            raise UsageError("sstrace: --watch needs a terminal on standard input and output; without one use --snapshot")
         if env.get("TERM", "dumb") in ("", "dumb"):
-            raise UsageError("--watch needs a terminal that can move its cursor, and TERM says that this one cannot")
+            raise UsageError("sstrace: --watch needs a terminal that can move its cursor, and TERM says that this one cannot")
         try:
             # Of our own, because O_NONBLOCK is shared with whoever else has the descriptor: the shell.
             self._out = os.open(os.ttyname(1), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -177,7 +177,7 @@ class Terminal:
             try:
                 self._modes = termios.tcgetattr(0)
             except termios.error as error:
-                raise UsageError(f"--watch cannot ask the terminal for its modes: {error.args[-1]}") from None
+                raise UsageError(f"sstrace: --watch cannot ask the terminal for its modes: {error.args[-1]}") from None
             signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
             for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT):
                 signal.signal(number, self._signal)
