@@ -13,7 +13,7 @@ SSTRACE_WITHOUT=native does without.
 import os
 from typing import Any
 
-__all__ = ["INTERFACE", "twins"]
+__all__ = ["INTERFACE", "is_outdated", "twins"]
 
 INTERFACE = 0x23B6FEA5
 """Stands for the sources of the module, and was put into it when it was compiled (native/build.py; scripts/twins writes
@@ -24,12 +24,23 @@ it here): one that was compiled of others is not used.
 def _twins() -> Any:
     if "native" in os.environ.get("SSTRACE_WITHOUT", "").split(","):
         return None
+    compiled = _compiled()
+    return compiled if compiled is not None and compiled.INTERFACE == INTERFACE else None
+
+
+def _compiled() -> Any:
     try:
         import _sstrace
     except ImportError:
         return None
-    return _sstrace if _sstrace.INTERFACE == INTERFACE else None
+    return _sstrace
 
 
 twins: Any = _twins()
 """The module ``_sstrace``; None where there is none."""
+
+
+def is_outdated() -> bool:
+    """Whether there is one, which is not used because it was compiled of other sources."""
+    compiled = _compiled()
+    return compiled is not None and compiled.INTERFACE != INTERFACE

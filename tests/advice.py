@@ -195,6 +195,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "--sink {}:": FACT,
     "sstrace: --sink clickhouse keeps everything, so that whoever asks has whole tables: leave the filter away, and "
     "give it when you ask": ("sstrace --sink clickhouse:http://127.0.0.1:9 --spool spool",),
+    "compile it anew: scripts/sstrace does, and so does pip install .": (*MADE, "scripts/setup.sh"),
     "{} needs ClickHouse's client ({} is missing): pip install 'sstrace[clickhouse]'": ("extra clickhouse",),
     "{} lacks tables, or columns, that this sstrace writes ({}): sstrace --fleet-schema | {}": (
         *MADE,

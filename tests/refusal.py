@@ -31,6 +31,7 @@ CALLS: dict[str, tuple[int, int]] = {
     "bpf": (321, 280),
     "perf_event_open": (298, 241),
     "name_to_handle_at": (303, 264),
+    "fsopen": (430, 430),
 }
 _ARCHITECTURES = {"x86_64": 0, "aarch64": 1}
 _LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06

@@ -21,12 +21,12 @@ from sstrace.live.owners import BLIND
 from sstrace.live.probes import Hooks
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, State, Table
 from sstrace.namespaces.finder import Finder
-from sstrace.native import twins
+from sstrace.native import is_outdated, twins
 from sstrace.plain import counted
 from sstrace.protocols import FAMILIES, FOLLOWED, INET, OF_TABLE
 from sstrace.query.command import Command
 from sstrace.render.doctor import Finding, lines, ndjson
-from sstrace.sources import landlock, seccomp
+from sstrace.sources import files, landlock, seccomp
 from sstrace.sources.bindings import bcc_advice
 from sstrace.sources.bpf.programs import BINDS, CALLS, DATAGRAMS, HOOKS
 from sstrace.sources.btf import VMLINUX
@@ -38,7 +38,7 @@ from sstrace.sources.netns import current_netns, inside
 from sstrace.sources.owners import OwnerWalk
 from sstrace.sources.privilege import CAP_SYS_PTRACE, effective, may_trace
 from sstrace.sources.standard import give, screen_size
-from sstrace.sources.tracefs import directory, mount_point
+from sstrace.sources.tracefs import directory, event_format, mount_point
 from sstrace.wire import inet_diag
 from sstrace.wire.netlink import Batch
 
@@ -153,18 +153,21 @@ def _symbols(_env: Mapping[str, str]) -> Finding:
 
 def _tracefs(_env: Mapping[str, str]) -> Finding:
     place = mount_point()
-    if place is not None:
-        return Finding("tracefs", "ok", str(place))
     try:
         directory()
+        event_format("sock/inet_sock_set_state")
     except FeatureError as error:
-        return Finding("tracefs", "ok", f"{error}; needed where there is no BTF, and to count missed events")
-    return Finding("tracefs", "ok", "not mounted, but can be opened")
+        status = "less" if may_trace() else "root"
+        return Finding("tracefs", status, f"{error}; needed where there is no BTF, and to count missed events")
+    return Finding("tracefs", "ok", str(place) if place is not None else "not mounted, but can be opened")
 
 
 def _event_path(_env: Mapping[str, str]) -> Finding:
     if twins is not None:
         return Finding("event path", "ok", "compiled")
+    if is_outdated():
+        found = "in Python: what is compiled is of other sources than these"
+        return Finding("event path", "less", found, "compile it anew: scripts/sstrace does, and so does pip install .")
     return Finding(
         "event path",
         "ok",
@@ -197,10 +200,11 @@ def _cache(env: Mapping[str, str]) -> Finding:
     if directory is None:
         return Finding("cache", "ok", "none: HOME names no directory; every start compiles anew")
     try:
-        found = f"{len(cached(env))} compiled programs"
+        programs = cached(env)
+        files.try_trusted(str(directory), programs)
     except OSError as error:
-        found = f"{reason(error)}; every start compiles anew"
-    return Finding("cache", "ok", f"{directory}: {found}")
+        return Finding("cache", "less", f"{directory}: {reason(error)}; every start compiles anew")
+    return Finding("cache", "ok", f"{directory}: {counted(len(programs), 'compiled program')}")
 
 
 def _ss(env: Mapping[str, str]) -> Finding:

@@ -18,6 +18,7 @@ All raise OSError, whose text says what is wrong, and ValueError for a name with
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "remove_directory",
     "rename",
     "touch",
+    "try_trusted",
     "write_trusted",
 ]
 
@@ -239,6 +241,34 @@ def write_trusted(path: str, data: bytes, *, most: int) -> None:
             os.unlink(stale, dir_fd=place)
     finally:
         os.close(place)
+
+
+def try_trusted(folder: str, names: Iterable[str]) -> None:
+    """Try what ``read_trusted`` does with these files of a directory, and what ``write_trusted`` would do there, and
+    leave nothing behind. Raises OSError where they would.
+    """
+    for name in names:
+        read_trusted(f"{folder}/{name}")
+    try:
+        place = _Place(folder)
+    except FileNotFoundError:
+        return try_trusted(os.path.dirname(folder.rstrip("/")), ())  # noqa: PTH120
+    with place:
+        try:
+            fd = os.open(place.name, _FOLDER, dir_fd=place.folder)
+            made = True
+        except FileNotFoundError:  # it would be made here
+            fd = os.open(".", _FOLDER, dir_fd=place.folder)
+            made = False
+    try:
+        if made:
+            _trust(fd)
+        os.close(os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=fd))
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):  # open(2): no such thing here
+            raise
+    finally:
+        os.close(fd)
 
 
 def _directory(path: str, mode: int) -> int:

@@ -13,6 +13,8 @@ import pytest
 from conftest import ROOT
 from test_serve import wait
 
+from sstrace.sources.tracefs import mount_point
+
 pytestmark = [pytest.mark.root, pytest.mark.bpf]
 
 
@@ -149,7 +151,47 @@ def test_what_a_sandbox_refuses_is_named(sstrace: Any) -> None:
     words = [sys.executable, str(ROOT / "tests/refusal.py"), *rules, "--", *sstrace.head, "--doctor", "--json"]
     visit = subprocess.run(words, capture_output=True, timeout=60, check=False)
     assert (visit.returncode, visit.stderr) == (4, b"")
-    found = {line["what"]: line for line in map(json.loads, visit.stdout.splitlines())}
+    found = findings(visit.stdout)
     assert found["sock_diag"]["found"] == "Cannot open netlink socket: Permission denied"
     assert "sandbox" in found["sock_diag"]["remedy"]
     assert "Too many open files" in found["interfaces"]["found"]
+
+
+def findings(output: bytes) -> dict[str, dict[str, str]]:
+    return {line["what"]: line for line in map(json.loads, output.splitlines())}
+
+
+def test_a_tracefs_that_cannot_be_opened_is_not_well(sstrace: Any) -> None:
+    if mount_point() is not None:
+        pytest.skip("kernel lacks nothing: tracefs is mounted here")
+    words = [sys.executable, str(ROOT / "tests/refusal.py"), "fsopen=EPERM", "--", *sstrace.head, "--doctor", "--json"]
+    found = findings(subprocess.run(words, capture_output=True, timeout=60, check=False).stdout)["tracefs"]
+    assert found["status"] == "less"
+    assert "Operation not permitted" in found["found"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [(0o700, "Permission denied"), (0o757, "others can write it"), (0o555, "Permission denied"), (0o755, "")],
+)
+def test_a_cache_that_cannot_be_used_is_not_well(sstrace: Any, common_path: Path, mode: int, said: str) -> None:
+    """In turn: somebody else's that is closed, our own that others may write, one that is not to be written; sound."""
+    cache = common_path / "sstrace"
+    cache.mkdir()
+    os.chown(cache, *(0, 0) if mode == 0o700 else (65534, 65534))
+    cache.chmod(mode)
+    visit = subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *sstrace.head, "--doctor", "--json"],
+        capture_output=True, env={**os.environ, "XDG_CACHE_HOME": str(common_path)}, timeout=60, check=False,
+    )  # fmt: skip
+    if b"Permission denied" in visit.stderr and visit.returncode == 127:
+        pytest.skip("kernel lacks nothing, but this checkout is not readable to other users")
+    found = findings(visit.stdout)["cache"]
+    assert (found["status"], said in found["found"]) == ("less" if said else "ok", True)
+    assert not list(cache.iterdir())
+
+
+def test_what_was_compiled_of_other_sources_is_named(sstrace: Any, tmp_path: Path) -> None:
+    (tmp_path / "_sstrace.py").write_text("INTERFACE = 0\n")
+    found = findings(sstrace("--doctor", "--json", env={"PYTHONPATH": f"{tmp_path}:{ROOT}"}).stdout)["event path"]
+    assert (found["status"], "other sources" in found["found"]) == ("less", True)
