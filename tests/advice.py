@@ -92,7 +92,9 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "Failed to find cgroup2 mount": FACT,
     "Failed to open cgroup2 mount": FACT,
     # Modes.
-    "sstrace: --watch needs a terminal on standard input and output; without one use --snapshot": ("sstrace --snapshot",),
+    "sstrace: --watch needs a terminal on standard input and output; without one use --snapshot": (
+        "sstrace --snapshot",
+    ),
     "sstrace: --watch needs a terminal that can move its cursor, and TERM says that this one cannot": FACT,
     "sstrace: --watch cannot ask the terminal for its modes: {}": FACT,
     "sstrace: --watch takes keys from standard input, so no recording: name a file, or a named pipe": FACT,

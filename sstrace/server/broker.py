@@ -8,8 +8,7 @@ whoever uses it no more than their own rights let them see; and where a client i
 Nothing else is answered: no socket is closed, no file read, no program loaded.
 
 The broker is forked before anything is traced, so it is small. It becomes a user of its own, keeps those capabilities
-and a list of system calls (sources.seccomp), and ends when the server and all its children have. It ignores what a
-terminal or a service manager sends to all of a service's processes: the server needs it to its end.
+and a list of system calls (sources.seccomp), and ends when the server and all its children have.
 
 A question is one message on a SOCK_SEQPACKET socket that the server and its children share; with it comes the socket
 that the answer goes to, so that no two meet. A dump is answered by the kernel's datagrams as they are, each a message;
@@ -33,13 +32,14 @@ from sstrace.live.kernel import UnreachableError
 from sstrace.live.owners import Looked
 from sstrace.model import Label, Namespace, Owner
 from sstrace.namespaces.finder import Finder
-from sstrace.sources import bugs, privilege, proc, seccomp
+from sstrace.server.apart import apart, heedless
+from sstrace.sources import privilege, proc, seccomp
 from sstrace.sources.cache import cache_directory
 from sstrace.sources.diag import Diag, Netlink, Route
 from sstrace.sources.netns import inside, netns_of, owner_of
 from sstrace.sources.owners import WANTED_MOST, OwnerWalk, owners_of
 from sstrace.sources.privilege import ProcessView
-from sstrace.sources.standard import say, write_all
+from sstrace.sources.standard import write_all
 from sstrace.wire import netlink
 
 __all__ = ["NOBODY", "Broker", "Dump", "Held", "Whereabouts", "died"]
@@ -150,20 +150,12 @@ class Broker:
         """
         self._server = os.getpid()
         self._channel, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        if os.fork() == 0:
-            code = bugs.SOFTWARE
-            try:
-                self._channel.close()
-                _serve(its, env, user, spaces=spaces)
-                code = 0
-            except ConnectionError:  # the server has gone
-                code = 0
-            except SstraceError as error:
-                say(str(error))
-            except Exception as error:
-                say(f"what a server keeps of root met {bugs.sentence(error)}")
-            finally:
-                os._exit(code)
+
+        def serve() -> None:
+            self._channel.close()
+            _serve(its, env, user, spaces=spaces)
+
+        apart(serve)
         its.close()
 
     def wait(self) -> None:
@@ -359,8 +351,7 @@ class _Means(NamedTuple):
 
 
 def _serve(channel: socket.socket, env: Mapping[str, str], user: tuple[int, int] | None, *, spaces: bool) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    heedless()
     walk = None
     with suppress(SstraceError, OSError):
         walk = OwnerWalk(cache_directory(env))

@@ -45,6 +45,7 @@ from sstrace.modes.following import Following
 from sstrace.plain import counted
 from sstrace.query.command import Command, followed_tables
 from sstrace.server.answers import Answers
+from sstrace.server.apart import Remover
 from sstrace.server.broker import Broker, died
 from sstrace.server.followers import Followers
 from sstrace.server.spaces import AskedWays
@@ -123,10 +124,13 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         broker = Broker(env, privilege.unused_user(user[0]) if user is not None else None, spaces=spaces)
     ask = broker.look if broker is not None and shed else None
     ways = AskedWays(broker) if broker is not None and shed and spaces else None
+    # There the server may itself: the directory is given to it.
+    remover = Remover(path) if user is not None and path != service.DEFAULT_PATH else None
     tables = followed_tables(command.selection)
     tracer = Tracer(env, poll_ns=command.own.poll_ns, ask=ask, netns=command.own.netns, tables=tables, ways=ways)
     with Following(command, env, tracer, stopped) as following:
         listener = service.listen(path, gid)
+        ours = service.mark(path)
         try:
             tracer.start()
             tracer.table.in_states(0)  # from here on the table keeps that index
@@ -154,8 +158,9 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             server.close()
             server.settle()
         finally:
+            if not service.remove(path, ours) and remover is not None:
+                remover.remove(ours)
             listener.close()
-            service.remove(path)
     remark(f"{server.answered} queries, {tracer.account()}{following.recorded}")
     return following.code()
 
@@ -163,7 +168,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
 def _reach(command: Command, path: str, cgroups: str | None) -> privilege.Reach:
     """The files that a server goes on to read, and the directories in which it makes, writes and removes some."""
     written = [path, *((record, os.path.realpath(record)) if (record := command.own.record) is not None else ())]
-    folders = {os.path.dirname(file) or "." for file in written}  # noqa: PTH120
+    folders = set(map(service.folder, written))
     return privilege.Reach([*landlock.SYSTEM, *filter(None, [cgroups])], [*folders, os.devnull])
 
 

@@ -194,7 +194,9 @@ def _trust(connection: socket, path: str) -> None:
 
         if getpwnam(_SERVICE_USER).pw_uid == uid:
             return
-    raise LookupFailed(f"sstrace: {path} is served by user {uid}, who is neither root nor {_SERVICE_USER}: it is not asked")
+    raise LookupFailed(
+        f"sstrace: {path} is served by user {uid}, who is neither root nor {_SERVICE_USER}: it is not asked"
+    )
 
 
 def _timeval(seconds: float) -> bytes:

@@ -16,12 +16,14 @@ All raise OSError, whose text says what is wrong, and ValueError for a name with
 """
 
 import errno
+import fcntl
 import os
 import stat
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 __all__ = [
+    "alone",
     "is_firm",
     "open_for_writing",
     "own_directory",
@@ -170,6 +172,29 @@ def touch(path: str) -> None:
     try:
         os.utime(fd)
     finally:
+        os.close(fd)
+
+
+@contextmanager
+def alone(path: str) -> Iterator[None]:
+    """Wait until no other sstrace is in here for the same path, and keep others out: by a file beside it, ``.lock``,
+    which nobody else may open, and which is gone afterwards.
+    """
+    lock = f"{path}.lock"
+    while True:
+        fd = open_for_writing(lock, os.O_NONBLOCK, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.fstat(fd).st_nlink:  # else who was in here has taken it away meanwhile
+                break
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+    try:
+        yield
+    finally:
+        remove(lock)
         os.close(fd)
 
 

@@ -19,7 +19,7 @@ import struct
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-__all__ = ["BROKER", "BROKER_OF_SPACES", "NUMBERS", "SERVER", "Calls", "program", "restrict"]
+__all__ = ["BROKER", "BROKER_OF_SPACES", "NUMBERS", "REMOVER", "SERVER", "Calls", "program", "restrict"]
 
 NUMBERS: Mapping[str, tuple[int | None, int | None]] = {
     "read": (0, 63), "write": (1, 64), "pread64": (17, 67), "pwrite64": (18, 68), "readv": (19, 65),
@@ -178,6 +178,15 @@ BROKER_OF_SPACES = Calls(
     },
 )
 """The same, who enters network namespaces, and nothing else, for it."""
+REMOVER = Calls(
+    (
+        "read", "write", "lseek", "close", "dup", "fcntl", "fstat", "newfstatat", "stat", "lstat", "readlinkat",
+        "unlink", "unlinkat", "brk", "mmap", "munmap", "mremap", "madvise", "futex", "rt_sigaction", "rt_sigprocmask",
+        "rt_sigreturn", "restart_syscall", "geteuid", "getrandom", "exit", "exit_group",
+    ),
+    {name: BROKER.chosen[name] for name in ("openat", "open")},
+)  # fmt: skip
+"""Who takes the server's socket file away."""
 
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2

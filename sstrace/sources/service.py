@@ -20,8 +20,10 @@ __all__ = [
     "DEFAULT_PATH",
     "MOST_REQUEST",
     "Peer",
+    "folder",
     "give_away",
     "listen",
+    "mark",
     "peer",
     "pour",
     "receive",
@@ -54,27 +56,28 @@ def listen(path: str, gid: int | None) -> socket.socket:
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)
     try:
-        if _answers(path):
-            raise SstraceError(f"another sstrace serves at {path} already")
+        _refuse_served(path)
         if path == DEFAULT_PATH:
             # A directory of our own: who has given up root in the meantime can still take the socket away. It is ours
             # again before anything in it is looked at.
             with contextlib.suppress(OSError):
-                files.own_directory(os.path.dirname(path), 0o755)  # noqa: PTH120
+                files.own_directory(folder(path), 0o755)
         if not files.is_firm(path):
             raise PrivilegeError(
                 f"cannot serve at {path}: on the way there is a directory where others than root can put another in "
                 "its place: name a place below /run, or start it as that user"
             )
-        with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISSOCK(os.lstat(path).st_mode):
-                raise SstraceError(f"{path} is there already, and is no socket: name another place to serve at")
-            os.unlink(path)  # noqa: PTH108
-        server.bind(path)
-        if gid is not None:
-            os.chown(path, -1, gid, follow_symlinks=False)
-            os.chmod(path, 0o660)  # noqa: PTH101
-        server.listen(_BACKLOG)
+        with files.alone(path):  # of two that find a stale one, the second finds the first one's
+            _refuse_served(path)
+            with contextlib.suppress(FileNotFoundError):
+                if not stat.S_ISSOCK(os.lstat(path).st_mode):
+                    raise SstraceError(f"{path} is there already, and is no socket: name another place to serve at")
+                os.unlink(path)  # noqa: PTH108
+            server.bind(path)
+            if gid is not None:
+                os.chown(path, -1, gid, follow_symlinks=False)
+                os.chmod(path, 0o660)  # noqa: PTH101
+            server.listen(_BACKLOG)
     except BaseException as error:
         server.close()
         if isinstance(error, OSError | ValueError):
@@ -90,13 +93,37 @@ def give_away(path: str, uid: int) -> None:
     """Let another user take the socket file away, where its directory is ours."""
     if path == DEFAULT_PATH:
         with contextlib.suppress(OSError):
-            files.own_directory(os.path.dirname(path), 0o755, uid=uid)  # noqa: PTH120
+            files.own_directory(folder(path), 0o755, uid=uid)
 
 
-def remove(path: str) -> None:
-    """Take the socket file away, as far as we may; one that stays is replaced by the next server."""
-    with contextlib.suppress(OSError):
-        os.unlink(path)  # noqa: PTH108
+def folder(path: str) -> str:
+    """The directory of a socket file."""
+    return os.path.dirname(path) or "."  # noqa: PTH120
+
+
+def mark(path: str) -> tuple[int, int]:
+    """What tells the file that is there now from another of its name: device and inode."""
+    status = os.lstat(path)
+    return status.st_dev, status.st_ino
+
+
+def remove(path: str, which: tuple[int, int]) -> bool:
+    """Take the socket file away, where it is still the one of this ``mark``, before its listener is closed: as long as
+    that listens, no other server replaces it. False where we may not; one that stays is replaced by the next server.
+    """
+    try:
+        if mark(path) == which:
+            files.remove(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _refuse_served(path: str) -> None:
+    if _answers(path):
+        raise SstraceError(f"another sstrace serves at {path} already")
 
 
 def _answers(path: str) -> bool:

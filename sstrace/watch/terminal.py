@@ -143,9 +143,13 @@ class Terminal:
 
     def __init__(self, env: Mapping[str, str]) -> None:
         if not (os.isatty(0) and os.isatty(1)):
-            raise UsageError("sstrace: --watch needs a terminal on standard input and output; without one use --snapshot")
+            raise UsageError(
+                "sstrace: --watch needs a terminal on standard input and output; without one use --snapshot"
+            )
         if env.get("TERM", "dumb") in ("", "dumb"):
-            raise UsageError("sstrace: --watch needs a terminal that can move its cursor, and TERM says that this one cannot")
+            raise UsageError(
+                "sstrace: --watch needs a terminal that can move its cursor, and TERM says that this one cannot"
+            )
         try:
             # Of our own, because O_NONBLOCK is shared with whoever else has the descriptor: the shell.
             self._out = os.open(os.ttyname(1), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -93,10 +93,16 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def broker_of(server: Server) -> int:
-    """Its only child, once the one that made the ready file has ended."""
-    wait("it has one child", lambda: len(children(server.process.pid)) == 1)
-    return children(server.process.pid)[0]
+def broker_of(server: Server, beside: int = 1) -> int:
+    return kept_by(server.process.pid, beside)[0]
+
+
+def kept_by(serving: int, beside: int = 1) -> list[int]:
+    """The broker, and so many ``beside`` it, who takes the socket file away, once the child that made the ready file
+    has ended.
+    """
+    wait("it has no other children", lambda: len(children(serving)) == 1 + beside)
+    return sorted(children(serving), key=lambda child: not bits(status(child)["CapPrm"]))
 
 
 def test_two_users_of_their_own_and_the_one_that_answers_clients_has_no_capability(server: Server) -> None:
@@ -362,8 +368,10 @@ for one in listens:
 user = privilege.service_user()
 if who == "server":
     privilege.shed(user, reach=privilege.Reach(landlock.SYSTEM, []))
-else:
+elif who == "broker":
     privilege.shed(user, privilege.BROKER, seccomp.BROKER)
+else:
+    privilege.shed(None, (), seccomp.REMOVER, privilege.Reach([], [os.path.dirname(elsewhere)]))
 for name, attempt in { {**WAYS_OUT, **REMAINS, **UNREACHED, **OF_BROKER}!r}.items():
     try:
         eval(attempt)
@@ -376,8 +384,8 @@ victim.returncode = 0
 
 
 def attempts(netns: Netns, who: str, elsewhere: Path) -> dict[str, str]:
-    """What became of every attempt, from within a process that has shed its privileges as the server or the broker
-    does: an errno, or that it worked.
+    """What became of every attempt, from within a process that has shed its privileges as the server, the broker or the
+    remover does: an errno, or that it worked.
     """
     process = subprocess.Popen(
         [*netns.prefix, sys.executable, "-c", TRY, who, str(elsewhere)],
@@ -422,6 +430,32 @@ def test_what_the_broker_can_do_is_what_is_told(netns: Netns, common_path: Path)
     }  # fmt: skip
     tried = {**WAYS_OUT, **REMAINS, **UNREACHED, **OF_BROKER}
     assert {name for name in tried if found[name] not in REFUSED} == reads | {*OF_BROKER}
+
+
+def test_who_takes_the_socket_file_away_can_do_nothing_else(netns: Netns, common_path: Path) -> None:
+    (common_path / "file").touch()
+    found = attempts(netns, "remover", common_path / "file")
+    worked = {name for name, outcome in found.items() if outcome not in REFUSED}
+    if landlock.version():
+        assert worked == {"read what everybody may read elsewhere"}, "it is the directory of the socket"
+    else:
+        assert worked >= {"read a secret"}
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_it_takes_its_socket_file_away_and_no_other(
+    sstrace: Program, netns: Netns, tmp_path: Path, replaced: bool
+) -> None:
+    """Out of a directory in which it may not: it is root's."""
+    server = Server(sstrace, netns, tmp_path)
+    assert int(status(server.process.pid)["Uid"].split()[0]) not in SHARED
+    assert [path.name for path in tmp_path.glob("live.sock*")] == ["live.sock"]
+    if replaced:
+        server.path.unlink()
+        with socket.socket(socket.AF_UNIX) as another:
+            another.bind(str(server.path))
+    server.stop()
+    assert server.path.exists() == replaced
 
 
 def test_a_client_without_privileges_sees_what_ss_shows_it(
@@ -490,7 +524,7 @@ def test_started_by_somebody_else_with_capabilities(
     assert (refused.returncode, b"is served by user 4321" in refused.stderr) == (1, True)
     plain = ("setpriv", "--reuid=4321", "--regid=4321", "--clear-groups")
     server.sstrace = Program(*plain, *sstrace.head)
-    broker = broker_of(server)
+    broker = broker_of(server, beside=0)
     assert [bits(status(pid)["CapPrm"]) for pid in (server.process.pid, broker)] == [set(), KEPT]
     assert status(server.process.pid)["Uid"].split() == ["4321"] * 4
     netns.call(listener)
@@ -502,7 +536,9 @@ def test_started_by_somebody_else_with_capabilities(
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 def test_the_list_has_what_the_server_calls(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
-    """Recorded: from where it has given up root, every system call of a server and its children is one of the list."""
+    """Recorded: from where it has given up root, every system call of a server and its children is one of the list; and
+    so of those beside it.
+    """
     trace = tmp_path / "trace"
     traced = Program("strace", "-f", "-qq", "-o", str(trace), *sstrace.head)
     server = Server(traced, netns, tmp_path, "--metrics=127.0.0.1:9438", "--stats")
@@ -514,29 +550,28 @@ def test_the_list_has_what_the_server_calls(sstrace: Program, netns: Netns, tmp_
     metrics = "import urllib.request as u; print(len(u.urlopen('http://127.0.0.1:9438/metrics').read()))"
     assert int(netns.run(sys.executable, "-c", metrics).stdout) > 100
     (serving,) = children(server.process.pid)
-    (broker,) = children(serving)
+    kept = dict(zip(map(str, kept_by(serving)), ("broker", "remover"), strict=True))
     os.kill(serving, signal.SIGINT)
     assert server.process.wait(60) == 0
-    called: dict[bool, set[str]] = {False: set(), True: set()}
-    refused = set()
-    brokers, shed = {str(broker)}, set()
+    lists = {"server": seccomp.SERVER, "broker": seccomp.BROKER, "remover": seccomp.REMOVER}
+    called: dict[str, set[str]] = {who: set() for who in lists}
+    refused, shed = set(), set()
     for line in trace.read_text(errors="replace").splitlines():
         pid, _, rest = line.partition(" ")
         if (found := re.match(r" *(?:<\.\.\. )?(\w+)[( ]", rest)) is None:
             continue
-        if pid in brokers and (made := re.search(r"(?:fork|clone)\S* .*= (\d+)$|(?:fork|clone)\(.*= (\d+)$", rest)):
-            brokers.add(made[1] or made[2])
+        who = kept.get(pid, "server")
+        if pid in kept and (made := re.search(r"(?:fork|clone)\S* .*= (\d+)$|(?:fork|clone)\(.*= (\d+)$", rest)):
+            kept[made[1] or made[2]] = who
         if "PR_SET_SECCOMP" in rest:
-            shed.add(pid in brokers)
-        elif pid in brokers and True not in shed:
-            continue
-        elif False in shed or pid in brokers:
-            called[pid in brokers].add(found[1])
+            shed.add(who)
+        elif who in shed:
+            called[who].add(found[1])
             if "= -1 EPERM" in rest:
                 refused.add(rest)
-    assert shed == {False, True}
-    for calls, mine in ((seccomp.SERVER, called[False]), (seccomp.BROKER, called[True])):
-        assert mine - {*calls.allowed, *calls.chosen, "clone3", "prctl"} == set()
+    assert shed == lists.keys()
+    for who, calls in lists.items():
+        assert called[who] - {*calls.allowed, *calls.chosen, "clone3", "prctl"} == set()
     # A bounding set that is empty already; the name service asks for addresses first, and does without.
     assert [line for line in refused if not re.search(r"PR_CAPBSET_DROP|NETLINK_ROUTE|/proc/\d+", line)] == []
 

@@ -39,9 +39,9 @@ def sentences() -> Iterator[tuple[str, str]]:
 
 def texts(node: ast.expr) -> list[str]:
     if isinstance(node, ast.Constant):
-        return [node.value]
+        return [str(node.value)]
     if isinstance(node, ast.JoinedStr):
-        return ["".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)]
+        return ["".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)]
     if isinstance(node, ast.IfExp):
         return [*texts(node.body), *texts(node.orelse)]
     return []  # it is handed on, from where it was made

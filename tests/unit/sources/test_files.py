@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import socket
 import stat
 import threading
@@ -272,6 +273,35 @@ def test_the_socket_of_a_group(tmp_path: Path) -> None:
     stale.close()
     service.listen(str(path), MALLORY).close()
     assert (path.stat().st_gid, stat.S_IMODE(path.stat().st_mode)) == (MALLORY, 0o660)
+
+
+def test_of_two_that_find_a_stale_socket_one_serves(tmp_path: Path) -> None:
+    path = str(tmp_path / "live.sock")
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(path)
+    said: list[str] = []
+
+    def serve() -> None:
+        try:
+            service.listen(path, None).close()
+        except SstraceError as error:
+            said.append(str(error))
+
+    second = threading.Thread(target=serve)
+    with files.alone(path):
+        second.start()
+        lock = f":{Path(path + '.lock').stat().st_ino} "
+        waits = re.compile(rf"-> FLOCK .*{lock}")
+        while not waits.search(Path("/proc/locks").read_text()):
+            assert second.is_alive(), "it has not waited"
+        Path(path).unlink()
+        first = socket.socket(socket.AF_UNIX)
+        first.bind(path)
+        first.listen()
+    second.join(60)
+    first.close()
+    assert said == [f"another sstrace serves at {path} already"]
+    assert [file.name for file in tmp_path.iterdir()] == ["live.sock"]
 
 
 @root
