@@ -100,6 +100,12 @@ class Doubts:
         """Whether that is so, and nobody who asks now can wait until it is healed."""
         return self.healing or (self.lost and not self._is_short())
 
+    def pardoned(self) -> bool:
+        """Whether events were lost: that leaves nothing in doubt as long as the table is still to be filled."""
+        lost, self.lost = self.lost, False
+        self._healed = self._losses() if lost else self._healed
+        return lost
+
     # When to heal.
 
     def is_resync_due(self) -> bool:

@@ -36,7 +36,7 @@ from sstrace.live.probes import attached
 from sstrace.live.shrink import Shrink
 from sstrace.live.sweeps import Sweeps
 from sstrace.live.ways import Ways
-from sstrace.model import Lost, State, Table
+from sstrace.model import Lost, Table
 from sstrace.plain import counted
 from sstrace.sources.memory import give_back
 from sstrace.sources.names import SystemNames
@@ -56,7 +56,6 @@ _SWEEP_NS = 1_000_000_000
 """What makes no events is looked for by a sweep this often."""
 
 _AT = attrgetter("at_ns")
-_CLOSE = int(State.CLOSE)
 
 
 class Tracer:
@@ -97,9 +96,7 @@ class Tracer:
         )
         self.table = SocketTable(self.netns, self.places.takes)
         self.places.join(self.table)
-        self.events = 0
-        self.lost = 0
-        self.late = 0
+        self.events = self.lost = self.late = 0
         self.sweeps = 0
         """All of them: the baseline, those that healed a loss (``resyncs``), audits."""
         self.resyncs = 0
@@ -174,6 +171,9 @@ class Tracer:
         # now, and would only stall events later.
         gc.disable()
         try:
+            self._drain_until_now()
+            if self._doubts.pardoned():  # nobody is told of what was before these dumps, which show what came of it
+                self._pending, self._losses, self.lost = [], [], 0
             for _ in self.sweep():
                 pass
         finally:
