@@ -19,6 +19,7 @@ from sstrace import __version__
 from sstrace.causes import has_failed
 from sstrace.changes import NetnsNews
 from sstrace.errors import FeatureError, SstraceError, reason
+from sstrace.live.callers import Callers
 from sstrace.live.living import Living
 from sstrace.live.tracer import Tracer
 from sstrace.model import AF_INET, STATE_TEXT, Lost, State
@@ -121,8 +122,9 @@ class Metrics:
         self._read()
         registry.register(self)
         host = address or "::"
+        self._callers = Callers()
         try:
-            self._server = serve(make_wsgi_app(registry), host, port)
+            self._server = serve(make_wsgi_app(registry), host, port, self._callers)
         except (OSError, ValueError, RuntimeError) as error:  # no host's name may look like this one; no more threads
             raise SstraceError(f"cannot serve metrics at {address or '*'}:{port}: {reason(error)}") from None
 
@@ -184,6 +186,7 @@ class Metrics:
         """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
+        self._callers.close()
 
     def describe(self) -> list[Any]:
         """Names are not asked for at registration."""
