@@ -34,6 +34,7 @@ from sstrace.snapshot.sources import Origin
 from sstrace.snapshot.streams import complain, warn
 from sstrace.sources import privilege, proc, service
 from sstrace.sources.diag import Diag, Netlink
+from sstrace.sources.netns import enter_netns, is_here
 from sstrace.sources.standard import refusal, say, tell, write_all
 
 if TYPE_CHECKING:
@@ -138,6 +139,8 @@ class Answers:
                 if self._counting is None:
                     raise FeatureError("sstrace: this server does not count: start it with sstrace --serve --stats")
                 return self._counting.tell(command, owners=self._sees_all(peer))
+            if command.selection.netns is not None and not self._shed:
+                enter_netns(command.selection.netns, mounts=True)  # where this is already: for the files, as ss does
             asks = asked(command) if command.own.explain is not None else command
             origin = self._several(asks, request, peer) if command.own.netns else self._one(asks, request, peer)
         except SstraceError as error:
@@ -311,9 +314,10 @@ class _Effects:
 
     def enter_netns(self, name: str) -> None:
         """-N: another namespace's table is another server's."""
-        raise LookupFailed(
-            f"sstrace: this live table is not that of network namespace {name}: ask the sstrace that serves there"
-        )
+        if not is_here(name):
+            raise LookupFailed(
+                f"sstrace: this live table is not that of network namespace {name}: ask the sstrace that serves there"
+            )
 
     def require_selinux(self) -> None:
         """-Z, -z: as on this machine."""

@@ -26,6 +26,7 @@ __all__ = [
     "enter_netns",
     "gives_cookies",
     "inside",
+    "is_here",
     "lowest_processes",
     "netns_of",
     "open_netns",
@@ -65,10 +66,7 @@ def enter_netns(name: str, *, mounts: bool) -> None:
 
     ``mounts``: the files as well, see above. Raises LookupFailed with the sentence of ss.
     """
-    try:
-        fd = os.open(os.path.join(_RUN, name), os.O_RDONLY | os.O_CLOEXEC)  # noqa: PTH118 - bytes may hide in the name
-    except (OSError, ValueError) as error:
-        raise LookupFailed(f'Cannot open network namespace "{name}": {_why(error)}') from None
+    fd = _open_named(name)
     try:
         if _libc.setns(fd, _CLONE_NEWNET):
             raise LookupFailed(f'setting the network namespace "{name}" failed: {os.strerror(ctypes.get_errno())}')
@@ -76,6 +74,24 @@ def enter_netns(name: str, *, mounts: bool) -> None:
         os.close(fd)
     if mounts:
         _mounts(name)
+
+
+def is_here(name: str) -> bool:
+    """Whether that of a name (``ip netns``) is the one that this thread is in. Raises LookupFailed with the sentence of
+    ss where there is none of that name.
+    """
+    fd = _open_named(name)
+    try:
+        return os.fstat(fd).st_ino == netns_of("thread-self")
+    finally:
+        os.close(fd)
+
+
+def _open_named(name: str) -> int:
+    try:
+        return os.open(os.path.join(_RUN, name), os.O_RDONLY | os.O_CLOEXEC)  # noqa: PTH118 - bytes may hide in the name
+    except (OSError, ValueError) as error:
+        raise LookupFailed(f'Cannot open network namespace "{name}": {_why(error)}') from None
 
 
 def _why(error: OSError | ValueError) -> str:

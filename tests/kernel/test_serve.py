@@ -203,6 +203,16 @@ def test_json_comes_through(service: Service) -> None:
     assert {line["type"] for line in lines} == {"seen"}
 
 
+@pytest.mark.parametrize("words", ["-tan", "-tl", "-tlp"])
+def test_its_own_network_namespace_may_be_named(service: Service, ss: Any, netns: Any, words: str) -> None:
+    name = service.netns.publish()
+    ours = service.ask("-N", name, *words.split())
+    assert sorted(ours.stdout.splitlines()) == sorted(ss("-N", name, *words.split()).stdout.splitlines())
+    other = service.ask("-N", netns.publish(), *words.split())
+    assert (other.stdout, other.returncode) == (b"", 1)
+    assert b"ask the sstrace that serves there" in other.stderr
+
+
 @pytest.mark.parametrize("words", ["-N elsewhere -tan", "-tE", "-t -D /tmp/never"])
 def test_what_a_live_table_cannot_do_is_refused_in_one_sentence(service: Service, words: str) -> None:
     answer = service.ask(*words.split())
