@@ -20,6 +20,7 @@
 
 enum {
 	STATE_TIME_WAIT = 6, /* include/net/tcp_states.h */
+	STATE_LISTEN = 10,
 	STATE_NEW_SYN_RECV = 12,
 	V6ONLY = 1,
 };
@@ -62,7 +63,8 @@ struct cursor {
 	u32 again;     /* chains that had to be read again */
 	u8 done;       /* every chain is */
 	u8 lost;       /* a chain is longer than a run */
-	u8 pad[2];
+	u8 queues;     /* whether they are wanted */
+	u8 pad;
 };
 BPF_ARRAY(cursors, struct cursor, 1);
 
@@ -81,6 +83,8 @@ struct found {
 	u8 sort;        /* 0 = a full socket, 1 = a request socket, 2 = a timewait socket */
 	u8 flags;       /* V6ONLY */
 	u8 pad[3];
+	u32 rqueue;     /* bytes, or of a listener connections that wait and how many may; 0 where they are not wanted */
+	u32 wqueue;
 	u8 saddr[16];
 	u8 daddr[16];
 };
@@ -136,8 +140,27 @@ RAW_TRACEPOINT_PROBE(copy)
 	return 0;
 }
 
+/* As tcp_diag_get_info() has it (net/ipv4/tcp_diag.c). */
+static __always_inline void read_queues(struct found *found, u64 sk, u8 state)
+{
+	u32 end = 0, start = 0;
+
+	if (state == STATE_LISTEN) {
+		READ(found->rqueue, sk, OFF_sk_ack_backlog);
+		READ(found->wqueue, sk, OFF_sk_max_ack_backlog);
+		return;
+	}
+	READ(end, sk, OFF_rcv_nxt);
+	READ(start, sk, OFF_copied_seq);
+	if ((s32)(end - start) > 0)
+		found->rqueue = end - start;
+	READ(end, sk, OFF_write_seq);
+	READ(start, sk, OFF_snd_una);
+	found->wqueue = end - start;
+}
+
 /* Whether the socket has been the same one all the while. */
-static __always_inline int read_socket(struct found *found, u64 sk)
+static __always_inline int read_socket(struct found *found, u64 sk, u8 queues)
 {
 	u64 common[COMMON_BYTES / 8] = {}, address = 0, ino = 0;
 	u64 cookie = 0;
@@ -164,6 +187,7 @@ static __always_inline int read_socket(struct found *found, u64 sk)
 	}
 	READ(found->netns, AT(u64, common, OFF_skc_net), OFF_net_inum);
 	found->net_cookie = found->cgroup = found->flags = 0;
+	found->rqueue = found->wqueue = 0;
 #ifdef OFF_net_cookie
 	READ(found->net_cookie, AT(u64, common, OFF_skc_net), OFF_net_cookie);
 #endif
@@ -198,6 +222,8 @@ static __always_inline int read_socket(struct found *found, u64 sk)
 				READ(found->cgroup, address, OFF_kernfs_id);
 		}
 #endif
+		if (queues)
+			read_queues(found, sk, state);
 	}
 	found->state = state;
 	found->ino = ino;
@@ -252,7 +278,7 @@ RAW_TRACEPOINT_PROBE(walk)
 		if (!found)
 			return 0;
 		next = 0;
-		if (read_socket(found, cursor->node - OFF_skc_nulls_node)) {
+		if (read_socket(found, cursor->node - OFF_skc_nulls_node, cursor->queues)) {
 			cursor->count = index + 1;
 			READ(next, cursor->node, 0);
 		} else {

@@ -68,6 +68,7 @@ def _make(number: int) -> list[socket.socket]:
     made = [listener]
     for _ in range(2):
         made += [socket.create_connection(listener.getsockname()), listener.accept()[0]]
+    made[1].send(b"unread")
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     udp.bind(("127.0.0.1", 53))
     unix = socket.socket(socket.AF_UNIX)

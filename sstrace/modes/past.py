@@ -54,6 +54,9 @@ class PastTables:
         """See PlacesSource."""
         return len(self.of) > 1
 
+    def prepare(self, command: Command) -> None:
+        """See PlacesSource."""
+
     def each(self) -> Iterator[Place]:
         """See PlacesSource."""
         for place, rows in self.of.values():

@@ -145,6 +145,7 @@ class _Snapshot:
         if self._places is None:
             show_tables()
         else:
+            self._places.prepare(command)
             for place in self._places.each():
                 self._names.enter()
                 self._source = place.source

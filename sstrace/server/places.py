@@ -10,6 +10,7 @@ from sstrace.live.tracer import Tracer
 from sstrace.live.ways import Ways
 from sstrace.model import Label, Namespace, Netns
 from sstrace.plain import spelled
+from sstrace.query.command import Command
 from sstrace.query.netns import ALL
 from sstrace.server.broker import Whereabouts
 from sstrace.snapshot.sources import Place
@@ -63,6 +64,9 @@ class LivePlaces:
     def several(self) -> bool:
         """See PlacesSource."""
         return len(self._chosen) > 1
+
+    def prepare(self, command: Command) -> None:
+        """See PlacesSource."""
 
     def each(self) -> Iterator[Place]:
         """See PlacesSource; this thread is in each."""

@@ -4,12 +4,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from sstrace.errors import LookupFailed, SstraceError
-from sstrace.model import Namespace
+from sstrace.model import Namespace, Netns
 from sstrace.namespaces.choice import choose
 from sstrace.namespaces.finder import Finder
+from sstrace.query.command import Command
 from sstrace.query.expression import Expr, awaited
 from sstrace.query.netns import ALL
 from sstrace.snapshot.sources import Place
+from sstrace.snapshot.walked import Walked, walk, walks
 from sstrace.sources.netns import inside, netns_of
 from sstrace.sources.standard import say
 
@@ -24,13 +26,16 @@ class Places:
 
     def __init__(self, words: Sequence[str], env: Mapping[str, str]) -> None:
         self._all = ALL in words
+        self._env = env
         finder = Finder(env)
         try:
             choice = choose(words, finder)
             self._chosen = [(one, finder.label(one)) for one in choice.of(finder)]
+            self._hashinfos = {one.net.cookie: finder.hashinfo(one.net.cookie) for one, _ in self._chosen}
             self._blind = finder.blind if self._all else ""
         finally:
             finder.close()
+        self._walked: Mapping[Netns, Walked] = {}
         self._refused: list[tuple[str, SstraceError]] = []
         self._less: list[str] = []
 
@@ -38,6 +43,11 @@ class Places:
     def several(self) -> bool:
         """Whether there is more than one, and rows have to say of which they are."""
         return len(self._chosen) > 1
+
+    def prepare(self, command: Command) -> None:
+        """Look into many of them at once, where that is enough for ``command``."""
+        if walks(command):
+            self._walked = walk(self._env, [one.net for one, _ in self._chosen], self._hashinfos.__getitem__)
 
     def each(self) -> Iterator[Place]:
         """Be in one after the other, and back when that is over. One that has gone is left out; what
@@ -49,7 +59,7 @@ class Places:
             inode = namespace.net.inode
             try:
                 with inside(namespace):
-                    yield Place(inode=inode, label=label)
+                    yield Place(inode=inode, label=label, source=self._walked.get(namespace.net))
                 continue
             except LookupFailed:
                 continue

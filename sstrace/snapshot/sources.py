@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from sstrace.model import InetSocket, Label, Owners, Role, Socket, Table
-from sstrace.query.command import Selection
+from sstrace.query.command import Command, Selection
 from sstrace.sources.diag import Diag, Netlink
 from sstrace.sources.names import SystemNames
 
@@ -92,6 +92,10 @@ class PlacesSource(Protocol):
     @property
     def several(self) -> bool:
         """Whether there is more than one, and rows have to say of which they are."""
+        ...
+
+    def prepare(self, command: Command) -> None:
+        """Be told what will be asked in each."""
         ...
 
     def each(self) -> Iterator[Place]:

@@ -38,6 +38,9 @@ WALK = Source(
         "lhash2": (("inet_hashinfo", "lhash2"),),
         "lhash2_mask": (("inet_hashinfo", "lhash2_mask"),),
         "listen_head": (("inet_listen_hashbucket", "nulls_head"),),
+        "sk_ack_backlog": (("sock", "sk_ack_backlog"),),
+        "sk_max_ack_backlog": (("sock", "sk_max_ack_backlog"),),
+        **{name: (("tcp_sock", name),) for name in ("rcv_nxt", "copied_seq", "write_seq", "snd_una")},
     },
     optional={
         **{name: offsets.OPTIONAL[name] for name in _MAYBE},
@@ -47,7 +50,7 @@ WALK = Source(
 )
 """The programs and their offsets."""
 
-FOUND_BYTES = 88
+FOUND_BYTES = 96
 """struct found of the C file."""
 
 _STEPS = 128
@@ -57,7 +60,7 @@ _TABLE = struct.Struct("=QIIQ")
 _PLACES = struct.Struct("=" + _TABLE.format.strip("=") * 2 + "Q")
 _BLOCK = struct.Struct("=QQ")
 _HEAD = struct.Struct("=QQ")
-_CURSOR = struct.Struct("=QIIIIIBBxx")
+_CURSOR = struct.Struct("=QIIIIIBBBx")
 _RUNS = 64
 """Of the program, between two breaths."""
 _AGAIN_MOST = 1000
@@ -81,13 +84,14 @@ class SocketWalk:
         self.hashinfo: int = tables[8]
         """Of whose tables these are: see ``netns_walk.Walked``."""
 
-    def records(self, breathe: Callable[[], object] = lambda: None) -> bytes:
-        """Every socket there is, ``FOUND_BYTES`` each (wire.walked). ``breathe`` is called every few milliseconds.
+    def records(self, breathe: Callable[[], object] = lambda: None, *, queues: bool = False) -> bytes:
+        """Every socket there is, ``FOUND_BYTES`` each (wire.walked), with its ``queues`` where they are wanted: what is
+        connected, then what listens, both as sock_diag has them in order. ``breathe`` is called every few milliseconds.
         Raises FeatureError where chains are too long for this, or change faster than they are read.
         """
-        return b"".join(self._records(breathe))
+        return b"".join(self._records(breathe, queues=queues))
 
-    def _records(self, breathe: Callable[[], object]) -> Iterator[bytes]:
+    def _records(self, breathe: Callable[[], object], *, queues: bool) -> Iterator[bytes]:
         for base, count, stride, nulls in self._tables:
             leading: list[tuple[int, int]] = []
             for begin in range(0, count, _BLOCK_BYTES // stride):
@@ -100,7 +104,7 @@ class SocketWalk:
                     slot = leads.find(1, slot + 1)
                 breathe()
             for begin in range(0, len(leading), _HEADS):
-                yield from self._follow(leading[begin : begin + _HEADS], breathe)
+                yield from self._follow(leading[begin : begin + _HEADS], breathe, queues=queues)
 
     def _copied(self, address: int, size: int) -> bytes:
         _BLOCK.pack_into(self._block, 0, address, size)
@@ -109,13 +113,13 @@ class SocketWalk:
             raise FeatureError("the kernel's hash tables of sockets are not where its BTF says")
         return self._block[_BLOCK.size : _BLOCK.size + size]
 
-    def _follow(self, heads: list[tuple[int, int]], breathe: Callable[[], object]) -> Iterator[bytes]:
+    def _follow(self, heads: list[tuple[int, int]], breathe: Callable[[], object], *, queues: bool) -> Iterator[bytes]:
         self._heads[: len(heads) * _HEAD.size] = b"".join(_HEAD.pack(*head) for head in heads)
-        _CURSOR.pack_into(self._cursor, 0, 0, 0, len(heads), 0, 0, 0, 0, 0)
+        _CURSOR.pack_into(self._cursor, 0, 0, 0, len(heads), 0, 0, 0, 0, 0, queues)
         runs = 0
         while True:
             self._loaded.run("walk")
-            _, _, _, count, _, again, done, lost = _CURSOR.unpack_from(self._cursor)
+            _, _, _, count, _, again, done, lost, _ = _CURSOR.unpack_from(self._cursor)
             if lost or again > _AGAIN_MOST:
                 raise FeatureError("the kernel's hash tables of sockets change faster than they can be walked")
             if count:

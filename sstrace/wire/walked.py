@@ -10,7 +10,7 @@ from sstrace.model import AF_INET, Extras, InetSocket, Netns, State, Table
 
 __all__ = ["apart", "decode"]
 
-_FOUND = struct.Struct("=QQQQIIIHHHBBB3x16s16s")
+_FOUND = struct.Struct("=QQQQIIIHHHBBB3xII16s16s")
 _WHERE = struct.Struct(f"=24xQI{_FOUND.size - 36}x")
 _V6ONLY = 1
 _SYN_RECV, _LISTEN = int(State.SYN_RECV), int(State.LISTEN)
@@ -31,11 +31,13 @@ def apart(records: bytes) -> dict[Netns, list[bytes]]:
 
 
 def decode(records: Sequence[bytes], states: int) -> Iterator[InetSocket]:
-    """The sockets in these states, bit n for state n. A cookie of 0: nobody has asked for it yet."""
+    """The sockets in these states, bit n for state n. A cookie of 0: nobody has asked for it yet; queues of 0: nobody
+    asked the walk for them.
+    """
     known: dict[tuple[int, bool | None], Extras] = {}
     for record in records:
         (
-            cookie, ino, cgroup, _, _, uid, ifindex, family, sport, dport, state, sort, flags, src, dst,
+            cookie, ino, cgroup, _, _, uid, ifindex, family, sport, dport, state, sort, flags, rqueue, wqueue, src, dst,
         ) = _FOUND.unpack(record)  # fmt: skip
         if sort == _REQUEST:
             state = _SYN_RECV
@@ -48,6 +50,6 @@ def decode(records: Sequence[bytes], states: int) -> Iterator[InetSocket]:
         if extras is None:
             extras = known[cgroup, v6only] = Extras(cgroup_id=cgroup or None, v6only=v6only)
         yield InetSocket(
-            Table.TCP, family, state, 0, 0, ino, cookie, src, sport, dst, dport, uid, ifindex, _TIMERS[sort],
+            Table.TCP, family, state, rqueue, wqueue, ino, cookie, src, sport, dst, dport, uid, ifindex, _TIMERS[sort],
             extras=extras,
         )  # fmt: skip

@@ -37,7 +37,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SocketWalk]:
 
 
 def by_walk(walk: SocketWalk, inode: int) -> list[InetSocket]:
-    apart = walked.apart(walk.records())
+    apart = walked.apart(walk.records(queues=True))
     return [
         one for netns, records in apart.items() if netns.inode == inode for one in walked.decode(records, TABLE_STATES)
     ]
@@ -48,14 +48,14 @@ def by_sock_diag(space: Netns) -> list[InetSocket]:
 
 
 def told(one: InetSocket) -> tuple[object, ...]:
-    """What a table takes of a socket, but for its cookie."""
+    """What a table takes of a socket, but for its cookie; and its queues."""
     extras = one.extras
     kind = kind_of(one)
     v6only = extras.v6only if extras is not None and one.state == State.LISTEN else None
     cgroup = extras.cgroup_id if extras is not None and kind is Kind.SOCKET else None
     return (
         one.family, STATE_TEXT[one.state], kind.name, one.src.hex(), one.sport, one.dst.hex(), one.dport,
-        one.ifindex, one.ino, one.uid, v6only, cgroup,
+        one.ifindex, one.ino, one.uid, v6only, cgroup, one.recv_q, one.send_q,
     )  # fmt: skip
 
 
@@ -80,6 +80,8 @@ def test_it_shows_what_sock_diag_shows(walk: SocketWalk) -> None:
         assert states >= {State.LISTEN, State.ESTABLISHED, State.SYN_RECV, State.TIME_WAIT, State.FIN_WAIT2}
         assert {kind_of(one) for one in found} == set(Kind)
         assert any(one.ifindex for one in found)
+        assert any(one.recv_q for one in found if one.state == State.ESTABLISHED)
+        assert any(one.send_q for one in found if one.state == State.LISTEN)
         assert {one.extras.v6only for one in found if one.extras and one.state == State.LISTEN} == {None, False, True}
         # Where somebody has asked for a cookie, it is that.
         cookies = {told(one): one.cookie for one in after}
