@@ -86,5 +86,13 @@ class Liner:
     def __init__(self, texts: dict[str, dict[Any, Any] | None], nothing: Any, /) -> None: ...
     def line(self, change: Any, prefix: str, second_ns: int, seq: int, out: bytearray, /) -> bool: ...
     def run(
-        self, changes: Iterator[Any], prefix: str, second_ns: int, seq: int, out: bytearray, most: int, /
+        self,
+        changes: Iterator[Any],
+        protocols: frozenset[int],
+        prefix: str,
+        second_ns: int,
+        seq: int,
+        out: bytearray,
+        most: int,
+        /,
     ) -> tuple[int, Any]: ...

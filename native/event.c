@@ -172,17 +172,55 @@ static PyObject *new_event(PyObject *lent, const char *record, PyObject *cpu)
 	return (PyObject *)event;
 }
 
+static int is_call(int number)
+{
+	return number >= CALL_BIND && number <= CALL_CLOSE;
+}
+
+/* As records lie in the ring. */
+typedef struct sock_event loose __attribute__((aligned(4)));
+
+/* Whether a datagram socket's end tells of its birth, too. */
+static int is_life(const loose *event)
+{
+	return event->kind == EVENT_DATAGRAM && event->old == CALL_CLOSE && event->since_ns != 0;
+}
+
 static int is_sound(const struct sock_event *event)
 {
 	return event->size == sizeof(*event) && event->old < STATES && event->new < STATES &&
 	       (event->kind <= EVENT_TIMEWAIT_GONE ||
-		(event->kind == EVENT_DATAGRAM && event->old >= CALL_BIND && event->old <= CALL_CLOSE));
+		(event->kind == EVENT_DATAGRAM && is_call(event->old) && (!is_life(event) || is_call(event->shutdown))));
+}
+
+/* The birth of a life becomes an event of its own: a new reference, NULL with an exception. */
+static PyObject *split(Event *end)
+{
+	Event *birth = PyObject_New(Event, &event_type);
+	struct sock_event *raw = &end->raw;
+
+	if (birth == NULL)
+		return NULL;
+	birth->lent = new_ref(end->lent);
+	birth->cpu = new_ref(end->cpu);
+	birth->at_ns = PyLong_FromUnsignedLongLong(raw->since_ns);
+	birth->raw = *raw;
+	birth->raw.ts_ns = raw->since_ns;
+	birth->raw.old = raw->shutdown;
+	birth->raw.bytes_sent = birth->raw.bytes_received = 0;
+	birth->raw.segs_out = birth->raw.segs_in = 0;
+	birth->raw.since_ns = raw->since_ns = 0;
+	birth->raw.shutdown = raw->shutdown = 0;
+	raw->new = 0;
+	if (birth->at_ns == NULL)
+		Py_CLEAR(birth);
+	return (PyObject *)birth;
 }
 
 PyObject *events(PyObject *module, PyObject *args)
 {
 	const char *data;
-	Py_ssize_t length, count = 0;
+	Py_ssize_t length, lives = 0, count = 0;
 	PyObject *lent, *cpu;
 	OWNED *made = NULL;
 
@@ -193,15 +231,24 @@ PyObject *events(PyObject *module, PyObject *args)
 		PyErr_SetString(PyExc_TypeError, "events((callable, dict, callable, dict, callable, dict), bytes, int), once taught");
 		return NULL;
 	}
-	made = PyList_New(length / STRIDE);
-	for (; made != NULL && count < length / STRIDE; count++) {
-		PyObject *event = new_event(lent, data + count * STRIDE, cpu);
+	for (Py_ssize_t at = 0; at < length / STRIDE; at++)
+		lives += is_life((const loose *)(data + at * STRIDE + HEADER));
+	made = PyList_New(length / STRIDE + lives);
+	for (Py_ssize_t at = 0; made != NULL && at < length / STRIDE; at++) {
+		OWNED *event = new_event(lent, data + at * STRIDE, cpu), *birth = NULL;
+		struct sock_event *raw = event != NULL ? &((Event *)event)->raw : NULL;
 
-		if (event == NULL)
+		if (raw == NULL)
 			return NULL;
-		PyList_SET_ITEM(made, count, event);
-		if (!is_sound(&((Event *)event)->raw))
+		if (!is_sound(raw))
 			Py_RETURN_NONE;
+		if (is_life(raw)) {
+			birth = split((Event *)event);
+			if (birth == NULL)
+				return NULL;
+			PyList_SET_ITEM(made, count++, new_ref(birth));
+		}
+		PyList_SET_ITEM(made, count++, new_ref(event));
 	}
 	return made != NULL ? new_ref(made) : NULL;
 }

@@ -10,16 +10,6 @@
 
 PyObject unusual;
 
-/* An event that is being folded in. */
-struct step {
-	Event *event;
-	const struct sock_event *raw;
-	PyObject *index, *sk, *at_ns;
-	PyObject *row;  /* its own, by what no other has; NULL: there is none, and its ends are these: */
-	PyObject *ends, *between; /* and the row that is between them already; NULL: there is none */
-	const char *taught;
-};
-
 /* Whether lifecycle's rules for a report are those that are followed here: a rule that is not taught is the twin's. */
 static int is_taught(const struct step *now, enum report report, int holder)
 {
@@ -45,8 +35,7 @@ static int is_between(PyObject *row, const struct sock_event *raw)
 	       small(ROW(ifindex)) == raw->ifindex;
 }
 
-/* How long the row has been in its state: a new reference, None where that is not known. */
-static PyObject *held(const struct step *now, PyObject *row)
+PyObject *held(const struct step *now, PyObject *row)
 {
 	return ROW(exact) == Py_True ? PyNumber_Subtract(now->at_ns, ROW(since_ns)) : new_ref(Py_None);
 }
@@ -62,9 +51,7 @@ static int tell(const struct step *now, PyObject *row)
 	return silent != Py_None ? discard(silent, ROW(id)) : 0;
 }
 
-/* The transition to where the row is. ``held``: its reference is taken, and NULL is an exception; ``ends``: whether the connection
- * does, too. */
-static PyObject *told(const struct step *now, PyObject *row, long old, PyObject *held, PyObject *cause, int ends)
+PyObject *told(const struct step *now, PyObject *row, long old, PyObject *held, PyObject *cause, int ends)
 {
 	PyObject *values[] = {
 		[transition_at_ns] = tell(now, row) == 0 ? new_ref(now->at_ns) : NULL,
@@ -186,7 +173,7 @@ static PyObject *connects(const struct step *now)
 	if (!is_taught(now, OPENS, NOBODY) || now->raw->ino == 0 || now->between != NULL)
 		return UNUSUAL; /* what a timewait socket is in the way of is looked at more closely */
 	row = birth(now, SOCKET, known.client);
-	if (row == NULL || own(now, row, known.connect) < 0 || learn(now, row) < 0)
+	if (row == NULL || own(now, row, known.calls[CALL_CONNECT]) < 0 || learn(now, row) < 0)
 		return NULL;
 	return told(now, row, CLOSE, new_ref(Py_None), Py_None, 0);
 }
@@ -199,7 +186,7 @@ static PyObject *moves(const struct step *now, PyObject *row)
 
 	SET(ROW(touched_ns), new_ref(now->at_ns));
 	if (learn(now, row) < 0 || moved(now, row) < 0 || discard(SLOT(now->index, index, unsettled), ROW(id)) < 0 ||
-	    (by_call && own(now, row, known.close) < 0))
+	    (by_call && own(now, row, known.calls[CALL_CLOSE]) < 0))
 		Py_CLEAR(duration);
 	return told(now, row, now->raw->old, duration, Py_None, 0);
 }
@@ -220,7 +207,7 @@ static PyObject *closes(const struct step *now, PyObject *row)
 	int by_call = 0;
 	OWNED *cause = event_cause(now->event, SOCKET, &by_call);
 
-	if (cause == NULL || dies(now, row) < 0 || (by_call && own(now, row, known.close) < 0) ||
+	if (cause == NULL || dies(now, row) < 0 || (by_call && own(now, row, known.calls[CALL_CLOSE]) < 0) ||
 	    (now->raw->ino != 0 && put_number(&ROW(ino), now->raw->ino) < 0))
 		return NULL;
 	return told(now, row, now->raw->old, held(now, row), cause, 1);
@@ -352,17 +339,26 @@ static int has_plain_ends(const struct sock_event *raw)
 	return raw->sport && raw->dport && (raw->family == FAMILY_INET || (!is_mapped(raw->saddr) && !is_mapped(raw->daddr)));
 }
 
+PyObject *event_ends(Event *event)
+{
+	const struct sock_event *raw = &event->raw;
+
+	return make_ends(again(LOCAL_PORT, raw->sport), again(PEER_PORT, raw->dport), event_address(event, LOCAL),
+			 event_address(event, PEER), again(DEVICE, raw->ifindex));
+}
+
 PyObject *fold(PyObject *index, Event *event, const char *taught)
 {
 	const struct sock_event *raw = &event->raw;
 	OWNED *sk = PyLong_FromUnsignedLongLong(raw->sk), *row = NULL, *ends = NULL, *between = NULL;
 	struct step now = { event, raw, index, sk, event->at_ns, NULL, NULL, NULL, taught };
 
+	if (raw->kind == EVENT_DATAGRAM)
+		return fold_call(&now);
 	row = sk != NULL ? row_of(index, raw, sk) : NULL;
 	Py_XINCREF(row); /* the table may let go of it */
 	if (row == NULL && has_plain_ends(raw)) {
-		ends = make_ends(again(LOCAL_PORT, raw->sport), again(PEER_PORT, raw->dport), event_address(event, LOCAL),
-				 event_address(event, PEER), again(DEVICE, raw->ifindex));
+		ends = event_ends(event);
 		between = ends != NULL ? PyDict_GetItemWithError(INDEX(by_ends), ends) : NULL;
 		Py_XINCREF(between);
 	}

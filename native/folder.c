@@ -11,8 +11,11 @@ typedef struct {
 	PyObject *taught;    /* bytes: 1 where lifecycle says what is done here */
 	__u64 home;          /* the namespace that is meant where a record says none, or its inode: cookie and inode */
 	__u32 here;
-	__u64 net;           /* that of the last event of TCP, and its shard; NULL where there is none */
-	PyObject *shard;
+	struct last {
+		__u64 net;
+		__u16 protocol;
+		PyObject *shard; /* NULL: there is none */
+	} last[2];           /* the space of the last event of TCP, and of the last of datagram sockets */
 } Folder;
 
 /* That of an event's space, where everything is usual there: a borrowed reference. NULL, with or without an exception, where
@@ -20,22 +23,24 @@ typedef struct {
 static PyObject *easy_shard(Folder *self, const struct sock_event *raw)
 {
 	__u64 net = raw->net_cookie ? raw->net_cookie : raw->netns == 0 || raw->netns == self->here ? self->home : raw->netns;
+	struct last *last = &self->last[raw->kind == EVENT_DATAGRAM];
 	PyObject *index;
 
-	if (raw->protocol != IPPROTO_OF_TCP)
+	if (raw->protocol != IPPROTO_OF_TCP && raw->kind != EVENT_DATAGRAM)
 		return NULL;
-	if (self->shard == NULL || self->net != net) {
+	if (last->shard == NULL || last->net != net || last->protocol != raw->protocol) {
 		OWNED *space = Py_BuildValue("(KH)", (unsigned long long)net, raw->protocol);
 		PyObject *found = space != NULL ? PyDict_GetItemWithError(self->shards, space) : NULL;
 
-		Py_XSETREF(self->shard, found != NULL && Py_IS_TYPE(found, (PyTypeObject *)known.shard) ? new_ref(found) : NULL);
-		self->net = net;
+		Py_XSETREF(last->shard, found != NULL && Py_IS_TYPE(found, (PyTypeObject *)known.shard) ? new_ref(found) : NULL);
+		last->net = net;
+		last->protocol = raw->protocol;
 	}
-	if (self->shard == NULL || SLOT(self->shard, shard, forgotten) == Py_True ||
-	    SLOT(SLOT(self->shard, shard, tombstones), tombstones, sweeping) == Py_True)
+	if (last->shard == NULL || SLOT(last->shard, shard, forgotten) == Py_True ||
+	    SLOT(SLOT(last->shard, shard, tombstones), tombstones, sweeping) == Py_True)
 		return NULL;
-	index = SLOT(self->shard, shard, index);
-	return SLOT(INDEX(news), news, journal) == Py_None ? self->shard : NULL;
+	index = SLOT(last->shard, shard, index);
+	return SLOT(INDEX(news), news, journal) == Py_None ? last->shard : NULL;
 }
 
 /* (event) → Transition or None. */
@@ -71,13 +76,13 @@ static PyObject *folder_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 
 	if (!PyArg_ParseTuple(args, "O!OO!(KI):Folder", &PyDict_Type, &shards, &otherwise, &PyBytes_Type, &taught, &home, &here))
 		return NULL;
-	if (known.row == NULL || PyBytes_GET_SIZE(taught) != REPORTS * HOLDERS) {
-		PyErr_SetString(PyExc_TypeError, "9 reports of 4 holders, once all else is taught");
+	if (known.row == NULL || PyBytes_GET_SIZE(taught) != TAUGHT) {
+		PyErr_SetString(PyExc_TypeError, "9 reports of 4 holders, 2 times 6 calls, once all else is taught");
 		return NULL;
 	}
 	self = (Folder *)type->tp_alloc(type, 0);
 	if (self != NULL)
-		*self = (Folder){ self->ob_base, folder_call, new_ref(shards), new_ref(otherwise), new_ref(taught), home, here, 0, NULL };
+		*self = (Folder){ self->ob_base, folder_call, new_ref(shards), new_ref(otherwise), new_ref(taught), home, here };
 	return (PyObject *)self;
 }
 
@@ -88,7 +93,8 @@ static void folder_dealloc(PyObject *object)
 	Py_DECREF(self->shards);
 	Py_DECREF(self->otherwise);
 	Py_DECREF(self->taught);
-	Py_XDECREF(self->shard);
+	Py_XDECREF(self->last[0].shard);
+	Py_XDECREF(self->last[1].shard);
 	Py_TYPE(object)->tp_free(object);
 }
 

@@ -77,7 +77,7 @@ static int enter(PyObject *index, PyObject *row)
 	OWNED *key = cookie_key(ROW(cookie), is_kind(row, TIMEWAIT), ROW(ends));
 
 	return key == NULL || (ROW(sk) != Py_None && PyDict_SetItem(INDEX(by_sk), ROW(sk), row) < 0) ||
-			       PyDict_SetItem(INDEX(by_ends), ROW(ends), row) < 0 ||
+			       (ROW(ends) != Py_None && PyDict_SetItem(INDEX(by_ends), ROW(ends), row) < 0) ||
 			       (key != Py_None && PyDict_SetItem(INDEX(by_cookie), key, row) < 0)
 		       ? -1
 		       : 0;
@@ -89,7 +89,7 @@ static int leave(PyObject *index, PyObject *row)
 	OWNED *key = cookie_key(ROW(cookie), is_kind(row, TIMEWAIT), ROW(ends));
 
 	if (key == NULL || forget(INDEX(by_sk), ROW(sk), row) < 0 || (key != Py_None && forget(INDEX(by_cookie), key, row) < 0) ||
-	    forget(INDEX(by_ends), ROW(ends), row) < 0)
+	    (ROW(ends) != Py_None && forget(INDEX(by_ends), ROW(ends), row) < 0))
 		return -1;
 	SET(ROW(ends), new_ref(Py_None));
 	return 0;
@@ -161,10 +161,11 @@ PyObject *add_row(PyObject *index, PyObject *ends, PyObject **values)
 	values[row_net] = new_ref(PyTuple_GET_ITEM(INDEX(space), 0));
 	values[row_protocol] = new_ref(PyTuple_GET_ITEM(INDEX(space), 1));
 	values[row_netns] = new_ref(INDEX(netns));
-	values[row_ends] = new_ref(ends);
+	values[row_ends] = new_ref(small(PyTuple_GET_ITEM(ends, 1)) != 0 ? ends : Py_None);
 	for (int at = 0; at < 5; at++)
 		values[OF_ENDS[at]] = new_ref(PyTuple_GET_ITEM(ends, at));
-	values[row_owners] = PyTuple_New(0);
+	if (values[row_owners] == NULL)
+		values[row_owners] = PyTuple_New(0);
 	values[row_told] = new_ref(Py_False);
 	if (values[row_seen] == NULL)
 		values[row_seen] = PyLong_FromLong(0);

@@ -264,25 +264,26 @@ static PyObject *liner_line(PyObject *object, PyObject *args)
 	return done < 0 || empty_block(self, out) < 0 ? NULL : PyBool_FromLong(done);
 }
 
-/* Whether a change needs nothing but its line: it is a transition of TCP. */
-static int is_easy(PyObject *change)
+/* Whether a change needs nothing but its line: it is a transition, of one of these protocols. -1 with an exception. */
+static int is_easy(PyObject *change, PyObject *protocols)
 {
 	PyObject *row = Py_IS_TYPE(change, (PyTypeObject *)known.transition) ? SLOT(change, transition, row) : NULL;
 
-	return row != NULL && Py_IS_TYPE(row, (PyTypeObject *)known.row) && small(ROW(protocol)) == IPPROTO_OF_TCP;
+	return row != NULL && Py_IS_TYPE(row, (PyTypeObject *)known.row) ? PySet_Contains(protocols, ROW(protocol)) : 0;
 }
 
-/* run(changes, prefix, second_ns, seq, out, most) */
+/* run(changes, protocols, prefix, second_ns, seq, out, most) */
 static PyObject *liner_run(PyObject *object, PyObject *args)
 {
 	Liner *self = (Liner *)object;
-	PyObject *changes, *prefix, *out, *change = NULL, *type, *value, *trace;
+	PyObject *changes, *protocols, *prefix, *out, *change = NULL, *type, *value, *trace;
 	long long second_ns;
 	unsigned long long seq;
 	Py_ssize_t most;
 	int done = 1;
 
-	if (!PyArg_ParseTuple(args, "OULKO!n:run", &changes, &prefix, &second_ns, &seq, &PyByteArray_Type, &out, &most))
+	if (!PyArg_ParseTuple(args, "OO!ULKO!n:run", &changes, &PyFrozenSet_Type, &protocols, &prefix, &second_ns, &seq,
+			      &PyByteArray_Type, &out, &most))
 		return NULL;
 	if (!PyIter_Check(changes)) {
 		PyErr_SetString(PyExc_TypeError, "changes are taken from an iterator");
@@ -296,7 +297,9 @@ static PyObject *liner_run(PyObject *object, PyObject *args)
 		change = PyIter_Next(changes);
 		if (change == NULL)
 			break;
-		done = is_easy(change) ? add_line(self, change, prefix, second_ns, seq + 1) : 0;
+		done = is_easy(change, protocols);
+		if (done == 1)
+			done = add_line(self, change, prefix, second_ns, seq + 1);
 		seq += done == 1;
 	}
 	if (done == 1)
@@ -347,7 +350,7 @@ static void liner_dealloc(PyObject *object)
 static PyMethodDef liner_methods[] = {
 	{ "line", liner_line, METH_VARARGS, "line(change, prefix, second_ns, seq, out) -> whether it has been appended" },
 	{ "run", liner_run, METH_VARARGS,
-	  "run(changes, prefix, second_ns, seq, out, most) -> the last seq given, and the first change that is not for it; None at\n"
+	  "run(changes, protocols, prefix, second_ns, seq, out, most) -> the last seq given, and the first change that is not for it; None at\n"
 	  "their end, or when out is longer than most" },
 	{ NULL, NULL, 0, NULL },
 };

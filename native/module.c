@@ -1,6 +1,6 @@
 /*
  * _sstrace: compiled twins of the steps that every event takes, and every row of a sweep or of a plain table: event.c, fold.c,
- * line.c, sweep.c and plain.c. Each does what a Python method does, for what nearly all are, and leaves the others to that method;
+ * datagram.c, line.c, sweep.c and plain.c. Each does what a Python method does, for what nearly all are, and leaves the others to that method;
  * the two are held against each other by tests/unit/test_native.py. sstrace/native.py is their door, native/build.py compiles them.
  */
 #include "shape.h"
@@ -78,7 +78,9 @@ static int execute(PyObject *module)
 		PyObject **word;
 		const char *text;
 	} words[] = {
-		{ &known.connect, "connect" }, { &known.close, "close" }, { &known.listener, "listener" }, { &known.client, "client" },
+		{ &known.calls[CALL_BIND], "bind" }, { &known.calls[CALL_CREATE], "create" }, { &known.calls[CALL_SEND], "send" },
+		{ &known.calls[CALL_CONNECT], "connect" }, { &known.calls[CALL_CLOSE], "close" },
+		{ &known.listener, "listener" }, { &known.client, "client" },
 		{ &known.server, "server" }, { &known.fin_by_us, "fin-by-us" },
 	};
 

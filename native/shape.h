@@ -19,6 +19,9 @@
 /* include/linux/socket.h, include/uapi/linux/in.h: the kernel's numbers. */
 enum { FAMILY_INET = 2, FAMILY_INET6 = 10, IPPROTO_OF_TCP = 6 };
 
+/* sstrace.protocols.RAW; how many of enum sock_call, with none. */
+enum { RAW_SOCKET = 0, CALLS = CALL_CLOSE + 1 };
+
 /* sstrace.table.table.CLASSES: where each field lies, and its place among the arguments of its class. */
 #define OFFSET(cls, field) Py_ssize_t field;
 #define PLACE(cls, field) cls##_##field,
@@ -32,7 +35,8 @@ extern struct known {
 	PyObject *row, *transition, *index, *shard; /* classes */
 	PyObject *kinds;                            /* tuple of Kind */
 	PyObject *own, *inherited;                  /* sstrace.table.fold.own, inherited */
-	PyObject *connect, *close, *listener, *client, *server, *fin_by_us; /* words of rows and transitions */
+	PyObject *calls[CALLS];                     /* enum sock_call → its word */
+	PyObject *listener, *client, *server, *fin_by_us; /* words of rows and transitions */
 } known;
 
 /* The value in a slot: a borrowed reference, never NULL once the object is made. */

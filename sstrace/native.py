@@ -15,7 +15,7 @@ from typing import Any
 
 __all__ = ["INTERFACE", "is_outdated", "twins"]
 
-INTERFACE = 0x23B6FEA5
+INTERFACE = 0x1D945AE1
 """Stands for the sources of the module, and was put into it when it was compiled (native/build.py; scripts/twins writes
 it here): one that was compiled of others is not used.
 """

@@ -32,7 +32,7 @@ from sstrace.sources.bpf.config import config
 from sstrace.sources.bpf.programs import PLAIN, TRACE
 from sstrace.sources.cache import cache_directory
 from sstrace.sources.fired import Fired
-from sstrace.sources.perf import PerfBuffers, Runs, online
+from sstrace.sources.perf import DOUBLE, PerfBuffers, Runs, online
 from sstrace.sources.privilege import may_trace
 from sstrace.sources.proc import kallsyms
 from sstrace.sources.tracefs import event_format
@@ -121,7 +121,8 @@ class Hooks:
                 self._lose_calls(str(error))
 
     def _full(self, env: Mapping[str, str], home: Netns, only: int | None, pages: int | None, symbols: Symbols) -> None:
-        self._loaded, self.perf = ready(TRACE, cache_directory(env), lambda loaded: PerfBuffers(loaded, pages))
+        times = DOUBLE if self._datagrams else 1
+        self._loaded, self.perf = ready(TRACE, cache_directory(env), lambda loaded: PerfBuffers(loaded, pages, times))
         try:
             settings = config(symbols.span, only or 0, choosy=only is None)
             timers = "timers" not in self._without and all(symbols.span(name) is not None for name in _NEEDED)

@@ -9,7 +9,7 @@ from sstrace.causes import FIN_BY_US
 from sstrace.changes import Change, Happened, NetnsNews, Told
 from sstrace.errors import UsageError
 from sstrace.fields import NOTHING
-from sstrace.lifecycle import LIVES, TRANSITIONS, may_end
+from sstrace.lifecycle import LIVES, may_end
 from sstrace.lifecycle.udp import UNSEEN
 from sstrace.lines import MetaLine
 from sstrace.live.signals import Stopped
@@ -17,7 +17,7 @@ from sstrace.model import AF_INET, AF_INET6, Lost, Names, Reason, State, Table
 from sstrace.output.handshakes import Handshakes
 from sstrace.output.row_filter import RowFilter
 from sstrace.output.sink import Sink, sinks
-from sstrace.protocols import DATAGRAMS, IPPROTO_TCP, TABLE_OF_NUMBER
+from sstrace.protocols import DATAGRAMS, TABLE_OF_NUMBER
 from sstrace.query.command import Command, Selection, selects_row, selects_transition
 from sstrace.query.spoken import followed, protocols
 from sstrace.query.states import LISTENING
@@ -77,7 +77,6 @@ class Printer:
             for protocol, selection in selections(command.selection).items()
         }
         """By protocol, and by state: whether it selects a row in it."""
-        tcp = self._wanted.get(IPPROTO_TCP)
         self._baseline = self.json and self._tells_states and not command.own.no_baseline
         self._filter = RowFilter(command.selection.filter, names, where)
         self._easy = (
@@ -88,11 +87,15 @@ class Printer:
             and self._most is None
             and not self._selection.ended
             and all(self._selection.families >> family & 1 for family in (AF_INET, AF_INET6))
-            and len(self._wanted) == 1
-            and tcp is not None
-            and all(tcp[old << 4 | new] for old, to in TRANSITIONS.items() for new in to)
+            and all(
+                wanted[old << 4 | new]
+                for protocol, wanted in self._wanted.items()
+                for old, to in LIVES[protocol].items()
+                for new in to
+            )
         )
-        """Whether everything that TCP does is shown, and nothing else, in one way that takes runs of it."""
+        """Whether everything that happens to these protocols' sockets is shown, in one way that takes runs of it."""
+        self._protocols = frozenset(self._wanted)
 
     @property
     def full(self) -> bool:
@@ -152,7 +155,7 @@ class Printer:
             return
         # Nearly all are transitions of which everything is shown, in one way: the way out takes those by itself.
         sink, rest = self.sinks[0], iter(changes)
-        while (following := sink.run(rest)) is not None:
+        while (following := sink.run(rest, self._protocols)) is not None:
             self._take(following)
 
     def _take(self, change: Change | Told) -> None:

@@ -177,13 +177,13 @@ class Sink:
         self._after()
         return True
 
-    def run(self, changes: Iterator[Change | Told]) -> Change | Told | None:
-        """Take transitions for as long as they need nothing but their line; the first change that needs more, None at
-        their end (render.events.EventWriter.run).
+    def run(self, changes: Iterator[Change | Told], protocols: frozenset[int]) -> Change | Told | None:
+        """Take transitions of these protocols for as long as they need nothing but their line; the first change that
+        needs more, None at their end (render.events.EventWriter.run).
         """
         assert isinstance(self.writer, EventWriter)
         while not self._closed:
-            change = self.writer.run(changes, self._out, _CHUNK)
+            change = self.writer.run(changes, protocols, self._out, _CHUNK)
             if change is not None or len(self._out) <= _CHUNK:
                 return change
             self.flush()

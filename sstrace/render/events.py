@@ -265,13 +265,13 @@ class EventWriter:
         """Whether ``run`` can be called."""
         return self._twin is not None and self._where is None
 
-    def run(self, changes: Iterator[_Change], out: bytearray, most: int) -> _Change | None:
+    def run(self, changes: Iterator[_Change], protocols: frozenset[int], out: bytearray, most: int) -> _Change | None:
         """Append transitions for as long as they need nothing but their line, and ``out`` is not longer than ``most``;
         the first change that needs more, None where there is none. More is needed where it is no transition, and where
-        it is MPTCP's.
+        it is of none of these protocols.
         """
         change: _Change | None
-        self.seq, change = self._twin.run(changes, self._prefix, self._second_ns, self.seq, out, most)
+        self.seq, change = self._twin.run(changes, protocols, self._prefix, self._second_ns, self.seq, out, most)
         return change
 
     def state_line(self, change: TransitionView, peer: PeerView | None = None) -> StateLine:

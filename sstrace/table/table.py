@@ -1,12 +1,13 @@
 """The shards, and the way of each fact to its own."""
 
-from collections.abc import Callable, Iterable, Iterator, KeysView
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
 from itertools import chain, count
 from operator import attrgetter
 from typing import Any
 
-from sstrace.lifecycle import STEPS, Report, Step
+from sstrace.lifecycle import STEPS, Report, Rule, Step, raw, udp
 from sstrace.model import (
+    Call,
     Called,
     Changed,
     Gone,
@@ -36,6 +37,7 @@ __all__ = ["Shard", "SocketTable", "taught"]
 _ESTABLISHED = int(State.ESTABLISHED)
 _TIMEWAITS = 1 << State.TIME_WAIT | 1 << State.FIN_WAIT2
 _KIND = attrgetter("kind")
+_CALLS = {call.value: call for call in Call}
 
 
 _TAUGHT = {
@@ -53,12 +55,29 @@ socket that inherits, it leaves to the fold."""
 
 
 def taught() -> bytes:
-    """Where lifecycle still says what the compiled fold does: 1 at report * 4 + holder (0: nobody)."""
-    return bytes(
+    """Where lifecycle still says what the compiled fold does: 1 at report * 4 + holder (0: nobody); behind these at
+    the number of a call, once for UDP and once for raw sockets.
+    """
+    of_tcp = [
         _TAUGHT.get((report, holder)) == [rule.step for rule in STEPS[report, holder]]
         for report in Report
         for holder in (None, *Kind)
-    )
+    ]
+    of_datagrams = [_is_taught(steps, call) for steps in (udp.STEPS, raw.STEPS) for call in range(max(_CALLS) + 1)]
+    return bytes(of_tcp + of_datagrams)
+
+
+def _is_taught(steps: Mapping[tuple[Call, Kind | None], Sequence[Rule]], number: int) -> bool:
+    """Whether native/datagram.c does what these rules say of a call: a birth, where there is a port, of what nobody
+    knows; of CLOSE, the end.
+    """
+    call = _CALLS.get(number)
+    if call is None:
+        return False
+    if call is Call.CLOSE:
+        return [rule.step for rule in steps[call, Kind.SOCKET]] == [Step.END]
+    *others, last = steps.get((call, None), (Rule(Step.NOTHING, ""),))
+    return last.step is Step.BIRTH and all(rule.when is udp.has_no_port for rule in others)
 
 
 class Shard:

@@ -9,9 +9,8 @@ one sweep.
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from itertools import repeat
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import Protocol
 
 from sstrace.errors import DecodeError
 from sstrace.fields import KINDS, NOTHING, RECORD, REPORTED, Flag, Reported, reported
@@ -97,40 +96,31 @@ class EventDecoder:
         self._netns = netns
         self._owners: dict[tuple[bytes, int, int], Owner] = {}
         self._addresses: dict[bytes, bytes] = {}
-        self._lent = self._samples, self._addresses, self._owner, self._owners, causes.cause, PLAIN_CAUSES
+        self._lent = self._facts, self._addresses, self._owner, self._owners, causes.cause, PLAIN_CAUSES
         """What native/event.c makes an event's values with."""
 
     def decode(self, cpu: int, data: bytes) -> list[Changed | Gone | Called]:
         """Facts of one CPU's run. Raises DecodeError where the bytes are not whole records of ours."""
         facts: list[Changed | Gone | Called] = []
         for stretch in samples(data):
-            called, others = _apart(stretch)
-            facts += self._samples(cpu, others)
-            if called:
-                facts += self._called(cpu, called)
-                facts.sort(key=_AT)
+            facts += self._facts(cpu, stretch)
         return facts
 
     def events(self, cpu: int, data: bytes) -> list[Event]:
-        """The same for who folds them into a table (SocketTable.folder): with a twin, they are no facts yet."""
+        """The same for who folds them into a table (SocketTable.folder): with a twin, they are no facts yet. Births
+        that are told with an end stand before it, and not in the order of time.
+        """
         if len(self._addresses) > _MOST:
             self._addresses.clear()
         events: list[Event] = []
         for stretch in samples(data):
-            called, others = _apart(stretch)
-            packed = twins.events(self._lent, others, cpu) if twins is not None else None
-            events += packed if packed is not None else self._samples(cpu, others)
-            if called:
-                # What one has carried the twin writes of its event, and of nothing else.
-                events += self._called(
-                    cpu, called, twins.events(self._lent, called, cpu) if twins is not None else None
-                )
-                events.sort(key=_AT)
+            packed = twins.events(self._lent, stretch, cpu) if twins is not None else None
+            events += packed if packed is not None else self._facts(cpu, stretch)
         return events
 
-    def births(self, records: Iterable[bytes]) -> list[Called]:
-        """Facts of what came some other way than by the ring."""
-        return self._called(0, b"".join(map(as_sample, records)))
+    def births(self, records: Iterable[bytes]) -> list[Event]:
+        """Of what came some other way than by the ring."""
+        return self.events(0, b"".join(map(as_sample, records)))
 
     def forget(self) -> None:
         """Let go of what was decoded before, and is kept because it may come again."""
@@ -138,17 +128,23 @@ class EventDecoder:
         self._owners.clear()
         self._causes.forget()
 
-    def _called(self, cpu: int, data: bytes, events: Iterable[Any] | None = None) -> list[Called]:
-        """Of samples that are of datagram sockets: whose birth is told with their end are two facts. ``events``: what
-        stands for what each has carried, where not the numbers.
-        """
+    def _facts(self, cpu: int, data: bytes) -> list[Changed | Gone | Called]:
+        called, others = _apart(data)
+        facts = self._samples(cpu, others)
+        if called:
+            facts += self._called(cpu, called)
+            facts.sort(key=_AT)
+        return facts
+
+    def _called(self, cpu: int, data: bytes) -> list[Called]:
+        """Of samples that are of datagram sockets: whose birth is told with their end are two facts."""
         addresses, owners, (home, here) = self._addresses, self._owners, self._netns
         facts: list[Called] = []
         append = facts.append
         for (
             at, sk, cookie, ino, cgroup, since, net_cookie, sent, received, netns, uid, tgid, fd, ifindex, segs_out,
             segs_in, size, family, protocol, sport, dport, old, new, flags, birth, saddr, daddr, comm,
-        ), event in zip(_CALLED.iter_unpack(data), events or repeat(None), strict=False):  # fmt: skip
+        ) in _CALLED.iter_unpack(data):  # fmt: skip
             if size != SIZE:
                 raise DecodeError(f"BPF event says {size} bytes, not {SIZE}: {_UNFIT}")
             born = since if old == _CLOSED else 0
@@ -166,7 +162,7 @@ class EventDecoder:
                 owner = owners.get((comm, tgid, fd)) or self._owner(comm, tgid, fd)
             told = NOTHING
             if sent:
-                told = event or Reported(
+                told = Reported(
                     bytes_sent=sent - 1, bytes_received=received - 1, segs_out=segs_out - 1, segs_in=segs_in - 1
                 )
             whose = (

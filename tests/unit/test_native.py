@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,7 +33,7 @@ from sstrace import fields as border
 from sstrace.changes import Told
 from sstrace.errors import DecodeError
 from sstrace.fields import NOTHING, RECORD, REPORTED, Reported
-from sstrace.lifecycle import STEPS, Report, Rule, Step
+from sstrace.lifecycle import STEPS, Report, Rule, Step, raw, udp
 from sstrace.live.announce import Announcer
 from sstrace.model import (
     AF_INET,
@@ -45,6 +46,7 @@ from sstrace.model import (
     Lost,
     Owner,
     Seen,
+    Space,
     State,
     SweepBegin,
     SweepEnd,
@@ -71,6 +73,7 @@ KINDS = {
 }
 PLAIN = {(State.LAST_ACK, 0), (State.ESTABLISHED, errno.ECONNRESET), (State.ESTABLISHED, 0)}
 PREFIX = bytes.fromhex("20010db80000000000000000")
+TCP = frozenset({6})
 PATHS = {11: "/", 12: "/system.slice/web.service", 13: '/odd/"\u00fc"'}
 
 if twins is None and not (os.environ.get("CI") or os.environ.get("SSTRACE_REQUIRE")):
@@ -395,13 +398,107 @@ def test_a_rule_that_the_twin_was_not_taught_is_the_pythons(monkeypatch: pytest.
     assert ours.changes == theirs.changes
 
 
+# Calls of datagram sockets.
+
+
+def calls(seed: int, count: int) -> Iterator[bytes]:
+    """Records of what owners of UDP and raw sockets do, in any order that might be heard: some calls are lost, and
+    kernel addresses are used again.
+    """
+    chance = random.Random(seed)
+    known: list[dict[str, Any]] = []
+    for at_ns in range(10, 10 + 10 * count, 10):
+        if not known or chance.random() < 0.4:
+            family = chance.choice((AF_INET, AF_INET6))
+            known.append({
+                "sk": chance.randrange(1, 40), "cookie": at_ns, "netns": chance.choice((0, NETNS)), "family": family,
+                "protocol": chance.choice((0, 17, 17)), "ino": chance.choice((0, at_ns)),
+                "uid": chance.choice((0, 1000)), "tgid": chance.choice((0, 70, 71)), "fd": chance.choice((-1, 4)),
+                "comm": chance.choice((b"dns", b"quic")), "flags": chance.choice((0, 0, 1, 16)),
+                "cgroup": chance.choice((0, 11)), "sport": chance.randrange(4),
+                "saddr": chance.choice((bytes((127, 0, 0, 1)), MAPPED + b"\1\1\1\1", PREFIX)),
+            })  # fmt: skip
+        fields = chance.choice(known)
+        call = chance.choice((Call.BIND, Call.SEND, Call.CONNECT, Call.CLOSE, Call.CLOSE))
+        if call is Call.BIND and fields["protocol"] == 0:
+            call = Call.CREATE
+        elif call is Call.CONNECT:
+            fields |= {"dport": chance.randrange(3), "daddr": chance.choice((PREFIX, MAPPED + b"\1\1\1\2"))}
+        elif call is Call.SEND and fields["protocol"] == 0:
+            continue  # of raw sockets no send is told of
+        if chance.random() < 0.1:
+            fields |= {"tgid": 72, "fd": 9}
+        told = {**fields, "old": call, "new": State.ESTABLISHED if fields.get("dport") else State.CLOSE}
+        if call is Call.CLOSE:
+            known.remove(fields)
+            told |= {"fd": -1} | chance.choice(
+                ({}, {"bytes_sent": 5, "bytes_received": 1, "segs_out": 2, "segs_in": 1})
+            )
+            if chance.random() < 0.5:
+                born = chance.choice((Call.CREATE, Call.BIND) if fields["protocol"] == 0 else (Call.BIND, Call.SEND))
+                told |= {"since_ns": at_ns - 5, "shutdown": born, "fd": fields["fd"]}
+            else:
+                told["new"] = 0
+        yield state("EVENT_DATAGRAM", ts_ns=at_ns, **told)
+
+
+@pytest.mark.parametrize("indexed", [False, True], ids=["no-index", "index-by-state"])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_same_calls_make_the_same_table_and_the_same_lines(seed: int, indexed: bool) -> None:
+    ours, theirs = (Corridor(native=native) for native in (True, False))
+    if indexed:
+        for corridor in (ours, theirs):
+            corridor.table.in_states(0)
+    for part in calls(seed, 2000):
+        ours.take(part)
+        theirs.take(part)
+        assert ours.changes[-2:] == theirs.changes[-2:]
+    assert ours.changes == theirs.changes
+    assert ours.state() == theirs.state()
+    assert ours.out == theirs.out
+    assert len(ours.changes) > 1500
+
+
+def test_births_and_ends_of_datagram_sockets_are_the_twins_alone() -> None:
+    table, decoder = SocketTable(HERE), EventDecoder(CauseReader(lambda _name: ()), HERE)
+    for protocol in (0, 17):
+        table.shard(Space(HERE.cookie, protocol))
+    fold = twins.Folder(table._shards, lambda fact: pytest.fail(f"not usual: {fact}"), taught(), HERE)
+    ends: dict[str, Any] = {"sport": 5, "saddr": PREFIX, "family": AF_INET6, "netns": NETNS, "tgid": 70, "comm": b"dns"}
+    lives = [(0, Call.CREATE, 7), (17, Call.BIND, 7), (17, Call.SEND, 7), (17, Call.CONNECT, 1)]
+    for number, (protocol, call, new) in enumerate(lives, 1):
+        told = {**ends, "protocol": protocol, "cookie": number, "sk": number, "ts_ns": 10 * number}
+        birth = state("EVENT_DATAGRAM", **told | {"old": call, "new": new})
+        end = state("EVENT_DATAGRAM", **told | {"old": Call.CLOSE})
+        life = {"old": Call.CLOSE, "shutdown": call, "new": new, "since_ns": 5, "cookie": number + 100}
+        changes = [*map(fold, decoder.events(0, birth + end + state("EVENT_DATAGRAM", **told | life)))]
+        assert [(change.old, change.new) for change in changes] == [(0, new), (new, 0)] * 2
+    assert len(table) == 0
+
+
+def test_a_call_that_the_twin_was_not_taught_is_the_pythons(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = taught()
+    for steps in (udp.STEPS, raw.STEPS):
+        monkeypatch.setitem(steps, (Call.CLOSE, Kind.SOCKET), (Rule(Step.NOTHING, "never"),))
+        monkeypatch.setitem(
+            steps, (Call.CONNECT, None), (Rule(Step.NOTHING, "once", lambda *_: True), Rule(Step.BIRTH, "else"))
+        )
+    calls, after = len(Call) + 1, taught()
+    changed = [at for at, (one, other) in enumerate(zip(before, after, strict=True)) if one != other]
+    assert [at - len(before) for at in changed] == sorted(
+        -calls * side + call for side in (1, 2) for call in (Call.CONNECT, Call.CLOSE)
+    )
+
+
 # The decoder by itself.
 
 
 def both(data: bytes) -> tuple[list[Any], list[Any]]:
     """What each makes of some records."""
     decoder = EventDecoder(CauseReader(lambda _name: ()), HERE)
-    return [event.fact() for event in decoder.events(3, data)], decoder.decode(3, data)  # type: ignore[attr-defined]
+    facts: list[Any] = [event.fact() for event in decoder.events(3, data)]  # type: ignore[attr-defined]
+    at = attrgetter("at_ns")
+    return sorted(facts, key=at), sorted(decoder.decode(3, data), key=at)
 
 
 def test_recorded_records_decode_alike() -> None:
@@ -425,8 +522,10 @@ def test_any_record_decodes_alike(data: st.DataObject) -> None:
             size = struct.calcsize("=" + code) * 8
             low = -(1 << size - 1) if code == "i" else 0
             fields[name] = data.draw(st.integers(low, low + (1 << size) - 1) | st.sampled_from((0, 1, 2, 10)))
-    kind = data.draw(st.sampled_from(sorted(border.KINDS.keys() - {"EVENT_DATAGRAM"})))
+    kind = data.draw(st.sampled_from(sorted(border.KINDS)))
     fields["old"] = data.draw(st.integers(0, 13))
+    if kind == "EVENT_DATAGRAM":
+        fields |= {name: data.draw(st.sampled_from(list(Call))) for name in ("old", "shutdown")}
     fields["new"] = data.draw(st.integers(0, 13))
     ours, theirs = both(state(kind, **fields))
     assert ours == theirs
@@ -434,7 +533,7 @@ def test_any_record_decodes_alike(data: st.DataObject) -> None:
 
 
 def test_what_datagram_sockets_tell_stands_in_order_among_the_rest() -> None:
-    """It is decoded in Python, all of a run at once, and what each has carried is left to the twin."""
+    """A birth that is told with the end is an event of its own."""
     opens = {"old": 7, "new": 2, "protocol": 6}
     born = {"old": Call.CONNECT, "new": 1, "protocol": 17, "cookie": 5, "sport": 9, "ts_ns": 20}
     lived = {"old": Call.CLOSE, "new": 7, "protocol": 17, "cookie": 6, "sport": 10}
@@ -448,13 +547,13 @@ def test_what_datagram_sockets_tell_stands_in_order_among_the_rest() -> None:
     ))  # fmt: skip
     decoder = EventDecoder(CauseReader(lambda _name: ()), HERE)
     facts: list[Any] = [*decoder.decode(0, run)]
-    events: list[Any] = decoder.events(0, run)
+    events: list[Any] = sorted(decoder.events(0, run), key=attrgetter("at_ns"))
     assert [fact.at_ns for fact in facts] == [event.at_ns for event in events] == [10, 20, 25, 30, 40]
     _, first, birth, _, end = facts
     calls = [(one.call, one.state) for one in (first, birth, end)]
     assert calls == [(Call.CONNECT, 1), (Call.BIND, 7), (Call.CLOSE, 0)]
     assert (birth.cookie, birth.reported, end.sport) == (6, NOTHING, 10)
-    for told in (end.reported, events[-1].reported):
+    for told in (end.reported, events[-1]):
         assert [getattr(told, name) for name in ("bytes_sent", "bytes_received", "segs_out", "segs_in")] == [7, 0, 2, 0]
     with pytest.raises(DecodeError):
         decoder.events(0, state("EVENT_DATAGRAM", **lived | {"shutdown": 9}))
@@ -604,7 +703,7 @@ def test_a_run_stops_before_what_needs_more_than_a_line() -> None:
     lost = Lost(0, 3, 1, 2)
     for odd in (lost, change(protocol=262)):
         changes = iter((change(), change(), odd, change()))
-        assert writer.run(changes, out, 1 << 20) is odd
+        assert writer.run(changes, TCP, out, 1 << 20) is odd
         assert len(list(changes)) == 1
         assert [json.loads(line)["seq"] for line in out.splitlines()] == [writer.seq - 1, writer.seq]
         del out[:]
@@ -615,7 +714,7 @@ def test_a_run_stops_when_there_is_much_and_goes_on() -> None:
     changes = iter([Transition(50, a_row(), 1, 7, 5, None, NOTHING, True) for _ in range(5000)])
     writer.state(next(changes), out)
     stops = 0
-    while writer.run(changes, out, 1 << 17) is None and len(out) > 1 << 17:
+    while writer.run(changes, TCP, out, 1 << 17) is None and len(out) > 1 << 17:
         stops += 1
         numbers = [json.loads(line)["seq"] for line in out.splitlines()]
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
@@ -633,7 +732,7 @@ def test_what_goes_wrong_behind_a_run_leaves_the_lines_before_it() -> None:
     writer, out = EventWriter(5, PATHS.get), bytearray()
     writer.state(Transition(50, a_row(), 1, 7, 5, None, NOTHING, True), out)
     with pytest.raises(RuntimeError, match="behind"):
-        writer.run(changes(), out, 1 << 20)
+        writer.run(changes(), TCP, out, 1 << 20)
     assert out.count(b"\n") == 2
 
 
@@ -642,13 +741,14 @@ def test_what_goes_wrong_behind_a_run_leaves_the_lines_before_it() -> None:
 
 def test_nothing_leaks() -> None:
     parts = [part for part in story(3, 2000) if isinstance(part, bytes)]
+    parts.append(b"".join(calls(3, 500)))
 
     def once() -> None:
         decoder, table = EventDecoder(CauseReader(lambda _name: ())), SocketTable(HERE)
         writer, out = EventWriter(5, PATHS.get), bytearray()
         for part in parts:
             changes = Announcer(table).through(filter(None, map(table.folder(), decoder.events(0, part))))
-            while (odd := writer.run(changes, out, 1 << 30)) is not None:
+            while (odd := writer.run(changes, TCP | {0, 17}, out, 1 << 30)) is not None:
                 if isinstance(odd, Transition):
                     writer.state(odd, out)
 
