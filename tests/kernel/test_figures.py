@@ -232,6 +232,18 @@ def test_a_kernel_without_these_members_is_traced_without_figures() -> None:
     load(bundle(TRACE, None, macros | found)).close()
 
 
+def test_a_window_begins_where_a_word_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Linux 7.2 a member of four bytes stands first in one: the verifier refuses words that are no multiple of eight
+    bytes away from the beginning of the stack.
+    """
+    places = {"few": 1852, "many": 1864}
+    with Btf() as btf:
+        monkeypatch.setattr(btf, "offset", lambda _struct, member: places[member])
+        found = offsets.figure_macros({"few": ("tcp_sock", "few", 4), "many": ("tcp_sock", "many", 8)}, btf)
+    assert found["AT_many"] % 8 == 0
+    assert {name: found["WINDOW_0"] + found[f"AT_{name}"] for name in places} == places
+
+
 def test_a_connection_whose_end_was_lost_ends_all_the_same(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
     """Nobody knows what it carried; but it is told, once, live and of the recording."""
     tape = tmp_path / "tape"

@@ -202,7 +202,7 @@ def figure_macros(figures: Figures, btf: Btf) -> dict[str, int]:
     where: dict[str, tuple[int, int]] = {}
     for at, size, name in places:
         if not starts or at + size > starts[-1] + _WINDOW_BYTES:
-            starts.append(at)
+            starts.append(at & ~7)  # on the stack, words are where words may be
         where[name] = len(starts) - 1, at - starts[-1]
     usable = len(places) == len(figures) and len(starts) <= _WINDOWS_MOST
     result = {"WINDOW_BYTES": _WINDOW_BYTES, "WINDOWS": len(starts) if usable else 0}
