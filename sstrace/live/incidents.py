@@ -71,6 +71,8 @@ class Incidents:
     ) -> None:
         self.limits: list[str] = []
         """What this kernel keeps from us, one sentence each."""
+        self.heard = 0
+        """Those that have been taken for events of the tracer's: all but what a look finds."""
         self._heard: _Heard | None = None
         self._overflows = _Overflows() if "overflow" in which and Table.TCP in tables else None
         self._dead: OrderedDict[int, Row] = OrderedDict()
@@ -114,6 +116,7 @@ class Incidents:
 
         def take(event: Any) -> Change | None:
             if type(event) is Incident:
+                self.heard += 1
                 return self._joined(event, table)
             change = fold(event)
             if change is not None and change.new == State.CLOSE and change.row.sk is not None:

@@ -159,9 +159,11 @@ class Tracer:
         """How hearing went, for a summary."""
         if self._hooks is None:
             return f"{counted(self.sweeps, 'look')}"
-        text = f"{counted(self.events, 'event')}, {self.lost} lost, {self.late} late"
-        if self._incidents is not None and self._incidents.lost:
-            text += f", {counted(self._incidents.lost, 'incident')} lost"
+        incidents = self._incidents
+        events = self.events - (incidents.heard if incidents is not None else 0)
+        text = f"{counted(events, 'event')}, {self.lost} lost, {self.late} late"
+        if incidents is not None:
+            text += f", {counted(incidents.heard, 'incident')}, {incidents.lost} lost"
         return text + (f", {self.missed} missed" if self.missed else "")
 
     def start(self) -> None:

@@ -123,7 +123,7 @@ class Counted:
                         continue
                 if line.netid in DATAGRAM_NETIDS:
                     digest.datagram(
-                        at_ns, base + line.id, born=line.old == "UNKNOWN", ended=line.ended, lifetime_ns=lifetime,
+                        at_ns, base + line.id, ended=line.ended, lifetime_ns=lifetime,
                         role=line.role, peer=line.dst, ports=(line.sport, line.dport),
                         owner=line.owners[0].comm if line.owners else "", reported=line,
                     )  # fmt: skip

@@ -121,7 +121,7 @@ class _Silence:
             return
         self._due_ns = None
         if self._trace.silent:
-            what, table = spoken.followed(self._command), spoken.table_beside(self._command)
+            what, table = spoken.told(self._command), spoken.table_beside(self._command)
             _whisper(self._command, f"following {what}; the table: {table}")
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from sstrace.lifecycle.udp import UNSEEN
 from sstrace.live.living import Living
 from sstrace.model import AF_INET, AF_INET6, Lost, State, Table
 from sstrace.output.page import MOST, Page, new_digest, page_of
@@ -63,7 +62,7 @@ class Counting:
                     continue
                 if row.protocol in DATAGRAMS:
                     digest.datagram(
-                        change.at_ns, row.id, born=change.old == UNSEEN, ended=change.ended,
+                        change.at_ns, row.id, ended=change.ended,
                         lifetime_ns=change.lifetime_ns, role=row.role, peer=row.dst, ports=(row.sport, row.dport),
                         owner=row.owners[0].comm if row.owners else b"", reported=change.reported,
                     )  # fmt: skip

@@ -9,7 +9,7 @@ from sstrace.query.command import Act, Command, Selection
 from sstrace.query.states import state_words
 from sstrace.query.words import WORDS
 
-__all__ = ["followed", "letters", "named", "protocols", "table_beside", "unheard"]
+__all__ = ["followed", "letters", "named", "protocols", "table_beside", "told", "unheard"]
 
 _INET: Final = 1 << AF_INET
 _INET6: Final = 1 << AF_INET6
@@ -36,6 +36,24 @@ def followed(command: Command) -> str:
         text += f" that enters or leaves {some(selection.touch)}"
     text += {_INET: " over IPv4", _INET6: " over IPv6"}.get(selection.families & (_INET | _INET6), "")
     return text + (f" where {shlex.join(command.operands)}" if command.operands else "")
+
+
+_INCIDENTS: Final = {"retransmit": "retransmission", "reset": "reset", "drop": "drop", "overflow": "overflow"}
+"""One of them, by the word of --events."""
+
+
+def told(command: Command) -> str:
+    """What a trace prints: that, and what else --events names: ``every drop of UDP``."""
+    selection = command.selection
+    words = [word for what, word in _INCIDENTS.items() if what in command.own.events]
+    if not words:
+        return followed(command)
+    *others, last = words
+    incidents = f"every {', '.join(others)} and {last}" if others else f"every {last}"
+    if "state" in command.own.events:
+        return f"{followed(command)}, and {incidents}"
+    where = f" where {shlex.join(command.operands)}" if command.operands else ""
+    return f"{incidents} of {protocols(selection)}{where}"
 
 
 def protocols(selection: Selection) -> str:

@@ -209,7 +209,6 @@ class Digest:
         at_ns: int,
         number: int,
         *,
-        born: bool,
         ended: bool,
         lifetime_ns: int | None,
         role: str | None,
@@ -218,17 +217,20 @@ class Digest:
         owner: "str | bytes",
         reported: Reported = NOTHING,
     ) -> None:
-        """One transition of a datagram socket, as ``add`` has them: it is opened with its port (``born``), out where it
-        is the one who calls, and in where it waits to be called. Without a peer it is nobody's.
+        """One transition of a datagram socket, as ``add`` has them: it is opened, out, when it calls for the first
+        time. One that waits to be called is as a listener is: nothing is opened or closed with it, but what it has
+        carried counts. Without a peer it is nobody's.
         """
-        if not born and not ended:
-            self.pass_over(at_ns)
+        peer = peer if ports[1] else peer[:0]
+        if role == "client" and (ended or number not in self._there):
+            self.add(
+                at_ns, number, 0, 0 if ended else _ESTABLISHED, ended=ended, lifetime_ns=lifetime_ns, held_ns=None,
+                role=role, peer=peer, ports=ports, owner=owner, cause="", retransmits=0, reported=reported,
+            )  # fmt: skip
             return
-        self.add(
-            at_ns, number, 0, _ESTABLISHED if born else 0, ended=ended, lifetime_ns=lifetime_ns, held_ns=None,
-            role="client" if role == "client" else "server", peer=peer if ports[1] else peer[:0], ports=ports,
-            owner=owner, cause="", retransmits=0, reported=reported,
-        )  # fmt: skip
+        self.pass_over(at_ns)
+        if ended:
+            self.carry(role="server", peer=peer, ports=ports, owner=owner, reported=reported)
 
     def _tally(self, by: str, key: "Key") -> Tally | None:
         if not key:

@@ -248,6 +248,7 @@ def test_a_datagram_that_finds_no_room(sstrace: Program, netns: Netns, tmp_path:
             assert {line["owners"][0]["pid"] for line in found} == {os.getpid()}
             assert {line.get("bytes") for line in found} in ({200}, {None})
     assert {line["type"] for line in running.lines} <= {"meta", "seen", "state", "drop"}
+    assert f" 0 late, {sum(counted.values())} incidents, 0 lost" in running.stderr
 
 
 def datagram_socket(port: int) -> socket.socket:

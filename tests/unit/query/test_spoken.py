@@ -8,7 +8,7 @@ from sstrace.dialect import dialect
 from sstrace.query import states
 from sstrace.query.command import Command, Mode
 from sstrace.query.options import parse
-from sstrace.query.spoken import followed, table_beside
+from sstrace.query.spoken import followed, table_beside, told
 
 
 def command(*words: str) -> Command:
@@ -52,6 +52,20 @@ def test_what_is_followed_and_where_the_table_is(typed: str, what: str, table: s
         states.LISTENING,
     )
     assert beside.operands == of.operands
+
+
+@pytest.mark.parametrize(
+    ("typed", "what"),
+    [
+        ("", "every transition of TCP"),
+        ("--events drop -u dport = :53", "every drop of UDP where dport = :53"),
+        ("--events all -l", "every transition of TCP that enters or leaves listening, and every retransmission, reset, "
+         "drop and overflow"),
+        ("--events reset,drop", "every reset and drop of TCP"),
+    ],
+)  # fmt: skip
+def test_what_a_trace_tells(typed: str, what: str) -> None:
+    assert told(command(*shlex.split(typed))) == what
 
 
 @pytest.mark.parametrize("release", [(6, 1), (7, 0)])
