@@ -1,5 +1,6 @@
 """The digest of ``--stats``, counted by the engine: the same numbers as whoever reads the lines one by one comes to
-(render.stats.Digest), with nothing of them read but what is counted.
+(render.stats.Digest). Whole slices of the window are asked for by the sums that the engine keeps (sstrace.fleet.sums);
+of its edges, and where lines came twice, the lines are read, each once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,36 +10,40 @@ import msgspec
 
 from sstrace.causes import CAUSES, has_failed
 from sstrace.fleet.engines import Asked
-from sstrace.fleet.literals import listed
+from sstrace.fleet.literals import listed, quoted
 from sstrace.fleet.schema import address_text
-from sstrace.fleet.sql import OLD, OPENING, Run, among, numbered, time
+from sstrace.fleet.sql import Run, among, numbered, time
+from sstrace.fleet.sums import (
+    CARRIED,
+    COUNTED,
+    LINES,
+    LOST,
+    NUMBERS,
+    OPENED,
+    OPENED_FROM,
+    OVER,
+    OWNER,
+    PEER,
+    PORT,
+    SLICE,
+    SLICE_NS,
+    SPREADS,
+    TIMES,
+)
 from sstrace.render.stats import Digest, Tally
 
 __all__ = ["count"]
 
 _MOST_KEYS: Final = 200_000
 """Of a grouping, as Digest has it."""
-_DIGITS: Final = 6
-"""See render.stats.Spread."""
+_MOST_TWICE: Final = 100
+"""Slices in which lines came twice: of more every line is read."""
 
-_OPENED: Final = "to = 'ESTAB'"
-_ENDED: Final = f"(ended AND NOT {_OPENED})"
-_FAILED: Final = f"({_ENDED} AND cause IN ({listed(filter(has_failed, CAUSES))}))"
-_CLOSED: Final = f"({_ENDED} AND NOT {_FAILED})"
-_OPENING: Final = f"{OLD} IN {OPENING}"
-_WAY: Final = f"multiIf(role = 'client', 'out', role = 'server' OR {_OPENED}, 'in', '')"
-_PORT: Final = f"multiIf({_WAY} = 'out', dport, {_WAY} = 'in', sport, least(sport, dport))"
-_PEER: Final = address_text("dst")
-_OWNER: Final = "toString(owners.comm[1])"
-"""Empty where nobody is known."""
-_SUMS: Final = (
-    f"countIf({_OPENED}), countIf({_FAILED}), countIf({_CLOSED}), sum(ifNull(retransmits, 0)), "
-    f"sumIf(ifNull(bytes_sent, 0), {_ENDED}), sumIf(ifNull(bytes_received, 0), {_ENDED}), "
-    f"countIf({_OPENED} OR (ended AND {_OPENING}))"
-)
-"""A Tally, member by member."""
+_HOW: Final = f"cause, {OPENED} AS opened, {OVER} AS over, {OPENED_FROM} AS shaken"
+_BEGUN: Final = "opened OR (over AND shaken)"
+_FAILED: Final = f"over AND cause IN ({listed(filter(has_failed, CAUSES))})"
 
-_row = msgspec.json.Decoder(tuple[str | int | None, ...])
+_row = msgspec.json.Decoder(tuple[Any, ...])
 
 
 def count(
@@ -57,48 +62,98 @@ class _Counting:
         self._engine = engine
         self._number = numbered(runs)
         self._places = {(run.host, run.run): place for place, run in enumerate(runs)}
-        self._within = among(runs)
-        if window is not None:
-            self._within += f" AND ts >= {time(window[0])} AND ts <= {time(window[1])}"
-        self._condition = condition
-        self._from = self._told = ""
+        self._among = among(runs)
+        self._window = window
+        self._told = f"type IN {COUNTED} AND ({condition})"
+        self._pieces: list[str] = []
+        """Of the window, each a table and a condition; in each every line stands once."""
         self._digest = into
+        self._unowned = False
+        """Whether connections were opened whose owner was not known then."""
 
     def count(self) -> dict[int, Tally]:
-        digest = self._digest
-        lost = f"SELECT DISTINCT host, run, seq, nth, count FROM lines WHERE {self._within} AND type = 'gap'"
-        for (count,) in self._ask(f"SELECT sum(count) FROM ({lost})"):
-            digest.lost = int(count)
-        # FINAL: lines that came twice are one.
-        self._from = f"lines FINAL WHERE {self._within} AND type IN ('state', 'life') AND ({self._condition})"
-        self._told = f"{self._from} AND ({_OPENED} OR ended OR retransmits > 0)"
-        for lines, first, last in self._ask(
-            f"SELECT count(), toUnixTimestamp64Nano(min(ts)), toUnixTimestamp64Nano(max(ts)) FROM {self._from}"
-        ):
-            digest.transitions = int(lines)
-            if lines:
-                digest.first_ns, digest.last_ns = int(first), int(last)
+        self._cut()
         runs = self._totals()
         self._spreads()
         self._peers()
-        self._late()
+        if self._unowned:
+            self._late()
         return runs
 
     def _ask(self, sql: str) -> Iterator[tuple[Any, ...]]:
         answer = self._engine.ask(f"{sql} FORMAT JSONCompactEachRow")
         return map(_row.decode, answer.split(b"\n")[:-1])
 
+    def _each(self, select: str, by: str) -> Iterator[tuple[Any, ...]]:
+        """The answers of all pieces, of the lines that are counted."""
+        for piece in self._pieces:
+            yield from self._ask(f"SELECT {select} FROM {piece} AND {self._told} GROUP BY {by}")
+
+    def _cut(self) -> None:
+        """Make the pieces, and count on the way what was lost."""
+        whole, edges = self._among, []
+        if self._window is not None:
+            first, end = -(-self._window[0] // SLICE_NS) * SLICE_NS, (self._window[1] + 1) // SLICE_NS * SLICE_NS
+            end = max(first, end)
+            whole += f" AND {SLICE} >= {_slice(first)} AND {SLICE} < {_slice(end)}"
+            edges = [f"ts < {time(first)}", f"ts >= {time(end)}"]
+        twice = []
+        for host, run, begin, lines, numbers, lost in self._ask(
+            f"SELECT host, run, toUnixTimestamp({SLICE}), {LINES}, {NUMBERS}, {LOST} FROM lines WHERE {whole} "
+            f"GROUP BY host, run, {SLICE}"
+        ):
+            if int(lines) != int(numbers):
+                twice.append((host, run, int(begin) * 1_000_000_000))
+            else:
+                self._digest.lost += int(lost)
+        if len(twice) > _MOST_TWICE:
+            self._digest.lost = 0
+            edges = ["1"]
+        else:
+            if twice:
+                named = ", ".join(f"({quoted(host)}, {quoted(run)}, {_slice(at)})" for host, run, at in twice)
+                whole += f" AND (host, run, {SLICE}) NOT IN ({named})"
+            edges += [
+                f"({among([Run(host, run)])} AND ts >= {time(at)} AND ts < {time(at + SLICE_NS)})"
+                for host, run, at in twice
+            ]
+            self._pieces.append(f"lines WHERE {whole}")
+        if edges:
+            rest = f"lines FINAL WHERE {self._within()} AND ({' OR '.join(edges)})"
+            self._pieces.append(rest)
+            for (lost,) in self._ask(f"SELECT sum(count) FROM {rest} AND type = 'gap'"):
+                self._digest.lost += int(lost or 0)
+
+    def _within(self) -> str:
+        window = self._window
+        return self._among + (f" AND ts >= {time(window[0])} AND ts <= {time(window[1])}" if window is not None else "")
+
     def _totals(self) -> dict[int, Tally]:
         """All sums but those of peers; how the connections of each run came to their ends, by port and owner."""
-        digest = self._digest
+        digest, groups = self._digest, self._digest.groups
         runs: dict[int, Tally] = {}
-        groups = digest.groups
-        for host, run, way, over, cause, port, owner, *sums in self._ask(
-            f"SELECT host, run, {_WAY} AS way, toUInt8({_ENDED}) AS over, if(over, toString(cause), '') AS why, "
-            f"{_PORT} AS port, {_OWNER} AS owner, {_SUMS} FROM {self._told} "
-            f"GROUP BY host, run, way, over, why, port, owner"
+        for host, run, role, cause, opened, over, shaken, port, owner, *sums, first, last in self._each(
+            f"host, run, role, {_HOW}, {PORT} AS port, {OWNER} AS owner, {', '.join(CARRIED)}, "
+            + ", ".join(f"toUnixTimestamp64Nano({one})" for one in TIMES),
+            "host, run, role, cause, opened, over, shaken, port, owner",
         ):
-            tally = Tally(*map(int, sums))
+            lines, retransmits, sent, received = map(int, sums)
+            digest.transitions += lines
+            digest.first_ns = min(int(first), digest.first_ns if digest.first_ns is not None else int(first))
+            digest.last_ns = max(int(last), digest.last_ns)
+            if not (opened or over or retransmits):
+                continue
+            failed = over and has_failed(cause)
+            tally = Tally(
+                opened=lines if opened else 0,
+                failed=lines if failed else 0,
+                closed=lines if over and not failed else 0,
+                retransmits=retransmits,
+                sent=sent if over else 0,
+                received=received if over else 0,
+                weight=lines if opened or (over and shaken) else 0,
+            )
+            way = "out" if role == "client" else "in" if role == "server" or opened else ""
             digest.opened[way or "in"] += tally.opened
             digest.failed[way] += tally.failed
             digest.closed += tally.closed
@@ -106,7 +161,8 @@ class _Counting:
             digest.sent += tally.sent
             digest.received += tally.received
             if over:
-                digest.causes[cause or "unknown"] += tally.failed + tally.closed
+                digest.causes[cause or "unknown"] += lines
+            self._unowned |= bool(opened) and not owner
             runs.setdefault(self._places[host, run], Tally()).take(tally)
             if port:
                 groups["port"].setdefault(int(port), Tally()).take(tally)
@@ -116,26 +172,29 @@ class _Counting:
 
     def _spreads(self) -> None:
         digest = self._digest
-        shaken = f"{_OPENED} AND {_OPENING} AND isNotNull(held_us)"
-        for (out, inside), ns, test in (
-            ((digest.handshake["out"], digest.handshake["in"]), "toInt64(held_us * 1000)", shaken),
-            ((digest.lifetime,) * 2, "toInt64(lifetime_us * 1000)", f"{_ENDED} AND isNotNull(lifetime_us)"),
-            ((digest.rtt,) * 2, "toInt64(rtt_us) * 1000", f"{_ENDED} AND rtt_us > 0"),
-        ):
-            for client, bucket, counted, least, greatest in self._ask(
-                f"SELECT role = 'client' AS client, {_bucket('ns')} AS bucket, count(), min(ns), max(ns) FROM "
-                f"(SELECT role, assumeNotNull({ns}) AS ns FROM {self._from} AND {test}) GROUP BY client, bucket"
-            ):
-                (out if client else inside).count_all(int(bucket), int(counted), int(least), int(greatest))
+        for client, *found in self._each(f"role = 'client' AS client, {', '.join(SPREADS)}", "client"):
+            spreads = (digest.handshake["out" if client else "in"], digest.lifetime, digest.rtt)
+            for number, spread in enumerate(spreads):
+                buckets, least, greatest = found[3 * number : 3 * number + 3]
+                for bucket, counted in buckets.items():
+                    spread.count_all(int(bucket), int(counted), int(least), int(greatest))
 
     def _peers(self) -> None:
         tallies = self._digest.groups["peer"]
-        for name, *sums in self._ask(
-            f"SELECT {_PEER} AS name, {_SUMS} FROM {self._told} GROUP BY family, dst "
-            f"ORDER BY 8 DESC, 4 DESC LIMIT {_MOST_KEYS + 1}"
-        ):
-            tallies.setdefault(str(name), Tally()).take(Tally(*map(int, sums)))
-        if len(tallies) > _MOST_KEYS:
+        carried = ", ".join(f"{one} AS sum{number}" for number, one in enumerate(CARRIED))
+        sums = (
+            f"sumIf(sum0, opened) AS opens, sumIf(sum0, {_FAILED}) AS fails, sumIf(sum0, over) - fails AS closes, "
+            f"sum(sum1) AS retransmits, sumIf(sum2, over), sumIf(sum3, over), sumIf(sum0, {_BEGUN}) AS begun"
+        )
+        for piece in self._pieces:
+            for name, *counted in self._ask(
+                f"SELECT {address_text('peer')}, {sums} FROM (SELECT family, {_HOW}, {PEER} AS peer, {carried} "
+                f"FROM {piece} AND {self._told} GROUP BY family, cause, opened, over, shaken, peer) "
+                f"GROUP BY family, peer HAVING opens + fails + closes + retransmits > 0 "
+                f"ORDER BY begun DESC, closes DESC LIMIT {_MOST_KEYS + 1}"
+            ):
+                tallies.setdefault(str(name), Tally()).take(Tally(*map(int, counted)))
+        while len(tallies) > _MOST_KEYS:
             tallies.popitem()
             self._digest.dropped.add("peer")
 
@@ -144,21 +203,16 @@ class _Counting:
         end.
         """
         tallies = self._digest.groups["owner"]
+        lines = f"FROM lines WHERE {self._within()} AND {self._told}"
         for name, opened in self._ask(
-            f"SELECT {_OWNER} AS name, count() FROM {self._from} AND {_ENDED} AND name != '' "
-            f"AND ({self._number}, id) IN "
-            f"(SELECT {self._number}, id FROM {self._from} AND {_OPENED} AND {_OWNER} = '') GROUP BY name"
+            f"SELECT {OWNER} AS name, uniqExact({self._number}, id) {lines} AND {OVER} AND name != '' "
+            f"AND ({self._number}, id) IN (SELECT {self._number}, id {lines} AND {OPENED} AND {OWNER} = '') "
+            "GROUP BY name"
         ):
             tally = tallies.setdefault(str(name), Tally())
             tally.opened += int(opened)
             tally.weight += int(opened)
 
 
-def _bucket(ns: str) -> str:
-    """As render.stats.Spread has it: the exponent of the number as a float is how many binary digits it has. (The least
-    of engines, chdb-core-lite, shifts no bits.)
-    """
-    digits = f"toInt64(intDiv(reinterpretAsUInt64(toFloat64({ns})), {1 << 52})) - 1022"
-    shift = f"({digits} - {_DIGITS})"
-    wide = f"{shift} * {1 << _DIGITS} + intDiv({ns}, toInt64(exp2({shift})))"
-    return f"if({ns} > 0 AND {shift} > 0, {wide}, {ns})"
+def _slice(at_ns: int) -> str:
+    return f"toDateTime({at_ns // 1_000_000_000}, 'UTC')"

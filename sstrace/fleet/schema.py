@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 from msgspec import inspect
 
 from sstrace.fleet.literals import listed, quoted
+from sstrace.fleet.sums import SETTINGS, projections
 from sstrace.lines import EventLine, MetaLine, OwnerLine
 
 __all__ = [
@@ -269,6 +270,10 @@ def ddl(sstrace: str, *, replicated: bool = False) -> list[str]:
         )
         added = ",\n".join(f"    ADD COLUMN IF NOT EXISTS {column.definition}" for column in table.columns)
         made.append(f"ALTER TABLE {table.name}\n{added}")
+    settings = ", ".join(f"{name} = {quoted(value)}" for name, value in SETTINGS.items())
+    made.append(f"ALTER TABLE lines MODIFY SETTING {settings}")
+    for name, select in projections().items():
+        made.append(f"ALTER TABLE lines ADD PROJECTION IF NOT EXISTS {name}\n(\n{select}\n)")
     for view, (target, select) in _VIEWS.items():
         made.append(f"CREATE MATERIALIZED VIEW IF NOT EXISTS {view} TO {target} AS\n{select}")
     version = f"SELECT {VERSION} AS version, {quoted(sstrace)} AS sstrace"

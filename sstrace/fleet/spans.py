@@ -54,6 +54,8 @@ class Slices:
         if window is not None:
             found = since(engine, [Moment(run, window[0] - before_ns) for run in self._runs])
             self._starts = {moment.run: start for moment, start in found.items()}
+        self._all = self._wanted()
+        """SQL: all lines that are wanted, but for the handshakes before."""
         self._bounds: list[tuple[int, int]] | None = None
         """From and until, ns since 1970 UTC, of each slice."""
         self._texts: dict[tuple[int, int], list[bytes]] = {}
@@ -75,7 +77,7 @@ class Slices:
     def _cut(self) -> list[tuple[int, int]]:
         if self._bounds is None:
             answer = self._engine.ask(
-                f"SELECT toUnixTimestamp(toStartOfMinute(ts)) AS minute, count() FROM lines WHERE {self._all()} "
+                f"SELECT toUnixTimestamp(toStartOfMinute(ts)) AS minute, count() FROM lines WHERE {self._all} "
                 f"GROUP BY minute ORDER BY minute FORMAT TSV"
             )
             self._bounds = []
@@ -90,8 +92,7 @@ class Slices:
                 held += count
         return self._bounds
 
-    def _all(self) -> str:
-        """All lines that are wanted, but for the handshakes before."""
+    def _wanted(self) -> str:
         tests = [among(self._runs)]
         if self._window is not None:
             # Behind the checkpoint of each: where it is not known, from the beginning.
@@ -110,21 +111,27 @@ class Slices:
         # Checkpoints in the middle bring nothing new, but those behind lines that could not be written, and those at
         # which a clock was set.
         kept = [f"({among([run])} AND seq = {start.seq})" for run, start in self._starts.items()]
-        holes = f"SELECT host, run, seq FROM checkpoints WHERE unwritten != 0 AND {among(self._runs)}"
-        steps = (
-            f"SELECT host, run, seq FROM (SELECT host, run, seq, offset_ns, lagInFrame(offset_ns, 1, offset_ns) "
-            f"OVER (PARTITION BY host, run ORDER BY seq, nth) AS before FROM lines "
-            f"WHERE type IN ('checkpoint', 'meta') AND {among(self._runs)}) WHERE abs(offset_ns - before) >= {STEP_NS}"
-        )
-        kept += [f"(host, run, seq) IN ({some})" for some in (holes, steps)]
-        tests.append(f"(nth = 0 OR type NOT IN ('checkpoint', 'seen', 'netns') OR {' OR '.join(kept)})")
+        told = ", ".join(f"({number}, {seq})" for number, seq in self._telling())
+        kept += [f"({numbered(self._runs)}, seq) IN ({told})"] if told else []
+        tests.append(" OR ".join(["(nth = 0", "type NOT IN ('checkpoint', 'seen', 'netns')", *kept]) + ")")
         tests.append("type NOT IN ('mark', 'meta')")
         return " AND ".join([*tests, f"({self._condition})"])
+
+    def _telling(self) -> list[tuple[int, int]]:
+        """Checkpoints in the middle that tell of something, by run and seq."""
+        number, runs = numbered(self._runs), among(self._runs)
+        answer = self._engine.ask(
+            f"SELECT DISTINCT {number} AS n, seq FROM checkpoints WHERE unwritten != 0 AND {runs} UNION DISTINCT "
+            f"SELECT n, seq FROM (SELECT {number} AS n, seq, offset_ns, lagInFrame(offset_ns, 1, offset_ns) "
+            f"OVER (PARTITION BY n ORDER BY seq, nth) AS before FROM lines "
+            f"WHERE type IN ('checkpoint', 'meta') AND {runs}) WHERE abs(offset_ns - before) >= {STEP_NS} FORMAT TSV"
+        )
+        return [(int(number), int(seq)) for number, seq in (line.split(b"\t") for line in answer.splitlines())]
 
     def _load(self, index: int) -> None:
         begin, end = self._cut()[index]
         answer = self._engine.ask(
-            f"SELECT {numbered(self._runs)} AS n, {LINE} FROM lines WHERE {self._all()} "
+            f"SELECT {numbered(self._runs)} AS n, {LINE} FROM lines WHERE {self._all} "
             f"AND ts >= {time(begin)} AND ts < {time(end)} "
             f"ORDER BY n, seq, nth LIMIT 1 BY n, seq, nth FORMAT TSVRaw"
         )
