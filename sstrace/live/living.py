@@ -56,9 +56,9 @@ class Living:
             known = table.shard(place.space).index.known
             for socket in place.kernel.carried(_STATES):
                 row = known(socket)
-                told = reported_of(socket)
-                if row is None or told is None or row.kind is not Kind.SOCKET:  # it has ended since
+                reported = reported_of(socket)
+                if row is None or reported is None or row.kind is not Kind.SOCKET:  # it has ended since
                     continue
                 # With another inode it is a younger connection between these ends, of which the table is yet to hear.
                 if row.ino in (0, socket.ino):
-                    yield row, told
+                    yield row, reported

@@ -152,7 +152,7 @@ class _Stream:
                             clock.learn(line)
                         yield line.mono_ns + (clock.offset_ns or 0), self.index, Run([line])
                 try:
-                    reader.finish(told=self.shown)
+                    reader.finish(aloud=self.shown)
                 except DecodeError as error:
                     self.failures.append(str(error))
 

@@ -128,7 +128,7 @@ def _between(
         source.wait()
         for when in moments:
             past, reader = look_back(source, when, names, utc=command.own.utc)
-            reader.finish(told=not found)
+            reader.finish(aloud=not found)
             found.append(PastTables(past, names))
     before, after = found
     if before.past.at_ns > after.past.at_ns:

@@ -115,7 +115,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             replay.printer.flush()
             try:
                 # A reader that was left early has not seen what is damaged further on.
-                reader.finish(told=not replay.left)
+                reader.finish(aloud=not replay.left)
                 usable = True
             except DecodeError as error:
                 if failure is not None:

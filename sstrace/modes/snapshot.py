@@ -89,7 +89,7 @@ class _Snapshot:
         self._names = _names(env, origin, anywhere=self._places is not None)
         self._storage: StorageMaps | None = None
         self._holding: Owners | None = None
-        self._told: Callable[[Any], Reported | None] | None = None
+        self._reported: Callable[[Any], Reported | None] | None = None
         """What a connection has carried, where the filter asks."""
 
     def run(self) -> int:
@@ -232,7 +232,7 @@ class _Snapshot:
         if carried:
             from sstrace.wire.carried import reported_of
 
-            self._told = reported_of
+            self._reported = reported_of
         return compile_bytecode(expression) or b"", thresholds(expression) != (), carried
 
     def _match(self, command: Command, place: "Place | None") -> Callable[[Any], bool] | None:
@@ -248,7 +248,7 @@ class _Snapshot:
             Known(
                 held=source.held_ns if source is not None else None,
                 role=source.role if source is not None else None,
-                told=self._told,
+                reported=self._reported,
                 owners=owners_among(self._holding),
                 netns=None if place is None else lambda _: (place.inode, place.label),
             ),

@@ -207,8 +207,8 @@ class Metrics:
         if self._living is not None:
             self._carried.look(self._living.look_now_and_then(), self._tracer.table.__contains__)
         carried = self._carried.families()
-        told = (self._of_sockets(), by_netns, carried, datagrams, self._of_tracer(), self._of_sinks())
-        self._families = [*chain.from_iterable(told), self._of_now()]
+        families = (self._of_sockets(), by_netns, carried, datagrams, self._of_tracer(), self._of_sinks())
+        self._families = [*chain.from_iterable(families), self._of_now()]
 
     def _of_now(self) -> Any:
         from prometheus_client.core import GaugeMetricFamily

@@ -29,11 +29,11 @@ class RowFilter:
         self._held_ns: int | None = None
         self._lifetime_ns: int | None = None
         self._cause: str | None = None
-        self._told: Reported | None = None
+        self._reported: Reported | None = None
         self._known = Known(
             held=lambda _: self._held_ns,
             lifetime=lambda _: self._lifetime_ns,
-            told=lambda _: self._told,
+            reported=lambda _: self._reported,
             owners=lambda _: self._row.owners if self._row is not None else None,
             role=lambda _: self._row.role if self._row is not None else None,
             cause=lambda _: self._cause,
@@ -54,7 +54,7 @@ class RowFilter:
         held_ns: int | None = None,
         lifetime_ns: int | None = None,
         cause: str | None = None,
-        told: Reported | None = None,
+        reported: Reported | None = None,
     ) -> bool:
         """Whether a row is let pass that has been in its state for so long, or was until something happened to it;
         of an end, how long the connection lived, why it ended, and what was reported of it. None: nobody knows.
@@ -66,7 +66,8 @@ class RowFilter:
             names = self._names.of(row.net)
             test = predicate(self._expression, names, self._known)
             self._tests[row.net] = names, test
-        self._row, self._held_ns, self._lifetime_ns, self._cause, self._told = row, held_ns, lifetime_ns, cause, told
+        self._row, self._held_ns, self._lifetime_ns = row, held_ns, lifetime_ns
+        self._cause, self._reported = cause, reported
         return test is None or test(socket_of(row, table=TABLE_OF_NUMBER.get(row.protocol, Table.TCP)))
 
     def change(self, change: Transition) -> bool:

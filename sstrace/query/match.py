@@ -65,7 +65,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     """How long it has been in its state, ns."""
     lifetime: Callable[[Socket], int | None] | None = None
     """How long the connection lived that ends with the event that is asked about, ns."""
-    told: Callable[[Socket], Reported | None] | None = None
+    reported: Callable[[Socket], Reported | None] | None = None
     """What was reported with the event that is asked about."""
     owners: Callable[[Socket], Sequence[Owner] | None] | None = None
     """Who holds it, or did last."""
@@ -300,12 +300,12 @@ def _amount(test: Amount, known: Known, *, wanted: bool = True) -> _Test:
 def _asked(word: str, known: Known) -> Callable[[Socket], int | None] | None:
     if word in ("held", "lifetime"):
         return known.held if word == "held" else known.lifetime
-    told, name, unit = known.told, *_REPORTED[word]
-    if told is None:
+    reported, name, unit = known.reported, *_REPORTED[word]
+    if reported is None:
         return None
 
     def ask(row: Socket) -> int | None:
-        found = told(row)
+        found = reported(row)
         number = getattr(found, name) if found is not None else None
         return None if number is None else number * unit
 

@@ -206,7 +206,7 @@ class Fleet:
         with _opened(part) as source:
             source.wait()
             past, reader = table_at(source, Until(at_ns), names)
-            reader.finish(told=part.path not in self._told)
+            reader.finish(aloud=part.path not in self._told)
         self._told.add(part.path)
         return past
 

@@ -292,8 +292,8 @@ class Reader:
             yield from self._lines.feed(block)
         yield from self._lines.end()
 
-    def finish(self, *, told: bool = True) -> None:
-        """Say what was not used. Raises DecodeError when nothing was."""
+    def finish(self, *, aloud: bool = True) -> None:
+        """Say what was not used (``aloud``). Raises DecodeError when nothing was."""
         faults, name = self._lines.faults, self.source.name
         sentence = faults.sentence(name)
         if self.source.error is not None:
@@ -309,7 +309,7 @@ class Reader:
                 f"{name} holds nothing that can be used: it is no recording of sstrace"
                 + (f" ({self.source.error})" if self.source.error is not None else "")
             )
-        if sentence is not None and told:
+        if sentence is not None and aloud:
             say(sentence)
 
 

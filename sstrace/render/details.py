@@ -19,14 +19,14 @@ __all__ = ["Details"]
 
 class Details:
     """Texts of groups of tcp rows, for one invocation. ``users`` makes the item of those who hold a socket, where it
-    belongs to the same column; ``told`` makes what stands between a row's own numbers and the block of -m and -i.
+    belongs to the same column; ``between`` makes what stands between a row's own numbers and the block of -m and -i.
     """
 
     def __init__(
         self,
         context: Context,
         users: Callable[[int], str] | None,
-        told: Sequence[Callable[[InetSocket], str]],
+        between: Sequence[Callable[[InetSocket], str]],
     ) -> None:
         self._context = context
         self._users = users
@@ -34,7 +34,7 @@ class Details:
         show = context.show
         self._has_block = show.memory or show.info
         self._opening = "\n\t" if self._has_block and not show.oneline else ""
-        self._told = told
+        self._between = between
         self._forget(())
 
     def _forget(self, known: Sequence[tuple[int, Extras]]) -> None:
@@ -59,7 +59,7 @@ class Details:
                 texts = ("", "", "", "")
             else:
                 row = InetSocket(Table.TCP, family, 1, extras=extras)
-                before = "".join([part(row) for part in self._told]) + self._opening
+                before = "".join([part(row) for part in self._between]) + self._opening
                 texts = (
                     before + memory_item(extras) if self._has_block else before,
                     f" {extras.congestion}" if extras.congestion else "",

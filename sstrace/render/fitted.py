@@ -219,11 +219,11 @@ class FittedText(TraceText):
 
     def _more(self, change: TransitionView) -> Iterator[str]:
         """What there may be room for behind the cause."""
-        told = change.reported
-        if told.rtt_us or told.bytes_sent or told.bytes_received:
-            yield f" sent {amount(told.bytes_sent)} received {amount(told.bytes_received)}"
-        if told.rtt_us:
-            yield f" RTT {span_text(told.rtt_us * 1000)}"
+        reported = change.reported
+        if reported.rtt_us or reported.bytes_sent or reported.bytes_received:
+            yield f" sent {amount(reported.bytes_sent)} received {amount(reported.bytes_received)}"
+        if reported.rtt_us:
+            yield f" RTT {span_text(reported.rtt_us * 1000)}"
         work = self._work(change.row.cgroup) if change.row.cgroup else None
         if work is not None:
             if work.container_id is not None:
@@ -277,18 +277,18 @@ def _side_by_side(local: str, peer: str, column: int, room: int) -> str:
 
 def causes(change: TransitionView, *, brackets: bool = True) -> Iterator[str]:
     """How to say why it ended, the fullest first; the last is the shortest. Empty where there is nothing to say."""
-    told = change.reported
+    reported = change.reported
     start, end = "[]" if brackets else ("", "")
     if change.cause is None:
-        if told.retransmits:
-            yield f"{start}{counted(told.retransmits, 'retransmit')}{end}"
+        if reported.retransmits:
+            yield f"{start}{counted(reported.retransmits, 'retransmit')}{end}"
         yield ""
         return
     word = plain(change.cause)
-    errno = f" {errno_name(told.err)}" if told.err else ""
-    if told.retransmits:
-        yield f"{start}{word}{errno} after {counted(told.retransmits, 'retransmit')}{end}"
-        yield f"{start}{word}{errno} ×{told.retransmits}{end}"
+    errno = f" {errno_name(reported.err)}" if reported.err else ""
+    if reported.retransmits:
+        yield f"{start}{word}{errno} after {counted(reported.retransmits, 'retransmit')}{end}"
+        yield f"{start}{word}{errno} ×{reported.retransmits}{end}"
     if errno:
         yield f"{start}{word}{errno}{end}"
     yield f"{start}{word}{end}"

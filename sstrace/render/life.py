@@ -75,16 +75,16 @@ class LifeText(TraceText):
 
     def state(self, change: TransitionView) -> str:
         """An end."""
-        row, told, lasted = change.row, change.reported, change.lifetime_ns
+        row, reported, lasted = change.row, change.reported, change.lifetime_ns
         place, local, peer = self._placed(row)
         arrow = ARROWS[row.role]
         span = span_text(lasted) if lasted is not None else "-"
-        sent, received = amount(told.bytes_sent), amount(told.bytes_received)
+        sent, received = amount(reported.bytes_sent), amount(reported.bytes_received)
         head = f"{self.time(change.at_ns)} {place}{self._netid(row) if self._wide else self._netid(row, 3)}"
         cause = plain(change.cause or "-")
         if self._wide:
-            rtt = span_text(told.rtt_us * 1000) if told.rtt_us else "-"
-            again = "-" if told.retrans is None else str(told.retrans)
+            rtt = span_text(reported.rtt_us * 1000) if reported.rtt_us else "-"
+            again = "-" if reported.retrans is None else str(reported.retrans)
             head += f"{span:>8} {padded(_who(row), 20)} {local:<24} {arrow} {peer:<24} "
             head += f"{sent:>5} {received:>5} {rtt:>8} {again:>5} "
         else:
@@ -97,7 +97,7 @@ class LifeText(TraceText):
             head += padded(shortened(f"{ours}{arrow} {peer}", room), room) + carried
         self._cause = len(head)
         line = head + cause
-        errno = f" {errno_name(told.err)}" if told.err else ""
+        errno = f" {errno_name(reported.err)}" if reported.err else ""
         if self._width is None or cells(line) + len(errno) <= self._width:
             line += errno
         else:

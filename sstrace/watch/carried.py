@@ -17,7 +17,7 @@ __all__ = ["Carried", "Figures", "texts"]
 class Figures(msgspec.Struct, gc=False):
     """Of one connection. ``*_then``: what it had carried at ``then_ns`` (CLOCK_MONOTONIC), from where rates count."""
 
-    told: Reported
+    reported: Reported
     """The latest."""
     sent_rate: float | None = None
     """Bytes per second; None before the second look, and of what has ended."""
@@ -37,15 +37,15 @@ class Carried:
     def take(self, sockets: Mapping[int, InetSocket], now_ns: int) -> None:
         """Note what the kernel has just said of rows that it was asked for with tcp_info."""
         for number, socket in sockets.items():
-            told = reported_of(socket)
-            if told is None:
+            reported = reported_of(socket)
+            if reported is None:
                 continue
-            sent, received = told.bytes_sent or 0, told.bytes_received or 0
+            sent, received = reported.bytes_sent or 0, reported.bytes_received or 0
             known = self._known.get(number)
             if known is None:
-                self._known[number] = Figures(told, then_ns=now_ns, sent_then=sent, received_then=received)
+                self._known[number] = Figures(reported, then_ns=now_ns, sent_then=sent, received_then=received)
                 continue
-            known.told = told
+            known.reported = reported
             passed_ns = now_ns - known.then_ns
             if passed_ns >= self._step_ns:
                 known.sent_rate = (sent - known.sent_then) * 1e9 / passed_ns
@@ -67,10 +67,10 @@ def texts(known: Figures | None) -> dict[str, str]:
     """The cells of the columns of ``render.watch_figures``; what is not known is left out."""
     if known is None:
         return {}
-    told = known.told
-    found = {"sent": amount(told.bytes_sent or 0), "received": amount(told.bytes_received or 0)}
+    reported = known.reported
+    found = {"sent": amount(reported.bytes_sent or 0), "received": amount(reported.bytes_received or 0)}
     if known.sent_rate is not None and known.received_rate is not None:
         found |= {"sent/s": amount(round(known.sent_rate)), "received/s": amount(round(known.received_rate))}
-    if told.rtt_us:
-        found["rtt"] = span_text(told.rtt_us * 1000)
+    if reported.rtt_us:
+        found["rtt"] = span_text(reported.rtt_us * 1000)
     return found

@@ -205,11 +205,11 @@ class DetailPage:
 
 
 def _carried(end: Transition) -> Iterator[tuple[str, str]]:
-    told = end.reported
-    if told.bytes_sent is not None or told.bytes_received is not None:
-        text = f"sent {amount(told.bytes_sent)}, received {amount(told.bytes_received)}"
-        if told.rtt_us:
-            text += f", round-trip time {span_text(told.rtt_us * 1000)}"
-        if told.retrans:
-            text += f", {counted(told.retrans, 'segment')} sent again"
+    reported = end.reported
+    if reported.bytes_sent is not None or reported.bytes_received is not None:
+        text = f"sent {amount(reported.bytes_sent)}, received {amount(reported.bytes_received)}"
+        if reported.rtt_us:
+            text += f", round-trip time {span_text(reported.rtt_us * 1000)}"
+        if reported.retrans:
+            text += f", {counted(reported.retrans, 'segment')} sent again"
         yield "Carried", text

@@ -80,9 +80,9 @@ class Film:
     def own(self, rows: Iterable[Row] | None = None) -> None:
         """See Tracer: who held what is in the lines."""
 
-    def look(self, at_ns: int, back_ns: int, *, told: bool = False) -> None:
+    def look(self, at_ns: int, back_ns: int, *, aloud: bool = False) -> None:
         """Go to a moment, ns since 1970 UTC, or the end that is nearer. ``back_ns``: how far before it ``changes``
-        begin; ``told``: lines that could not be used are.
+        begin; ``aloud``: what could not be used is said.
         """
         at_ns = max(self.first_ns, min(at_ns, self.last_ns))
         heard: list[StateLine] = []
@@ -94,7 +94,7 @@ class Film:
                 born[line.id] = line.mono_ns
 
         past, reader = table_at(self._source, Until(at_ns), self.names, hear, back_ns)
-        reader.finish(told=told)
+        reader.finish(aloud=aloud)
         self.at_ns, self.mono_ns, self.lost = past.at_ns, past.mono_ns, past.lost
         rows = (self._row(line) for place in past.places for line in place.lines)
         self.table.rows = {row.id: row for row in rows if row is not None}

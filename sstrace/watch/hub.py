@@ -117,11 +117,11 @@ class Hub:
         asked = RowFilter(expression, self.names, self.tracer.places.where)
         self._asks_carried = asks_carried(expression)
 
-        def matches(row: Row, held_ns: int, /, *, told: Reported | None) -> bool:
-            if told is None and self._asks_carried:
+        def matches(row: Row, held_ns: int, /, *, reported: Reported | None) -> bool:
+            if reported is None and self._asks_carried:
                 known = self._carried.of(row.id, None)
-                told = known.told if known is not None else None
-            return asked.row(row, held_ns, told=told)
+                reported = known.reported if known is not None else None
+            return asked.row(row, held_ns, reported=reported)
 
         return Verdict(command.selection.families, expression, matches)
 

@@ -79,11 +79,11 @@ def by_figures(figures: Callable[[Row], Figures | None]) -> Mapping[str, Callabl
         return key
 
     return {
-        "sent": by(lambda known: known.told.bytes_sent),
-        "received": by(lambda known: known.told.bytes_received),
+        "sent": by(lambda known: known.reported.bytes_sent),
+        "received": by(lambda known: known.reported.bytes_received),
         "sent/s": by(lambda known: known.sent_rate),
         "received/s": by(lambda known: known.received_rate),
-        "rtt": by(lambda known: known.told.rtt_us or None),
+        "rtt": by(lambda known: known.reported.rtt_us or None),
     }
 
 

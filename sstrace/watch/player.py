@@ -54,7 +54,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     stopped = Stopped()
     names = LineNames(env)
     with Film(files(command), names) as film:
-        film.look(_begin(command, film), 0, told=True)
+        film.look(_begin(command, film), 0, aloud=True)
         command = options.resolve(command, names)
         hub = _PastHub(command, names, film, glyphs_of(terminal), interval_of(command))
         player = _Player(command, env, hub, terminal)

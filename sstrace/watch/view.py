@@ -88,7 +88,7 @@ def tally(counts: Tally, change: Transition) -> None:
 class Matches(Protocol):
     """An expression: see RowFilter.row."""
 
-    def __call__(self, row: Row, held_ns: int, /, *, told: Reported | None) -> bool: ...
+    def __call__(self, row: Row, held_ns: int, /, *, reported: Reported | None) -> bool: ...
 
 
 class Verdict:
@@ -100,7 +100,7 @@ class Verdict:
         self,
         families: int,
         expression: Expr | None = None,
-        matches: Matches = lambda _row, _held_ns, told: True,
+        matches: Matches = lambda _row, _held_ns, reported: True,
     ) -> None:
         self._families = families
         self.now_ns = 0
@@ -113,7 +113,7 @@ class Verdict:
         """
         if not self._families >> row.family & 1 or row.protocol != IPPROTO_TCP:
             return False
-        return self._matches(row, self.now_ns - row.since_ns, told=end.reported if end is not None else None)
+        return self._matches(row, self.now_ns - row.since_ns, reported=end.reported if end is not None else None)
 
 
 class _Moves(msgspec.Struct):

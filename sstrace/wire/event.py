@@ -160,9 +160,9 @@ class EventDecoder:
             owner = None
             if tgid and not flags & _KTHREAD:
                 owner = owners.get((comm, tgid, fd)) or self._owner(comm, tgid, fd)
-            told = NOTHING
+            besides = NOTHING
             if sent:
-                told = Reported(
+                besides = Reported(
                     bytes_sent=sent - 1, bytes_received=received - 1, segs_out=segs_out - 1, segs_in=segs_in - 1
                 )
             whose = (
@@ -171,9 +171,9 @@ class EventDecoder:
             )  # fmt: skip
             if born:
                 append(Called(born, cpu, _CALLS[birth], new, *whose, NOTHING))
-                append(Called(at, cpu, _CALLS[old], 0, *whose, told))
+                append(Called(at, cpu, _CALLS[old], 0, *whose, besides))
             else:
-                append(Called(at, cpu, _CALLS[old], new, *whose, told))
+                append(Called(at, cpu, _CALLS[old], new, *whose, besides))
         return facts
 
     def _samples(self, cpu: int, data: bytes) -> list[Changed | Gone | Called]:
@@ -191,7 +191,7 @@ class EventDecoder:
             ),
             carried,
         ) in zip(_SAMPLE.iter_unpack(data), _REPORTED.iter_unpack(data), strict=True):  # fmt: skip
-            told = reported(carried)
+            besides = reported(carried)
             net = net_cookie or (home if netns in (0, here) else netns)
             if family == AF_INET:
                 src = addresses.get(saddr) or addresses.setdefault(saddr, saddr[:4])
@@ -201,7 +201,7 @@ class EventDecoder:
             if kind == 0:
                 owner = cause = None
                 if new == _CLOSE:
-                    cause, by_call = read_cause(stack, old, _SOCKET, flags, told.err or 0)
+                    cause, by_call = read_cause(stack, old, _SOCKET, flags, besides.err or 0)
                 else:
                     by_call = new in _BY_CALL
                 if by_call and tgid and not flags & _KTHREAD:
@@ -210,7 +210,7 @@ class EventDecoder:
                     Changed(
                         at, cpu, _SOCKET, old, new, sk, cookie or None, ino or None, net, netns or here,
                         family, protocol, src, sport, dst, dport, uid, ifindex, since or None, owner,
-                        cgroup or None, cause, told, flags & _ORPHANED != 0 or (ino == 0 and netns != 0),
+                        cgroup or None, cause, besides, flags & _ORPHANED != 0 or (ino == 0 and netns != 0),
                         flags & _V6ONLY != 0 if new == _LISTEN and netns and family == AF_INET6 else None,
                     )
                 )  # fmt: skip
@@ -219,7 +219,7 @@ class EventDecoder:
                 append(
                     Changed(
                         at, cpu, which, old, new, sk, cookie or None, None, net, netns, family, protocol,
-                        src, sport, dst, dport, uid, ifindex, None, None, None, None, told,
+                        src, sport, dst, dport, uid, ifindex, None, None, None, None, besides,
                         False, None, (ino or None) if kind == 1 else None,
                     )
                 )  # fmt: skip
@@ -246,7 +246,7 @@ class EventDecoder:
                         dport,
                         ifindex,
                         reason,
-                        told,
+                        besides,
                     )
                 )
             else:

@@ -362,7 +362,7 @@ def test_words_of_our_own(text: str, expected: bool) -> None:
         role=lambda _: "client",
         cause=lambda _: "timeout-connect",
         lifetime=lambda _: 6 * 10**9,
-        told=lambda _: Reported(rtt_us=41_000, bytes_sent=2_000_000, bytes_received=0, retrans=3),
+        reported=lambda _: Reported(rtt_us=41_000, bytes_sent=2_000_000, bytes_received=0, retrans=3),
         netns=lambda _: (1, Label(pod="web-0")),
     )
     row.extras = Extras(cgroup_id=POD)

@@ -45,18 +45,18 @@ def test_totals_are_exact_and_rates_take_two_looks(pair: tuple[socket.socket, so
     carried.take({1: told(world, client), 2: told(world, server)}, 10 * S)
     first = carried.of(1, None)
     assert first is not None
-    assert (first.told.bytes_sent, first.told.bytes_received, first.sent_rate) == (3000, 0, None)
+    assert (first.reported.bytes_sent, first.reported.bytes_received, first.sent_rate) == (3000, 0, None)
     assert set(texts(first)) == {"sent", "received", "rtt"}, "no rate is known yet"
     carry(client, server, 5000)
     carried.take({1: told(world, client), 2: told(world, server)}, 12 * S)
     one, two = carried.of(1, None), carried.of(2, None)
     assert one is not None
     assert two is not None
-    assert (one.told.bytes_sent, one.sent_rate, one.received_rate) == (8000, 2500.0, 0.0)
-    assert (two.told.bytes_received, two.received_rate, two.sent_rate) == (8000, 2500.0, 0.0)
+    assert (one.reported.bytes_sent, one.sent_rate, one.received_rate) == (8000, 2500.0, 0.0)
+    assert (two.reported.bytes_received, two.received_rate, two.sent_rate) == (8000, 2500.0, 0.0)
     carry(client, server, 1000)
     carried.take({1: told(world, client)}, 12 * S + S // 4)
-    assert (one.told.bytes_sent, one.sent_rate) == (9000, 2500.0), "a picture at a key: too soon for a rate"
+    assert (one.reported.bytes_sent, one.sent_rate) == (9000, 2500.0), "a picture at a key: too soon for a rate"
     carried.take({1: told(world, client)}, 13 * S)
     assert one.sent_rate == 1000.0
     carried.keep({2})
@@ -81,7 +81,7 @@ def test_a_fin_is_no_payload(pair: tuple[socket.socket, socket.socket]) -> None:
     carried.take({1: told(world, server)}, S)
     found = carried.of(1, None)
     assert found is not None
-    assert found.told.bytes_received == 40
+    assert found.reported.bytes_received == 40
 
 
 def test_the_end_has_the_last_word(pair: tuple[socket.socket, socket.socket]) -> None:
