@@ -1,9 +1,11 @@
 """Several tracers at once, three of ours and bcc's: each tells everything, and the table of none drifts."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
+from collections import Counter
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -15,6 +17,17 @@ from hostility.campaign import SSTRACE, Bounds, Tally, namespace
 
 OURS = 3
 PORT = 7919
+
+SAME = {
+    ("SYN_SENT", "ESTABLISHED"): ("SYN-SENT", "ESTAB"),
+    ("SYN_RECV", "ESTABLISHED"): ("SYN-RECV", "ESTAB"),
+    ("ESTABLISHED", "FIN_WAIT1"): ("ESTAB", "FIN-WAIT-1"),
+    ("ESTABLISHED", "CLOSE_WAIT"): ("ESTAB", "CLOSE-WAIT"),
+    ("CLOSE_WAIT", "LAST_ACK"): ("CLOSE-WAIT", "LAST-ACK"),
+    ("LAST_ACK", "CLOSE"): ("LAST-ACK", "UNCONN"),
+}
+"""tcpstates' transitions that are ours, too; it does not hear request and timewait sockets."""
+_LINE = re.compile(r" (\d+) +\S+ +(\d+) +(\w+) +-> (\w+) +[\d.]+$", re.MULTILINE)
 
 
 def run(bounds: Bounds, tally: Tally) -> None:
@@ -31,13 +44,14 @@ def run(bounds: Bounds, tally: Tally) -> None:
         compared = stack.enter_context(Trace(SSTRACE, netns, verify, "--verify", "--interval", "200ms"))
         theirs = _tcpstates(netns, bounds.scratch, stack)
         netns.call(_connections, bounds.count)
-        told = []
+        told, steps = [], Counter[tuple[int, int, str, str]]()
         for number, trace in enumerate(traces):
             with tally.attempt(f"tracer {number}", how):
                 wait("it has told all", partial(_has_told, trace, bounds.count), 60)
                 assert trace.stop() == 0
                 assert ", 0 lost" in trace.stderr, trace.stderr
                 told.append([(line["sport"], line["from"], line["to"]) for line in trace.states])
+                steps = Counter((line["sport"], line["dport"], line["from"], line["to"]) for line in trace.states)
         with tally.attempt("they say the same", how):
             # What no program was run for is healed by each for itself, as of another moment.
             if all("missed" not in trace.stderr for trace in traces):
@@ -46,14 +60,25 @@ def run(bounds: Bounds, tally: Tally) -> None:
             assert compared.stop() == 0, compared.text
         if theirs is not None:
             process, out = theirs
+            ours = Counter({step: count for step, count in steps.items() if step[2:] in SAME.values()})
             with tally.attempt("bcc's tcpstates", how):
-                wait("it has told all", lambda: out.read_text().count(" ESTABLISHED") >= bounds.count, 60)
+                wait("it has told all", lambda: _their_steps(out).total() >= ours.total(), 60)
                 assert process.poll() is None
+                found = _their_steps(out)
+                assert found == ours, f"it counts otherwise: {[*(found - ours)][:3]}, and not {[*(ours - found)][:3]}"
 
 
 def _has_told(trace: Trace, count: int) -> bool:
     opened: int = sum(line["to"] == "ESTAB" for line in trace.states)
     return opened == count
+
+
+def _their_steps(out: Path) -> Counter[tuple[int, int, str, str]]:
+    """How often tcpstates has told which step of the end that our filter selects, between which ports."""
+    found = ((int(here), int(there), old, new) for here, there, old, new in _LINE.findall(out.read_text()))
+    return Counter(
+        (here, there, *SAME[old, new]) for here, there, old, new in found if there == PORT and (old, new) in SAME
+    )
 
 
 def _connections(count: int) -> None:
