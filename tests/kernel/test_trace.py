@@ -879,6 +879,30 @@ def test_without_the_privilege_to_trace_it_looks_each_second(
     assert re.fullmatch(r"sstrace: \d+ looks?", summary)
 
 
+LESS = ("setpriv", "--bounding-set=-sys_resource", "--inh-caps=-sys_resource", "prlimit", "--memlock=65536:65536")
+"""Root that may not lock more memory."""
+
+
+@pytest.mark.parametrize(
+    ("rule", "code", "said"),
+    [
+        ("bpf:0=EPERM", 3, "the kernel refused to create a BPF map: before Linux 5.11 that takes memory"),
+        ("bpf:0=ENOMEM", 4, "the kernel has no memory for "),
+        ("bpf:5=ENOMEM", 4, "the kernel has no memory for the program for "),
+    ],
+    ids=["locked", "map", "program"],
+)
+def test_what_there_is_no_memory_for_in_the_kernel(
+    sstrace: Program, netns: Netns, rule: str, code: int, said: str
+) -> None:
+    assert sstrace("--verify", "--duration", "1ms", netns=netns).returncode in (0, 6)  # it is in the cache
+    refusing = Program(*LESS, sys.executable, str(ROOT / "tests/refusal.py"), rule, "--", *sstrace.head)
+    outcome = refusing("--verify", "--duration", "1s", netns=netns)
+    assert (outcome.returncode, outcome.stdout) == (code, b"")
+    (sentence,) = outcome.stderr.decode().splitlines()
+    assert sentence.startswith(f"sstrace: {said}")
+
+
 @pytest.mark.parametrize("mode", ["--stats", "--verify"])
 def test_what_must_not_miss_anything_says_how_it_does_without_root(sstrace: Program, netns: Netns, mode: str) -> None:
     """And what it says is true."""

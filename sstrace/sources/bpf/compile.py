@@ -28,7 +28,7 @@ from sstrace.sources.bpf.load import Loaded, load
 from sstrace.sources.bpf.offsets import figure_macros
 from sstrace.sources.bpf.offsets import macros as offset_macros
 from sstrace.sources.bpf.programs import Bundle, MapShape, Source
-from sstrace.sources.bpf.syscall import bpf, not_permitted
+from sstrace.sources.bpf.syscall import bpf, no_memory, not_permitted
 from sstrace.sources.btf import Btf
 
 __all__ = ["bundle", "ready", "source_directory"]
@@ -193,6 +193,8 @@ def _compile_in_child(source: Source, macros: Mapping[str, int]) -> Bundle:
     detail = next((line for line in lines if "error:" in line), lines[-1] if lines else f"exit status {code}")
     if "Operation not permitted" in complaint:
         raise PrivilegeError(not_permitted("create a BPF map"))
+    if "Cannot allocate memory" in complaint:
+        raise FeatureError(no_memory("the BPF programs"))
     raise FeatureError(f"bcc could not compile the BPF programs: {detail.strip()}")
 
 

@@ -16,6 +16,7 @@ from sstrace.sources.bpf.syscall import (
     bpf,
     bpf_into,
     libc,
+    no_memory,
     not_permitted,
     perf_event_open_number,
     possible_cpus,
@@ -240,6 +241,8 @@ def _create_map(shape: MapShape) -> int:
     error = ctypes.get_errno()
     if error in (errno.EPERM, errno.EACCES):
         raise PrivilegeError(not_permitted("create a BPF map"))
+    if error == errno.ENOMEM:
+        raise FeatureError(no_memory(f"BPF map {shape.name}"))
     if error == errno.ENOSYS:
         raise FeatureError("this kernel has no bpf system call (CONFIG_BPF_SYSCALL)")
     raise FeatureError(f"the kernel would not create BPF map {shape.name}: {os.strerror(error)}")
@@ -286,6 +289,8 @@ def _load_program(hook: str, kind: int, instructions: bytes, attach_type: int) -
     error = ctypes.get_errno()
     if error in (errno.EPERM, errno.EACCES) and attempt(1) < 0 and not log.value.strip():
         raise PrivilegeError(not_permitted(f"load the program for {hook}"))
+    if error == errno.ENOMEM:
+        raise FeatureError(no_memory(f"the program for {hook}"))
     if not log.value:
         attempt(1)
     lines = [

@@ -6,6 +6,7 @@ import platform
 from pathlib import Path
 
 from sstrace.errors import FeatureError
+from sstrace.sources.privilege import may_trace
 
 __all__ = [
     "IOC_ENABLE",
@@ -13,6 +14,7 @@ __all__ = [
     "bpf",
     "bpf_into",
     "libc",
+    "no_memory",
     "not_permitted",
     "perf_event_open_number",
     "possible_cpus",
@@ -54,9 +56,25 @@ def not_permitted(what: str) -> str:
             "the kernel is locked down (confidentiality) and lets no BPF program read its memory: "
             "boot with lockdown=integrity"
         )
+    import resource
+
+    if may_trace() and resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] != resource.RLIM_INFINITY:
+        # It has been asked for more, which takes CAP_SYS_RESOURCE (bpf.load).
+        return (
+            f"the kernel refused to {what}: before Linux 5.11 that takes memory that is locked, of which this process "
+            "may have too little: raise RLIMIT_MEMLOCK"
+        )
     return (
         f"the kernel refused to {what}: this root lacks CAP_BPF or CAP_PERFMON (CAP_SYS_ADMIN before Linux 5.8); "
         "in a container, start it with --privileged or add both"
+    )
+
+
+def no_memory(what: str) -> str:
+    """The same where it answered ENOMEM."""
+    return (
+        f"the kernel has no memory for {what}: free some, or raise the limit of this control group (memory.max), where "
+        "it has one"
     )
 
 
