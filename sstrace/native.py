@@ -13,6 +13,8 @@ SSTRACE_WITHOUT=native does without.
 import os
 from typing import Any
 
+from sstrace.without import without
+
 __all__ = ["INTERFACE", "is_outdated", "twins"]
 
 INTERFACE = 0x1D945AE1
@@ -22,7 +24,7 @@ it here): one that was compiled of others is not used.
 
 
 def _twins() -> Any:
-    if "native" in os.environ.get("SSTRACE_WITHOUT", "").split(","):
+    if "native" in without(os.environ):
         return None
     compiled = _compiled()
     return compiled if compiled is not None and compiled.INTERFACE == INTERFACE else None

@@ -18,6 +18,7 @@ from sstrace.sources.mounts import detached
 from sstrace.sources.tracefs import event_format
 from sstrace.wire.event import SIZE
 from sstrace.wire.tracefs import decode_format
+from sstrace.without import without
 
 __all__ = ["Calls"]
 
@@ -40,8 +41,7 @@ class Calls:
             try:
                 for which, table in enumerate((Table.UDP, Table.RAW)):
                     self._loaded.update("following", which, bytes((table in tables,)))
-                without = env.get("SSTRACE_WITHOUT", "").split(",")
-                if "lengths" in without:
+                if "lengths" in without(env):
                     self._loaded.missing |= dict.fromkeys(LENGTHS, "left out")
                 else:
                     self._loaded.attach_to(LENGTHS)

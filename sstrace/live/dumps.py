@@ -18,6 +18,7 @@ from sstrace.protocols import OF_TABLE
 from sstrace.sources.cache import cache_directory
 from sstrace.sources.socket_walk import SocketWalk
 from sstrace.wire import walked
+from sstrace.without import without
 
 __all__ = ["TABLE_STATES", "Answer", "Dumps", "Swept"]
 
@@ -65,7 +66,7 @@ class Dumps:
         self._places = places
         self._breathe = breathe
         self._walk: SocketWalk | None = None
-        self._tried = not places.several or "sockets" in env.get("SSTRACE_WITHOUT", "").split(",")
+        self._tried = not places.several or "sockets" in without(env)
         self._dump_ns = _DUMP_NS
         self._walk_ns = _WALK_NS
         self._saved_ns = 0

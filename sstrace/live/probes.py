@@ -9,9 +9,8 @@ see.
 * Datagram sockets without the cgroup hooks or the system calls' tracepoints: sweeps find them.
 
 Without BPF there is no event source; ``--poll`` then lives on sweeps alone (live.tracer).
-SSTRACE_WITHOUT names what to do without, for tests and for trying a tier: any of btf, cgroup, kallsyms, lengths (what
-datagram sockets send and receive), timers, with commas (and native: sstrace.native; sockets: live.dumps).
-SSTRACE_PAGES is the size of each CPU's perf buffer in pages, a power of two; for tests of loss.
+SSTRACE_WITHOUT tries a lesser tier (sstrace.without); SSTRACE_PAGES is the size of each CPU's perf buffer in pages, a
+power of two; for tests of loss.
 """
 
 import select
@@ -40,6 +39,7 @@ from sstrace.wire.cause import CauseReader
 from sstrace.wire.event import SIZE, Event, EventDecoder, as_sample
 from sstrace.wire.kallsyms import Symbols
 from sstrace.wire.tracefs import decode_format
+from sstrace.without import without
 
 __all__ = ["Hooks", "attached"]
 
@@ -94,7 +94,7 @@ class Hooks:
         """Why ``missed`` cannot tell; empty where it can."""
         self._hearing: _Hearing | None = None
         self._wait_ns = 0
-        self._without = frozenset(env.get("SSTRACE_WITHOUT", "").split(","))
+        self._without = without(env)
         if pages is None and "SSTRACE_PAGES" in env:
             pages = _pages(env["SSTRACE_PAGES"])
         symbols = Symbols(kallsyms(self._without))

@@ -18,6 +18,7 @@ from sstrace.sources.privilege import may_trace
 from sstrace.sources.proc import kallsyms
 from sstrace.wire.kallsyms import Symbols
 from sstrace.wire.mountinfo import netns_mounts
+from sstrace.without import without
 
 __all__ = ["Finder"]
 
@@ -42,8 +43,8 @@ class Finder:
         self._hashinfos: dict[int, int] = {}
         self._labels: dict[int, Label] = {}
         self._ways: dict[int, tuple[str, ...]] = {}
-        without = env.get("SSTRACE_WITHOUT", "").split(",")  # see live.probes
-        if "btf" in without:
+        left_out = without(env)
+        if "btf" in left_out:
             self._without = "done without BTF"
             return
         if not may_trace():
@@ -51,7 +52,7 @@ class Finder:
             return
         try:
             self._walk = NetnsWalk(cache_directory(env))
-            span = Symbols(kallsyms(without)).span("cleanup_net") if follows else None
+            span = Symbols(kallsyms(left_out)).span("cleanup_net") if follows else None
             if span is not None:
                 self._walk.watch(span[0])
         except SstraceError as error:

@@ -13,6 +13,7 @@ from sstrace.sources.cache import cache_directory
 from sstrace.sources.privilege import may_trace
 from sstrace.sources.socket_walk import SocketWalk
 from sstrace.wire import walked
+from sstrace.without import without
 
 __all__ = ["Walked", "walk", "walks"]
 
@@ -83,7 +84,7 @@ def walk(env: Mapping[str, str], namespaces: Collection[Netns], hashinfo: Callab
     """Those of namespaces that the walk has been through, and that have few; none where it cannot be had, or where it
     would cost more than to ask in each. ``hashinfo``: see Finder.
     """
-    if len(namespaces) < _LEAST or not may_trace() or "sockets" in env.get("SSTRACE_WITHOUT", "").split(","):
+    if len(namespaces) < _LEAST or not may_trace() or "sockets" in without(env):
         return {}
     with suppress(SstraceError, OSError):
         through = SocketWalk(cache_directory(env))

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "sstrace"
 
-BASE = {"errors", "fields", "model", "plain", "lines", "dialect", "protocols", "causes"}
+BASE = {"errors", "fields", "model", "plain", "lines", "dialect", "protocols", "causes", "without"}
 TWINS = {"native"}
 PURE = {"wire", "lifecycle", "query", "render"}
 ROWS = BASE | PURE | {"table", "changes", "rows"}
@@ -27,7 +27,8 @@ LAW: dict[str, set[str]] = {
     "dialect": {"errors"},
     "protocols": {"model"},
     "causes": {"model"},
-    "native": set(),
+    "without": set(),
+    "native": {"without"},
     "wire": BASE | TWINS,
     "lifecycle": BASE,
     "query": BASE,
