@@ -94,5 +94,15 @@ class Liner:
         seq: int,
         out: bytearray,
         most: int,
+        took: dict[int, int] = ...,
+        over: set[int] = ...,
         /,
     ) -> tuple[int, Any]: ...
+
+@final
+class Lives:
+    """Changes but for the transitions that end nothing: the twin of sstrace.output.handshakes.Handshakes.hear."""
+
+    def __new__(cls, changes: Iterator[Any], took: dict[int, int], over: set[int], /) -> Lives: ...
+    def __iter__(self) -> Lives: ...
+    def __next__(self) -> Any: ...

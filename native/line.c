@@ -43,6 +43,12 @@ struct line {
 	unsigned long long seq;
 };
 
+/* What a line about a whole life needs besides: sstrace.output.handshakes.Handshakes. Both NULL: lines are of transitions. */
+struct lives {
+	PyObject *took; /* dict: how long the handshake took, ns, by the ids of rows */
+	PyObject *over; /* set: ids of rows whose connections have ended */
+};
+
 /* A key of a line, and what its value is looked up with. */
 struct key {
 	const char *text;
@@ -197,11 +203,14 @@ static void put_reported(Liner *self, struct text *text, PyObject *reported)
 }
 
 /* The line, from its type to the end: step by step as planned. */
-static void put_line(Liner *self, struct line *line, PyObject *transition)
+static void put_line(Liner *self, struct line *line, PyObject *transition, const struct lives *lives)
 {
-	PyObject *row = SLOT(transition, transition, row);
+	PyObject *row = SLOT(transition, transition, row), *took;
 
-	PUT(&line->text, "{\"type\":\"state\"");
+	if (lives->took == NULL)
+		PUT(&line->text, "{\"type\":\"state\"");
+	else
+		PUT(&line->text, "{\"type\":\"life\"");
 #define WRITE(how, name, of, slot, in)                                                                               \
 	if (line->text.at != NULL) {                                                                                 \
 		static const char text[] = ",\"" #name "\":";                                                        \
@@ -210,18 +219,24 @@ static void put_line(Liner *self, struct line *line, PyObject *transition)
 	}
 	LINE(WRITE)
 	put_reported(self, &line->text, SLOT(transition, transition, reported));
+	took = lives->took != NULL ? PyDict_GetItemWithError(lives->took, ROW(id)) : NULL;
+	if (took != NULL) {
+		PUT(&line->text, ",\"handshake_us\":");
+		put_duration(&line->text, whole(took));
+	}
 	PUT(&line->text, "}\n");
 }
 
 /* Put a transition's line into the block, where there is ROOM: 1; 0 where that is the twin's; -1 with an exception. */
-static int add_line(Liner *self, PyObject *change, PyObject *prefix, long long second_ns, unsigned long long seq)
+static int add_line(Liner *self, PyObject *change, PyObject *prefix, long long second_ns, unsigned long long seq,
+		    const struct lives *lives)
 {
 	char *at = self->block + self->used;
 	struct line line = { { at, at + ROOM - SHORT }, prefix, second_ns, seq };
 
 	if (!Py_IS_TYPE(change, (PyTypeObject *)known.transition) || !Py_IS_TYPE(SLOT(change, transition, row), (PyTypeObject *)known.row))
 		return 0;
-	put_line(self, &line, change);
+	put_line(self, &line, change, lives);
 	if (PyErr_Occurred()) {
 		/* A number that is none of the kernel's: the twin has words for it. */
 		if (!PyErr_ExceptionMatches(PyExc_OverflowError) && !PyErr_ExceptionMatches(PyExc_TypeError))
@@ -252,6 +267,7 @@ static int empty_block(Liner *self, PyObject *out)
 /* line(change, prefix, second_ns, seq, out) */
 static PyObject *liner_line(PyObject *object, PyObject *args)
 {
+	static const struct lives none;
 	Liner *self = (Liner *)object;
 	PyObject *change, *prefix, *out;
 	long long second_ns;
@@ -260,30 +276,45 @@ static PyObject *liner_line(PyObject *object, PyObject *args)
 
 	if (!PyArg_ParseTuple(args, "OULKO!:line", &change, &prefix, &second_ns, &seq, &PyByteArray_Type, &out))
 		return NULL;
-	done = add_line(self, change, prefix, second_ns, seq);
+	done = add_line(self, change, prefix, second_ns, seq, &none);
 	return done < 0 || empty_block(self, out) < 0 ? NULL : PyBool_FromLong(done);
 }
 
-/* Whether a change needs nothing but its line: it is a transition, of one of these protocols. -1 with an exception. */
-static int is_easy(PyObject *change, PyObject *protocols)
+/* Whether a change needs nothing but its line: it is a transition, of one of these protocols, and where lines are of lives, the end of
+ * one. -1 with an exception. */
+static int is_easy(PyObject *change, PyObject *protocols, const struct lives *lives)
 {
 	PyObject *row = Py_IS_TYPE(change, (PyTypeObject *)known.transition) ? SLOT(change, transition, row) : NULL;
 
-	return row != NULL && Py_IS_TYPE(row, (PyTypeObject *)known.row) ? PySet_Contains(protocols, ROW(protocol)) : 0;
+	if (row == NULL || (lives->over != NULL && SLOT(change, transition, ended) != Py_True))
+		return 0;
+	return Py_IS_TYPE(row, (PyTypeObject *)known.row) ? PySet_Contains(protocols, ROW(protocol)) : 0;
 }
 
-/* run(changes, protocols, prefix, second_ns, seq, out, most) */
+/* The line of a life is written: -1 with an exception. */
+static int forget(const struct lives *lives, PyObject *change)
+{
+	PyObject *row = SLOT(change, transition, row);
+	long new = small(SLOT(change, transition, new));
+
+	if (PyDict_GetItemWithError(lives->took, ROW(id)) != NULL && PyDict_DelItem(lives->took, ROW(id)) < 0)
+		return -1;
+	return new == TIME_WAIT || new == FIN_WAIT2 ? PySet_Add(lives->over, ROW(id)) : 0;
+}
+
+/* run(changes, protocols, prefix, second_ns, seq, out, most, took, over) */
 static PyObject *liner_run(PyObject *object, PyObject *args)
 {
 	Liner *self = (Liner *)object;
 	PyObject *changes, *protocols, *prefix, *out, *change = NULL, *type, *value, *trace;
 	long long second_ns;
 	unsigned long long seq;
+	struct lives lives = { NULL, NULL };
 	Py_ssize_t most;
 	int done = 1;
 
-	if (!PyArg_ParseTuple(args, "OO!ULKO!n:run", &changes, &PyFrozenSet_Type, &protocols, &prefix, &second_ns, &seq,
-			      &PyByteArray_Type, &out, &most))
+	if (!PyArg_ParseTuple(args, "OO!ULKO!n|O!O!:run", &changes, &PyFrozenSet_Type, &protocols, &prefix, &second_ns, &seq,
+			      &PyByteArray_Type, &out, &most, &PyDict_Type, &lives.took, &PySet_Type, &lives.over))
 		return NULL;
 	if (!PyIter_Check(changes)) {
 		PyErr_SetString(PyExc_TypeError, "changes are taken from an iterator");
@@ -297,10 +328,12 @@ static PyObject *liner_run(PyObject *object, PyObject *args)
 		change = PyIter_Next(changes);
 		if (change == NULL)
 			break;
-		done = is_easy(change, protocols);
+		done = is_easy(change, protocols, &lives);
 		if (done == 1)
-			done = add_line(self, change, prefix, second_ns, seq + 1);
+			done = add_line(self, change, prefix, second_ns, seq + 1, &lives);
 		seq += done == 1;
+		if (done == 1 && lives.over != NULL && forget(&lives, change) < 0)
+			done = -1;
 	}
 	if (done == 1)
 		Py_CLEAR(change);
@@ -350,8 +383,8 @@ static void liner_dealloc(PyObject *object)
 static PyMethodDef liner_methods[] = {
 	{ "line", liner_line, METH_VARARGS, "line(change, prefix, second_ns, seq, out) -> whether it has been appended" },
 	{ "run", liner_run, METH_VARARGS,
-	  "run(changes, protocols, prefix, second_ns, seq, out, most) -> the last seq given, and the first change that is not for it; None at\n"
-	  "their end, or when out is longer than most" },
+	  "run(changes, protocols, prefix, second_ns, seq, out, most[, took, over]) -> the last seq given, and the first change that is\n"
+	  "not for it; None at their end, or when out is longer than most" },
 	{ NULL, NULL, 0, NULL },
 };
 

@@ -130,6 +130,7 @@ PyObject *again(enum again which, __u64 value);
 
 int add_folder(PyObject *module);
 int add_liner(PyObject *module);
+int add_lives(PyObject *module);
 /* Functions of the module. */
 PyObject *events(PyObject *module, PyObject *args);
 PyObject *met(PyObject *module, PyObject *const *args, Py_ssize_t count);

@@ -46,9 +46,7 @@ from sstrace.wire.event import Event
 
 __all__ = ["Tracer"]
 
-# From a program's timestamp to its record in the ring: microseconds, unless the host takes the virtual CPU away
-# meanwhile.
-_SLACK_NS = 1_000_000
+_SLACK_NS = 1_000_000  # from a program's timestamp to its record, unless the host takes the virtual CPU away meanwhile
 _PATIENCE_NS = 10_000_000
 """Who is in no hurry waits this long: ten milliseconds without its CPU are nothing unusual for a virtual one."""
 _GC_THRESHOLD = (50_000, 20, 50)
@@ -97,9 +95,7 @@ class Tracer:
         self.table = SocketTable(self.netns, self.places.takes)
         self.places.join(self.table)
         self.events = self.lost = self.late = 0
-        self.sweeps = 0
-        """All of them: the baseline, those that healed a loss (``resyncs``), audits."""
-        self.resyncs = 0
+        self.sweeps = self.resyncs = 0  # all of them, baseline and audits among them; those that healed a loss
         self.repaired = 0  # rows that audits found wrong
         self.owners = OwnerLooks(env, self._breathe, ask)
         self._pending: list[Event] = []
@@ -127,6 +123,8 @@ class Tracer:
         self._news = select.poll()
         self.register(self._news)
         self._next_sweep_ns = 0
+        # What is told of what events have done; for one who takes less, and alone, less:
+        self.sieve: Callable[[Iterator[Change | None]], Iterator[Change]] = partial(filter, None)
         self.meanwhile: Callable[[], None] | None = None
         """Called every 20 ms while a sweep goes on; may ``settle``, unless it ``ails_long``."""
         at_home = self.places.get(self.netns.cookie) is not None
@@ -366,7 +364,7 @@ class Tracer:
         self.events += cut
         if renamed:
             return chain(losses, self._interfaces.between(ready, renamed, self._folder(), self.table))
-        return chain(losses, filter(None, map(self._folder(), ready)))
+        return chain(losses, self.sieve(map(self._folder(), ready)))
 
     def _folder(self) -> Callable[[Any], Change | None]:
         """What folds a run of events in."""

@@ -21,7 +21,7 @@ from sstrace.protocols import DATAGRAMS, TABLE_OF_NUMBER
 from sstrace.query.command import Command, Selection, selects_row, selects_transition
 from sstrace.query.spoken import followed, protocols
 from sstrace.query.states import LISTENING
-from sstrace.render.views import Where
+from sstrace.render.views import NO_LIVES, Where
 from sstrace.render.writers import TextWriter, Writer
 from sstrace.table import Resync, Row, Transition
 
@@ -85,7 +85,7 @@ class Printer:
             and not self._filter
             and self._tells_states
             and self._most is None
-            and not self._selection.ended
+            and (not ended or self.handshakes is not None)
             and all(self._selection.families >> family & 1 for family in (AF_INET, AF_INET6))
             and all(
                 wanted[old << 4 | new]
@@ -94,7 +94,7 @@ class Printer:
                 for new in to
             )
         )
-        """Whether everything that happens to these protocols' sockets is shown, in one way that takes runs of it."""
+        """Whether everything that happens to these protocols' sockets is shown, or each life, by what takes runs."""
         self._protocols = frozenset(self._wanted)
 
     @property
@@ -149,13 +149,16 @@ class Printer:
         if not self.sinks and self._most is None:
             deque(changes, maxlen=0)  # all that there is to do with them has been done on their way here
             return
+        rest, lives = iter(changes), NO_LIVES
+        if self.handshakes is not None:
+            rest, lives = self.handshakes.ends(rest), self.handshakes.known
         if not self._easy:
-            for change in changes:
+            for change in rest:
                 self._take(change)
             return
         # Nearly all are transitions of which everything is shown, in one way: the way out takes those by itself.
-        sink, rest = self.sinks[0], iter(changes)
-        while (following := sink.run(rest, self._protocols)) is not None:
+        sink = self.sinks[0]
+        while (following := sink.run(rest, self._protocols, lives)) is not None:
             self._take(following)
 
     def _take(self, change: Change | Told) -> None:
@@ -206,7 +209,7 @@ class Printer:
         if not change.ended:
             handshakes.hear(change.row.id, change.old, change.new, change.held_ns)
             return
-        took = handshakes.take(change.row.id, stays=change.new != State.CLOSE)
+        took = handshakes.take(change.row.id, stays=change.new in (State.TIME_WAIT, State.FIN_WAIT2))
         if self.full or not self._selects(change):
             return
         taken = False

@@ -35,7 +35,7 @@ from sstrace.render.ends import Ends
 from sstrace.render.events import EventWriter
 from sstrace.render.times import TimeMode
 from sstrace.render.trace import TraceText
-from sstrace.render.views import Where
+from sstrace.render.views import NO_LIVES, Lives, Where
 from sstrace.render.writers import JournalWriter, SyslogWriter, TextWriter, Writer
 from sstrace.sources.standard import say, screen_size
 from sstrace.sources.stream import Stream, count_lines, open_output
@@ -177,13 +177,15 @@ class Sink:
         self._after()
         return True
 
-    def run(self, changes: Iterator[Change | Told], protocols: frozenset[int]) -> Change | Told | None:
+    def run(
+        self, changes: Iterator[Change | Told], protocols: frozenset[int], lives: Lives = NO_LIVES
+    ) -> Change | Told | None:
         """Take transitions of these protocols for as long as they need nothing but their line; the first change that
         needs more, None at their end (render.events.EventWriter.run).
         """
         assert isinstance(self.writer, EventWriter)
         while not self._closed:
-            change = self.writer.run(changes, protocols, self._out, _CHUNK)
+            change = self.writer.run(changes, protocols, self._out, _CHUNK, lives)
             if change is not None or len(self._out) <= _CHUNK:
                 return change
             self.flush()

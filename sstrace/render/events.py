@@ -34,7 +34,7 @@ from sstrace.native import twins
 from sstrace.plain import spelled
 from sstrace.protocols import NETID_OF_NUMBER, UNNAMED
 from sstrace.render.incidents import HappenedView, incident_line
-from sstrace.render.views import FarPeer, NetnsView, PeerView, RowView, TransitionView, Where
+from sstrace.render.views import NO_LIVES, FarPeer, Lives, NetnsView, PeerView, RowView, TransitionView, Where
 
 __all__ = [
     "PLAN",
@@ -47,7 +47,6 @@ __all__ = [
 ]
 
 _Change = TypeVar("_Change")
-
 _FAMILIES = {AF_INET: "inet", AF_INET6: "inet6"}
 
 PLAN: tuple[tuple[str, str, str, str, str], ...] = (
@@ -265,14 +264,20 @@ class EventWriter:
         """Whether ``run`` can be called."""
         return self._twin is not None and self._where is None
 
-    def run(self, changes: Iterator[_Change], protocols: frozenset[int], out: bytearray, most: int) -> _Change | None:
-        """Append transitions for as long as they need nothing but their line, and ``out`` is not longer than ``most``;
-        the first change that needs more, None where there is none. More is needed where it is no transition, and where
-        it is of none of these protocols.
+    def run(
+        self,
+        changes: Iterator[_Change],
+        protocols: frozenset[int],
+        out: bytearray,
+        most: int,
+        lives: Lives = NO_LIVES,
+    ) -> _Change | None:
+        """Append transitions of these protocols for as long as they need nothing but their line, and ``out`` has no
+        more than ``most`` bytes; the first change that needs more, None where there is none. ``lives``: of ends alone.
         """
-        change: _Change | None
-        self.seq, change = self._twin.run(changes, protocols, self._prefix, self._second_ns, self.seq, out, most)
-        return change
+        where = self._prefix, self._second_ns, self.seq, out, most
+        self.seq, change = self._twin.run(changes, protocols, *where, *lives)
+        return change  # type: ignore[no-any-return]
 
     def state_line(self, change: TransitionView, peer: PeerView | None = None) -> StateLine:
         """The next line: a transition. ``peer``: the other end, in another namespace."""

@@ -7,6 +7,7 @@ round-trip time and what was sent again. The cause is whole: what it lacks the o
 
 from typing import Final
 
+from sstrace.model import Owner
 from sstrace.plain import plain, printable
 from sstrace.render.ends import ARROWS, Ends
 from sstrace.render.events import errno_name
@@ -43,12 +44,14 @@ class LifeText(TraceText):
     ) -> None:
         super().__init__(offset_ns, ends, mode, where, netids=netids)
         self._short = mode == "clock"
+        self._holders: dict[tuple[tuple[Owner, ...], str | None], str] = {}
         self._cause = self._end = 0
         self.fit(width)
 
     def fit(self, width: int | None) -> None:
         """Lay out for so many columns from here on."""
         self._width = width
+        self._holders.clear()
         self._wide = width is None or width >= _WIDE
         self.time = self._clock if self._short and not self._wide else self.times.text
 
@@ -85,10 +88,10 @@ class LifeText(TraceText):
         if self._wide:
             rtt = span_text(reported.rtt_us * 1000) if reported.rtt_us else "-"
             again = "-" if reported.retrans is None else str(reported.retrans)
-            head += f"{span:>8} {padded(_who(row), 20)} {local:<24} {arrow} {peer:<24} "
+            head += f"{span:>8} {self._held(row)} {local:<24} {arrow} {peer:<24} "
             head += f"{sent:>5} {received:>5} {rtt:>8} {again:>5} "
         else:
-            head += f"{span:>7} {padded(who(row, _WHO, descriptors=False), _WHO)} "
+            head += f"{span:>7} {self._held(row)} "
             carried = f" {sent:>4} {received:>4} "
             room = _OTHER
             if self._width is not None:
@@ -104,6 +107,17 @@ class LifeText(TraceText):
             line = cut(line, self._width)
         self._end = len(line)
         return line
+
+    def _held(self, row: RowView) -> str:
+        """Who held it, as wide as the column: made once for all that the same have held."""
+        key = row.owners, row.owner_source
+        text = self._holders.get(key)
+        if text is None:
+            if len(self._holders) > 100_000:  # against a host that forks without end
+                self._holders.clear()
+            text = padded(_who(row), 20) if self._wide else padded(who(row, _WHO, descriptors=False), _WHO)
+            self._holders[key] = text
+        return text
 
 
 def _who(row: RowView) -> str:

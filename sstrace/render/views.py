@@ -10,7 +10,14 @@ from typing import Literal, NamedTuple, Protocol
 from sstrace.fields import Reported
 from sstrace.model import Label, Netns, Owner, Role
 
-__all__ = ["FarPeer", "NetnsView", "PeerView", "RowView", "TransitionView", "Where"]
+__all__ = ["NO_LIVES", "FarPeer", "Lives", "NetnsView", "PeerView", "RowView", "TransitionView", "Where"]
+
+Lives = tuple[dict[int, int], set[int]] | tuple[()]
+"""What lines about whole lives need besides, by rows' ids: how long handshakes took, ns, which is taken out; and which
+connections have ended whose rows stay, which is put in.
+"""
+NO_LIVES: Lives = ()
+"""Lines are of transitions."""
 
 
 class RowView(Protocol):

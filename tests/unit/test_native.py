@@ -53,9 +53,14 @@ from sstrace.model import (
     Table,
 )
 from sstrace.native import INTERFACE, twins
+from sstrace.output.handshakes import Handshakes
+from sstrace.output.printer import Printer
+from sstrace.query.command import Command
+from sstrace.query.options import parse, resolve
 from sstrace.render import events as rendering
 from sstrace.render import layout
 from sstrace.render.events import EventWriter
+from sstrace.sources.names import SystemNames
 from sstrace.table import Resync, Row, SocketTable, Transition
 from sstrace.table.fold import inherited
 from sstrace.table.table import CLASSES, taught
@@ -148,7 +153,7 @@ def story(seed: int, steps: int, *, loss: float = 0.0) -> Iterator[bytes | list[
 def without_twins() -> Iterator[None]:
     """The Python alone."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("wire.event", "table.table", "table.sweep", "render.events"):
+        for module in ("wire.event", "table.table", "table.sweep", "render.events", "output.handshakes"):
             patch.setattr(sys.modules[f"sstrace.{module}"], "twins", None)
         yield
 
@@ -736,6 +741,44 @@ def test_what_goes_wrong_behind_a_run_leaves_the_lines_before_it() -> None:
     assert out.count(b"\n") == 2
 
 
+# Lives.
+
+
+@pytest.mark.parametrize(
+    "words", [["--json"], ["--json", "from", "established"], ["-n", "--time", "utc"]], ids=" ".join
+)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_same_events_make_the_same_lives(tmp_path: Path, seed: int, words: list[str]) -> None:
+    names = SystemNames({})
+    told, left = [], []
+    for native in (True, False):
+        with nullcontext() if native else without_twins():
+            command = parse(["sstrace", "--life", "--output", str(tmp_path / str(native)), *words])
+            assert isinstance(command, Command)
+            decoder, table = EventDecoder(CauseReader(lambda _name: ()), HERE), SocketTable(HERE)
+            printer = Printer(resolve(command, names), names, 1_700_000_000_000_000_000)
+            for part in story(seed, 3000):
+                if isinstance(part, bytes):
+                    printer.take(filter(None, map(table.folder(), decoder.events(0, part))))
+            printer.close()
+            assert printer.handshakes is not None
+            left.append(printer.handshakes.known)
+        told.append((tmp_path / str(native)).read_bytes())
+    assert told[0] == told[1]
+    assert left[0] == left[1]
+    assert told[0].count(b"\n") > 30
+    assert words[0] != "--json" or b',"handshake_us":' in told[0]
+
+
+def test_a_sieve_leaves_what_a_life_may_be_made_of() -> None:
+    """Transitions that end nothing are heard, and nothing else is held back."""
+    handshakes, lost = Handshakes(), Lost(0, 3, 1, 2)
+    opened = Transition(50, a_row(), State.SYN_SENT, State.ESTABLISHED, 7, None, NOTHING, True)
+    end = Transition(60, a_row(), State.ESTABLISHED, State.CLOSE, 10, None, NOTHING, True, ended=True)
+    assert list(handshakes.ends(iter((None, opened, lost, end)))) == [lost, end]
+    assert handshakes.known == ({a_row().id: 7}, set())
+
+
 # Memory.
 
 
@@ -774,6 +817,8 @@ def test_nothing_leaks() -> None:
         ("events", ()),
         ("events", ((1,) * 5, b"", 0)),
         ("met", (1,) * 9),
+        ("Lives", ()),
+        ("Lives", ([], {}, set())),
         ("Folder", ()),
         ("Folder", ({}, print, b"", (1, 1))),
         ("Liner", ()),
