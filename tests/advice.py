@@ -176,8 +176,8 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "sstrace: only TCP, UDP and raw sockets tell what happens to them: look at others with --snapshot": (
         "sstrace --snapshot -wa",
     ),
-    "--events {}": FACT,
-    "sstrace: {} is of TCP alone: choose -t": ("sstrace -t --events reset", "sstrace --watch -t"),
+    "sstrace: --events {} is of TCP alone: choose -t": ("sstrace -t --events reset",),
+    "the sstrace that serves at {} does not follow {}: --serve -{} does": ("sstrace --serve -u", "sstrace --serve -uw"),
     "{} sockets do not tell what happens to them: look at these with --snapshot": ("sstrace --snapshot -xa",),
     "{}: --bpf-maps and --bpf-map-id cannot be used together": FACT,
     'sstrace: --speed "{}" is not a speed: write 1, 0.5, 10 or max': tuple(

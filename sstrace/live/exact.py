@@ -49,11 +49,11 @@ def _answers(diag: Netlink, sockets: Sequence[InetSocket], ext: int) -> Iterator
     return (inet_diag.decode(datagram, Table.TCP).rows for datagram in diag.answers(requests))
 
 
-def dumped(diag: Netlink, family: int, states: int, ext: int = 0) -> Iterator[InetSocket]:
-    """Every TCP socket of a family and of these states that the kernel shows. ``ext``: see ``exact``."""
-    diag.send(inet_diag.dump_request(Table.TCP, family, states, ext=ext))
+def dumped(diag: Netlink, family: int, states: int, ext: int = 0, table: Table = Table.TCP) -> Iterator[InetSocket]:
+    """Every socket of a table, a family and of these states that the kernel shows. ``ext``: see ``exact``."""
+    diag.send(inet_diag.dump_request(table, family, states, ext=ext))
     for datagram in diag:
-        batch = inet_diag.decode(datagram, Table.TCP)
+        batch = inet_diag.decode(datagram, table)
         yield from batch.rows
         if batch.done:
             return

@@ -20,11 +20,12 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from contextlib import suppress
 from operator import attrgetter
 
+from sstrace.errors import KernelError
 from sstrace.live.exact import dumped, exact
 from sstrace.live.kernel import UnreachableError
 from sstrace.live.places import Place, Places
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, InetSocket, Role, Socket, Space, State, Table
-from sstrace.protocols import IPPROTO_TCP, OF_TABLE
+from sstrace.protocols import DATAGRAMS, IPPROTO_TCP, OF_TABLE, TABLE_OF_NUMBER
 from sstrace.query.command import Selection
 from sstrace.sources.diag import Netlink
 from sstrace.table import Row, SocketTable
@@ -226,13 +227,28 @@ def look_at(places: Places, rows: Iterable[Row], ext: int) -> dict[int, InetSock
     those of a network namespace that has gone.
     """
     found: dict[int, InetSocket] = {}
-    for place, mine in places.apart(row for row in rows if row.protocol == IPPROTO_TCP):
+    for place, all_of_place in places.apart(rows):
+        mine = [row for row in all_of_place if row.protocol == IPPROTO_TCP]
+        if len(mine) < len(all_of_place):
+            found |= _look_at_datagrams(place, [row for row in all_of_place if row.protocol in DATAGRAMS], ext)
         wanted = {_key(row): row.id for row in mine}
         with suppress(UnreachableError), place.kernel.diag() as diag:
             for family in (AF_INET, AF_INET6):
                 alike = [row for row in mine if row.family == family]
                 shown = _exact(diag, alike, ext) if len(alike) <= _EXACT_MOST else dumped(diag, family, ALL_STATES, ext)
                 found |= {row_id: socket for socket in shown if (row_id := wanted.get(_key(socket))) is not None}
+    return found
+
+
+def _look_at_datagrams(place: Place, rows: Collection[Row], ext: int) -> dict[int, InetSocket]:
+    """The same of datagram sockets, of which several may be between the same addresses: by their cookies."""
+    wanted = {(row.cookie, row.state): row.id for row in rows}
+    found: dict[int, InetSocket] = {}
+    tables = {(TABLE_OF_NUMBER[row.protocol], row.family) for row in rows}
+    with suppress(UnreachableError, KernelError), place.kernel.diag() as diag:
+        for table, family in tables:
+            shown = dumped(diag, family, ALL_STATES, ext, table)
+            found |= {at: socket for socket in shown if (at := wanted.get((socket.cookie, socket.state))) is not None}
     return found
 
 

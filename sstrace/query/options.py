@@ -251,7 +251,7 @@ def parse(
             transitions.to_states &= 1 << State.CLOSE
         masks.settle(live=mode is not Mode.SNAPSHOT)
         if mode is not Mode.SNAPSHOT:
-            _refuse_what_tells_nothing(masks.tables, act, own)
+            _refuse_what_tells_nothing(masks.tables, own)
         stop = _nothing(line)
     except SstraceError as error:
         if not summary:
@@ -265,22 +265,15 @@ def parse(
 _OWN_LETTERS: Final = {letter: entry.option.key for entry in OWN for letter in entry.letters}
 
 
-def _refuse_what_tells_nothing(tables: int, act: Act, own: Own) -> None:
+def _refuse_what_tells_nothing(tables: int, own: Own) -> None:
     """Of these tables, to who would follow what happens. Raises UsageError."""
     if not tables & FOLLOWED:
         raise UsageError(
             "sstrace: only TCP, UDP and raw sockets tell what happens to them: look at others with --snapshot"
         )
-    if not tables & FOLLOWED & ~(1 << Table.TCP):
-        return
     datagrams = "drop" in own.events or set(own.events) <= {"state"}  # such events can happen to their sockets
-    given = {
-        act.value: act in (Act.WATCH, Act.WATCH_PAST),
-        f"--events {','.join(own.events)}": not tables >> Table.TCP & 1 and not datagrams,
-    }
-    what = next((what for what, is_given in given.items() if is_given), None)
-    if what is not None:
-        raise UsageError(f"sstrace: {what} is of TCP alone: choose -t")
+    if not tables >> Table.TCP & 1 and not datagrams:
+        raise UsageError(f"sstrace: --events {','.join(own.events)} is of TCP alone: choose -t")
 
 
 _ROW_WORDS: Final = {"state": 1, "exclude": 1, "excl": 1}

@@ -95,8 +95,7 @@ def table_beside(command: Command) -> str:
     elif selection.touch != ALL_STATES and not listening:
         words += [word for name in state_words(selection.touch, command.dialect) for word in ("state", name)]
     own = [WORDS[word] for operand in command.operands for word in operand.split() if word in WORDS]
-    watched = selection.tables == 1 << Table.TCP
-    for act in (Act.SNAPSHOT, *((Act.WATCH,) if watched else ())):  # the kernel knows nothing of a row's past
+    for act in (Act.SNAPSHOT, Act.WATCH):  # the kernel knows nothing of a row's past
         if all(act in word.acts for word in own):
             return shlex.join(["sstrace", act.value, *words, *command.operands])
     return shlex.join(["sstrace", Act.SNAPSHOT.value, *words])

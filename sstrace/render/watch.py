@@ -22,6 +22,7 @@ from sstrace.render.columns import (
     COLUMNS,
     LOCAL_ADDRESS,
     LOCAL_PORT,
+    NETID,
     NETNS,
     PEER_ADDRESS,
     PEER_PORT,
@@ -87,6 +88,8 @@ class Line(msgspec.Struct, frozen=True):
     """What ss prints behind the peer's port."""
     cause: str = ""
     """Of a closed row: why it closed. Stands in place of the queues, which it has no more."""
+    netid: str = ""
+    """Of which protocol it is, where there are several."""
     netns: str = ""
     """What its network namespace is called, where there are several."""
     figures: Mapping[str, str] = {}
@@ -120,9 +123,9 @@ _SORT_COLUMN = {
 }  # fmt: skip
 
 
-def measure(lines: Iterable[Line], before: Widths | None = None, *, netns: bool = False) -> Widths:
-    """How wide the columns must be; never narrower than ``before``, so that they do not tremble. ``netns``: there is a
-    column for the network namespace.
+def measure(lines: Iterable[Line], before: Widths | None = None, *, netns: bool = False, netid: bool = False) -> Widths:
+    """How wide the columns must be; never narrower than ``before``, so that they do not tremble. ``netns``,
+    ``netid``: there is a column for the network namespace, for the protocol.
     """
     place = len(COLUMNS[NETNS].header) if netns else 0
     local, local_port = len(COLUMNS[LOCAL_ADDRESS].header), len(COLUMNS[LOCAL_PORT].header)
@@ -134,11 +137,11 @@ def measure(lines: Iterable[Line], before: Widths | None = None, *, netns: bool 
         local, local_port = max(local, len(line.local)), max(local_port, len(line.local_port))
         peer, peer_port = max(peer, len(line.peer)), max(peer_port, len(line.peer_port))
         place = min(max(place, cell_len(line.netns)), _NETNS_MOST)
-    return Widths(local, local_port, peer, peer_port, place)
+    return Widths(local, local_port, peer, peer_port, place, len(COLUMNS[NETID].header) if netid else 0)
 
 
 def _fixed(widths: Widths) -> int:
-    return _FIXED + (widths.netns + 1 if widths.netns else 0)
+    return _FIXED + sum(cells + 1 for cells in (widths.netid, widths.netns) if cells)
 
 
 def _titles(look: Look, width: int) -> list[Segment]:
@@ -153,6 +156,8 @@ def _titles(look: Look, width: int) -> list[Segment]:
     if widths.netns:
         place = COLUMNS[NETNS].header.ljust(widths.netns + 1)
         fixed.insert(1, Segment(place, _SORTED if marked == "Netns" else BAR))
+    if widths.netid:
+        fixed.insert(1, Segment(f"{COLUMNS[NETID].header} ", BAR))
     titles: list[tuple[str, str]] = []
     if look.queues:
         titles += [("", f"{COLUMNS[RECV_Q].header} "), ("", f"{COLUMNS[SEND_Q].header} ")]
@@ -244,7 +249,8 @@ def _row(line: Line, look: Look, width: int, *, cursor: bool) -> list[Segment]:
     rest += "".join(f"{line.figures.get(name, ''):>{FIGURES[name].width}} " for name in look.figures)
     rest += line.rest
     state = f"{line.state:<{_STATE_WIDTH}} {line.held:>{_HELD_WIDTH}}"
-    place = f"{fit(line.netns, widths.netns)} " if widths.netns else ""
+    place = f"{line.netid:<{widths.netid}} " if widths.netid else ""
+    place += f"{fit(line.netns, widths.netns)} " if widths.netns else ""
     room = width - _fixed(widths)
     if line.cause:
         # The blanks before the address may lend it some room; a word that finds none stands behind the row, or behind

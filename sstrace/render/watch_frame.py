@@ -78,6 +78,8 @@ class Widths(msgspec.Struct, frozen=True):
     peer_port: int
     netns: int = 0
     """0: there is but one network namespace, and no column for it."""
+    netid: int = 0
+    """0: there is but one protocol."""
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):

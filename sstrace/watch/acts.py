@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sstrace.errors import KernelError, SstraceError
 from sstrace.live.places import Places
-from sstrace.model import Table
+from sstrace.protocols import TABLE_OF_NUMBER
 from sstrace.render import watch as render
 from sstrace.rows import socket_of
 from sstrace.table import Row
@@ -21,11 +21,12 @@ def kill(places: Places, row: Row) -> str:
     """Close a socket as ss -K does, by SOCK_DESTROY; what came of it, a sentence. It is this very socket or none: the
     kernel compares its cookie.
     """
+    table = TABLE_OF_NUMBER[row.protocol]
     for place, _ in places.apart([row]):
         try:
             with place.kernel.diag() as diag:
-                request = inet_diag.destroy_request(socket_of(row))
-                number = inet_diag.decode(next(iter(diag.answers([request]))), Table.TCP).error
+                request = inet_diag.destroy_request(socket_of(row, table=table))
+                number = inet_diag.decode(next(iter(diag.answers([request]))), table).error
         except KernelError as error:
             number = error.errno or errno.EIO
         except SstraceError as error:
@@ -44,6 +45,7 @@ def text_of(lines: Sequence[render.Line]) -> str:
         " ".join(
             part
             for part in (
+                line.netid,
                 line.netns,
                 line.state,
                 line.held,

@@ -22,7 +22,7 @@ from sstrace.modes.following import Following
 from sstrace.namespaces.others import hint
 from sstrace.plain import counted, printable
 from sstrace.query import options
-from sstrace.query.command import Command
+from sstrace.query.command import Command, followed_tables
 from sstrace.render import watch as render
 from sstrace.render.ends import Ends
 from sstrace.render.fitted import who
@@ -53,7 +53,14 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     stopped = Stopped()
     names = SystemNames(env)
     command = options.resolve(command, names)
-    tracer = Tracer(env, names, poll_ns=command.own.poll_ns, fall_back=True, netns=command.own.netns)
+    tracer = Tracer(
+        env,
+        names,
+        poll_ns=command.own.poll_ns,
+        fall_back=True,
+        netns=command.own.netns,
+        tables=followed_tables(command.selection),
+    )
     with Following(command, env, tracer, stopped) as following:
         tracer.start()
         hub = Hub(command, names, following, glyphs_of(terminal), interval_of(command))

@@ -12,6 +12,7 @@ from sstrace.live.source import look_at
 from sstrace.model import STATE_TEXT, InetSocket
 from sstrace.output.texts import work_text
 from sstrace.plain import counted, plain, printable
+from sstrace.protocols import DATAGRAMS
 from sstrace.render.ends import ARROWS, Ends
 from sstrace.render.fitted import causes, who
 from sstrace.render.times import TimeMode, WallTimes, span_text
@@ -31,6 +32,8 @@ __all__ = ["DetailPage"]
 _SAMPLES: Final = 300
 """Of the graphs: five minutes, of a second each."""
 _STATES_MOST: Final = 50
+_STATES: Final = ("-", *STATE_TEXT[1:])
+"""A datagram socket is in none before it is shown, and after that."""
 _EXT: Final = inet_diag.extensions(memory=True, info=True, tos=True)
 
 
@@ -142,7 +145,7 @@ class DetailPage:
             word = next(causes(end, brackets=False))
             meaning = CAUSES[end.cause].meaning if end.cause is not None and end.cause in CAUSES else ""
             lasted = f", {span_text(end.lifetime_ns)} after it began" if end.lifetime_ns is not None else ""
-            yield "Ended", f"{word or 'nobody knows why'}{lasted}"
+            yield "Ended", f"{word or ('closed' if row.protocol in DATAGRAMS else 'nobody knows why')}{lasted}"
             if meaning:
                 yield "", meaning
             yield from _carried(end)
@@ -170,9 +173,9 @@ class DetailPage:
         times = WallTimes(self._mode, self.hub.offset_ns())
         lines = []
         for change in list(self._life)[-_STATES_MOST:]:
-            held = f"{span_text(change.held_ns)} in {STATE_TEXT[change.old]}" if change.held_ns is not None else ""
+            held = f"{span_text(change.held_ns)} in {_STATES[change.old]}" if change.held_ns is not None else ""
             why = next(causes(change, brackets=False))
-            lines.append(f"{times.text(change.at_ns)}  {STATE_TEXT[change.new]:<10}  {held:<22} {why}".rstrip())
+            lines.append(f"{times.text(change.at_ns)}  {_STATES[change.new]:<10}  {held:<22} {why}".rstrip())
         if row.id in self.hub.tracer.table:
             held = ("" if row.exact else self.hub.glyphs.at_least) + span_text(now_ns - row.since_ns)
             lines.append(f"{'now':<{times.width}}  {STATE_TEXT[row.state]:<10}  for {held}")

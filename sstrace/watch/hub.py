@@ -14,7 +14,8 @@ from sstrace.model import InetSocket, Renamed
 from sstrace.modes.following import Following
 from sstrace.output.row_filter import RowFilter
 from sstrace.plain import printable
-from sstrace.query.command import Command
+from sstrace.protocols import OF_TABLE
+from sstrace.query.command import Command, followed_tables
 from sstrace.query.expression import asks_carried
 from sstrace.render import watch as render
 from sstrace.render.times import time_of_day
@@ -123,7 +124,8 @@ class Hub:
                 reported = known.reported if known is not None else None
             return asked.row(row, held_ns, reported=reported)
 
-        return Verdict(command.selection.families, expression, matches)
+        protocols = frozenset(OF_TABLE[table].number for table in followed_tables(command.selection))
+        return Verdict(command.selection.families, expression, matches, protocols)
 
     # What happens.
 
@@ -137,8 +139,8 @@ class Hub:
                 self.view.rekey(row for row, _ in change.changed)
             elif type(change) is Renamed and change.before is not None:
                 # The filter may think otherwise of them now.
-                home = self.tracer.table.home.index.rows
-                self._journal.update((row.id, row) for row in home.values() if row.ifindex == change.index)
+                home = self.tracer.table.within(self.tracer.table.home.index.space.net)
+                self._journal.update((row.id, row) for row in home if row.ifindex == change.index)
             elif type(change) is NetnsNews and change.what == "named":  # of these, too, and their place be another
                 rows = self.tracer.table.within(change.netns.cookie)
                 self._journal.update((row.id, row) for row in rows)

@@ -10,7 +10,8 @@ from sstrace.live.places import Places
 from sstrace.live.source import look_at
 from sstrace.model import STATE_TEXT, InetSocket, Owners, Table
 from sstrace.plain import plain, printable
-from sstrace.query.command import Command
+from sstrace.protocols import NETID_OF_NUMBER, TABLE_OF_NUMBER, UNNAMED
+from sstrace.query.command import Command, selects_several
 from sstrace.render import watch as render
 from sstrace.render.common import Context, users
 from sstrace.render.inet import InetCells
@@ -38,6 +39,8 @@ class RowLines:
         self._names = names
         self._glyphs = glyphs
         self._where = where
+        self.netids = selects_several(command.selection)
+        """Whether lines say of which protocol they are."""
         self.many = where is not None and where.many
         """Whether there may be several network namespaces, and lines say of which they are."""
         # Every option counts of one line: the block of -i and -m stands behind the rest, not below.
@@ -62,19 +65,19 @@ class RowLines:
 
     def _retext(self) -> None:
         """Make the cell makers anew: what they show has changed."""
-        self._makers: dict[int, tuple[SystemNames, Context, InetCells]] = {}
-        """By network namespace: its names, and what makes cells by them."""
+        self._makers: dict[tuple[int, Table], tuple[SystemNames, Context, InetCells]] = {}
+        """By network namespace and table: its names, and what makes cells by them."""
         self._owners: Owners = {}
 
-    def _cells(self, row: Row) -> InetCells:
+    def _cells(self, row: Row, table: Table) -> InetCells:
         names = self._names.of(row.net)
-        known = self._makers.get(row.net)
+        known = self._makers.get((row.net, table))
         if known is None or known[0] is not names:
             if len(self._makers) > _MOST:
                 self._makers.clear()
             context = Context(self.show, self._dialect, names, decoders)
-            known = self._makers[row.net] = names, context, InetCells(context)
-            known[2].begin(Table.TCP)
+            known = self._makers[row.net, table] = names, context, InetCells(context)
+            known[2].begin(table)
         known[1].owners = self._owners
         return known[2]
 
@@ -105,7 +108,9 @@ class RowLines:
     def _line(self, entry: Entry, sockets: Mapping[int, InetSocket], now_ns: int) -> render.Line:
         row, closed = entry.row, entry.mark == "-"
         found = None if closed else sockets.get(row.id)
-        cells = self._cells(row).cells(found if found is not None else socket_of(row, state=entry.state))
+        table = TABLE_OF_NUMBER[row.protocol]
+        known = found if found is not None else socket_of(row, table=table, state=entry.state)
+        cells = self._cells(row, table).cells(known)
         if closed:
             held = "" if entry.held_ns is None else span_text(entry.held_ns)
             rest = ""
@@ -131,6 +136,7 @@ class RowLines:
             rest=rest,
             cause=(entry.cause or "") if closed else "",
             netns=self._place(row) if self.many else "",
+            netid=NETID_OF_NUMBER.get(row.protocol, UNNAMED) if self.netids else "",
         )
 
 

@@ -17,15 +17,18 @@ from typing import Final
 import msgspec
 
 from sstrace.changes import Change
-from sstrace.errors import SstraceError
+from sstrace.errors import FeatureError, SstraceError
 from sstrace.lines import CheckpointLine, GapLine, GoneLine, MetaLine, NetnsLine, SeenLine, StateLine
 from sstrace.live.kernel import Kernel
 from sstrace.live.places import Place, Places
 from sstrace.live.signals import Stopped, touch
+from sstrace.model import Table
 from sstrace.plain import printable
+from sstrace.protocols import FOLLOWED
 from sstrace.query import options
 from sstrace.query.command import Command
-from sstrace.recording.reader import LineNames
+from sstrace.query.spoken import letters, named
+from sstrace.recording.reader import LineNames, is_over, tables_of
 from sstrace.render import watch as render
 from sstrace.render.times import span_text
 from sstrace.render.views import Where
@@ -60,7 +63,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     stopped = Stopped()
     names = LineNames(env)
     with Served(path, names, own.netns, stopped, own.duration_ns) as served:
-        served.begin()
+        served.begin(command.selection.tables & FOLLOWED)
         names.places.finish("there", names.places.words_met())
         command = options.resolve(command, names)
         hub = _ServedHub(command, names, served, glyphs_of(terminal), interval_of(command))
@@ -126,6 +129,8 @@ class Served:
         self.host = ""
         self.table = Rows()
         self.places = _Places(names)
+        self.tables = 0
+        """Those that the server follows, a mask."""
         self.events = self.lost = 0
         self.renewed = False
         """Whether all rows are others since somebody last looked: set to False by whoever did."""
@@ -152,8 +157,10 @@ class Served:
     def own(self, rows: Iterable[Row] | None = None) -> None:
         """See Tracer: who holds what is in the lines."""
 
-    def begin(self) -> None:
-        """Ask, and take the table as it is. Raises what asking raises, and SstraceError where that is refused."""
+    def begin(self, tables: int = 1 << Table.TCP) -> None:
+        """Ask, and take the table as it is. Raises what asking raises, and SstraceError where that is refused, or where
+        none of these tables, a mask, is followed there.
+        """
         self._connect()
         waiting = select.poll()
         waiting.register(self._tail, select.POLLIN)
@@ -164,6 +171,11 @@ class Served:
                 pass
             if not self._tail.connected or time.monotonic() > end:
                 raise SstraceError(f"the sstrace that serves at {self.path} broke off before it had told its table")
+        if not self.tables & tables:
+            whose, option = named(tables), letters(tables)
+            raise FeatureError(
+                f"the sstrace that serves at {self.path} does not follow {whose}: --serve -{option} does"
+            )
         self.renewed = False
 
     def _connect(self) -> None:
@@ -239,6 +251,7 @@ class Served:
     def _arrive(self, meta: MetaLine) -> None:
         """A server begins to tell."""
         self._names.learn(meta)
+        self.tables = tables_of(meta)
         self.host = meta.host
         self.places.arrive(meta)
         self.places.shows_several = self._all and meta.several
@@ -259,7 +272,7 @@ class Served:
                 return
             self.events += 1
             change = transition(line, row)
-            if line.state == "UNCONN":
+            if is_over(line):
                 self.table.rows.pop(row.id, None)
             yield change
         elif isinstance(line, SeenLine):

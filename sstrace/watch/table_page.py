@@ -74,12 +74,12 @@ class TablePage:
             sort=view.sort,
             carried=self._wanted(view),
             pan=self._pan,
-            widths=self._widths or render.measure([], netns=hub.lines.many),
+            widths=self._widths or self._measured([]),
         )
         hub.figured = bool(render.placed(look, width).figures)
         self._entries = self._placed(view)
         lines = self._made(now)
-        self._widths = render.measure(lines, self._widths, netns=hub.lines.many)
+        self._widths = self._measured(lines)
         look = msgspec.structs.replace(
             look,
             total=len(view),
@@ -90,6 +90,10 @@ class TablePage:
             widths=self._widths,
         )
         return render.screen(look, lines, width, height)
+
+    def _measured(self, lines: Sequence[render.Line]) -> render.Widths:
+        lines_of = self.hub.lines
+        return render.measure(lines, self._widths, netns=lines_of.many, netid=lines_of.netids)
 
     def _wanted(self, view: Watched) -> bool | None:
         """Whether columns of what connections carry are: -i and its like have the room, unless somebody says so."""

@@ -3,14 +3,16 @@
 from collections.abc import Iterator
 from typing import Final
 
+from sstrace.lifecycle.udp import UNSEEN
 from sstrace.lines import SeenLine, StateLine
 from sstrace.model import State
-from sstrace.protocols import IPPROTO_TCP, NUMBER_OF_NETID
+from sstrace.protocols import DATAGRAMS, IPPROTO_TCP, NUMBER_OF_NETID
 from sstrace.recording.reader import STATE_NUMBER, LineNames, row_of
 from sstrace.table import Row, Transition
 
 __all__ = ["Rows", "birth", "row_told", "transition"]
 
+_FOLLOWED: Final = frozenset({IPPROTO_TCP}) | DATAGRAMS
 _BEFORE: Final = (int(State.CLOSE), int(State.SYN_RECV))
 """What the first transition of a connection leaves: that of the end which was called is told when it stands."""
 
@@ -37,8 +39,8 @@ class Rows:
 
 
 def row_told(line: SeenLine | StateLine, names: LineNames) -> Row | None:
-    """A line as a row; None where it is none of TCP, or has no addresses."""
-    if NUMBER_OF_NETID.get(line.netid) != IPPROTO_TCP:
+    """A line as a row; None where it is of no protocol that is followed, or has no addresses."""
+    if NUMBER_OF_NETID.get(line.netid) not in _FOLLOWED:
         return None
     try:
         return row_of(line, names)
@@ -56,7 +58,8 @@ def transition(line: StateLine, row: Row) -> Transition:
 
 def birth(first: Transition) -> int | None:
     """When the connection began whose first line tells this; None where that was not seen."""
-    return first.at_ns - (first.held_ns or 0) if first.old in _BEFORE else None
+    before = (UNSEEN,) if first.row.protocol in DATAGRAMS else _BEFORE
+    return first.at_ns - (first.held_ns or 0) if first.old in before else None
 
 
 def _ns(microseconds: float | None) -> int | None:

@@ -11,7 +11,7 @@ leave, or in a quarter of the screen.
 
 import copy
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Literal, Protocol
 
@@ -19,8 +19,9 @@ import msgspec
 
 from sstrace.causes import has_failed
 from sstrace.fields import Reported
+from sstrace.lifecycle.udp import UNSEEN
 from sstrace.model import State
-from sstrace.protocols import IPPROTO_TCP
+from sstrace.protocols import DATAGRAMS, IPPROTO_TCP
 from sstrace.query.expression import Expr
 from sstrace.query.match import thresholds
 from sstrace.table import Row, Transition
@@ -72,10 +73,10 @@ class Tally(msgspec.Struct):
 
 
 def tally(counts: Tally, change: Transition) -> None:
-    """Count one transition."""
+    """Count one transition. A datagram socket that has no peer is as a listener is."""
     if change.new == _ESTABLISHED:
         counts.opened += 1
-    elif change.ended:
+    elif change.ended and (change.old == _ESTABLISHED or change.row.protocol not in DATAGRAMS):
         if has_failed(change.cause):
             counts.failed += 1
         else:
@@ -101,8 +102,11 @@ class Verdict:
         families: int,
         expression: Expr | None = None,
         matches: Matches = lambda _row, _held_ns, reported: True,
+        protocols: Collection[int] = (IPPROTO_TCP,),
     ) -> None:
+        """``families``: a mask; ``protocols``: IP protocols. Other rows are not let pass."""
         self._families = families
+        self._protocols = protocols
         self.now_ns = 0
         self.thresholds = thresholds(expression)
         self._matches = matches
@@ -111,7 +115,7 @@ class Verdict:
         """At ``now_ns``. The time in a state that is older than the trace counts from the trace's start. ``end``: how
         the row ended, if it just did.
         """
-        if not self._families >> row.family & 1 or row.protocol != IPPROTO_TCP:
+        if not self._families >> row.family & 1 or row.protocol not in self._protocols:
             return False
         return self._matches(row, self.now_ns - row.since_ns, reported=end.reported if end is not None else None)
 
@@ -206,7 +210,7 @@ class Watched:
         """A transition, as soon as it comes; whether the filter lets its row pass."""
         row = change.row
         self._news[row.id] = row
-        if change.new == _CLOSE:
+        if change.new in (_CLOSE, UNSEEN):  # in CLOSE, a datagram socket lives
             self._ends[row.id] = change
         if row.id not in self._entries and not self.verdict(row, change if change.ended else None):
             return False

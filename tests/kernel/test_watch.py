@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Netns, Program, unmet
 from tmux import Tmux
-from tracing import close_all, connect, listener, reset
+from tracing import close_all, connect, disconnect, listener, reset
 from worlds import Worlds
 
 pytestmark = [pytest.mark.root, pytest.mark.bpf, pytest.mark.ss]
@@ -102,6 +102,34 @@ def test_rows_are_those_of_ss(watch: Watch, peers: Peers, netns: Netns, ss: Prog
     assert sorted(shown) == wanted
     assert len(wanted) == 7
     assert lines[1].split() == ["LISTEN", "1", "ESTAB", "6"]
+
+
+def test_datagram_sockets_come_change_and_go(watch: Watch, netns: Netns, ss: Program) -> None:
+    """Beside TCP's, with what waits at them; a peer that is dissolved is no end."""
+
+    def bound(port: int) -> socket.socket:
+        made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        made.bind(("127.0.0.1", port))
+        return made
+
+    older = netns.call(bound, 5300)
+    server = netns.call(socket.create_server, ("127.0.0.1", 5151))
+    with older, server:
+        pane = watch("-tuan", columns=160)
+        pane.until_text("127.0.0.1:5300")
+        with netns.call(bound, 5301) as newer:
+            newer.connect(("127.0.0.1", 5300))
+            newer.send(bytes(17))
+            waiting = netns.run("ss", "-Huan", "sport = :5300").stdout.split()[1].decode()
+            pane.until(lambda lines: any(line.startswith("+ udp   ESTAB") and ":5301" in line for line in lines))
+            lines = pane.until(lambda lines: any(waiting in line.split() and ":5300" in line for line in lines))
+            wanted = sorted(tuple(line.split()) for line in ss("-Htuan", netns=netns).stdout.decode().splitlines())
+            shown = [line[2:].split() for line in rows(lines)]
+            assert sorted((netid, state, *rest[:4]) for netid, state, _held, *rest in shown) == wanted
+            disconnect(newer)
+            pane.until(lambda lines: any(re.match(r"[ +*] udp   UNCONN .*:5301 ", line) for line in lines))
+        pane.until(lambda lines: any(line.startswith("- udp   UNCONN") and ":5301" in line for line in lines))
+    pane.until(lambda lines: not rows(lines))
 
 
 def test_a_device_is_called_what_it_is_called_now(watch: Watch, netns: Netns) -> None:

@@ -1,6 +1,7 @@
 """``--watch --from live``: the screen over a server's table, which goes on as that does; and who is told of it."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -15,10 +16,12 @@ import pytest
 from conftest import Netns, Program, unmet
 from test_serve import NOBODY, Service, wait
 from tmux import Tmux
+from tracing import disconnect
 from worlds import Worlds
 
-from sstrace.errors import SstraceError
+from sstrace.errors import FeatureError, SstraceError
 from sstrace.live.signals import Stopped
+from sstrace.model import Table
 from sstrace.recording.reader import LineNames
 from sstrace.watch.served import Served
 
@@ -75,6 +78,35 @@ def test_rows_come_change_and_go_as_they_do_for_the_server(service: Service, net
         accepted.close()
         server.close()
         pane.until(lambda lines: not any(":5151" in line for line in lines[4:-2]))
+
+
+def test_datagram_sockets_come_change_and_go(sstrace: Any, netns: Netns, tmp_path: Path, common_path: Path) -> None:
+    one = netns.call(socket.socket, socket.AF_INET, socket.SOCK_DGRAM)
+    both = Service(sstrace, netns, common_path, "-tu")
+    try:
+        with one, Screen(tmp_path / "pane", netns, both.path, "-uan", "sport", "=", ":5300") as pane:
+            pane.until_text("served at")
+            one.bind(("127.0.0.1", 5300))
+            pane.until(lambda lines: any(line.startswith("+ UNCONN") for line in lines))
+            one.connect(("127.0.0.1", 9))
+            pane.until(lambda lines: any(re.match("..ESTAB .*:9( |$)", line) for line in lines))
+            disconnect(one)
+            pane.until(lambda lines: any(re.match("[+*] UNCONN .*:5300", line) for line in lines))
+            one.close()
+            pane.until(lambda lines: any(re.match("- UNCONN .*:5300", line) for line in lines))
+            pane.until(lambda lines: not any(":5300" in line for line in lines[4:-2]))
+    finally:
+        both.stop()
+
+
+def test_of_a_server_of_tcp_alone_datagram_sockets_are_not_to_be_had(service: Service, netns: Netns) -> None:
+    with pytest.raises(FeatureError, match=f"at {service.path} does not follow UDP: --serve -u does"):
+        served_by(service, netns, 1 << Table.UDP)
+
+
+def served_by(service: Service, netns: Netns, tables: int) -> None:
+    with Served(str(service.path), LineNames({}), (), Stopped()) as served:
+        netns.call(served.begin, tables)
 
 
 def test_a_connection_is_closed_from_there(service: Service, netns: Netns, tmp_path: Path) -> None:
