@@ -3,7 +3,7 @@ hierarchy, and on two system calls. Only where somebody asks for these: their pr
 machine.
 
 The root is opened without being mounted, so that it is the same whether, and where, somebody has mounted it. In a
-cgroup namespace it is that namespace's own: sockets of others are not heard.
+cgroup namespace it is that namespace's own: sockets of others are not heard (``hears_all``).
 """
 
 import os
@@ -22,6 +22,9 @@ from sstrace.without import without
 
 __all__ = ["Calls"]
 
+_ROOT = 1
+"""Inode of the root of every hierarchy: the first that its kernfs gives out (kernfs_create_root, fs/kernfs/dir.c)."""
+
 
 class Calls:
     """Attached programs. Raises PrivilegeError or FeatureError where this kernel, or somebody else at the root, does
@@ -38,6 +41,8 @@ class Calls:
                 root = detached("cgroup2")
             except OSError as error:
                 raise FeatureError(f"the cgroup v2 hierarchy cannot be opened ({reason(error)})") from None
+            self.hears_all = os.fstat(root).st_ino == _ROOT
+            """Whether it is the hierarchy's own root: else the sockets of other cgroups are not heard."""
             try:
                 for which, table in enumerate((Table.UDP, Table.RAW)):
                     self._loaded.update("following", which, bytes((table in tables,)))

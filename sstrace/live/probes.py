@@ -85,6 +85,8 @@ class Hooks:
         """Whether there is something to be heard of that makes no events here: sweeps have to find it."""
         self.unheard = ""
         """Why datagram sockets make none, one of ``limits``; empty where they do, or nobody asks."""
+        self.apart = ""
+        """Of whom more they make none, one of ``limits``; empty where all do."""
         self.unlisted = ""
         """Which sockets a sweep does not find, one of ``limits``; empty where it finds all."""
         self._calls: Calls | None = None
@@ -161,14 +163,26 @@ class Hooks:
                 self.unlisted = _UNLISTED
                 self.limits.append(_UNLISTED)
             self._calls = Calls(env, {name: self._loaded.maps[name] for name in shared}, self._datagrams)
+            if not self._calls.hears_all:
+                self.deaf = True
+                self.apart = (
+                    f"in a cgroup namespace {self._whose} sockets of its own cgroups alone are heard, and others found "
+                    "by sweeps, up to a second late"
+                )
+                self.limits.append(self.apart)
         except (SstraceError, OSError) as error:
             self._lose_calls(str(error))
 
     def _lose_calls(self, why: str) -> None:
         self.deaf = True
-        whose = " and ".join(_CALLED[table] for table in self._datagrams)
-        self.unheard = f"{why}; so {whose} sockets are found by sweeps, up to a second late, and short-lived ones not"
+        self.unheard = (
+            f"{why}; so {self._whose} sockets are found by sweeps, up to a second late, and short-lived ones not"
+        )
         self.limits.append(self.unheard)
+
+    @property
+    def _whose(self) -> str:
+        return " and ".join(_CALLED[table] for table in self._datagrams)
 
     def _plain(self, env: Mapping[str, str], home: Netns, pages: int | None, symbols: Symbols) -> None:
         event_id, fields = decode_format(event_format("sock/inet_sock_set_state"))

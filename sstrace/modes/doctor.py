@@ -235,10 +235,11 @@ def _hooks(env: Mapping[str, str]) -> list[Finding]:
         return [Finding("tracing", "no", str(error), "--poll 1s lives on netlink alone")]
     told = _CALLS if hooks.counts_datagrams else f"{_CALLS}; {_UNCOUNTED}"
     told = f"{told}; {hooks.unlisted}" if hooks.unlisted else told
-    calls = Finding("UDP, raw", "less", hooks.unheard) if hooks.unheard else Finding("UDP, raw", "ok", told)
+    less = hooks.unheard or hooks.apart
+    calls = Finding("UDP, raw", "less", less) if less else Finding("UDP, raw", "ok", told)
     missed = Finding("missed events", "ok", f"not counted: {hooks.uncounted}" if hooks.uncounted else "counted")
     hooks.close()
-    limits = [limit for limit in hooks.limits if limit not in (hooks.unheard, hooks.unlisted)]
+    limits = [limit for limit in hooks.limits if limit not in (hooks.unheard, hooks.apart, hooks.unlisted)]
     if limits:
         return [*(Finding("tracing", "less", limit) for limit in limits), calls, missed]
     return [Finding("tracing", "ok", f"raw tracepoints {', '.join(reversed(HOOKS))}"), calls, missed]
