@@ -1,11 +1,11 @@
 """Where a parsed command line goes: to the module that does what it asks for."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Final
 
-from sstrace.errors import UsageError
+from sstrace.errors import DecodeError, UsageError
 from sstrace.query.command import ENGINE, Act, Command
 from sstrace.sources.standard import quieten, say
 
@@ -42,17 +42,40 @@ def run(command: Command, env: Mapping[str, str]) -> int:
 def _module(command: Command) -> str:
     own, act = command.own, command.act
     paths = own.recordings
-    fleet = next((path for path in paths if path.startswith(ENGINE)), None)
-    if fleet is not None and act is Act.WATCH_PAST:
-        raise UsageError(
-            f"sstrace: --watch goes through a recording: {fleet} is asked by --snapshot, --replay and --stats"
-        )
-    if act in _OF_HOSTS:
-        from sstrace.sources.folder import is_folder
+    if not paths:
+        return act.module
+    from sstrace.sources.folder import is_folder, is_there
 
-        if own.hosts or fleet is not None or any(map(is_folder, paths)):
-            return _OF_HOSTS[act]
+    several = [path for path in paths if path.startswith(ENGINE) or is_folder(path)]
+    for path in paths:
+        if path not in several and path != "-" and not is_there(path):
+            _suggest(path)
+    if several and act is Act.WATCH_PAST:
+        raise UsageError(
+            f"sstrace: --watch goes through one recording: {several[0]} is asked by --snapshot (--at, --between), "
+            "--replay, --life, --stats and --explain"
+        )
+    if own.engines and act is Act.REPLAY:
+        return "modes.backfill"
+    if act in _OF_HOSTS and (own.hosts or several or (len(paths) > 1 and _are_of_several(paths))):
+        return _OF_HOSTS[act]
     return act.module
+
+
+def _are_of_several(paths: Sequence[str]) -> bool:
+    from sstrace.modes.whose import are_of_several
+
+    return are_of_several(paths)
+
+
+def _suggest(path: str) -> None:
+    """Of a file that is not there: whether one of the other sources was meant. Raises DecodeError where one was."""
+    from sstrace.query.nearest import nearest
+
+    word, colon, rest = path.partition(":")
+    meant = nearest(word + colon, ("netlink", "live", "live:", ENGINE))
+    if meant is not None:
+        raise DecodeError(f"cannot read {path}: No such file or directory: did you mean {meant}{rest}?")
 
 
 def _redirect(path: str) -> None:

@@ -33,14 +33,18 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "somebody killed the socket (ss -K, or a BPF program)": FACT,
     # A fleet.
     "--from {}": FACT,
+    "--sink {}": FACT,
+    "sstrace: --replay FILE --sink clickhouse brings whole recordings into an engine: leave {} away, and give it when "
+    "you ask": (*MADE, "tests/unit/fleet/test_fleet_backfill.py"),
+    "sstrace: -D dumps the table of one host: choose with --host, of {}": (*MADE, "tests/unit/recording/test_fleet.py"),
+    "sstrace: #SEQ numbers the lines of one recording, and {} has {}: choose a host that has one (--host), or say a "
+    "time": (*MADE, "tests/unit/recording/test_fleet.py"),
     "sstrace --fleet-schema | {}": (*MADE, "tests/unit/fleet/test_fleet_refused.py"),
     "{} has tables of an earlier sstrace: sstrace --fleet-schema brings them up to date": ("sstrace --fleet-schema",),
     "{}; or have an engine keep it: pip install 'sstrace[fleet]'": ("extra fleet",),
     "{} needs chDB ({} is missing): pip install 'sstrace[fleet]'": ("extra fleet",),
-    "sstrace: --watch goes through a recording: {} is asked by --snapshot, --replay and --stats": (
-        *MADE,
-        "tests/unit/fleet/test_fleet_refused.py",
-    ),
+    "sstrace: --watch goes through one recording: {} is asked by --snapshot (--at, --between), --replay, "
+    "--life, --stats and --explain": (*MADE, "tests/unit/fleet/test_fleet_refused.py"),
     # Doctor.
     "Only privilege is missing: run it with sudo.": ("root",),
     "run it with sudo": ("root",),
@@ -118,9 +122,6 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "sstrace: --between needs both ends of the recording, and {} is a pipe": FACT,
     "sstrace: --between takes times; #SEQ is for --at": ("sstrace --snapshot --from day.ndjson --at #1 -tan",),
     "sstrace: {} is after {}: write --between {} {}": (*MADE, "tests/unit/recording/test_past_cli.py"),
-    "sstrace: -D dumps the table of one recording: name its file with --from FILE": (
-        "sstrace --snapshot --from day.ndjson -D dump",
-    ),
     "sstrace: {} is too large for this question: {} GiB of lines would have to be read, and {} GiB is the most: ask "
     "for fewer hosts (--host), or less time (--between)": (
         "sstrace --snapshot --from . --host h -tan",

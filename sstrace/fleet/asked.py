@@ -14,11 +14,11 @@ from sstrace.fleet.counted import count
 from sstrace.fleet.engines import Asked, check
 from sstrace.fleet.moment import Found, Moment, tables
 from sstrace.fleet.spans import Lines, Slices
-from sstrace.fleet.sql import Run
+from sstrace.fleet.sql import Run, among
 from sstrace.lines import MetaLine
 from sstrace.query import options
 from sstrace.query.command import Command
-from sstrace.recording.fleet import Fleet, Part
+from sstrace.recording.fleet import Fleet, Part, Series
 from sstrace.recording.past import Past
 from sstrace.recording.reader import RecordedNames
 from sstrace.render.events import timestamp
@@ -89,6 +89,14 @@ class EngineFleet(Fleet):
         """See Fleet."""
         found = self._tables.get(Moment(self._of[part.path], at_ns), Found((), (), ()))
         return found.past(part.head, at_ns, names)
+
+    def line_time(self, series: Series, seq: int) -> int | None:
+        """See Fleet."""
+        runs = among([self._of[part.path] for part in series.parts])
+        answer = self._engine.ask(
+            f"SELECT toUnixTimestamp64Nano(ts) FROM lines WHERE {runs} AND seq = {seq} ORDER BY nth LIMIT 1 FORMAT TSV"
+        )
+        return int(answer) if answer else None
 
     def follow(
         self, parts: Sequence[Part], window: tuple[int, int] | None, command: Command, names: RecordedNames

@@ -15,31 +15,25 @@ import msgspec
 from sstrace import __version__
 from sstrace.errors import SstraceError
 from sstrace.fleet.asked import EngineFleet
+from sstrace.fleet.brought import bring
 from sstrace.fleet.literals import listed, quoted
 from sstrace.fleet.rows import Rows
 from sstrace.fleet.schema import GIVEN, VERSION, WRITE, ddl
 from sstrace.fleet.sql import Run
-from sstrace.lines import CheckpointLine, MetaLine, NetnsLine, SeenLine
-from sstrace.query.connection import address_of
 from sstrace.recording.fleet import Fleet, Part
-from sstrace.recording.reader import Reader
 from sstrace.sources.cache import cache_directory
 from sstrace.sources.chdb import Local
-from sstrace.sources.clickhouse import Refused
 from sstrace.sources.folder import absolute, version_of
 from sstrace.sources.standard import say
-from sstrace.wire.recording import Fact
 
 __all__ = ["loaded"]
 
-_BATCH: Final = 8 << 20
 _COLUMNS: Final = ", ".join(f"`{name}`" for name in GIVEN)
 _TABLES: Final = ("lines", "checkpoints", "runs")
 _KEPT: Final = (
     "CREATE TABLE IF NOT EXISTS files (path String, host String, size UInt64, changed UInt64, until Int64) "
     "ENGINE = ReplacingMergeTree ORDER BY path"
 )
-_encoder = msgspec.json.Encoder()
 
 
 @contextmanager
@@ -104,93 +98,10 @@ def _bring(fleet: Fleet, engine: Local, place: str) -> dict[str, int]:
         say(f"{len(due)} files of {fleet.name} are put into an engine in {place}, where the next question finds them")
     for part, path, (size, changed) in due:
         ends[part.path] = fleet.ended(part)
-        _load(fleet, engine, part)
+        run = _run_of(part)
+        bring(fleet, part, Rows(run.host, run.run), lambda body: engine.insert("lines", _COLUMNS, body.decode()))
         engine.ask(
             f"INSERT INTO files (path, host, size, changed, until) VALUES "
             f"({quoted(path)}, {quoted(part.head.host)}, {size}, {changed}, {ends[part.path]})"
         )
     return ends
-
-
-def _load(fleet: Fleet, engine: Local, part: Part) -> None:
-    run = _run_of(part)
-    rows = Rows(run.host, run.run)
-    with fleet.opened(part) as source:
-        source.wait()
-        reader = Reader(source)
-        lines = _Lines()
-        for item in reader.runs():
-            if isinstance(item, MetaLine):
-                lines.meta(item)
-            else:
-                for line in item.lines:
-                    lines.take(line)
-            if lines.size > _BATCH:
-                _insert(engine, rows, lines.done(), part.path)
-        lines.end()
-        _insert(engine, rows, lines.done(), part.path)
-        reader.finish()
-
-
-class _Lines:
-    """Lines as they are put into an engine: what is repeated of a checkpoint comes whole, or as lines of their own."""
-
-    def __init__(self) -> None:
-        self._out: list[bytes] = []
-        self._checkpoint: CheckpointLine | None = None
-        self._rows: list[bytes] = []
-        self._begun = False
-        self.size = 0
-
-    def meta(self, line: MetaLine) -> None:
-        """A first line; those in the middle of a file are passed over."""
-        self.end()
-        if not self._begun:
-            self._begun = True
-            self._put(_encoder.encode(line))
-
-    def take(self, line: Fact) -> None:
-        """The next one."""
-        if self._checkpoint is not None:
-            if line.seq == self._checkpoint.seq and isinstance(line, SeenLine | NetnsLine):
-                self._rows.append(_encoder.encode(line))
-                if len(self._rows) == self._checkpoint.rows + (self._checkpoint.places or 0):
-                    self._put(_encoder.encode(self._checkpoint), *self._rows)
-                    self._checkpoint, self._rows = None, []
-                return
-            self.end()
-        if isinstance(line, CheckpointLine) and line.rows + (line.places or 0):
-            self._checkpoint = line
-        else:
-            self._put(_encoder.encode(line))
-
-    def end(self) -> None:
-        """Nothing more comes that belongs to a checkpoint."""
-        self._put(*self._rows)
-        self._checkpoint, self._rows = None, []
-
-    def done(self) -> list[bytes]:
-        """What is whole."""
-        out, self._out, self.size = self._out, [], 0
-        return out
-
-    def _put(self, *lines: bytes) -> None:
-        self._out += lines
-        self.size += sum(map(len, lines))
-
-
-def _insert(engine: Local, rows: Rows, lines: list[bytes], path: str) -> None:
-    if not lines:
-        return
-    body = rows.take(b"\n".join(lines) + b"\n").decode()
-    try:
-        engine.insert("lines", _COLUMNS, body)
-    except Refused:
-        good = [line for line in body.splitlines() if _has_addresses(line)]
-        say(f"{path}: {body.count(chr(10)) - len(good)} rows have addresses that are none, and are left out")
-        engine.insert("lines", _COLUMNS, "\n".join(good) + "\n")
-
-
-def _has_addresses(line: str) -> bool:
-    found = msgspec.json.decode(line, type=dict[str, object])
-    return all("%" not in str(found[end]) and address_of(str(found[end])) for end in ("src", "dst") if end in found)

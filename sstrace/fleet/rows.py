@@ -42,8 +42,10 @@ class Rows:
         self._nth = -1
         """How often."""
 
-    def take(self, lines: bytes | bytearray) -> bytes:
-        """Whole lines → as many rows. A checkpoint's lines must come together. Raises DecodeError."""
+    def take(self, lines: bytes | bytearray, *, cut: bool = False) -> bytes:
+        """Whole lines → as many rows. A checkpoint's lines must come together; ``cut``: the last ones may be missing,
+        because the stream ends there. Raises DecodeError.
+        """
         lines = bytes(lines)
         out: list[bytes] = []
         done = 0
@@ -52,7 +54,7 @@ class Rows:
             if at < done:
                 continue
             out.append(self._plain(lines[done:at]))
-            done = self._repeats(lines, at, out)
+            done = self._repeats(lines, at, out, cut=cut)
         out.append(self._plain(lines[done:]))
         return b"".join(out)
 
@@ -61,7 +63,7 @@ class Rows:
             return b""
         return self._head + lines[1:].replace(b"\n{", b"\n" + self._head)
 
-    def _repeats(self, lines: bytes, at: int, out: list[bytes]) -> int:
+    def _repeats(self, lines: bytes, at: int, out: list[bytes], *, cut: bool) -> int:
         """A line that repeats a ``seq``, and what follows of a checkpoint; where that ends."""
         end = lines.index(b"\n", at) + 1
         try:
@@ -78,6 +80,8 @@ class Rows:
         for _ in range(line.rows + (line.places or 0) if isinstance(line, CheckpointLine) else 0):
             at, end = end, lines.find(b"\n", end) + 1
             if not end:
+                if cut:
+                    return len(lines)
                 raise DecodeError("a checkpoint is cut off")
             self._nth += 1
             out.append(self._numbered(lines[at:end]))

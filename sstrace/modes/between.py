@@ -92,10 +92,15 @@ def _differ(row: InetSocket, now: InetSocket) -> bool:
 
 
 def run(
-    command: Command, env: Mapping[str, str], known: RecordedNames, scenes: Sequence[Scene], *, front: int | None = None
+    command: Command,
+    env: Mapping[str, str],
+    known: RecordedNames,
+    scenes: Sequence[Scene],
+    *,
+    front: Sequence[int] = (),
 ) -> int:
-    """Print the differences; the exit code. ``known``: by whose names the filter is read. ``front``: a column before
-    all others, HOST or NETNS, says where rows are.
+    """Print the differences; the exit code. ``known``: by whose names the filter is read. ``front``: columns
+    before all others, of HOST and NETNS, say where rows are.
     """
     command = options.resolve(command, known)
     known.finish(command.selection.filter)
@@ -169,14 +174,14 @@ def _no_decoders() -> NoReturn:
     raise AssertionError("no row of a recording holds what would have to be decoded")
 
 
-def _text(command: Command, turns: Sequence[_Turn], width: int | None, *, front: int | None) -> None:
+def _text(command: Command, turns: Sequence[_Turn], width: int | None, *, front: Sequence[int]) -> None:
     pieces: list[bytes] = []
     sink = Text(turns[0].context, pieces.append, screen=width, front=front)
     shown = [" "] if command.show.header else []
     for turn in turns:
         if turn.scene.host is not None:
             sink.enter_host(turn.scene.host, turn.context)
-        elif turn.scene.place is not None:
+        if turn.scene.place is not None:
             sink.enter(*turn.scene.place, turn.context)
         begun = None
         for mark, row in turn.each():

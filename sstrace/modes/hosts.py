@@ -5,7 +5,7 @@ column in front where there is more than one host; lines of NDJSON say their hos
 connection to another host whose recording is there.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import reduce
@@ -17,6 +17,7 @@ from sstrace.fleet.choice import asked
 from sstrace.model import InetSocket, Label, Owner, Socket, Table
 from sstrace.modes import between
 from sstrace.modes.caveats import doubts, unheld
+from sstrace.modes.past import dump
 from sstrace.query import options
 from sstrace.query.command import Command, When
 from sstrace.query.match import Known, owners_among, predicate, thresholds
@@ -24,7 +25,7 @@ from sstrace.recording.crossing import Crossing
 from sstrace.recording.fleet import Chosen, Fleet, Moved, Series, several
 from sstrace.recording.past import Past, PastPlace, PastRows
 from sstrace.recording.reader import LineNames, RecordedNames
-from sstrace.render.columns import HOST
+from sstrace.render.columns import HOST, NETNS
 from sstrace.render.common import Context
 from sstrace.render.ndjson import Lines
 from sstrace.render.ss import Text
@@ -63,8 +64,6 @@ class _Scene(NamedTuple):
 
 def run(command: Command, env: Mapping[str, str]) -> int:
     """Print the tables, or what changed in them; the exit code."""
-    if command.selection.diag_file is not None:
-        raise UsageError("sstrace: -D dumps the table of one recording: name its file with --from FILE")
     for _ in range(_TRIES):
         with suppress(Moved):
             return asked(command, env, lambda fleet: _Asked(command, env, fleet).run())
@@ -82,6 +81,8 @@ class _Asked:
 
     def run(self) -> int:
         own, fleet = self._command.own, self._fleet
+        if self._command.selection.diag_file is not None and len(fleet.hosts) > 1:
+            raise UsageError(f"sstrace: -D dumps the table of one host: choose with --host, of {several(fleet.hosts)}")
         # What has the other ends is shown in NDJSON alone; only there the other hosts are looked at, too.
         series = fleet.everybody if own.json else fleet.series
         if own.between is not None:
@@ -143,6 +144,8 @@ class _Asked:
         command = options.resolve(self._command, self._names)
         selection = command.selection
         self._names.finish(selection.filter)
+        if selection.diag_file is not None:
+            return dump(selection, [scene.rows for scene in shown])
         peers = _Peers(scenes) if command.own.json else None
         pieces: list[bytes] = []
         sink: Text | Lines | None = None
@@ -161,13 +164,13 @@ class _Asked:
             if command.own.json:
                 sink = sink or Lines(context, pieces.append, scene.past.at_ns)
             else:
-                sink = sink or self._text(context, pieces)
+                sink = sink or self._text(context, pieces, shown)
             if isinstance(sink, Lines):
                 sink.enter_host(host, context, scene.past.at_ns)
-                if scene.told is not None:
-                    sink.enter(*scene.told)
             else:
                 sink.enter_host(host, context)
+            if scene.told is not None:
+                sink.enter(*scene.told)
             known = Known(held=rows.held_ns, role=rows.role, owners=owners_among(rows.owners), netns=rows.netns)
             matches = predicate(selection.filter, scene.names, known)
             for table, part in rows.selected(selection):
@@ -178,13 +181,14 @@ class _Asked:
         give(b"".join(pieces))
         return 0
 
-    def _text(self, context: Context, pieces: list[bytes]) -> Text:
+    def _text(self, context: Context, pieces: list[bytes], shown: Iterable[_Scene]) -> Text:
         width = screen_width(self._env, columns_env=self._command.dialect.columns_env)
-        return Text(context, pieces.append, screen=width, front=HOST if self._many else None)
+        return Text(context, pieces.append, screen=width, front=self._front(scene.key for scene in shown if scene.told))
 
-    @property
-    def _many(self) -> bool:
-        return len(self._fleet.hosts) > 1
+    def _front(self, places: Iterable[tuple[str, int, int]]) -> list[int]:
+        """The columns that say where rows are: host, and network namespace where a host has several."""
+        several = any(count > 1 for count in Counter(host for host, *_ in set(places)).values())
+        return [HOST] * (len(self._fleet.hosts) > 1) + [NETNS] * several
 
     def _between(self, sides: Sequence[Sequence[_Scene]]) -> int:
         self._say([scene for side in sides for scene in self._shown(side)])
@@ -210,7 +214,8 @@ class _Asked:
                     peer=_either(host, peers),
                 )
             )
-        return between.run(self._command, self._env, self._names, found, front=HOST if self._many else None)
+        places = {scene.key for side in sides for scene in self._shown(side) if scene.told}
+        return between.run(self._command, self._env, self._names, found, front=self._front(places))
 
 
 class _Peers:

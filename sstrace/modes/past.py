@@ -1,7 +1,7 @@
 """``--snapshot --from FILE``: the table of a recording as it was at some moment, through the ordinary snapshot path."""
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sstrace.errors import LookupFailed, SstraceError, UsageError, reason
@@ -21,7 +21,7 @@ from sstrace.wire import inet_answer
 if TYPE_CHECKING:  # only a command line with a filter pays for it
     from sstrace.query.expression import Expr
 
-__all__ = ["PastTables", "run"]
+__all__ = ["PastTables", "dump", "run"]
 
 _THEN = "at that moment"
 
@@ -99,7 +99,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     for sentence in caveats(command, past, tables.bad):
         say(sentence)
     if selection.diag_file is not None:
-        return _dump(selection, tables)
+        return dump(selection, tables.all)
     alone = None if past.several or own.netns else next(tables.all)
     if alone is not None:
         alone.recall()
@@ -148,13 +148,13 @@ def _between(
         )
         for netns, place in sorted(places.items(), key=lambda item: (item[1].label.text(item[0].inode), item[0].inode))
     ]
-    return between.run(command, env, names, scenes, front=NETNS if len(places) > 1 else None)
+    return between.run(command, env, names, scenes, front=(NETNS,) if len(places) > 1 else ())
 
 
-def _dump(selection: Selection, tables: PastTables) -> int:
-    """-D: in the format that TCPDIAG_FILE is read in."""
+def dump(selection: Selection, tables: Iterable[PastRows]) -> int:
+    """-D: in the format that TCPDIAG_FILE is read in; the exit code."""
     path = selection.diag_file or ""
-    everything = [row for rows in tables.all for part in rows.rows(Table.TCP, selection) for row in part]
+    everything = [row for rows in tables for part in rows.rows(Table.TCP, selection) for row in part]
     data = inet_answer.dump(everything)
     try:
         fd = 1 if path[:1] == "-" else files.open_for_writing(os.fsdecode(path.encode("latin-1")), empty=True)

@@ -216,7 +216,7 @@ class _Snapshot:
         else:
             width = screen_width(self._env, columns_env=command.dialect.columns_env)
         several = self._places is not None and self._places.several
-        return Text(context, self._output.write, screen=width, front=NETNS if several else None)
+        return Text(context, self._output.write, screen=width, front=(NETNS,) if several else ())
 
     def _filter(self, command: Command, owners: Owners | None) -> tuple[bytes, bool, bool]:
         """The filter for the kernel; whether it asks for the time in a state, and for what connections have carried."""

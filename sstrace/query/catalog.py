@@ -257,7 +257,7 @@ OWN: Final = (
     _own(
         _TO, "sink", "SINK", _TRACES,
         "SINK := {stdout|journald|syslog[:PATH]|otlp[:URL]|clickhouse:URL}: send events there (may be given again)\n"
-        "clickhouse: an engine of many hosts, which gets all that --record writes\n"
+        "clickhouse: an engine of many hosts, which gets all that --record writes, or with --replay a recording\n"
         "URL := http[s]://[USER@]HOST[:PORT][/DATABASE]\n"
         "the password: CLICKHOUSE_PASSWORD, or the file CLICKHOUSE_PASSWORD_FILE",
         values=("stdout", "journald", "syslog", "syslog:FILE", "otlp", "clickhouse"),

@@ -33,6 +33,8 @@ METRICS_PORT: Final = 9435
 _CHOICES: Final = {"schema": "schema", "on-full": "on_full", "color": "color", "time": "time"}
 _DURATIONS: Final = {"duration": "duration_ns", "interval": "interval_ns", "poll": "poll_ns"}
 _COUNTS: Final = {"count": "count", "keep": "keep"}
+_BRINGS: Final = frozenset(("--replay", "--from", "--sink", "--host", "--quiet", "--self-usage", "--debug"))
+"""What means something where recordings are brought into an engine."""
 _PATHS: Final = {
     "record": "record",
     "ready-file": "ready_file",
@@ -226,7 +228,14 @@ class Collector:
                 f"sstrace: --explain {own.explain.text} is of a recording, whose lines have an id: name it with --from "
                 "FILE, or write both ends"
             )
-        if own.engines and act is not Act.TRACE:
+        if own.engines and act is Act.REPLAY:
+            more = next((key for key, _ in self._given if key not in _BRINGS), own.sink and f"--sink {own.sink[0]}")
+            if more:
+                raise UsageError(
+                    f"sstrace: --replay FILE --sink clickhouse brings whole recordings into an engine: leave "
+                    f"{more if more.startswith('-') else f'-{more}'} away, and give it when you ask"
+                )
+        elif own.engines and act is not Act.TRACE:
             raise UsageError(f"sstrace: --sink clickhouse takes what a trace sees: {act.value} has no table to keep")
         if own.life and own.events:
             raise UsageError("sstrace: --life tells how connections ended, --events what happens before: choose one")

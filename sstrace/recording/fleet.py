@@ -4,6 +4,7 @@ Every file says in its first line of which host, boot and network namespace it i
 one file a host tells of a moment, whatever lies beside it. The files of a rotation are one series.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
@@ -23,7 +24,7 @@ from sstrace.render.times import moment
 from sstrace.sources.folder import files_below, is_folder
 from sstrace.sources.replay import Recording
 from sstrace.sources.standard import say
-from sstrace.wire.recording import realtime
+from sstrace.wire.recording import line_time, realtime
 
 __all__ = ["Chosen", "Fleet", "Moved", "Part", "Series", "TooLarge", "several"]
 
@@ -179,9 +180,36 @@ class Fleet:
         that of the first recording, what counts from the end from that of the last. Raises UsageError.
         """
         if when.kind == "seq":
-            raise UsageError("sstrace: #SEQ numbers the lines of one recording: name its file, or say a time")
+            return self._told_at(when)
         at = absolute(when, utc=utc)
         return at if at is not None else target(when, self.span(), utc=utc)
+
+    def _told_at(self, when: When) -> int:
+        """When a line was told, by its number."""
+        if len(self.series) > 1:
+            raise UsageError(
+                f"sstrace: #SEQ numbers the lines of one recording, and {self.name} has {len(self.series)}: "
+                "choose a host that has one (--host), or say a time"
+            )
+        at_ns = self.line_time(self.series[0], when.ns)
+        if at_ns is None:
+            raise LookupFailed(f"sstrace: {self.name} has no line {when.text}")
+        return at_ns
+
+    def line_time(self, series: Series, seq: int) -> int | None:
+        """When the line of this number was told, ns since 1970 UTC; None where there is none. Raises Moved."""
+        mark = re.compile(rb'"seq":%d[,}]' % seq)
+        for part in series.parts:
+            with _opened(part) as source:
+                rest = b""
+                for block in source.blocks():
+                    text = rest + block
+                    found = mark.search(text)
+                    end = text.find(b"\n", found.end()) if found is not None else -1
+                    if found is not None and end >= 0:
+                        return line_time(text[text.rfind(b"\n", 0, found.start()) + 1 : end])
+                    rest = text[text.rfind(b"\n") + 1 :]
+        return None
 
     def window(self, between: tuple[When, When], *, utc: bool) -> tuple[int, int]:
         """The two moments of --between, ns since 1970 UTC. Raises UsageError."""

@@ -19,7 +19,7 @@ Rows arrive column-wise or row-wise; measuring and formatting then run at C spee
 column whose cells are all the same (``Same``) is measured once and becomes part of the template.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import chain
 
 from sstrace.render.columns import COLUMNS, EXTRA, PROCESS
@@ -75,8 +75,8 @@ class Layout:
     ``hidden`` holds the indices of the columns that are not shown; rows carry only the cells of ``columns``, the
     others. ``screen`` is the screen's width, or ``None`` when there is none: then columns are as narrow as their
     content. ``extra`` tells that the unnamed last column is in use (ss ≥ 6.8), ``trim`` that the last of the named
-    columns is not padded when there is no screen (ss ≥ 7.0). ``front``: a column before all others (NETNS, HOST) says
-    where rows are, as ``enter`` was told; they do not carry it.
+    columns is not padded when there is no screen (ss ≥ 7.0). ``front``: columns before all others (HOST, NETNS) say
+    where rows are, as ``enter`` was told; they do not carry them.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Layout:
         header: bool = True,
         extra: bool = False,
         trim: bool = False,
-        front: int | None = None,
+        front: Sequence[int] = (),
     ) -> None:
         self._write = write
         self._screen = screen
@@ -97,11 +97,11 @@ class Layout:
         self._trimmed = visible[-1] if trim and visible else None
         self.columns = (*visible, EXTRA) if extra else tuple(visible)
         """Indices of the columns whose cells a row carries, in order."""
-        self._front = Same(COLUMNS[front].header) if front is not None else None
-        indices = (front, *self.columns) if front is not None else self.columns
+        self._front = tuple(Same(COLUMNS[index].header) for index in front)
+        indices = (*front, *self.columns)
         # ss's first column stands at the line's beginning and has nothing before it.
         self._laid = [
-            (index, " " if front is not None and position == 1 else COLUMNS[index].delimiter)
+            (index, " " if 0 < position <= len(front) else COLUMNS[index].delimiter)
             for position, index in enumerate(indices)
         ]
         """Indices and delimiters of the columns as they are laid out."""
@@ -116,9 +116,9 @@ class Layout:
         if header:
             self.feed([tuple(COLUMNS[index].header for index in self.columns)])
 
-    def enter(self, place: str) -> None:
-        """The rows that follow are there."""
-        self._front = Same(place)
+    def enter(self, places: Iterable[str]) -> None:
+        """The rows that follow are there: a cell for each of ``front``."""
+        self._front = tuple(map(Same, places))
 
     def feed(self, rows: Sequence[Sequence[str]], end: int = EXTRA) -> None:
         """Take rows, each a cell for each of ``columns``. ``end`` is where ss's cursor rests after each: EXTRA or
@@ -130,7 +130,7 @@ class Layout:
     def feed_columns(self, cells: Sequence[Column], count: int, end: int = EXTRA) -> None:
         """Like ``feed``, column-wise: for each of ``columns`` the cells of ``count`` rows."""
         if count:
-            self._feed(cells if self._front is None else (self._front, *cells), count, end)
+            self._feed((*self._front, *cells) if self._front else cells, count, end)
 
     def _feed(self, cells: Sequence[Column], count: int, end: int) -> None:
         self.begin_row()

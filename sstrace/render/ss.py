@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sstrace.model import InetSocket, Socket, Table
 from sstrace.plain import plain
 from sstrace.protocols import DIAG_PROTOCOL, INET, OF_TABLE
-from sstrace.render.columns import EXTRA, NETID, PROCESS, RECV_Q, SEND_Q, STATE
+from sstrace.render.columns import EXTRA, HOST, NETID, NETNS, PROCESS, RECV_Q, SEND_Q, STATE
 from sstrace.render.common import Context, cell
 from sstrace.render.layout import Column, Layout, Same
 
@@ -27,12 +27,12 @@ _PLAIN = frozenset(DIAG_PROTOCOL) - {Table.RAW, Table.SCTP}
 
 
 class Text:
-    """One table of text, as ss prints it, through ``write``; ``screen`` is the screen's width or ``None``. ``front``: a
-    column before all others, NETNS or HOST, says where a row is.
+    """One table of text, as ss prints it, through ``write``; ``screen`` is the screen's width or ``None``. ``front``:
+    columns before all others, of HOST and NETNS, say where a row is.
     """
 
     def __init__(
-        self, context: Context, write: Callable[[bytes], object], *, screen: int | None, front: int | None = None
+        self, context: Context, write: Callable[[bytes], object], *, screen: int | None, front: Sequence[int] = ()
     ) -> None:
         show, dialect = context.show, context.dialect
         hidden = [
@@ -57,7 +57,7 @@ class Text:
             trim=dialect.trim_last_column,
             front=front,
         )
-        self._front = front
+        self._front = dict.fromkeys(front, "-")
         self._keys_aside = show.info and not dialect.md5_in_row
         self._pick = itemgetter(*self.layout.columns)
         self._end = EXTRA
@@ -70,18 +70,22 @@ class Text:
         """The rows that follow are of this network namespace; ss would begin anew. ``context``: theirs, where it is
         another.
         """
-        if self._front is not None:
-            self.layout.enter(cell(plain(label.text(inode))))
+        self._stand(NETNS, label.text(inode))
         self._makers.clear()
         self._context = context or self._context
         self._context.enter()
 
     def enter_host(self, host: str, context: Context) -> None:
         """The rows that follow are of this host, with its own names and owners."""
-        if self._front is not None:
-            self.layout.enter(cell(plain(host)))
+        self._stand(NETNS, "-")
+        self._stand(HOST, host)
         self._makers.clear()
         self._context = context
+
+    def _stand(self, column: int, place: str) -> None:
+        if column in self._front:
+            self._front[column] = cell(plain(place))
+            self.layout.enter(self._front.values())
 
     def begin(self, table: Table) -> None:
         """The rows that follow are of this table (those of another family than inet's count as one)."""

@@ -1,6 +1,6 @@
 """ClickHouse over HTTP, through the client clickhouse-connect (the optional extra ``sstrace[clickhouse]``).
 
-An address is ``http://[USER@]HOST[:PORT][/DATABASE]``, or ``https://…``; a host alone is meant as http. The password is
+An address is ``http://[USER@]HOST[:PORT][/DATABASE]``, or ``https://…``. The password is
 the environment's: CLICKHOUSE_PASSWORD, or what stands in the file that CLICKHOUSE_PASSWORD_FILE names. Certificates are
 checked against the system's authorities, or those in SSL_CERT_FILE.
 
@@ -88,6 +88,8 @@ def address_of(text: str, option: str) -> Address:
     if parts.scheme not in _PORTS or not parts.hostname or parts.query or parts.fragment or not named:
         raise wrong
     user = unquote(parts.username or "") or "default"
+    if "://" not in text:
+        raise UsageError(f"sstrace: {option}{text}: write http://{text}, or where it is encrypted https://{text}")
     return Address(parts.scheme, parts.hostname, port or _PORTS[parts.scheme], user, database)
 
 

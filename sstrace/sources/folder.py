@@ -6,12 +6,17 @@ from pathlib import Path
 
 from sstrace.errors import DecodeError, reason
 
-__all__ = ["absolute", "files_below", "is_folder", "version_of"]
+__all__ = ["absolute", "files_below", "is_folder", "is_there", "version_of"]
 
 
 def is_folder(path: str) -> bool:
     """Whether there is a directory of that name."""
     return Path(path).is_dir()
+
+
+def is_there(path: str) -> bool:
+    """Whether there is anything of that name."""
+    return os.path.lexists(path)
 
 
 def absolute(path: str) -> str:

@@ -52,9 +52,28 @@ def test_what_cannot_be_asked_so(capfd: Captured, tmp_path: Path) -> None:
     assert "secret" not in refused(capfd, "http://me:secret@host", 255)
     said = refused(capfd, "http://host", 255, "--watch")
     assert said == (
-        "sstrace: --watch goes through a recording: clickhouse:http://host is asked by --snapshot, --replay and --stats"
+        "sstrace: --watch goes through one recording: clickhouse:http://host is asked by --snapshot (--at, --between), "
+        "--replay, --life, --stats and --explain"
+    )
+    assert refused(capfd, "host:9", 255) == (
+        "sstrace: --from clickhouse:host:9: write http://host:9, or where it is encrypted https://host:9"
     )
     assert "an engine is asked alone" in refused(capfd, "http://host", 255, "--stats", "--replay", str(tmp_path))
+
+
+@pytest.mark.parametrize(("typed", "meant"), [
+    ("clikhouse:http://x", "clickhouse:http://x"), ("lve", "live"), ("netlnk", "netlink"), ("lve:/x", "live:/x"),
+])  # fmt: skip
+def test_another_source_was_meant(capfd: Captured, typed: str, meant: str) -> None:
+    assert main(["--snapshot", "--from", typed, "-tan"]) == 5
+    assert capfd.readouterr().err == (
+        f"sstrace: cannot read {typed}: No such file or directory: did you mean {meant}?\n"
+    )
+
+
+def test_who_asks_for_pages_of_many(capfd: Captured, tmp_path: Path) -> None:
+    assert main(["--watch", "--replay", str(tmp_path)]) == 255
+    assert capfd.readouterr().err.startswith(f"sstrace: --watch goes through one recording: {tmp_path} is asked by ")
 
 
 def test_an_engine_that_is_away(capfd: Captured) -> None:

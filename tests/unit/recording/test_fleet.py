@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from fleets import DB, LISTENER, WEB, Told, ends, held_by, recorded
+from random_hosts import random_host
 
 from sstrace.cli import main
 from sstrace.recording.fleet import Chosen, Fleet
@@ -319,7 +320,7 @@ def many(tmp_path: Path) -> Path:
 
 def test_hosts_with_several_namespaces(many: Path, capfdbinary: Captured) -> None:
     lines, said = asked(capfdbinary, many, "-tanH", "--at", "15:00:05")
-    assert [line.split()[4] for line in lines] == [
+    assert [line.split()[5] for line in lines] == [
         "0.0.0.0:5432", "0.0.0.0:81", "10.0.0.1%va:40000", "0.0.0.0:5432", "0.0.0.0:81", "10.0.0.1%vb:40000",
     ]  # fmt: skip
     assert said == ""
@@ -364,9 +365,41 @@ def test_what_is_no_recording_is_left_out(folder: Path, tmp_path: Path, capfdbin
 
 def test_what_is_of_one_recording_alone_is_refused(folder: Path, capfdbinary: Captured) -> None:
     _, said = asked(capfdbinary, folder, "--at", "#3", code=255)
-    assert said == "sstrace: #SEQ numbers the lines of one recording: name its file, or say a time\n"
+    assert said == (
+        f"sstrace: #SEQ numbers the lines of one recording, and {folder} has 3: choose a host that has one (--host), "
+        "or say a time\n"
+    )
     _, said = asked(capfdbinary, folder, "-D", "dump", code=255)
-    assert said == "sstrace: -D dumps the table of one recording: name its file with --from FILE\n"
+    assert said == "sstrace: -D dumps the table of one host: choose with --host, of db-1, web-1 and web-2\n"
+    _, said = asked(capfdbinary, folder, "--at", "#77", "--host", "db-1", code=1)
+    assert said == f"sstrace: {folder} has no line #77\n"
+
+
+@pytest.mark.parametrize("words", [("--at", "#3", "-tane"), ("--at", "#2", "-D", "-"), ("-D", "-")], ids=" ".join)
+def test_one_host_of_them_is_asked_as_its_file_is(folder: Path, capfdbinary: Captured, words: tuple[str, ...]) -> None:
+    for host, path in (("web-1", "web-1.ndjson"), ("db-1", "db/day.ndjson"), ("web-2", "web-2.ndjson.gz")):
+        if host != "web-2" or "#3" not in words:
+            found = []
+            for source in (("--from", str(folder), "--host", host), ("--from", str(folder / path))):
+                assert main(["--snapshot", *source, *words]) == 0
+                found.append(capfdbinary.readouterr())
+            assert found[0] == found[1]
+            assert found[0].out
+
+
+def test_several_namespaces_of_a_host_have_a_column(tmp_path: Path, capfdbinary: Captured) -> None:
+    for number in range(2):
+        recording = random_host(f"node{number}", number, random.Random(number), several=number == 1)
+        (tmp_path / f"{number}.ndjson").write_bytes(recording)
+    one, _ = asked(capfdbinary, tmp_path, "-tan", "--at", "+60", "--host", "node1")
+    assert main(["--snapshot", "--from", str(tmp_path / "1.ndjson"), "-tan", "--at", "+60"]) == 0
+    assert one == capfdbinary.readouterr().out.decode().splitlines()
+    both, _ = asked(capfdbinary, tmp_path, "-tan", "--at", "@1795186860")
+    assert both[0].split()[:3] == ["Host", "Netns", "State"]
+    assert {tuple(line.split()[:2]) for line in both[1:]} == {("node0", "-"), ("node1", "1"), ("node1", "web1")}
+    changed, _ = asked(capfdbinary, tmp_path, "-tan", "--between", "+30", "+90")
+    assert changed[0].split()[:2] == ["Host", "Netns"]
+    assert {tuple(line[2:].split()[:2]) for line in changed[1:]} == {("node0", "-"), ("node1", "1"), ("node1", "web1")}
 
 
 def test_a_filter_is_read_once_and_means_each_hosts_own(

@@ -218,6 +218,22 @@ def test_each_host_is_told_as_by_its_own_recording(tmp_path: Path, capfdbinary: 
         assert [[line[0], *line[2:]] for line in together if line[1] == f"h{number}"] == own
 
 
+@pytest.mark.parametrize("words", [("-n",), ("--json",), ("--stats",), ("--explain", ":5432")], ids=" ".join)
+def test_files_of_several_hosts_are_asked_as_their_directory_is(
+    folder: Path, capfdbinary: Captured, words: tuple[str, ...]
+) -> None:
+    files = [str(path) for path in sorted(folder.rglob("*ndjson*"))]
+    found = []
+    for source in ([str(folder)], files):
+        named = [word for name in source for word in ("--replay", name)]
+        if words[0] == "--explain":
+            named = ["--from", source[0], *(word for name in source[1:] for word in ("--replay", name))]
+        assert main([*named, *words, *(() if "--json" in words else ("--time", "utc"))]) == 0
+        found.append(capfdbinary.readouterr())
+    assert found[0] == found[1]
+    assert b"web-1" in found[0].out
+
+
 def test_told_lines_kept_as_one_file_are_read_as_the_first_hosts(folder: Path, capfdbinary: Captured) -> None:
     """Numbers are each host's own: what says another host is not mixed with them."""
     kept = folder / "kept.txt"

@@ -283,10 +283,10 @@ def test_a_column_in_front_says_which_namespace() -> None:
 
     def laid(screen: int | None, *, netns: bool, hidden: tuple[int, ...] = ()) -> list[str]:
         written: list[bytes] = []
-        layout = Layout(written.append, front=NETNS if netns else None, screen=screen, hidden=hidden)
+        layout = Layout(written.append, front=(NETNS,) if netns else (), screen=screen, hidden=hidden)
         for name, rows in cells.items():
             if netns:
-                layout.enter(name)
+                layout.enter((name,))
             layout.feed([tuple(row[index] for index in layout.columns if index < 9) for row in rows])
         layout.flush()
         return b"".join(written).decode().splitlines()

@@ -1,0 +1,117 @@
+"""A recording as rows of an engine: each file's lines are a run of its own, as its first line names it."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from sstrace.fleet.rows import Rows
+from sstrace.lines import CheckpointLine, MetaLine, NetnsLine, SeenLine
+from sstrace.query.connection import address_of
+from sstrace.recording.fleet import Fleet, Part
+from sstrace.recording.reader import Reader
+from sstrace.sources.clickhouse import Refused
+from sstrace.sources.standard import say
+from sstrace.wire.recording import Fact
+
+__all__ = ["bring"]
+
+_BATCH = 8 << 20
+_encoder = msgspec.json.Encoder()
+
+
+def bring(fleet: Fleet, part: Part, rows: Rows, insert: Callable[[bytes], None]) -> int:
+    """Bring the lines of a file to whoever inserts rows, JSON objects a line each; how many there were. ``rows``: makes
+    rows of them. Raises Moved, DecodeError, and what inserting raises.
+    """
+    count = 0
+    with fleet.opened(part) as source:
+        source.wait()
+        reader = Reader(source)
+        lines = _Lines()
+        for item in reader.runs():
+            if isinstance(item, MetaLine):
+                lines.meta(item)
+            else:
+                for line in item.lines:
+                    lines.take(line)
+            if lines.size > _BATCH:
+                count += _insert(insert, rows, lines.done(), part.path)
+        count += _insert(insert, rows, lines.last(), part.path)
+        reader.finish()
+    return count
+
+
+class _Lines:
+    """Lines as they are put into an engine: what is repeated of a checkpoint comes whole, or as lines of their own."""
+
+    def __init__(self) -> None:
+        self._out: list[bytes] = []
+        self._checkpoint: CheckpointLine | None = None
+        self._rows: list[bytes] = []
+        self._begun = False
+        self.size = 0
+
+    def meta(self, line: MetaLine) -> None:
+        """A first line; those in the middle of a file are passed over."""
+        self.end()
+        if not self._begun:
+            self._begun = True
+            self._put(_encoder.encode(line))
+
+    def take(self, line: Fact) -> None:
+        """The next one."""
+        if self._checkpoint is not None:
+            if line.seq == self._checkpoint.seq and isinstance(line, SeenLine | NetnsLine):
+                self._rows.append(_encoder.encode(line))
+                if len(self._rows) == self._checkpoint.rows + (self._checkpoint.places or 0):
+                    self._put(_encoder.encode(self._checkpoint), *self._rows)
+                    self._checkpoint, self._rows = None, []
+                return
+            self.end()
+        if isinstance(line, CheckpointLine) and line.rows + (line.places or 0):
+            self._checkpoint = line
+        else:
+            self._put(_encoder.encode(line))
+
+    def end(self) -> None:
+        """Nothing more comes that belongs to a checkpoint."""
+        self._put(*self._rows)
+        self._checkpoint, self._rows = None, []
+
+    def last(self) -> list[bytes]:
+        """What is left at the end of the stream; in the middle of a checkpoint a recorder may just have been."""
+        if self._checkpoint is not None:
+            self._rows.insert(0, _encoder.encode(self._checkpoint))
+        self.end()
+        return self.done()
+
+    def done(self) -> list[bytes]:
+        """What is whole."""
+        out, self._out, self.size = self._out, [], 0
+        return out
+
+    def _put(self, *lines: bytes) -> None:
+        self._out += lines
+        self.size += sum(map(len, lines))
+
+
+def _insert(insert: Callable[[bytes], None], rows: Rows, lines: list[bytes], path: str) -> int:
+    if not lines:
+        return 0
+    body = rows.take(b"\n".join(lines) + b"\n", cut=True)
+    try:
+        insert(body)
+    except Refused:
+        found = body.splitlines(keepends=True)
+        good = list(filter(_has_addresses, found))
+        if len(good) == len(found):
+            raise
+        say(f"{path}: {len(found) - len(good)} rows have addresses that are none, and are left out")
+        insert(b"".join(good))
+        return len(good)
+    return len(lines)
+
+
+def _has_addresses(line: bytes) -> bool:
+    found = msgspec.json.decode(line, type=dict[str, object])
+    return all("%" not in str(found[end]) and address_of(str(found[end])) for end in ("src", "dst") if end in found)

@@ -1,0 +1,51 @@
+"""Recordings that are brought into an engine afterwards: it says what they say, and nothing is there twice."""
+
+import gzip
+import random
+from pathlib import Path
+
+import pytest
+from engine_front import Front
+from fleet_engine import make_tables
+from fleets import WEB, Told, recorded
+from random_hosts import random_host
+
+from sstrace.cli import main
+
+Captured = pytest.CaptureFixture[str]
+QUESTIONS = (("--snapshot", "-tanp", "--at", "+90"), ("--stats",), ("-n", "--time", "utc"), ("--explain", ":40001"))
+
+
+@pytest.mark.parametrize("words", [("-t",), ("--life",), ("--sink", "stdout"), ("--between", "+1", "+2")], ids=" ".join)
+def test_a_recording_is_brought_whole(capfd: Captured, words: tuple[str, ...]) -> None:
+    assert main(["--replay", "day.ndjson", "--sink", "clickhouse:http://x", *words]) == 255
+    assert f"leave {' '.join(words[:1] if words[0] != '--sink' else words)} away" in capfd.readouterr().err
+
+
+def test_recordings_brought_again_are_there_once(capfd: Captured, tmp_path: Path) -> None:
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    whole = random_host("node0", 0, random.Random(0), several=True)
+    grown = folder / "0.ndjson"
+    grown.write_bytes(whole[: whole.index(b"\n", len(whole) // 2) + 1])
+    (folder / "1.ndjson.gz").write_bytes(gzip.compress(random_host("node1", 1, random.Random(1))))
+    # The end of a rotation whose beginning is there no more.
+    table: list[Told] = [("checkpoint", 80, 0, {"rows": 1}), ("seen", 80, 1, {"state": "ESTAB", **WEB, "seq": 41})]
+    rest = recorded("node2", table, seq=40, part=3, begun=70)
+    (folder / "2.ndjson").write_bytes(rest)
+    with Front(tmp_path / "engine") as engine:
+        make_tables(engine)
+        bring = ["--replay", str(folder), "--sink", f"clickhouse:{engine.url}"]
+        assert main([*bring, "--host", "node1,node0"]) == 0
+        assert f"of 2 files are in {engine.url}/sstrace" in capfd.readouterr().err
+        grown.write_bytes(whole)
+        for _ in range(2):
+            assert main(bring) == 0
+        capfd.readouterr()
+        for question in QUESTIONS:
+            found = []
+            for name in (str(folder), f"clickhouse:{engine.url}"):
+                code = main(["--from", name, *question])
+                found.append((code, capfd.readouterr().out))
+            assert found[0] == found[1]
+            assert found[0][1]
