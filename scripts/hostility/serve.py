@@ -121,6 +121,17 @@ def _questions(here: Path, _netns: Netns, dice: Random) -> None:
     os.close(read)
 
 
+def _brackets(here: Path, _netns: Netns, dice: Random) -> None:
+    """Well formed up to there, or to their end."""
+    depth = dice.choice((100, 5000, 30_000))
+    ending = dice.choice((b"", b"]" * depth + b"}"))
+    words = b'{"argv":[],"follow":%s,"x":' % dice.choice((b"true", b"false")) + b"[" * depth + ending + b"\n"
+    read, write = os.pipe()
+    _speaks(here, dice, words, [write, write], reads=dice.random() < 0.5)
+    os.close(read)
+    os.close(write)
+
+
 def _descriptors(here: Path, _netns: Netns, dice: Random) -> None:
     kinds: tuple[Callable[[], int], ...] = (
         lambda: os.open("/dev/null", os.O_RDWR), lambda: os.open("/etc/passwd", os.O_RDONLY),
@@ -179,4 +190,23 @@ def _http(_here: Path, netns: Netns, dice: Random) -> None:
     netns.call(speak)
 
 
-ABUSES = (_garbage, _questions, _descriptors, _crowds, _followers, _http)
+def _scrapers(_here: Path, netns: Netns, dice: Random) -> None:
+    """Many of one user's who say nothing; another's is answered all the same."""
+
+    def speak() -> None:
+        crowd = []
+        os.seteuid(dice.randrange(1000, 2000))
+        try:
+            crowd = [socket.create_connection(("127.0.0.1", PORT), timeout=5) for _ in range(dice.randrange(60, 90))]
+        finally:
+            os.seteuid(0)
+        with socket.create_connection(("127.0.0.1", PORT), timeout=30) as scraper:
+            scraper.sendall(LINES[0])
+            assert scraper.recv(100).startswith(b"HTTP/1.0 200 OK")
+        for client in crowd:
+            client.close()
+
+    netns.call(speak)
+
+
+ABUSES = (_garbage, _questions, _brackets, _descriptors, _crowds, _followers, _http, _scrapers)

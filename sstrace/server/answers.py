@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from sstrace.dialect import Dialect, dialect, parse_version
-from sstrace.errors import FeatureError, LookupFailed, PrivilegeError, SstraceError, UsageError
+from sstrace.errors import DecodeError, FeatureError, LookupFailed, PrivilegeError, SstraceError, UsageError
 from sstrace.live.source import LiveRows
 from sstrace.live.tracer import Tracer
 from sstrace.live.ways import Ways
@@ -86,11 +86,11 @@ class Answers:
         if peer.uid != 0 or self._tracer.ails:
             return None
         try:
-            request = msgspec.json.decode(data, type=Request)
+            request = _read(data)
             if request.follow:
                 return None
             command = _command(request)
-        except (msgspec.MsgspecError, SstraceError):
+        except SstraceError:
             return None  # a child says what is wrong
         place = self._tracer.places.get(self._tracer.netns.cookie)
         followed = Table.TCP in self._tracer.tables
@@ -119,35 +119,43 @@ class Answers:
         return b'"follow"' in data and _follows(data) and (self._sees_all(peer) or peer.uid == os.geteuid())
 
     def respond(self, peer: service.Peer, data: bytes) -> int:
-        """Answer a question on our standard streams, with the rights of ``peer``; the exit code."""
+        """Answer a question on our standard streams, with the rights of ``peer``; the exit code. What takes more is
+        asked first; nothing is written before.
+        """
+        write = self._answer(peer, data)
+        if peer.uid != 0:
+            _become(peer, shed=self._shed)
+        return write()
+
+    def _answer(self, peer: service.Peer, data: bytes) -> Callable[[], int]:
+        """What writes the answer; its exit code."""
         try:
-            request = msgspec.json.decode(data, type=Request)
-        except msgspec.MsgspecError as error:
-            say(f"not a request: {error}")
-            return UsageError.exit_code
+            request = _read(data)
+        except SstraceError as error:
+            refused = error
+            return lambda: _said(str(refused), UsageError)
         if request.follow:  # whoever may, and for whom there is room, is not answered here
-            allowed = self.lets_follow(peer, data)
-            say(_MANY if allowed else _NOT_TOLD)
-            return SstraceError.exit_code if allowed else PrivilegeError.exit_code
+            if self.lets_follow(peer, data):
+                return lambda: _said(_MANY, SstraceError)
+            return lambda: _said(_NOT_TOLD, PrivilegeError)
         try:
             command = _command(request)
             if isinstance(command, Early):
-                write_all(1, command.stdout.encode("latin-1"))
-                tell(command.stderr.encode("latin-1"))
-                return command.code
+                early = command
+                return lambda: _early(early)
             if command.own.stats:
-                if self._counting is None:
+                counting, owners = self._counting, self._sees_all(peer)
+                if counting is None:
                     raise FeatureError("sstrace: this server does not count: start it with sstrace --serve --stats")
-                return self._counting.tell(command, owners=self._sees_all(peer))
+                return lambda: counting.tell(command, owners=owners)
             if command.selection.netns is not None and not self._shed:
                 enter_netns(command.selection.netns, mounts=True)  # where this is already: for the files, as ss does
             asks = asked(command) if command.own.explain is not None else command
             origin = self._several(asks, request, peer) if command.own.netns else self._one(asks, request, peer)
         except SstraceError as error:
-            return _refused(error, request)
-        if peer.uid != 0:
-            _become(peer, shed=self._shed)
-        return _printed(command, request, origin)
+            refused = error
+            return lambda: _refused(refused, request)
+        return lambda: _printed(command, request, origin)
 
     def _one(self, command: Command, request: Request, peer: service.Peer) -> Origin:
         """The table of the network namespace that this server is in."""
@@ -219,10 +227,18 @@ class Answers:
         return self._gid in os.getgrouplist(user.pw_name, peer.gid)
 
 
+def _read(data: bytes) -> Request:
+    """A question. Raises DecodeError for what is none."""
+    try:
+        return msgspec.json.decode(data, type=Request)
+    except (msgspec.MsgspecError, RecursionError) as error:  # RecursionError: thousands of brackets
+        raise DecodeError(f"not a request: {error}") from None
+
+
 def _follows(data: bytes) -> bool:
     try:
-        return msgspec.json.decode(data, type=Request).follow
-    except msgspec.MsgspecError:
+        return _read(data).follow
+    except DecodeError:
         return False  # a child says what is wrong
 
 
@@ -290,6 +306,17 @@ def _printed(command: Command, request: Request, origin: Origin) -> int:
         return _refused(error, request)
 
 
+def _said(sentence: str, error: type[SstraceError]) -> int:
+    say(sentence)
+    return error.exit_code
+
+
+def _early(early: Early) -> int:
+    write_all(1, early.stdout.encode("latin-1"))
+    tell(early.stderr.encode("latin-1"))
+    return early.code
+
+
 def _refused(error: SstraceError, request: Request) -> int:
     text = refusal(error, snapshot=not _is_ours(request))
     if isinstance(error, UsageError) and error.usage:
@@ -314,7 +341,7 @@ class _Effects:
 
     def enter_netns(self, name: str) -> None:
         """-N: another namespace's table is another server's."""
-        if not is_here(name):
+        if "/" in name or not is_here(name):  # by a path of its own a client would have us open what it may not
             raise LookupFailed(
                 f"sstrace: this live table is not that of network namespace {name}: ask the sstrace that serves there"
             )

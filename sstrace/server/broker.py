@@ -114,7 +114,7 @@ class Whereabouts(msgspec.Struct, frozen=True):
     """The answer to ``Who``."""
 
     outside: bool
-    """It is in another user namespace than the server, or gone."""
+    """It is in another user namespace than the server, or gone, or another user's by now."""
     netns: int
     """Inode; 0: unknown."""
     owned: list[int]
@@ -314,6 +314,8 @@ class _Known:
         return msgspec.msgpack.encode(Seen(self._edition, known, finder.exact, finder.blind, labels))
 
     def who(self, pid: int, uid: int) -> bytes:
+        if proc.user(pid) != uid:  # a pid is used again
+            return msgspec.msgpack.encode(NOBODY)
         if self._mine != _userns(pid):  # ns_capable(): an owner's rights are those of one who is around it
             return msgspec.msgpack.encode(Whereabouts(True, _netns(pid), []))
         known = list(self._finder.look().values())

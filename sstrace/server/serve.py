@@ -16,11 +16,11 @@ keeps no capability (sources.privilege; what takes one is asked of server.broker
 become its clients then; so which processes' descriptors a client may see is judged by the kernel's rule
 (privilege.ProcessView).
 
-Limits, each against a client that would otherwise make the server grow: ``_MOST_CLIENTS`` connections,
-``service.MOST_REQUEST`` bytes a request, ``_PATIENCE_S`` seconds to send it, ``_MOST_CHILDREN`` answers at once (more
-wait their turn), ``asking.ANSWER_S`` seconds for an answer to be read. No user has more than ``_SHARE`` answers at
-once, but root, for whom alone the last one is kept. And where somebody waits because others do not read, the oldest
-answer of whoever has the most is broken off, once it has had ``_TURN_S`` seconds.
+Limits, each against a client that would otherwise make the server grow: ``_MOST_CLIENTS`` connections (of whoever has
+the most, one makes way for another user), ``service.MOST_REQUEST`` bytes a request, ``_PATIENCE_S`` seconds to send it,
+``_MOST_CHILDREN`` answers at once (more wait their turn), ``asking.ANSWER_S`` seconds for an answer to be read. No user
+has more than ``_SHARE`` answers at once, but root, for whom alone the last one is kept. And where somebody waits as
+others do not read, the oldest answer of whoever has the most is broken off, once it has had ``_TURN_S`` seconds.
 """
 
 import contextlib
@@ -33,8 +33,6 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import TYPE_CHECKING, NamedTuple
 
 from sstrace.changes import Change, Told
@@ -49,6 +47,7 @@ from sstrace.server.apart import Remover
 from sstrace.server.broker import Broker, died
 from sstrace.server.followers import Followers
 from sstrace.server.spaces import AskedWays
+from sstrace.server.warm import warm
 from sstrace.sources import asking, bugs, landlock, privilege, service
 from sstrace.sources.bpf.load import maps_take_a_capability
 from sstrace.sources.standard import remark, tell, write_all
@@ -66,15 +65,6 @@ _TURN_S = 10
 _MOST_KEYS = 20_000
 """Peers, ports and owners that --stats keeps, each: 5 MB."""
 _SMALL_NS = 25_000_000
-_ROOMS = ("sstrace.query", "sstrace.render", "sstrace.snapshot", "sstrace.wire")
-_OF_OTHERS = ("sstrace.render.watch",)
-"""Modules of these rooms that no answer needs, and that are dear."""
-_LATER = (
-    "sstrace.sources.handle", "sstrace.sources.rpcbind", "sstrace.sources.selinux", "sstrace.sources.sk_storage",
-    "datetime", "difflib", "encodings.idna", "re", "_queue",
-)  # fmt: skip
-_OF_METRICS = ("sstrace.output.metrics", "prometheus_client.core", "prometheus_client.exposition")
-"""What is imported at its first use."""
 _COLLECT_EVERY = 25
 _RUN = 512
 _HEED_NS = 20_000_000
@@ -134,7 +124,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         try:
             tracer.start()
             tracer.table.in_states(0)  # from here on the table keeps that index
-            _warm(command)
+            warm(command)
             # Rows are long-lived and form no cycles: collecting them again and again would only stall the event path.
             gc.collect()
             gc.freeze()
@@ -179,19 +169,6 @@ def _counting(command: Command, tracer: Tracer) -> "Counting | None":
     from sstrace.output.counting import counting
 
     return counting(command, tracer, tracer.names, _MOST_KEYS)
-
-
-def _warm(command: Command) -> None:
-    """Load now whatever an answer may need: no child has to, and afterwards this process may not be able to read its
-    own modules, where they lie in somebody's home.
-    """
-    for room in _ROOMS:
-        for module in iter_modules(import_module(room).__path__, f"{room}."):
-            if module.name not in _OF_OTHERS:
-                import_module(module.name)
-    for name in (*_LATER, *(_OF_METRICS if command.own.metrics is not None else ())):
-        with contextlib.suppress(ImportError):  # who needs it says what is missing
-            import_module(name)
 
 
 def _group(name: str | None) -> int | None:
@@ -303,13 +280,31 @@ class _Server:
         with contextlib.suppress(OSError):
             for _ in range(_MOST_CLIENTS):
                 connection, _ = self._listener.accept()
-                if len(self._clients) + len(self._ready) >= _MOST_CLIENTS:
+                peer = service.peer(connection)
+                if len(self._clients) + len(self._ready) >= _MOST_CLIENTS and not self._made_way(peer.uid):
                     connection.close()
                     return
                 connection.setblocking(False)
-                client = self._clients[connection.fileno()] = _Client(connection, service.peer(connection))
+                client = self._clients[connection.fileno()] = _Client(connection, peer)
                 self._poll.register(connection, select.POLLIN)
                 self._read(client)  # most send their question at once
+
+    def _made_way(self, uid: int) -> bool:
+        """Whether one of another user's, who has more than this one, could be let go: the oldest, if possible one that
+        has not asked yet.
+        """
+        waiting = [*self._clients.values(), *self._ready]
+        held = Counter(client.peer.uid for client in waiting)
+        most = max(held.values())
+        if held[uid] == most:
+            return False
+        oldest = next(client for client in waiting if held[client.peer.uid] == most)
+        if oldest in self._ready:
+            self._ready.remove(oldest)
+        else:
+            self._forget(oldest)
+        oldest.close()
+        return True
 
     def _read(self, client: _Client) -> None:
         try:

@@ -9,11 +9,13 @@ is the text of symbolic links: doing it elsewhere would mean carrying a hundred 
 import errno
 import os
 from collections.abc import Callable, Container, Mapping
+from contextlib import suppress
+from pathlib import Path
 
 from sstrace.errors import KernelError
 from sstrace.model import Finer, Owner
 
-__all__ = ["ProcFiles", "kallsyms", "owners"]
+__all__ = ["ProcFiles", "kallsyms", "owners", "user"]
 
 # ss's variable for each file it may be told to read instead.
 _VARIABLES = {
@@ -160,6 +162,14 @@ def _scan(found: dict[int, list[Owner]], process: str, pid: int, tid: int | None
         pass  # the process went away while its directory was being listed
     finally:
         os.close(directory)
+
+
+def user(pid: int) -> int | None:
+    """The effective uid of a process; None where it has gone."""
+    with suppress(OSError, ValueError, IndexError):
+        status = Path(f"/proc/{pid}/status").read_text(errors="replace")
+        return int(status.partition("\nUid:\t")[2].split(None, 2)[1])
+    return None
 
 
 def _comm(process: str) -> bytes:

@@ -23,7 +23,7 @@ from worlds import World, Worlds
 from sstrace.live.kernel import Kernel, UnreachableError
 from sstrace.model import AF_INET, ALL_STATES, Namespace, Table
 from sstrace.model import Netns as Identity
-from sstrace.server.broker import Broker
+from sstrace.server.broker import NOBODY, Broker
 from sstrace.sources.netns import current_netns, netns_of
 from sstrace.sources.privilege import unused_user
 from sstrace.wire import inet_diag
@@ -224,6 +224,19 @@ def test_one_that_has_gone_between_two_questions(netns: Netns, tmp_path: Path) -
             with pytest.raises(UnreachableError, match=f"network namespace {netns.inode} has gone"):
                 diag.receive()
     finally:
+        broker.close()
+
+
+def test_a_pid_that_is_another_users_by_now_tells_nothing(netns: Netns, tmp_path: Path) -> None:
+    broker = Broker({"HOME": str(tmp_path)}, unused_user(), spaces=True)
+    other = subprocess.Popen([*netns.prefix, "sleep", "60"])
+    try:
+        broker.wait()
+        wait("it is there", lambda: broker.who(other.pid, 0).netns == netns.inode)
+        assert broker.who(other.pid, 4321) == NOBODY
+    finally:
+        other.kill()
+        other.wait()
         broker.close()
 
 

@@ -8,6 +8,7 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -223,8 +224,17 @@ def test_what_a_live_table_cannot_do_is_refused_in_one_sentence(service: Service
 
 @pytest.mark.parametrize(
     "garbage",
-    [b"", b"\n", b"{}\n", b'{"argv": 1}\n', b"\xff\xfe\n", b"[" * 60_000 + b"\n", b"x" * 200_000],
-    ids=["nothing", "empty", "no argv", "argv a number", "no utf-8", "deep", "endless"],
+    [
+        b"",
+        b"\n",
+        b"{}\n",
+        b'{"argv": 1}\n',
+        b"\xff\xfe\n",
+        b"[" * 60_000 + b"\n",
+        b'{"argv":[],"follow":true,"x":' + b"[" * 60_000 + b"\n",
+        b"x" * 200_000,
+    ],
+    ids=["nothing", "empty", "no argv", "argv a number", "no utf-8", "deep", "deep, of who would follow", "endless"],
 )
 @pytest.mark.parametrize("pipes", [0, 1, 2, 3])
 def test_garbage_harms_nobody(service: Service, garbage: bytes, pipes: int) -> None:
@@ -439,6 +449,65 @@ def test_no_user_has_every_answer(sstrace: Any, netns: Any, common_path: Path) -
     for one in stalled:
         one.close()
     served.stop()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"{}",
+        b'{"argv":["-N","x"]}',
+        b'{"argv":["--stats"]}',
+        b'{"argv":["-V"]}',
+        b'{"argv":[],"follow":true}',
+        b'{"argv":["-tln"]}',
+    ],
+    ids=["garbage", "refused", "stats", "early", "follows", "answered"],
+)
+def test_a_server_that_is_root_writes_as_its_client(
+    sstrace: Any, netns: Any, common_path: Path, request_: bytes
+) -> None:
+    """Whoever is at the other end of a client's socket may trust the writer (SCM_CREDENTIALS, unix(7))."""
+    served = Service(sstrace, netns, common_path, "--keep-privileges", "--stats")
+    served.path.chmod(0o666)
+    try:
+        theirs, given = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        theirs.settimeout(60)
+        with theirs, given, socket.socket(socket.AF_UNIX) as client:
+            os.seteuid(60001)
+            try:
+                client.connect(str(served.path))
+            finally:
+                os.seteuid(0)
+            socket.send_fds(client, [request_ + b"\n"], [given.fileno(), given.fileno()])
+            data, ancillary, _, _ = theirs.recvmsg(1 << 16, 100)
+        assert data
+        ((_, kind, credentials),) = ancillary
+        assert kind == socket.SCM_CREDENTIALS
+        assert struct.unpack("iII", credentials)[1] == 60001
+    finally:
+        served.stop()
+
+
+def test_nobody_turns_others_away(sstrace: Any, netns: Any, common_path: Path) -> None:
+    """As many connections of one user as there may be, which say nothing; then root asks."""
+    served = Service(sstrace, netns, common_path, "--group", "nogroup")
+    try:
+        os.setegid(NOBODY)
+        os.seteuid(NOBODY)
+        try:
+            crowd = []
+            for _ in range(300):
+                crowd.append(socket.socket(socket.AF_UNIX))
+                crowd[-1].connect(str(served.path))
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+        assert served.ask("-tln").returncode == 0
+        for one in crowd:
+            one.close()
+    finally:
+        served.stop()
 
 
 def test_many_at_once(service: Service) -> None:
