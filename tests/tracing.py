@@ -273,14 +273,21 @@ def send_syn(sport: int, dport: int) -> None:
 
 
 def send_segment(
-    source: tuple[str, int], target: tuple[str, int], flags: int, sequence: int, acknowledged: int = 0
+    source: tuple[str, int],
+    target: tuple[str, int],
+    flags: int,
+    sequence: int,
+    acknowledged: int = 0,
+    *,
+    data: bytes = b"",
+    wrong: int = 0,
 ) -> None:
-    """A forged segment without data."""
+    """A forged segment. ``data``: an even number of bytes; ``wrong``: bits of its checksum that are."""
     addresses = socket.inet_aton(source[0]) + socket.inet_aton(target[0])
-    segment = struct.pack("!HHIIBBHHH", source[1], target[1], sequence, acknowledged, 5 << 4, flags, 1024, 0, 0)
-    check = _checksum(addresses + struct.pack("!BBH", 0, 6, len(segment)) + segment)
+    segment = struct.pack("!HHIIBBHHH", source[1], target[1], sequence, acknowledged, 5 << 4, flags, 1024, 0, 0) + data
+    check = _checksum(addresses + struct.pack("!BBH", 0, 6, len(segment)) + segment) ^ wrong
     segment = segment[:16] + struct.pack("!H", check) + segment[18:]
-    header = struct.pack("!BBHHHBBH8s", 0x45, 0, 40, 0, 0, 64, 6, 0, addresses)
+    header = struct.pack("!BBHHHBBH8s", 0x45, 0, 20 + len(segment), 0, 0, 64, 6, 0, addresses)
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
         raw.sendto(header + segment, (target[0], 0))
 

@@ -770,6 +770,19 @@ def test_the_same_events_make_the_same_lives(tmp_path: Path, seed: int, words: l
     assert words[0] != "--json" or b',"handshake_us":' in told[0]
 
 
+@pytest.mark.parametrize("world", [nullcontext, without_twins], ids=["native", "python"])
+@pytest.mark.parametrize(("protocol", "new", "stays"), [(17, 0, False), (6, 7, False), (6, 6, True), (6, 5, True)])
+def test_only_rows_that_stay_are_remembered(tmp_path: Path, world: Any, protocol: int, new: int, stays: bool) -> None:
+    names = SystemNames({})
+    with world():
+        command = parse(["sstrace", "--life", "-tu", "--json", "--output", str(tmp_path / "out")])
+        assert isinstance(command, Command)
+        printer = Printer(resolve(command, names), names, 5)
+        printer.take([Transition(60, a_row(protocol=protocol), 1, new, 10, None, NOTHING, True, ended=True)])
+        assert printer.handshakes is not None
+        assert printer.handshakes.known == ({}, {a_row().id} if stays else set())
+
+
 def test_a_sieve_leaves_what_a_life_may_be_made_of() -> None:
     """Transitions that end nothing are heard, and nothing else is held back."""
     handshakes, lost = Handshakes(), Lost(0, 3, 1, 2)
