@@ -11,7 +11,8 @@
  * work of any sort; a walk, 2 µs for each namespace.
  *
  * Between two runs namespaces come and go. So each run first makes sure that its member is still in the list (list_del_rcu poisons the
- * way back); when it is not, the walk says so (lost) and Python starts over.
+ * way back), and the same: its memory is soon another namespace's, which stands at the end of the list. When it is not, the walk says
+ * so (lost) and Python starts over.
  */
 
 #include "read.h"
@@ -29,6 +30,7 @@ struct cursor {
 	u8 lost;       /* the list changed under the walk */
 	u8 heads;      /* heads met; there is one */
 	u8 pad;
+	u64 mark;      /* of the member: what another in its place would not bear */
 };
 BPF_ARRAY(cursors, struct cursor, 1);
 
@@ -80,6 +82,19 @@ RAW_TRACEPOINT_PROBE(glance)
 	return 0;
 }
 
+/* Its cookie; without these, the member before it, which was the last one's if it is new. */
+static __always_inline u64 mark_of(u64 net)
+{
+	u64 mark = 0;
+
+#ifdef OFF_net_cookie
+	READ(mark, net, OFF_net_cookie);
+#else
+	READ(mark, net, OFF_net_list + 8);
+#endif
+	return mark;
+}
+
 RAW_TRACEPOINT_PROBE(walk)
 {
 	int zero = 0;
@@ -100,7 +115,7 @@ RAW_TRACEPOINT_PROBE(walk)
 	} else {
 		READ(previous, cursor->net, OFF_net_list + 8);
 		READ(next, previous, 0);
-		if (next != cursor->net + OFF_net_list) {
+		if (next != cursor->net + OFF_net_list || mark_of(cursor->net) != cursor->mark) {
 			cursor->lost = 1;
 			return 0;
 		}
@@ -147,5 +162,6 @@ RAW_TRACEPOINT_PROBE(walk)
 			return 0;
 		}
 	}
+	cursor->mark = mark_of(cursor->net);
 	return 0;
 }

@@ -19,6 +19,8 @@ class NetnsNews(msgspec.Struct, frozen=True, gc=False):
     label: Label
     what: Literal["here", "new", "named", "gone"]
     """here: it was there when the trace began; named: it is called otherwise from here on."""
+    ephemeral: tuple[int, int] | None = None
+    """First and last port of the local ephemeral range in it; None where that is not known, and where it has gone."""
 
 
 class Told(msgspec.Struct, frozen=True, gc=False):

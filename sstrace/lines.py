@@ -331,6 +331,8 @@ class NetnsLine(msgspec.Struct, tag="netns", tag_field="type", omit_defaults=Tru
     """Its inode, which another one may have as soon as it is gone."""
     netns_cookie: Cookie
     """What the kernel knows it by: never used again. The inode, before Linux 5.14."""
+    ephemeral: tuple[Port, Port] | None = None
+    """First and last port of the local ephemeral range in it, where that is known."""
     netns_name: Name | None = None
     container_id: Name | None = None
     """Id of the container that the process with the lowest pid in it runs in."""

@@ -132,6 +132,8 @@ def _column(name: str, members: dict[str, _Member]) -> Column:
     if isinstance(kind, inspect.VarTupleType):
         assert kind.item_type == inspect.type_info(OwnerLine)
         return Column(name, _OWNERS, codec, f"notEmpty({own})", f"toJSONString({own})")
+    if isinstance(kind, inspect.TupleType):
+        return Column(name, "Array(UInt16)", codec, f"notEmpty({own})", f"toJSONString({own})")
     if name in _ADDRESSES:
         return Column(name, "IPv6", codec, "family != ''", f"concat('\"', {address_text(own)}, '\"')")
     if isinstance(kind, inspect.BoolType):

@@ -8,7 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from sstrace.changes import NetnsNews
 from sstrace.errors import LookupFailed, SstraceError
@@ -165,6 +165,10 @@ class Places:
         """What is to be told of them at the beginning."""
         return []
 
+    def news(self, place: Place, at_ns: int, what: Literal["here", "new", "named"]) -> NetnsNews:
+        """What is to be told of one that is there."""
+        return NetnsNews(at_ns, place.netns, place.label, what)
+
     def seek(self, met: KeysView[int]) -> Sought:
         """Look for those that have come and gone, when it is time. ``met``: the namespaces that events have told of."""
         return _NOTHING
@@ -205,6 +209,8 @@ class Followed(Places):
         """What the finder has given last."""
         self._leaving: dict[int, int] = {}
         """Those that the kernel no longer lists, and since when."""
+        self._strays: dict[int, int] = {}
+        """Those that events told of, and that the kernel does not list; likewise."""
         self._next_ns = self._soonest_ns = 0
         self._learn_ns = time.monotonic_ns() + _LEARN_NS
         self._learn_pause_ns = _LEARN_NS
@@ -228,7 +234,7 @@ class Followed(Places):
     def here(self, at_ns: int) -> list[NetnsNews]:
         """See Places."""
         places = sorted(self, key=lambda place: (place.text, place.netns.inode))
-        return [NetnsNews(at_ns, place.netns, place.label, "here") for place in places]
+        return [self.news(place, at_ns, "here") for place in places]
 
     # What lines say of them.
 
@@ -245,6 +251,12 @@ class Followed(Places):
     def ifname(self, net: int, index: int) -> str:
         """What an interface is called in one of them."""
         return spelled(self._names.of(net).ifname(index))
+
+    def news(self, place: Place, at_ns: int, what: Literal["here", "new", "named"]) -> NetnsNews:
+        """See Places."""
+        names, net = self._names.of(place.netns.cookie), place.netns
+        inside = net == self._home or (names is not self._names and self._ways.itself)
+        return NetnsNews(at_ns, net, place.label, what, names.read_ephemeral() if inside else None)
 
     def chosen(self, words: Sequence[str]) -> list[tuple[Place, Label]]:
         """See Places."""
@@ -310,7 +322,9 @@ class Followed(Places):
         now = time.monotonic_ns()
         self._leaving = {net: self._leaving.get(net, now) for net in self._places if net not in self._known}
         gone = [self._places.pop(net) for net, since in self._leaving.items() if now - since >= _LINGER_NS]
-        sought = Sought([], [], gone, [net for net in strays if net not in before and net not in self._places])
+        self._strays = {net: self._strays.get(net, now) for net in strays if net not in self._places}
+        lost = [net for net, since in self._strays.items() if now - since >= _LINGER_NS]
+        sought = Sought([], [], gone, lost)
         for one in gone:
             self._names.forget(one.netns.cookie)
         for net in before.keys() - self._known.keys():

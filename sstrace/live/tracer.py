@@ -110,6 +110,7 @@ class Tracer:
         if poll_ns is None:
             only = self.netns.inode if not self.places.several else 0 if self.places.everything else None
             self._hooks, self._without = attached(env, self.netns, only, pages, tables, fall_back=fall_back)
+        self.places.seek(self.table.nets())  # those that came before there were hooks to hear them be born
         for place in self.places:
             self._hear(place)
         if self._hooks is not None and self._hooks.minisockets:
@@ -167,8 +168,7 @@ class Tracer:
     def start(self) -> None:
         """The baseline: after this the table is the kernel's, and ``poll`` goes on from there."""
         self.owners.load()
-        # Rows live long and form no cycles: looking through them for garbage again and again takes a fifth of the time
-        # now, and would only stall events later.
+        # Rows live long and form no cycles: looking for garbage takes a fifth of the time now, and stalls events later.
         gc.disable()
         try:
             self._drain_until_now()
@@ -396,10 +396,10 @@ class Tracer:
             self.repaired += len(left)
             yield Resync(now, [], left, [])
         yield from (NetnsNews(now, place.netns, place.label, "gone") for place in sought.went)
-        yield from (NetnsNews(now, place.netns, place.label, "named") for place in sought.called)
+        yield from (self.places.news(place, now, "named") for place in sought.called)
         for place in sought.came:
             self._hear(place)
-            yield NetnsNews(now, place.netns, place.label, "new")
+            yield self.places.news(place, now, "new")
         if sought.came and self._sweep_every_ns is None and not self.places.hears_births:
             yield from self._meet(sought.came)
 

@@ -148,6 +148,13 @@ class Finder:
             self._without = str(error)
             self.close()
             return False
+        if walked is None and self._known:
+            self._news = None  # as they were, and next time is soon
+            return True
+        if walked is None:
+            self._without = "network namespaces come and go faster than their list can be walked"
+            self.close()
+            return False
         self._news = news
         if walked == self._walked_last:
             return True

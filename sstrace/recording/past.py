@@ -65,6 +65,7 @@ class PastPlace(NamedTuple):
     label: Label
     interfaces: Mapping[int, str]
     """What they were called."""
+    ephemeral: tuple[int, int]
     lines: Sequence[SeenLine | StateLine]
     """Of each of its rows the last that told of it."""
 
@@ -84,6 +85,8 @@ class Past:
         """Whether the recording is of several."""
         self.interfaces: Mapping[int, str] = {}
         """What they were called in the recorder's own."""
+        self.ephemeral: tuple[int, int] | None = None
+        """The range of that."""
         self.met: set[str] = set()
         """Words of --netns to which one of them answers."""
         self.at_ns = 0
@@ -181,14 +184,16 @@ class Past:
         """Tell the rows apart by network namespace, as of the moment."""
         places = names.places
         self.tables = names.tables
-        self.interfaces = names.interfaces()
+        self.interfaces, self.ephemeral = names.interfaces(), names.ephemeral()
         rows: dict[int, list[SeenLine | StateLine]] = {netns.inode: [] for netns, _ in places.all()}
         for line in self.rows.values():
             rows.setdefault(line.netns, []).append(line)
         self.several = places.several or len(rows) > 1
         self.met = {word for inode in rows for word in places.answers(inode)}
         found = [
-            PastPlace(Netns(net, inode), places.named(inode), names.of(net).interfaces(), lines)
+            PastPlace(
+                Netns(net, inode), places.named(inode), names.of(net).interfaces(), names.of(net).ephemeral(), lines
+            )
             for inode, lines in (rows or {places.home: []}).items()
             if places.takes(inode)
             for net in (places.net(inode),)
@@ -248,6 +253,7 @@ class PastRows:
     def __init__(self, past: Past, names: RecordedNames, places: Sequence[PastPlace]) -> None:
         self._names = names
         self._interfaces = places[0].interfaces if len(places) == 1 else past.interfaces
+        self._ephemeral = places[0].ephemeral if len(places) == 1 else past.ephemeral
         self._places = {place.netns.inode: (place.netns.inode, place.label) for place in places}
         self._inodes: dict[int, int] = {}
         self._mono_ns = past.mono_ns
@@ -302,7 +308,7 @@ class PastRows:
 
     def recall(self) -> None:
         """Have the names be those of this moment."""
-        self._names.recall(self._interfaces)
+        self._names.recall(self._interfaces, self._ephemeral)
 
     def ifname(self, row: Socket) -> str | None:
         """What the device that a row is bound to was called."""

@@ -31,7 +31,7 @@ class _Peer(NamedTuple):
 def news_of(line: NetnsLine) -> NetnsNews:
     """A line as what it tells."""
     label = Label(**{name: getattr(line, name) for name in Label.__struct_fields__})
-    return NetnsNews(line.mono_ns, Netns(line.netns_cookie, line.netns), label, line.event)
+    return NetnsNews(line.mono_ns, Netns(line.netns_cookie, line.netns), label, line.event, line.ephemeral)
 
 
 class RecordedPlaces:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 import msgspec
 
 from sstrace.errors import DecodeError, LookupFailed, UsageError
-from sstrace.lines import IncidentLine, MetaLine, OwnerLine, SeenLine, StateLine
+from sstrace.lines import IncidentLine, MetaLine, NetnsLine, OwnerLine, SeenLine, StateLine
 from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Finer, Kind, Owner, Table
 from sstrace.plain import plain
 from sstrace.protocols import DATAGRAM_NETIDS, NUMBER_OF_NETID, TABLE_OF_NETID
@@ -139,12 +139,18 @@ class RecordedNames(SystemNames):
     def hear(self, line: recording.Fact) -> None:
         """Take what a line says: its names are those of its time."""
         self.places.hear(line)
+        if isinstance(line, NetnsLine) and line.event != "gone":
+            names = self.of(line.netns_cookie)
+            names._ephemeral = line.ephemeral or names._ephemeral
         if isinstance(line, SeenLine | StateLine | IncidentLine) and line.ifindex and line.ifname is not None:
             self._borne.add(line.ifname)
             self.of(self.places.net(line.netns)).name_interface(line.ifindex, line.ifname)
 
-    def recall(self, interfaces: Mapping[int, str]) -> None:
-        """From here on interfaces are called as they were at another moment."""
+    def recall(self, interfaces: Mapping[int, str], ephemeral: tuple[int, int] | None = None) -> None:
+        """From here on interfaces are called as they were at another moment, and the ephemeral range is that of then,
+        in whichever network namespace is meant.
+        """
+        self._ephemeral = ephemeral or self._ephemeral
         self._ifnames.clear()
         self._ifindexes.clear()
         for index, name in interfaces.items():

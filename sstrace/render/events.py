@@ -384,6 +384,7 @@ class EventWriter:
             event=news.what,
             netns=news.netns.inode,
             netns_cookie=news.netns.cookie,
+            ephemeral=news.ephemeral,
             **{name: getattr(label, name) for name in label.__struct_fields__},
         )
 

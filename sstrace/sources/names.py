@@ -242,14 +242,17 @@ class SystemNames:
         read.
         """
         if self._ephemeral is None:
-            try:
-                with self._inside():
-                    words = _read(self._range_file or "").split()[:2]
-                first, last = map(int, words)
-                self._ephemeral = first, last
-            except (ValueError, SstraceError):
-                self._ephemeral = _DEFAULT_EPHEMERAL
+            self._ephemeral = self.read_ephemeral() or _DEFAULT_EPHEMERAL
         return self._ephemeral
+
+    def read_ephemeral(self) -> tuple[int, int] | None:
+        """The same as it is now; None when that cannot be read."""
+        try:
+            with self._inside():
+                first, last = map(int, _read(self._range_file or "").split()[:2])
+        except (ValueError, SstraceError):
+            return None
+        return first, last
 
     def learn_rpc(self, programs: Iterable[tuple[int, str, int]]) -> None:
         """Take in rpcbind's map, (program number, protocol, port): from then on ``rpc`` knows these ports.

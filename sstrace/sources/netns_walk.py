@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from sstrace.errors import FeatureError, SstraceError
+from sstrace.errors import SstraceError
 from sstrace.sources.bpf import offsets
 from sstrace.sources.bpf.compile import ready
 from sstrace.sources.bpf.load import Loaded, map_values
@@ -40,15 +40,17 @@ WALK = Source(
 """The program and its offsets."""
 
 _STEPS = 128
-_CURSOR = struct.Struct("=QQQIBBBx")
+_CURSOR = struct.Struct("=QQQIBBBxQ")
 _COUNT = struct.Struct("=IBB")
 _COUNT_AT = 24
 _FOUND = struct.Struct("=QQQQQ")
 _NEWS = struct.Struct("=QQQQQ")
 _CLEANER = struct.Struct("=Q")
 _CLEANER_AT = 24
-_TRIES = 5
-"""Walks begun again because the list changed under them: a run takes some 10 µs, between two of them as long."""
+_TRIES = 20
+"""Walks begun again because the list changed under them: a run takes some 10 µs, between two of them as long, unless
+this process has to wait for its CPU.
+"""
 
 
 class Walked(NamedTuple):
@@ -75,10 +77,8 @@ class NetnsWalk:
         self._loaded, (self._cursor, self._found, self._told) = ready(WALK, cache, _mapped)
         self._watches = False
 
-    def namespaces(self) -> list[Walked]:
-        """Every namespace of the machine, the caller's own first. Raises FeatureError where they come and go too
-        fast.
-        """
+    def namespaces(self) -> list[Walked] | None:
+        """Every namespace of the machine, the caller's own first; None where they come and go too fast just now."""
         for _ in range(_TRIES):
             found: list[Walked] = []
             self._cursor[: _CURSOR.size] = bytes(_CURSOR.size)
@@ -91,7 +91,7 @@ class NetnsWalk:
                     found += map(Walked._make, _FOUND.iter_unpack(self._found[: count * _FOUND.size]))
                 if done:
                     return found
-        raise FeatureError("network namespaces come and go faster than their list can be walked")
+        return None
 
     def watch(self, cleaner: int) -> None:
         """Hear from here on of namespaces that go; those that come are seen at a glance. ``cleaner``: the address of

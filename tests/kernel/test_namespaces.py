@@ -94,6 +94,23 @@ def test_who_follows_is_told_what_comes_and_goes(tmp_path: Path) -> None:
         walk.close()
 
 
+def test_a_walk_does_not_go_on_from_another_in_the_place_of_one(tmp_path: Path) -> None:
+    """Memory of a namespace that has gone is soon another's, which stands at the end of the list."""
+    walk = NetnsWalk(tmp_path)
+    try:
+        with Worlds(140, held=False):  # more than a run finds
+            assert len(walk.namespaces() or ()) > 140
+            walk._cursor[:] = bytes(len(walk._cursor))
+            walk._loaded.run("walk")
+            done_at, mark_at = 28, 32
+            assert walk._cursor[done_at : done_at + 2] == b"\0\0", "neither done nor lost"
+            walk._cursor[mark_at : mark_at + 8] = b"\xff" * 8
+            walk._loaded.run("walk")
+            assert walk._cursor[done_at : done_at + 2] == b"\0\1", "lost"
+    finally:
+        walk.close()
+
+
 def test_what_is_mounted_is_told_of(tmp_path: Path) -> None:
     news = MountNews()
     subprocess.run(["mount", "-t", "tmpfs", "none", str(tmp_path)], check=True)

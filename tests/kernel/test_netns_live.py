@@ -9,8 +9,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -18,8 +18,11 @@ from conftest import Netns
 from worlds import World, Worlds
 
 from sstrace.changes import Change, NetnsNews
+from sstrace.live.probes import attached
 from sstrace.live.tracer import Tracer
-from sstrace.model import STATE_TEXT, State
+from sstrace.live.ways import Ways
+from sstrace.model import STATE_TEXT, Namespace, State
+from sstrace.namespaces.finder import Finder
 from sstrace.render.events import EventWriter
 from sstrace.sources.names import SystemNames
 from sstrace.table import Row
@@ -32,8 +35,8 @@ CONNECTIONS = 1000
 class Following:
     """A tracer, and what it has told."""
 
-    def __init__(self, *words: str) -> None:
-        self.tracer = Tracer(os.environ, SystemNames(os.environ), netns=words)
+    def __init__(self, *words: str, ways: Ways | None = None) -> None:
+        self.tracer = Tracer(os.environ, SystemNames(os.environ), netns=words, ways=ways)
         self.told: list[Change] = []
 
     def take(self) -> None:
@@ -52,8 +55,8 @@ class Following:
 
 
 @contextmanager
-def following(*words: str) -> Iterator[Following]:
-    found = Following(*words)
+def following(*words: str, ways: Ways | None = None) -> Iterator[Following]:
+    found = Following(*words, ways=ways)
     try:
         if words != ("all",):  # the tables of the whole machine may be long
             found.tracer.start()
@@ -157,6 +160,60 @@ def test_whatever_bears_the_name_is_followed() -> None:
 def test_one_that_is_born_meanwhile_is_one_of_all() -> None:
     with following("all") as follows:
         live_and_die(follows, "born")
+
+
+def test_one_that_is_born_before_the_hooks_are_there_is_in_the_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first look for namespaces is over by then."""
+    with ExitStack() as ends:
+        made: list[Worlds] = []
+
+        def late(*words: Any, **more: Any) -> Any:
+            made.append(ends.enter_context(Worlds(2)))
+            return attached(*words, **more)
+
+        monkeypatch.setattr("sstrace.live.tracer.attached", late)
+        follows = ends.enter_context(following("all"))
+        follows.tracer.start()
+        for one in made[0].all:
+            assert Counter(row.state for row in follows.rows(one.cookie)) == {State.LISTEN: 1, State.ESTABLISHED: 4}
+
+
+class Blinking(Finder):
+    """Sees nothing but ``only``, where that is told."""
+
+    only: set[int] | None = None
+    looks = 0
+
+    def look(self) -> Mapping[int, Namespace]:
+        """See Finder."""
+        self.looks += 1
+        return self._seen_of(super().look())
+
+    def learn(self) -> Mapping[int, Namespace]:
+        """See Finder."""
+        return self._seen_of(super().learn())
+
+    def _seen_of(self, found: Mapping[int, Namespace]) -> Mapping[int, Namespace]:
+        return found if self.only is None else {net: one for net, one in found.items() if net in self.only}
+
+
+def test_one_that_is_not_listed_at_once_keeps_what_was_heard_of_it() -> None:
+    """One that is not in a list need not be gone."""
+    finder = Blinking(os.environ)
+
+    class Blinks(Ways):
+        def finder(self, env: Mapping[str, str]) -> Finder:
+            return finder
+
+    with following("all", ways=Blinks()) as follows, ExitStack() as ends:
+        finder.only = set(finder.look())
+        net = ends.enter_context(living("blinks"))
+        follows.until(lambda: len(follows.rows(net)) == 11)
+        seen = finder.looks
+        follows.until(lambda: finder.looks > seen + 1)
+        finder.only = None
+        follows.until(lambda: net in follows.news("new"))
+        assert len(follows.rows(net)) == 11
 
 
 def test_a_loss_in_one_is_healed_there_alone(netns: Netns) -> None:

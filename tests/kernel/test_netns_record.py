@@ -75,6 +75,34 @@ def run(world: World) -> list[tuple[str, ...]]:
     return shown(subprocess.run([*world.prefix, "ss", "-tanH"], capture_output=True, check=True, timeout=60).stdout)
 
 
+def test_each_has_its_own_range_of_ephemeral_ports(
+    sstrace: Program, ss: Program, netns: Netns, module_netns: Netns, tmp_path: Path
+) -> None:
+    """By which a port has the name of a service in one, and none in the other."""
+    spaces = {netns.publish(): netns, module_netns.publish(): module_netns}
+    for space, ports in zip(spaces.values(), ("3300 3400", "6000 9000"), strict=True):
+        space.run("sh", "-c", f"echo {ports} >/proc/sys/net/ipv4/ip_local_port_range")
+    listeners = [
+        space.call(socket.create_server, ("127.0.0.1", port)) for space in spaces.values() for port in (3306, 8080)
+    ]
+    path = tmp_path / "both.ndjson"
+    with Trace(sstrace, netns, tmp_path, "--record", str(path), "--netns", ",".join(spaces), json_lines=False):
+        pass
+    asked = ("--snapshot", "--from", str(path))
+    for name in spaces:
+        theirs, ours = ss("-N", name, "-Htl"), sstrace(*asked, "--netns", name, "-Htl")
+        assert shown(ours.stdout) == shown(theirs.stdout)
+        autobound = sstrace(*asked, "--netns", name, "-Htln", "autobound")
+        assert len(autobound.stdout.splitlines()) == 1
+    both = [line.split()[4].rpartition(b":")[2] for line in sstrace(*asked, "-Htl").stdout.splitlines()]
+    assert sorted(both) == [b"3306", b"8080", b"http-alt", b"mysql"]
+    told = map(json.loads, sstrace("--replay", str(path), "--json").stdout.splitlines())
+    ranges = {line["netns"]: line.get("ephemeral") for line in told if line["type"] == "netns"}
+    assert ranges == {netns.inode: [3300, 3400], module_netns.inode: [6000, 9000]}
+    for one in listeners:
+        one.close()
+
+
 def test_one_that_came_and_went_is_there_in_between(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
     path = tmp_path / "all.ndjson"
     with Trace(sstrace, netns, tmp_path, "--record", str(path), "--netns", "all", "--no-baseline") as trace:

@@ -84,6 +84,8 @@ def value(name: str, kind: inspect.Type, family: str, random: Random) -> Any:
             OwnerLine(random.choice(TEXTS), random.choice((0, 7, (1 << 32) - 1)), random.choice((None, 0, 3)), tid)
             for tid in random.choice(((), (None,), (None, 8, 9)))
         )
+    if isinstance(kind, inspect.TupleType):
+        return random.choice(((32768, 60999), (0, 65535)))
     if isinstance(kind, inspect.IntType):
         least = -(1 << 31) if kind.ge is None else int(name in ("ino", "sk", "ifindex", "peer_netns"))
         most = (1 << 31) - 1 if kind.ge is None else kind.le or (1 << 64) - 1
