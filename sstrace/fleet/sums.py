@@ -49,7 +49,8 @@ PORT: Final = (
 OWNER: Final = f"if({_TELLS}, toString(tupleElement(owners[1], 'comm')), '')"
 """Empty where nobody is known."""
 PEER: Final = f"if({_TELLS}, dst, toIPv6('::'))"
-_OF_EACH: Final = ("type", "netid", "family", "cause", OPENED, OVER, OPENED_FROM)
+_OF_EACH: Final = ("type", "netid", "family", "cause")
+_HOW: Final = (*_OF_EACH, OPENED, OVER, OPENED_FROM)
 
 
 CARRIED: Final = (
@@ -106,8 +107,9 @@ def projections() -> dict[str, str]:
     """By name the question that each answers."""
     return {
         "numbers": _kept((), (LINES, _NUMBERS, LOST)),
-        "ports": _kept((*_OF_EACH, "role", PORT, OWNER), (*CARRIED, *TIMES, *SPREADS)),
-        "peers": _kept((*_OF_EACH, PEER), CARRIED),
+        "ports": _kept((*_HOW, "role", PORT, OWNER), (*CARRIED, *TIMES)),
+        "peers": _kept((*_HOW, PEER), CARRIED),
+        "durations": _kept((*_OF_EACH, "role"), SPREADS),
     }
 
 

@@ -214,9 +214,7 @@ class Engine:
                 number,
             )
         if number == _UNKNOWN and connecting:  # what the client asks at first is not there: in 18.16, say
-            return Refused(
-                f"{address.text} is older than its client can ask: ClickHouse 24.8 or newer is needed", number
-            )
+            return Refused(f"{address.text} is older than its client can ask: ClickHouse 24.8 or newer is needed")
         if number == _FORBIDDEN:
             return Refused(f"{address.text} does not allow it to user {address.user}: {said}", number)
         return Refused(f"{address.text}: {said}", number)

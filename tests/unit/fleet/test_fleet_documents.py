@@ -47,7 +47,7 @@ def parsed(engine: Front, statement: str) -> str:
 def test_statements_of_the_documentation(engine: Front) -> None:
     blocks = re.findall(r"```sql\n(.*?)```", TEXT, re.DOTALL)
     statements = [one.strip() for block in blocks for one in block.split(";") if one.strip()]
-    assert len(statements) == 13
+    assert len(statements) == 15
     for statement in statements:
         assert parsed(engine, statement)
         if statement.startswith(("SELECT", "ALTER")):

@@ -126,6 +126,17 @@ def test_who_is_no_engine(capfd: Captured, answer: bytes) -> None:
         refused(capfd, f"http://127.0.0.1:{port}", 1)
 
 
+def test_an_engine_that_is_older_than_its_client(capfd: Captured) -> None:
+    """As Debian's, 18.16, answers the client's first question."""
+    said = b"Code: 47, e.displayText() = DB::Exception: Unknown identifier: timezone, e.what() = DB::Exception"
+    head = b"HTTP/1.1 404 Not Found\r\nX-ClickHouse-Exception-Code: 47\r\nContent-Length: %d\r\n\r\n" % len(said)
+    with listening(head + said) as port:
+        assert refused(capfd, f"http://127.0.0.1:{port}", 1) == (
+            f"sstrace: http://127.0.0.1:{port}/sstrace is older than its client can ask: ClickHouse 24.8 or newer is "
+            "needed"
+        )
+
+
 def test_an_engine_that_does_not_answer(capfd: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clickhouse, "_ANSWER_S", 0.2)
     with listening(b"") as port:

@@ -68,6 +68,6 @@ def test_sums_are_what_is_read(both: tuple[str, Front], monkeypatch: pytest.Monk
         name: [sql for sql in of_sums if f"ReadFromMergeTree ({name})" in engine.ask(f"EXPLAIN {sql}")]
         for name in projections()
     }
-    assert [len(read[name]) for name in ("numbers", "ports", "peers")] == [1, 2, 1]
+    assert {name: len(found) for name, found in read.items()} == dict.fromkeys(projections(), 1)
     assert len(of_sums) == 4
     assert any("FINAL" in sql for sql in asked)
