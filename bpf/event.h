@@ -31,6 +31,7 @@ enum sock_incident_kind {
 	EVENT_RESET_SENT = 6, /* err: enum sk_rst_reason, 0 = not told */
 	EVENT_RESET_RECEIVED = 7, /* nothing else */
 	EVENT_DROP = 8, /* a segment or datagram that came is dropped; err: enum skb_drop_reason, or of a datagram an errno, bytes_received: its bytes as they lie in the buffer, bytes_sent: 1 + receive window */
+	EVENT_ERROR = 10, /* a datagram socket is told of an error, by ICMP as a rule; err: errno */
 };
 
 /* sock_event.flags */

@@ -182,3 +182,20 @@ RAW_TRACEPOINT_PROBE(udp_fail_queue_rcv_skb)
 #endif
 	return submit(ctx, &event);
 }
+
+/*
+ * sock:inet_sk_error_report(sk), Linux 5.14: an error has been kept for the owner of a socket, whose next call tells of it. Of UDP it is one
+ * that ICMP has brought, for a socket that has this peer, or asked for errors (IP_RECVERR). What is only queued, say the time at which a
+ * datagram was sent, is none.
+ */
+RAW_TRACEPOINT_PROBE(inet_sk_error_report)
+{
+	struct sock_event event = {};
+	s32 error = 0;
+
+	READ(error, ctx->args[0], OFF_sk_err);
+	if (!error || !capture_incident_of(&event, ctx->args[0], EVENT_ERROR, IPPROTO_UDP))
+		return 0;
+	event.err = error;
+	return submit(ctx, &event);
+}

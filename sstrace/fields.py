@@ -85,6 +85,7 @@ INCIDENTS = {
     "EVENT_RESET_SENT": 6,
     "EVENT_RESET_RECEIVED": 7,
     "EVENT_DROP": 8,
+    "EVENT_ERROR": 10,
 }
 """enum sock_incident_kind."""
 

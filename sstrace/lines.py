@@ -16,6 +16,7 @@ __all__ = [
     "SCHEMA",
     "CheckpointLine",
     "DropLine",
+    "ErrorLine",
     "DroppedLine",
     "EventLine",
     "Family",
@@ -308,6 +309,13 @@ class DropLine(IncidentLine, tag="drop", tag_field="type", omit_defaults=True, k
     """Bytes that the peer might still send then. 0: this end reads too slowly, and has closed its window."""
 
 
+class ErrorLine(IncidentLine, tag="error", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
+    """A datagram socket's next call will fail: what it sent, ICMP says, did not arrive."""
+
+    reason: Word
+    """The errno's name: ECONNREFUSED, EHOSTUNREACH, EMSGSIZE, …"""
+
+
 class OverflowLine(IncidentLine, tag="overflow", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
     """A listener had no room, and dropped SYNs, or the ACKs that end a handshake. It is looked at each second."""
 
@@ -432,6 +440,7 @@ EventLine = (
     | RetransmitLine
     | ResetLine
     | DropLine
+    | ErrorLine
     | OverflowLine
     | NetnsLine
     | GoneLine

@@ -178,6 +178,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
         "sstrace --snapshot -wa",
     ),
     "sstrace: --events {} is of TCP alone: choose -t": ("sstrace -t --events reset",),
+    "sstrace: --events error is of UDP alone: choose -u": ("sstrace -u --events error",),
     "the sstrace that serves at {} does not follow {}: --serve -{} does": ("sstrace --serve -u", "sstrace --serve -uw"),
     "{} sockets do not tell what happens to them: look at these with --snapshot": ("sstrace --snapshot -xa",),
     "{}: --bpf-maps and --bpf-map-id cannot be used together": FACT,

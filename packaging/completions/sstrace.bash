@@ -56,7 +56,7 @@ _sstrace() {
     --count) : ;;
     -D | --diag) _sstrace_files ;;
     --duration) : ;;
-    --events) _sstrace_words "state retransmit reset drop overflow all" , ;;
+    --events) _sstrace_words "state retransmit reset drop error overflow all" , ;;
     --explain) : ;;
     -f | --family) _sstrace_words "inet inet6 unix link netlink vsock tipc xdp" ;;
     -F | --filter) _sstrace_files ;;

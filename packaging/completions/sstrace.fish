@@ -42,7 +42,7 @@ complete -c sstrace -s D -l diag -r -F -d 'Dump raw information about TCP socket
 complete -c sstrace -l doctor -d 'what works on this machine, what is missing, what would bring it'
 complete -c sstrace -l duration -x -d 'stop after 5, 1.5s, 5m, 2h'
 complete -c sstrace -s E -d 'continually display sockets as they are destroyed'
-complete -c sstrace -l events -x -a '(__sstrace_list state retransmit reset drop overflow all)' -d '{state|retransmit|reset|drop|overflow|all}[,WHAT]: what is told (default: state, of a recording all): transitions, segments sent again, resets, segments and datagrams dropped, listeners without room'
+complete -c sstrace -l events -x -a '(__sstrace_list state retransmit reset drop error overflow all)' -d '{state|retransmit|reset|drop|error|overflow|all}[,WHAT]: what is told (default: state, of a recording all): transitions, segments sent again, resets, segments and datagrams dropped, errors that ICMP brings to UDP sockets, listeners without room'
 complete -c sstrace -l explain -x -d 'one connection: all that the kernel, a server or a recording knows of it, in order'
 complete -c sstrace -s e -l extended -d 'show detailed socket information'
 complete -c sstrace -s f -l family -x -a 'inet inet6 unix link netlink vsock tipc xdp' -d 'display sockets of type FAMILY'

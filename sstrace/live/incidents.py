@@ -44,7 +44,7 @@ _PROGRAMS = {
     "reset": ("tcp_send_reset", "tcp_receive_reset"),
     "drop": ("kfree_skb",),
 }
-_OF_DATAGRAMS = {"drop": ("udp_fail_queue_rcv_skb",)}
+_OF_DATAGRAMS = {"drop": ("udp_fail_queue_rcv_skb",), "error": ("inet_sk_error_report",)}
 """Program by what is asked for, of UDP."""
 _NO_DROPS = "this kernel does not say whose a dropped segment was (Linux 6.11 does), so no drops"
 _HARMLESS = frozenset(
@@ -57,8 +57,8 @@ _REASONS = 512
 
 
 class Incidents:
-    """Of one trace. ``hooks``: None where nothing is heard; ``which``: of retransmit, reset, drop, overflow. Raises
-    what compiling and attaching raises; what this kernel does not tell is in ``limits``.
+    """Of one trace. ``hooks``: None where nothing is heard; ``which``: of --events' words but state.
+    Raises what compiling and attaching raises; what this kernel does not tell is in ``limits``.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Incidents:
         self._heard: _Heard | None = None
         self._overflows = _Overflows() if "overflow" in which and Table.TCP in tables else None
         self._dead: OrderedDict[int, Row] = OrderedDict()
-        if not _PROGRAMS.keys().isdisjoint(which):
+        if not (_PROGRAMS.keys() | _OF_DATAGRAMS.keys()).isdisjoint(which):
             if hooks is None:
                 self.limits.append("without BPF no retransmission, reset or drop is heard")
             else:
@@ -224,6 +224,8 @@ def untold() -> list[str]:
         found.append("this kernel does not say why it sends a RST (Linux 6.10 does)")
     if " rx_sk;" not in _format("skb/kfree_skb"):
         found.append(_NO_DROPS)
+    if not _format("sock/inet_sk_error_report"):
+        found.append("this kernel does not say which UDP socket an ICMP error was for (Linux 5.14 does)")
     return found
 
 

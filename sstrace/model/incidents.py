@@ -8,7 +8,7 @@ from sstrace.fields import Count
 
 __all__ = ["Details", "Incident", "What"]
 
-What = Literal["retransmit", "reset", "drop", "overflow"]
+What = Literal["retransmit", "reset", "drop", "error", "overflow"]
 
 
 class Details(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
@@ -22,7 +22,9 @@ class Details(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     direction: Literal["sent", "received"] | None = None
     """Of a reset."""
     reason: str | None = None
-    """The kernel's word for why: enum sk_rst_reason, enum skb_drop_reason. Absent where it tells none."""
+    """The kernel's word for why: enum sk_rst_reason, enum skb_drop_reason, of an error the errno's name. Absent where
+    it tells none.
+    """
     bytes: Count | None = None
     """Of a retransmission: payload; of a drop: what was left of the segment when it was dropped."""
     window: Count | None = None

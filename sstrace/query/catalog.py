@@ -229,9 +229,10 @@ OWN: Final = (
     ),
     _own(
         _TO, "events", "WHAT", _TRACES,
-        "{state|retransmit|reset|drop|overflow|all}[,WHAT]: what is told (default: state, of a recording "
-        "all): transitions, segments sent again, resets, segments and datagrams dropped, listeners without room",
-        values=("state", "retransmit", "reset", "drop", "overflow", "all"), commas=True,
+        "{state|retransmit|reset|drop|error|overflow|all}[,WHAT]: what is told (default: state, of a recording "
+        "all): transitions, segments sent again, resets, segments and datagrams dropped, errors that ICMP brings to "
+        "UDP sockets, listeners without room",
+        values=("state", "retransmit", "reset", "drop", "error", "overflow", "all"), commas=True,
     ),
     _own(
         _TO, "schema", "NAME", _TELLS - _SERVES - _WATCHES, "{native|ecs|otel}: the names of the JSON keys",

@@ -271,9 +271,12 @@ def _refuse_what_tells_nothing(tables: int, own: Own) -> None:
         raise UsageError(
             "sstrace: only TCP, UDP and raw sockets tell what happens to them: look at others with --snapshot"
         )
-    datagrams = "drop" in own.events or set(own.events) <= {"state"}  # such events can happen to their sockets
+    # Which such events can happen to their sockets:
+    datagrams = not own.events or not {"state", "drop", "error"}.isdisjoint(own.events)
     if not tables >> Table.TCP & 1 and not datagrams:
         raise UsageError(f"sstrace: --events {','.join(own.events)} is of TCP alone: choose -t")
+    if own.events == ("error",) and not tables >> Table.UDP & 1:
+        raise UsageError("sstrace: --events error is of UDP alone: choose -u")
 
 
 _ROW_WORDS: Final = {"state": 1, "exclude": 1, "excl": 1}

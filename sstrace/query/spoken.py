@@ -38,7 +38,13 @@ def followed(command: Command) -> str:
     return text + (f" where {shlex.join(command.operands)}" if command.operands else "")
 
 
-_INCIDENTS: Final = {"retransmit": "retransmission", "reset": "reset", "drop": "drop", "overflow": "overflow"}
+_INCIDENTS: Final = {
+    "retransmit": "retransmission",
+    "reset": "reset",
+    "drop": "drop",
+    "error": "error",
+    "overflow": "overflow",
+}
 """One of them, by the word of --events."""
 
 

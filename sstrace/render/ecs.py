@@ -139,7 +139,7 @@ class Own(Reported, kw_only=False, omit_defaults=True, gc=False, rename={"old": 
 
     type: Literal[
         "state", "life", "seen", "gone", "gap", "resync", "meta", "netns", "checkpoint", "dropped",
-        "retransmit", "reset", "drop", "overflow",
+        "retransmit", "reset", "drop", "error", "overflow",
     ]  # fmt: skip
     mono_ns: int
     id: int | None = None

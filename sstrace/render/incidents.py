@@ -2,7 +2,16 @@
 
 from typing import Any, Final, Protocol
 
-from sstrace.lines import DropLine, EventLine, IncidentLine, OverflowLine, ResetLine, RetransmitLine, SeenLine
+from sstrace.lines import (
+    DropLine,
+    ErrorLine,
+    EventLine,
+    IncidentLine,
+    OverflowLine,
+    ResetLine,
+    RetransmitLine,
+    SeenLine,
+)
 from sstrace.model import Details, What
 from sstrace.render.views import RowView
 
@@ -22,10 +31,11 @@ class HappenedView(Protocol):
     def details(self) -> Details: ...
 
 
-LINES: Final[dict[What, type[RetransmitLine | ResetLine | DropLine | OverflowLine]]] = {
+LINES: Final[dict[What, type[RetransmitLine | ResetLine | DropLine | ErrorLine | OverflowLine]]] = {
     "retransmit": RetransmitLine,
     "reset": ResetLine,
     "drop": DropLine,
+    "error": ErrorLine,
     "overflow": OverflowLine,
 }
 

@@ -22,6 +22,7 @@ _SAMPLE: struct.Struct = record_of(_WANTED.__contains__)
 
 _RETRANSMIT, _RESET_SENT = INCIDENTS["EVENT_RETRANSMIT"], INCIDENTS["EVENT_RESET_SENT"]
 _RESET_RECEIVED, _DROP = INCIDENTS["EVENT_RESET_RECEIVED"], INCIDENTS["EVENT_DROP"]
+_ERROR = INCIDENTS["EVENT_ERROR"]
 
 _FULL = {ENOMEM: "SOCKET_RCVBUFF", ENOBUFS: "PROTO_MEM"}
 """Why a datagram is not queued: the receive buffer is full, or what all of UDP may have (__udp_queue_rcv_skb,
@@ -70,6 +71,8 @@ class IncidentDecoder:
                     reason = self._drops.get(err, str(err))
                 what = "drop"
                 details = Details(reason=reason, bytes=received or None, window=window - 1 if window else None)
+            elif kind == _ERROR:
+                what, details = "error", Details(reason=errorcode.get(err, str(err)))
             else:
                 raise DecodeError(f"BPF event of kind {kind} is no incident: bpf/ and sstrace/ do not fit")
             width = 4 if family == AF_INET else 16

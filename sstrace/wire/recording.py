@@ -23,6 +23,7 @@ from sstrace.lines import (
     CheckpointLine,
     DropLine,
     DroppedLine,
+    ErrorLine,
     GapLine,
     GoneLine,
     LifeLine,
@@ -70,7 +71,7 @@ class RecordedMeta(MetaLine, tag="meta", tag_field="type", kw_only=True):
     netns: Count = 0
 
 
-_Incidents = RetransmitLine | ResetLine | DropLine | OverflowLine
+_Incidents = RetransmitLine | ResetLine | DropLine | ErrorLine | OverflowLine
 _Facts = SeenLine | StateLine | LifeLine | NetnsLine | GoneLine | GapLine | DroppedLine | ResyncLine | CheckpointLine
 Fact = _Facts | _Incidents
 Line = MetaLine | Fact

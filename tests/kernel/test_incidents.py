@@ -278,6 +278,28 @@ def test_a_datagram_that_finds_no_room(sstrace: Program, netns: Netns, tmp_path:
     assert f" 0 late, {sum(counted.values())} incidents, 0 lost" in running.stderr
 
 
+IP_RECVERR = 11
+"""include/uapi/linux/in.h"""
+
+
+def test_what_icmp_tells_a_socket(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    """Nobody is at the other end: of a socket that has a peer, and of one that has asked for errors."""
+    with Trace(sstrace, netns, tmp_path, "-u", "--events", "error") as running:
+        for port in (5300, 5301):
+            one = keep(netns.call(datagram_socket, port))
+            one.setsockopt(socket.IPPROTO_IP, IP_RECVERR, int(port == 5301))
+            if port == 5300:
+                one.connect(("127.0.0.1", 9))
+            one.sendto(b"x", ("127.0.0.1", 9)) if port == 5301 else one.send(b"x")
+            with pytest.raises(ConnectionRefusedError):
+                one.recv(1)
+        lines = wait("both", lambda: found if len(found := of(running, "error")) == 2 else None)
+    assert [(line["sport"], line["reason"], line["netid"]) for line in lines] == [
+        (5300, "ECONNREFUSED", "udp"), (5301, "ECONNREFUSED", "udp"),
+    ]  # fmt: skip
+    assert [line["owners"][0]["pid"] for line in lines] == [os.getpid()] * 2
+
+
 def datagram_socket(port: int) -> socket.socket:
     """One with little room."""
     made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -94,6 +94,7 @@ INCIDENTS = Source(
         "tcp_receive_reset",
         "kfree_skb",
         "udp_fail_queue_rcv_skb",
+        "inet_sk_error_report",
     ),
     maps=("configs", "chosen", "events", "counts", "telling", "losing"),
     offsets=offsets.INCIDENTS,

@@ -60,7 +60,7 @@ def test_what_is_followed_and_where_the_table_is(typed: str, what: str, table: s
         ("", "every transition of TCP"),
         ("--events drop -u dport = :53", "every drop of UDP where dport = :53"),
         ("--events all -l", "every transition of TCP that enters or leaves listening, and every retransmission, reset, "
-         "drop and overflow"),
+         "drop, error and overflow"),
         ("--events reset,drop", "every reset and drop of TCP"),
     ],
 )  # fmt: skip

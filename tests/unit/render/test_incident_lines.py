@@ -23,6 +23,7 @@ CASES: list[tuple[What, Details, str]] = [
     ("retransmit", Details(segment="syn-ack", retransmits=1), "retransmit syn-ack ×1"),
     ("reset", Details(direction="sent", reason="TCP_STATE"), "reset sent TCP_STATE"),
     ("reset", Details(direction="received"), "reset received"),
+    ("error", Details(reason="ECONNREFUSED"), "error ECONNREFUSED"),
     ("drop", Details(reason="TCP_ZEROWINDOW", bytes=1, window=0), "drop TCP_ZEROWINDOW 1 zero window"),
     ("overflow", Details(count=3, queue=129, backlog=128), "overflow ×3 queue 129/128"),
 ]

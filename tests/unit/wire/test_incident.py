@@ -43,6 +43,7 @@ def test_resets_and_drops() -> None:
     assert details("EVENT_RESET_SENT", err=5) == Details(direction="sent", reason="TCP_STATE")
     assert details("EVENT_RESET_SENT") == Details(direction="sent")
     assert details("EVENT_RESET_RECEIVED") == Details(direction="received")
+    assert details("EVENT_ERROR", protocol=17, err=111) == Details(reason="ECONNREFUSED")
     drop = Details(reason="TCP_ZEROWINDOW", bytes=9, window=0)
     assert details("EVENT_DROP", err=32, bytes_received=9, bytes_sent=1) == drop
     assert details("EVENT_DROP", err=500, bytes_received=9) == Details(reason="500", bytes=9), "a kernel that has more"
