@@ -1,9 +1,5 @@
-"""The event path end to end: hooks, perf buffers, decoder, order, table, sweeps. Trace, watch, serve, verify and
-record all run one.
-
-Order. Perf buffers are per CPU. A look takes the time, reads every head, then drains; so what is older than that
-time, less the moment that a program needs between its timestamp and its record, is complete and can be merged by
-timestamp. What comes later all the same is counted (``late``) and applied, never fatal.
+"""The event path end to end: hooks, perf buffers, decoder, order (live.arrivals), table, sweeps. Trace, watch, serve,
+verify and record all run one.
 
 Gap-free start: attach, let events gather, sweep, then fold what has gathered (see table for why that loses nothing).
 
@@ -13,14 +9,11 @@ What it may be wrong about, and when that is healed: live.doubts.
 import gc
 import select
 import time
-from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import chain
-from operator import attrgetter
-from typing import Any
 
 from sstrace.changes import Change, NetnsNews, Told
+from sstrace.live.arrivals import Arrivals
 from sstrace.live.doubts import Doubts
 from sstrace.live.dumps import Dumps
 from sstrace.live.incidents import Incidents
@@ -42,18 +35,14 @@ from sstrace.sources.memory import give_back
 from sstrace.sources.names import SystemNames
 from sstrace.sources.netns import current_netns
 from sstrace.table import Resync, Row, SocketTable
-from sstrace.wire.event import Event
 
 __all__ = ["Tracer"]
 
-_SLACK_NS = 1_000_000  # from a program's timestamp to its record, unless the host takes the virtual CPU away meanwhile
 _PATIENCE_NS = 10_000_000
 """Who is in no hurry waits this long: ten milliseconds without its CPU are nothing unusual for a virtual one."""
 _GC_THRESHOLD = (50_000, 20, 50)
 _SWEEP_NS = 1_000_000_000
 """What makes no events is looked for by a sweep this often."""
-
-_AT = attrgetter("at_ns")
 
 
 class Tracer:
@@ -94,13 +83,9 @@ class Tracer:
         )
         self.table = SocketTable(self.netns, self.places.takes)
         self.places.join(self.table)
-        self.events = self.lost = self.late = 0
         self.sweeps = self.resyncs = 0  # all of them, baseline and audits among them; those that healed a loss
         self.repaired = 0  # rows that audits found wrong
         self.owners = OwnerLooks(env, self._breathe, ask)
-        self._pending: list[Event] = []
-        self._last_ns, self._unread = 0, tuple[int, ...]()
-        self._losses: list[Lost] = []
         self._sweeping, self._put_aside = False, list[Change]()  # losses while a sweep goes on
         self.dumps = Dumps(env, self.places, self._breathe)
         pant = lambda: self.ails_long and self._breathe()  # noqa: E731
@@ -125,13 +110,30 @@ class Tracer:
         self.register(self._news)
         self._next_sweep_ns = 0
         # What is told of what events have done; for one who takes less, and alone, less:
-        self.sieve: Callable[[Iterator[Change | None]], Iterator[Change]] = partial(filter, None)
         self.meanwhile: Callable[[], None] | None = None
         """Called every 20 ms while a sweep goes on; may ``settle``, unless it ``ails_long``."""
         at_home = self.places.get(self.netns.cookie) is not None
         self._missed = Missed(self._hooks, self.table, at_home=at_home)
         losses = self._hooks.losses if self._hooks is not None else dict
         self._doubts = Doubts(self._missed, losses, audits=audit and self._sweep_every_ns is None)
+        self.arrivals = Arrivals(
+            self._hooks, self._incidents, self._interfaces, self.table, missed=self._missed, doubts=self._doubts
+        )
+
+    @property
+    def events(self) -> int:
+        """How many have been folded in; incidents are among them."""
+        return self.arrivals.events
+
+    @property
+    def lost(self) -> int:
+        """How many were lost."""
+        return self.arrivals.lost
+
+    @property
+    def late(self) -> int:
+        """How many came when younger ones had been folded in."""
+        return self.arrivals.late
 
     @property
     def polls(self) -> bool:
@@ -171,9 +173,9 @@ class Tracer:
         # Rows live long and form no cycles: looking for garbage takes a fifth of the time now, and stalls events later.
         gc.disable()
         try:
-            self._drain_until_now()
+            self.arrivals.drain_until_now()
             if self._doubts.pardoned():  # nobody is told of what was before these dumps, which show what came of it
-                self._pending, self._losses, self.lost = [], [], 0
+                self.arrivals.forget()
             for _ in self.sweep():
                 pass
         finally:
@@ -192,7 +194,7 @@ class Tracer:
             yield row
             now = time.monotonic_ns()
             if now - drained > DRAIN_NS:
-                self._drain()
+                self.arrivals.drain()
                 drained = now
 
     def doubts(self) -> bool:
@@ -222,7 +224,7 @@ class Tracer:
 
     def news(self) -> Callable[[], bool]:
         """For a forked child: what tells whether anything may have happened that its copy of the table lacks."""
-        if self._hooks is None or self._sweep_every_ns is not None or self._pending or self._doubts.any():
+        if self._hooks is None or self._sweep_every_ns is not None or self.arrivals.waiting or self._doubts.any():
             return lambda: True
         try:
             return self._hooks.beside()
@@ -246,8 +248,8 @@ class Tracer:
 
     def sleep(self, waiting: select.poll, seconds: float, hurry: Callable[[], bool] = bool) -> list[tuple[int, int]]:
         """``nap`` for what a poll object waits for, until there are events, or ``hurry``."""
-        wakes = lambda: bool(self._pending) or any(one.holds for one in self._heard) or hurry()  # noqa: E731
-        return nap(waiting, seconds, wakes, self._last_ns)
+        wakes = lambda: bool(self.arrivals.waiting) or any(one.holds for one in self._heard) or hurry()  # noqa: E731
+        return nap(waiting, seconds, wakes, self.arrivals.last_ns)
 
     def poll(self, timeout_s: float, hurry: Callable[[], bool] = bool) -> Iterator[Change]:
         """Wait for events at most so long, fold them in and yield what changed, in the order of time. ``hurry``: see
@@ -259,9 +261,9 @@ class Tracer:
         if self._hooks is None:
             timeout_s = min(timeout_s, (self._next_sweep_ns - time.monotonic_ns()) / 1e9)
         self.sleep(self._news, timeout_s, hurry)
-        until = self._drain() - _PATIENCE_NS
+        until = self.arrivals.drain() - _PATIENCE_NS
         self._own(until)
-        yield from self._fold(until)
+        yield from self.arrivals.fold(until)
         yield from self._seek()
         self._doubts.listen_now_and_then()
         if self._doubts.is_resync_due():
@@ -278,9 +280,9 @@ class Tracer:
 
     def settle(self) -> Iterator[Change]:
         """Fold in everything that happened before this call, what unsettled rows are found to be included."""
-        now = self._drain_until_now()
+        now = self.arrivals.drain_until_now()
         self._own(now)
-        yield from self._fold(now)
+        yield from self.arrivals.fold(now)
         yield from self._seek()
         if self._sweep_every_ns is not None:
             yield from self._polled_sweep()
@@ -292,89 +294,13 @@ class Tracer:
         """Look now who holds the sockets of these rows; None: of all."""
         few = rows is not None
         shown = partial(self.places.shown, self.table)
-        self.owners.own(self.table, rows if rows is not None else self.table, shown, self._last_ns, few=few)
-
-    # Events.
-
-    def _drain(self, *, counting: bool = False) -> int:
-        """Take what the rings hold. The time before which, but for the slack, nothing is missing."""
-        self._interfaces.hear()
-        if self._hooks is None:
-            return time.monotonic_ns()
-        look = self._hooks.read(self._pending, counting=counting)
-        until = look.until_ns
-        if self._incidents is not None:  # read after the time was taken: what is older is complete
-            self._pending += self._incidents.read()
-        for run in look.runs:
-            events = self._hooks.decoder.events(run.cpu, run.data)
-            self._pending += events
-            if not run.complete and events:
-                until = min(until, self._hooks.whole_until(events[-1].at_ns + _SLACK_NS))
-        if look.unread != self._unread:
-            self._note_loss(look.unread, look.until_ns)
-        return until
-
-    def _drain_until_now(self) -> int:
-        """Take everything that has happened by now: the time of that."""
-        now = time.monotonic_ns()
-        while self._drain(counting=True) <= now + _SLACK_NS:
-            time.sleep(_SLACK_NS / 1e9)
-        return now
-
-    def _note_loss(self, unread: tuple[int, ...], until_ns: int) -> None:
-        before = self._unread or (0,) * len(unread)
-        for cpu, (old, new) in enumerate(zip(before, unread, strict=True)):
-            if new > old:
-                self.lost += new - old
-                self._losses.append(Lost(cpu, new - old, self._last_ns, until_ns))
-                self._doubts.lost = True
-        self._unread = unread
-
-    def _fold(self, horizon_ns: int) -> Iterator[Change]:
-        """What happened up to then: each event is folded in as its change is taken."""
-        due = self._missed.due(horizon_ns)
-        return self._fold_until(horizon_ns) if due is None else self._fold_in_two(due, horizon_ns)
-
-    def _fold_in_two(self, due: tuple[int, int], horizon_ns: int) -> Iterator[Change]:
-        """The same, and in between the table, as of the moment of a count, is held against that."""
-        self._pending.sort(key=_AT)
-        since, at = (bisect_right(self._pending, moment, key=_AT) for moment in due)
-        yield from self._fold_until(due[1])
-        self._doubts.compare(at - since)
-        yield from self._fold_until(horizon_ns)
-
-    def _fold_until(self, horizon_ns: int) -> Iterator[Change]:
-        losses, self._losses = self._losses, []
-        for loss in losses:
-            self.table.lost(loss)
-        renamed = self._interfaces.until(horizon_ns)
-        pending = self._pending
-        if self._hooks is not None:
-            pending += self._hooks.waiting(horizon_ns, quiet=not pending)
-        pending.sort(key=_AT)
-        cut = bisect_right(pending, horizon_ns, key=_AT)
-        if not cut:
-            names = self._interfaces.between([], renamed, self._folder(), self.table) if renamed else ()
-            return chain(losses, names)
-        ready, self._pending = pending[:cut], pending[cut:]
-        last = self._last_ns
-        if ready[0].at_ns < last:
-            self.late += bisect_right(ready, last - 1, key=_AT)
-        self._last_ns = max(last, ready[-1].at_ns)
-        self.events += cut
-        if renamed:
-            return chain(losses, self._interfaces.between(ready, renamed, self._folder(), self.table))
-        return chain(losses, self.sieve(map(self._folder(), ready)))
-
-    def _folder(self) -> Callable[[Any], Change | None]:
-        """What folds a run of events in."""
-        return self.table.folder() if self._incidents is None else self._incidents.folder(self.table)
+        self.owners.own(self.table, rows if rows is not None else self.table, shown, self.arrivals.last_ns, few=few)
 
     # Owners.
 
     def _own(self, until_ns: int) -> None:
         """See who holds what by now, before what happened until then is folded in."""
-        if self.owners.is_due(news=bool(self._pending)):
+        if self.owners.is_due(news=bool(self.arrivals.waiting)):
             self.owners.own(self.table, self.table, partial(self.places.shown, self.table), until_ns)
 
     # Namespaces.
@@ -429,7 +355,7 @@ class Tracer:
         """Compare the table with netlink dumps and repair it: the changes folded in meanwhile, one Resync, then losses
         meanwhile, which it does not heal. ``loss``: it is to heal one.
         """
-        doubted, where = self._doubts.sweep_begins(loss=loss, unread=sum(self._unread))
+        doubted, where = self._doubts.sweep_begins(loss=loss, unread=self.arrivals.unread)
         places = [place for place in self.places if where is None or place.netns.inode in where]
         self._sweeping, resync, complete = True, None, False
         try:
@@ -447,7 +373,7 @@ class Tracer:
 
     def _apart(self) -> Iterator[Change]:
         """Fold in what has happened by now; losses are put aside."""
-        for change in self._fold(self._drain_until_now()):
+        for change in self.arrivals.fold(self.arrivals.drain_until_now()):
             if type(change) is Lost:
                 self._put_aside.append(change)
             else:
@@ -478,7 +404,7 @@ class Tracer:
 
     def _breathe(self) -> int:
         """See to what cannot wait for the end of a sweep; the time after it."""
-        self._drain()
+        self.arrivals.drain()
         # Where sweeps stand in for events, settling takes one.
         if self.meanwhile is not None and self._sweep_every_ns is None:
             self.meanwhile()
@@ -491,7 +417,7 @@ class Tracer:
             return
         looks = self._looks.ask(due)
         # What a row's socket has done by now stands in the rings: who closes and listens again is another listener.
-        yield from self._fold(self._drain_until_now())
+        yield from self.arrivals.fold(self.arrivals.drain_until_now())
         probed = self.table.probed
         for look in looks:
             yield from filter(None, (probed(row, found, look.asked_ns) for row, found in look.whole()))

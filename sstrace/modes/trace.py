@@ -73,7 +73,7 @@ def _follow(
         following.moved = trace.move
     following.record(began=(meta, offset))
     if trace.handshakes is not None and following.only:
-        tracer.sieve = trace.handshakes.ends
+        tracer.arrivals.sieve = trace.handshakes.ends
     trace.begin(meta, tracer.rows(), meta.mono_ns, tracer.places.here(meta.mono_ns))
     if trace.json:
         following.announce(meta.mono_ns)

@@ -42,7 +42,7 @@ LAW: dict[str, set[str]] = {
     "namespaces": BASE | {"wire", "query", "sources"},
     "recording": ROWS | {"sources"},
     "live": ROWS | TWINS | {"sources", "namespaces"},
-    "output": ROWS | {"sources", "namespaces", "live", "fleet"},
+    "output": ROWS | TWINS | {"sources", "namespaces", "live", "fleet"},
     "snapshot": BASE | PURE | {"sources", "namespaces"},
     "watch": ROWS | {"decoders", "sources", "namespaces", "recording", "live", "output", "modes.following"},
     "modes": ROWS | TWINS | {"decoders", "sources", "namespaces", "recording", "fleet", "live", "output", "snapshot"},
