@@ -7,6 +7,7 @@ has by the names of cgroups.
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -43,6 +44,11 @@ Start = Callable[[Path], Container]
 
 def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, check=False, timeout=60, **options)
+
+
+def until(fact: Callable[[], object]) -> None:
+    while not fact():
+        time.sleep(0.01)
 
 
 def is_installed(*programs: str) -> bool:
@@ -124,9 +130,98 @@ def by_podman(user: str | None) -> Start:
     return start
 
 
+def by_containerd(directory: Path) -> Container:
+    """By its own ``ctr``, in the namespace of containers that a kubelet uses; of a daemon of the test's own."""
+    root = root_of(directory)
+    socket, config = directory / "sock", directory / "config.toml"
+    config.write_text(
+        f'version = 2\nroot = "{directory}/store"\nstate = "{directory}/run"\n'
+        f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\naddress = "{socket}"\n'
+    )
+    with open(directory / "errors", "wb") as errors:
+        daemon = subprocess.Popen(["containerd", "-c", str(config)], stdout=errors, stderr=errors)
+    ctr = ("ctr", "-a", str(socket), "-n", "k8s.io")
+
+    def close() -> None:
+        run(*ctr, "task", "rm", "-f", ID)
+        run(*ctr, "container", "rm", ID)
+        daemon.terminate()
+        daemon.wait()
+
+    try:
+        until(lambda: daemon.poll() is not None or run(*ctr, "version").returncode == 0)
+        refused(run(*ctr, "run", "-d", "--rootfs", str(root), ID, "/bin/nc", "-l", "-p", "8080"))
+        (task,) = run(*ctr, "task", "ls").stdout.splitlines()[1:]
+    except BaseException:
+        close()
+        raise
+    pid = int(task.split()[1])
+    label = Label(container_id=ID, container_runtime="containerd", comm="nc", pid=pid)
+    return Container(pid, label, close)
+
+
+CGROUPS = ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup")
+"""Where systemd's names are: cgroup v1, both, v2."""
+
+
+def vanish(cgroup: Path) -> None:
+    """Take a cgroup away, as soon as nothing is in it."""
+    until(lambda: not cgroup.exists() or not (cgroup / "cgroup.procs").read_text())
+    with suppress(FileNotFoundError):
+        cgroup.rmdir()
+
+
+def by_nspawn(directory: Path) -> Container:
+    """In the cgroup that systemd makes for a machine, where it runs: nspawn itself makes what is below."""
+    root = root_of(directory)
+    for name in ("usr", "root"):
+        (root / name).mkdir()
+    (root / "etc" / "os-release").touch()
+    name = f"test{os.getpid()}"
+    trees = [path for path in CGROUPS if Path(path, "cgroup.procs").exists()]
+    scopes = [Path(tree, "machine.slice", f"machine-{name}.scope") for tree in trees]
+    for scope in scopes:
+        scope.mkdir(parents=True)
+    words = ("systemd-nspawn", "-q", "--register=no", "--keep-unit", "--private-network", "-M", name, "-D", str(root))
+    enter = "".join(f"echo $$ >{scope}/cgroup.procs; " for scope in scopes)
+    inside = f"{enter}exec {shlex.join([*words, '/bin/nc', '-l', '-p', '8080'])}"
+    with open(directory / "errors", "w+") as errors:
+        nspawn = subprocess.Popen(["sh", "-c", inside], stdin=subprocess.DEVNULL, stdout=errors, stderr=errors)
+
+    def close() -> None:
+        with suppress(OSError, ValueError):  # killed itself, it would leave the other running
+            os.kill(int(first()), signal.SIGKILL)
+        nspawn.terminate()
+        nspawn.wait()
+        for below in sorted((path for scope in scopes for path in scope.rglob("*/") if path.is_dir()), reverse=True):
+            vanish(below)
+        for scope in scopes:
+            vanish(scope)
+            with suppress(OSError):  # somebody else's, too
+                scope.parent.rmdir()
+
+    def first() -> str:
+        # The monitor of nspawn's own has a first child in the namespaces: what it runs.
+        children = Path(f"/proc/{nspawn.pid}/task/{nspawn.pid}/children").read_text().split()
+        return next((pid for pid in children if Path(f"/proc/{pid}/comm").read_text() == "nc\n"), "")
+
+    try:
+        until(lambda: nspawn.poll() is not None or first())
+        if nspawn.poll() is not None:
+            refused(subprocess.CompletedProcess(words, nspawn.poll() or 1, "", (directory / "errors").read_text()))
+        pid = int(first())
+    except BaseException:
+        close()
+        raise
+    label = Label(container_id=name, container_runtime="systemd-nspawn", comm="nc", pid=pid)
+    return Container(pid, label, close)
+
+
 RUNTIMES = {
     "runc": (("runc", "busybox"), by_bundle("runc")),
     "crun": (("crun", "busybox"), by_bundle("crun")),
+    "containerd": (("containerd", "ctr", "runc", "busybox"), by_containerd),
+    "systemd-nspawn": (("systemd-nspawn", "busybox"), by_nspawn),
     "podman": (("podman", "runc", "busybox"), by_podman(None)),
     "rootless podman": (("podman", "runc", "busybox", "runuser"), by_podman("nobody")),
 }
@@ -149,11 +244,6 @@ def container(request: pytest.FixtureRequest) -> Iterator[Container]:
         for file in directory.rglob("pause.pid"):  # of rootless podman, who keeps its user namespace for the next one
             os.kill(int(file.read_text()), signal.SIGKILL)
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def until(fact: Callable[[], bool]) -> None:
-    while not fact():
-        time.sleep(0.01)
 
 
 def test_a_container_is_known_while_it_runs_and_when_it_has_gone(container: Container, sstrace: Program) -> None:
