@@ -283,9 +283,9 @@ def _report(error: SstraceError, mode: "Mode", release: "Dialect | None") -> str
     usage = isinstance(error, UsageError) and error.usage
     snapshot = _is_snapshot(mode)
     said = refusal(error, snapshot=snapshot)
-    if not usage:
-        return said
-    return said + (ss_usage(release or dialect()) if snapshot else 'Try "sstrace --help".\n')
+    if usage:
+        said += ss_usage(release or dialect()) if snapshot else 'Try "sstrace --help".\n'
+    return said + (our_line(error.hint) if error.hint else "")
 
 
 def _write(fd: int, text: str) -> None:

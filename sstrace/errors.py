@@ -31,6 +31,8 @@ class SstraceError(Exception):
     exit_code = 1
     advice = ""
     """What else there is to know or to do, where the sentence itself is ss's; not printed by a snapshot."""
+    hint = ""
+    """What a snapshot says behind ss's sentence: which word that ss has not somebody may have meant."""
     errno = 0
     """The positive error number of the system call behind it; 0: none was told."""
 

@@ -22,12 +22,12 @@ from sstrace.query.expression import Autobound, Chain, Compare, Expr, Host, Matc
 from sstrace.query.operands import Operands, Scope
 from sstrace.query.words import WORDS, Word, either, test_of
 
-__all__ = ["EXAMPLES", "gathered", "parse_filter"]
+__all__ = ["EXAMPLES", "OPERATORS", "gathered", "parse_filter"]
 
 _AND: Final = frozenset(("&", "&&", "and"))
 _OR: Final = frozenset(("|", "||", "or"))
 _NOT: Final = frozenset(("!", "not"))
-_OPERATORS: Final = {
+OPERATORS: Final = {
     ">=": ">=",
     "ge": ">=",
     "geq": ">=",
@@ -89,14 +89,14 @@ def parse_filter(
     *,
     rpc: bool = False,
     words: Mapping[str, Word] | None = None,
-    stray: Callable[[str], UsageError] | None = None,
+    stray: Callable[[str, Sequence[str]], UsageError] | None = None,
 ) -> Expr | None:
     """Parse a filter; None when there is none. ``scope`` is changed as operands fix families.
 
     ``file`` is the content of -F, whose lines follow the operands. ``rpc``: services may be named as rpcbind does (-r).
     ``words``: sstrace's own that are known. Raises UsageError for mistakes of syntax, LookupFailed for names that do
-    not exist, with ss's sentences; with ``stray``, which makes the one about a word that begins no test, with
-    sstrace's own, which also refuse ports that cannot be.
+    not exist, with ss's sentences; with ``stray``, which makes the one about a word that begins no test, of that and of
+    what follows it, with sstrace's own, which also refuse ports that cannot be.
     """
     values = Operands(names, scope, release, rpc=rpc, ours=stray is not None)
     return _Parser(_words(operands, file), values, names, words or {}, stray=stray).parse()
@@ -136,9 +136,9 @@ def gathered(operands: list[str], takes: dict[str, int]) -> list[str]:
 def _apart(word: str, takes: dict[str, int]) -> list[str]:
     """A test, or a word about states, that was written in one piece: its words."""
     at = next((at for at, char in enumerate(word) if char in "=!<>"), 0)
-    name, signs = word[:at], 2 if word[at : at + 2] in _OPERATORS else 1
+    name, signs = word[:at], 2 if word[at : at + 2] in OPERATORS else 1
     operator, value = word[at : at + signs], word[at + signs :]
-    if not at or not value or operator not in _OPERATORS:
+    if not at or not value or operator not in OPERATORS:
         return [word]
     if takes.get(name) and operator == "=":
         return [name, value]
@@ -150,7 +150,7 @@ def _wants_operand(words: list[str]) -> bool:
     if not words:
         return False
     last = words[-1]
-    return last in _OPERATORS or (last in EXAMPLES and not _wants_operand(words[:-1]))
+    return last in OPERATORS or (last in EXAMPLES and not _wants_operand(words[:-1]))
 
 
 def _words(operands: Sequence[str], file: bytes | None) -> Iterator[str]:
@@ -205,7 +205,7 @@ class _Parser:
         names: Names,
         own: Mapping[str, Word],
         *,
-        stray: Callable[[str], UsageError] | None,
+        stray: Callable[[str, Sequence[str]], UsageError] | None,
     ) -> None:
         self._words = words
         self._operands = operands
@@ -310,11 +310,11 @@ class _Parser:
         if word in _KEYWORDS or (word in self._own and not operand):
             self._kind = word
             return _Token(word)
-        operator = _OPERATORS.get(word)
+        operator = OPERATORS.get(word)
         if operator is not None:
             return _Token(operator)
         if self._stray is not None and not operand:
-            raise self._stray(word)
+            raise self._stray(word, list(self._words))
         own = self._own.get(self._kind)
         if own is not None and own.read is not None:
             return _Token("operand", own.read(word, self._names))

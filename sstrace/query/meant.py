@@ -1,22 +1,26 @@
 """What somebody meant who wrote a word that sstrace does not know: the nearest word that would be right.
 
-Only outside --snapshot, where ss's own words stay. What is suggested can be typed as it stands.
+In --snapshot ss's own sentence stays, and only a word that is near one of sstrace's is spoken of, behind it. What is
+suggested can be typed as it stands.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from sstrace.errors import UsageError
 from sstrace.query.catalog import MODES, OWN, SS
 from sstrace.query.command import Act
-from sstrace.query.filter import EXAMPLES
+from sstrace.query.filter import EXAMPLES, OPERATORS
+from sstrace.query.masks import FAMILY_KEYS, TABLE_KEYS
 from sstrace.query.nearest import nearest
 from sstrace.query.words import WORDS
 
-__all__ = ["stray"]
+__all__ = ["ours", "stray"]
 
 _RECORDINGS: Final = (".ndjson", ".json", ".jsonl", ".gz", ".zst", ".log")
 _OFTEN: Final = ("src", "dport", "port", "comm", "held")
+_OTHERS: Final = {"autobound": "autobound", "state": "state established", "exclude": "exclude listening"}
+_EXAMPLES: Final = {**EXAMPLES, **_OTHERS}
 _OTHERWISE: Final = {
     **dict.fromkeys(("ms", "us", "s", "min", "m", "h"), "a number and its unit are one word, as in held > 5ms"),
     **dict.fromkeys(("k", "kb", "mb", "gb", "g"), "a number and its unit are one word, as in sent > 10k"),
@@ -30,13 +34,44 @@ _OTHERWISE: Final = {
 }
 
 
-def stray(word: str, act: Act, states: Iterable[str]) -> UsageError:
+_Right = Callable[[Sequence[str]], bool]
+"""Whether some words are a test, or a word about states and its states."""
+
+
+def stray(word: str, following: Sequence[str], act: Act, states: Iterable[str], is_right: _Right) -> UsageError:
     """Make the sentence about a word that stands where a test of a filter, or a state word, should begin."""
-    return UsageError(f'sstrace: "{word}" is no filter: {_meant(word, act, states)}')
+    return UsageError(f'sstrace: "{word}" is no filter: {_meant(word, following, act, states, is_right)}')
 
 
-def _meant(word: str, act: Act, states: Iterable[str]) -> str:
-    low = word.lower()
+def ours(word: str, following: Sequence[str], act: Act, is_right: _Right) -> str:
+    """Say which of sstrace's own tests was meant by such a word, unless it is nearer to one of ss's; empty: none."""
+    name, test = _test(word, following)
+    near = nearest(name, {*_examples(act), *(entry.name for entry in SS), *TABLE_KEYS, *FAMILY_KEYS})
+    if near is None or near not in WORDS or near == word.lower():
+        return ""
+    return f"did you mean {_completed(near, test, is_right)}?"
+
+
+def _examples(act: Act) -> dict[str, str]:
+    return {name: text for name, text in EXAMPLES.items() if name not in WORDS or act in WORDS[name].acts}
+
+
+def _test(word: str, following: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The name that a test begins with, in lower case, and the rest of it, which may stand in the same word."""
+    at = next((at for at, char in enumerate(word) if char in "=!<>"), 0)
+    if at:
+        signs = 2 if word[at : at + 2] in OPERATORS else 1
+        return word[:at].lower(), (word[at : at + signs], word[at + signs :])
+    return word.lower(), following[: 2 if following and following[0] in OPERATORS else 1]
+
+
+def _completed(name: str, test: Sequence[str], is_right: _Right) -> str:
+    """With what was written behind it, where that can be; else with what could be."""
+    return " ".join((name, *test)) if test and is_right((name, *test)) else _EXAMPLES[name]
+
+
+def _meant(word: str, following: Sequence[str], act: Act, states: Iterable[str], is_right: _Right) -> str:
+    low, test = _test(word, following)
     if low in ("from", "to"):
         return "from and to are of events; a table has state and exclude"
     if low == "netns" and act in WORDS[low].acts:
@@ -66,15 +101,16 @@ def _meant(word: str, act: Act, states: Iterable[str]) -> str:
     if low == "udp":
         return "did you mean -u?"
     options = {entry.name: f"--{entry.name}" for entry in OWN if entry.name in MODES or act in entry.acts}
-    examples = {name: text for name, text in EXAMPLES.items() if name not in WORDS or act in WORDS[name].acts}
-    words = {**examples, "autobound": "autobound", "state": "state established", "exclude": "exclude listening"}
-    every = {**dict.fromkeys(states, ""), **options, **words}
+    examples = _examples(act)
+    every = {**dict.fromkeys(states, ""), **options, **examples, **_OTHERS}
     near = low if low in every else nearest(low, every)
     if near is None:
         program = _is_name(word) and "comm" in examples
         few = ", ".join(text for name, text in examples.items() if name in _OFTEN and not (program and name == "comm"))
         first = f"a program is comm {word}; other tests are" if program else "one is"
         return f"{first} {few} or state established; sstrace --help has them all"
+    if near in _EXAMPLES:
+        return f"did you mean {_completed(near, test, is_right)}?"
     return f"did you mean {every[near] or f'state {near}'}?"
 
 

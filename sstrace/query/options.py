@@ -310,30 +310,9 @@ def resolve(command: Command, names: Names) -> Command:
     """
     if (not command.operands and command.filter_file is None) or command.selection.diag_file is not None:
         return command
-    from sstrace.query.filter import parse_filter
-    from sstrace.query.operands import Scope
-    from sstrace.query.words import words_of
+    from sstrace.query.asked import with_filter  # hardly any command line has one
 
-    selection = command.selection
-    scope = Scope(selection.tables, selection.families, selection.preferred)
-    expression = parse_filter(
-        command.operands,
-        command.filter_file() if command.filter_file is not None else None,
-        names,
-        scope,
-        command.dialect,
-        rpc=command.show.resolve and not command.show.numeric,
-        words=words_of(command.act, namespaces=bool(command.own.netns) or command.act.source in ("file", "between")),
-        stray=None if command.mode is Mode.SNAPSHOT else lambda word: _stray(word, command),
-    )
-    resolved = msgspec.structs.replace(selection, filter=expression, families=scope.families, preferred=scope.preferred)
-    return msgspec.structs.replace(command, selection=resolved)
-
-
-def _stray(word: str, command: Command) -> UsageError:
-    from sstrace.query import meant
-
-    return meant.stray(word, command.act, states.keywords(command.dialect))
+    return with_filter(command, names)
 
 
 def _known(release: Dialect) -> list[Entry]:

@@ -35,7 +35,7 @@ from sstrace.snapshot.streams import complain, warn
 from sstrace.sources import privilege, proc, service
 from sstrace.sources.diag import Diag, Netlink
 from sstrace.sources.netns import enter_netns, is_here
-from sstrace.sources.standard import refusal, say, tell, write_all
+from sstrace.sources.standard import our_line, refusal, say, tell, write_all
 
 if TYPE_CHECKING:
     from sstrace.output.counting import Counting
@@ -321,6 +321,8 @@ def _refused(error: SstraceError, request: Request) -> int:
     text = refusal(error, snapshot=not _is_ours(request))
     if isinstance(error, UsageError) and error.usage:
         text += ss_usage(_release(request))
+    if error.hint:
+        text += our_line(error.hint)
     tell(text.encode("latin-1", "replace"))
     return error.exit_code
 

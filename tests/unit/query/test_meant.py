@@ -50,7 +50,7 @@ def sentence(line: str) -> str:
         ("process nginx", '"process" is no filter: a process is pid 4711 or comm nginx'),
         ("--watch cause refused", '"cause" is no filter: --watch does not know cause'),
         ("--verify held > 5m", '"held" is no filter: --verify does not know held'),
-        ("comn nginx", '"comn" is no filter: did you mean comm nginx?'),
+        ("comn postgres", '"comn" is no filter: did you mean comm postgres?'),
         ("cause reset", 'cause "reset" is none: one is reset-received, reset-sent'),
         ("cause resett-sent", 'cause "resett-sent" is none: did you mean reset-sent?'),
         ("role peer", 'role "peer" is none: one is client, server'),
@@ -81,7 +81,14 @@ def sentence(line: str) -> str:
             '"r1.ndjson" is no filter: a recording is read with --replay r1.ndjson, or --snapshot --from r1.ndjson',
         ),
         ("established", '"established" is no filter: did you mean state established?'),
-        ("sprot = :1", '"sprot" is no filter: did you mean sport = :443?'),
+        ("sprot = :1", '"sprot" is no filter: did you mean sport = :1?'),
+        ("recieved > 1", '"recieved" is no filter: did you mean received > 1?'),
+        ("recieved>1 and dport = :443", '"recieved>1" is no filter: did you mean received > 1?'),
+        ("sport = :1 lifetme ge 3s", '"lifetme" is no filter: did you mean lifetime ge 3s?'),
+        ("hled > 5x", '"hled" is no filter: did you mean held > 5m?'),
+        ("pidd", '"pidd" is no filter: did you mean pid 4711?'),
+        ("stat syn-sent", '"stat" is no filter: did you mean state syn-sent?'),
+        ("stat syn-snt", '"stat" is no filter: did you mean state established?'),
         ("--watch to established", '"to" is no filter: from and to are of events; a table has state and exclude'),
         (
             "nginx",
@@ -120,6 +127,31 @@ def sentence(line: str) -> str:
 )
 def test_what_is_said_of_words_that_are_not_known(line: str, said: str) -> None:
     assert sentence(line) == said
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("recieved > 1", "did you mean received > 1?"),
+        ("sport = :1 and comn nginx", "did you mean comm nginx?"),
+        ("comm=nginx", "did you mean comm = nginx?"),
+        ("cause refused", ""),  # a snapshot does not know it: as ss has it
+        ("sprot = :1", ""),  # ss's own
+        ("example", ""),
+        ("unix", ""),  # an option of ss's
+        ("inet6 = x", ""),
+        ("dst nosuch.invalid", ""),
+        ("sport = :1 and", ""),
+    ],
+)
+def test_of_a_snapshot_ss_s_sentence_stays_and_a_word_of_ours_is_told_behind_it(line: str, hint: str) -> None:
+    with pytest.raises(SstraceError) as caught:
+        read("--snapshot", "-t", *line.split())
+    assert not str(caught.value).startswith("sstrace: ")
+    assert "did you mean" not in str(caught.value)
+    assert caught.value.hint == hint
+    if hint.startswith("did you mean "):
+        read("--snapshot", "-t", *hint.removeprefix("did you mean ").rstrip("?").split())
 
 
 def test_help_helps() -> None:

@@ -1,0 +1,86 @@
+"""The filter of a command line, and what is said of one that cannot be read.
+
+In --snapshot the sentence is ss's own; where somebody may have meant a word of sstrace's, that is told behind it.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import msgspec
+
+from sstrace.errors import LookupFailed, SstraceError, UsageError
+from sstrace.model import Names
+from sstrace.query import states
+from sstrace.query.command import Act, Command, Mode, Selection
+from sstrace.query.filter import parse_filter
+from sstrace.query.operands import Scope
+from sstrace.query.words import words_of
+
+__all__ = ["with_filter"]
+
+_Stray = Callable[[str, Sequence[str]], UsageError]
+"""See parse_filter."""
+
+
+_NO_TEST = UsageError("sstrace: no test begins so")
+
+
+def with_filter(command: Command, names: Names) -> Command:
+    """See ``options.resolve``."""
+    selection = command.selection
+    file = command.filter_file() if command.filter_file is not None else None
+
+    def parsed(operands: Sequence[str], file: bytes | None, stray: _Stray | None) -> Selection:
+        scope = Scope(selection.tables, selection.families, selection.preferred)
+        expression = parse_filter(
+            operands,
+            file,
+            names,
+            scope,
+            command.dialect,
+            rpc=command.show.resolve and not command.show.numeric,
+            words=words_of(
+                command.act, namespaces=bool(command.own.netns) or command.act.source in ("file", "between")
+            ),
+            stray=stray,
+        )
+        return msgspec.structs.replace(selection, filter=expression, families=scope.families, preferred=scope.preferred)
+
+    def is_right(words: Sequence[str]) -> bool:
+        try:
+            if words[0] in ("state", "exclude"):
+                states.read_states(words[1], command.dialect)
+            else:
+                parsed(words, None, lambda *_: _NO_TEST)
+        except (IndexError, SstraceError):
+            return False
+        return True
+
+    def stray(word: str, following: Sequence[str]) -> UsageError:
+        from sstrace.query import meant  # only for mistakes
+
+        return meant.stray(word, following, command.act, states.keywords(command.dialect), is_right)
+
+    snapshot = command.mode is Mode.SNAPSHOT
+    try:
+        resolved = parsed(command.operands, file, None if snapshot else stray)
+    except (LookupFailed, UsageError) as error:
+        if snapshot:
+            error.hint = _hint(lambda stray: parsed(command.operands, file, stray), command.act, is_right)
+        raise
+    return msgspec.structs.replace(command, selection=resolved)
+
+
+def _hint(parse: Callable[[_Stray], object], act: Act, is_right: Callable[[Sequence[str]], bool]) -> str:
+    """Which word of sstrace's somebody may have meant who asked what ss does not understand; empty: none."""
+    from sstrace.query import meant
+
+    hints = [""]
+
+    def stray(word: str, following: Sequence[str]) -> UsageError:
+        hints[0] = meant.ours(word, following, act, is_right)
+        return _NO_TEST
+
+    with suppress(SstraceError):
+        parse(stray)
+    return hints[0]
