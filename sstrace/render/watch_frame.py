@@ -16,6 +16,7 @@ from rich.segment import Segment
 from rich.style import Style
 
 from sstrace.model import STATE_TEXT
+from sstrace.render.width import shortened
 
 __all__ = [
     "ALERT",
@@ -194,14 +195,17 @@ def _header(look: Look, width: int) -> list[list[Segment]]:
     dot = look.glyphs.dot
     status = cut(f" {look.status} ", width) if look.status else ""
     room = width - len(status)
-    # What there is no room for goes, the least needed first.
+    # What there is no room for goes, the least needed first; whose table it is only gets shorter.
     words = {"name": "sstrace --watch", "host": look.host, "clock": look.clock, "interval": f"every {look.interval}"}
     if look.sort:
         words["sort"] = f"by {look.sort}, {look.order}"
-    for name in ("interval", "host", "sort", "name"):
+    for name in ("interval", "name", "sort"):
         if cell_len(f" {dot} ".join(words.values())) < room:
             break
         words.pop(name, None)
+    spare = room - 1 - cell_len(f" {dot} ".join(words.values()))
+    if spare < 0:
+        words["host"] = shortened(look.host, max(1, cell_len(look.host) + spare))
     first = [Segment(fit(f" {dot} ".join(words.values()), room), BOLD)]
     if status:
         first.append(Segment(status, ALERT))

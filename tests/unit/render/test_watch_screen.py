@@ -1,5 +1,6 @@
 """The watcher's screens: exactly as large as asked for, marks without colour, nothing that could move the cursor."""
 
+import re
 from io import StringIO
 from typing import Any, Literal
 
@@ -60,6 +61,20 @@ def drawn(picture: Screen, width: int, height: int) -> list[str]:
     console = Console(width=width, height=height, file=file, color_system=None, legacy_windows=False, _environ={})
     console.print(picture, end="")
     return [line.rstrip() for line in file.getvalue().split("\n")]
+
+
+@pytest.mark.parametrize(
+    ("host", "status", "words"),
+    [
+        ("alpha", "", ["sstrace --watch", "alpha", "12:34:56", "every 1s", "by held, latest first"]),
+        ("alpha, served at /run/sstrace", "", ["alpha, served at /run/sstrace", "12:34:56", "by held, latest first"]),
+        ("alpha, served at /s/live", "FROZEN 12:34:56, 3 changes since", ["alpha, served at /s/live", "12:34:56"]),
+        ("alpha, served at /s/live", f"FROZEN{'.' * 37}", ["alpha, serv… at /s/live", "12:34:56"]),
+    ],
+)
+def test_whose_table_it_is_stays_in_the_first_line(host: str, status: str, words: list[str]) -> None:
+    top = drawn(screen(look(host=host, status=status), LINES, 80, 24), 80, 24)[0]
+    assert [*words, *([status] if status else [])] == re.split(r" · | {2,}", top)
 
 
 def test_a_column_says_where_there_are_several_namespaces() -> None:
