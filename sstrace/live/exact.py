@@ -1,6 +1,6 @@
 """Questions for single TCP sockets, by their addresses, device and cookie: 20 µs each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from sstrace.model import ALL_STATES, InetSocket, State, Table
 from sstrace.rows import socket_of
@@ -49,11 +49,22 @@ def _answers(diag: Netlink, sockets: Sequence[InetSocket], ext: int) -> Iterator
     return (inet_diag.decode(datagram, Table.TCP).rows for datagram in diag.answers(requests))
 
 
-def dumped(diag: Netlink, family: int, states: int, ext: int = 0, table: Table = Table.TCP) -> Iterator[InetSocket]:
-    """Every socket of a table, a family and of these states that the kernel shows. ``ext``: see ``exact``."""
+def dumped(
+    diag: Netlink,
+    family: int,
+    states: int,
+    ext: int = 0,
+    table: Table = Table.TCP,
+    *,
+    breathe: Callable[[], object] = lambda: None,
+) -> Iterator[InetSocket]:
+    """Every socket of a table, a family and of these states that the kernel shows. ``ext``: see ``exact``; ``breathe``
+    is called after each datagram.
+    """
     diag.send(inet_diag.dump_request(table, family, states, ext=ext))
     for datagram in diag:
         batch = inet_diag.decode(datagram, table)
         yield from batch.rows
         if batch.done:
             return
+        breathe()

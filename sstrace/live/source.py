@@ -222,32 +222,39 @@ class LiveRows:
             return False
 
 
-def look_at(places: Places, rows: Iterable[Row], ext: int) -> dict[int, InetSocket]:
+def look_at(
+    places: Places, rows: Iterable[Row], ext: int, breathe: Callable[[], object] = lambda: None
+) -> dict[int, InetSocket]:
     """What the kernel says now of these rows, by their ids; those that it no longer has in this state are left out, and
-    those of a network namespace that has gone.
+    those of a network namespace that has gone. ``breathe`` is called again and again while a dump goes on.
     """
     found: dict[int, InetSocket] = {}
     for place, all_of_place in places.apart(rows):
         mine = [row for row in all_of_place if row.protocol == IPPROTO_TCP]
         if len(mine) < len(all_of_place):
-            found |= _look_at_datagrams(place, [row for row in all_of_place if row.protocol in DATAGRAMS], ext)
+            found |= _look_at_datagrams(place, [row for row in all_of_place if row.protocol in DATAGRAMS], ext, breathe)
         wanted = {_key(row): row.id for row in mine}
         with suppress(UnreachableError), place.kernel.diag() as diag:
             for family in (AF_INET, AF_INET6):
                 alike = [row for row in mine if row.family == family]
-                shown = _exact(diag, alike, ext) if len(alike) <= _EXACT_MOST else dumped(diag, family, ALL_STATES, ext)
+                if len(alike) <= _EXACT_MOST:
+                    shown: Iterable[InetSocket] = _exact(diag, alike, ext)
+                else:
+                    shown = dumped(diag, family, ALL_STATES, ext, breathe=breathe)
                 found |= {row_id: socket for socket in shown if (row_id := wanted.get(_key(socket))) is not None}
     return found
 
 
-def _look_at_datagrams(place: Place, rows: Collection[Row], ext: int) -> dict[int, InetSocket]:
+def _look_at_datagrams(
+    place: Place, rows: Collection[Row], ext: int, breathe: Callable[[], object]
+) -> dict[int, InetSocket]:
     """The same of datagram sockets, of which several may be between the same addresses: by their cookies."""
     wanted = {(row.cookie, row.state): row.id for row in rows}
     found: dict[int, InetSocket] = {}
     tables = {(TABLE_OF_NUMBER[row.protocol], row.family) for row in rows}
     with suppress(UnreachableError, KernelError), place.kernel.diag() as diag:
         for table, family in tables:
-            shown = dumped(diag, family, ALL_STATES, ext, table)
+            shown = dumped(diag, family, ALL_STATES, ext, table, breathe=breathe)
             found |= {at: socket for socket in shown if (at := wanted.get((socket.cookie, socket.state))) is not None}
     return found
 

@@ -4,6 +4,9 @@ One loop: wait for keys, signals and events; fold events in as they come; once a
 picture touches only the rows that it shows: their order is kept (watch.view), and what changes without events
 (queues, timers, memory, tcp_info) is read from the kernel for these rows alone, and for all, within a duty, where they
 are sorted by it. What is looked at is in ``Hub``, what the keys do on each page in the page.
+
+Keys go first. However much there is to be folded in, compared with the kernel or looked up, whoever does it looks at
+the keyboard every few milliseconds (``heed``), and what takes longer than a picture is done behind it (``Hub.later``).
 """
 
 import gc
@@ -11,7 +14,7 @@ import os
 import platform
 import select
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 from sstrace.changes import Change
@@ -34,7 +37,7 @@ from sstrace.watch.groups import GroupsPage
 from sstrace.watch.hub import Hub
 from sstrace.watch.prompt import edited
 from sstrace.watch.table_page import TablePage
-from sstrace.watch.terminal import Terminal, colors_of
+from sstrace.watch.terminal import ESCAPE_S, Terminal, colors_of
 
 __all__ = ["Traces", "Watch", "glyphs_of", "interval_of", "run"]
 
@@ -43,8 +46,10 @@ _STEP_NS: Final = 1_000_000_000
 """Of the graphs."""
 _TICK_S: Final = 0.1
 """The rings are emptied at least so often; they wake the loop when they fill before."""
-_ESCAPE_S: Final = 0.03
-"""After ESC: so long until it is the Escape key and not the beginning of an arrow."""
+_HEED_NS: Final = 10_000_000
+"""Keys are looked for this often while something goes on."""
+_RUN: Final = 64
+"""And the time is looked at once in so many changes: some tenths of a millisecond."""
 
 
 def run(command: Command, env: Mapping[str, str]) -> int:
@@ -65,6 +70,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         tracer.start()
         hub = Hub(command, names, following, glyphs_of(terminal), interval_of(command))
         watch = Watch(command, env, following.tracer, hub, terminal)
+        tracer.meanwhile = watch.heed
         following.record(watch.say, summary=True)
         following.measure()
         # Rows live long and form no cycles: to look at them again and again would only stall the loop.
@@ -98,6 +104,12 @@ class Watch:
         self._glyphs = glyphs_of(terminal)
         self._host = printable(platform.node())
         self._hub = hub
+        hub.heed = self.heed
+        self._keyboard = select.poll()
+        self._heeded_ns = 0
+        """When keys were looked for last."""
+        self._busy = False
+        """A picture, or what a key asks for, is in the making."""
         self._table = TablePage(self._hub)
         self._detail: DetailPage | None = None
         """The page of one connection, while somebody looks at it."""
@@ -120,6 +132,7 @@ class Watch:
         own, terminal = self._command.own, self._terminal
         poll = select.poll()
         terminal.register(poll)
+        self._keyboard.register(0, select.POLLIN)
         following.tracer.register(poll)
         due = time.monotonic_ns() + self._interval_ns
         for seconds in following.turns(_TICK_S):
@@ -129,15 +142,11 @@ class Watch:
             ready = self._wait(poll, self._patience(wait))
             terminal.flush()
             drawn = self._system()
-            if keys := terminal.keys(ready=ready):
-                # Answered before what has happened meanwhile is folded in: that may be much.
-                for key in keys:
-                    self._key(key)
-                if not self._quit:
-                    self.draw()
-            self._hub.take(following.poll(0))
+            # Before what has happened meanwhile is folded in: that may be much.
+            self._answer(terminal.keys(ready=ready))
+            self._hub.take(self._heeding(following.poll(0)))
             if following.wanted:
-                self._hub.take(following.settle())
+                self._hub.take(self._heeding(following.settle()))
             now = time.monotonic_ns()
             if now >= due:
                 self._hub.fold(now)
@@ -148,12 +157,39 @@ class Watch:
                 drawn = drawn or not self._paused
                 if own.count is not None and self._pictures >= own.count:
                     self._quit = True
-            if drawn and not self._quit:
+            if drawn:
                 self.draw()
+            if self._hub.work():
+                self.draw()
+
+    def _answer(self, keys: Sequence[str]) -> None:
+        """Do what they ask for, and show it."""
+        self._heeded_ns = time.monotonic_ns()
+        if keys:
+            self._busy = True
+            for key in keys:
+                self._key(key)
+            self._busy = False
+            self.draw()
+
+    def heed(self) -> None:
+        """Answer keys that have come while something else goes on."""
+        now = time.monotonic_ns()
+        if self._busy or now - self._heeded_ns < _HEED_NS:
+            return
+        self._heeded_ns = now
+        self._answer(self._terminal.keys(ready=bool(self._keyboard.poll(0))))
+
+    def _heeding(self, changes: Iterator[Change]) -> Iterator[Change]:
+        """The same, of however many."""
+        for number, change in enumerate(changes):
+            yield change
+            if number % _RUN == 0:
+                self.heed()
 
     def _patience(self, seconds: float) -> float:
         """How long may be slept: not so long where it has to be told whether ESC is a key."""
-        return min(seconds, _ESCAPE_S) if self._terminal.half else seconds
+        return min(seconds, ESCAPE_S) if self._terminal.half else seconds
 
     def _wait(self, poll: select.poll, timeout_s: float) -> bool:
         """Sleep until something comes; whether it is keys."""
@@ -185,8 +221,9 @@ class Watch:
 
     def draw(self) -> None:
         """One picture, unless the terminal still has to take the last one."""
-        if self._terminal.busy:
+        if self._terminal.busy or self._quit:
             return
+        busy, self._busy = self._busy, True
         if self._hub.frozen is None:
             now = self._hub.now_ns()
             self._hub.fold(now)
@@ -194,6 +231,7 @@ class Watch:
         width, height = self._terminal.size()
         picture = (self._detail or self._groups or self._table).picture(self._look(), width, height)
         self._terminal.draw(self._painter.paint(picture, width, height))
+        self._busy = busy
 
     def _look(self) -> render.Look:
         """What is the same on every page."""
@@ -227,6 +265,7 @@ class Watch:
 
     def _key(self, key: str) -> None:
         hub = self._hub
+        self._table.searching = False
         if self._prompt is not None:
             self._edit(self._prompt, key)
             return

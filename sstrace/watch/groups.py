@@ -1,4 +1,7 @@
-"""The page of groups: the rows that the filter lets pass, put together by process, container, peer or port."""
+"""The page of groups: the rows that the filter lets pass, put together by process, container, peer or port.
+
+A look at all rows takes a tenth of a second where there are 100,000, so pictures are drawn of the last one.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
@@ -19,7 +22,8 @@ __all__ = ["GroupsPage"]
 
 _ESTABLISHED, _LISTEN, _WAIT = int(State.ESTABLISHED), int(State.LISTEN), int(State.TIME_WAIT)
 _EVERY_NS: Final = 1_000_000_000
-"""A look at all rows takes a tenth of a second where there are 100,000: not for each key."""
+_RUN: Final = 1000
+"""Rows between two looks at the keyboard: a millisecond."""
 _SORTS: Final[Mapping[str, Callable[[Group], float]]] = {
     "rows": lambda group: group.rows,
     "opened": lambda group: group.opened,
@@ -49,7 +53,7 @@ class GroupsPage:
         """Count what opens and ends, by group."""
         opened = change.new == _ESTABLISHED
         if opened or change.ended:
-            counts = self._counts.setdefault(self._name(change.row), [0, 0, 0])
+            counts = self._counts.setdefault(self._name(change.row)[0], [0, 0, 0])
             counts[0 if opened else 2 if has_failed(change.cause) else 1] += 1
 
     def renew(self, changes: Iterable[Transition], since_ns: int) -> None:
@@ -73,6 +77,7 @@ class GroupsPage:
             names = list(_TITLES)
             self.by = names[(names.index(self.by) + (1 if key == "g" else -1)) % len(names)]
             self._counts.clear()
+            self._groups.clear()
             self._since_ns = self._due_ns = self._cursor = 0
         elif key == "s":
             names = list(_SORTS)
@@ -81,48 +86,57 @@ class GroupsPage:
         else:
             steps = {"down": 1, "j": 1, "up": -1, "k": -1, "pagedown": self._page, "pageup": -self._page}
             steps |= {"home": -len(self._groups), "end": len(self._groups), "wheelup": -3, "wheeldown": 3}
-            self._cursor = max(0, min(self._cursor + steps.get(key, 0), len(self._groups) - 1))
+            self._cursor += steps.get(key, 0)
+            self._clamp()
         return None
 
-    def _name(self, row: Row) -> str:
+    def _clamp(self) -> None:
+        """The cursor stays among the groups; while they are still to be gathered, where it was moved to."""
+        most = len(self._groups) - 1 if self._groups else self._cursor
+        self._cursor = max(0, min(self._cursor, most))
+
+    def _name(self, row: Row) -> tuple[str, str | None]:
+        """What the group of a row is called, and the filter that lets it pass alone, where there is one."""
         if self.by == "process":
             owners = row.owners
-            name = f"{printable(owners[0].comm.decode('latin-1'))}/{owners[0].pid}" if owners else "-"
-            if owners:
-                self._filters[name] = f"pid {owners[0].pid}"
-            return f"~{name}" if row.owner_source == "listener" and owners else name
+            if not owners:
+                return "-", None
+            name = f"{printable(owners[0].comm.decode('latin-1'))}/{owners[0].pid}"
+            return (f"~{name}", None) if row.owner_source == "listener" else (name, f"pid {owners[0].pid}")
         if self.by == "container":
             work = self._work(row.cgroup) if row.cgroup else None
             if work is None or (work.container_id is None and work.unit is None):
-                return "-"
-            return plain(work.container_id[:12] if work.container_id is not None else work.unit or "-")
+                return "-", None
+            return plain(work.container_id[:12] if work.container_id is not None else work.unit or "-"), None
         local, peer = self._ends.within(row.net).of(row)
         if self.by == "peer":
             host = peer.rpartition(":")[0]
-            if row.dport:
-                self._filters[host] = f"dst {host}"
-            return host if row.dport else "-"
+            return (host, f"dst {host}") if row.dport else ("-", None)
         # The port of the service: ours where the connection came to us.
         theirs = row.role == "client" or (row.role is None and row.dport and row.dport < row.sport)
         port = (peer if theirs else local).rpartition(":")[2]
-        name = f"{'to' if theirs else 'at'} {port}"
-        self._filters[name] = f"{'dport' if theirs else 'sport'} = :{port}"
-        return name
+        return f"{'to' if theirs else 'at'} {port}", f"{'dport' if theirs else 'sport'} = :{port}"
 
-    def _gather(self, now_ns: int) -> None:
-        """Look at all rows."""
-        if now_ns < self._due_ns:
-            return
-        if self.by == "process" and self.hub.frozen is None:
-            self.hub.tracer.own()
+    def _gather(self) -> None:
+        """Look at all rows; in between the keys may have asked for other groups."""
+        by, heed = self.by, self.hub.heed
+        if by == "process":
+            self.hub.own_all()
+        now_ns = self.hub.now_ns()
         seconds = (now_ns - self._since_ns) / 1e9 if self._since_ns else 0.0
         counts, self._counts = self._counts, {}
         self._since_ns, self._due_ns = now_ns, now_ns + _EVERY_NS
-        self._filters.clear()
         found: dict[str, Group] = {}
+        filters: dict[str, str] = {}
         view = self.hub.shown
-        for entry in view.living(0, len(view)):
-            name = self._name(entry.row)
+        for number, entry in enumerate(view.living(0, len(view))):
+            if number % _RUN == 0:
+                heed()
+            if self.by != by:
+                return
+            name, wanted = self._name(entry.row)
+            if wanted is not None:
+                filters[name] = wanted
             group = found.get(name)
             if group is None:
                 group = found[name] = Group(name)
@@ -134,7 +148,7 @@ class GroupsPage:
             group = found.setdefault(name, Group(name))
             if seconds:
                 group.opened, group.closed, group.failed = opened / seconds, closed / seconds, failed / seconds
-        self._groups = list(found.values())
+        self._groups, self._filters = list(found.values()), filters
         self._order()
 
     def _order(self) -> None:
@@ -142,9 +156,10 @@ class GroupsPage:
 
     def picture(self, base: Look, width: int, height: int) -> Screen:
         """Draw it: ``base`` has what is the same on every page."""
-        self._gather(self.hub.now_ns())
+        if self.hub.now_ns() >= self._due_ns:
+            self.hub.later("groups", self._gather)
         self._page = max(1, height - fixed_rows(height))
-        self._cursor = max(0, min(self._cursor, len(self._groups) - 1))
+        self._clamp()
         self._top = max(0, min(self._top, self._cursor, len(self._groups) - self._page))
         self._top = max(self._top, self._cursor - self._page + 1)
         look = msgspec.structs.replace(

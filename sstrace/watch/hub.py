@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -85,7 +86,12 @@ class Hub:
         self.message = ""
         self.heard: Callable[[Transition], None] | None = None
         """Is told of each transition that the filter lets pass."""
+        self.heed: Callable[[], object] = lambda: None
+        """Whoever does what takes long calls it every few milliseconds: keys that have come are answered then."""
+        self._work: dict[str, Callable[[], object]] = {}
         self.utc = command.own.utc
+        self._seen: Sequence[Row] = ()
+        """The rows of the last picture."""
         self._journal: dict[int, Row] = {}
         tracer.table.journal = self._journal
         self.view.reset(tracer.table, self.now_ns())
@@ -163,6 +169,19 @@ class Hub:
             )
             self.rates = render.Rates(opened, closed, failed, events)
 
+    # What takes longer than a key may wait.
+
+    def later(self, what: str, work: Callable[[], object]) -> None:
+        """Have something done once the picture is out; twice the same ``what`` is done once."""
+        self._work[what] = work
+
+    def work(self) -> bool:
+        """Do that; whether there was something, and the picture is another one by that."""
+        work, self._work = self._work, {}
+        for each in work.values():
+            each()
+        return bool(work)
+
     # What is seen of it.
 
     @property
@@ -174,6 +193,7 @@ class Hub:
         """What the kernel says of these rows, by their ids: now, or when the table was frozen."""
         if self.frozen is not None:
             return self.frozen.sockets
+        self._seen = rows = list(rows)
         sockets = self.lines.ask(self.tracer.places, rows, figures=self.figured)
         if self.figured:
             self._carried.take(sockets, now_ns)
@@ -186,15 +206,18 @@ class Hub:
         return self._carried.of(row.id, self.shown.end(row.id))
 
     def rank(self, now_ns: int) -> None:
-        """Where the order, or the filter, goes by what connections carry, ask for that of every row that may be on the
-        screen, when a look is due.
+        """Where the order, or the filter, goes by what connections carry, have that asked for of every row that may be
+        on the screen, when a look is due.
         """
+        wanted = self._asks_carried or self.view.sort in self._by_figures
+        if wanted and self.frozen is None and now_ns >= self._figures_due_ns:
+            self.later("figures", self._rank)
+
+    def _rank(self) -> None:
         view, asked = self.view, self._asks_carried
-        if self.frozen is not None or now_ns < self._figures_due_ns or not (asked or view.sort in self._by_figures):
-            return
-        spent = time.thread_time_ns()
+        spent, now_ns = time.thread_time_ns(), self.now_ns()
         alive = list(self.tracer.table) if asked else [entry.row for entry in view.living(0, len(view))]
-        sockets = self.lines.ask(self.tracer.places, alive, figures=True)
+        sockets = self.lines.ask(self.tracer.places, alive, figures=True, heed=self.heed)
         self._carried.take(sockets, now_ns)
         self._carried.keep(sockets)
         if asked:
@@ -205,13 +228,21 @@ class Hub:
         self._figures_due_ns = now_ns + max(self._interval_ns // 2, _DUTY * (time.thread_time_ns() - spent))
 
     def own(self, visible: Sequence[Row], now_ns: int) -> None:
-        """See who holds the rows on the screen, when a look is due: the tracer looks too, but for all rows, and so more
-        seldom.
+        """Have it seen who holds the rows on the screen, when a look is due: the tracer looks too, but for all rows,
+        and so more seldom.
         """
         if visible and self.frozen is None and now_ns >= self._owners_due_ns:
-            spent = time.thread_time_ns()
-            self.tracer.own(visible)
-            self._owners_due_ns = now_ns + _DUTY * (time.thread_time_ns() - spent)
+            self.later("owners", partial(self._own, visible))
+
+    def _own(self, rows: Sequence[Row] | None) -> None:
+        spent = time.thread_time_ns()
+        self.tracer.own(rows)
+        self._owners_due_ns = self.now_ns() + _DUTY * (time.thread_time_ns() - spent)
+
+    def own_all(self) -> None:
+        """See who holds what, whether or not it is in sight; it takes long."""
+        if self.frozen is None:
+            self._own(None)
 
     def freeze(self) -> None:
         """Take a copy of the table, or go on."""
@@ -220,17 +251,27 @@ class Hub:
             self.frozen = None
             # Sorting that was chosen meanwhile stays.
             view = self.view
+            moved = (view.sort, view.states) != (still.sort, still.states)
             view.sort, view.backwards, view.states, view.dead = still.sort, still.backwards, still.states, still.dead
-            view.resort()
+            if moved:
+                view.resort()
             return
         now = self.now_ns()
         self.fold(now)
         view = self.view.frozen()
-        alive = (entry.row for entry in view.rows(0, len(view)) if entry.mark != "-")
-        sockets = self.lines.ask(self.tracer.places, alive, figures=self.figured)
+        self.frozen = frozen = Frozen(view, now, self.clock(), {}, self.rates)
+        self._still(frozen, self._seen)
+        self.later("frozen", lambda: self._still(frozen, [entry.row for entry in view.living(0, len(view))]))
+
+    def _still(self, frozen: Frozen, rows: Iterable[Row]) -> None:
+        """Keep what the kernel says of these rows with the frozen table; not what it has said already."""
+        if self.frozen is not frozen:
+            return
+        rows = (row for row in rows if row.id not in frozen.sockets)
+        sockets = self.lines.ask(self.tracer.places, rows, figures=self.figured, heed=self.heed)
         if self.figured:
-            self._carried.take(sockets, now)
-        self.frozen = Frozen(view, now, self.clock(), sockets, self.rates)
+            self._carried.take(sockets, self.now_ns())
+        frozen.sockets |= sockets
 
     def filter(self, text: str) -> bool:
         """Look through another filter: the words as they would follow the options on a command line; whether that could

@@ -1,6 +1,6 @@
 """The rows of the screen → the texts of their lines: what the table says, and what the kernel says of them now."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -88,14 +88,16 @@ class RowLines:
     def _place(self, row: Row) -> str:
         return plain(self._where.label(row.net).text(row.netns)) if self._where is not None else ""
 
-    def ask(self, places: Places, rows: Iterable[Row], *, figures: bool = False) -> dict[int, InetSocket]:
+    def ask(
+        self, places: Places, rows: Iterable[Row], *, figures: bool = False, heed: Callable[[], object] = lambda: None
+    ) -> dict[int, InetSocket]:
         """What the kernel says now of these rows, by their ids; those that it no longer has in this state are left
-        out. ``figures``: with tcp_info, whether or not the lines show it.
+        out. ``figures``: with tcp_info, whether or not the lines show it. ``heed``: see Hub.
         """
         show = self.show
         ext = inet_diag.extensions(memory=show.memory, info=show.info or figures, tos=show.tos)
         try:
-            return look_at(places, rows, ext)
+            return look_at(places, rows, ext, heed)
         except KernelError:
             return {}  # out of memory, for a moment: the columns say that they do not know
 

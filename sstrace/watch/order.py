@@ -2,6 +2,7 @@
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Collection, Iterable, Mapping
+from struct import Struct
 
 from sstrace.table import Row
 from sstrace.watch.carried import Figures
@@ -22,16 +23,27 @@ def _peer(row: Row) -> bytes:
     return b"%c%b%b" % (len(row.dst), row.dst, row.dport.to_bytes(2, "big"))
 
 
-def _by_state(row: Row, state: int, _at_ns: int) -> bytes:
-    return bytes((state,)).translate(RANK) + _local(row) + _peer(row)
+_ipv4 = Struct("!B4sHB4sH").pack
+"""Both ends at once, and twice as fast: somebody waits while every row gets its key."""
+_RANKS = [bytes((state,)).translate(RANK) for state in range(16)]
 
 
 def _by_local(row: Row, _state: int, _at_ns: int) -> bytes:
+    src, dst = row.src, row.dst
+    if len(src) == len(dst) == 4:
+        return _ipv4(4, src, row.sport, 4, dst, row.dport)
     return _local(row) + _peer(row)
 
 
 def _by_peer(row: Row, _state: int, _at_ns: int) -> bytes:
+    src, dst = row.src, row.dst
+    if len(src) == len(dst) == 4:
+        return _ipv4(4, dst, row.dport, 4, src, row.sport)
     return _peer(row) + _local(row)
+
+
+def _by_state(row: Row, state: int, at_ns: int) -> bytes:
+    return _RANKS[state] + _by_local(row, state, at_ns)
 
 
 def _by_held(_row: Row, _state: int, at_ns: int) -> bytes:
@@ -60,7 +72,7 @@ def by_netns(called: Callable[[Row], bytes]) -> Callable[[Row, int, int], bytes]
     """One more way, where there are several network namespaces: by what they are ``called``."""
 
     def key(row: Row, _state: int, _at_ns: int) -> bytes:
-        return called(row) + b"\0" + row.net.to_bytes(8, "big") + _local(row) + _peer(row)
+        return called(row) + b"\0" + row.net.to_bytes(8, "big") + _by_local(row, _state, _at_ns)
 
     return key
 
@@ -109,6 +121,12 @@ class Order:
         self._size = len(flat)
         self._parts = [flat[at : at + self._LOAD] for at in range(0, len(flat), self._LOAD)] or [[]]
         self._last = [part[-1] for part in self._parts if part]
+
+    def copy(self) -> "Order":
+        """Another one with the same."""
+        other = Order()
+        other._parts, other._last, other._size = [list(part) for part in self._parts], list(self._last), self._size
+        return other
 
     def merge(self, gone: Collection[tuple[bytes, int]], come: Iterable[tuple[bytes, int]]) -> None:
         """Many at once: one pass over all, and a merge of two runs."""

@@ -190,7 +190,9 @@ class _Player(Watch):
                 self._went_ns = now
                 self._paused = self._film.at_ns >= self._film.last_ns
                 drawn = True
-            if drawn and not self._quit:
+            if drawn:
+                self.draw()
+            if self._past.work():
                 self.draw()
 
     def _look(self) -> render.Look:

@@ -1,7 +1,7 @@
 """The first page of ``--watch``: the rows, a cursor among them, and the keys that move, sort and search."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -31,9 +31,10 @@ _ORDER_WORDS: Final = {
     "received/s": ("most first", "least first"),
     "rtt": ("longest first", "shortest first"),
 }
-_SEARCH_STEP: Final = 500
-_SEARCH_NS: Final = 300_000_000
-"""A search stops after so long, and goes on from there with the next one: the screen must not stand."""
+_SEARCH_STEP: Final = 200
+"""Rows that are searched between two looks at the keyboard: some milliseconds."""
+_SEARCH_NS: Final = 30_000_000
+"""A search that takes longer goes on behind the picture."""
 
 
 class TablePage:
@@ -42,6 +43,8 @@ class TablePage:
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
         self.searched = ""
+        self.searching = False
+        """Whether a search goes on; whoever sets it to False has it stop."""
         self._widths: render.Widths | None = None
         self._carried: bool | None = None
         """Whether columns of what connections carry are wanted; None: as there is room, or the order needs."""
@@ -243,36 +246,54 @@ class TablePage:
     def _sort(self, view: Watched, name: str) -> None:
         view.sort = name
         if name == "owner" and self.hub.frozen is None:
-            self.hub.tracer.own()
+            self.hub.later("order", self._by_owners)
         view.resort()
         self._widths = None
         self._top = 0
+
+    def _by_owners(self) -> None:
+        self.hub.own_all()
+        self.hub.shown.resort()
 
     # Searching.
 
     def search(self, text: str) -> None:
         """Go to the next row, behind the cursor and round, that has this text in any column."""
-        self.searched = text
-        if not text:
-            return
+        self.searched, self.searching = text, bool(text)
+        if text:
+            steps = self._look_for(text.lower())
+            began = time.monotonic_ns()
+            for _ in steps:
+                if time.monotonic_ns() - began > _SEARCH_NS:
+                    self.hub.say(f"looking for {text}: a key ends that")
+                    self.hub.later("search", lambda: self._look_on(steps))
+                    break
+
+    def _look_on(self, steps: Iterator[None]) -> None:
+        for _ in steps:
+            self.hub.heed()
+            if not self.searching:
+                break
+
+    def _look_for(self, wanted: str) -> Iterator[None]:
+        """Step by step; at the end the cursor is there, or it is said that there is no such row."""
         view = self.hub.shown
-        total, wanted = len(view), text.lower()
+        total = len(view)
         place = view.place(self._cursor) if self._cursor is not None else None
         start = place + 1 if place is not None else self._top
-        began, done = time.monotonic_ns(), 0
+        done = 0
         while done < total:
             at = (start + done) % total
-            entries = view.living(at, min(_SEARCH_STEP, total - done, total - at))
+            count = min(_SEARCH_STEP, total - done, total - at)
+            entries = view.living(at, count)
             for entry, line in zip(entries, self._texts(entries), strict=True):
                 if wanted in line.lower():
                     self._cursor = entry.row.id
+                    self.hub.say("")
                     return
-            done += len(entries)
-            if time.monotonic_ns() - began > _SEARCH_NS and done < total:
-                self._cursor = entries[-1].row.id
-                self.hub.say(f"{text} is not in the {done} rows from there on: / and Enter look further")
-                return
-        self.hub.say(f"no row has {text} in it")
+            done += count
+            yield
+        self.hub.say(f"no row has {self.searched} in it")
 
     def _texts(self, entries: Sequence[Entry]) -> list[str]:
         lines = self.hub.lines.make(entries, {}, self.hub.now_ns())

@@ -17,11 +17,14 @@ import termios
 import time
 from collections.abc import Mapping, Sequence
 from types import FrameType
-from typing import Literal
+from typing import Final, Literal
 
 from sstrace.errors import UsageError
 
-__all__ = ["Terminal", "colors_of", "decode_keys"]
+__all__ = ["ESCAPE_S", "Terminal", "colors_of", "decode_keys"]
+
+ESCAPE_S: Final = 0.03
+"""After ESC: so long until it is the Escape key and not the beginning of an arrow."""
 
 _ENTER = b"\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[?1000h\x1b[?1006h\x1b[2J"
 """xterm's control sequences, which every terminal emulator in use follows: the alternate screen, no cursor, no
@@ -161,6 +164,8 @@ class Terminal:
         self._encoding = sys.stdout.encoding or "ascii"
         self._pending = b""
         self._typed = b""
+        self._typed_s = 0.0
+        """When the last byte came."""
         self._drawn: list[str] = []
         self._modes: list[int | list[bytes | int]] | None = None
         self._inside = False
@@ -267,7 +272,9 @@ class Terminal:
         return self._out, bool(self._pending)
 
     def keys(self, *, ready: bool) -> list[str]:
-        """Keys typed since the last call. ``ready``: poll said that there is something to read."""
+        """Keys typed since the last call. ``ready``: poll said that there is something to read; without that, an ESC
+        that has waited for ``ESCAPE_S`` is a key.
+        """
         with contextlib.suppress(BlockingIOError):
             while os.read(self._wake_read, 256):
                 pass
@@ -281,7 +288,10 @@ class Terminal:
                 self.gone = True
             else:
                 self.gone = self.gone or not data
-        if not data and not self._typed:
+        now = time.monotonic()
+        if data:
+            self._typed_s = now
+        elif not self._typed or now - self._typed_s < ESCAPE_S:
             return []
         found, self._typed = decode_keys(self._typed + data, final=not data)
         return found

@@ -787,6 +787,78 @@ def test_time_and_count_end_it(watch: Watch, peers: Peers) -> None:
         assert pane.restored()
 
 
+SLOW = {
+    "a comparison with the kernel": (
+        "from sstrace.live.doubts import Doubts\n"
+        "from sstrace.live.sweeps import Sweeps as Slow\n"
+        "Doubts.is_audit_due = lambda self, events: lasts()\n"
+        "run = Slow.run\n"
+        "def slow(self, places, *, doubted):\n"
+        "    while lasts():\n        self._breathe()\n"
+        "    return (yield from run(self, places, doubted=doubted))\n"
+        "Slow.run = slow\n"
+    ),
+    "much that happens": (
+        "from sstrace.live.tracer import Tracer as Slow\n"
+        "from sstrace.model import Lost\n"
+        "def slow(self):\n"
+        "    while lasts():\n        yield Lost(0, 0, 0, 0)\n"
+        "Slow._seek = slow\n"
+    ),
+    "a look at who holds what": (
+        "from sstrace.live.owners import OwnerLooks as Slow\n"
+        "look = Slow.look\n"
+        "def slow(self, wanted=None, breathe=bool):\n"
+        "    while lasts():\n        breathe()\n"
+        "    return look(self, wanted, breathe)\n"
+        "Slow.look = slow\n"
+    ),
+    "a look at every row": (
+        "from sstrace.watch.view import Watched as Slow\n"
+        "living = Slow.living\n"
+        "def slow(self, start, count):\n"
+        "    found = living(self, start, count)\n"
+        "    while count == len(self) and lasts():\n        yield found[0]\n"
+        "    yield from found\n"
+        "Slow.living = slow\n"
+    ),
+}
+"""What takes long, and here as long as the test lets it."""
+
+
+@pytest.mark.parametrize("what", SLOW)
+def test_a_key_is_answered_while_something_takes_long(netns: Netns, tmp_path: Path, peers: Peers, what: str) -> None:
+    program, begin, began, end = (tmp_path / name for name in ("slow.py", "begin", "began", "end"))
+    program.write_text(
+        "from pathlib import Path\n"
+        "from sstrace import cli\n"
+        "def lasts():\n"
+        f"    if Path('{end}').exists() or not Path('{begin}').exists():\n        return False\n"
+        f"    Path('{began}').touch()\n"
+        "    return True\n"
+        f"{SLOW[what]}"
+        "raise SystemExit(cli.main(['--watch']))\n"
+    )
+    pane = Tmux(
+        tmp_path, [*netns.prefix, sys.executable, str(program)], env={"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    )
+    try:
+        pane.until_text("Local Address:Port")
+        begin.touch()
+        pane.type("g")
+        pane.until_text("Process")
+        pane.until(lambda _lines: began.exists())
+        pane.type("?")
+        pane.until_text("any key leaves it")
+        pane.type("Escape")
+        pane.until(lambda lines: "Process" in lines[3] and "any key leaves it" not in "".join(lines))
+        end.touch()
+        pane.type("q")
+        assert pane.ended() == 0
+    finally:
+        pane.close()
+
+
 def test_an_exception_is_seen_on_the_ordinary_screen(netns: Netns, tmp_path: Path, peers: Peers) -> None:
     program = tmp_path / "broken.py"
     program.write_text(
