@@ -254,16 +254,21 @@ def _row(line: Line, look: Look, width: int, *, cursor: bool) -> list[Segment]:
     room = width - _fixed(widths)
     if line.cause:
         # The blanks before the address may lend it some room; a word that finds none stands behind the row, or behind
-        # the last figure: what has ended has no rates. Where that is beyond the edge it stands for the state.
+        # the last figure: what has ended has no rates. Where that is beyond the edge it stands for the time in the
+        # state, and a long one for that, too.
         gap = len(line.cause) + 1
         before = f"{rest.rstrip()} " if line.rest or look.figures else rest
         free = look.queues and not rest[_QUEUES_WIDTH:gap].strip()
         if free:
-            rest = f"{line.cause} {rest[gap:]}"
+            rest = f"{line.cause:<{_QUEUES_WIDTH - 1}} {rest[max(gap, _QUEUES_WIDTH) :]}"
         elif len(before) + gap + 1 <= room or look.pan or look.queues:
             rest = f"{before}[{line.cause}]"
         else:
-            state = f"{cut(line.cause, len(state)):<{len(state)}}"
+            both = f"{line.state} {line.cause}"
+            more = max(0, len(both) - len(state))
+            if rest[:more].strip():
+                both, more = cut(line.cause, len(state)), 0
+            state, rest = f"{both:<{len(state)}}", rest[more:]
     fixed = f"{line.mark} {place}{state} "
     tail = cut(rest[look.pan :], room).rstrip() if room > 0 else ""
     if cursor:

@@ -54,10 +54,12 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     stopped = Stopped()
     names = LineNames(env)
     with Film(files(command), names) as film:
-        film.look(_begin(command, film), 0, aloud=True)
+        begin, ended = _begin(command, film)
+        film.look(begin, 0, aloud=True)
         command = options.resolve(command, names)
         hub = _PastHub(command, names, film, glyphs_of(terminal), interval_of(command))
         player = _Player(command, env, hub, terminal)
+        player.say(ended)
         try:
             terminal.enter()
             player.draw()
@@ -67,11 +69,11 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     return 0
 
 
-def _begin(command: Command, film: Film) -> int:
-    """The moment at which the screen opens: --at, or the beginning."""
+def _begin(command: Command, film: Film) -> tuple[int, str]:
+    """The moment at which the screen opens: --at, or the beginning; and what there is to say of it."""
     when, utc = command.own.at, command.own.utc
     if when is None:
-        return film.first_ns
+        return film.first_ns, ""
     if when.kind == "seq":
         raise UsageError("sstrace: --watch goes by time: write --at with a time, not #SEQ")
     at_ns = target(when, Span(film.first_ns, film.last_ns), utc=utc)
@@ -80,7 +82,8 @@ def _begin(command: Command, film: Film) -> int:
             f"sstrace: the recording begins at {moment(film.first_ns, utc=utc)}, after {when.text}: "
             f"it knows nothing of that moment"
         )
-    return at_ns + when.open_ns
+    ended = f"the recording ends at {time_of_day(film.last_ns, utc=utc)}, before {when.text}: this is the table then"
+    return at_ns + when.open_ns, ended if at_ns > film.last_ns else ""
 
 
 class _PastHub(Hub):

@@ -185,6 +185,7 @@ def test_every_cell_can_be_reached_by_moving_the_columns() -> None:
 @pytest.mark.parametrize(
     ("cause", "row"),
     [
+        ("killed", "killed           10.20.30.40:40001"),  # and nothing is left of the queues
         ("refused", "refused          10.20.30.40:40001"),
         ("timeout-connect", "timeout-connect  10.20.30.40:40001"),
         ("timeout-retransmit", "-      -         10.20.30.40:40001"),
@@ -196,6 +197,21 @@ def test_the_cause_of_a_close_is_whole_wherever_it_stands(cause: str, row: str) 
     (shown,) = drawn(screen(look(), [line], 200, 9), 200, 9)[4:5]
     assert row in shown
     assert cause in shown
+
+
+@pytest.mark.parametrize(
+    ("cause", "row"),
+    [
+        ("refused", "- web   SYN-SENT refused    "),
+        ("reset-sent", "- web   SYN-SENT reset-sent "),
+        ("timeout-keepalive", "- web   timeout-keepalive   "),
+    ],
+)
+def test_beside_netns_the_state_stays_and_the_cause_stands_for_the_time_in_it(cause: str, row: str) -> None:
+    lines = [msgspec.structs.replace(line, netns="web", cause=cause if line.cause else "") for line in LINES]
+    shown = drawn(screen(look(widths=measure(lines, netns=True)), lines, 60, 12), 60, 12)[6]
+    assert shown.startswith(row)
+    assert shown.endswith(":81")
 
 
 def test_without_queues_the_cause_stands_behind() -> None:

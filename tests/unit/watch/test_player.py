@@ -104,6 +104,15 @@ def test_the_keys_of_time(player: Player) -> None:
     assert pane.restored()
 
 
+def test_a_moment_after_the_end_is_told_of(player: Player) -> None:
+    pane = player("--at", "16:00")
+    lines = pane.until_text("the recording ends at ")
+    assert lines[23].strip() == "the recording ends at 15:04:00 UTC, before 16:00: this is the table then"
+    assert "15:04:00 UTC" in lines[0]
+    pane.type("Left")
+    assert "the recording ends" not in "".join(pane.until_text("15:03:59 UTC"))
+
+
 def test_it_plays_and_pauses(player: Player) -> None:
     pane = player("-a", "--interval", "100ms")
     for _ in range(12):
