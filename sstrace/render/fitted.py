@@ -110,7 +110,7 @@ class FittedText(TraceText):
         netid = (_NETID_WIDE if middle else _NETID) * self._netids
         left, held = width >= _STATES_FROM, width >= _HELD_FROM
         if wide:
-            head = time + 1 + place + netid + 36
+            head = time + 1 + place + netid + 33
             most = min(_LONGEST_END, max(_END, (width - head - 44) // 2))
             return _Layout(time, place, netid, True, True, 0, head, True, most)
         head = time + 1 + place + netid + (22 if left else 11) + 7 * held
@@ -158,10 +158,7 @@ class FittedText(TraceText):
         if self._width is None:
             return super().state(change)
         layout = self._layout
-        place, local, peer = self._placed(change.row)
-        if layout.place:
-            place = f"{padded(shortened(place.rstrip(), layout.place - 1), layout.place - 1)} "
-        place += self._netid(change.row, layout.netid - 1)
+        place, local, peer = self._whose(change.row)
         old, new = SHOWN[change.old], SHOWN[change.new]
         states = f"{old:>10} -> {new:<10} " if layout.wide else f"{f'{old:>10}→' if layout.left else ''}{new:<10} "
         held = f"{'~' * change.approximate}{span_text(change.held_ns)}" if change.held_ns is not None else "-"
@@ -171,6 +168,14 @@ class FittedText(TraceText):
         line = cut(head + tail, self._width)
         self.caused = slice(len(head) + self.caused.start, min(len(head) + self.caused.stop, len(line)))
         return line
+
+    def _whose(self, row: RowView) -> tuple[str, str, str]:
+        """In which namespace a row is and of which protocol, as far as lines say that, and its ends."""
+        place, local, peer = self._placed(row)
+        layout = self._layout
+        if layout.place:
+            place = f"{padded(shortened(place.rstrip(), layout.place - 1), layout.place - 1)} "
+        return place + self._netid(row, layout.netid - 1), local, peer
 
     def _wide(self, change: TransitionView, local: str, peer: str, room: int) -> str:
         """Both ends, the process, the cause, and what there is room for."""
@@ -236,11 +241,10 @@ class FittedText(TraceText):
         if self._width is None:
             return super().incident(happened)
         row, layout = happened.row, self._layout
-        place, local, peer = self._placed(row)
-        if layout.place:
-            place = f"{padded(shortened(place.rstrip(), layout.place - 1), layout.place - 1)} "
+        place, local, peer = self._whose(row)
         words = f"  {incident_words(happened.what, happened.details)} "
-        head = f"{self.time(happened.at_ns)} {place}{padded(words, layout.head - layout.time - 1 - layout.place)}"
+        taken = layout.time + 1 + layout.place + layout.netid
+        head = f"{self.time(happened.at_ns)} {place}{padded(words, layout.head - taken)}"
         room = self._width - cells(head)
         if layout.wide:
             holders = who(row, max(_LEAST, room - 2 * _LEAST), descriptors=True)

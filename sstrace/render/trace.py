@@ -140,7 +140,7 @@ class TraceText:
         owners = self._inherited if row.owner_source == "listener" else self._owners
         words = f"  {incident_words(happened.what, happened.details)}"
         return (
-            f"{self.time(happened.at_ns)} {place}{words:<35} {local:<{_ADDRESS}} {peer:<{_ADDRESS}} "
+            f"{self.time(happened.at_ns)} {place}{self._netid(row)}{words:<35} {local:<{_ADDRESS}} {peer:<{_ADDRESS}} "
             f"{owners.get(row.owners) or self._owned(row)}"
         )
 

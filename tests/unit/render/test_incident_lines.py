@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from smallworld import SmallWorld
-from test_events import row  # the same made-up rows
+from test_events import row, transition  # the same made-up rows
 
 from sstrace.changes import Happened
 from sstrace.dialect import NEWEST, dialect
@@ -64,3 +64,16 @@ def test_at_eighty_columns_the_other_end_is_whole() -> None:
     assert lines.incident(happened()).split()[1:] == [
         "retransmit", "data", "1448", "timer", "×2", "nginx/4711", "→", "127.0.0.2:443",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("width", [None, 80, 100, 200])
+def test_where_lines_say_of_which_protocol_they_are_these_do_too(width: int | None) -> None:
+    """In the same column, and what stands behind it where it stands in the line of a transition."""
+    lines = FittedText(0, ENDS, netids=True)
+    lines.fit(width)
+    short = happened("reset", Details(direction="sent"))
+    title, told, moved = lines.header(0), lines.incident(short), lines.state(transition(short.row))
+    at, what = title.index("Ne"), "nginx" if width == 80 else "127.0.0"
+    assert told[at:].startswith("tcp ")
+    assert moved[at:].startswith("tcp ")
+    assert told.index(what) == moved.index(what)
