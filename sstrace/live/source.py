@@ -242,6 +242,10 @@ def look_at(
                 else:
                     shown = dumped(diag, family, ALL_STATES, ext, breathe=breathe)
                 found |= {row_id: socket for socket in shown if (row_id := wanted.get(_key(socket))) is not None}
+                if any(row.state == _LISTEN and row.id not in found for row in alike):
+                    # Of several listeners at one address (SO_REUSEPORT) an exact question finds any.
+                    shown = dumped(diag, family, 1 << _LISTEN, ext, breathe=breathe)
+                    found |= {row_id: socket for socket in shown if (row_id := wanted.get(_key(socket))) is not None}
     return found
 
 

@@ -2,7 +2,7 @@
 (server.followers). The pages and their keys are those of a table of this process's own (``app``).
 
 Rows, states, owners and causes are the server's. What changes without events (queues, timers, tcp_info) is asked of the
-kernel here, of the rows of the network namespace that this process is in, too; of others nobody says it.
+kernel here, in the network namespace that this process is in, and as root in those of the other rows.
 
 When the server goes away, what it told last stays on the screen, which says so, and it is asked again each second. One
 that comes then has a table of its own, so everything is told anew.
@@ -11,7 +11,9 @@ that comes then has a table of its own, so everything is told anew.
 import select
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -19,10 +21,12 @@ import msgspec
 from sstrace.changes import Change
 from sstrace.errors import FeatureError, SstraceError
 from sstrace.lines import CheckpointLine, GapLine, GoneLine, MetaLine, NetnsLine, SeenLine, StateLine
-from sstrace.live.kernel import Kernel
+from sstrace.live.kernel import Kernel, UnreachableError
 from sstrace.live.places import Place, Places
 from sstrace.live.signals import Stopped, touch
-from sstrace.model import Table
+from sstrace.live.ways import Ways
+from sstrace.model import Namespace, Table
+from sstrace.namespaces.finder import Finder
 from sstrace.plain import printable
 from sstrace.protocols import FOLLOWED
 from sstrace.query import options
@@ -33,7 +37,9 @@ from sstrace.render import watch as render
 from sstrace.render.times import span_text
 from sstrace.render.views import Where
 from sstrace.sources import asking
+from sstrace.sources.diag import Netlink
 from sstrace.sources.netns import current_netns
+from sstrace.sources.privilege import holds
 from sstrace.sources.tail import Tail
 from sstrace.table import Row
 from sstrace.watch.app import Watch, glyphs_of, interval_of
@@ -45,6 +51,8 @@ from sstrace.wire.recording import Fact, LineReader
 __all__ = ["Served", "run"]
 
 _RETRY_NS: Final = 1_000_000_000
+_DUTY: Final = 50
+"""A look for network namespaces that took t is not repeated before 50 t have passed."""
 _SILENT_NS: Final = 5_000_000_000
 """A server has something to say each second."""
 _PATIENCE_S: Final = 60.0
@@ -62,12 +70,13 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     path = source.path if source is not None and source.path is not None else asking.DEFAULT_PATH
     stopped = Stopped()
     names = LineNames(env)
-    with Served(path, names, own.netns, stopped, own.duration_ns) as served:
+    with Served(path, names, own.netns, stopped, own.duration_ns, env=env) as served:
         served.begin(command.selection.tables & FOLLOWED)
         names.places.finish("there", names.places.words_met())
         command = options.resolve(command, names)
         hub = _ServedHub(command, names, served, glyphs_of(terminal), interval_of(command))
         watch = _ServedWatch(command, env, served, hub, terminal)
+        watch.say(served.places.blank(served.table))
         try:
             terminal.enter()
             watch.draw()
@@ -80,19 +89,26 @@ def run(command: Command, env: Mapping[str, str]) -> int:
 
 
 class _Places(Places):
-    """Those of a server: of them this process's own can be asked here, where it is one."""
+    """Those of a server, asked here, where they are of this machine: the one that this process is in, and those that it
+    may enter.
+    """
 
-    def __init__(self, names: LineNames) -> None:
+    def __init__(self, names: LineNames, env: Mapping[str, str]) -> None:
         super().__init__()
         self._told = names.places
         self.shows_several = False
-        self._here: Place | None = None
+        self._env = env
+        self._own = current_netns()
+        self._near = False
+        """Whether the server is on this machine."""
+        self._finder: Finder | None = None
+        self._next_ns = 0
+        self._ways = Ways()
 
     def arrive(self, meta: MetaLine) -> None:
         """A server has told where it is."""
-        own = current_netns()
-        same = own.inode == meta.netns and meta.boot_id in ("", _boot_id())
-        self._here = Place(own, Kernel(lambda: None)) if same else None
+        self._near = meta.boot_id == _boot_id() or (not meta.boot_id and meta.netns == self._own.inode)
+        self._places.clear()
 
     @property
     def where(self) -> Where | None:  # type: ignore[override]  # as told, which says as much of them to writers
@@ -101,9 +117,45 @@ class _Places(Places):
 
     def apart(self, rows: Iterable[Row]) -> list[tuple[Place, list[Row]]]:
         """See Places."""
-        here = self._here
-        found = [row for row in rows if here is not None and row.netns == here.netns.inode]
-        return [(here, found)] if here is not None and found else []
+        if not self._near:
+            return []
+        rows = list(rows)
+        unknown = {row.net: row.netns for row in rows if row.net not in self._places}
+        for net, inode in unknown.items():
+            if inode == self._own.inode:
+                self._places[net] = Place(self._own, Kernel(lambda: None))
+            elif _may_enter() and time.monotonic_ns() >= self._next_ns:
+                self._find()
+        return super().apart(rows)
+
+    def _find(self) -> None:
+        """See which there are by now, and how they are entered."""
+        spent = time.thread_time_ns()
+        self._finder = self._finder or Finder(self._env)
+        for net, namespace in self._finder.learn().items():
+            if namespace.net != self._own:
+                kernel = Kernel(lambda: None, partial(self._diag, namespace), sparse=True)
+                self._places[net] = Place(namespace.net, kernel)
+        self._next_ns = time.monotonic_ns() + max(_RETRY_NS, _DUTY * (time.thread_time_ns() - spent))
+
+    def _diag(self, namespace: Namespace) -> Netlink:
+        try:
+            return self._ways.diag(namespace)
+        except SstraceError as error:
+            raise UnreachableError(str(error)) from None
+
+    def blank(self, rows: Iterable[Row]) -> str:
+        """Why nobody says here what changes of some of these rows without events; empty where somebody does."""
+        if not self._near:
+            return "what changes without events (queues, timers, tcp_info) is told on the server's machine alone"
+        if not _may_enter() and any(row.netns != self._own.inode for row in rows):
+            return "queues, timers and tcp_info of other network namespaces take root: they are -"
+        return ""
+
+    def close(self) -> None:
+        """See Places."""
+        if self._finder is not None:
+            self._finder.close()
 
 
 class Served:
@@ -115,7 +167,14 @@ class Served:
     wanted = False
 
     def __init__(
-        self, path: str, names: LineNames, netns: Collection[str], stopped: Stopped, duration_ns: int | None = None
+        self,
+        path: str,
+        names: LineNames,
+        netns: Collection[str],
+        stopped: Stopped,
+        duration_ns: int | None = None,
+        *,
+        env: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """``netns``: the words of --netns; none: the server's own network namespace."""
         request = {"argv": ["--watch"], "follow": True}
@@ -128,7 +187,7 @@ class Served:
         self.path = path
         self.host = ""
         self.table = Rows()
-        self.places = _Places(names)
+        self.places = _Places(names, env)
         self.tables = 0
         """Those that the server follows, a mask."""
         self.events = self.lost = 0
@@ -148,6 +207,7 @@ class Served:
 
     def __exit__(self, *_: object) -> None:
         self._tail.close()
+        self.places.close()
 
     @property
     def tracer(self) -> "Served":
@@ -348,3 +408,8 @@ def _boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
+
+
+def _may_enter() -> bool:
+    """Whether this process may enter other network namespaces (setns(2))."""
+    return holds(("CAP_SYS_ADMIN",))

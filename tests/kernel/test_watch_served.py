@@ -250,7 +250,15 @@ def test_several_namespaces(sstrace: Any, netns: Netns, tmp_path: Path) -> None:
         one = str(worlds.all[0].inode)
         with Screen(tmp_path / "several", netns, served.path, "-an", "--netns", f"{one},{name}") as pane:
             wanted = {one: 5, name[:16]: len(served.ask("-tanH").stdout.splitlines())}
-            pane.until(lambda lines: Counter(line[2:].split()[0] for line in lines[4:-2] if line.strip()) == wanted)
+            lines = pane.until(
+                lambda lines: Counter(line[2:].split()[0] for line in lines[4:-2] if line.strip()) == wanted
+            )
+            # In each the kernel is asked, by who watches.
+            assert not [line for line in lines[4:-2] if " -      - " in line], "\n".join(lines)
+            pane.type("/")
+            pane.text(one)
+            pane.type("Enter", "Enter")
+            pane.until_text("The kernel's figures")
         with Screen(tmp_path / "own", netns, served.path, "-an") as pane:
             lines = pane.until(lambda lines: sum(bool(line.strip()) for line in lines[4:-2]) == wanted[name[:16]])
             assert "Netns" not in lines[3]
