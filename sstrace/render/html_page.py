@@ -48,8 +48,9 @@ def page(digest: Pictured, began_ns: int | None, ended_ns: int | None, offset: i
         parts.append(_durations(digest))
     parts += _talkers(digest, most)
     times = " to ".join(
-        "-" if at is None else f'<time datetime="{timestamp(at)}">{said(moment(at, utc=utc))}</time>'
+        f'<time datetime="{timestamp(at)}">{moment(at, utc=utc)[:10]} {said(time_of_day(at, utc=utc))}</time>'
         for at in (began_ns, ended_ns)
+        if at is not None
     )
     text = (
         '<!DOCTYPE html>\n<html lang="en" xmlns="http://www.w3.org/1999/xhtml">\n<head>\n<meta charset="utf-8"/>\n'
