@@ -170,11 +170,11 @@ class Tracer:
     def start(self) -> None:
         """The baseline: after this the table is the kernel's, and ``poll`` goes on from there."""
         self.owners.load()
-        # Rows live long and form no cycles: looking for garbage takes a fifth of the time now, and stalls events later.
-        gc.disable()
+        gc.disable()  # rows live long and form no cycles: looking at them takes a fifth of the time, and stalls events
         try:
             self.arrivals.drain_until_now()
-            if self._doubts.pardoned():  # nobody is told of what was before these dumps, which show what came of it
+            # Nobody is told of what was before these dumps, which show what came of it; but not namespaces' births.
+            if not self.places.several and self._doubts.pardoned():
                 self.arrivals.forget()
             for _ in self.sweep():
                 pass
