@@ -69,6 +69,7 @@ static const unsigned short LISTED[STATES] = { 0x0, 0x190, 0x8a, 0x192, 0x8e0, 0
 	X(row, born_ns) \
 	X(row, role) \
 	X(row, ends) \
+	X(row, peer_owners) \
 	X(row, told)
 
 /* sstrace.table.rows.Transition */

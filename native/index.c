@@ -166,6 +166,7 @@ PyObject *add_row(PyObject *index, PyObject *ends, PyObject **values)
 		values[OF_ENDS[at]] = new_ref(PyTuple_GET_ITEM(ends, at));
 	if (values[row_owners] == NULL)
 		values[row_owners] = PyTuple_New(0);
+	values[row_peer_owners] = PyTuple_New(0);
 	values[row_told] = new_ref(Py_False);
 	if (values[row_seen] == NULL)
 		values[row_seen] = PyLong_FromLong(0);

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from sstrace.fields import Count, Reported
-from sstrace.model import Reason, Role, StateName
+from sstrace.model import FamilyName, Reason, Role, StateName
 
 __all__ = [
     "SCHEMA",
@@ -48,11 +48,14 @@ Small = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
 Cookie = Annotated[int, msgspec.Meta(ge=0)]
 """64 bits: those made in an interrupt count down from the top (gen_cookie_next, include/linux/cookie.h)."""
 Micros = Annotated[float, msgspec.Meta(ge=0, lt=1e16)]
-Family = Literal["inet", "inet6"]
+Family = FamilyName
 Word = Annotated[str, msgspec.Meta(max_length=64)]
 Name = Annotated[str, msgspec.Meta(max_length=256)]
 Place = Annotated[str, msgspec.Meta(max_length=4096)]
-Address = Annotated[str, msgspec.Meta(max_length=45)]
+Address = Annotated[str, msgspec.Meta(max_length=432)]
+"""Of an IPv6 address 45; of the name of a unix socket 108 bytes, of which each may be an escape."""
+End = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
+"""A port; of other families what ss shows in its place: sstrace.coordinates."""
 
 
 class OwnerLine(msgspec.Struct, omit_defaults=True, frozen=True, gc=False):
@@ -107,9 +110,9 @@ class SeenLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True,
     family: Family
     state: StateName
     src: Address
-    sport: Port
+    sport: End
     dst: Address
-    dport: Port
+    dport: End
     netns: Count
     ino: Count | None = None
     sk: Cookie | None = None
@@ -135,6 +138,8 @@ class SeenLine(msgspec.Struct, tag="seen", tag_field="type", omit_defaults=True,
     peer_owners: tuple[OwnerLine, ...] = ()
     host: Name | None = None
     peer_host: Name | None = None
+    exact: bool | None = None
+    """See ``state``."""
 
 
 class StateLine(
@@ -158,9 +163,13 @@ class StateLine(
     state: StateName
     """UNKNOWN, of a datagram socket: ss shows it no more. It is closed, or has given its port back."""
     src: Address
-    sport: Port
+    """Of a unix socket its name, empty where it has none; @ stands for each NUL of an abstract one."""
+    sport: End
+    """What ss shows as the port: of a unix socket its inode, of a netlink socket its port id; of a packet socket the
+    Ethernet protocol.
+    """
     dst: Address
-    dport: Port
+    dport: End
     netns: Count
     """Inode of the network namespace."""
     held_us: Micros | None = None
@@ -189,7 +198,9 @@ class StateLine(
     ifname: Name | None = None
     """Name of the interface ``ifindex``."""
     source: Word | None = None
-    """``poll``: no event stands behind it, only the difference between two sweeps."""
+    """``poll``: no event stands behind it, only the difference between two sweeps, because events cannot be had here;
+    ``sweep``: the same, of a socket of a sort that makes none.
+    """
     role: Role | None = None
     """client: this end connected; server: it accepted; absent where that was not seen, and for listeners."""
     ended: bool = False
@@ -216,13 +227,17 @@ class StateLine(
     """With --netns: inode of the network namespace in which the other end is, where that is another one of this host's.
     """
     peer_owners: tuple[OwnerLine, ...] = ()
-    """Who holds that end."""
+    """Who holds that end; of a unix socket in any case."""
     errno: Word | None = None
     """Name of ``err``: ECONNREFUSED, …"""
     host: Name | None = None
     """Of the recordings of several hosts: which one the line is of, whose numbers ``id`` and ``mono_ns`` are."""
     peer_host: Name | None = None
     """Of the recordings of several hosts: on which other one the other end is; ``peer_owners`` hold that."""
+    exact: bool | None = None
+    """Sockets of this sort tell nothing, and are looked for again and again. What came and went between two
+    looks is not in this stream.
+    """
 
 
 class LifeLine(StateLine, tag="life", tag_field="type", omit_defaults=True, kw_only=True, gc=False):

@@ -28,16 +28,21 @@ from sstrace.model import (
     SOCK_RDM,
     SOCK_SEQPACKET,
     SOCK_STREAM,
+    FamilyName,
     Kind,
     State,
     Table,
 )
 
 __all__ = [
+    "APPEARING",
+    "APPEARING_NETIDS",
     "DATAGRAMS",
     "DATAGRAM_NETIDS",
     "DIAG_PROTOCOL",
     "FAMILIES",
+    "FAMILY_NUMBERS",
+    "FAMILY_WORDS",
     "FOLLOWED",
     "INET",
     "IPPROTO_DCCP",
@@ -53,6 +58,8 @@ __all__ = [
     "RAW",
     "RECORDED",
     "SHOWN",
+    "SWEPT",
+    "SWEPT_TABLES",
     "TABLE_OF_NETID",
     "TABLE_OF_NUMBER",
     "TIPC",
@@ -98,6 +105,21 @@ XDP: Final = Family("xdp", {"xdp": AF_XDP}, {"xdp": AF_XDP})
 
 FAMILIES: Final = (INET, UNIX, PACKET, NETLINK, VSOCK, TIPC, XDP)
 
+FAMILY_WORDS: Final[Mapping[int, FamilyName]] = {
+    AF_INET: "inet",
+    AF_INET6: "inet6",
+    AF_UNIX: "unix",
+    AF_PACKET: "packet",
+    AF_NETLINK: "netlink",
+    AF_VSOCK: "vsock",
+    AF_TIPC: "tipc",
+    AF_XDP: "xdp",
+}
+"""AF_ → what lines call it."""
+
+FAMILY_NUMBERS: Final[Mapping[FamilyName, int]] = {word: number for number, word in FAMILY_WORDS.items()}
+"""The same backwards."""
+
 
 class Protocol(msgspec.Struct, frozen=True):
     """What there is to know of one."""
@@ -108,7 +130,7 @@ class Protocol(msgspec.Struct, frozen=True):
     type: int | None = None
     """SOCK_*, where there are protocols of other types in the family."""
     number: int = 0
-    """IP protocol, in the internet's families."""
+    """IP protocol, in the internet's families; in the others ours, beyond all of these: see ``_ours``."""
     key: str = ""
     """The option that stands for it, as ``query.catalog`` has it."""
     states: int | None = None
@@ -121,6 +143,18 @@ class Protocol(msgspec.Struct, frozen=True):
     """The kernel objects whose every change the BPF programs report; none: a sweep alone shows its sockets."""
     exact: bool = False
     """Its reports keep the live table true: no sweep is needed but after a loss."""
+    swept: bool = False
+    """It reports nothing: the live table has its sockets from looks at the kernel alone, again and again."""
+
+
+def _ours(family: Family, kind: int = 0) -> int:
+    """Family and SOCK_* as one number."""
+    return family.numbers[0] << 16 | kind
+
+
+def _swept(netid: str, table: Table, family: Family, kind: int | None = None, states: int | None = None) -> Protocol:
+    """One outside of the internet's families."""
+    return Protocol(netid, table, family, kind, _ours(family, kind or 0), states=states, swept=True)
 
 
 _EVERY_KIND = tuple(Kind)
@@ -129,12 +163,12 @@ _ESTABLISHED: Final = 1 << State.ESTABLISHED
 _CONNECTIONS: Final = _ESTABLISHED | _CLOSE | 1 << State.LISTEN
 
 PROTOCOLS: Final = (
-    Protocol("nl", Table.NETLINK, NETLINK, states=_CLOSE),
-    Protocol("p_dgr", Table.PACKET_DGRAM, PACKET, SOCK_DGRAM, states=_CLOSE),
-    Protocol("p_raw", Table.PACKET_RAW, PACKET, SOCK_RAW, states=_CLOSE),
-    Protocol("u_dgr", Table.UNIX_DGRAM, UNIX, SOCK_DGRAM, states=_CLOSE),
-    Protocol("u_str", Table.UNIX_STREAM, UNIX, SOCK_STREAM),
-    Protocol("u_seq", Table.UNIX_SEQPACKET, UNIX, SOCK_SEQPACKET),
+    _swept("nl", Table.NETLINK, NETLINK, states=_CLOSE),
+    _swept("p_dgr", Table.PACKET_DGRAM, PACKET, SOCK_DGRAM, _CLOSE),
+    _swept("p_raw", Table.PACKET_RAW, PACKET, SOCK_RAW, _CLOSE),
+    _swept("u_dgr", Table.UNIX_DGRAM, UNIX, SOCK_DGRAM, _CLOSE),
+    _swept("u_str", Table.UNIX_STREAM, UNIX, SOCK_STREAM),
+    _swept("u_seq", Table.UNIX_SEQPACKET, UNIX, SOCK_SEQPACKET),
     Protocol(
         "raw", Table.RAW, INET, SOCK_RAW, RAW, "w", _ESTABLISHED, IPPROTO_RAW, reported=(Kind.SOCKET,), exact=True
     ),
@@ -143,13 +177,13 @@ PROTOCOLS: Final = (
     Protocol("tcp", Table.TCP, INET, SOCK_STREAM, IPPROTO_TCP, "t", reported=_EVERY_KIND, exact=True),
     Protocol("dccp", Table.DCCP, INET, None, IPPROTO_DCCP, "d"),
     Protocol("sctp", Table.SCTP, INET, None, IPPROTO_SCTP, "S"),
-    Protocol("v_str", Table.VSOCK_STREAM, VSOCK, SOCK_STREAM),
-    Protocol("v_dgr", Table.VSOCK_DGRAM, VSOCK, SOCK_DGRAM),
+    _swept("v_str", Table.VSOCK_STREAM, VSOCK, SOCK_STREAM),
+    _swept("v_dgr", Table.VSOCK_DGRAM, VSOCK, SOCK_DGRAM),
     Protocol("ti_st", Table.TIPC, TIPC, SOCK_STREAM, states=_CONNECTIONS),
     Protocol("ti_dg", Table.TIPC, TIPC, SOCK_DGRAM, states=_CONNECTIONS),
     Protocol("ti_rd", Table.TIPC, TIPC, SOCK_RDM, states=_CONNECTIONS),
     Protocol("ti_sq", Table.TIPC, TIPC, SOCK_SEQPACKET, states=_CONNECTIONS),
-    Protocol("xdp", Table.XDP, XDP, states=_CLOSE),
+    _swept("xdp", Table.XDP, XDP, states=_CLOSE),
     Protocol("mptcp", Table.MPTCP, INET, SOCK_STREAM, IPPROTO_MPTCP, "M", reported=(Kind.SOCKET,)),
 )
 """In ss's order, which shows one table after the other."""
@@ -167,12 +201,13 @@ SHOWN: Final[tuple[tuple[Table, ...], ...]] = tuple(
 """The tables that ss shows one after the other: each of the internet's, and those of another family as one."""
 
 _INTERNET = tuple(each for each in PROTOCOLS if each.family is INET)
+_NUMBERED = tuple(each for each in PROTOCOLS if each.family is INET or each.swept)
 
-NETID_OF_NUMBER: Final[Mapping[int, str]] = {each.number: each.netid for each in _INTERNET}
-"""IP protocol → netid."""
+NETID_OF_NUMBER: Final[Mapping[int, str]] = {each.number: each.netid for each in _NUMBERED}
+"""``Protocol.number`` → netid."""
 
-NUMBER_OF_NETID: Final[Mapping[str, int]] = {each.netid: each.number for each in _INTERNET}
-"""Netid → IP protocol."""
+NUMBER_OF_NETID: Final[Mapping[str, int]] = {each.netid: each.number for each in _NUMBERED}
+"""Netid → ``Protocol.number``."""
 
 DIAG_PROTOCOL: Final[Mapping[Table, int]] = {
     each.table: each.number if each.asked is None else each.asked for each in _INTERNET
@@ -180,16 +215,16 @@ DIAG_PROTOCOL: Final[Mapping[Table, int]] = {
 """Internet table → ``sdiag_protocol`` of the request that gives its sockets."""
 
 TABLE_OF_NUMBER: Final[Mapping[int, Table]] = {number: table for table, number in DIAG_PROTOCOL.items()} | {
-    each.number: each.table for each in _INTERNET
+    each.number: each.table for each in _NUMBERED
 }
-"""IP protocol → table."""
+"""``Protocol.number`` → table."""
 
 NETID_OF_TYPE: Final[Mapping[tuple[int, int | None], str]] = {
     (each.family.numbers[0], each.type): each.netid for each in PROTOCOLS if each not in _INTERNET
 }
 """Family and SOCK_* → netid, outside of the internet's families."""
 
-FOLLOWED: Final = sum(1 << each.table for each in PROTOCOLS if each.exact)
+FOLLOWED: Final = sum(1 << each.table for each in PROTOCOLS if each.exact or each.swept)
 """Mask of the tables that can be followed live, bit n for ``Table`` n."""
 
 RECORDED: Final = FOLLOWED
@@ -199,7 +234,19 @@ DATAGRAMS: Final = frozenset(each.number for each in PROTOCOLS if each.exact and
 """IP protocols whose sockets are followed by their owners' calls: they make no transitions (lifecycle.udp)."""
 
 DATAGRAM_NETIDS: Final = frozenset(NETID_OF_NUMBER[number] for number in DATAGRAMS)
-"""Their netids: in these lines UNCONN is no end."""
+"""Their netids."""
 
-TABLE_OF_NETID: Final[Mapping[str, Table]] = {each.netid: each.table for each in _INTERNET}
-"""Netid → table, of the internet's."""
+SWEPT: Final = frozenset(each.number for each in PROTOCOLS if each.swept)
+"""``Protocol.number`` of those that are followed by looks alone."""
+
+SWEPT_TABLES: Final = sum(1 << each.table for each in PROTOCOLS if each.swept)
+"""Mask of their tables."""
+
+APPEARING: Final = DATAGRAMS | SWEPT
+"""Those whose sockets begin with being shown, and end with being shown no more: UNCONN is no end of theirs."""
+
+APPEARING_NETIDS: Final = frozenset(NETID_OF_NUMBER[number] for number in APPEARING)
+"""Their netids."""
+
+TABLE_OF_NETID: Final[Mapping[str, Table]] = {each.netid: each.table for each in _NUMBERED}
+"""Netid → table."""

@@ -1,13 +1,15 @@
-"""A row of the live table as an ``InetSocket``, which filters, cell makers and requests take; and what one teaches a
+"""A row of the live table as a ``Socket``, which filters, cell makers and requests take; and what one teaches a
 row.
 """
 
 from functools import lru_cache
 
-from sstrace.model import Extras, InetSocket, Table
+from sstrace.coordinates import socket_at
+from sstrace.model import Extras, InetSocket, Socket, Table
+from sstrace.protocols import SWEPT, TABLE_OF_NUMBER
 from sstrace.table import Row
 
-__all__ = ["learn", "socket_of"]
+__all__ = ["learn", "shown_as", "socket_of"]
 
 
 def socket_of(
@@ -36,6 +38,13 @@ def socket_of(
 @lru_cache(4096)
 def _extras(cgroup: int | None, v6only: bool | None, protocol: int | None) -> Extras:
     return Extras(cgroup_id=cgroup, v6only=v6only, protocol=protocol)
+
+
+def shown_as(row: Row, *, partial: bool = False) -> Socket:
+    """The same of a row of whatever family."""
+    if row.protocol in SWEPT:
+        return socket_at(row, partial=partial)
+    return socket_of(row, table=TABLE_OF_NUMBER.get(row.protocol, Table.TCP), partial=partial)
 
 
 def learn(row: Row, found: InetSocket) -> None:

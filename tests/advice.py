@@ -174,9 +174,12 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "sstrace: -N enters one network namespace, --netns looks into any number: choose one": FACT,
     "the network namespace, as --netns shows it, or a pattern": FACT,
     # The command line.
-    "sstrace: only TCP, UDP and raw sockets tell what happens to them: look at others with --snapshot": (
-        "sstrace --snapshot -wa",
+    "sstrace: only TCP, UDP, raw, unix, packet, netlink, vsock and XDP sockets are followed: look at others with "
+    "--snapshot": ("sstrace --snapshot -Ma",),
+    "sstrace: {} is of TCP, UDP and raw sockets: a trace tells of others, and --record keeps them": (
+        "sstrace -x --record day.ndjson",
     ),
+    "--sink clickhouse": FACT,
     "sstrace: --events {} is of TCP alone: choose -t": ("sstrace -t --events reset",),
     "sstrace: --events error is of UDP alone: choose -u": ("sstrace -u --events error",),
     "the sstrace that serves at {} does not follow {}: --serve -{} does": ("sstrace --serve -u", "sstrace --serve -uw"),
@@ -222,7 +225,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
     },
     **{
         f"did you mean {words}?": (*MADE, "tests/unit/query/test_meant.py")
-        for words in ("-t", "-t -4", "-t -6", "-u", "--snapshot {}")
+        for words in ("-t", "-t -4", "-t -6", "--snapshot {}")
     },
     "a recording is counted with --stats --from {}": (*MADE, "tests/unit/query/test_meant.py"),
     "a recording is gone through with --watch --replay {}": (*MADE, "tests/unit/query/test_meant.py"),

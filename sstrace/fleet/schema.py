@@ -48,6 +48,8 @@ _NEVER_ZERO: Final = frozenset(("ino", "sk", "ifindex", "err", "peer_netns"))
 _OWNERS: Final = "Array(Tuple(comm LowCardinality(String), pid UInt32, fd Nullable(UInt32), tid Nullable(UInt32)))"
 _ISO: Final = "replaceOne(toString(ts), ' ', 'T')"
 """SQL: the time of a row as lines have it, but for the ``Z``."""
+_MAYBE: Final = frozenset(("v6only", "exact"))
+"""Which may be false, true, or not known."""
 _ADDRESSES: Final = frozenset(("src", "dst"))
 _DELTA: Final = frozenset(("seq", "nth", "id"))
 
@@ -137,7 +139,7 @@ def _column(name: str, members: dict[str, _Member]) -> Column:
     if name in _ADDRESSES:
         return Column(name, "IPv6", codec, "family != ''", f"concat('\"', {address_text(own)}, '\"')")
     if isinstance(kind, inspect.BoolType):
-        if name == "v6only":
+        if name in _MAYBE:
             return Column(name, "Nullable(Bool)", codec, f"isNotNull({own})", f"toString({own})")
         return Column(name, "Bool", codec, own, "'true'")
     if isinstance(kind, inspect.FloatType):

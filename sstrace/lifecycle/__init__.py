@@ -4,10 +4,10 @@ its own, each a table that is executed (sstrace.table).
 
 from collections.abc import Mapping
 
-from sstrace.lifecycle import raw, tcp, udp
+from sstrace.lifecycle import raw, swept, tcp, udp, unix
 from sstrace.lifecycle.tcp import LISTED, STEPS, TRANSITIONS
 from sstrace.lifecycle.words import Guard, Held, Report, Rule, Sight, Step
-from sstrace.protocols import IPPROTO_TCP, IPPROTO_UDP, RAW
+from sstrace.protocols import IPPROTO_TCP, IPPROTO_UDP, PROTOCOLS, RAW, UNIX
 
 __all__ = [
     "LISTED",
@@ -27,8 +27,9 @@ LIVES: Mapping[int, Mapping[int, Mapping[int, str]]] = {
     RAW: raw.TRANSITIONS,
     IPPROTO_UDP: udp.TRANSITIONS,
     IPPROTO_TCP: TRANSITIONS,
+    **{each.number: unix.TRANSITIONS if each.family is UNIX else swept.TRANSITIONS for each in PROTOCOLS if each.swept},
 }
-"""IP protocol → old state → new state → what brings it about: the changes that users can see."""
+"""``protocols.Protocol.number`` → old state → new state → what brings it about: the changes that users can see."""
 
 
 def may_end(protocol: int, old: int, new: int) -> bool:

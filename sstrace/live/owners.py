@@ -12,7 +12,7 @@ import msgspec
 
 from sstrace.errors import SstraceError
 from sstrace.model import InetSocket, Kind, Owner, State
-from sstrace.protocols import DATAGRAMS, IPPROTO_TCP
+from sstrace.protocols import DATAGRAMS, IPPROTO_TCP, SWEPT
 from sstrace.rows import learn
 from sstrace.sources import proc
 from sstrace.sources.cache import cache_directory
@@ -83,6 +83,9 @@ class OwnerLooks:
         self._next_ns = 0
         self._due_ns = 0
         self._pause_ns = _FIRST_NS
+        self.unheld: dict[int, Row] = {}
+        """Of what is followed by looks alone (live.rounds): the rows, by id, that nobody was found to hold. They are
+        gone, or in flight, which only the next look tells."""
         self.sees_all = bool(effective() >> CAP_SYS_PTRACE & 1)
         """Whether what is found nowhere is held by nobody."""
         self.source = "proc"
@@ -160,6 +163,8 @@ class OwnerLooks:
                 table.own(row, held, self.source, at_ns)
             elif row.ino and row.protocol in _ASKED and (row.owners or row.owner_source is None):
                 vanished.append(row)
+            elif row.owners and row.protocol in SWEPT and self.sees_all:
+                self.unheld[row.id] = row
         # Nobody holds it: it has been closed meanwhile, which an event will tell; or it is on its way from one process
         # to another, or the kernel's own. Or it is an MPTCP subflow, which only now has its connection's inode.
         for row, socket in shown(vanished) if self.sees_all else ():

@@ -6,10 +6,10 @@ from sstrace.causes import FIN_BY_US
 from sstrace.fields import NOTHING
 from sstrace.lifecycle.udp import UNSEEN
 from sstrace.model import Kind, State
-from sstrace.protocols import DATAGRAMS
+from sstrace.protocols import APPEARING
 from sstrace.table import Resync, Row, Transition
 
-__all__ = ["polled"]
+__all__ = ["polled", "unseen"]
 
 _CLOSE = int(State.CLOSE)
 
@@ -27,9 +27,15 @@ def polled(resync: Resync, *, hears: bool) -> Iterator[Transition]:
         yield _transition(resync.at_ns, row, old, ended=row.id in resync.ended)
 
 
+def unseen(without: str, *, sees_all: bool) -> str:
+    """What a trace without events lacks: ``without`` what, and whether it sees what other users' processes hold."""
+    held = "" if sees_all else ", nor what other users' processes hold"
+    return f"{without}: what comes and goes between two looks is not seen, nor why anything closed{held}"
+
+
 def _nothing(row: Row) -> int:
     """The state before the first, and after the last."""
-    return UNSEEN if row.protocol in DATAGRAMS else _CLOSE
+    return UNSEEN if row.protocol in APPEARING else _CLOSE
 
 
 def _transition(at_ns: int, row: Row, old: int, *, ended: bool) -> Transition:

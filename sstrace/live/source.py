@@ -113,6 +113,10 @@ class LiveRows:
                 elif self._any(states & _OTHERS):
                     yield from dump(diag, family, states & _OTHERS, take)
 
+    def outside(self, _table: Table, _selection: Selection) -> Sequence[Socket]:
+        """See TableSource: of these the kernel is asked."""
+        return ()
+
     def count(self, states: int) -> tuple[int, int]:
         """How many listeners, and how many other rows at most, are in these states."""
         listeners = sum(1 for _ in self._shard.in_states(states & 1 << _LISTEN))

@@ -24,8 +24,9 @@ from sstrace.live.missed import Missed
 from sstrace.live.nap import nap
 from sstrace.live.owners import BLIND, Ask, OwnerLooks
 from sstrace.live.places import Followed, Place, Places
-from sstrace.live.polled import polled
+from sstrace.live.polled import polled, unseen
 from sstrace.live.probes import attached
+from sstrace.live.rounds import Rounds
 from sstrace.live.shrink import Shrink
 from sstrace.live.sweeps import Sweeps
 from sstrace.live.ways import Ways
@@ -70,8 +71,7 @@ class Tracer:
         the kernel himself. ``fall_back``: a sweep each second where only a privilege is missing; ``limits`` tells.
         ``netns``: the words of --netns; none: this process's network namespace alone. ``ask`` looks for owners, and
         ``ways`` lead into namespaces, where this process does not itself. ``incidents``: of which sorts they are to be
-        told (--events). ``tables``: what is followed; nothing else is heard of. Raises LookupFailed, too, where there
-        is no namespace that is meant.
+        told (--events). ``tables``: what is followed; nothing else is heard of. Raises LookupFailed, too, of --netns.
         """
         self.names = names if names is not None else SystemNames(env)
         self.tables = tuple(tables)  # that are followed
@@ -87,20 +87,22 @@ class Tracer:
         self.repaired = 0  # rows that audits found wrong
         self.owners = OwnerLooks(env, self._breathe, ask)
         self._sweeping, self._put_aside = False, list[Change]()  # losses while a sweep goes on
+        self._rounds = Rounds(self.table, self.places, self.owners, self.tables)
+        others = self._rounds.others
         self.dumps = Dumps(env, self.places, self._breathe)
         pant = lambda: self.ails_long and self._breathe()  # noqa: E731
-        self._sweeps = Sweeps(self.table, self._apart, self._breathe, pant, self.dumps, tables=tables)
+        self._sweeps = Sweeps(self.table, self._apart, self._breathe, pant, self.dumps, tables=others)
         self._looks = Looks(self.places)
         self._sweep_every_ns, self._hooks, self._without = poll_ns, None, "by netlink alone"
-        if poll_ns is None:
+        if poll_ns is None and others:
             only = self.netns.inode if not self.places.several else 0 if self.places.everything else None
-            self._hooks, self._without = attached(env, self.netns, only, pages, tables, fall_back=fall_back)
+            self._hooks, self._without = attached(env, self.netns, only, pages, others, fall_back=fall_back)
         self.places.seek(self.table.nets())  # those that came before there were hooks to hear them be born
         for place in self.places:
             self._hear(place)
         if self._hooks is not None and self._hooks.minisockets:
             self.table.probe = self._looks.probe
-        if poll_ns is None and (self._hooks is None or self._hooks.deaf):
+        if poll_ns is None and others and (self._hooks is None or self._hooks.deaf):
             self._sweep_every_ns = _SWEEP_NS
         self._shrink = Shrink(self.table, self._breathe, self._hooks.decoder.forget if self._hooks else lambda: None)
         self._interfaces = Interfaces(self.names)
@@ -114,7 +116,7 @@ class Tracer:
         """Called every 20 ms while a sweep goes on; may ``settle``, unless it ``ails_long``."""
         at_home = self.places.get(self.netns.cookie) is not None
         self._missed = Missed(self._hooks, self.table, at_home=at_home)
-        losses = self._hooks.losses if self._hooks is not None else dict
+        losses, audit = (self._hooks.losses, audit) if self._hooks is not None else (dict, False)
         self._doubts = Doubts(self._missed, losses, audits=audit and self._sweep_every_ns is None)
         self.arrivals = Arrivals(
             self._hooks, self._incidents, self._interfaces, self.table, missed=self._missed, doubts=self._doubts
@@ -143,13 +145,12 @@ class Tracer:
     @property
     def limits(self) -> Sequence[str]:
         """What this trace cannot see, one sentence each; empty when it sees everything."""
-        blind = [self.places.blind] if self.places.blind else []
+        blind = [*filter(None, [self.places.blind]), *self._rounds.limits]
         blind += self._incidents.limits if self._incidents is not None else []
-        if self._hooks is None:
-            held = "" if self.owners.sees_all else ", nor what other users' processes hold"
-            unseen = "what comes and goes between two looks is not seen, nor why anything closed"
-            return [f"{self._without}: {unseen}{held}", *blind]
-        return [*self._hooks.limits, *([] if self.owners.sees_all else [BLIND]), *blind]
+        if self._hooks is None and self._rounds.others:
+            return [unseen(self._without, sees_all=self.owners.sees_all), *blind]
+        heard = self._hooks.limits if self._hooks is not None else []
+        return [*heard, *([] if self.owners.sees_all else [BLIND]), *blind]
 
     @property
     def missed(self) -> int:
@@ -159,10 +160,10 @@ class Tracer:
     def account(self) -> str:
         """How hearing went, for a summary."""
         if self._hooks is None:
-            return f"{counted(self.sweeps, 'look')}"
+            return counted(self.sweeps if self._rounds.others else self._rounds.number, "look")
         incidents = self._incidents
         events = self.events - (incidents.heard if incidents is not None else 0)
-        text = f"{counted(events, 'event')}, {self.lost} lost, {self.late} late"
+        text = f"{counted(events, 'event')}, {self.lost} lost, {self.late} late{self._rounds.account}"
         if incidents is not None:
             text += f", {counted(incidents.heard, 'incident')}, {incidents.lost} lost"
         return text + (f", {self.missed} missed" if self.missed else "")
@@ -178,6 +179,7 @@ class Tracer:
                 self.arrivals.forget()
             for _ in self.sweep():
                 pass
+            self._rounds.start()
         finally:
             gc.enable()
         give_back()  # who holds what, and the dump before, take more than the table that is made of them
@@ -258,9 +260,9 @@ class Tracer:
         A ``Transition`` shows its row as it was right after the transition, so use it before taking the next.
         """
         # What is too young to be complete stays for the next time: where events never cease, there is always some.
-        if self._hooks is None:
+        if self._hooks is None and self._sweep_every_ns is not None:
             timeout_s = min(timeout_s, (self._next_sweep_ns - time.monotonic_ns()) / 1e9)
-        self.sleep(self._news, timeout_s, hurry)
+        self.sleep(self._news, self._rounds.wait_s(timeout_s), hurry)
         until = self.arrivals.drain() - _PATIENCE_NS
         self._own(until)
         yield from self.arrivals.fold(until)
@@ -276,6 +278,7 @@ class Tracer:
         yield from self._look()
         if self._incidents is not None:
             yield from self._incidents.look(self.places, self.table)
+        yield from self._rounds.due()
         self._shrink.now_and_then()
 
     def settle(self) -> Iterator[Change]:
@@ -289,6 +292,7 @@ class Tracer:
         yield from self._look(everything=True)
         if self._incidents is not None:
             yield from self._incidents.look(self.places, self.table, now=True)
+        yield from self._rounds.look()
 
     def own(self, rows: Iterable[Row] | None = None) -> None:
         """Look now who holds the sockets of these rows; None: of all."""

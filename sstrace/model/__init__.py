@@ -43,7 +43,7 @@ from sstrace.model.sockets import (
     VsockSocket,
     XdpSocket,
 )
-from sstrace.model.states import ALL_STATES, STATE_TEXT, Role, State, StateName
+from sstrace.model.states import ALL_STATES, STATE_TEXT, FamilyName, Role, State, StateName
 
 if TYPE_CHECKING:
     from sstrace.model.facts import (
@@ -79,6 +79,7 @@ __all__ = [
     "Changed",
     "Details",
     "Extras",
+    "FamilyName",
     "Fact",
     "Gone",
     "Incident",

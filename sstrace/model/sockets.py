@@ -199,6 +199,8 @@ class UnixSocket(Socket, kw_only=True):
     """Inodes of connections that wait for accept; ``None`` when not asked for."""
     skmem: tuple[int, ...] | None = None
     uid: int | None = None
+    partial: bool = False
+    """See ``InetSocket.partial``."""
 
 
 class PacketSocket(Socket, kw_only=True):
@@ -218,6 +220,8 @@ class PacketSocket(Socket, kw_only=True):
     skmem: tuple[int, ...] | None = None
     bpf: tuple[tuple[int, int, int, int], ...] | None = None
     """Classic BPF: code, jt, jf, k."""
+    partial: bool = False
+    """See ``InetSocket.partial``."""
 
 
 class NetlinkSocket(Socket, kw_only=True):
@@ -235,6 +239,8 @@ class NetlinkSocket(Socket, kw_only=True):
     sk: int = 0
     cb: int = 0
     skmem: tuple[int, ...] | None = None
+    partial: bool = False
+    """See ``InetSocket.partial``."""
 
 
 class VsockSocket(Socket, kw_only=True):
@@ -246,6 +252,8 @@ class VsockSocket(Socket, kw_only=True):
     dst_cid: int
     dport: int
     shutdown: int = 0
+    partial: bool = False
+    """See ``InetSocket.partial``."""
 
 
 class XdpSocket(Socket, kw_only=True):
@@ -263,6 +271,8 @@ class XdpSocket(Socket, kw_only=True):
     stats: tuple[int, ...] | None = None
     """rx_dropped, rx_invalid, rx_full, fill_ring_empty, tx_invalid, tx_ring_empty."""
     skmem: tuple[int, ...] | None = None
+    partial: bool = False
+    """See ``InetSocket.partial``."""
 
 
 class TipcSocket(Socket, kw_only=True):

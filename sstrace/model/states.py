@@ -6,6 +6,7 @@ from typing import Literal
 __all__ = [
     "ALL_STATES",
     "STATE_TEXT",
+    "FamilyName",
     "Role",
     "State",
     "StateName",
@@ -35,6 +36,9 @@ ALL_STATES = (1 << 14) - 1
 
 Role = Literal["client", "server"]
 """Which end of a connection connected, and which accepted."""
+
+FamilyName = Literal["inet", "inet6", "unix", "packet", "netlink", "vsock", "tipc", "xdp"]
+"""What lines call an address family."""
 
 StateName = Literal[
     "UNKNOWN",

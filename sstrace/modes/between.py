@@ -11,6 +11,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, NoReturn
 
+from sstrace.coordinates import found
 from sstrace.model import InetSocket, Label, Owner, Role, Socket
 from sstrace.protocols import SHOWN
 from sstrace.query import options
@@ -26,7 +27,7 @@ from sstrace.sources.standard import give, screen_width
 
 __all__ = ["Change", "Scene", "changes", "run"]
 
-Change = tuple[str, InetSocket]
+Change = tuple[str, Socket]
 """``-`` and a row as it was, or ``+`` and a row as it is."""
 
 _REMOVED, _ADDED = "-", "+"
@@ -71,13 +72,13 @@ def changes(
     return found
 
 
-def _known(rows: Iterable[tuple[int, InetSocket]], *, alike: bool) -> dict[object, InetSocket]:
+def _known(rows: Iterable[tuple[int, Socket]], *, alike: bool) -> dict[object, Socket]:
     """By number, or where these are of two runs, by the ends: several listeners may share theirs."""
     if alike:
         return dict(rows)
-    found: dict[object, InetSocket] = {}
+    found: dict[object, Socket] = {}
     for _, row in rows:
-        ends = row.table, row.src, row.sport, row.dst, row.dport, row.ifindex
+        ends = row.table, *_ends(row)
         count = 0
         while (ends, count) in found:
             count += 1
@@ -85,10 +86,13 @@ def _known(rows: Iterable[tuple[int, InetSocket]], *, alike: bool) -> dict[objec
     return found
 
 
-def _differ(row: InetSocket, now: InetSocket) -> bool:
-    return (row.state, row.src, row.sport, row.dst, row.dport, row.ifindex) != (
-        now.state, now.src, now.sport, now.dst, now.dport, now.ifindex,
-    )  # fmt: skip
+def _differ(row: Socket, now: Socket) -> bool:
+    return (row.state, _ends(row)) != (now.state, _ends(now))
+
+
+def _ends(row: Socket) -> tuple[object, ...]:
+    at = row if isinstance(row, InetSocket) else found(row)
+    return (at.src, at.sport, at.dst, at.dport, at.ifindex) if at is not None else ()
 
 
 def run(

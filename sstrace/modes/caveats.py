@@ -36,7 +36,8 @@ def unheld(command: Command, tables: int) -> Iterator[str]:
     if not command.selection.tables & RECORDED:
         yield f"a recording holds {named(RECORDED)} only"
     elif missing := command.selection.asked & RECORDED & ~(tables or RECORDED):
-        yield f"{named(missing)} {'were' if missing & (missing - 1) else 'was'} not recorded"
+        names = named(missing)
+        yield f"{names} {'were' if ' and ' in names else 'was'} not recorded"
     asked = [option for option, wanted in _NOT_HELD if getattr(command.show, wanted)]
     if asked and not command.own.json:
         yield f"a recording does not hold what {', '.join(asked)} would show"

@@ -19,11 +19,12 @@ from sstrace.errors import FeatureError, KernelError, LookupFailed, PrivilegeErr
 from sstrace.live.incidents import untold
 from sstrace.live.owners import BLIND
 from sstrace.live.probes import Hooks
+from sstrace.live.rounds import families, lacks, looks
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, State, Table
 from sstrace.namespaces.finder import Finder
 from sstrace.native import is_outdated, twins
 from sstrace.plain import counted
-from sstrace.protocols import FAMILIES, FOLLOWED, INET, OF_TABLE
+from sstrace.protocols import FAMILIES, FOLLOWED, INET, OF_TABLE, SWEPT_TABLES
 from sstrace.query.command import Command
 from sstrace.render.doctor import Finding, lines, ndjson
 from sstrace.sources import files, landlock, seccomp
@@ -228,7 +229,8 @@ def _hooks(env: Mapping[str, str]) -> list[Finding]:
     """Really attach, for a moment, and detach."""
     try:
         home = current_netns()
-        hooks = Hooks(env, home, home.inode, 8, tuple(table for table in Table if FOLLOWED >> table & 1))
+        heard = FOLLOWED & ~SWEPT_TABLES
+        hooks = Hooks(env, home, home.inode, 8, tuple(table for table in Table if heard >> table & 1))
     except PrivilegeError as error:
         return [Finding("tracing", "root", str(error), "until then a trace and --watch look each second")]
     except FeatureError as error:
@@ -243,6 +245,13 @@ def _hooks(env: Mapping[str, str]) -> list[Finding]:
     if limits:
         return [*(Finding("tracing", "less", limit) for limit in limits), calls, missed]
     return [Finding("tracing", "ok", f"raw tracepoints {', '.join(reversed(HOOKS))}"), calls, missed]
+
+
+def _looked_for(_env: Mapping[str, str]) -> Finding:
+    """Sockets that tell nothing."""
+    listed, unlisted = families(table for table in Table if SWEPT_TABLES >> table & 1)
+    told = "; ".join([looks(listed), *lacks(unlisted)])
+    return Finding("looks", "ok" if "unix" in {one.name for one in listed} else "less", told)
 
 
 def _incidents(_env: Mapping[str, str]) -> Finding:
@@ -381,6 +390,7 @@ _LOOKS: dict[str, _Look] = {
     "event path": _event_path,
     "ss": _ss,
     "tracing": _hooks,
+    "looks": _looked_for,
     "incidents": _incidents,
     "owner walk": _walk,
     "namespaces": _namespaces,

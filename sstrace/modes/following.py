@@ -71,7 +71,7 @@ class Following:
 
     def __enter__(self) -> Self:
         """Everything is open already; say what cannot be seen."""
-        for limit in filter(None, (*self.tracer.limits, unheard(self._command.selection.tables))):
+        for limit in filter(None, (*self.tracer.limits, unheard(self._command.selection))):
             say(limit)
         return self
 

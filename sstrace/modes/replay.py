@@ -138,7 +138,7 @@ def tell_unasked(command: Command, tables: int) -> None:
     """
     more = tables & RECORDED & ~command.selection.tables
     if more and not command.selection.asked:
-        say(f"{spoken.named(more)} was recorded, too: -{''.join(spoken.letters(tables & RECORDED))} tells all")
+        say(f"{spoken.named(more)} was recorded, too: {' '.join(spoken.naming(tables & RECORDED))} tells all")
 
 
 def finish(printer: Printer, stopped: Stopped) -> None:

@@ -138,9 +138,7 @@ class _Snapshot:
             if self._origin is None or not self._origin.closed:
                 _tables(invocation, inet)
             elif self._source is not None:
-                for table, *_ in SHOWN:
-                    if self._source.tables & invocation.selection.tables & 1 << table:
-                        inet.show(table)
+                _tables_of(self._source, invocation, inet)
 
         if self._places is None:
             show_tables()
@@ -303,6 +301,19 @@ def _names(env: Mapping[str, str], origin: "Origin | None", *, anywhere: bool) -
 
         return SsNames(env, warn, complain, anywhere=anywhere)
     return SystemNames(env) if origin.names is None else origin.names
+
+
+def _tables_of(source: "TableSource", to: Invocation, inet: InetTables) -> None:
+    """The same, of a source that has all that is known."""
+    selection = to.selection
+    for tables in SHOWN:
+        chosen = [table for table in tables if source.tables & selection.tables & 1 << table]
+        if chosen and OF_TABLE[tables[0]].family is INET:
+            inet.show(tables[0])
+        elif chosen:
+            to.sink.begin(tables[0])
+            for table in chosen:
+                to.feed(source.outside(table, selection))
 
 
 def _tables(to: Invocation, inet: InetTables) -> None:

@@ -3,12 +3,11 @@
 from functools import partial
 
 from sstrace.fields import Reported
-from sstrace.model import Label, Names, Socket, Table
-from sstrace.protocols import TABLE_OF_NUMBER
+from sstrace.model import Label, Names, Socket
 from sstrace.query.expression import Expr
 from sstrace.query.match import Known, Predicate, predicate
 from sstrace.render.views import Where
-from sstrace.rows import socket_of
+from sstrace.rows import shown_as
 from sstrace.table import Row, Transition
 
 __all__ = ["RowFilter"]
@@ -68,7 +67,7 @@ class RowFilter:
             self._tests[row.net] = names, test
         self._row, self._held_ns, self._lifetime_ns = row, held_ns, lifetime_ns
         self._cause, self._reported = cause, reported
-        return test is None or test(socket_of(row, table=TABLE_OF_NUMBER.get(row.protocol, Table.TCP)))
+        return test is None or test(shown_as(row))
 
     def change(self, change: Transition) -> bool:
         """Whether a transition is let pass."""

@@ -11,6 +11,7 @@ import msgspec
 
 from sstrace.errors import UsageError
 from sstrace.query.command import Act, Mode, Own
+from sstrace.query.followed import LOOKED_FOR
 from sstrace.query.getopt import Option
 from sstrace.query.masks import FAMILY_WORDS, QUERY_WORDS
 
@@ -102,12 +103,14 @@ SS: Final = (
     Entry("sctp", _TABLES, "S"),
     Entry("udp", _SELECTS | {Act.SERVE}, "u"),
     Entry("raw", _SELECTS | {Act.SERVE}, "w"),
-    *_ss(_TABLES, ("unix", "x"), ("tipc", ""), ("vsock", "")),
+    Entry("unix", _TABLES | LOOKED_FOR, "x"),
+    Entry("tipc", _TABLES),
+    Entry("vsock", _TABLES | LOOKED_FOR),
     Entry("all", _SELECTS - _DIGESTS - _SERVES, "a"),
     Entry("listening", _SELECTS - _DIGESTS - _SERVES, "l"),
     Entry("bound-inactive", _TABLES, "B", since="bound_inactive"),
     *_ss(_FAMILIES, ("ipv4", "4"), ("ipv6", "6")),
-    Entry("packet", _TABLES, "0"),
+    Entry("packet", _TABLES | LOOKED_FOR, "0"),
     Entry("family", _FAMILIES, "f", "FAMILY", values=tuple(FAMILY_WORDS)),
     Entry("socket", _SELECTS, argument="QUERY", values=tuple(QUERY_WORDS), commas=True, key="A"),
     Entry("query", _SELECTS, "A", "QUERY", values=tuple(QUERY_WORDS), commas=True),
@@ -123,7 +126,7 @@ SS: Final = (
     Entry("kill", _ASKS, "K"),
     Entry("no-header", _TABLES | _TRACES, "H"),
     Entry("no-queues", _ROWS, "Q", since="queues_option"),
-    Entry("xdp", _TABLES),
+    Entry("xdp", _TABLES | LOOKED_FOR),
     Entry("mptcp", _TABLES, "M"),
     Entry("oneline", _ROWS, "O"),
     Entry("inet-sockopt", _TABLES),

@@ -12,7 +12,7 @@ import msgspec
 
 from sstrace.dialect import Dialect
 from sstrace.model import AF_UNSPEC, ALL_STATES, Show, State, Table
-from sstrace.protocols import FOLLOWED, INET, TABLE_OF_NETID
+from sstrace.protocols import FAMILY_WORDS, FOLLOWED, TABLE_OF_NETID
 
 if TYPE_CHECKING:
     from sstrace.query.connection import Which
@@ -319,8 +319,8 @@ def followed_tables(selection: Selection) -> tuple[Table, ...]:
 
 
 def selected_families(selection: Selection) -> list[str]:
-    """Those of the inet sockets that are selected, as lines call them."""
-    return [word for word, family in INET.words.items() if selection.families >> family & 1]
+    """Those of the sockets that are selected, as lines call them."""
+    return [word for family, word in FAMILY_WORDS.items() if selection.families >> family & 1]
 
 
 def selected_netids(selection: Selection) -> set[str]:

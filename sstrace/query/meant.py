@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from sstrace.errors import UsageError
-from sstrace.query.catalog import MODES, OWN, SS
+from sstrace.query.catalog import MODES, OWN, SS, Entry
 from sstrace.query.command import Act
 from sstrace.query.filter import EXAMPLES, OPERATORS
 from sstrace.query.masks import FAMILY_KEYS, TABLE_KEYS
@@ -21,6 +21,8 @@ _RECORDINGS: Final = (".ndjson", ".json", ".jsonl", ".gz", ".zst", ".log")
 _OFTEN: Final = ("src", "dport", "port", "comm", "held")
 _OTHERS: Final = {"autobound": "autobound", "state": "state established", "exclude": "exclude listening"}
 _EXAMPLES: Final = {**EXAMPLES, **_OTHERS}
+_FOLLOWED: Final = ("udp", "raw", "unix", "packet", "vsock", "xdp")
+"""Options whose names are taken for words of the filter."""
 _OTHERWISE: Final = {
     **dict.fromkeys(("ms", "us", "s", "min", "m", "h"), "a number and its unit are one word, as in held > 5ms"),
     **dict.fromkeys(("k", "kb", "mb", "gb", "g"), "a number and its unit are one word, as in sent > 10k"),
@@ -96,10 +98,9 @@ def _meant(word: str, following: Sequence[str], act: Act, states: Iterable[str],
         return f"an address is host {word}, or src {word}, or dst {word}"
     tables = {entry.name: entry for entry in SS if act not in entry.acts and Act.SNAPSHOT in entry.acts}
     if low in tables:
-        entry = tables[low]
-        return f"did you mean --snapshot {f'-{entry.letters}' if entry.letters else f'--{low}'}?"
-    if low == "udp":
-        return "did you mean -u?"
+        return f"did you mean --snapshot {_option(tables[low])}?"
+    if low in _FOLLOWED:
+        return f"did you mean {_option(next(entry for entry in SS if entry.name == low))}?"
     options = {entry.name: f"--{entry.name}" for entry in OWN if entry.name in MODES or act in entry.acts}
     examples = _examples(act)
     every = {**dict.fromkeys(states, ""), **options, **examples, **_OTHERS}
@@ -112,6 +113,10 @@ def _meant(word: str, following: Sequence[str], act: Act, states: Iterable[str],
     if near in _EXAMPLES:
         return f"did you mean {_completed(near, test, is_right)}?"
     return f"did you mean {every[near] or f'state {near}'}?"
+
+
+def _option(entry: Entry) -> str:
+    return f"-{entry.letters}" if entry.letters else f"--{entry.name}"
 
 
 def _is_port(word: str) -> bool:

@@ -18,16 +18,19 @@ import msgspec
 from sstrace.dialect import NEWEST, Dialect, dialect, parse_version
 from sstrace.errors import LookupFailed, SstraceError, UsageError
 from sstrace.model import (
+    AF_INET,
+    AF_INET6,
     ALL_STATES,
     Names,
     Show,
     State,
     Table,
 )
-from sstrace.protocols import FOLLOWED, RECORDED
+from sstrace.protocols import DIAG_PROTOCOL, RECORDED, SWEPT_TABLES
 from sstrace.query import own_options, states
 from sstrace.query.catalog import FILTER, MODES, OWN, SS, STATES, Entry, refusal
 from sstrace.query.command import Act, Command, Early, Mode, Own, Selection
+from sstrace.query.followed import LOOKED_FOR, followed
 from sstrace.query.getopt import BadOption, Option, getopt
 from sstrace.query.masks import FAMILY_KEYS, FAMILY_WORDS, TABLE_KEYS, Masks
 
@@ -105,6 +108,8 @@ class _Line:
         self.socket_contexts = 0
         self.map_ids: list[int] = []
         self.netns: str | None = None
+        self.asked = 0
+        """Where tables are left out of ``masks``: they and those, a mask."""
         self.diag_file: str | None = None
         self.filter_file: Callable[[], bytes] | None = None
 
@@ -251,7 +256,8 @@ def parse(
             transitions.to_states &= 1 << State.CLOSE
         masks.settle(live=mode is not Mode.SNAPSHOT)
         if mode is not Mode.SNAPSHOT:
-            _refuse_what_tells_nothing(masks.tables, own)
+            line.asked = masks.tables
+            masks.tables = followed(masks.tables, act, own)
         stop = _nothing(line)
     except SstraceError as error:
         if not summary:
@@ -263,20 +269,6 @@ def parse(
 
 
 _OWN_LETTERS: Final = {letter: entry.option.key for entry in OWN for letter in entry.letters}
-
-
-def _refuse_what_tells_nothing(tables: int, own: Own) -> None:
-    """Of these tables, to who would follow what happens. Raises UsageError."""
-    if not tables & FOLLOWED:
-        raise UsageError(
-            "sstrace: only TCP, UDP and raw sockets tell what happens to them: look at others with --snapshot"
-        )
-    # Which such events can happen to their sockets:
-    datagrams = not own.events or not {"state", "drop", "error"}.isdisjoint(own.events)
-    if not tables >> Table.TCP & 1 and not datagrams:
-        raise UsageError(f"sstrace: --events {','.join(own.events)} is of TCP alone: choose -t")
-    if own.events == ("error",) and not tables >> Table.UDP & 1:
-        raise UsageError("sstrace: --events error is of UDP alone: choose -u")
 
 
 _ROW_WORDS: Final = {"state": 1, "exclude": 1, "excl": 1}
@@ -295,11 +287,20 @@ def of_recordings(command: Command, tables: int) -> Command:
     """Where no table is named, all that a recording holds is told: give the command with these ``tables``, a mask,
     selected.
     """
-    if command.selection.asked or not tables & RECORDED:
+    selection = command.selection
+    tables &= RECORDED if command.act in LOOKED_FOR else RECORDED & ~SWEPT_TABLES
+    if selection.asked or not tables:
         return command
-    selection = msgspec.structs.replace(command.selection, tables=tables & RECORDED)
+    families = selection.families
+    if not _BOTH & ~families:  # nobody has chosen one of IPv4 and IPv6
+        outside = (table for table in Table if tables >> table & 1 and table not in DIAG_PROTOCOL)
+        families |= sum({states.TABLE_FAMILIES[table] for table in outside})
+    selection = msgspec.structs.replace(selection, tables=tables, families=families)
     show = msgspec.structs.replace(command.show, netid=not _one_bit(selection.tables))
     return msgspec.structs.replace(command, selection=selection, show=show)
+
+
+_BOTH: Final = 1 << AF_INET | 1 << AF_INET6
 
 
 def resolve(command: Command, names: Names) -> Command:
@@ -419,7 +420,7 @@ def _command(
     chosen = transitions or _Transitions()
     selection = Selection(
         tables=masks.tables,
-        asked=masks.tables if masks.named else 0,
+        asked=line.asked or masks.tables if masks.named else 0,
         families=masks.families,
         states=masks.states,
         preferred=masks.preferred,

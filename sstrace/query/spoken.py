@@ -4,12 +4,13 @@ import shlex
 from typing import Final
 
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, State, Table
-from sstrace.protocols import FOLLOWED, INET, OF_TABLE, PROTOCOLS, RAW
+from sstrace.protocols import FAMILIES, FOLLOWED, INET, OF_TABLE, PROTOCOLS, RAW, Protocol
 from sstrace.query.command import Act, Command, Selection
+from sstrace.query.masks import QUERY_WORDS
 from sstrace.query.states import state_words
 from sstrace.query.words import WORDS
 
-__all__ = ["followed", "letters", "named", "protocols", "table_beside", "told", "unheard"]
+__all__ = ["followed", "letters", "named", "naming", "protocols", "table_beside", "told", "unheard"]
 
 _INET: Final = 1 << AF_INET
 _INET6: Final = 1 << AF_INET6
@@ -69,14 +70,24 @@ def protocols(selection: Selection) -> str:
 
 def named(tables: int) -> str:
     """The same of a mask of tables."""
-    found = (each for each in PROTOCOLS if OF_TABLE[each.table] is each and tables >> each.table & 1)
-    *others, last = (each.netid if each.number == RAW else each.netid.upper() for each in found)
+    *others, last = dict.fromkeys(_name(each) for each in _of(tables))
     return f"{', '.join(others)} and {last}" if others else last
 
 
-def unheard(tables: int) -> str:
-    """What a trace of these tables, a mask, does not tell, a sentence; empty where it tells all."""
-    left = [each for each in PROTOCOLS if OF_TABLE[each.table] is each and (tables & ~FOLLOWED) >> each.table & 1]
+def _of(tables: int) -> list[Protocol]:
+    return [each for each in PROTOCOLS if OF_TABLE[each.table] is each and tables >> each.table & 1]
+
+
+def _name(protocol: Protocol) -> str:
+    """``TCP``, ``unix``."""
+    if protocol.family is INET and protocol.number != RAW:
+        return protocol.netid.upper()
+    return protocol.netid if protocol.family is INET else protocol.family.name
+
+
+def unheard(selection: Selection) -> str:
+    """What following these does not tell that was asked for, a sentence; empty where it tells all."""
+    left = _of((selection.tables | selection.asked) & ~(selection.tables & FOLLOWED))
     names = dict.fromkeys(each.netid if each.family is INET else each.family.name for each in left)
     if not names:
         return ""
@@ -84,18 +95,42 @@ def unheard(tables: int) -> str:
 
 
 def letters(tables: int) -> str:
-    """The options that name them, as one word has them behind its dash."""
-    return "".join(each.key for each in PROTOCOLS if OF_TABLE[each.table] is each and tables >> each.table & 1)
+    """The options that name tables, a mask, as one word has them behind its dash; empty where letters do not say it."""
+    found = ""
+    for family in FAMILIES:
+        mine = [each for each in _of(tables) if each.family is family]
+        if family is INET:
+            found += "".join(each.key for each in mine)
+        elif mine:
+            key = next((key for key in family.keys if len(key) == 1), "")
+            if not key or any(each.family is family and each not in mine for each in _of(FOLLOWED)):
+                return ""
+            found += key
+    return found
+
+
+def naming(tables: int, more: str = "") -> list[str]:
+    """The words that name them on a command line, and ``more`` letters."""
+    found = letters(tables)
+    if found:
+        return [f"-{found}{more}"]
+    words, left = [], tables
+    for word, mask in QUERY_WORDS.items():
+        if mask & left == mask:
+            words.append(word)
+            left &= ~mask
+    return ["-A", ",".join(words), *([f"-{more}"] if more else [])]
 
 
 def table_beside(command: Command) -> str:
     """The command line that shows the sockets that a trace follows, as they are now."""
     selection, show = command.selection, command.show
     listening = selection.touch == 1 << State.LISTEN
-    chosen = letters(selection.tables & FOLLOWED) + ("l" if listening else "a")
+    chosen = "l" if listening else "a"
     chosen += "".join(letter for letter, wanted in (("n", show.numeric), ("p", show.processes)) if wanted)
     chosen += {_INET: "4", _INET6: "6"}.get(selection.families & (_INET | _INET6), "")
-    words = [f"-{chosen}", *(["-N", selection.netns] if selection.netns is not None else [])]
+    words = naming(selection.tables & FOLLOWED, chosen)
+    words += ["-N", selection.netns] if selection.netns is not None else []
     if selection.avoid:
         words += [word for name in state_words(selection.avoid, command.dialect) for word in ("exclude", name)]
     elif selection.touch != ALL_STATES and not listening:

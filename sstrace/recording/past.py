@@ -36,7 +36,7 @@ from sstrace.recording.reader import (
     target,
 )
 from sstrace.render.times import moment
-from sstrace.rows import socket_of
+from sstrace.rows import shown_as
 from sstrace.sources.replay import Recording
 from sstrace.sources.standard import say
 from sstrace.wire import recording
@@ -257,7 +257,9 @@ class PastRows:
         self._places = {place.netns.inode: (place.netns.inode, place.label) for place in places}
         self._inodes: dict[int, int] = {}
         self._mono_ns = past.mono_ns
-        self._rows: dict[Table, list[InetSocket]] = {table: [] for (table, *_) in SHOWN if RECORDED >> table & 1}
+        self._rows: dict[Table, list[InetSocket]] = {}
+        self._outside: dict[Table, list[Socket]] = {}
+        """Those outside of the internet's families."""
         self._numbers: dict[int, int] = {}
         self._since: dict[int, int] = {}
         self._bounds: set[int] = set()
@@ -266,15 +268,18 @@ class PastRows:
         self.owners: dict[int, Sequence[Owner]] = {}
         for line in (line for place in places for line in place.lines):
             table = TABLE_OF_NETID.get(line.netid)
-            if table not in self._rows:
+            if table is None or not RECORDED >> table & 1:
                 continue
             try:
                 row = row_of(line, names)
             except OSError:
                 self.bad += 1
                 continue
-            found = socket_of(row, table=table, partial=True)
-            self._rows[table].append(found)
+            found = shown_as(row, partial=True)
+            if isinstance(found, InetSocket):
+                self._rows.setdefault(table, []).append(found)
+            else:
+                self._outside.setdefault(table, []).append(found)
             self._numbers[id(found)] = line.id
             self._inodes[id(found)] = line.netns
             self._since[id(found)] = row.since_ns
@@ -286,15 +291,19 @@ class PastRows:
                 self.owners[line.ino] = names.owners(line.owners)
 
     def everything(self) -> Iterator[InetSocket]:
-        """All rows."""
+        """All rows of the internet's tables."""
         return chain.from_iterable(self._rows.values())
 
-    def selected(self, selection: Selection) -> Iterator[tuple[Table, Sequence[InetSocket]]]:
+    def selected(self, selection: Selection) -> Iterator[tuple[Table, Sequence[Socket]]]:
         """The selected rows of every selected table, in ss's order."""
-        for table in self._rows:
-            if selection.tables >> table & 1:
-                for rows in self.rows(table, selection):
-                    yield table, rows
+        for table in (table for tables in SHOWN for table in tables if selection.tables >> table & 1):
+            for rows in self.rows(table, selection):
+                yield table, rows
+            yield table, self.outside(table, selection)
+
+    def outside(self, table: Table, selection: Selection) -> Sequence[Socket]:
+        """The selected rows of a table outside of the internet's families."""
+        return [row for row in self._outside.get(table, ()) if selection.states >> row.state & 1]
 
     def rows(self, table: Table, selection: Selection, **_: object) -> Iterator[Sequence[InetSocket]]:
         """The selected rows of a table: IPv4 before IPv6, listeners before the rest, as the kernel dumps them; else the
@@ -302,7 +311,11 @@ class PastRows:
         """
         for family in (AF_INET, AF_INET6):
             if selection.families >> family & 1 and selection.preferred in (AF_UNSPEC, family, *_OTHERS):
-                rows = [row for row in self._rows[table] if row.family == family and selection.states >> row.state & 1]
+                rows = [
+                    row
+                    for row in self._rows.get(table, ())
+                    if row.family == family and selection.states >> row.state & 1
+                ]
                 yield [row for row in rows if row.state == _LISTEN]
                 yield [row for row in rows if row.state != _LISTEN]
 
@@ -312,9 +325,9 @@ class PastRows:
 
     def ifname(self, row: Socket) -> str | None:
         """What the device that a row is bound to was called."""
-        return self._interfaces.get(row.ifindex) if isinstance(row, InetSocket) else None
+        return self._interfaces.get(getattr(row, "ifindex", 0))
 
-    def numbered(self, selection: Selection, matches: Predicate | None) -> Iterator[tuple[int, InetSocket]]:
+    def numbered(self, selection: Selection, matches: Predicate | None) -> Iterator[tuple[int, Socket]]:
         """The selected rows that match, in the same order, with the recording's numbers of them; by the names of this
         moment.
         """

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import msgspec
 
+from sstrace.coordinates import name_of
 from sstrace.errors import DecodeError, LookupFailed, UsageError
 from sstrace.lines import IncidentLine, MetaLine, NetnsLine, OwnerLine, SeenLine, StateLine
 from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Finer, Kind, Owner, Table
 from sstrace.plain import plain
-from sstrace.protocols import DATAGRAM_NETIDS, NUMBER_OF_NETID, TABLE_OF_NETID
+from sstrace.protocols import APPEARING_NETIDS, FAMILY_NUMBERS, NUMBER_OF_NETID, TABLE_OF_NETID
 from sstrace.query.command import When
 from sstrace.recording.places import RecordedPlaces
 from sstrace.sources.names import SystemNames
@@ -61,7 +62,7 @@ STATE_NUMBER = {name: number for number, name in reversed(list(enumerate(STATE_T
 
 def is_over(line: StateLine) -> bool:
     """Whether nothing is left with this line of the row that it tells of."""
-    return line.state == "UNKNOWN" or (line.state == "UNCONN" and line.netid not in DATAGRAM_NETIDS)
+    return line.state == "UNKNOWN" or (line.state == "UNCONN" and line.netid not in APPEARING_NETIDS)
 
 
 def tables_of(meta: MetaLine) -> int:
@@ -455,9 +456,14 @@ def owners_of(owned: tuple[OwnerLine, ...]) -> tuple[Owner, ...]:
     return known
 
 
+def _end(family: int, text: str) -> bytes:
+    """The address, or outside of the internet's families the name, of an end. Raises OSError as ``_address`` does."""
+    return _address(family, text) if family in (AF_INET, AF_INET6) else name_of(text)
+
+
 def row_of(line: SeenLine | StateLine | IncidentLine, names: RecordedNames) -> Row:
     """A line as a row of the table. Raises OSError when an address is none."""
-    family = AF_INET if line.family == "inet" else AF_INET6
+    family = FAMILY_NUMBERS[line.family]
     since = line.mono_ns
     if isinstance(line, StateLine) and line.old != line.state:
         exact = True
@@ -466,11 +472,13 @@ def row_of(line: SeenLine | StateLine | IncidentLine, names: RecordedNames) -> R
         since -= round((line.held_us or 0) * 1000)
     row = Row(
         line.id, Kind.SOCKET, STATE_NUMBER[line.state], family, NUMBER_OF_NETID.get(line.netid, 0),
-        names.places.net(line.netns), line.netns, _address(family, line.src), line.sport,
-        _address(family, line.dst), line.dport, line.ino or 0, line.uid,
+        names.places.net(line.netns), line.netns, _end(family, line.src), line.sport,
+        _end(family, line.dst), line.dport, line.ino or 0, line.uid,
         line.ifindex or 0, line.sk, None, since, exact, line.mono_ns,
         owners_of(line.owners) if line.owners else (), line.owner_source,
         names.intern_cgroup(line.cgroup) if line.cgroup is not None else None, line.v6only,
     )  # fmt: skip
     row.role = line.role
+    if line.peer_owners:
+        row.peer_owners = owners_of(line.peer_owners)
     return row

@@ -17,7 +17,7 @@ from sstrace.render.fitted import causes, who
 from sstrace.render.incidents import HappenedView
 from sstrace.render.times import TimeMode, span_text
 from sstrace.render.trace import SHOWN, TraceText
-from sstrace.render.views import FarPeer, PeerView, RowView, TransitionView, Where
+from sstrace.render.views import FarPeer, NearPeer, PeerView, RowView, TransitionView, Where
 from sstrace.render.width import amount, cells, cut, end_shortened, padded, shortened
 
 __all__ = ["COLUMNS", "ChosenText"]
@@ -176,6 +176,8 @@ class ChosenText(TraceText):
         place, local, peer = self._placed(change.row)
         work = (self._work(cgroup) if cgroup else None) or _NOTHING
         other = self._where.peer(change.row) if self._where is not None and self._asks_peer else None
+        if other is None and change.row.peer_owners:
+            other = NearPeer(change.row.netns, change.row.peer_owners)
         shown = _Shown(change, place if self.host is None else "", local, peer, work, self.host or "", other)
         widths = self._widths if self._width is not None else [_NOWHERE] * len(self._widths)
         return self._line(

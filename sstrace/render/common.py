@@ -120,18 +120,18 @@ millis: Callable[[int], str] = _Millis().__getitem__
 """Text of a time that the kernel gives in microseconds and ss in milliseconds: ``204``, ``0.019``, ``2.14748e+06``."""
 
 
-class _Queues(dict[int, str]):
+class _Queues(dict[int | None, str]):
     """Texts of queue lengths by value; most are 0."""
 
-    def __missing__(self, value: int) -> str:
-        cell_text = "%-6d" % signed(value)  # noqa: UP031
+    def __missing__(self, value: int | None) -> str:
+        cell_text = "%-6d" % signed(value or 0)  # noqa: UP031
         if len(self) < 65536:
             self[value] = cell_text
         return cell_text
 
 
-queue: Callable[[int], str] = _Queues().__getitem__
-"""Text of Recv-Q and Send-Q: signed, at least six wide inside the cell."""
+queue: Callable[[int | None], str] = _Queues({None: "-     "}).__getitem__
+"""Text of Recv-Q and Send-Q: signed, at least six wide inside the cell; of None, that it is not known."""
 
 
 def duration(milliseconds: int, *, sec_bug: bool) -> str:

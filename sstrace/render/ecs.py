@@ -14,124 +14,43 @@ from typing import Annotated, Literal, cast
 import msgspec
 
 from sstrace.causes import outcome
+from sstrace.coordinates import name_text
 from sstrace.fields import NOTHING, Reported
 from sstrace.lines import EventLine, IncidentLine, LifeLine, MetaLine, NetnsLine, OwnerLine, SeenLine, StateLine
-from sstrace.model import AF_INET, STATE_TEXT, Owner
-from sstrace.protocols import DATAGRAM_NETIDS, DATAGRAMS
+from sstrace.model import AF_UNIX, STATE_TEXT, Owner
+from sstrace.protocols import APPEARING, APPEARING_NETIDS, FAMILY_NUMBERS
+from sstrace.render.ecs_fields import (
+    ECS_VERSION,
+    Address,
+    Container,
+    Ecs,
+    Event,
+    Host,
+    Network,
+    Orchestrator,
+    Os,
+    Outcome,
+    Process,
+    Resource,
+    Service,
+    User,
+)
 from sstrace.render.events import EventWriter, tell
-from sstrace.render.transports import TRANSPORTS, Transport, Type, entered, transport, transport_of, types_of
+from sstrace.render.transports import (
+    TRANSPORTS,
+    VERSIONS,
+    Type,
+    entered,
+    transport,
+    transport_of,
+    types_of,
+)
 from sstrace.render.views import RowView, TransitionView, Where
 
 __all__ = ["ECS_VERSION", "SCHEMA", "EcsLine", "EcsWriter"]
 
 SCHEMA = "sstrace-ecs/1"
 """Name and version of this schema, as in the first line; what render.events says of versions holds here."""
-
-ECS_VERSION = "8.11.0"
-"""The release whose fields are used; every later 8.x has them."""
-
-Outcome = Literal["success", "failure"] | None
-
-
-class Event(msgspec.Struct, omit_defaults=True, gc=False):
-    """ECS ``event``."""
-
-    kind: Literal["event", "state"]
-    """state: a socket as it is (baseline, repair); event: something happened."""
-    category: list[Literal["network"]]
-    type: list[Type]
-    action: str
-    """The state that was entered, in ss's words (``established``, ``syn-sent``, …); of other lines, their type."""
-    module: str
-    dataset: str
-    """``sstrace.`` and the line's type: state, life, seen, gone, gap, resync, meta, netns, checkpoint, dropped, and
-    those of incidents."""
-    sequence: int
-    outcome: Outcome = None
-    reason: str | None = None
-    """Why the connection ended, or what else closed here: a cause of sstrace's."""
-    duration: int | None = None
-    """Where the connection ended, or the listening: nanoseconds since it began."""
-
-
-class Address(msgspec.Struct, omit_defaults=True, gc=False):
-    """ECS ``source`` or ``destination``."""
-
-    ip: str
-    port: int | None = None
-    bytes: int | None = None
-    """Of a life: payload that this end has sent, each byte once."""
-    packets: int | None = None
-    """Of a life: segments that this end has sent, as far as they came."""
-
-
-class Network(msgspec.Struct, omit_defaults=True):
-    """ECS ``network``."""
-
-    transport: Transport
-    type: Literal["ipv4", "ipv6"]
-    direction: Literal["ingress", "egress"] | None = None
-
-
-class Process(msgspec.Struct):
-    """ECS ``process``: the first owner of the socket."""
-
-    pid: int
-    name: str
-
-
-class User(msgspec.Struct):
-    """ECS ``user``: owner of the socket."""
-
-    id: str
-
-
-class Container(msgspec.Struct, omit_defaults=True):
-    """ECS ``container``."""
-
-    id: str
-    runtime: str | None = None
-
-
-class Resource(msgspec.Struct):
-    """ECS ``orchestrator.resource``."""
-
-    id: str
-    type: Literal["pod"] = "pod"
-
-
-class Orchestrator(msgspec.Struct):
-    """ECS ``orchestrator``: the pod."""
-
-    resource: Resource
-    type: Literal["kubernetes"] = "kubernetes"
-
-
-class Os(msgspec.Struct):
-    """ECS ``host.os``."""
-
-    kernel: str
-    type: Literal["linux"] = "linux"
-
-
-class Host(msgspec.Struct):
-    """ECS ``host``."""
-
-    name: str
-    os: Os
-    boot: dict[Literal["id"], str]
-
-
-class Service(msgspec.Struct):
-    """``systemd``: the unit, as Elastic's own journal input names it."""
-
-    unit: str
-
-
-class Version(msgspec.Struct):
-    """ECS ``ecs``."""
-
-    version: str = ECS_VERSION
 
 
 class Own(Reported, kw_only=False, omit_defaults=True, gc=False, rename={"old": "from", "new": "to"}):
@@ -208,6 +127,8 @@ class Own(Reported, kw_only=False, omit_defaults=True, gc=False, rename={"old": 
     queue: int | None = None
     """Of an overflow."""
     backlog: int | None = None
+    exact: bool | None = None
+    """Sockets of this sort tell nothing, and are looked for again and again."""
 
 
 class EcsLine(msgspec.Struct, omit_defaults=True, gc=False, rename={"ts": "@timestamp"}):
@@ -218,7 +139,7 @@ class EcsLine(msgspec.Struct, omit_defaults=True, gc=False, rename={"ts": "@time
     sstrace: Own
     host: Host
     """The machine: what ``uname -n`` said, kernel, boot."""
-    ecs: Version
+    ecs: Ecs
     source: Address | None = None
     destination: Address | None = None
     network: Network | None = None
@@ -249,20 +170,19 @@ class EcsWriter(EventWriter):
     ) -> None:
         super().__init__(offset_ns, cgroup, ifname, where)
         self._host = _UNKNOWN_HOST
-        self._version = cast("Version", self._raw(Version()))
+        self._version = cast("Ecs", self._raw(Ecs()))
         self._networks = {
             (transport, family, role): cast(
                 "Network",
                 self._raw(
                     Network(
                         transport,
-                        "ipv4" if family == AF_INET else "ipv6",
+                        VERSIONS.get(family),
                         "egress" if role == "client" else "ingress" if role == "server" else None,
                     )
                 ),
             )
-            for transport in TRANSPORTS
-            for family in (AF_INET, 10)
+            for transport, family in TRANSPORTS
             for role in (None, "client", "server")
         }
         self._categories = cast("list[Literal['network']]", self._raw(_NETWORK))
@@ -294,8 +214,12 @@ class EcsWriter(EventWriter):
         process, owners = (self._processes.get(row.owners) or self._process(row.owners)) if row.owners else (None, ())
         container, pod, unit, path = (self._works.get(cgroup) or self._work(cgroup)) if cgroup is not None else _NO_WORK
         addresses = self._addresses
-        here = Address(addresses.get(row.src) or self._address(family, row.src), row.sport)
-        there = Address(addresses.get(row.dst) or self._address(family, row.dst), row.dport) if row.dport else None
+        if family in VERSIONS:
+            here: Address | None = Address(addresses.get(row.src) or self._address(family, row.src), row.sport)
+            there = Address(addresses.get(row.dst) or self._address(family, row.dst), row.dport) if row.dport else None
+        else:
+            here = _outside(family, name_text(row.src), row.sport)
+            there = _outside(family, name_text(row.dst), row.dport)
         self.seq += 1
         own = Own(
             "state",
@@ -319,6 +243,8 @@ class EcsWriter(EventWriter):
         )
         if change.reported is not NOTHING:
             tell(own, change.reported)
+        if family not in VERSIONS:
+            own.exact, own.peer_owners = False, self._owner_lines(row.peer_owners)
         if self._where is not None:
             self._tell_where(self._where, own, row, self._where.peer(row))
         self._encoder.encode_into(
@@ -328,7 +254,7 @@ class EcsWriter(EventWriter):
                     "event",
                     self._categories,
                     kind[0],
-                    entered(new, datagram=row.protocol in DATAGRAMS),
+                    entered(new, appearing=row.protocol in APPEARING),
                     "sstrace",
                     "sstrace.state",
                     self.seq,
@@ -430,7 +356,7 @@ class EcsWriter(EventWriter):
             ),
             sstrace=own,
             host=self._host,
-            ecs=Version(),
+            ecs=Ecs(),
         )
         if isinstance(line, SeenLine | StateLine | IncidentLine):
             self._fill(document, line)
@@ -449,7 +375,7 @@ class EcsWriter(EventWriter):
         event.type, event.outcome = self._kinds.get((old, new, line.cause, True)) or self._kind(
             old, new, line.cause, ended=True
         )
-        event.action = entered(new, datagram=line.netid in DATAGRAM_NETIDS)
+        event.action = entered(new, appearing=line.netid in APPEARING_NETIDS)
         event.reason = line.cause
         event.duration = round(line.lifetime_us * 1000) if line.lifetime_us is not None else None
         own.new, own.state = line.state, None
@@ -462,14 +388,19 @@ class EcsWriter(EventWriter):
             there.bytes, there.packets = line.bytes_received, line.segs_in
 
     def _fill(self, document: EcsLine, line: SeenLine | StateLine | IncidentLine) -> None:
-        here, there = Address(line.src, line.sport), Address(line.dst, line.dport) if line.dport else None
+        family = FAMILY_NUMBERS[line.family]
+        if family in VERSIONS:
+            here: Address | None = Address(line.src, line.sport)
+            there = Address(line.dst, line.dport) if line.dport else None
+        else:
+            here, there = _outside(family, line.src, line.sport), _outside(family, line.dst, line.dport)
         server = line.role == "server"
         document.source, document.destination = (there, here) if server else (here, there)
-        document.network = self._networks[transport_of(line.netid), AF_INET if line.family == "inet" else 10, line.role]
+        document.network = self._networks[transport_of(line.netid), family, line.role]
         if isinstance(line, SeenLine):
             document.event.kind = "state"
             state = STATE_TEXT.index(line.state)
-            document.event.action = entered(state, datagram=line.netid in DATAGRAM_NETIDS)
+            document.event.action = entered(state, appearing=line.netid in APPEARING_NETIDS)
         if line.owners:
             document.process = Process(line.owners[0].pid, line.owners[0].comm)
             if len(line.owners) == 1:
@@ -482,6 +413,12 @@ class EcsWriter(EventWriter):
             document.orchestrator = Orchestrator(Resource(line.pod_uid))
         if line.unit is not None:
             document.systemd = Service(line.unit)
+
+
+def _outside(family: int, called: str, number: int) -> Address | None:
+    """An end outside of the internet's families; a unix socket's number is its inode, and no port."""
+    port = number if family != AF_UNIX else None
+    return Address(None, port, address=called or None) if called or port else None
 
 
 _NO_WORK: Kept = (None, None, None, None)

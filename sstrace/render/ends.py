@@ -1,11 +1,15 @@
 """Both ends of a TCP or UDP socket, in one piece each as in ss: ``10.0.0.1%eth0:ssh``, ``[fe80::1]%v0:90``, ``*:*``."""
 
-from typing import Final, NoReturn, Protocol
+from importlib import import_module
+from typing import Any, Final, NoReturn, Protocol
 
+from sstrace.coordinates import socket_at, spelling
 from sstrace.dialect import Dialect
-from sstrace.model import Names, Show
+from sstrace.model import AF_UNIX, Names, Show
 from sstrace.plain import printable
-from sstrace.render.common import Context
+from sstrace.protocols import FAMILY_WORDS
+from sstrace.render.common import Context, text
+from sstrace.render.views import RowView
 
 __all__ = ["ARROWS", "Connected", "Ends", "HasEnds"]
 
@@ -51,6 +55,8 @@ class Ends:
         self._context = Context(show, release, names, _no_decoders)
         self._context.protocol = netid
         self._known: dict[tuple[bytes, int], str] = {}
+        self._makers: dict[int, Any] = {}
+        """By family, outside of the internet's."""
 
     def within(self, net: int) -> "Ends":
         """The same in another network namespace, by its cookie."""
@@ -81,6 +87,21 @@ class Ends:
         known = self._known
         local_end, peer_end = (row.src, row.sport), (row.dst, row.dport)
         return known.get(local_end) or self._learn(*local_end), known.get(peer_end) or self._learn(*peer_end)
+
+    def outside(self, row: RowView) -> tuple[str, str]:
+        """The same of a socket outside of the internet's families: as ss has it, and the name of a unix socket's peer
+        besides.
+        """
+        maker = self._makers.get(row.family)
+        if maker is None:
+            name = FAMILY_WORDS[row.family]
+            module = import_module(f"sstrace.render.{name}")
+            maker = self._makers[row.family] = getattr(module, f"{name.capitalize()}Cells")(self._context)
+        cells = maker.cells(socket_at(row))
+        local, peer = cells.local_address + cells.local_port, cells.peer_address + cells.peer_port
+        if row.family == AF_UNIX and row.dst:
+            peer = f"{text(spelling(row.dst))} {cells.peer_port}"
+        return printable(local), printable(peer)
 
     def _learn(self, address: bytes, port: int) -> str:
         if len(self._known) >= _MOST:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from sstrace.coordinates import name_text
 from sstrace.fields import NOTHING, Reported, report
 from sstrace.lines import (
     CheckpointLine,
@@ -32,7 +33,7 @@ from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Owner, Reason
 from sstrace.model.workload import Workload, workload
 from sstrace.native import twins
 from sstrace.plain import spelled
-from sstrace.protocols import NETID_OF_NUMBER, UNNAMED
+from sstrace.protocols import FAMILY_WORDS, NETID_OF_NUMBER, UNNAMED
 from sstrace.render.incidents import HappenedView, incident_line
 from sstrace.render.views import NO_LIVES, FarPeer, Lives, NetnsView, PeerView, RowView, TransitionView, Where
 
@@ -47,7 +48,7 @@ __all__ = [
 ]
 
 _Change = TypeVar("_Change")
-_FAMILIES = {AF_INET: "inet", AF_INET6: "inet6"}
+_FAMILIES = {family: FAMILY_WORDS[family] for family in (AF_INET, AF_INET6)}
 
 PLAN: tuple[tuple[str, str, str, str, str], ...] = (
     ("ts", "time", "transition", "at_ns", ""),
@@ -195,6 +196,8 @@ class EventWriter:
         return f"{self._prefix}{nanoseconds:09d}Z"
 
     def _address(self, family: int, raw: bytes) -> str:
+        if family not in _FAMILIES:
+            return name_text(raw)
         text = self._addresses.get(raw)
         if text is None:
             if len(self._addresses) > 100_000:  # against a scan over all of IPv6
@@ -287,6 +290,7 @@ class EventWriter:
         cgroup, owners, src, dst, ifindex = row.cgroup, row.owners, row.src, row.dst, row.ifindex
         addresses = self._addresses
         place = _NOWHERE if cgroup is None else self._places.get(cgroup) or self._place(cgroup)
+        swept = family not in _FAMILIES
         self.seq = seq = self.seq + 1
         nanoseconds = at_ns - self._second_ns
         line = StateLine(
@@ -295,12 +299,12 @@ class EventWriter:
             seq,
             row.id,
             NETID_OF_NUMBER.get(row.protocol, UNNAMED),
-            "inet" if family == AF_INET else "inet6",
+            FAMILY_WORDS[family],
             STATE_TEXT[change.old],
             STATE_TEXT[new],
-            addresses.get(src) or self._address(family, src),
+            (None if swept else addresses.get(src)) or self._address(family, src),
             row.sport,
-            addresses.get(dst) or self._address(family, dst),
+            (None if swept else addresses.get(dst)) or self._address(family, dst),
             row.dport,
             row.netns,
             held / 1000 if held is not None else None,
@@ -319,6 +323,8 @@ class EventWriter:
             row.role,
             change.ended,
         )
+        if swept:
+            line.exact, line.peer_owners = False, self._owner_lines(row.peer_owners)
         if change.reported is not NOTHING:
             tell(line, change.reported)
         if change.lifetime_ns is not None:
@@ -401,7 +407,7 @@ class EventWriter:
             seq=self.seq,
             id=row.id,
             netid=NETID_OF_NUMBER.get(row.protocol, UNNAMED),
-            family="inet" if row.family == AF_INET else "inet6",
+            family=FAMILY_WORDS[row.family],
             state=STATE_TEXT[row.state],
             src=self._address(row.family, row.src),
             sport=row.sport,
@@ -419,10 +425,9 @@ class EventWriter:
             ifname=self._ifname_of(row) if row.ifindex else None,
             held_us=(at_ns - row.since_ns) / 1000 if row.exact else None,
             role=row.role,
-            container_id=place.work.container_id,
-            container_runtime=place.work.container_runtime,
-            unit=place.work.unit,
-            pod_uid=place.work.pod_uid,
+            exact=None if row.family in _FAMILIES else False,
+            peer_owners=self._owner_lines(row.peer_owners),
+            **msgspec.structs.asdict(place.work),
         )
         if self._where is not None:
             self._tell_where(self._where, line, row, self._where.peer(row))

@@ -50,7 +50,6 @@ _SERVICES = (Table.TCP, Table.UDP, Table.RAW)
 """The tables that change whose services ports are named after."""
 
 _MANY_PORTS = 2048
-_UNKNOWN_QUEUE = "-     "
 
 _USER_HZ = 100
 """Ticks a second in /proc/net/tcp: USER_HZ on every architecture of today."""
@@ -145,8 +144,8 @@ class InetCells:
         return (
             name,
             state,
-            _UNKNOWN_QUEUE if socket.partial else queue(socket.recv_q),
-            _UNKNOWN_QUEUE if socket.partial else queue(socket.send_q),
+            queue(None if socket.partial else socket.recv_q),
+            queue(None if socket.partial else socket.send_q),
             local,
             ports[socket.sport],
             peer,

@@ -46,8 +46,8 @@ class NetlinkCells:
         return Row(
             netid=OF_TABLE[socket.table].netid,
             state="UNCONN",
-            recv_q=queue(socket.recv_q),
-            send_q=queue(socket.send_q),
+            recv_q=queue(None if socket.partial else socket.recv_q),
+            send_q=queue(None if socket.partial else socket.send_q),
             local_address=f"{cell(protocol) if protocol else socket.protocol}:",
             local_port=self._port(socket.portid),
             peer_address=f"{signed(socket.dst_group)}:" if socket.connected else "*",
@@ -77,8 +77,8 @@ class NetlinkLine(Place, tag="seen", tag_field="type", omit_defaults=True, kw_on
     protocol_name: str | None = None
     portid: int
     """0 is the kernel."""
-    recv_q: RecvQ
-    send_q: SendQ
+    recv_q: RecvQ | None = None
+    send_q: SendQ | None = None
     comm: str | None = None
     """Name of the process whose pid the port id is, where there is one."""
     ino: Inode | None = None
@@ -108,8 +108,8 @@ class NetlinkLines(LineMaker):
             protocol=row.protocol,
             protocol_name=None if protocol is None else spelled(protocol),
             portid=row.portid,
-            recv_q=row.recv_q,
-            send_q=row.send_q,
+            recv_q=None if row.partial else row.recv_q,
+            send_q=None if row.partial else row.send_q,
             comm=None if comm is None else spelled(comm),
             ino=row.ino or None,
             sk=row.cookie or None,

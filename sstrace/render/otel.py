@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from sstrace.causes import outcome
+from sstrace.coordinates import name_text
 from sstrace.fields import NOTHING, REPORTED, Reported, report
 from sstrace.lines import EventLine, IncidentLine, MetaLine, NetnsLine, OwnerLine, SeenLine, StateLine
-from sstrace.model import AF_INET, STATE_TEXT, Owner, State
-from sstrace.protocols import DATAGRAM_NETIDS, DATAGRAMS
+from sstrace.model import AF_UNIX, STATE_TEXT, Owner, State
+from sstrace.protocols import APPEARING, APPEARING_NETIDS, FAMILY_NUMBERS
 from sstrace.render.events import EventWriter, errno_name
-from sstrace.render.transports import Transport, transport, transport_of
+from sstrace.render.transports import VERSIONS, Transport, Version, transport, transport_of
 from sstrace.render.views import TransitionView, Where
 
 __all__ = ["SCHEMA", "STATES", "OtelLine", "OtelWriter"]
@@ -56,11 +57,11 @@ STATES: tuple[StateName, ...] = tuple(_NAMES.get(text, "closed") for text in STA
 """``network.connection.state`` by the kernel's number."""
 
 
-def _state(state: int, *, datagram: bool, before: bool = False) -> StateName | None:
+def _state(state: int, *, appearing: bool, before: bool = False) -> StateName | None:
     """Of a socket; ``before``: it is in another one since. The convention has no word for a datagram socket without a
     peer.
     """
-    if datagram and state == State.CLOSE:
+    if appearing and state == State.CLOSE:
         return None
     return None if before and not state else STATES[state]
 
@@ -96,7 +97,7 @@ _KEPT = (
     "unit", "cause", "outcome", "approximate", "source", "v6only", "ifindex", "schema", "version",
     "clock", "part", "cpu", "count", "after_ns", "before_ns", "added", "removed", "changed", "rows", "unwritten",
     "first_seq", "reason", "handshake_us", "several", "places", "event", "netns_cookie", "netns_name", "peer_netns",
-    "peer_owners", "peer_host", "segment", "by", "direction", "bytes", "window", "queue", "backlog",
+    "peer_owners", "peer_host", "exact", "segment", "by", "direction", "bytes", "window", "queue", "backlog",
 )  # fmt: skip
 
 
@@ -137,7 +138,7 @@ class OtelLine(
     os_type: Literal["linux"]
     id: int | None = None
     transport: Transport | None = None
-    family: Literal["ipv4", "ipv6"] | None = None
+    family: Version | None = None
     previous: StateName | None = None
     state: StateName | None = None
     local_address: str | None = None
@@ -219,11 +220,16 @@ class OtelLine(
     queue: int | None = None
     """Of an overflow."""
     backlog: int | None = None
+    exact: bool | None = None
+    """Sockets of this sort tell nothing, and are looked for again and again."""
 
 
 Severity = Literal["INFO", "WARN"]
 Ended = Literal["success", "failure"] | None
 _Process = tuple[int | None, str | None, tuple[OwnerLine, ...]]
+
+_Ends = tuple[str | None, int | None, str | None, int | None]
+"""Address and port of either end."""
 
 _NOBODY: _Process = (None, None, ())
 
@@ -269,7 +275,13 @@ class OtelWriter(EventWriter):
         severity, ended = self._ends.get((old, new, cause, change.ended)) or self._end(change)
         pid, comm, owners = (self._processes.get(row.owners) or self._process(row.owners)) if row.owners else _NOBODY
         addresses = self._addresses
-        datagram = row.protocol in DATAGRAMS
+        appearing = row.protocol in APPEARING
+        ends: _Ends
+        if family in VERSIONS:
+            peer = (addresses.get(row.dst) or self._address(family, row.dst)) if row.dport else None
+            ends = addresses.get(row.src) or self._address(family, row.src), row.sport, peer, row.dport or None
+        else:
+            ends = _outside(family, name_text(row.src), row.sport, name_text(row.dst), row.dport)
         self.seq += 1
         line = OtelLine(
             self._ts(at_ns),
@@ -282,19 +294,18 @@ class OtelWriter(EventWriter):
             "linux",
             row.id,
             transport(row.protocol),
-            "ipv4" if family == AF_INET else "ipv6",
-            _state(old, datagram=datagram, before=True),
-            _state(new, datagram=datagram),
-            addresses.get(row.src) or self._address(family, row.src),
-            row.sport,
-            (addresses.get(row.dst) or self._address(family, row.dst)) if row.dport else None,
-            row.dport or None,
+            VERSIONS.get(family),
+            _state(old, appearing=appearing, before=True),
+            _state(new, appearing=appearing),
+            *ends,
             row.netns,
             held / 1000 if held is not None else None,
             row.ino or None,
             row.cookie,
             str(row.uid) if row.uid is not None else None,
         )
+        if family not in VERSIONS:
+            line.exact, line.peer_owners = False, self._owner_lines(row.peer_owners)
         if row.ifindex:
             line.ifindex = row.ifindex
             line.interface = self._ifname_of(row)
@@ -376,17 +387,27 @@ class OtelWriter(EventWriter):
 
     def _fill(self, record: OtelLine, line: SeenLine | StateLine | IncidentLine) -> None:
         record.transport = transport_of(line.netid)
-        record.family = "ipv4" if line.family == "inet" else "ipv6"
-        record.local_address, record.local_port = line.src, line.sport
-        if line.dport:
-            record.peer_address, record.peer_port = line.dst, line.dport
+        family = FAMILY_NUMBERS[line.family]
+        record.family = VERSIONS.get(family)
+        ends: _Ends
+        if family in VERSIONS:
+            ends = line.src, line.sport, line.dst if line.dport else None, line.dport or None
+        else:
+            ends = _outside(family, line.src, line.sport, line.dst, line.dport)
+        record.local_address, record.local_port, record.peer_address, record.peer_port = ends
         record.uid = str(line.uid) if line.uid is not None else None
         record.interface = line.ifname
         if isinstance(line, SeenLine | IncidentLine):
-            record.state = _state(STATE_TEXT.index(line.state), datagram=line.netid in DATAGRAM_NETIDS)
+            record.state = _state(STATE_TEXT.index(line.state), appearing=line.netid in APPEARING_NETIDS)
         if line.owners:
             record.pid, record.comm = line.owners[0].pid, line.owners[0].comm
             record.owners = line.owners if len(line.owners) > 1 else ()
+
+
+def _outside(family: int, src: str, sport: int, dst: str, dport: int) -> _Ends:
+    """The ends of a socket outside of the internet's families; a unix socket's number is its inode, and no port."""
+    ports = family != AF_UNIX
+    return src or None, sport if ports else None, dst or None, dport or None if ports else None
 
 
 _SAME = frozenset(

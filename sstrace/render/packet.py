@@ -135,8 +135,8 @@ class PacketCells:
         return Row(
             netid=OF_TABLE[socket.table].netid,
             state="UNCONN",
-            recv_q=queue(socket.recv_q),
-            send_q=queue(socket.send_q),
+            recv_q=queue(None if socket.partial else socket.recv_q),
+            send_q=queue(None if socket.partial else socket.send_q),
             local_address=address + ":",
             local_port=context.interface(socket.ifindex) if socket.ifindex else "*",
             peer_address="*",
@@ -155,8 +155,8 @@ class PacketLine(Place, tag="seen", tag_field="type", omit_defaults=True, kw_onl
     protocol: int
     """Ethernet protocol; 3 is every protocol."""
     protocol_name: str | None = None
-    recv_q: RecvQ
-    send_q: SendQ
+    recv_q: RecvQ | None = None
+    send_q: SendQ | None = None
     uid: int
     ino: Inode | None = None
     sk: Cookie | None = None
@@ -193,8 +193,8 @@ class PacketLines(LineMaker):
             state=state_text(row.state),
             protocol=row.protocol,
             protocol_name=link_protocol(row.protocol, cfm=True),
-            recv_q=row.recv_q,
-            send_q=row.send_q,
+            recv_q=None if row.partial else row.recv_q,
+            send_q=None if row.partial else row.send_q,
             uid=row.uid,
             ino=row.ino or None,
             sk=row.cookie or None,

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from sstrace.model import STATE_TEXT, Owner
 from sstrace.plain import counted, plain, printable, were
-from sstrace.protocols import IPPROTO_TCP, NETID_OF_NUMBER, UNNAMED
+from sstrace.protocols import IPPROTO_TCP, NETID_OF_NUMBER, SWEPT, UNNAMED
 from sstrace.render.ends import Ends
 from sstrace.render.events import errno_name
 from sstrace.render.incidents import HappenedView, incident_words
@@ -101,6 +101,8 @@ class TraceText:
             if self._apart:
                 place = f"{plain(self._where.label(row.net).text(row.netns)):<{_PLACE}} "
             ends = ends.within(row.net)
+        if row.protocol in SWEPT:
+            return place, *ends.outside(row)
         if row.protocol != IPPROTO_TCP:
             ends = ends.speaking(NETID_OF_NUMBER.get(row.protocol, UNNAMED))
         return place, *ends.of(row)

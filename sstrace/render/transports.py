@@ -3,13 +3,21 @@
 from functools import cache
 from typing import Final, Literal
 
-from sstrace.model import STATE_TEXT, State
-from sstrace.protocols import IPPROTO_TCP, IPPROTO_UDP, NUMBER_OF_NETID, RAW
+from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, State
+from sstrace.protocols import FAMILY_WORDS, IPPROTO_TCP, IPPROTO_UDP, NUMBER_OF_NETID, RAW, SWEPT
 
-__all__ = ["TRANSPORTS", "Transport", "Type", "entered", "transport", "transport_of", "types_of"]
+__all__ = ["TRANSPORTS", "VERSIONS", "Transport", "Type", "Version", "entered", "transport", "transport_of", "types_of"]
 
-Transport = Literal["tcp", "udp", "raw"]
-TRANSPORTS: Final[tuple[Transport, ...]] = ("tcp", "udp", "raw")
+Transport = Literal["tcp", "udp", "raw", "unix", "packet", "netlink", "vsock", "xdp"]
+Version = Literal["ipv4", "ipv6"]
+
+VERSIONS: Final[dict[int, Version]] = {AF_INET: "ipv4", AF_INET6: "ipv6"}
+"""Of the internet protocol, by address family; others have none."""
+TRANSPORTS: Final[tuple[tuple[Transport, int], ...]] = (
+    *((transport, family) for transport in ("tcp", "udp", "raw") for family in VERSIONS),
+    *dict.fromkeys((FAMILY_WORDS[number >> 16], number >> 16) for number in sorted(SWEPT)),  # type: ignore[arg-type]
+)
+"""Each with the address families that it goes by."""
 
 Type = Literal["start", "end", "info", "connection"]
 
@@ -20,7 +28,9 @@ _CLOSE, _LISTEN, _SYN_SENT, _SYN_RECV = (
 
 
 def transport(protocol: int) -> Transport:
-    """Of an IP protocol; MPTCP is TCP's."""
+    """Of an IP protocol; MPTCP is TCP's. Of other families (``protocols.Protocol.number``) their own names."""
+    if protocol in SWEPT:
+        return FAMILY_WORDS[protocol >> 16]  # type: ignore[return-value]  # of these words
     return {IPPROTO_UDP: "udp", RAW: "raw"}.get(protocol, "tcp")  # type: ignore[return-value]  # of these words
 
 
@@ -30,11 +40,13 @@ def transport_of(netid: str) -> Transport:
 
 
 @cache
-def entered(state: int, *, datagram: bool = False) -> str:
-    """A state in the words of ss's filters; ``closed``, too, where ss shows a datagram socket no more."""
+def entered(state: int, *, appearing: bool = False) -> str:
+    """A state in the words of ss's filters; ``closed``, too, where ss shows the socket no more. ``appearing``: of one
+    of protocols.APPEARING.
+    """
     if state == _CLOSE:
-        return "unconnected" if datagram else "closed"
-    if state == _UNSEEN and datagram:
+        return "unconnected" if appearing else "closed"
+    if state == _UNSEEN and appearing:
         return "closed"
     return {"ESTAB": "established", "LISTEN": "listening"}.get(STATE_TEXT[state], STATE_TEXT[state].lower())
 

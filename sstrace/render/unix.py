@@ -65,8 +65,8 @@ class UnixCells:
         return Row(
             netid=OF_TABLE[socket.table].netid,
             state=context.states[socket.state],
-            recv_q=queue(socket.recv_q),
-            send_q=queue(socket.send_q),
+            recv_q=queue(None if socket.partial else socket.recv_q),
+            send_q=queue(None if socket.partial else socket.send_q),
             local_address=name + " ",
             local_port=str(inode),
             peer_address=peer + " ",
@@ -85,8 +85,8 @@ class UnixLine(Place, tag="seen", tag_field="type", omit_defaults=True, kw_only=
     state: str
     src: str | None = None
     """Its name, absent when it has none; the NULs of an abstract name show as @."""
-    recv_q: RecvQ
-    send_q: SendQ
+    recv_q: RecvQ | None = None
+    send_q: SendQ | None = None
     ino: Inode | None = None
     sk: Cookie | None = None
     peer_ino: int | None = None
@@ -115,8 +115,8 @@ class UnixLines(LineMaker):
             family="unix",
             state=state_text(row.state),
             src=spelled(row.name.replace(b"\0", b"@")) if row.name else None,
-            recv_q=row.recv_q,
-            send_q=row.send_q,
+            recv_q=None if row.partial else row.recv_q,
+            send_q=None if row.partial else row.send_q,
             ino=row.ino or None,
             sk=row.cookie or None,
             peer_ino=row.peer_ino or None,

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, Protocol
 from sstrace.fields import Reported
 from sstrace.model import Label, Netns, Owner, Role
 
-__all__ = ["NO_LIVES", "FarPeer", "Lives", "NetnsView", "PeerView", "RowView", "TransitionView", "Where"]
+__all__ = ["NO_LIVES", "FarPeer", "Lives", "NearPeer", "NetnsView", "PeerView", "RowView", "TransitionView", "Where"]
 
 Lives = tuple[dict[int, int], set[int]] | tuple[()]
 """What lines about whole lives need besides, by rows' ids: how long handshakes took, ns, which is taken out; and which
@@ -44,6 +44,7 @@ class RowView(Protocol):
     since_ns: int
     exact: bool
     role: Role | None
+    peer_owners: tuple[Owner, ...]
 
 
 class PeerView(Protocol):
@@ -53,6 +54,13 @@ class PeerView(Protocol):
     def netns(self) -> int: ...
     @property
     def owners(self) -> tuple[Owner, ...]: ...
+
+
+class NearPeer(NamedTuple):
+    """The same in the same one."""
+
+    netns: int
+    owners: tuple[Owner, ...]
 
 
 class FarPeer(NamedTuple):

@@ -28,8 +28,8 @@ class VsockCells:
         return Row(
             netid=NETID_OF_TYPE.get((AF_VSOCK, socket.type), UNNAMED),
             state=self._context.states[socket.state],
-            recv_q=queue(socket.recv_q),
-            send_q=queue(socket.send_q),
+            recv_q=queue(None if socket.partial else socket.recv_q),
+            send_q=queue(None if socket.partial else socket.send_q),
             local_address=_number(socket.src_cid) + ":",
             local_port=_number(socket.sport),
             peer_address=_number(socket.dst_cid) + ":",

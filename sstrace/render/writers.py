@@ -326,7 +326,7 @@ class JournalWriter(EventWriter):
             key = f"SSTRACE_{key.upper()}"  # noqa: PLW2901
             if isinstance(value, tuple):
                 for owner in value:
-                    _field("SSTRACE_OWNER", _owner(owner), out)
+                    _field(key.removesuffix("S"), _owner(owner), out)
             else:
                 _field(key, "1" if value is True else str(value), out)
 

@@ -46,8 +46,8 @@ class XdpCells:
         return Row(
             netid=OF_TABLE[socket.table].netid,
             state="UNCONN",
-            recv_q=queue(socket.recv_q),
-            send_q=queue(socket.send_q),
+            recv_q=queue(None if socket.partial else socket.recv_q),
+            send_q=queue(None if socket.partial else socket.send_q),
             local_address=f"{context.interface(socket.ifindex)}:" if socket.ifindex else "*",
             local_port=f"q{number}" if socket.ifindex else "",
             peer_address="*",
@@ -87,8 +87,8 @@ class XdpLine(Place, tag="seen", tag_field="type", omit_defaults=True, kw_only=T
     netid: str
     family: str
     state: str
-    recv_q: RecvQ
-    send_q: SendQ
+    recv_q: RecvQ | None = None
+    send_q: SendQ | None = None
     uid: int
     queue_id: int
     ifindex: int | None = None
@@ -122,8 +122,8 @@ class XdpLines(LineMaker):
             netid=OF_TABLE[row.table].netid,
             family="xdp",
             state=state_text(row.state),
-            recv_q=row.recv_q,
-            send_q=row.send_q,
+            recv_q=None if row.partial else row.recv_q,
+            send_q=None if row.partial else row.send_q,
             uid=row.uid,
             queue_id=row.queue_id,
             ino=row.ino or None,

@@ -62,6 +62,10 @@ class TableSource(Protocol):
         """
         ...
 
+    def outside(self, table: Table, selection: Selection) -> Sequence[Socket]:
+        """The selected rows of a table outside of the internet's families, of a source that alone knows of them."""
+        ...
+
     def held_ns(self, row: Socket) -> int | None:
         """How long one of these rows has been in its state; None when nobody knows."""
         ...

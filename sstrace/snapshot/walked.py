@@ -69,6 +69,10 @@ class Walked:
             yield [one for one in mine if one.state == State.LISTEN]
             yield [one for one in mine if one.state != State.LISTEN]
 
+    def outside(self, _table: Table, _selection: Selection) -> Sequence[Socket]:
+        """See TableSource: of these the kernel is asked."""
+        return ()
+
     def held_ns(self, row: Socket) -> None:
         """See TableSource."""
 

@@ -5,14 +5,12 @@ Each is one kernel object all its life, and has a cookie before anybody hears of
 does a sweep. So the cookie alone finds a row. The ends do not: several sockets may have the same (SO_REUSEPORT).
 """
 
-from collections.abc import Mapping, Sequence
-
 from sstrace.lifecycle import raw, udp
 from sstrace.lifecycle.udp import UNSEEN
-from sstrace.lifecycle.words import Rule, Step
+from sstrace.lifecycle.words import Step
 from sstrace.model import Call, Called, InetSocket, Kind, Owner, State
 from sstrace.protocols import RAW
-from sstrace.table.fold import Probe, Take, first, own
+from sstrace.table.fold import Probe, Take, own, plans
 from sstrace.table.index import Index
 from sstrace.table.rows import Row, Transition
 from sstrace.table.sweep import Sweep
@@ -145,14 +143,7 @@ _TAKE: dict[Step, Take] = {
     Step.END_OF_STRANGER: DatagramFold._end_of_stranger,
 }
 
-_Report = tuple[Call, Kind | None]
-
-
-def _plans(steps: Mapping[_Report, Sequence[Rule]]) -> dict[_Report, Take]:
-    return {report: first([(_TAKE[rule.step], rule.when) for rule in rules]) for report, rules in steps.items()}
-
-
-_RAW, _UDP = _plans(raw.STEPS), _plans(udp.STEPS)
+_RAW, _UDP = plans(raw.STEPS, _TAKE), plans(udp.STEPS, _TAKE)
 
 
 def _own(row: Row, fact: Called) -> None:

@@ -4,12 +4,12 @@ After the hooks are attached, events are the whole truth of every socket that th
 in lifecycle; what is here is how each step is taken.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from sstrace.causes import FIN_BY_US
-from sstrace.lifecycle import LISTED, STEPS, Guard, Report, Step
+from sstrace.lifecycle import LISTED, STEPS, Guard, Report, Rule, Step
 from sstrace.model import Changed, Gone, InetSocket, Kind, Owner, State
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.table.index import Index, cookie_key, differ, kind_of
@@ -445,6 +445,13 @@ def first(rules: Sequence[tuple[Take, Guard | None]]) -> Take:
         return take(fold, fact, row) if when(row, fact, fold) else others(fold, fact, row)
 
     return choose
+
+
+def plans(
+    steps: Mapping[tuple[Any, Kind | None], Sequence[Rule]], takes: Mapping[Step, Take]
+) -> dict[tuple[Any, Kind | None], Take]:
+    """What is to be done with each report, by the sort of object that holds the row."""
+    return {report: first([(takes[rule.step], rule.when) for rule in rules]) for report, rules in steps.items()}
 
 
 def _plans(report: Report) -> tuple[Take, ...]:

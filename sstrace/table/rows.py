@@ -57,6 +57,8 @@ class Row(msgspec.Struct, gc=False):
     """client: this end sent the SYN; server: it came from the peer; None where that was not seen, and for listeners."""
     ends: Ends | None = None
     """The key under which its shard finds it; None for listeners, and of a connect(2) that failed without a SYN."""
+    peer_owners: tuple[Owner, ...] = ()
+    """Of a unix socket: who held the other end when that was last learnt."""
     told: bool = False
     """Whether those who follow the table have heard of it (live.announce's)."""
 
@@ -78,7 +80,8 @@ class Transition(msgspec.Struct, frozen=True, gc=False):
     approximate: bool = False
     """True: found by looking, so it happened at ``at_ns`` or a little before."""
     source: str | None = None
-    """``poll``: no event stands behind it, two sweeps differ. None: an event, or a probe of this one row."""
+    """``poll``: no event stands behind it, two sweeps differ, where there should be events; ``sweep``: the same, of a
+    socket that is followed in no other way. None: an event, or a probe of this one row."""
     ended: bool = False
     """Whether the connection ends here: once in the life of a row, and never of a listener's."""
     lifetime_ns: int | None = None

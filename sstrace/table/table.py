@@ -23,13 +23,14 @@ from sstrace.model import (
     SweepEnd,
 )
 from sstrace.native import twins
-from sstrace.protocols import DATAGRAMS, IPPROTO_TCP
+from sstrace.protocols import APPEARING, DATAGRAMS, IPPROTO_TCP, SWEPT
 from sstrace.table.datagrams import DatagramFold, DatagramSweep, Departed
 from sstrace.table.fold import Fold, Probe, inherited, own
 from sstrace.table.gather import gather
 from sstrace.table.index import Index, News
 from sstrace.table.rows import Ends, Resync, Row, Transition
 from sstrace.table.sweep import Sweep
+from sstrace.table.swept import SweptFold
 from sstrace.table.tombstones import Tombstones
 
 __all__ = ["Shard", "SocketTable", "taught"]
@@ -88,9 +89,12 @@ class Shard:
     def __init__(self, space: Space, netns: int, ids: Iterator[int], unsettled: dict[int, Row], news: News) -> None:
         self.index = Index(space, netns, ids, unsettled, news)
         self.tombstones: Tombstones
-        self.fold: Fold | DatagramFold
+        self.fold: Fold | DatagramFold | SweptFold
         self.sweep: Sweep
-        if space.protocol in DATAGRAMS:
+        if space.protocol in SWEPT:
+            self.tombstones = Tombstones(self.index)
+            self.fold, self.sweep = SweptFold(self.index), Sweep(self.index, self.tombstones)
+        elif space.protocol in DATAGRAMS:
             self.tombstones = departed = Departed(self.index)
             self.fold, self.sweep = DatagramFold(self.index, departed), DatagramSweep(self.index, departed)
         else:
@@ -153,6 +157,12 @@ class SocketTable:
             if self._watches_states:
                 found.index.watch_states()
         return found
+
+    def looked_for(self, space: Space) -> SweptFold:
+        """What takes looks at sockets that tell nothing (protocols.SWEPT)."""
+        fold = self.shard(space).fold
+        assert isinstance(fold, SweptFold)
+        return fold
 
     def find(self, space: Space, ends: Ends) -> Row | None:
         """The connection between these ends; None where there is none."""
@@ -264,10 +274,10 @@ class SocketTable:
         return shard is not None and row.id in shard.index.rows
 
     def sizes(self) -> dict[int, int]:
-        """How many rows there are in each network namespace, by its cookie; of datagram sockets none."""
+        """How many rows there are in each network namespace, by its cookie; of sockets without connections none."""
         found: dict[int, int] = {}
         for space, shard in self._shards.items():
-            if space.protocol in DATAGRAMS:
+            if space.protocol in APPEARING:
                 continue
             found[space.net] = found.get(space.net, 0) + len(shard.index.rows)
         return found

@@ -11,7 +11,7 @@ from sstrace.model import AF_NETLINK, ALL_STATES, NetlinkSocket, State, Table
 from sstrace.wire import netlink
 from sstrace.wire.netlink import Batch, Data, attributes, need, u32s
 
-__all__ = ["decode", "dump_request"]
+__all__ = ["decode", "dump_request", "row_of"]
 
 _REQ = struct.Struct("=BBHIIII")  # family, protocol, pad, ino, show, cookie[2]
 _MSG = struct.Struct("=BBBBiIIIII")  # family, type, protocol, state, portid, dst_portid, dst_group, ino, cookie[2]
@@ -33,10 +33,11 @@ def dump_request(_states: int = ALL_STATES, *, sequence: int = netlink.SEQUENCE)
 
 def decode(datagram: Data) -> Batch[NetlinkSocket]:
     """The rows of one datagram. The queues are the allocated memory, State is CLOSE, as in ss. Raises DecodeError."""
-    return netlink.batch(datagram, _row)
+    return netlink.batch(datagram, row_of)
 
 
-def _row(payload: bytes) -> NetlinkSocket:
+def row_of(payload: bytes) -> NetlinkSocket:
+    """One message's payload as a row. Raises DecodeError."""
     need(payload, _MSG.size, "netlink_diag", "message")
     fields = _MSG.unpack_from(payload)
     family, _, protocol, state, portid, dst_portid, dst_group, ino, cookie_low, cookie_high = fields

@@ -11,7 +11,7 @@ from sstrace.model import AF_PACKET, ALL_STATES, SOCK_RAW, PacketSocket, State, 
 from sstrace.wire import netlink
 from sstrace.wire.netlink import Batch, Data, attributes, need, u32s
 
-__all__ = ["SHOW", "decode", "dump_request"]
+__all__ = ["SHOW", "decode", "dump_request", "look_request", "row_of"]
 
 _REQ = struct.Struct("=BBHIIII")  # family, protocol, pad, ino, show, cookie[2]
 _MSG = struct.Struct("=BBHIII")  # family, type, num, ino, cookie[2]
@@ -22,7 +22,8 @@ _INSTRUCTION = struct.Struct("=HBBI")  # struct sock_filter
 # PACKET_DIAG_* attribute numbers.
 _INFO, _MCLIST, _RX_RING, _TX_RING, _FANOUT, _UID, _MEMINFO, _FILTER = range(8)
 
-SHOW = 0x01 | 0x04 | 0x08 | 0x10 | 0x20
+_SHOW_INFO = 0x01
+SHOW = _SHOW_INFO | 0x04 | 0x08 | 0x10 | 0x20
 """PACKET_SHOW_INFO, _RING_CFG, _FANOUT, _MEMINFO, _FILTER: ss asks for all of these, always."""
 
 
@@ -32,15 +33,21 @@ def dump_request(_states: int = ALL_STATES, show: int = SHOW, *, sequence: int =
     return netlink.request(netlink.SOCK_DIAG_BY_FAMILY, netlink.DUMP, payload, sequence)
 
 
+def look_request() -> bytes:
+    """The request for every packet socket, without what changes while it stays as it is."""
+    return dump_request(show=_SHOW_INFO)
+
+
 def decode(datagram: Data) -> Batch[PacketSocket]:
     """The rows of one datagram. Recv-Q is the allocated receive memory, State is CLOSE, as in ss. Raises DecodeError.
 
     A row without the MEMINFO attribute has ``skmem`` None; ss then turns to /proc.
     """
-    return netlink.batch(datagram, _row)
+    return netlink.batch(datagram, row_of)
 
 
-def _row(payload: bytes) -> PacketSocket:
+def row_of(payload: bytes) -> PacketSocket:
+    """One message's payload as a row. Raises DecodeError."""
     need(payload, _MSG.size, "packet_diag", "message")
     family, kind, protocol, ino, cookie_low, cookie_high = _MSG.unpack_from(payload)
     row = PacketSocket(

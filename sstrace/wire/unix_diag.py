@@ -11,7 +11,7 @@ from sstrace.model import AF_UNIX, SOCK_SEQPACKET, SOCK_STREAM, Table, UnixSocke
 from sstrace.wire import netlink
 from sstrace.wire.netlink import Batch, Data, attributes, need, u32s
 
-__all__ = ["decode", "dump_request", "exact_request", "show"]
+__all__ = ["decode", "dump_request", "exact_request", "look_request", "row_of", "show"]
 
 _REQ = struct.Struct("=BBHIIIII")  # family, protocol, pad, states, ino, show, cookie[2]
 _MSG = struct.Struct("=BBBxIII")  # family, type, state, pad, ino, cookie[2]
@@ -19,6 +19,8 @@ _PAIR = struct.Struct("=II")
 
 # UDIAG_SHOW_* bits.
 _SHOW_NAME, _SHOW_VFS, _SHOW_PEER, _SHOW_ICONS, _SHOW_RQLEN, _SHOW_MEMINFO, _SHOW_UID = 1, 2, 4, 8, 16, 32, 64
+
+_IDENTITY = _SHOW_NAME | _SHOW_PEER | _SHOW_UID
 
 # UNIX_DIAG_* attribute numbers.
 _NAME, _VFS, _PEER, _ICONS, _RQLEN, _MEMINFO, _SHUTDOWN, _UID = range(8)
@@ -44,6 +46,13 @@ def dump_request(states: int, show: int = 0, *, sequence: int = netlink.SEQUENCE
     return netlink.request(netlink.SOCK_DIAG_BY_FAMILY, netlink.DUMP, payload, sequence)
 
 
+def look_request() -> bytes:
+    """The request for every unix socket, and of each for nothing that changes while it stays as it is: what says the
+    same as before need not be decoded again.
+    """
+    return dump_request(0xFFFFFFFF, _IDENTITY)
+
+
 def exact_request(ino: int, show: int, *, cookie: int = 0, sequence: int = netlink.SEQUENCE) -> bytes:
     """The request for the one socket with this inode; a cookie of 0 is sent as "any"."""
     cookie = cookie or 0xFFFFFFFFFFFFFFFF
@@ -53,10 +62,11 @@ def exact_request(ino: int, show: int, *, cookie: int = 0, sequence: int = netli
 
 def decode(datagram: Data) -> Batch[UnixSocket]:
     """The rows of one datagram. Raises DecodeError."""
-    return netlink.batch(datagram, _row)
+    return netlink.batch(datagram, row_of)
 
 
-def _row(payload: bytes) -> UnixSocket:
+def row_of(payload: bytes) -> UnixSocket:
+    """One message's payload as a row. Raises DecodeError."""
     need(payload, _MSG.size, "unix_diag", "message")
     family, kind, state, ino, cookie_low, cookie_high = _MSG.unpack_from(payload)
     row = UnixSocket(

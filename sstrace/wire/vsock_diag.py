@@ -9,7 +9,7 @@ from sstrace.model import AF_VSOCK, SOCK_STREAM, Table, VsockSocket
 from sstrace.wire import netlink
 from sstrace.wire.netlink import Batch, Data, need
 
-__all__ = ["decode", "dump_request"]
+__all__ = ["decode", "dump_request", "row_of"]
 
 _REQ = struct.Struct("=BBHIIIII")  # family, protocol, pad, states, ino, show, cookie[2]
 _MSG = struct.Struct("=BBBBIIIIIII")  # family, type, state, shutdown, src cid, port, dst cid, port, ino, cookie[2]
@@ -23,10 +23,11 @@ def dump_request(states: int, *, sequence: int = netlink.SEQUENCE) -> bytes:
 
 def decode(datagram: Data) -> Batch[VsockSocket]:
     """The rows of one datagram. Raises DecodeError."""
-    return netlink.batch(datagram, _row)
+    return netlink.batch(datagram, row_of)
 
 
-def _row(payload: bytes) -> VsockSocket:
+def row_of(payload: bytes) -> VsockSocket:
+    """One message's payload as a row. Raises DecodeError."""
     need(payload, _MSG.size, "vsock_diag", "message")
     fields = _MSG.unpack_from(payload)
     family, kind, state, shutdown, src_cid, sport, dst_cid, dport, ino, cookie_low, cookie_high = fields

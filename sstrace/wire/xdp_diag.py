@@ -10,7 +10,7 @@ from sstrace.model import AF_XDP, ALL_STATES, State, Table, XdpSocket
 from sstrace.wire import netlink
 from sstrace.wire.netlink import Batch, Data, attributes, need, u32s
 
-__all__ = ["SHOW", "decode", "dump_request"]
+__all__ = ["SHOW", "decode", "dump_request", "row_of"]
 
 _REQ = struct.Struct("=BBHIIII")  # family, protocol, pad, ino, show, cookie[2]
 _MSG = struct.Struct("=BBHIII")  # family, type, pad, ino, cookie[2]
@@ -33,10 +33,11 @@ def dump_request(_states: int = ALL_STATES, show: int = SHOW, *, sequence: int =
 
 def decode(datagram: Data) -> Batch[XdpSocket]:
     """The rows of one datagram. Recv-Q is the allocated receive memory, State CLOSE, as in ss. Raises DecodeError."""
-    return netlink.batch(datagram, _row)
+    return netlink.batch(datagram, row_of)
 
 
-def _row(payload: bytes) -> XdpSocket:
+def row_of(payload: bytes) -> XdpSocket:
+    """One message's payload as a row. Raises DecodeError."""
     need(payload, _MSG.size, "xdp_diag", "message")
     family, _, _, ino, cookie_low, cookie_high = _MSG.unpack_from(payload)
     row = XdpSocket(

@@ -59,22 +59,46 @@ def test_mistakes_name_the_program_that_was_meant() -> None:
     assert run("--watch", "--verify").stderr == b"sstrace: --watch and --verify are two modes: choose one\n"
 
 
-@pytest.mark.parametrize(
-    "words", [["-A", "unix,packet"], ["--verify", "-A", "sctp,xdp"], ["--record", "f", "-f", "unix"]]
-)
+@pytest.mark.parametrize("words", [["-A", "dccp,mptcp"], ["--verify", "-A", "sctp"], ["--record", "f", "-A", "tipc"]])
 def test_what_makes_no_events_is_not_waited_for(words: list[str]) -> None:
     result = run(*words)
     assert (result.returncode, result.stdout) == (255, b"")
     assert (
         result.stderr
-        == b"sstrace: only TCP, UDP and raw sockets tell what happens to them: look at others with --snapshot\n"
+        == b"sstrace: only TCP, UDP, raw, unix, packet, netlink, vsock and XDP sockets are followed: look at others "
+        b"with --snapshot\n"
     )
 
 
-def test_what_is_of_tcp_alone_says_so() -> None:
-    result = run("-u", "--events", "retransmit,reset")
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["--verify", "-A", "unix"], "--verify"),
+        (["--stats", "-A", "netlink,unix"], "--stats"),
+        (["--watch", "-f", "link"], "--watch"),
+        (["-x", "--sink", "clickhouse:http://127.0.0.1:1"], "--sink clickhouse"),
+    ],
+)
+def test_what_is_only_looked_for_is_traced_and_recorded(words: list[str], what: str) -> None:
+    result = run(*words)
     assert (result.returncode, result.stdout) == (255, b"")
-    assert result.stderr == b"sstrace: --events retransmit,reset is of TCP alone: choose -t\n"
+    assert (
+        result.stderr.decode()
+        == f"sstrace: {what} is of TCP, UDP and raw sockets: a trace tells of others, and --record keeps them\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["-u", "--events", "retransmit,reset"], "retransmit,reset"),
+        (["-x", "--events", "drop"], "drop"),
+    ],
+)
+def test_what_is_of_tcp_alone_says_so(words: list[str], what: str) -> None:
+    result = run(*words)
+    assert (result.returncode, result.stdout) == (255, b"")
+    assert result.stderr == f"sstrace: --events {what} is of TCP alone: choose -t\n".encode()
 
 
 def test_a_link_named_ss_is_ss(tmp_path: Path) -> None:
@@ -180,7 +204,8 @@ def _imported(report: bytes) -> set[str]:
             "--stats --from live --duration 1s",
             "--duration means nothing to --stats --from live: leave it away",
         ),
-        ("-x", "-x means nothing to a trace: leave it away, or use it with --snapshot"),
+        ("--stats -x", "-x means nothing to --stats: leave it away, or use it in a trace or with --snapshot"),
+        ("-M", "-M means nothing to a trace: leave it away, or use it with --snapshot"),
         ("--group adm", "--group means nothing to a trace: leave it away, or use it with --serve"),
         ("--schema ecs", "--schema means nothing without --json"),
         ("--no-baseline --sink syslog", "--no-baseline means nothing without --json or --sink otlp"),

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "sstrace"
 
-BASE = {"errors", "fields", "model", "plain", "lines", "dialect", "protocols", "causes", "without"}
+BASE = {"errors", "fields", "model", "plain", "lines", "dialect", "protocols", "causes", "coordinates", "without"}
 TWINS = {"native"}
 PURE = {"wire", "lifecycle", "query", "render"}
 ROWS = BASE | PURE | {"table", "changes", "rows"}
@@ -27,6 +27,7 @@ LAW: dict[str, set[str]] = {
     "dialect": {"errors"},
     "protocols": {"model"},
     "causes": {"model"},
+    "coordinates": {"model", "plain", "protocols"},
     "without": set(),
     "native": {"without"},
     "wire": BASE | TWINS,
@@ -37,7 +38,7 @@ LAW: dict[str, set[str]] = {
     "decoders": {"wire", "render"},
     "table": BASE | TWINS | PURE,
     "changes": {"model", "table"},
-    "rows": {"model", "table"},
+    "rows": {"model", "protocols", "coordinates", "table"},
     "sources": BASE,
     "namespaces": BASE | {"wire", "query", "sources"},
     "recording": ROWS | {"sources"},
