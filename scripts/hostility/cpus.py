@@ -1,7 +1,6 @@
-"""A CPU goes and comes back while tracers run, and the machine sleeps: none of them ends, and what they could not hear
-they say.
+"""A CPU goes and comes back while tracers run: none of them ends, and what they could not hear they say.
 
-Not among ``all``, for everybody on the machine is without that CPU meanwhile, or sleeps: for a guest, as in
+Not among ``all``, for everybody on the machine is without that CPU meanwhile: for a guest, as in
 ``scripts/vm/matrix 6.1 -- scripts/hostile cpus``.
 """
 
@@ -20,15 +19,10 @@ from hostility.campaign import SSTRACE, Bounds, Tally, connection, namespace
 CONNECTIONS = 20
 _PATIENCE_S = 120
 """A guest is slow."""
-_ASLEEP_S = 3
-_POWER = Path("/sys/power/state")
-_ALARM = Path("/sys/class/rtc/rtc0/wakealarm")
 
 
 def run(bounds: Bounds, tally: Tally) -> None:
-    """Take the last CPU away and give it back, ``count`` times each, from tracers that began with it, and without; then
-    sleep, once in each way that there is.
-    """
+    """Take the last CPU away and give it back, ``count`` times each, from tracers that began with it, and without."""
     for words in ((), ("--verify",)):  # what is compiled now is in the cache
         SSTRACE(*words, "--duration", "1ms", timeout=10 * _PATIENCE_S)
     switches = sorted(Path("/sys/devices/system/cpu").glob("cpu[0-9]*/online"))
@@ -46,12 +40,6 @@ def run(bounds: Bounds, tally: Tally) -> None:
                     what = f"it {'comes' if state == '1' else 'goes'}, {'there' if began == '1' else 'away'} at first"
                     cpu = int(switch.parent.name[3:]) if state == "1" else 0
                     tried.turn(what, f"number {number}", partial(switch.write_text, state), cpu)
-    ways = _POWER.read_text().split() if _POWER.exists() and _ALARM.exists() else []
-    with ExitStack() as stack:
-        tried = stack.enter_context(_Tried(bounds.scratch / "sleep", tally, stack.enter_context(namespace())))
-        for way in ways:
-            if way != "disk":
-                tried.turn(f"sleep: {way}", f"echo {way} > {_POWER}", partial(_sleep, way), 0)
 
 
 class _Tried:
@@ -94,13 +82,6 @@ class _Tried:
             told = sum(line["to"] == "SYN-SENT" for line in self._trace.states)
             lost = sum(map(int, re.findall(r"(\d+) (?:lost|missed)", self._trace.stderr)))
             assert told == self._made or lost, f"{told} of {self._made} connections, and {self._trace.stderr}"
-
-
-def _sleep(way: str) -> None:
-    """Until the alarm of its clock."""
-    _ALARM.write_text("0")
-    _ALARM.write_text(f"+{_ASLEEP_S}")
-    _POWER.write_text(way)
 
 
 def _connect(cpu: int) -> None:
