@@ -21,8 +21,8 @@ from sstrace.query.command import Command
 from sstrace.recording.fleet import Fleet, Part, Series
 from sstrace.recording.past import Past
 from sstrace.recording.reader import RecordedNames
+from sstrace.render.digest import Digest, Tally
 from sstrace.render.events import timestamp
-from sstrace.render.stats import Digest, Tally
 from sstrace.wire import recording
 
 __all__ = ["EngineFleet"]

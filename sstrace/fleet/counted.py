@@ -1,5 +1,5 @@
 """The digest of ``--stats``, counted by the engine: the same numbers as whoever reads the lines one by one comes to
-(render.stats.Digest). Whole slices of the window are asked for by the sums that the engine keeps (sstrace.fleet.sums);
+(render.digest.Digest). Whole slices of the window are asked for by the sums that the engine keeps (sstrace.fleet.sums);
 of its edges, and where lines came twice, the lines are read, each once.
 """
 
@@ -30,7 +30,7 @@ from sstrace.fleet.sums import (
     SPREADS,
     TIMES,
 )
-from sstrace.render.stats import Digest, Tally
+from sstrace.render.digest import Digest, Tally
 
 __all__ = ["count"]
 

@@ -45,7 +45,7 @@ _TELLS: Final = f"({OPENED} OR ended OR ifNull(retransmits, 0) > 0)"
 PORT: Final = (
     f"multiIf(NOT {_TELLS}, 0, role = 'client', dport, role = 'server' OR {OPENED}, sport, least(sport, dport))"
 )
-"""As render.stats.called has it."""
+"""As render.digest.called has it."""
 OWNER: Final = f"if({_TELLS}, toString(tupleElement(owners[1], 'comm')), '')"
 """Empty where nobody is known."""
 PEER: Final = f"if({_TELLS}, dst, toIPv6('::'))"

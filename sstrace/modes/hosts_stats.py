@@ -13,7 +13,7 @@ from sstrace.query import options
 from sstrace.query.command import Command
 from sstrace.recording.fleet import Fleet, Moved, Series
 from sstrace.recording.reader import Reader, RecordedNames, tables_of
-from sstrace.render.stats import Digest, Tally
+from sstrace.render.digest import Digest, Tally
 from sstrace.sources.standard import say
 
 __all__ = ["run"]

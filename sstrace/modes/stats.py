@@ -14,7 +14,7 @@ from sstrace.query import options
 from sstrace.query.command import Act, Command, followed_tables, selected_families, selected_netids
 from sstrace.recording.files import files
 from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, RecordedNames, row_of, window
-from sstrace.render.stats import Digest
+from sstrace.render.digest import Digest
 from sstrace.sources.names import SystemNames
 from sstrace.wire.recording import Run
 

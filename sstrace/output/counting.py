@@ -12,8 +12,9 @@ from sstrace.output.row_filter import RowFilter
 from sstrace.protocols import DATAGRAMS, OF_TABLE
 from sstrace.query import options
 from sstrace.query.command import Command, followed_tables
+from sstrace.render.digest import Digest
 from sstrace.render.events import timestamp
-from sstrace.render.stats import Digest, ndjson, text
+from sstrace.render.stats import ndjson, text
 from sstrace.render.times import moment
 from sstrace.sources.names import SystemNames
 from sstrace.sources.standard import give, write_all

@@ -7,7 +7,7 @@ from types import TracebackType
 
 from sstrace.errors import SstraceError, reason
 from sstrace.query.command import Command
-from sstrace.render.stats import Digest
+from sstrace.render.digest import Digest
 from sstrace.sources import files
 from sstrace.sources.standard import write_all
 

@@ -19,7 +19,7 @@ from sstrace.query.glob import compile_glob
 from sstrace.query.nearest import nearest
 from sstrace.recording.past import Past, Until, table_at
 from sstrace.recording.reader import RecordedNames, Source, Span, absolute, head_of, reversed_moments, span, target
-from sstrace.render.stats import Digest, Tally
+from sstrace.render.digest import Digest, Tally
 from sstrace.render.times import moment
 from sstrace.sources.folder import files_below, is_folder
 from sstrace.sources.replay import Recording

@@ -9,7 +9,7 @@ from collections import Counter
 from sstrace.causes import has_failed
 from sstrace.fields import NOTHING, Reported
 from sstrace.model import State
-from sstrace.render.stats import Digest, Key, Tally
+from sstrace.render.digest import Digest, Key, Tally
 
 __all__ = ["CLOSED", "OPENED", "Pictured", "Timeline"]
 

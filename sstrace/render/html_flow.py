@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import Final
 
+from sstrace.render.digest import Digest, Key, Tally, key_text
 from sstrace.render.html_counts import Pictured
 from sstrace.render.html_parts import number, ribbon, said, svg
-from sstrace.render.stats import Digest, Key, Tally, key_text
 from sstrace.render.width import amount
 
 __all__ = ["flow"]

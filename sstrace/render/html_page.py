@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from typing import Final
 
 from sstrace.causes import CAUSES, has_failed
+from sstrace.render.digest import Tally, key_text
 from sstrace.render.events import timestamp
 from sstrace.render.html_counts import CLOSED, OPENED, Pictured
 from sstrace.render.html_flow import flow
 from sstrace.render.html_parts import bar, carried, columns, number, said, span, table
 from sstrace.render.html_style import STYLE
 from sstrace.render.spread import Spread
-from sstrace.render.stats import Tally, key_text, spreads
+from sstrace.render.stats import spreads
 from sstrace.render.times import moment, span_text, time_of_day
 
 __all__ = ["page"]

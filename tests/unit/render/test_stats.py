@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from sstrace.fields import Reported
 from sstrace.model import STATE_TEXT
+from sstrace.render.digest import Digest
 from sstrace.render.spread import Spread
-from sstrace.render.stats import Digest, ndjson, text
+from sstrace.render.stats import ndjson, text
 
 
 @given(st.lists(st.integers(0, 10**13), min_size=1, max_size=300), st.sampled_from([0.01, 0.5, 0.9, 0.99, 1.0]))
