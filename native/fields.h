@@ -1,5 +1,5 @@
 /* Made by scripts/twins of the classes that the twins read, of sstrace/fields.py, and of PLAN in
- * sstrace/render/events.py: see there. */
+ * sstrace/render/plan.py: see there. */
 #pragma once
 
 enum state {

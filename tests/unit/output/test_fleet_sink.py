@@ -342,11 +342,11 @@ def test_addresses() -> None:
     address = address_of("https://bob@[::1]/x", "")
     assert (address.user, address.port, address.database) == ("bob", 8443, "x")
     assert address.text == "https://[::1]:8443/x"
-    assert address_of("ch1", "").text == "http://ch1:8123/sstrace"
+    assert address_of("http://ch1", "").text == "http://ch1:8123/sstrace"
 
 
 def test_where_lines_wait() -> None:
-    address = address_of("ch1", "")
+    address = address_of("http://ch1", "")
     name = "ch1-8123-sstrace"
     assert spool_folder("/a/", address, {}) == (f"/a/{name}", 1 << 30)
     assert spool_folder("/a,2M", address, {}) == (f"/a/{name}", 2 << 20)

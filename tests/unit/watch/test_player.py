@@ -197,7 +197,7 @@ def test_what_is_refused(path: str, tmp_path: Path) -> None:
     assert "--watch needs a terminal" in refused("--replay", path, terminal=False)
     assert refused("--replay", path, "--at", "#4").startswith("sstrace: --watch goes by time")
     assert "knows nothing of that moment" in refused("--replay", path, "--at", "2020-01-01")
-    assert "it is a directory" in refused("--replay", str(tmp_path))
+    assert "goes through one recording" in refused("--replay", str(tmp_path))
     assert "cannot read" in refused("--replay", str(tmp_path / "missing"))
     assert refused("--replay", "-").startswith("sstrace: --watch takes keys from standard input")
     assert "--record means nothing" in refused("--replay", path, "--record", str(tmp_path / "new"))
