@@ -4,6 +4,8 @@
 ss has one (255 for usage, syntax and state names; 1 for a host, device, cgroup or namespace that does not exist).
 """
 
+from collections.abc import Sequence
+
 __all__ = [
     "DecodeError",
     "DriftError",
@@ -31,6 +33,9 @@ class SstraceError(Exception):
     exit_code = 1
     advice = ""
     """What else there is to know or to do, where the sentence itself is ss's; not printed by a snapshot."""
+    strange: tuple[str, Sequence[str]] | None = None
+    """The first word of a filter that begins no test, and what follows it, where ss's sentence may be of something
+    else."""
     hint = ""
     """What a snapshot says behind ss's sentence: which word that ss has not somebody may have meant."""
     errno = 0

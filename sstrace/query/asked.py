@@ -4,14 +4,13 @@ In --snapshot the sentence is ss's own; where somebody may have meant a word of 
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import msgspec
 
 from sstrace.errors import LookupFailed, SstraceError, UsageError
 from sstrace.model import Names
 from sstrace.query import states
-from sstrace.query.command import Act, Command, Mode, Selection
+from sstrace.query.command import Command, Mode, Selection
 from sstrace.query.filter import parse_filter
 from sstrace.query.operands import Scope
 from sstrace.query.words import words_of
@@ -65,22 +64,9 @@ def with_filter(command: Command, names: Names) -> Command:
     try:
         resolved = parsed(command.operands, file, None if snapshot else stray)
     except (LookupFailed, UsageError) as error:
-        if snapshot:
-            error.hint = _hint(lambda stray: parsed(command.operands, file, stray), command.act, is_right)
+        if snapshot and error.strange is not None:
+            from sstrace.query import meant  # only for mistakes
+
+            error.hint = meant.ours(*error.strange, command.act, is_right)
         raise
     return msgspec.structs.replace(command, selection=resolved)
-
-
-def _hint(parse: Callable[[_Stray], object], act: Act, is_right: Callable[[Sequence[str]], bool]) -> str:
-    """Which word of sstrace's somebody may have meant who asked what ss does not understand; empty: none."""
-    from sstrace.query import meant
-
-    hints = [""]
-
-    def stray(word: str, following: Sequence[str]) -> UsageError:
-        hints[0] = meant.ours(word, following, act, is_right)
-        return _NO_TEST
-
-    with suppress(SstraceError):
-        parse(stray)
-    return hints[0]

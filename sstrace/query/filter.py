@@ -16,7 +16,7 @@ from typing import Final, Literal, NoReturn
 import msgspec
 
 from sstrace.dialect import Dialect
-from sstrace.errors import UsageError
+from sstrace.errors import SstraceError, UsageError
 from sstrace.model import Names
 from sstrace.query.expression import Autobound, Chain, Compare, Expr, Host, Match, Not
 from sstrace.query.operands import Operands, Scope
@@ -99,7 +99,12 @@ def parse_filter(
     what follows it, with sstrace's own, which also refuse ports that cannot be.
     """
     values = Operands(names, scope, release, rpc=rpc, ours=stray is not None)
-    return _Parser(_words(operands, file), values, names, words or {}, stray=stray).parse()
+    parser = _Parser(_words(operands, file), values, names, words or {}, stray=stray)
+    try:
+        return parser.parse()
+    except SstraceError as error:
+        error.strange = parser.strange
+        raise
 
 
 def gathered(operands: list[str], takes: dict[str, int]) -> list[str]:
@@ -212,6 +217,8 @@ class _Parser:
         self._names = names
         self._own = own
         self._stray = stray
+        self.strange: tuple[str, Sequence[str]] | None = None
+        """See SstraceError."""
         self._kind = ""
         """The last keyword: what an operand means."""
 
@@ -313,8 +320,10 @@ class _Parser:
         operator = OPERATORS.get(word)
         if operator is not None:
             return _Token(operator)
-        if self._stray is not None and not operand:
-            raise self._stray(word, list(self._words))
+        if not operand:
+            if self._stray is not None:
+                raise self._stray(word, list(self._words))
+            self.strange = self.strange or (word, list(self._words))
         own = self._own.get(self._kind)
         if own is not None and own.read is not None:
             return _Token("operand", own.read(word, self._names))

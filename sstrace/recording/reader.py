@@ -15,7 +15,7 @@ from sstrace.errors import DecodeError, LookupFailed, UsageError
 from sstrace.lines import IncidentLine, MetaLine, NetnsLine, OwnerLine, SeenLine, StateLine
 from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Finer, Kind, Owner, Table
 from sstrace.plain import plain
-from sstrace.protocols import APPEARING_NETIDS, FAMILY_NUMBERS, NUMBER_OF_NETID, TABLE_OF_NETID
+from sstrace.protocols import APPEARING_NETIDS, FAMILY_NUMBERS, NUMBER_OF_NETID, SWEPT, TABLE_OF_NETID
 from sstrace.query.command import When
 from sstrace.recording.places import RecordedPlaces
 from sstrace.sources.names import SystemNames
@@ -456,14 +456,22 @@ def owners_of(owned: tuple[OwnerLine, ...]) -> tuple[Owner, ...]:
     return known
 
 
-def _end(family: int, text: str) -> bytes:
-    """The address, or outside of the internet's families the name, of an end. Raises OSError as ``_address`` does."""
-    return _address(family, text) if family in (AF_INET, AF_INET6) else name_of(text)
+def _end(family: int, text: str, number: int) -> bytes:
+    """The address, or outside of the internet's families the name, of an end. Raises OSError as ``_address`` does, and
+    for what is no port there.
+    """
+    if family not in (AF_INET, AF_INET6):
+        return name_of(text)
+    if number > 0xFFFF:
+        raise OSError(f"no port: {number}")
+    return _address(family, text)
 
 
 def row_of(line: SeenLine | StateLine | IncidentLine, names: RecordedNames) -> Row:
-    """A line as a row of the table. Raises OSError when an address is none."""
-    family = FAMILY_NUMBERS[line.family]
+    """A line as a row of the table. Raises OSError when an address is none, or nothing has such a protocol."""
+    family, protocol = FAMILY_NUMBERS[line.family], NUMBER_OF_NETID.get(line.netid, 0)
+    if (family in (AF_INET, AF_INET6)) is (protocol in SWEPT):
+        raise OSError(f"no socket: {line.family} and {line.netid}")
     since = line.mono_ns
     if isinstance(line, StateLine) and line.old != line.state:
         exact = True
@@ -471,9 +479,9 @@ def row_of(line: SeenLine | StateLine | IncidentLine, names: RecordedNames) -> R
         exact = line.held_us is not None
         since -= round((line.held_us or 0) * 1000)
     row = Row(
-        line.id, Kind.SOCKET, STATE_NUMBER[line.state], family, NUMBER_OF_NETID.get(line.netid, 0),
-        names.places.net(line.netns), line.netns, _end(family, line.src), line.sport,
-        _end(family, line.dst), line.dport, line.ino or 0, line.uid,
+        line.id, Kind.SOCKET, STATE_NUMBER[line.state], family, protocol,
+        names.places.net(line.netns), line.netns, _end(family, line.src, line.sport), line.sport,
+        _end(family, line.dst, line.dport), line.dport, line.ino or 0, line.uid,
         line.ifindex or 0, line.sk, None, since, exact, line.mono_ns,
         owners_of(line.owners) if line.owners else (), line.owner_source,
         names.intern_cgroup(line.cgroup) if line.cgroup is not None else None, line.v6only,

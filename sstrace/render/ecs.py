@@ -23,7 +23,6 @@ from sstrace.render.ecs_fields import (
     ECS_VERSION,
     Address,
     Container,
-    Ecs,
     Event,
     Host,
     Network,
@@ -34,6 +33,7 @@ from sstrace.render.ecs_fields import (
     Resource,
     Service,
     User,
+    Version,
 )
 from sstrace.render.events import EventWriter, tell
 from sstrace.render.transports import (
@@ -139,7 +139,7 @@ class EcsLine(msgspec.Struct, omit_defaults=True, gc=False, rename={"ts": "@time
     sstrace: Own
     host: Host
     """The machine: what ``uname -n`` said, kernel, boot."""
-    ecs: Ecs
+    ecs: Version
     source: Address | None = None
     destination: Address | None = None
     network: Network | None = None
@@ -170,7 +170,7 @@ class EcsWriter(EventWriter):
     ) -> None:
         super().__init__(offset_ns, cgroup, ifname, where)
         self._host = _UNKNOWN_HOST
-        self._version = cast("Ecs", self._raw(Ecs()))
+        self._version = cast("Version", self._raw(Version()))
         self._networks = {
             (transport, family, role): cast(
                 "Network",
@@ -356,7 +356,7 @@ class EcsWriter(EventWriter):
             ),
             sstrace=own,
             host=self._host,
-            ecs=Ecs(),
+            ecs=Version(),
         )
         if isinstance(line, SeenLine | StateLine | IncidentLine):
             self._fill(document, line)

@@ -4,13 +4,13 @@ from typing import Literal
 
 import msgspec
 
-from sstrace.render.transports import Transport, Type, Version
+from sstrace.render.transports import IpVersion, Transport, Type
 
 __all__ = [
     "ECS_VERSION",
     "Address",
     "Container",
-    "Ecs",
+    "Version",
     "Event",
     "Host",
     "Network",
@@ -67,7 +67,7 @@ class Network(msgspec.Struct, omit_defaults=True):
     """ECS ``network``."""
 
     transport: Transport
-    type: Version | None = None
+    type: IpVersion | None = None
     direction: Literal["ingress", "egress"] | None = None
 
 
@@ -126,7 +126,7 @@ class Service(msgspec.Struct):
     unit: str
 
 
-class Ecs(msgspec.Struct):
+class Version(msgspec.Struct):
     """ECS ``ecs``."""
 
     version: str = ECS_VERSION

@@ -19,7 +19,7 @@ from sstrace.lines import EventLine, IncidentLine, MetaLine, NetnsLine, OwnerLin
 from sstrace.model import AF_UNIX, STATE_TEXT, Owner, State
 from sstrace.protocols import APPEARING, APPEARING_NETIDS, FAMILY_NUMBERS
 from sstrace.render.events import EventWriter, errno_name
-from sstrace.render.transports import VERSIONS, Transport, Version, transport, transport_of
+from sstrace.render.transports import VERSIONS, IpVersion, Transport, transport, transport_of
 from sstrace.render.views import TransitionView, Where
 
 __all__ = ["SCHEMA", "STATES", "OtelLine", "OtelWriter"]
@@ -138,7 +138,7 @@ class OtelLine(
     os_type: Literal["linux"]
     id: int | None = None
     transport: Transport | None = None
-    family: Version | None = None
+    family: IpVersion | None = None
     previous: StateName | None = None
     state: StateName | None = None
     local_address: str | None = None

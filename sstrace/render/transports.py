@@ -6,12 +6,14 @@ from typing import Final, Literal
 from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, State
 from sstrace.protocols import FAMILY_WORDS, IPPROTO_TCP, IPPROTO_UDP, NUMBER_OF_NETID, RAW, SWEPT
 
-__all__ = ["TRANSPORTS", "VERSIONS", "Transport", "Type", "Version", "entered", "transport", "transport_of", "types_of"]
+__all__ = [
+    "TRANSPORTS", "VERSIONS", "IpVersion", "Transport", "Type", "entered", "transport", "transport_of", "types_of",
+]  # fmt: skip
 
 Transport = Literal["tcp", "udp", "raw", "unix", "packet", "netlink", "vsock", "xdp"]
-Version = Literal["ipv4", "ipv6"]
+IpVersion = Literal["ipv4", "ipv6"]
 
-VERSIONS: Final[dict[int, Version]] = {AF_INET: "ipv4", AF_INET6: "ipv6"}
+VERSIONS: Final[dict[int, IpVersion]] = {AF_INET: "ipv4", AF_INET6: "ipv6"}
 """Of the internet protocol, by address family; others have none."""
 TRANSPORTS: Final[tuple[tuple[Transport, int], ...]] = (
     *((transport, family) for transport in ("tcp", "udp", "raw") for family in VERSIONS),

@@ -110,12 +110,12 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         raise PrivilegeError(
             "sstrace: --serve --netns enters network namespaces, which takes root (CAP_SYS_ADMIN): run it with sudo"
         )
+    # There the server may itself: the directory is given to it. It comes first, and so holds nothing of the broker's.
+    remover = Remover(path) if user is not None and path != service.DEFAULT_PATH else None
     if spaces or (shed and privilege.holds(privilege.BROKER)):
         broker = Broker(env, privilege.unused_user(user[0]) if user is not None else None, spaces=spaces)
     ask = broker.look if broker is not None and shed else None
     ways = AskedWays(broker) if broker is not None and shed and spaces else None
-    # There the server may itself: the directory is given to it.
-    remover = Remover(path) if user is not None and path != service.DEFAULT_PATH else None
     tables = followed_tables(command.selection)
     tracer = Tracer(env, poll_ns=command.own.poll_ns, ask=ask, netns=command.own.netns, tables=tables, ways=ways)
     with Following(command, env, tracer, stopped) as following:

@@ -27,7 +27,7 @@ SIZE = int(os.environ.get("SSTRACE_QUIC_BYTES", "300000"))
 @pytest.fixture(autouse=True)
 def _counts() -> None:
     if not counts_datagrams():
-        pytest.skip("this kernel has no tracepoint sock:sock_send_length (Linux 6.3)")
+        pytest.skip("kernel lacks the tracepoint sock:sock_send_length (Linux 6.3)")
 
 
 def has_quic() -> bool:

@@ -269,7 +269,10 @@ def test_engines_are_recorders_and_no_sinks() -> None:
     assert own("--fleet-schema=replicated").replicated
     for words, said in (
         (["--sink", "clickhouse:http://a", "dport", "=", "5"], "leave the filter away, and give it when you ask"),
-        (["--sink", "clickhouse:http://a", "--replay", "x"], "--sink clickhouse takes what a trace sees"),
+        (
+            ["--sink", "clickhouse:http://a", "--replay", "x", "--count", "3"],
+            "leave --count away, and give it when you ask",
+        ),
         (["--spool", "/d"], "--spool means nothing without --sink clickhouse"),
         (["--fleet-schema=cluster"], "it is replicated, or nothing"),
         (["--fleet-schema", "--json"], "--json means nothing to --fleet-schema"),

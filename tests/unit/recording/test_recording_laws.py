@@ -3,6 +3,7 @@
 import gzip
 import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from tapes import OFFSET_NS, Tape, key, lines
 
 from sstrace.cli import main
 from sstrace.errors import SstraceError
+from sstrace.lines import SeenLine
 from sstrace.output import recorder as record
 from sstrace.query.command import When
 from sstrace.recording import past
@@ -545,3 +547,14 @@ def test_reader_takes_any_bytes(tmp_path: Path) -> None:
             assert sum(1 for _ in reader) <= content.count(b"\n") + 1
 
     check()
+
+
+@pytest.mark.parametrize("wrong", [{"sport": 65536}, {"family": "unix"}, {"netid": "u_str"}], ids=str)
+def test_a_socket_that_cannot_be_is_no_row(wrong: dict[str, Any]) -> None:
+    line = {
+        "type": "seen", "ts": "2026-11-20T15:00:00Z", "mono_ns": 1, "seq": 1, "id": 1, "netid": "tcp", "family": "inet",
+        "state": "ESTAB", "src": "10.0.0.1", "sport": 1, "dst": "10.0.0.2", "dport": 2, "netns": 1,
+    }  # fmt: skip
+    assert row_of(msgspec.convert(line, SeenLine), RecordedNames({}))
+    with pytest.raises(OSError, match=r"^no "):
+        row_of(msgspec.convert(line | wrong, SeenLine), RecordedNames({}))
