@@ -214,9 +214,6 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "sstrace: --spool {}: write DIR, SIZE (500M, 2G), or DIR,SIZE": tuple(
         f"sstrace --sink clickhouse:http://127.0.0.1:9 --spool {where}" for where in ("spool", "spool,2G")
     ),
-    "sstrace: --sink clickhouse takes what a trace sees: {} has no table to keep": (
-        "sstrace --sink clickhouse:http://127.0.0.1:9 --spool spool",
-    ),
     "sstrace: --sink {}: it is one of {}": tuple(f"sstrace --sink {one}" for one in ("stdout", "journald", "syslog")),
     **{
         act.value: (*MADE, "tests/unit/query/test_catalog.py")

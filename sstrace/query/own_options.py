@@ -235,8 +235,6 @@ class Collector:
                     f"sstrace: --replay FILE --sink clickhouse brings whole recordings into an engine: leave "
                     f"{more if more.startswith('-') else f'-{more}'} away, and give it when you ask"
                 )
-        elif own.engines and act is not Act.TRACE:
-            raise UsageError(f"sstrace: --sink clickhouse takes what a trace sees: {act.value} has no table to keep")
         if own.life and own.events:
             raise UsageError("sstrace: --life tells how connections ended, --events what happens before: choose one")
         if own.netns and any(key == "N" for key, _ in self._given):
