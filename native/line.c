@@ -79,7 +79,7 @@ static inline void put_key(struct line *line, const struct key *key)
 	put_short(&line->text, key->text, key->length);
 }
 
-/* How a key of the plan is written of its value: sstrace.render.events.PLAN has them by these names. */
+/* How a key of the plan is written of its value: sstrace.render.plan.PLAN has them by these names. */
 
 static inline void put_time(struct line *line, const struct key *key, PyObject *value)
 {
@@ -391,7 +391,7 @@ static PyMethodDef liner_methods[] = {
 /* It refers to dicts of texts alone, which refer to nothing: no part of any cycle. */
 static PyTypeObject liner_type = {
 	PyVarObject_HEAD_INIT(NULL, 0).tp_name = "_sstrace.Liner",
-	.tp_doc = "Liner(texts, nothing): see sstrace.render.events.PLAN",
+	.tp_doc = "Liner(texts, nothing): see sstrace.render.plan.PLAN",
 	.tp_basicsize = sizeof(Liner),
 	.tp_flags = Py_TPFLAGS_DEFAULT,
 	.tp_methods = liner_methods,
