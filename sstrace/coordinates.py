@@ -33,7 +33,7 @@ from sstrace.model import (
 from sstrace.plain import spelled
 from sstrace.protocols import NETID_OF_TYPE, NUMBER_OF_NETID, TABLE_OF_NUMBER
 
-__all__ = ["Found", "Lying", "found", "name_of", "name_text", "socket_at", "spelling"]
+__all__ = ["Connected", "Found", "Lying", "found", "name_of", "name_text", "socket_at", "spelling"]
 
 _TYPE: Final = 0xFFFF
 """Of ``protocols.Protocol.number``: SOCK_*."""
@@ -58,15 +58,9 @@ class Found(NamedTuple):
     cookie: int
 
 
-class Lying(Protocol):
-    """What is read of a row."""
+class Connected(Protocol):
+    """The addresses and ports of a row."""
 
-    @property
-    def family(self) -> int: ...
-    @property
-    def protocol(self) -> int: ...
-    @property
-    def state(self) -> int: ...
     @property
     def src(self) -> bytes: ...
     @property
@@ -75,6 +69,17 @@ class Lying(Protocol):
     def dst(self) -> bytes: ...
     @property
     def dport(self) -> int: ...
+
+
+class Lying(Connected, Protocol):
+    """What is read of a row."""
+
+    @property
+    def family(self) -> int: ...
+    @property
+    def protocol(self) -> int: ...
+    @property
+    def state(self) -> int: ...
     @property
     def ifindex(self) -> int: ...
     @property

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from sstrace.coordinates import Connected
 from sstrace.model import State
 from sstrace.recording.crossing import Key, key_of
-from sstrace.render.ends import Connected
 
 __all__ = ["Clocks", "Skew"]
 

@@ -7,7 +7,7 @@ addresses are translated on the way the ends differ, and neither is found.
 
 from typing import Generic, TypeVar
 
-from sstrace.render.ends import Connected
+from sstrace.coordinates import Connected
 from sstrace.table.index import plain
 
 __all__ = ["Crossing", "Key", "key_of"]

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any, Final, NoReturn, Protocol
 
-from sstrace.coordinates import socket_at, spelling
+from sstrace.coordinates import Connected, socket_at, spelling
 from sstrace.dialect import Dialect
 from sstrace.model import AF_UNIX, Names, Show
 from sstrace.plain import printable
@@ -11,26 +11,13 @@ from sstrace.protocols import FAMILY_WORDS
 from sstrace.render.common import Context, text
 from sstrace.render.views import RowView
 
-__all__ = ["ARROWS", "Connected", "Ends", "HasEnds"]
+__all__ = ["ARROWS", "Ends", "HasEnds"]
 
 ARROWS: Final = {"client": "→", "server": "←", None: "-"}
 """Between the local end and the peer's, by role: who called whom; ``-`` where nobody saw."""
 
 _MOST = 100_000
 """Ends that are remembered: against a scan over all ports and addresses."""
-
-
-class Connected(Protocol):
-    """The addresses and ports of a row."""
-
-    @property
-    def src(self) -> bytes: ...
-    @property
-    def sport(self) -> int: ...
-    @property
-    def dst(self) -> bytes: ...
-    @property
-    def dport(self) -> int: ...
 
 
 class HasEnds(Connected, Protocol):
