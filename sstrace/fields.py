@@ -14,7 +14,6 @@ import msgspec
 __all__ = [
     "CALLS",
     "FLAGS",
-    "INCIDENTS",
     "KINDS",
     "MEMBERS",
     "NOTHING",
@@ -78,16 +77,7 @@ KINDS = {
     "EVENT_TIMEWAIT_GONE": 4,
     "EVENT_DATAGRAM": 9,
 }
-"""enum sock_event_kind."""
-
-INCIDENTS = {
-    "EVENT_RETRANSMIT": 5,
-    "EVENT_RESET_SENT": 6,
-    "EVENT_RESET_RECEIVED": 7,
-    "EVENT_DROP": 8,
-    "EVENT_ERROR": 10,
-}
-"""enum sock_incident_kind."""
+"""enum sock_event_kind; those of incidents are sstrace.incidents'."""
 
 CALLS = {"CALL_BIND": 1, "CALL_CREATE": 2, "CALL_SEND": 3, "CALL_CONNECT": 4, "CALL_CLOSE": 5}
 """enum sock_call."""

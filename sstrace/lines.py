@@ -14,6 +14,7 @@ from sstrace.model import FamilyName, Reason, Role, StateName
 
 __all__ = [
     "SCHEMA",
+    "AnyIncidentLine",
     "CheckpointLine",
     "DropLine",
     "ErrorLine",
@@ -342,6 +343,9 @@ class OverflowLine(IncidentLine, tag="overflow", tag_field="type", omit_defaults
     """… of so many that may."""
 
 
+AnyIncidentLine = RetransmitLine | ResetLine | DropLine | ErrorLine | OverflowLine
+
+
 class NetnsLine(msgspec.Struct, tag="netns", tag_field="type", omit_defaults=True, kw_only=True, gc=False):
     """With --netns: a network namespace that is followed, and what it is called."""
 
@@ -452,11 +456,7 @@ EventLine = (
     | SeenLine
     | StateLine
     | LifeLine
-    | RetransmitLine
-    | ResetLine
-    | DropLine
-    | ErrorLine
-    | OverflowLine
+    | AnyIncidentLine
     | NetnsLine
     | GoneLine
     | GapLine

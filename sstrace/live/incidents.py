@@ -13,6 +13,7 @@ from typing import Any
 
 from sstrace.changes import Change, Happened
 from sstrace.errors import FeatureError
+from sstrace.incidents import SORTS
 from sstrace.live.places import Place
 from sstrace.live.probes import Hooks
 from sstrace.model import Details, Incident, Netns, Space, State, Table
@@ -39,14 +40,6 @@ _U32 = (1 << 32) - 1
 _DUTY = 50
 """A look at listeners that took t is not repeated before 50 t have passed."""
 
-_PROGRAMS = {
-    "retransmit": ("tcp_retransmit_skb", "tcp_retransmit_synack"),
-    "reset": ("tcp_send_reset", "tcp_receive_reset"),
-    "drop": ("kfree_skb",),
-}
-_OF_DATAGRAMS = {"drop": ("udp_fail_queue_rcv_skb",), "error": ("inet_sk_error_report",)}
-"""Program by what is asked for, of UDP."""
-_NO_DROPS = "this kernel does not say whose a dropped segment was (Linux 6.11 does), so no drops"
 _HARMLESS = frozenset(
     ("NOT_SPECIFIED", "TCP_OFOMERGE", "TCP_OLD_ACK", "TCP_RESET", "TCP_CLOSE", "SOCKET_CLOSE", "QUEUE_PURGE", "MAX")
 )
@@ -76,7 +69,7 @@ class Incidents:
         self._heard: _Heard | None = None
         self._overflows = _Overflows() if "overflow" in which and Table.TCP in tables else None
         self._dead: OrderedDict[int, Row] = OrderedDict()
-        if not (_PROGRAMS.keys() | _OF_DATAGRAMS.keys()).isdisjoint(which):
+        if any(sort.programs for sort in SORTS if sort.word in which):
             if hooks is None:
                 self.limits.append("without BPF no retransmission, reset or drop is heard")
             else:
@@ -163,19 +156,26 @@ class _Heard:
     ) -> None:
         self.lost = 0
         self.limits: list[str] = []
-        resets, drops, more = _told(which, self.limits) if Table.TCP in tables else ({}, {}, {})
-        if Table.UDP in tables and " saddr" in _format("udp/udp_fail_queue_rcv_skb"):
-            more["DROP_TELLS_DATAGRAM"] = 1
-        programs = [_PROGRAMS] * (Table.TCP in tables) + [_OF_DATAGRAMS] * (Table.UDP in tables)
+        programs = [
+            program for sort in SORTS if sort.word in which for program in sort.programs if program.table in tables
+        ]
+        formats = {program.name: _format(program.tracepoint) for program in programs}
+        telling = [program for program in programs if program.member in formats[program.name]]
+        self.limits += [program.lack for program in programs if program.mute and program not in telling]
+        drops = _reasons(formats.get("kfree_skb", ""))
+        drops = {number: name for number, name in drops.items() if name not in _HARMLESS}
+        resets = _reasons(formats.get("tcp_send_reset", ""))
+        resets.pop(0, None)  # NOT_SPECIFIED
         with Btf() as btf:
-            found = macros(INCIDENTS.offsets, INCIDENTS.optional, {}, btf) | more
+            found = macros(INCIDENTS.offsets, INCIDENTS.optional, {}, btf)
+        found |= {program.macro: 1 for program in telling if program.macro}
         self._loaded, self.perf = ready(
             INCIDENTS, cache_directory(env), lambda loaded: PerfBuffers(loaded, _PAGES), found, shared=hooks.shared()
         )
         try:
             self._decoder = IncidentDecoder(resets, drops, home)
             _tell(self._loaded, drops)
-            self._loaded.attach_to([name for one in which for of in programs for name in of.get(one, ())])
+            self._loaded.attach_to([program.name for program in programs])
         except BaseException:
             self.close()
             raise
@@ -193,40 +193,13 @@ class _Heard:
         self._loaded.close()
 
 
-def _told(which: Collection[str], limits: list[str]) -> tuple[dict[int, str], dict[int, str], dict[str, int]]:
-    """The reasons of resets and of drops by number, and what the programs may rely on."""
-    resets, drops, more = {}, {}, {}
-    if "retransmit" in which and "int err" in _format("tcp/tcp_retransmit_skb"):
-        more["RETRANSMIT_TELLS_ERR"] = 1
-    if "reset" in which:
-        text = _format("tcp/tcp_send_reset")
-        if " reason;" in text:
-            more["RESET_TELLS_REASON"] = 1
-            resets = _reasons(text)
-            resets.pop(0, None)  # NOT_SPECIFIED
-    if "drop" in which:
-        text = _format("skb/kfree_skb")
-        if " rx_sk;" in text:
-            more["DROP_TELLS_SOCKET"] = 1
-            drops = {number: name for number, name in _reasons(text).items() if name not in _HARMLESS}
-        else:
-            limits.append(_NO_DROPS)
-    return resets, drops, more
-
-
 def untold() -> list[str]:
     """What this kernel does not tell of incidents, one sentence each. Raises FeatureError and PrivilegeError where that
     cannot be seen.
     """
-    event_format("tcp/tcp_retransmit_skb")
-    found = []
-    if " reason;" not in _format("tcp/tcp_send_reset"):
-        found.append("this kernel does not say why it sends a RST (Linux 6.10 does)")
-    if " rx_sk;" not in _format("skb/kfree_skb"):
-        found.append(_NO_DROPS)
-    if not _format("sock/inet_sk_error_report"):
-        found.append("this kernel does not say which UDP socket an ICMP error was for (Linux 5.14 does)")
-    return found
+    programs = [program for sort in SORTS for program in sort.programs]
+    event_format(programs[0].tracepoint)
+    return [one.lack for one in programs if one.lack and one.member not in _format(one.tracepoint)]
 
 
 def _format(event: str) -> str:

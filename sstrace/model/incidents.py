@@ -8,7 +8,8 @@ from sstrace.fields import Count
 
 __all__ = ["Details", "Incident", "What"]
 
-What = Literal["retransmit", "reset", "drop", "error", "overflow"]
+What = str
+"""The word of one of sstrace.incidents' sorts."""
 
 
 class Details(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):

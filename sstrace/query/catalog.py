@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from sstrace.errors import UsageError
+from sstrace.incidents import SORTS
 from sstrace.query.command import Act, Mode, Own
 from sstrace.query.followed import LOOKED_FOR
 from sstrace.query.getopt import Option
@@ -37,6 +38,8 @@ _FAMILIES: Final = _SELECTS - {Act.SERVE_STATS}
 _WATCHES: Final = frozenset((Act.WATCH, Act.WATCH_LIVE, Act.WATCH_PAST))
 _ROWS: Final = _TABLES | _WATCHES
 """Those that print rows as ss does."""
+
+_EVENTS: Final = ("state", *(sort.word for sort in SORTS), "all")
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -232,10 +235,9 @@ OWN: Final = (
     ),
     _own(
         _TO, "events", "WHAT", _TRACES,
-        "{state|retransmit|reset|drop|error|overflow|all}[,WHAT]: what is told (default: state, of a recording "
-        "all): transitions, segments sent again, resets, segments and datagrams dropped, errors that ICMP brings to "
-        "UDP sockets, listeners without room",
-        values=("state", "retransmit", "reset", "drop", "error", "overflow", "all"), commas=True,
+        f"{{{'|'.join(_EVENTS)}}}[,WHAT]: what is told (default: state, of a recording all): transitions, "
+        + ", ".join(sort.told for sort in SORTS),
+        values=_EVENTS, commas=True,
     ),
     _own(
         _TO, "schema", "NAME", _TELLS - _SERVES - _WATCHES, "{native|ecs|otel}: the names of the JSON keys",

@@ -208,7 +208,7 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
     columns: tuple[str, ...] = ()
     """--columns: of text, in order, each once; none: the usual ones."""
     events: tuple[str, ...] = ()
-    """--events: state, retransmit, reset, drop, error, overflow; empty where it was not given."""
+    """--events: state, and words of sstrace.incidents; empty where it was not given."""
     schema: str | None = None
     """None: native."""
     duration_ns: int | None = None

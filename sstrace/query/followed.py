@@ -1,10 +1,11 @@
 """Which tables a command line that follows what happens may be about."""
 
+from collections.abc import Collection
 from typing import Final
 
 from sstrace.errors import UsageError
-from sstrace.model import Table
-from sstrace.protocols import FOLLOWED, SWEPT_TABLES
+from sstrace.incidents import SORTS
+from sstrace.protocols import FOLLOWED, OF_TABLE, SWEPT_TABLES
 from sstrace.query.command import Act, Own
 
 __all__ = ["LOOKED_FOR", "followed"]
@@ -27,11 +28,15 @@ def followed(tables: int, act: Act, own: Own) -> int:
                 f"sstrace: {what} is of TCP, UDP and raw sockets: a trace tells of others, and --record keeps them"
             )
         tables &= ~SWEPT_TABLES
-    heard = tables & ~SWEPT_TABLES
-    # Which such events can happen to their sockets:
-    theirs = {"state", "drop", "error"} if heard else {"state"}
-    if not heard >> Table.TCP & 1 and own.events and theirs.isdisjoint(own.events):
-        raise UsageError(f"sstrace: --events {','.join(own.events)} is of TCP alone: choose -t")
-    if own.events == ("error",) and not heard >> Table.UDP & 1:
-        raise UsageError("sstrace: --events error is of UDP alone: choose -u")
+    _check_events(own.events, tables & ~SWEPT_TABLES)
     return tables
+
+
+def _check_events(events: Collection[str], heard: int) -> None:
+    """Refuse what can happen to no socket of these tables."""
+    happens_to = {table for sort in SORTS if sort.word in events for table in sort.tables}
+    if not happens_to or "state" in events or any(heard >> table & 1 for table in happens_to):
+        return
+    of = [OF_TABLE[table] for table in sorted(happens_to)]
+    names, keys = " and ".join(each.netid.upper() for each in of), " or ".join(f"-{each.key}" for each in of)
+    raise UsageError(f"sstrace: --events {','.join(events)} is of {names} alone: choose {keys}")

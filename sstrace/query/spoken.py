@@ -3,6 +3,7 @@
 import shlex
 from typing import Final
 
+from sstrace.incidents import SORTS
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, State, Table
 from sstrace.protocols import FAMILIES, FOLLOWED, INET, OF_TABLE, PROTOCOLS, RAW, Protocol
 from sstrace.query.command import Act, Command, Selection
@@ -39,20 +40,10 @@ def followed(command: Command) -> str:
     return text + (f" where {shlex.join(command.operands)}" if command.operands else "")
 
 
-_INCIDENTS: Final = {
-    "retransmit": "retransmission",
-    "reset": "reset",
-    "drop": "drop",
-    "error": "error",
-    "overflow": "overflow",
-}
-"""One of them, by the word of --events."""
-
-
 def told(command: Command) -> str:
     """What a trace prints: that, and what else --events names: ``every drop of UDP``."""
     selection = command.selection
-    words = [word for what, word in _INCIDENTS.items() if what in command.own.events]
+    words = [sort.noun for sort in SORTS if sort.word in command.own.events]
     if not words:
         return followed(command)
     *others, last = words

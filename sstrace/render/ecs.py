@@ -9,13 +9,14 @@ is encoded once and kept.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import msgspec
 
 from sstrace.causes import outcome
 from sstrace.coordinates import name_text
 from sstrace.fields import NOTHING, Reported
+from sstrace.incidents import SORTS
 from sstrace.lines import EventLine, IncidentLine, LifeLine, MetaLine, NetnsLine, OwnerLine, SeenLine, StateLine
 from sstrace.model import AF_UNIX, STATE_TEXT, Owner
 from sstrace.protocols import APPEARING, APPEARING_NETIDS, FAMILY_NUMBERS
@@ -53,13 +54,19 @@ SCHEMA = "sstrace-ecs/1"
 """Name and version of this schema, as in the first line; what render.events says of versions holds here."""
 
 
+if TYPE_CHECKING:
+    _LineType = str
+else:
+    _LineType = Literal[
+        "state", "life", "seen", "gone", "gap", "resync", "meta", "netns", "checkpoint", "dropped",
+        *(sort.word for sort in SORTS),
+    ]  # fmt: skip
+
+
 class Own(Reported, kw_only=False, omit_defaults=True, gc=False, rename={"old": "from", "new": "to"}):
     """``sstrace``: what ECS has no field for, by the names of the native schema."""
 
-    type: Literal[
-        "state", "life", "seen", "gone", "gap", "resync", "meta", "netns", "checkpoint", "dropped",
-        "retransmit", "reset", "drop", "error", "overflow",
-    ]  # fmt: skip
+    type: _LineType
     mono_ns: int
     id: int | None = None
     old: str | None = None

@@ -1,17 +1,8 @@
 """What hurt a connection, in the words of a text line, and as a line of NDJSON."""
 
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, get_args
 
-from sstrace.lines import (
-    DropLine,
-    ErrorLine,
-    EventLine,
-    IncidentLine,
-    OverflowLine,
-    ResetLine,
-    RetransmitLine,
-    SeenLine,
-)
+from sstrace.lines import AnyIncidentLine, IncidentLine, SeenLine
 from sstrace.model import Details, What
 from sstrace.render.views import RowView
 
@@ -31,18 +22,14 @@ class HappenedView(Protocol):
     def details(self) -> Details: ...
 
 
-LINES: Final[dict[What, type[RetransmitLine | ResetLine | DropLine | ErrorLine | OverflowLine]]] = {
-    "retransmit": RetransmitLine,
-    "reset": ResetLine,
-    "drop": DropLine,
-    "error": ErrorLine,
-    "overflow": OverflowLine,
+_LINES: Final[dict[What, type[AnyIncidentLine]]] = {
+    line.__struct_config__.tag: line for line in get_args(AnyIncidentLine)
 }
 
 
-def incident_line(happened: HappenedView, seen: SeenLine) -> EventLine:
+def incident_line(happened: HappenedView, seen: SeenLine) -> AnyIncidentLine:
     """``seen``: the line of its row at that moment."""
-    made = LINES[happened.what]
+    made = _LINES[happened.what]
     details: dict[str, Any] = {
         name: value
         for name in Details.__struct_fields__
@@ -59,19 +46,16 @@ def told_by(line: IncidentLine) -> tuple[What, Details]:
 
 def incident_words(what: What, details: Details) -> str:
     """``retransmit data 1000 timer ×2``: a few words, the first of which is --events'."""
-    words: list[str] = [what]
-    if what == "retransmit":
-        words += [word for word in (details.segment, _number(details.bytes), details.by) if word]
-        if details.retransmits:
-            words.append(f"×{details.retransmits}")
-    elif what == "overflow":
-        words += [f"×{details.count}", f"queue {details.queue}/{details.backlog}"]
-    else:
-        words += [word for word in (details.direction, details.reason, _number(details.bytes)) if word]
-        if details.window == 0:
-            words.append("zero window")
-    return " ".join(words)
-
-
-def _number(number: int | None) -> str:
-    return str(number) if number else ""
+    times = details.retransmits or details.count
+    words = (
+        what,
+        details.segment,
+        details.direction,
+        details.reason,
+        str(details.bytes) if details.bytes else None,
+        details.by,
+        f"×{times}" if times else None,
+        f"queue {details.queue}/{details.backlog}" if details.backlog is not None else None,
+        "zero window" if details.window == 0 else None,
+    )
+    return " ".join(filter(None, words))

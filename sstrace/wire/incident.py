@@ -6,7 +6,8 @@ from errno import ENOBUFS, ENOMEM, errorcode
 from typing import Literal
 
 from sstrace.errors import DecodeError
-from sstrace.fields import INCIDENTS, RECORD
+from sstrace.fields import RECORD
+from sstrace.incidents import KINDS
 from sstrace.model import AF_INET, AF_INET6, Details, Incident, Netns, What
 from sstrace.protocols import IPPROTO_UDP
 from sstrace.wire.event import SIZE, record_of, samples
@@ -20,9 +21,8 @@ _WANTED = (
 assert [name for name, _ in RECORD if name in _WANTED] == [*_WANTED]
 _SAMPLE: struct.Struct = record_of(_WANTED.__contains__)
 
-_RETRANSMIT, _RESET_SENT = INCIDENTS["EVENT_RETRANSMIT"], INCIDENTS["EVENT_RESET_SENT"]
-_RESET_RECEIVED, _DROP = INCIDENTS["EVENT_RESET_RECEIVED"], INCIDENTS["EVENT_DROP"]
-_ERROR = INCIDENTS["EVENT_ERROR"]
+_RETRANSMIT, _RESET_SENT = KINDS["EVENT_RETRANSMIT"], KINDS["EVENT_RESET_SENT"]
+_RESET_RECEIVED, _DROP, _ERROR = KINDS["EVENT_RESET_RECEIVED"], KINDS["EVENT_DROP"], KINDS["EVENT_ERROR"]
 
 _FULL = {ENOMEM: "SOCKET_RCVBUFF", ENOBUFS: "PROTO_MEM"}
 """Why a datagram is not queued: the receive buffer is full, or what all of UDP may have (__udp_queue_rcv_skb,

@@ -20,10 +20,9 @@ import msgspec
 from sstrace.fields import Count
 from sstrace.lines import (
     SCHEMA,
+    AnyIncidentLine,
     CheckpointLine,
-    DropLine,
     DroppedLine,
-    ErrorLine,
     GapLine,
     GoneLine,
     LifeLine,
@@ -31,10 +30,7 @@ from sstrace.lines import (
     MetaLine,
     Name,
     NetnsLine,
-    OverflowLine,
-    ResetLine,
     ResyncLine,
-    RetransmitLine,
     SeenLine,
     StateLine,
     Word,
@@ -71,9 +67,8 @@ class RecordedMeta(MetaLine, tag="meta", tag_field="type", kw_only=True):
     netns: Count = 0
 
 
-_Incidents = RetransmitLine | ResetLine | DropLine | ErrorLine | OverflowLine
 _Facts = SeenLine | StateLine | LifeLine | NetnsLine | GoneLine | GapLine | DroppedLine | ResyncLine | CheckpointLine
-Fact = _Facts | _Incidents
+Fact = _Facts | AnyIncidentLine
 Line = MetaLine | Fact
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)

@@ -89,16 +89,18 @@ def test_what_is_only_looked_for_is_traced_and_recorded(words: list[str], what: 
 
 
 @pytest.mark.parametrize(
-    ("words", "what"),
+    ("option", "events", "sentence"),
     [
-        (["-u", "--events", "retransmit,reset"], "retransmit,reset"),
-        (["-x", "--events", "drop"], "drop"),
+        ("-u", "retransmit,reset", "is of TCP alone: choose -t"),
+        ("-t", "error", "is of UDP alone: choose -u"),
+        ("-x", "drop", "is of TCP and UDP alone: choose -t or -u"),
+        ("-w", "drop", "is of TCP and UDP alone: choose -t or -u"),
     ],
 )
-def test_what_is_of_tcp_alone_says_so(words: list[str], what: str) -> None:
-    result = run(*words)
+def test_what_happens_to_no_such_socket_says_to_which_it_does(option: str, events: str, sentence: str) -> None:
+    result = run(option, "--events", events)
     assert (result.returncode, result.stdout) == (255, b"")
-    assert result.stderr == f"sstrace: --events {what} is of TCP alone: choose -t\n".encode()
+    assert result.stderr == f"sstrace: --events {events} {sentence}\n".encode()
 
 
 def test_a_link_named_ss_is_ss(tmp_path: Path) -> None:

@@ -14,7 +14,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "sstrace"
 
-BASE = {"errors", "fields", "model", "plain", "lines", "dialect", "protocols", "causes", "coordinates", "without"}
+BASE = {
+    "errors", "fields", "model", "plain", "lines", "dialect", "protocols", "causes", "incidents", "coordinates",
+    "without",
+}  # fmt: skip
 TWINS = {"native"}
 PURE = {"wire", "lifecycle", "query", "render"}
 ROWS = BASE | PURE | {"table", "changes", "rows"}
@@ -27,6 +30,7 @@ LAW: dict[str, set[str]] = {
     "dialect": {"errors"},
     "protocols": {"model"},
     "causes": {"model"},
+    "incidents": {"model"},
     "coordinates": {"model", "plain", "protocols"},
     "without": set(),
     "native": {"without"},

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from sstrace.incidents import SORTS
 from sstrace.sources.bpf import offsets
 from sstrace.sources.bpf.offsets import Figures, Offsets
 
@@ -87,15 +88,7 @@ PLAIN = Source(file="plain.bpf.c", programs=("inet_sock_set_state",), maps=("eve
 
 INCIDENTS = Source(
     file="incidents.bpf.c",
-    programs=(
-        "tcp_retransmit_skb",
-        "tcp_retransmit_synack",
-        "tcp_send_reset",
-        "tcp_receive_reset",
-        "kfree_skb",
-        "udp_fail_queue_rcv_skb",
-        "inet_sk_error_report",
-    ),
+    programs=tuple(program.name for sort in SORTS for program in sort.programs),
     maps=("configs", "chosen", "events", "counts", "telling", "losing"),
     offsets=offsets.INCIDENTS,
     optional=offsets.OPTIONAL,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, unmet
 
-from sstrace import fields
-from sstrace.fields import CALLS, FLAGS, INCIDENTS, KINDS, MEMBERS, RECORD
+from sstrace import fields, incidents
+from sstrace.fields import CALLS, FLAGS, KINDS, MEMBERS, RECORD
 from sstrace.sources.bpf.config import Config
 from sstrace.sources.perf import COUNTS
 from sstrace.wire.event import SIZE
@@ -73,14 +73,15 @@ def test_every_member_says_what_it_is() -> None:
 
 def test_kinds_and_flags_are_the_same() -> None:
     assert constants("sock_event_kind") == KINDS
-    assert constants("sock_incident_kind") == INCIDENTS
+    assert constants("sock_incident_kind") == incidents.KINDS
     assert constants("sock_event_flags") == FLAGS
     assert constants("sock_call") == CALLS
 
 
 def test_flags_are_bits() -> None:
     assert all(value & (value - 1) == 0 for value in FLAGS.values())
-    assert len(set(KINDS.values())) == len(KINDS)
+    numbers = [*KINDS.values(), *incidents.KINDS.values()]
+    assert len(set(numbers)) == len(numbers)
 
 
 def test_what_is_reported_has_its_name_in_whatever_order_the_names_stand(monkeypatch: pytest.MonkeyPatch) -> None:

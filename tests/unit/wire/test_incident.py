@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sstrace.errors import DecodeError
-from sstrace.fields import INCIDENTS
+from sstrace.incidents import KINDS
 from sstrace.model import Details, Netns
 from sstrace.wire.incident import IncidentDecoder
 
@@ -18,7 +18,7 @@ DECODER = IncidentDecoder({5: "TCP_STATE"}, {32: "TCP_ZEROWINDOW"}, Netns(77, NE
 
 def details(kind: str, **fields: Any) -> Details:
     values = {"saddr": CLIENT, "daddr": SERVER, "sport": 40000, "dport": 443, "family": 2, "protocol": 6, **fields}
-    (found,) = DECODER.decode(sample(event(kind=INCIDENTS[kind], old=1, new=1, netns=NETNS, **values)))
+    (found,) = DECODER.decode(sample(event(kind=KINDS[kind], old=1, new=1, netns=NETNS, **values)))
     assert (found.src, found.dst, found.sport, found.dport, found.state) == (CLIENT, SERVER, 40000, 443, 1)
     assert found.net == 77
     return found.details
