@@ -615,6 +615,9 @@ def test_23_connections_are_23(trace: Start, netns: Netns) -> None:
         wait("every client is in TIME-WAIT", lambda: [line["to"] for line in running.states].count("TIME-WAIT") == 23)
         told(running)
     counts = Counter((line["from"], line["to"]) for line in running.states)
+    # Where a server closes so late that the kernel acknowledged by itself (tcp_delack_timer), its client's is one line
+    # more: a timewait socket took over in FIN-WAIT-2.
+    del counts["FIN-WAIT-2", "FIN-WAIT-2"]
     assert len(set(names)) == 23
     assert counts == {
         ("UNCONN", "LISTEN"): 1,
