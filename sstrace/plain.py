@@ -1,9 +1,10 @@
 """What others have named: as a terminal may have it, where nothing moves the cursor and nothing begins a line
 (``plain``, ``printable``; ``visible`` of JSON), and as whatever is made for programs, which takes any text
-(``spelled``). And how many of something there are (``counted``, ``were``).
+(``spelled``). How many cells a text takes there, and where a line is broken (``cells``, ``broken``). And how many of
+something there are (``counted``, ``were``).
 """
 
-__all__ = ["counted", "plain", "printable", "spelled", "visible", "were"]
+__all__ = ["broken", "cells", "counted", "plain", "printable", "spelled", "visible", "were"]
 
 
 def counted(number: int, what: str, does: str = "") -> str:
@@ -15,6 +16,32 @@ def counted(number: int, what: str, does: str = "") -> str:
 def were(number: int) -> str:
     """What follows that."""
     return "was" if number == 1 else "were"
+
+
+def cells(text: str) -> int:
+    """How many a terminal takes for it: two for the wide ones of East Asia, none for what stands above another."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width  # hardly any text needs it
+
+    return sum(2 if east_asian_width(char) in "WF" else not combining(char) for char in text)
+
+
+def broken(line: str, width: int) -> str:
+    """A line as lines of at most so many cells, broken between words, all but the first indented. What has no room in
+    any of them, such as a long path, is broken by the terminal.
+    """
+    first, *words = line.split(" ")
+    out, used = first, cells(first)
+    for word in words:
+        size = cells(word)
+        begins = used + 1 + size > width and len(_INDENT) + size <= width
+        out += f"\n{_INDENT}{word}" if begins else f" {word}"
+        used = len(_INDENT) + size if begins else (used + size) % width + 1
+    return out
+
+
+_INDENT = "  "
 
 
 def plain(text: str) -> str:

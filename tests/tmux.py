@@ -61,14 +61,20 @@ class Tmux:
         self("send-keys", "-l", text)
 
     def until(self, fact: Callable[[list[str]], object], seconds: float = 30) -> list[str]:
-        """Look until the screen says so; what it shows then."""
+        """Look until the screen says so; what it shows then. It may be caught half drawn, one line new and the next one
+        old, or the end of a line missing: ``fact`` says all that has to be so at once, and where what it looks for is
+        not there (LookupError, StopIteration, ValueError), or it asserts what is not so, that is not yet.
+        """
         end = time.monotonic() + seconds
         while True:
-            lines = self.screen()
-            if fact(lines):
-                return lines
+            lines, why = self.screen(), None
+            try:
+                if fact(lines):
+                    return lines
+            except (LookupError, StopIteration, ValueError, AssertionError) as error:
+                why = error
             if time.monotonic() > end:
-                raise AssertionError("the terminal never showed it; it shows:\n" + "\n".join(lines))
+                raise AssertionError("the terminal never showed it; it shows:\n" + "\n".join(lines)) from why
 
     def until_text(self, text: str, seconds: float = 30) -> list[str]:
         """Look until this stands anywhere."""

@@ -106,8 +106,7 @@ def _on_terminal(command: Command) -> bool:
 def _whisper(command: Command, sentence: str) -> None:
     """Say something in grey."""
     if sentence and not is_quiet():
-        grey, plain = ("\x1b[2m", "\x1b[0m") if colors(command.own, screen=True) else ("", "")
-        tell(f"{grey}{printable(f'sstrace: {sentence}')}{plain}\n".encode())
+        tell(f"sstrace: {printable(sentence)}\n".encode(), grey=colors(command.own, screen=True))
 
 
 class _Silence:

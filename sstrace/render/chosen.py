@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from sstrace.model.workload import Workload
-from sstrace.plain import plain, printable
+from sstrace.plain import cells, plain, printable
 from sstrace.protocols import NETID_OF_NUMBER, UNNAMED
 from sstrace.render.ends import Ends
 from sstrace.render.fitted import causes, who
@@ -18,7 +18,7 @@ from sstrace.render.incidents import HappenedView
 from sstrace.render.times import TimeMode, span_text
 from sstrace.render.trace import SHOWN, TraceText
 from sstrace.render.views import FarPeer, NearPeer, PeerView, RowView, TransitionView, Where
-from sstrace.render.width import amount, cells, cut, end_shortened, padded, shortened
+from sstrace.render.width import amount, cut, end_shortened, padded, shortened
 
 __all__ = ["COLUMNS", "ChosenText"]
 

@@ -13,14 +13,14 @@ import msgspec
 
 from sstrace.model import Owner
 from sstrace.model.workload import Workload
-from sstrace.plain import counted, plain, printable
+from sstrace.plain import cells, counted, plain, printable
 from sstrace.render.ends import ARROWS, Ends
 from sstrace.render.events import errno_name
 from sstrace.render.incidents import HappenedView, incident_words
 from sstrace.render.times import TimeMode, span_text
 from sstrace.render.trace import SHOWN, TraceText
 from sstrace.render.views import RowView, TransitionView, Where
-from sstrace.render.width import amount, cells, cut, end_shortened, padded, shortened
+from sstrace.render.width import amount, cut, end_shortened, padded, shortened
 
 __all__ = ["FittedText", "causes", "who"]
 

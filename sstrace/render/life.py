@@ -8,14 +8,14 @@ round-trip time and what was sent again. The cause is whole: what it lacks the o
 from typing import Final
 
 from sstrace.model import Owner
-from sstrace.plain import plain, printable
+from sstrace.plain import cells, plain, printable
 from sstrace.render.ends import ARROWS, Ends
 from sstrace.render.events import errno_name
 from sstrace.render.fitted import who
 from sstrace.render.times import TimeMode, span_text
 from sstrace.render.trace import TraceText
 from sstrace.render.views import RowView, TransitionView, Where
-from sstrace.render.width import amount, cells, cut, padded, shortened
+from sstrace.render.width import amount, cut, padded, shortened
 
 __all__ = ["LifeText"]
 

@@ -1,15 +1,8 @@
-"""Texts that have to fit: how many cells of a terminal one takes, and what is left of it where there are fewer."""
+"""Texts that have to fit: what is left of one where a terminal has fewer cells than it takes."""
 
-from unicodedata import combining, east_asian_width
+from sstrace.plain import cells
 
-__all__ = ["amount", "cells", "cut", "end_shortened", "padded", "shortened"]
-
-
-def cells(text: str) -> int:
-    """How many a terminal takes for it: two for the wide ones of East Asia, none for what stands above another."""
-    if text.isascii():
-        return len(text)
-    return sum(2 if east_asian_width(char) in "WF" else not combining(char) for char in text)
+__all__ = ["amount", "cut", "end_shortened", "padded", "shortened"]
 
 
 def padded(text: str, width: int) -> str:

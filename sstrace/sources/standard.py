@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from sstrace.errors import LookupFailed, SstraceError, UsageError
-from sstrace.plain import plain, visible
+from sstrace.plain import broken, plain, visible
 
 __all__ = [
     "give",
@@ -54,10 +54,31 @@ def give(lines: bytes) -> None:
     write_all(1, visible(lines) if os.isatty(1) else lines)
 
 
-def tell(data: bytes) -> None:
-    """Bytes on standard error; where that is full or closed there is nowhere to complain."""
+def tell(data: bytes, *, grey: bool = False) -> None:
+    """Lines on standard error, our own broken between words where that is a terminal, which can be told to show them in
+    grey; where it is full or closed there is nowhere to complain.
+    """
+    width = _width()
+    if width and _OURS in data:
+        lines = data.decode(errors="surrogateescape").split("\n")
+        lines = [broken(line, width) if line.startswith(_OURS.decode()) else line for line in lines]
+        data = "\n".join(lines).encode(errors="surrogateescape")
+    if grey:
+        data = b"\x1b[2m" + data.removesuffix(b"\n") + b"\x1b[0m\n"
     with suppress(OSError):
         write_all(2, _erased() + data)
+
+
+_OURS = b"sstrace: "
+"""What a line of ours begins with, and none of ss's."""
+
+
+def _width() -> int:
+    """Of the terminal that standard error is; 0: it is none, or one that does not say."""
+    try:
+        return os.get_terminal_size(2).columns
+    except OSError:
+        return 0
 
 
 def _erased() -> bytes:
@@ -70,11 +91,8 @@ def _erased() -> bytes:
 def show(line: str) -> None:
     """A line that the next one takes the place of; empty: none. Of a terminal."""
     global _shown  # noqa: PLW0603 - there is one standard error
-    columns = 80
     with suppress(OSError):
-        columns = os.get_terminal_size(2).columns or columns
-    with suppress(OSError):
-        write_all(2, _erased() + plain(line)[: columns - 1].encode())
+        write_all(2, _erased() + plain(line)[: (_width() or 80) - 1].encode())
     _shown = bool(line)
 
 

@@ -43,7 +43,8 @@ def watch(netns: Netns, tmp_path: Path) -> Iterator[Watch]:
         words = [*netns.prefix, sys.executable, "-m", "sstrace", "--watch", *arguments]
         pane = Tmux(directory, words, **options)  # type: ignore[arg-type]
         started.append(pane)
-        pane.until_text("Local Address:Port")
+        # The titles, and what is drawn last.
+        pane.until(lambda lines: any("Local Address:Port" in line for line in lines) and lines[-2].strip())
         return pane
 
     yield start
@@ -93,15 +94,14 @@ def test_rows_are_those_of_ss(watch: Watch, peers: Peers, netns: Netns, ss: Prog
     """State, queues, addresses in ss's spelling; the header counts them."""
     netns.call(lambda: peers.pairs[0][0].send(b"x" * 17))
     pane = watch("-an", columns=200, lines=50)
-    lines = pane.until_text(" 17 ")
     wanted = sorted(tuple(line.split()) for line in ss("-Htan", netns=netns).stdout.decode().splitlines())
-    shown = []
-    for line in rows(lines):
-        state, _held, *rest = line[2:].split()
-        shown.append((state, *rest[:4]))  # what it carries stands behind
-    assert sorted(shown) == wanted
     assert len(wanted) == 7
-    assert lines[1].split() == ["LISTEN", "1", "ESTAB", "6"]
+
+    def shown(lines: list[str]) -> list[tuple[str, ...]]:
+        texts = [line[2:].split() for line in rows(lines)]
+        return sorted((state, *rest[:4]) for state, _held, *rest in texts)  # what it carries stands behind
+
+    pane.until(lambda lines: shown(lines) == wanted and lines[1].split() == ["LISTEN", "1", "ESTAB", "6"])
 
 
 def test_datagram_sockets_come_change_and_go(watch: Watch, netns: Netns, ss: Program) -> None:
@@ -122,10 +122,14 @@ def test_datagram_sockets_come_change_and_go(watch: Watch, netns: Netns, ss: Pro
             newer.send(bytes(17))
             waiting = netns.run("ss", "-Huan", "sport = :5300").stdout.split()[1].decode()
             pane.until(lambda lines: any(line.startswith("+ udp   ESTAB") and ":5301" in line for line in lines))
-            lines = pane.until(lambda lines: any(waiting in line.split() and ":5300" in line for line in lines))
+            pane.until(lambda lines: any(waiting in line.split() and ":5300" in line for line in lines))
             wanted = sorted(tuple(line.split()) for line in ss("-Htuan", netns=netns).stdout.decode().splitlines())
-            shown = [line[2:].split() for line in rows(lines)]
-            assert sorted((netid, state, *rest[:4]) for netid, state, _held, *rest in shown) == wanted
+
+            def shown(lines: list[str]) -> list[tuple[str, ...]]:
+                texts = [line[2:].split() for line in rows(lines)]
+                return sorted((netid, state, *rest[:4]) for netid, state, _held, *rest in texts)
+
+            pane.until(lambda lines: shown(lines) == wanted)
             disconnect(newer)
             pane.until(lambda lines: any(re.match(r"[ +*] udp   UNCONN .*:5301 ", line) for line in lines))
         pane.until(lambda lines: any(line.startswith("- udp   UNCONN") and ":5301" in line for line in lines))
@@ -165,18 +169,18 @@ def test_wildcards_and_ipv6(watch: Watch, netns: Netns, ss: Program) -> None:
     held = netns.call(make)
     pane = watch("-an", columns=200, lines=50)
     wanted = sorted(tuple(line.split()) for line in ss("-Htan", netns=netns).stdout.decode().splitlines())
-    shown = sorted((line.split()[0], *line.split()[2:6]) for line in rows(pane.until_text("6003")))
-    assert shown == wanted
+    pane.until(
+        lambda lines: sorted((line.split()[0], *line.split()[2:6]) for line in rows(lines)) == wanted,
+    )
     for end in held:
         end.close()
 
 
 def test_marks_and_rates(watch: Watch, peers: Peers, netns: Netns) -> None:
     pane = watch("-n")
-    assert all(line.startswith("  ") and "≥" in line for line in rows(pane.screen()))
+    pane.until(lambda lines: [line[:2] for line in rows(lines) if "≥" in line] == ["  "] * 6)
     netns.call(peers.connect)
-    lines = pane.until(lambda lines: sum(line.startswith("+ ESTAB") for line in lines) == 2)
-    assert not any("≥" in line for line in rows(lines) if line.startswith("+"))
+    pane.until(lambda lines: ["≥" in line for line in rows(lines) if line.startswith("+ ESTAB")] == [False] * 2)
     pane.until(lambda lines: not any(line.startswith("+") for line in lines))
     client, server = peers.pairs[-1]
     client.shutdown(socket.SHUT_WR)
@@ -194,8 +198,7 @@ def test_failures_are_seen(watch: Watch, netns: Netns) -> None:
             assert client.connect_ex(("127.0.0.1", 1)) == errno.ECONNREFUSED
 
     netns.call(refused)
-    lines = pane.until(lambda lines: any(line.startswith("- SYN-SENT") and "refused" in line for line in lines))
-    assert any("127.0.0.1:1" in line for line in lines)
+    pane.until(lambda lines: any(re.match(r"- SYN-SENT .* refused .* 127\.0\.0\.1:1\b", line) for line in lines))
     pane.until(lambda lines: "failed" in lines[2] and "failed 0.0/s" not in lines[2])
 
 
@@ -232,8 +235,7 @@ def test_what_waits_for_accept_is_of_who_holds_the_listener(watch: Watch, netns:
 def test_details(watch: Watch, peers: Peers) -> None:
     """What ss prints below a row stands behind it."""
     pane = watch("-nite", columns=200, lines=50)
-    lines = pane.until_text("sk:")
-    assert all("ino:" in line and "sk:" in line for line in rows(lines))
+    pane.until(lambda lines: ["ino:" in line and "sk:" in line for line in rows(lines)] == [True] * 6)
     for _ in range(8):
         pane.type("Right")
     pane.until_text("cwnd:")
@@ -254,15 +256,15 @@ def test_exact_ends_of_a_listener_whose_port_comes_late(watch: Watch, netns: Net
 
 def test_sorting(watch: Watch, peers: Peers) -> None:
     pane = watch("-an", columns=120)
+
+    def ports(lines: list[str]) -> list[int]:
+        return [int(line.split()[4].removeprefix("127.0.0.1:")) for line in rows(lines)]
+
+    wanted = sorted([5151] * 4 + [client.getsockname()[1] for client, _ in peers.pairs])
     pane.type("3")
-    lines = pane.until_text("by local, lowest first")
-    first = [line.split()[4] for line in rows(lines)]
-    ports = [int(place.rpartition(":")[2]) for place in first if place.startswith("127.0.0.1")]
-    assert ports == sorted(ports)
-    assert len(ports) == 7
+    pane.until(lambda lines: "by local, lowest first" in lines[0] and ports(lines) == wanted)
     pane.type("r")
-    lines = pane.until_text("by local, highest first")
-    assert [line.split()[4] for line in rows(lines)] == first[::-1]
+    pane.until(lambda lines: "by local, highest first" in lines[0] and ports(lines) == wanted[::-1])
     for name in ("peer", "owner", "sent", "received", "sent/s", "received/s", "rtt", "held", "state"):
         pane.type("s")
         pane.until_text(f"by {name}, ")
@@ -282,11 +284,12 @@ def test_several_namespaces(watch: Watch, peers: Peers, netns: Netns) -> None:
             return Counter(line[2:].split()[0] for line in rows(lines))
 
         wanted = {short: 7, one: 5, other: 5}
-        assert places(pane.until_text("Netns")) == wanted
+        pane.until(lambda lines: "Netns" in lines[3] and places(lines) == wanted)
         pane.type("6")
-        lines = pane.until_text("by netns, A to Z")
-        order = [line[2:].split()[0] for line in rows(lines)]
-        assert order == sorted(order)
+        order = sorted(Counter(wanted).elements())
+        pane.until(
+            lambda lines: "by netns, A to Z" in lines[0] and [line[2:].split()[0] for line in rows(lines)] == order
+        )
         pane.type("f")
         pane.text(f"netns {one}")
         pane.type("Enter")
@@ -306,8 +309,7 @@ def test_filter(watch: Watch, peers: Peers) -> None:
     pane.text("sport = :5151")
     pane.until_text("filter: sport = :5151")
     pane.type("Enter")
-    lines = pane.until(lambda lines: lines[1].split() == ["LISTEN", "1", "ESTAB", "3"])
-    assert "filter sport = :5151" in lines[2]
+    pane.until(lambda lines: lines[1].split() == ["LISTEN", "1", "ESTAB", "3"] and "filter sport = :5151" in lines[2])
     pane.type("f", "C-u")
     pane.text("state established 'dport = :5151'")
     pane.type("Enter")
@@ -362,8 +364,7 @@ def test_pause_and_freeze(watch: Watch, peers: Peers, netns: Netns) -> None:
     lines = pane.until(lambda lines: "FROZEN" in lines[0] and " 0 changes since" not in lines[0])
     assert lines[1].split() == ["(LISTEN", "1)", "ESTAB", "8"]
     pane.type("3")
-    lines = pane.until_text("by local, lowest first")
-    assert len(rows(lines)) == 8
+    pane.until(lambda lines: "by local, lowest first" in lines[0] and len(rows(lines)) == 8)
     pane.type("z")
     pane.until(lambda lines: lines[1].split() == ["(LISTEN", "1)", "ESTAB", "10"] and "FROZEN" not in lines[0])
 
@@ -388,15 +389,14 @@ def test_help_and_scrolling(watch: Watch, peers: Peers, netns: Netns) -> None:
 
 def test_every_state_names_and_the_columns_moved(watch: Watch, peers: Peers) -> None:
     pane = watch("-n", columns=76)
-    pane.until_text("(LISTEN 1)")
-    assert len(rows(pane.screen())) == 6
+    pane.until(lambda lines: "(LISTEN 1)" in lines[1] and len(rows(lines)) == 6)
     pane.type("a")
     pane.until(lambda lines: len(rows(lines)) == 7 and lines[1].split() == ["LISTEN", "1", "ESTAB", "6"])
     pane.type("a")
     pane.until(lambda lines: len(rows(lines)) == 6 and "(LISTEN 1)" in lines[1])
     pane.type("Right")
-    moved = pane.until(lambda lines: "Recv-Q" not in lines[3])
-    assert "State" in moved[3], "what says which row it is stays"
+    # What says which row it is stays.
+    pane.until(lambda lines: "Recv-Q" not in lines[3] and "State" in lines[3])
     pane.type("Left")
     pane.until(lambda lines: "Recv-Q" in lines[3])
     pane.type("h")
@@ -480,7 +480,7 @@ def test_a_cursor_goes_from_row_to_row_and_stays_with_its_own(watch: Watch, peer
     for _ in range(20):
         netns.call(peers.connect)
     pane = watch("-n", "--interval", "100ms")
-    lines = rows(pane.until_text("1-19 of 46"))
+    lines = rows(pane.until(lambda lines: "1-19 of 46" in lines[-2] and len(rows(lines)) == 19))
     assert pointed(pane) == []
     pane.type("j")
     pane.until(lambda _lines: [line.split()[4:6] for line in pointed(pane)] == [lines[0].split()[4:6]])
@@ -493,8 +493,7 @@ def test_a_cursor_goes_from_row_to_row_and_stays_with_its_own(watch: Watch, peer
     pane.until(lambda _lines: [line.split()[4:6] for line in pointed(pane)] == [lines[1].split()[4:6]])
     pane.type("G")
     pane.until_text("32-50 of 50")
-    last = pane.screen()[ROW + 18]
-    pane.until(lambda _lines: [line.split()[4:6] for line in pointed(pane)] == [last.split()[4:6]])
+    pane.until(lambda lines: [line.split()[4:6] for line in pointed(pane)] == [lines[ROW + 18].split()[4:6]])
     pane.type(*["k"] * 19)
     pane.until_text("31-49 of 50")
     pane.type("Escape")
@@ -570,21 +569,24 @@ def test_columns_tell_what_connections_carry(watch: Watch, peers: Peers, netns: 
         here, there = found.get((mine, theirs), []), found.get((theirs, mine), [])
         return here[:2] == [sent, received] and there[:2] == [received, sent]
 
-    assert lines_titles(pane) == ["Sent", "Recv", "Sent/s", "Recv/s", "RTT"]
-    assert lines_titles(narrow) == []
+    pane.until(lambda lines: titles(lines) == ["Sent", "Recv", "Sent/s", "Recv/s", "RTT"])
+    assert titles(narrow.screen()) == []
     client.sendall(b"x" * 5000)
     server.recv(5000, socket.MSG_WAITALL)
-    lines = pane.until(partial(told, "5.0k", "0"))
-    assert re.fullmatch(r"[\d.]+(us|ms|s)", figures(lines)[mine, theirs][-1])
+    pane.until(
+        lambda lines: told("5.0k", "0", lines) and re.fullmatch(r"[\d.]+(us|ms|s)", figures(lines)[mine, theirs][-1])
+    )
     pane.type("6")
-    lines = pane.until_text("by sent, most first")
-    assert next(iter(figures(lines))) == (mine, theirs)
+    pane.until(lambda lines: "by sent, most first" in lines[0] and next(iter(figures(lines))) == (mine, theirs))
     server.sendall(b"y" * 70_000)
     client.recv(70_000, socket.MSG_WAITALL)
     pane.until(lambda lines: told("5.0k", "70k", lines) and next(iter(figures(lines))) == (theirs, mine))
     narrow.type("b")
-    narrow.until(lambda lines: "Sent/s" in lines[3] and "Recv-Q" not in lines[3])
-    assert all(port in "\n".join(narrow.screen()) for port in (mine, theirs))
+    narrow.until(
+        lambda lines: (
+            "Sent/s" in lines[3] and "Recv-Q" not in lines[3] and all(end in "\n".join(lines) for end in (mine, theirs))
+        )
+    )
     narrow.type("b")
     narrow.until(lambda lines: "Sent/s" not in lines[3] and "Recv-Q" in lines[3])
     # A rate is seen as long as bytes flow.
@@ -600,9 +602,9 @@ def test_columns_tell_what_connections_carry(watch: Watch, peers: Peers, netns: 
     pane.until(lambda lines: any(line.startswith("- ") and line.split()[6:8] == ["0", "4.3k"] for line in rows(lines)))
 
 
-def lines_titles(pane: Tmux) -> list[str]:
-    """The titles behind the peer's port."""
-    return pane.screen()[3].partition("Peer Address:Port")[2].split()
+def titles(lines: list[str]) -> list[str]:
+    """Those behind the peer's port."""
+    return lines[3].partition("Peer Address:Port")[2].split()
 
 
 def flowing(sender: socket.socket, receiver: socket.socket) -> bool:
@@ -688,9 +690,12 @@ def test_the_dead_never_push_out_the_living(watch: Watch, peers: Peers, netns: N
                 assert client.connect_ex(("127.0.0.1", 1)) == errno.ECONNREFUSED
 
     netns.call(refused)
-    lines = rows(pane.until(lambda lines: any(line.startswith("- SYN-SENT") for line in lines)))
-    assert sum(line.startswith("- ") for line in lines) == 4
-    assert sum(" ESTAB " in line for line in lines) == 15
+    pane.until(
+        lambda lines: (
+            sum(line.startswith("- SYN-SENT") for line in lines) == 4
+            and sum(" ESTAB " in line for line in rows(lines)) == 15
+        )
+    )
     pane.type("d")
     pane.until(lambda lines: sum(" ESTAB " in line for line in rows(lines)) == 19)
     netns.call(refused)

@@ -61,8 +61,7 @@ def pair(netns: Netns, server: socket.socket) -> tuple[socket.socket, socket.soc
 def test_rows_come_change_and_go_as_they_do_for_the_server(service: Service, netns: Netns, tmp_path: Path) -> None:
     server = netns.call(socket.create_server, ("127.0.0.1", 5151))
     with Screen(tmp_path / "pane", netns, service.path, "-np", "sport", "=", ":5151") as pane:
-        lines = pane.until_text("(LISTEN 1)")
-        assert f"served at {service.path}" in lines[0]
+        pane.until(lambda lines: "(LISTEN 1)" in lines[1] and f"served at {service.path}" in lines[0])
         client, accepted = pair(netns, server)
         mine = f":{client.getsockname()[1]}"
         accepted.sendall(b"x" * 17)
@@ -250,11 +249,13 @@ def test_several_namespaces(sstrace: Any, netns: Netns, tmp_path: Path) -> None:
         one = str(worlds.all[0].inode)
         with Screen(tmp_path / "several", netns, served.path, "-an", "--netns", f"{one},{name}") as pane:
             wanted = {one: 5, name[:16]: len(served.ask("-tanH").stdout.splitlines())}
-            lines = pane.until(
-                lambda lines: Counter(line[2:].split()[0] for line in lines[4:-2] if line.strip()) == wanted
-            )
             # In each the kernel is asked, by who watches.
-            assert not [line for line in lines[4:-2] if " -      - " in line], "\n".join(lines)
+            pane.until(
+                lambda lines: (
+                    Counter(line[2:].split()[0] for line in lines[4:-2] if line.strip()) == wanted
+                    and not [line for line in lines[4:-2] if " -      - " in line]
+                )
+            )
             pane.type("/")
             pane.text(one)
             pane.type("Enter", "Enter")

@@ -14,13 +14,14 @@ from sstrace.dialect import NEWEST, dialect
 from sstrace.fields import Reported
 from sstrace.model import AF_INET6, Label, Owner, Show, State
 from sstrace.model.workload import Workload
+from sstrace.plain import cells
 from sstrace.query.catalog import ENTRIES
 from sstrace.render.chosen import COLUMNS, ChosenText
 from sstrace.render.ends import Ends
 from sstrace.render.fitted import FittedText
 from sstrace.render.times import MODES, TimeMode
 from sstrace.render.trace import TraceText
-from sstrace.render.width import cells, cut, end_shortened, padded, shortened
+from sstrace.render.width import cut, end_shortened, padded, shortened
 from sstrace.render.writers import TextWriter
 
 ENDS = Ends(Show(numeric=True), dialect(NEWEST), SmallWorld())

@@ -9,12 +9,12 @@ from test_events import row, transition  # the same made-up rows
 from sstrace.changes import Happened
 from sstrace.dialect import NEWEST, dialect
 from sstrace.model import AF_INET6, Details, Owner, Show, What
+from sstrace.plain import cells
 from sstrace.render.chosen import ChosenText
 from sstrace.render.ends import Ends
 from sstrace.render.fitted import FittedText
 from sstrace.render.incidents import incident_words
 from sstrace.render.trace import HEADER, TraceText
-from sstrace.render.width import cells
 
 ENDS = Ends(Show(numeric=True), dialect(NEWEST), SmallWorld())
 AGAIN = Details(segment="data", by="timer", bytes=1448, retransmits=2)
