@@ -110,8 +110,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         raise PrivilegeError(
             "sstrace: --serve --netns enters network namespaces, which takes root (CAP_SYS_ADMIN): run it with sudo"
         )
-    # There the server may itself: the directory is given to it. It comes first, and so holds nothing of the broker's.
-    remover = Remover(path) if user is not None and path != service.DEFAULT_PATH else None
+    # It comes first, and so holds nothing of the broker's.
+    remover = Remover(path) if user is not None else None
     if spaces or (shed and privilege.holds(privilege.BROKER)):
         broker = Broker(env, privilege.unused_user(user[0]) if user is not None else None, spaces=spaces)
     ask = broker.look if broker is not None and shed else None
@@ -133,10 +133,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             counting = _counting(command, tracer)
             if shed:
                 tracer.dumps.close()  # its programs read whatever they are told to
-                if user is not None:
-                    service.give_away(path, user[0])
                 keep = ("CAP_BPF",) if maps_take_a_capability() else ()
-                privilege.shed(user, keep, reach=_reach(command, path, tracer.names.cgroup_mount()))
+                privilege.shed(user, keep, reach=_reach(command, path if remover is None else None, tracer))
             if broker is not None:
                 broker.wait()
             following.measure()  # only now: capabilities are a thread's own, and this starts one
@@ -155,11 +153,14 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     return following.code()
 
 
-def _reach(command: Command, path: str, cgroups: str | None) -> privilege.Reach:
-    """The files that a server goes on to read, and the directories in which it makes, writes and removes some."""
-    written = [path, *((record, os.path.realpath(record)) if (record := command.own.record) is not None else ())]
-    folders = set(map(service.folder, written))
-    return privilege.Reach([*landlock.SYSTEM, *filter(None, [cgroups])], [*folders, os.devnull])
+def _reach(command: Command, path: str | None, tracer: Tracer) -> privilege.Reach:
+    """The files that a server goes on to read, and the directories in which it makes, writes and removes some.
+    ``path``: of the socket file, where it is to remove that itself.
+    """
+    record = command.own.record
+    written = [path, *((record, os.path.realpath(record)) if record is not None else ())]
+    folders = set(map(service.folder, filter(None, written)))
+    return privilege.Reach([*landlock.SYSTEM, *filter(None, [tracer.names.cgroup_mount()])], [*folders, os.devnull])
 
 
 def _counting(command: Command, tracer: Tracer) -> "Counting | None":

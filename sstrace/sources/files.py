@@ -216,12 +216,12 @@ def remove_directory(path: str) -> None:
         os.rmdir(place.name, dir_fd=place.folder)
 
 
-def own_directory(path: str, mode: int, *, uid: int | None = None) -> None:
-    """Make a directory where there is none, and have it be ours, or ``uid``'s."""
+def own_directory(path: str, mode: int) -> None:
+    """Make a directory where there is none, and have it be ours."""
     fd = _directory(path, mode)
     try:
         os.fchmod(fd, mode)
-        os.fchown(fd, os.geteuid() if uid is None else uid, -1)
+        os.fchown(fd, os.geteuid(), -1)
     finally:
         os.close(fd)
 

@@ -21,7 +21,6 @@ __all__ = [
     "MOST_REQUEST",
     "Peer",
     "folder",
-    "give_away",
     "listen",
     "mark",
     "peer",
@@ -58,8 +57,8 @@ def listen(path: str, gid: int | None) -> socket.socket:
     try:
         _refuse_served(path)
         if path == DEFAULT_PATH:
-            # A directory of our own: who has given up root in the meantime can still take the socket away. It is ours
-            # again before anything in it is looked at.
+            # Its clients trust whose directory it is (asking): ours it is before anything in it is looked at, and
+            # root's it stays, whatever user root's server becomes. Of one that is killed nobody inherits the place.
             with contextlib.suppress(OSError):
                 files.own_directory(folder(path), 0o755)
         if not files.is_firm(path):
@@ -87,13 +86,6 @@ def listen(path: str, gid: int | None) -> socket.socket:
         os.umask(mask)
     server.setblocking(False)
     return server
-
-
-def give_away(path: str, uid: int) -> None:
-    """Let another user take the socket file away, where its directory is ours."""
-    if path == DEFAULT_PATH:
-        with contextlib.suppress(OSError):
-            files.own_directory(folder(path), 0o755, uid=uid)
 
 
 def folder(path: str) -> str:

@@ -442,6 +442,31 @@ def test_who_takes_the_socket_file_away_can_do_nothing_else(netns: Netns, common
         assert worked >= {"read a secret"}
 
 
+def test_what_a_killed_server_leaves_is_roots(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    """Its uid is another's one day, and whose directory /run/sstrace is, clients trust."""
+    ready = tmp_path / "ready"
+    hidden = Program("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /run && exec "$@"', "sh", *sstrace.head)
+    server = hidden.start("--serve", "--ready-file", str(ready), netns=netns, stderr=subprocess.DEVNULL)
+    wait("it serves", lambda: ready.exists() or server.poll() is not None, 60)
+    assert int(status(server.pid)["Uid"].split()[0]) not in SHARED
+    with open(f"/proc/{server.pid}/ns/mnt", "rb") as mounts:
+        inside = ("nsenter", f"--mount=/proc/{os.getpid()}/fd/{mounts.fileno()}")
+        server.kill()
+        server.communicate()
+        found = subprocess.run([*inside, "stat", "-c", "%u %a %n", "/run/sstrace", "/run/sstrace/live.sock"],
+                               capture_output=True, check=True, text=True)  # fmt: skip
+        assert found.stdout.splitlines() == ["0 755 /run/sstrace", "0 600 /run/sstrace/live.sock"]
+        done = Program(*inside, *sstrace.head)("--snapshot", "--from", "live", "-tln", netns=netns)
+        assert (done.returncode, done.stdout) == (4, b"")
+        assert done.stderr.decode() == (
+            "sstrace: no sstrace serves at /run/sstrace/live.sock: start one with sstrace --serve\n"
+        )
+        again = Program(*inside, *sstrace.head)("--serve", "--duration", "100ms", netns=netns)
+        assert again.returncode == 0, again.stderr
+        left = subprocess.run([*inside, "ls", "-A", "/run/sstrace"], capture_output=True, check=True)
+        assert left.stdout == b""
+
+
 @pytest.mark.parametrize("replaced", [False, True])
 def test_it_takes_its_socket_file_away_and_no_other(
     sstrace: Program, netns: Netns, tmp_path: Path, replaced: bool

@@ -397,6 +397,21 @@ def _connected(service: Service, request: bytes, *, full: bool = False) -> _Aski
     return _Asking(client, read, write)
 
 
+def test_no_file_is_opened_for_a_client_that_names_its_path(service: Service, tmp_path: Path) -> None:
+    """Neither what would hold up whoever opens it, a pipe that nobody writes into, nor what is the right namespace."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (str(pipe), os.path.relpath(pipe, "/run/netns"), f"/proc/{service.process.pid}/ns/net"):
+        request = {"argv": ["-N", path, "-tan"], "ss": "6.1"}
+        asked = _connected(service, json.dumps(request).encode() + b"\n")
+        os.close(asked.write)
+        assert asked.client.recv(100) == b'{"code":1}\n'
+        assert os.read(asked.read, 1000).decode() == (
+            f"sstrace: this live table is not that of network namespace {path}: ask the sstrace that serves there\n"
+        )
+        asked.close()
+
+
 def _children(pid: int | str) -> list[str]:
     """Those who answer. The broker, a child of a server that gave up root, is another user."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
