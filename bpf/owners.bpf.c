@@ -2,7 +2,8 @@
  * Who holds which socket: a walk over the task list and every descriptor table, without /proc.
  *
  * Run on demand by BPF_PROG_TEST_RUN of a raw tracepoint program (Linux 5.10: 1b4d60ec162f "bpf: Enable BPF_PROG_TEST_RUN for
- * raw_tracepoint"), as often as the walk needs: each run takes STEPS steps from the cursor on. Cost: 0.3 µs a descriptor.
+ * raw_tracepoint"), as often as the walk needs: each run takes STEPS steps from the cursor on. Cost: 0.3 µs a descriptor, and nearly
+ * nothing for the slots of a table, 64 at least, that hold none.
  *
  * Between two runs tasks exit and tables grow. So each run reads the tables again, and first makes sure that its task is still in the
  * list; when it is not, the walk says so (lost) and Python starts over.
@@ -24,7 +25,7 @@ struct cursor {
 	u32 level;     /* its depth */
 	u32 pid;       /* of the task, in that namespace; 0 = not visible there */
 	u64 array;     /* its fdtable's fd array */
-	u32 size;      /* how many slots that has */
+	u32 size;      /* how many slots that has, a multiple of 64 */
 	u32 fd;        /* the slot to read next */
 	u32 count;     /* owners found by this run */
 	u8 done;       /* the round is complete */
@@ -32,6 +33,8 @@ struct cursor {
 	u8 choosy;     /* only sockets whose inode is in wanted; set by Python */
 	u8 pad;
 	char comm[16];
+	u64 open;      /* the fdtable's bits, one for each slot that is taken */
+	u64 word;      /* those of the 64 slots that fd is among */
 };
 BPF_ARRAY(cursors, struct cursor, 1);
 
@@ -61,6 +64,11 @@ static __always_inline u32 pid_in(struct cursor *cursor, u64 task)
 	return level >= cursor->level && namespace == cursor->pidns ? number : 0;
 }
 
+static __always_inline void read_word(struct cursor *cursor)
+{
+	READ(cursor->word, cursor->open, (u64)(cursor->fd / 64) * 8);
+}
+
 static __always_inline void read_tables(struct cursor *cursor)
 {
 	u64 files = 0, table = 0, array = 0;
@@ -73,6 +81,9 @@ static __always_inline void read_tables(struct cursor *cursor)
 	READ(size, table, OFF_fdt_max_fds);
 	cursor->array = array;
 	cursor->size = cursor->pid ? size : 0;
+	cursor->open = 0;
+	READ(cursor->open, table, OFF_fdt_open_fds);
+	read_word(cursor);
 }
 
 static __always_inline void enter(struct cursor *cursor)
@@ -86,7 +97,7 @@ static __always_inline void enter(struct cursor *cursor)
 RAW_TRACEPOINT_PROBE(walk)
 {
 	int zero = 0;
-	u64 pid = 0, next = 0, previous = 0, file = 0, inode = 0, ino = 0;
+	u64 pid = 0, next = 0, previous = 0, file = 0, inode = 0, ino = 0, word = 0;
 	u32 index;
 	u16 mode = 0;
 	struct cursor *cursor = cursors.lookup(&zero);
@@ -125,6 +136,14 @@ RAW_TRACEPOINT_PROBE(walk)
 				return 0;
 			}
 			enter(cursor);
+			continue;
+		}
+		/* A slot is taken before there is a file in it, and until there is none (alloc_fd, file_close_fd_locked; fs/file.c). */
+		if (!(cursor->fd % 64))
+			read_word(cursor);
+		word = cursor->word >> cursor->fd % 64;
+		if (!(word & 1)) {
+			cursor->fd += !word ? 64 - cursor->fd % 64 : !(word & 0xff) ? 8 : 1;
 			continue;
 		}
 		file = inode = 0;

@@ -13,10 +13,9 @@ from typing import NamedTuple
 
 from sstrace.errors import SstraceError
 from sstrace.live.places import Place, Places
+from sstrace.live.ways import Walk, Ways
 from sstrace.model import ALL_STATES, InetSocket, Netns, Space, State, Table
 from sstrace.protocols import OF_TABLE
-from sstrace.sources.cache import cache_directory
-from sstrace.sources.socket_walk import SocketWalk
 from sstrace.wire import walked
 from sstrace.without import without
 
@@ -59,13 +58,14 @@ class Answer(NamedTuple):
 
 
 class Dumps:
-    """Of one trace. ``breathe`` is called every few milliseconds."""
+    """Of one trace. ``breathe`` is called every few milliseconds; ``ways`` lead to the walk."""
 
-    def __init__(self, env: Mapping[str, str], places: Places, breathe: Callable[[], object]) -> None:
+    def __init__(self, env: Mapping[str, str], places: Places, breathe: Callable[[], object], ways: Ways) -> None:
         self._env = env
         self._places = places
         self._breathe = breathe
-        self._walk: SocketWalk | None = None
+        self._ways = ways
+        self._walk: Walk | None = None
         self._tried = not places.several or "sockets" in without(env)
         self._dump_ns = _DUMP_NS
         self._walk_ns = _WALK_NS
@@ -111,7 +111,7 @@ class Dumps:
         except SstraceError:
             self.close()
             return {}
-        self._walk_ns = thread_time_ns() - began
+        self._walk_ns = thread_time_ns() - began + walk.spent_ns
         self.walks += 1
         found = {}
         for swept in shared:
@@ -125,8 +125,8 @@ class Dumps:
         if not self._tried and self._saved_ns >= _LOAD_NS:
             self._tried = True
             try:
-                self._walk = SocketWalk(cache_directory(self._env))
-            except (SstraceError, OSError):  # OSError: a limit of this process, say on descriptors
+                self._walk = self._ways.walk(self._env)
+            except (SstraceError, OSError):
                 self._walk = None
         return self._walk is not None
 

@@ -24,8 +24,8 @@ __all__ = ["Ask", "Looked", "OwnerLooks"]
 
 _DUTY = 100
 """A look that took t of CPU time is not repeated before 100 t have passed: 1 % of a CPU at most."""
-_QUIET_DUTY = 1000
-"""And where nothing has happened for a while, not before 1,000 t."""
+_QUIET_DUTY = 2000
+"""And where nothing has happened for a while, not before 2,000 t."""
 _FIRST_NS = 300_000_000
 _LAST_NS = 5_000_000_000
 """After the last event it is looked once more after the one, then ever less often, down to this."""

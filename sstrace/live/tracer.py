@@ -76,8 +76,9 @@ class Tracer:
         self.names = names if names is not None else SystemNames(env)
         self.tables = tuple(tables)  # that are followed
         self.netns = current_netns()
+        ways = ways or Ways()
         self.places = (
-            Followed(env, netns, self.names, self._breathe, ways or Ways())
+            Followed(env, netns, self.names, self._breathe, ways)
             if netns
             else Places(Place(self.netns, Kernel(self._breathe)))
         )
@@ -89,7 +90,7 @@ class Tracer:
         self._sweeping, self._put_aside = False, list[Change]()  # losses while a sweep goes on
         self._rounds = Rounds(self.table, self.places, self.owners, self.tables)
         others = self._rounds.others
-        self.dumps = Dumps(env, self.places, self._breathe)
+        self.dumps = Dumps(env, self.places, self._breathe, ways)
         pant = lambda: self.ails_long and self._breathe()  # noqa: E731
         self._sweeps = Sweeps(self.table, self._apart, self._breathe, pant, self.dumps, tables=others)
         self._looks = Looks(self.places)

@@ -3,6 +3,7 @@ mounts; and what they are called.
 """
 
 import os
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
@@ -21,6 +22,9 @@ from sstrace.wire.mountinfo import netns_mounts
 from sstrace.without import without
 
 __all__ = ["Finder"]
+
+_ANEW_NS = 60_000_000_000
+"""A process that is called as before is looked at anew this often: it may be in another cgroup."""
 
 
 class Finder:
@@ -42,6 +46,9 @@ class Finder:
         self._known: dict[int, Namespace] = {}
         self._hashinfos: dict[int, int] = {}
         self._labels: dict[int, Label] = {}
+        self._by_process: dict[int, Label] = {}
+        """Of the lowest process in each, by its pid."""
+        self._anew_ns = 0
         self._ways: dict[int, tuple[str, ...]] = {}
         left_out = without(env)
         if "btf" in left_out:
@@ -99,7 +106,11 @@ class Finder:
         if not self._walked():
             self._known = {namespace.net.cookie: namespace for namespace in self._seen(paths)}
         inodes = [namespace.net.inode for namespace in self._known.values()]
-        labels = of_processes(lowest[inode] for inode in inodes if inode in lowest)
+        now = time.monotonic_ns()
+        before = self._by_process if now < self._anew_ns else {}
+        if not before:
+            self._anew_ns = now + _ANEW_NS
+        labels = self._by_process = of_processes((lowest[inode] for inode in inodes if inode in lowest), before)
         for key, namespace in self._known.items():
             inode = namespace.net.inode
             label = labels.get(lowest.get(inode, 0), Label())

@@ -3,8 +3,9 @@
 The server, which reads what clients send, has no capability left (server.serve). What takes one is asked here: a dump
 of sock_diag with all that the kernel shows to administrators alone (CAP_NET_ADMIN: marks, MD5 keys, TLS, packet
 filters), and who holds which socket (CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH; CAP_BPF for the walk). Of a server of several
-network namespaces (CAP_SYS_ADMIN) also which there are, and what they are called; a socket in one of them, which shows
-whoever uses it no more than their own rights let them see; and where a client is, and which namespaces its user owns.
+network namespaces (CAP_SYS_ADMIN) also which there are, and what they are called; the TCP sockets of all, out of the
+kernel's hash tables; a socket in one of them, which shows whoever uses it no more than their own rights let them see;
+and where a client is, and which namespaces its user owns.
 Nothing else is answered: no socket is closed, no file read, no program loaded.
 
 The broker is forked before anything is traced, so it is small. It becomes a user of its own, keeps those capabilities
@@ -39,10 +40,14 @@ from sstrace.sources.diag import Diag, Netlink, Route
 from sstrace.sources.netns import inside, netns_of, owner_of
 from sstrace.sources.owners import WANTED_MOST, OwnerWalk, owners_of
 from sstrace.sources.privilege import ProcessView
+from sstrace.sources.socket_walk import SocketWalk
 from sstrace.sources.standard import write_all
 from sstrace.wire import netlink
 
-__all__ = ["NOBODY", "Broker", "Dump", "Held", "Whereabouts", "died"]
+__all__ = ["NOBODY", "WALKED", "Broker", "Dump", "Held", "Whereabouts", "died"]
+
+WALKED = 1
+"""Stands for the hash tables that are walked: whoever asks is told no address of the kernel's."""
 
 _MOST = 128 << 10
 """The longest question, bytes: ss's longest filters, as bytecode, are far shorter."""
@@ -81,6 +86,10 @@ class Open(msgspec.Struct, frozen=True, tag=True):
     """NETLINK_ROUTE or NETLINK_SOCK_DIAG."""
 
 
+class Sockets(msgspec.Struct, frozen=True, tag=True):
+    """Which TCP sockets are in the hash tables that namespaces share?"""
+
+
 class Spaces(msgspec.Struct, frozen=True, tag=True):
     """Which network namespaces are there?"""
 
@@ -108,6 +117,8 @@ class Seen(msgspec.Struct, frozen=True):
     """Both as of ``Finder``."""
     labels: list[Label]
     """Of each of them; empty where nobody wanted to learn."""
+    elsewhere: list[int]
+    """Cookies of those whose TCP sockets are not in the tables that ``Sockets`` is about."""
 
 
 class Whereabouts(msgspec.Struct, frozen=True):
@@ -126,15 +137,15 @@ NOBODY = Whereabouts(outside=True, netns=0, owned=[])
 
 
 class _Found(msgspec.Struct, frozen=True):
-    """The answer to ``Held``; a file comes with it."""
+    """The answer to ``Held`` and ``Sockets``; a file comes with it."""
 
     walked: bool
-    """Whether the file has the walk's records, else owners in msgpack."""
+    """Whether the file has a walk's records, else owners in msgpack."""
     spent_ns: int
 
 
 _Owners = dict[int, tuple[Owner, ...]]
-_questions = msgspec.msgpack.Decoder(Dump | Held | Open | Spaces | Who)
+_questions = msgspec.msgpack.Decoder(Dump | Held | Open | Sockets | Spaces | Who)
 _seen = msgspec.msgpack.Decoder(Seen)
 _whereabouts = msgspec.msgpack.Decoder(Whereabouts)
 _found = msgspec.msgpack.Decoder(_Found)
@@ -171,7 +182,7 @@ class Broker:
         """Have it end, once no child asks any more."""
         self._channel.close()
 
-    def ask(self, question: Dump | Held | Open | Spaces | Who) -> socket.socket:
+    def ask(self, question: Dump | Held | Open | Sockets | Spaces | Who) -> socket.socket:
         """Where the answer comes from."""
         data = msgspec.msgpack.encode(question)
         if len(data) > _MOST:
@@ -224,19 +235,28 @@ class Broker:
         wanted: Collection[int] | None = None,
         breathe: Callable[[], object] = lambda: None,
     ) -> Looked:
-        with self.ask(question) as answer:
-            waiting = poll()
-            waiting.register(answer, POLLIN)
-            while not waiting.poll(_BREATH_MS):
-                breathe()
-            head, data = _taken(answer)
-        found = _found.decode(head)
+        found, data = self._awaited(question, breathe)
         owners = owners_of(data, wanted, breathe) if found.walked else _owners.decode(data)
         channel = os.fstat(self.fileno()).st_ino
         if channel in owners:
             # Whoever asks has it, too, for that alone: a child that answers.
             owners[channel] = tuple(owner for owner in owners[channel] if owner.pid == self._server)
         return Looked(owners, "walk" if found.walked else "proc", found.spent_ns)
+
+    def sockets(self, breathe: Callable[[], object]) -> tuple[bytes, int]:
+        """What ``SocketWalk.records`` gives, and what that took, ns of CPU time."""
+        found, data = self._awaited(Sockets(), breathe)
+        return data, found.spent_ns
+
+    def _awaited(self, question: Held | Sockets, breathe: Callable[[], object]) -> tuple[_Found, bytes]:
+        """``breathe`` is called every few milliseconds meanwhile."""
+        with self.ask(question) as answer:
+            waiting = poll()
+            waiting.register(answer, POLLIN)
+            while not waiting.poll(_BREATH_MS):
+                breathe()
+            head, data = _taken(answer)
+        return _found.decode(head), data
 
 
 def _taken(answer: socket.socket) -> tuple[bytes, bytes]:
@@ -298,6 +318,9 @@ class _Known:
 
     def __init__(self, env: Mapping[str, str]) -> None:
         self._finder = Finder(env, follows=True)
+        self._walk: SocketWalk | None = None
+        with suppress(SstraceError, OSError):  # where it cannot be had, nobody is answered
+            self._walk = SocketWalk(cache_directory(env))
         self._mine = _userns("self")
         self._owners: dict[int, int | None] = {}
         self._told: Mapping[int, Namespace] = {}
@@ -311,7 +334,16 @@ class _Known:
             self._edition += 1
         known = list(found.values()) if self._edition != edition else []
         labels = [finder.label(one) for one in known] if learn else []
-        return msgspec.msgpack.encode(Seen(self._edition, known, finder.exact, finder.blind, labels))
+        walk = self._walk
+        cookies = [one.net.cookie for one in known]
+        elsewhere = [cookie for cookie in cookies if walk is None or finder.hashinfo(cookie) != walk.hashinfo]
+        return msgspec.msgpack.encode(Seen(self._edition, known, finder.exact, finder.blind, labels, elsewhere))
+
+    def sockets(self, to: socket.socket) -> None:
+        if self._walk is not None:
+            began = time.thread_time_ns()
+            records = self._walk.records()
+            _tell(to, records, _Found(True, time.thread_time_ns() - began))
 
     def who(self, pid: int, uid: int) -> bytes:
         if proc.user(pid) != uid:  # a pid is used again
@@ -375,7 +407,7 @@ def _serve(channel: socket.socket, env: Mapping[str, str], user: tuple[int, int]
             os._exit(0)
 
 
-def _answer(question: Dump | Held | Open | Spaces | Who, to: socket.socket, means: _Means) -> None:
+def _answer(question: Dump | Held | Open | Sockets | Spaces | Who, to: socket.socket, means: _Means) -> None:
     """Here what is soon done, or would have to wait for others anyway; in a child what takes its time. Where an answer
     fails, its socket ends.
     """
@@ -392,6 +424,8 @@ def _answer(question: Dump | Held | Open | Spaces | Who, to: socket.socket, mean
         case Open(namespace, protocol) if known is not None:
             with inside(namespace), Diag() if protocol else Route() as opened:
                 socket.send_fds(to, [b"x"], [opened.fileno()])
+        case Sockets() if known is not None:
+            known.sockets(to)
         case Spaces(learn, edition) if known is not None:
             _give(to, known.spaces(learn=learn, edition=edition), b"x")
         case Who(pid, uid) if known is not None:

@@ -132,7 +132,6 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             following.record(user=user)
             counting = _counting(command, tracer)
             if shed:
-                tracer.dumps.close()  # its programs read whatever they are told to
                 keep = ("CAP_BPF",) if maps_take_a_capability() else ()
                 privilege.shed(user, keep, reach=_reach(command, path if remover is None else None, tracer))
             if broker is not None:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from socket import NETLINK_ROUTE
 
-from sstrace.live.ways import Ways
+from sstrace.live.ways import Walk, Ways
 from sstrace.model import Namespace
 from sstrace.namespaces.finder import Finder
-from sstrace.server.broker import Broker
+from sstrace.server.broker import WALKED, Broker
 from sstrace.sources.diag import Netlink, Route, opening
 from sstrace.sources.netns import current_netns
 from sstrace.wire import rtnetlink
@@ -44,6 +44,10 @@ class AskedWays(Ways):
         """
         return self._broker.diag(namespace)
 
+    def walk(self, env: Mapping[str, str]) -> Walk:
+        """See Ways."""
+        return _AskedWalk(self._broker)
+
     def interfaces(self, namespace: Namespace) -> Callable[[], dict[int, str]]:
         """See Ways."""
 
@@ -59,6 +63,24 @@ class AskedWays(Ways):
             return found
 
         return ask
+
+
+class _AskedWalk:
+    """A walk that the broker does."""
+
+    hashinfo = WALKED
+    spent_ns = 0
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def records(self, breathe: Callable[[], object], /) -> bytes:
+        """See Walk."""
+        found, self.spent_ns = self._broker.sockets(breathe)
+        return found
+
+    def close(self) -> None:
+        """See Walk."""
 
 
 class _AskedFinder(Finder):
@@ -100,6 +122,7 @@ class _AskedFinder(Finder):
         if known != self._known:
             self._known = known
         self._labels.update(zip(known, seen.labels, strict=False))
+        self._hashinfos = dict.fromkeys(known, WALKED) | dict.fromkeys(seen.elsewhere, 0)
         return self._known
 
     def close(self) -> None:

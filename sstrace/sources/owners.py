@@ -38,6 +38,7 @@ WALK = Source(
         "files_fdt": (("files_struct", "fdt"),),
         "fdt_fd": (("fdtable", "fd"),),
         "fdt_max_fds": (("fdtable", "max_fds"),),
+        "fdt_open_fds": (("fdtable", "open_fds"),),
         "file_inode": (("file", "f_inode"),),
         "inode_mode": (("inode", "i_mode"),),
         "inode_ino": (("inode", "i_ino"),),
@@ -50,7 +51,7 @@ _RUN = 8192
 _RUNS = 64
 """Owners, and runs of the program, between two breaths."""
 _OWNER = struct.Struct("=QII16s")
-_CURSOR = struct.Struct("=QQQIIQIIIBBBx16s")
+_CURSOR = struct.Struct("=QQQIIQIIIBBBx16sQQ")
 _COUNT = struct.Struct("=IBB")
 _COUNT_AT = 48
 _CHOOSY_AT = 54

@@ -75,6 +75,9 @@ class SocketWalk:
     way.
     """
 
+    spent_ns = 0
+    """All that it takes, this thread does."""
+
     def __init__(self, cache: Path | None) -> None:
         self._loaded, maps = ready(WALK, cache, _mapped)
         self._places, self._block, self._heads, self._cursor, self._found = self._maps = maps

@@ -17,7 +17,10 @@ from sstrace.live.dumps import TABLE_STATES
 from sstrace.live.kernel import Kernel, UnreachableError
 from sstrace.live.tracer import Tracer
 from sstrace.model import AF_INET6, STATE_TEXT, InetSocket, Kind, State
+from sstrace.server.broker import Broker
+from sstrace.server.spaces import AskedWays
 from sstrace.sources.diag import Netlink
+from sstrace.sources.privilege import unused_user
 from sstrace.sources.socket_walk import FOUND_BYTES, SocketWalk
 from sstrace.table import Resync
 from sstrace.table.index import kind_of
@@ -133,14 +136,16 @@ def worlds() -> Iterator[Worlds]:
 
 
 @pytest.mark.ss
-@pytest.mark.parametrize("without", ["", "sockets"], ids=["walked", "asked"])
-def test_a_baseline_of_many_is_what_ss_shows_in_each(worlds: Worlds, without: str) -> None:
+@pytest.mark.parametrize("way", ["walked", "asked", "walked by a broker"])
+def test_a_baseline_of_many_is_what_ss_shows_in_each(worlds: Worlds, way: str) -> None:
     """Whichever way it is made; and so is the next sweep's table."""
     words = [str(one.inode) for one in worlds.all]
-    tracer = Tracer({**os.environ, "SSTRACE_WITHOUT": without}, netns=words)
+    env = {**os.environ, "SSTRACE_WITHOUT": "sockets" if way == "asked" else ""}
+    broker = Broker(env, unused_user(), spaces=True) if way == "walked by a broker" else None
+    tracer = Tracer(env, netns=words, ways=AskedWays(broker) if broker is not None else None)
     try:
         tracer.start()
-        assert (tracer.dumps.walks > 0) is not bool(without)
+        assert (tracer.dumps.walks > 0) is (way != "asked")
         for world in worlds.all:
             rows = tracer.table.within(world.cookie)
             assert Counter(row.state for row in rows) == {State.LISTEN: 1, State.ESTABLISHED: 4}
@@ -152,6 +157,8 @@ def test_a_baseline_of_many_is_what_ss_shows_in_each(worlds: Worlds, without: st
         assert not [*again.added, *again.removed, *again.changed]
     finally:
         tracer.close()
+        if broker is not None:
+            broker.close()
 
 
 def test_the_table_of_one_that_cannot_be_entered_is_walked(worlds: Worlds) -> None:
