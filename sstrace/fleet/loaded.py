@@ -15,7 +15,7 @@ import msgspec
 from sstrace import __version__
 from sstrace.errors import SstraceError
 from sstrace.fleet.asked import EngineFleet
-from sstrace.fleet.brought import bring
+from sstrace.fleet.brought import bring, of_internet
 from sstrace.fleet.literals import listed, quoted
 from sstrace.fleet.rows import Rows
 from sstrace.fleet.schema import GIVEN, VERSION, WRITE, ddl
@@ -57,6 +57,8 @@ class _Loaded(EngineFleet):
     def __init__(self, fleet: Fleet, engine: Local, ends: Mapping[str, int]) -> None:
         self.name, self.paths = fleet.name, fleet.paths
         self.everybody, self.series = fleet.everybody, fleet.series
+        for one in self.everybody:
+            one.parts = [msgspec.structs.replace(part, head=of_internet(part.head)) for part in one.parts]
         self._ask(engine, {part.path: _run_of(part) for one in fleet.everybody for part in one.parts}, dict(ends))
 
 

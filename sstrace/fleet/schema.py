@@ -6,7 +6,8 @@ whoever asks. What differs between a line and its row:
 
 * A text that is absent is empty; ``ino``, ``sk``, ``ifindex``, ``err`` and ``peer_netns``, which are never 0, are 0
   where they are absent; other numbers that may be absent are NULL.
-* ``src`` and ``dst`` are IPv6, of an inet socket mapped (RFC 4291, 2.5.5.2): ``family`` tells.
+* ``src`` and ``dst`` are IPv6, of an inet socket mapped (RFC 4291, 2.5.5.2): ``family`` tells; the ports behind them
+  are ports: sockets of other families have no rows.
 * ``mono_ns`` is told when a row comes in; kept is how far it is from ``ts``, which in a run is nearly always the same
   and takes no room.
 * A ``meta`` line, and it alone, has members without a column: they are a JSON object in ``rest``.
@@ -51,6 +52,7 @@ _ISO: Final = "replaceOne(toString(ts), ' ', 'T')"
 _MAYBE: Final = frozenset(("v6only", "exact"))
 """Which may be false, true, or not known."""
 _ADDRESSES: Final = frozenset(("src", "dst"))
+_PORTS: Final = frozenset(("sport", "dport"))
 _DELTA: Final = frozenset(("seq", "nth", "id"))
 
 
@@ -147,7 +149,7 @@ def _column(name: str, members: dict[str, _Member]) -> Column:
         whole = f"if(position({text}, '.') = 0, concat({text}, '.0'), {text})"
         return Column(name, "Nullable(Decimal64(3))", codec, f"isNotNull({own})", whole)
     if isinstance(kind, inspect.IntType):
-        number = _integer(kind)
+        number = "UInt16" if name in _PORTS else _integer(kind)
         if always:
             return Column(name, number, codec, f"type IN ({listed(members)})", f"toString({own})")
         if name in _NEVER_ZERO:

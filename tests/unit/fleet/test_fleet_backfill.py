@@ -49,3 +49,36 @@ def test_recordings_brought_again_are_there_once(capfd: Captured, tmp_path: Path
                 found.append((code, capfd.readouterr().out))
             assert found[0] == found[1]
             assert found[0][1]
+
+
+def test_sockets_without_addresses_stay_behind(capfd: Captured, tmp_path: Path) -> None:
+    """Those of a trace of everything: the rest of its table is whole without them."""
+    unix = {"netid": "u_str", "family": "unix", "src": "", "sport": 70_000, "dst": "", "dport": 0}
+    named = {**unix, "src": "/run/x", "sport": 70_001}
+    told: list[Told] = [
+        ("seen", 1, 1, {"state": "ESTAB", **WEB}),
+        ("state", 2, 2, {"from": "UNKNOWN", "to": "ESTAB", **unix}),
+        ("checkpoint", 3, 0, {"rows": 2, "seq": 2}),
+        ("seen", 3, 1, {"state": "ESTAB", **WEB, "seq": 2}),
+        ("seen", 3, 2, {"state": "ESTAB", **unix, "seq": 2}),
+        ("state", 4, 3, {"from": "UNKNOWN", "to": "UNCONN", **named}),
+    ]
+    both = tmp_path / "both.ndjson"
+    both.write_bytes(recorded("web", told, netids=["tcp", "u_str"]))
+    alone = tmp_path / "alone.ndjson"
+    alone.write_bytes(recorded("db", told[1:2], netids=["u_str"]))
+    with Front(tmp_path / "engine") as engine:
+        make_tables(engine)
+        assert main(["--replay", str(tmp_path), "--sink", f"clickhouse:{engine.url}"]) == 0
+        said = capfd.readouterr().err
+        assert f"{both}: 3 lines are of other sockets than TCP's, UDP's and raw ones, and left out" in said
+        assert f"{alone}: has nothing of TCP, UDP or raw sockets, and is left out" in said
+        assert engine.ask("SELECT rows FROM checkpoints FINAL WHERE seq = 2").split() == ["1"]
+        answers = []
+        for name in (str(both), f"clickhouse:{engine.url}"):
+            assert main(["--from", name, "--snapshot", "-tan"]) == 0
+            answers.append(capfd.readouterr().out)
+        assert answers[0] == answers[1]
+        assert "10.0.0.1:40000" in answers[0]
+        assert main(["--from", f"clickhouse:{engine.url}", "--snapshot", "-xa"]) == 0
+        assert "was not recorded" in capfd.readouterr().err

@@ -86,6 +86,8 @@ def value(name: str, kind: inspect.Type, family: str, random: Random) -> Any:
         )
     if isinstance(kind, inspect.TupleType):
         return random.choice(((32768, 60999), (0, 65535)))
+    if name in ("sport", "dport"):  # of the internet's families
+        return random.choice((0, 0xFFFF, random.randint(1, 0xFFFE)))
     if isinstance(kind, inspect.IntType):
         least = -(1 << 31) if kind.ge is None else int(name in ("ino", "sk", "ifindex", "peer_netns"))
         most = (1 << 31) - 1 if kind.ge is None else kind.le or (1 << 64) - 1
