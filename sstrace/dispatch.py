@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Final
 
-from sstrace.errors import DecodeError, UsageError
+from sstrace.errors import DecodeError
 from sstrace.query.command import ENGINE, Act, Command
 from sstrace.sources.standard import quieten, say
 
@@ -20,6 +20,7 @@ _OF_HOSTS: Final = {
     Act.REPLAY: "modes.hosts_replay",
     Act.STATS_PAST: "modes.hosts_stats",
     Act.EXPLAIN_PAST: "modes.hosts_explain",
+    Act.WATCH_PAST: "watch.hosts_player",
 }
 """Where those go that are asked of a directory of recordings, or of hosts by name."""
 
@@ -50,11 +51,6 @@ def _module(command: Command) -> str:
     for path in paths:
         if path not in several and path != "-" and not is_there(path):
             _suggest(path)
-    if several and act is Act.WATCH_PAST:
-        raise UsageError(
-            f"sstrace: --watch goes through one recording: {several[0]} is asked by --snapshot (--at, --between), "
-            "--replay, --life, --stats and --explain"
-        )
     if own.engines and act is Act.REPLAY:
         return "modes.backfill"
     if act in _OF_HOSTS and (own.hosts or several or (len(paths) > 1 and _are_of_several(paths))):

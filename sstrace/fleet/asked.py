@@ -12,14 +12,14 @@ from sstrace.errors import DecodeError
 from sstrace.fleet.conditions import counted_condition, line_condition, row_condition
 from sstrace.fleet.counted import count
 from sstrace.fleet.engines import Asked, check
-from sstrace.fleet.moment import Found, Moment, tables
-from sstrace.fleet.spans import Lines, Slices
+from sstrace.fleet.moment import Found, Moment, Moves, moves, tables
+from sstrace.fleet.spans import Connection, Lines, Slices
 from sstrace.fleet.sql import Run, among
 from sstrace.lines import MetaLine
 from sstrace.query import options
 from sstrace.query.command import Command
 from sstrace.recording.fleet import Fleet, Part, Series
-from sstrace.recording.past import Past
+from sstrace.recording.past import Heard, Past
 from sstrace.recording.reader import RecordedNames
 from sstrace.render.digest import Digest, Tally
 from sstrace.render.events import timestamp
@@ -56,6 +56,7 @@ class EngineFleet(Fleet):
         self._of = runs
         self._ends = ends
         self._tables: dict[Moment, Found] = {}
+        self._moves: Moves = {}
         self._slices: Slices | None = None
 
     def _streams(self) -> Iterator[Part]:
@@ -77,18 +78,29 @@ class EngineFleet(Fleet):
                 self._ends[path] = max(int(began), int(until))
                 yield Part(path, head, int(began), 0, True)
 
-    def expect(self, parts: Sequence[tuple[Part, int]], command: Command, names: RecordedNames) -> None:
+    def expect(
+        self, parts: Sequence[tuple[Part, int]], command: Command, names: RecordedNames, *, back_ns: int = 0
+    ) -> None:
         """See Fleet."""
         condition = "1"
         if command.filter_file is None:  # it can be read but once
             condition = row_condition(options.resolve(command, names), names)
         moments = dict.fromkeys(Moment(self._of[part.path], at_ns) for part, at_ns in parts)
         self._tables = tables(self._engine, list(moments), condition)
+        self._moves = moves(self._engine, list(moments), back_ns) if back_ns else {}
 
-    def table(self, part: Part, at_ns: int, names: RecordedNames) -> Past:
+    def table(self, part: Part, at_ns: int, names: RecordedNames, heard: Heard | None = None, back_ns: int = 0) -> Past:
         """See Fleet."""
-        found = self._tables.get(Moment(self._of[part.path], at_ns), Found((), (), ()))
-        return found.past(part.head, at_ns, names)
+        moment = Moment(self._of[part.path], at_ns)
+        past = self._tables.get(moment, Found((), (), ())).past(part.head, at_ns, names)
+        if heard is not None:
+            for line, known in self._moves.get(moment, ()):
+                heard(line, known)
+        return past
+
+    def connection(self, part: Part, number: int) -> Lines:
+        """See Fleet."""
+        return Lines(self.name, part.head, self._of[part.path], Connection(self._engine, number))
 
     def line_time(self, series: Series, seq: int) -> int | None:
         """See Fleet."""

@@ -15,8 +15,10 @@ __all__ = ["counted_condition", "line_condition", "row_condition"]
 
 
 def row_condition(command: Command, names: Names) -> str:
-    """SQL that no row fails which a table shows. Lines of JSON say who has the other end of each: they take all."""
-    if command.own.json:
+    """SQL that no row fails which a table shows. Lines of JSON say who has the other end of each, and who watches may
+    have another filter next: they take all.
+    """
+    if command.own.json or command.act is Act.WATCH_PAST:
         return "1"
     selection = command.selection
     tests = [f"{EVERY['state']} IN ({_states(selection.states)})", _family(selection)]

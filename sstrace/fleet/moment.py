@@ -12,7 +12,7 @@ import msgspec
 
 from sstrace.fleet.engines import Asked
 from sstrace.fleet.literals import listed
-from sstrace.fleet.schema import COLUMNS, line_of
+from sstrace.fleet.schema import COLUMNS, LINE, line_of
 from sstrace.fleet.sql import Run, Since, among, each, numbered, time
 from sstrace.lines import CheckpointLine, DroppedLine, GapLine, MetaLine, ResyncLine, SeenLine, StateLine
 from sstrace.protocols import DATAGRAM_NETIDS
@@ -20,7 +20,7 @@ from sstrace.recording.past import LOOK_NS, SLACK_NS, Past
 from sstrace.recording.reader import Clock, RecordedNames, is_over
 from sstrace.wire.recording import Fact
 
-__all__ = ["Found", "Moment", "since", "tables"]
+__all__ = ["Found", "Moment", "Moves", "moves", "since", "tables"]
 
 _AT_ONCE: Final = 64
 """Runs of one question."""
@@ -152,6 +152,23 @@ def tables(engine: Asked, moments: Sequence[Moment], condition: str) -> dict[Mom
     return found
 
 
+Moves = Mapping[Moment, Sequence[tuple[StateLine, bool]]]
+"""Before each moment the transitions, in order, and whether the row of each was known before."""
+
+
+def moves(engine: Asked, moments: Sequence[Moment], back_ns: int) -> Moves:
+    """Those in so much of the time before each. ``moments``: one of each run."""
+    begins = since(engine, [Moment(one.run, one.at_ns - back_ns) for one in moments])
+    starts = {
+        one: begins.get(Moment(one.run, one.at_ns - back_ns), Since(one.at_ns - back_ns, 0, 0)) for one in moments
+    }
+    found: dict[Moment, list[tuple[StateLine, bool]]] = {}
+    for some in _near(sorted(moments, key=lambda one: starts[one].at_ns), starts):
+        for index, line, known in _Question(engine, some, starts).moves(back_ns):
+            found.setdefault(some[index], []).append((line, known))
+    return found
+
+
 def _near(moments: Sequence[Moment], starts: Mapping[Moment, Since]) -> Iterator[Sequence[Moment]]:
     begin = 0
     for end in range(1, len(moments) + 1):
@@ -233,6 +250,24 @@ class _Question:
             *newest, seq, nth = map(int, text.split(b"\t"))
             found[tuple(newest)] = seq, nth
         return found
+
+    def moves(self, back_ns: int) -> Iterator[tuple[int, StateLine, bool]]:
+        """See above; by place among the moments."""
+        begin = {one.at_ns - back_ns for one in self._moments}
+        begins = each([one.run for one in self._moments], [one.at_ns - back_ns for one in self._moments])
+        ranges = self._range.format(">")
+        answer = self._engine.ask(
+            f"SELECT {self._number} AS n, (n, id) NOT IN (SELECT {self._number} AS n, id FROM lines WHERE {ranges} "
+            f"AND type IN ('seen', 'state', 'life', 'gone') GROUP BY n, id "
+            f"HAVING toUnixTimestamp64Nano(argMin(ts, (seq, nth))) > min({begins})) AS known, {LINE} FROM lines "
+            f"WHERE {ranges} AND type = 'state' AND ts > {time(min(begin))} AND toUnixTimestamp64Nano(ts) > {begins} "
+            f"ORDER BY n, seq, nth LIMIT 1 BY n, seq, nth FORMAT TSVRaw"
+        )
+        for text in answer.split(b"\n")[:-1]:
+            index, known, line = text.split(b"\t", 2)
+            decoded = _decoder.decode(line)
+            assert isinstance(decoded, StateLine)
+            yield int(index), decoded, known == b"1"
 
     def _late(self) -> str:
         """Losses that were noticed only behind the moments."""

@@ -17,7 +17,7 @@ from sstrace.lines import MetaLine
 from sstrace.recording.reader import STEP_NS
 from sstrace.sources.progress import Progress
 
-__all__ = ["Lines", "Slices"]
+__all__ = ["Connection", "Lines", "Slices"]
 
 _AT_ONCE: Final = 200_000
 """Lines of one answer, where a minute has not more."""
@@ -161,16 +161,32 @@ def _block(lines: Sequence[bytes]) -> Iterator[bytes]:
         yield b"\n".join(lines) + b"\n"
 
 
+class Connection:
+    """The lines of one connection, by its id, of whichever run."""
+
+    def __init__(self, engine: Asked, number: int) -> None:
+        self._engine = engine
+        self._number = number
+
+    def of(self, run: Run) -> Iterator[bytes]:
+        """In order."""
+        answer = self._engine.ask(
+            f"SELECT {LINE} FROM lines WHERE {among([run])} AND id = {self._number} "
+            f"AND type IN ('seen', 'state', 'gone') ORDER BY seq, nth LIMIT 1 BY seq, nth FORMAT TSVRaw"
+        )
+        yield from _block(answer.split(b"\n")[:-1])
+
+
 class Lines:
     """The lines of one run (recording.reader.Source), its first line in front."""
 
-    def __init__(self, name: str, head: MetaLine, run: Run, slices: Slices) -> None:
+    def __init__(self, name: str, head: MetaLine, run: Run, of: Slices | Connection) -> None:
         self.name = name
         self.block = 0
         self.error: str | None = None
         self._head = head
         self._run = run
-        self._slices = slices
+        self._of_runs = of
 
     def __enter__(self) -> Self:
         return self
@@ -184,4 +200,4 @@ class Lines:
     def blocks(self, offset: int = 0) -> Iterator[bytes]:
         """See Source; there is no place but the beginning."""
         yield _encoder.encode(self._head) + b"\n"
-        yield from self._slices.of(self._run)
+        yield from self._of_runs.of(self._run)

@@ -12,23 +12,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial, reduce
 from operator import or_
 
-import msgspec
-
 from sstrace.errors import DecodeError, SstraceError
 from sstrace.fleet.choice import asked
 from sstrace.lines import CheckpointLine, MetaLine, SeenLine, StateLine
 from sstrace.live.signals import Stopped, touch
-from sstrace.model.namespaces import Label
 from sstrace.modes.replay import Replay, finish
 from sstrace.output.handshakes import Handshakes
 from sstrace.output.printer import Printer
-from sstrace.plain import spelled
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.query import options
 from sstrace.query.command import Command
 from sstrace.recording.clocks import Clocks, Skew
 from sstrace.recording.crossing import Crossing
 from sstrace.recording.fleet import Fleet, Moved, Series
+from sstrace.recording.hosts import Hosts
 from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, RecordedNames, tables_of
 from sstrace.render.times import span_text
 from sstrace.render.views import FarPeer, PeerView, RowView
@@ -162,67 +159,21 @@ class _Stream:
             say(sentence)
 
 
-class _HostLabel(Label, frozen=True, kw_only=True):
-    """What a network namespace of one of several hosts is called: the host's name tells people enough."""
-
-    host: str
-
-    def text(self, inode: int) -> str:
-        """That name."""
-        return self.host
-
-
-class _Hosts:
-    """Whose the lines are (render.views.Where)."""
-
-    title = "Host"
+class _Hosts(Hosts["_Stream"]):
+    """The same, and who has the other ends."""
 
     def __init__(self, streams: list[_Stream], names: RecordedNames, *, many: bool) -> None:
-        self.many = many
-        self._names = names
-        names.elsewhere = self.names
+        super().__init__(names, many=many)
         self._streams = streams
-        self._spaces: list[tuple[_Stream, int]] = []
-        """By number: a host, and the cookie of a network namespace on it."""
-        self._numbers: dict[tuple[int, int], int] = {}
-        self._labels: dict[int, tuple[Label, _HostLabel]] = {}
         self._crossing: Crossing[Row] = Crossing()
         self._gone: deque[tuple[int, int, Row]] = deque()
 
-    def number(self, stream: _Stream, cookie: int) -> int:
-        """Of a network namespace, unique among those of all hosts."""
-        number = self._numbers.get((stream.index, cookie))
-        if number is None:
-            number = self._numbers[stream.index, cookie] = len(self._spaces)
-            self._spaces.append((stream, cookie))
-        return number
-
-    def names(self, net: int) -> RecordedNames:
-        """Those in one of them."""
-        stream, cookie = self._spaces[net]
-        return stream.names.of(cookie)
-
-    def label(self, net: int) -> Label:
-        """As in Where."""
-        stream, cookie = self._spaces[net]
-        label = stream.names.places.label(cookie)
-        known = self._labels.get(net)
-        if known is None or known[0] is not label:
-            made = _HostLabel(host=stream.series.host, **msgspec.structs.asdict(label))
-            known = self._labels[net] = label, made
-        return known[1]
-
-    def ifname(self, net: int, index: int) -> str:
-        """As in Where."""
-        return spelled(self.names(net).ifname(index))
-
     def peer(self, row: RowView) -> PeerView | None:
         """As in Where."""
-        stream, _ = self._spaces[row.net]
-        near = stream.names.places.peer(row)
+        near = super().peer(row)
         if near is not None:
             return near
-        found = self._crossing.other(stream.series.host, row) if _crosses(row) else None
+        found = self._crossing.other(self.whose(row.net).series.host, row) if _crosses(row) else None
         if found is None:
             return None
         host, there = found
@@ -238,12 +189,6 @@ class _Hosts:
         while self._gone and self._gone[0][0] < now_ns - _LINGER_NS:
             _, index, row = self._gone.popleft()
             self._crossing.drop(self._streams[index].series.host, id(row), row)
-
-    def begin(self, stream: _Stream) -> None:
-        """Lines of a host begin anew: so do its names."""
-        for number, (one, _) in enumerate(self._spaces):
-            if one is stream:
-                self._names.forget(number)
 
     def renew(self, stream: _Stream, now_ns: int) -> None:
         """The table of a host is another one."""

@@ -168,7 +168,7 @@ OWN: Final = (
         values=("netlink", "live", "live:FILE", "FILE"),
     ),
     _own(
-        _FROM, "host", "NAME", _PAST | {Act.REPLAY, Act.STATS_PAST, Act.EXPLAIN_PAST},
+        _FROM, "host", "NAME", _PAST | {Act.REPLAY, Act.STATS_PAST, Act.EXPLAIN_PAST, Act.WATCH_PAST},
         "of the recordings in a directory, or a ClickHouse: those of these hosts, names or patterns (may be given "
         "again)",
         commas=True, many=True,

@@ -17,7 +17,7 @@ from sstrace.lines import MetaLine
 from sstrace.query.command import Command, When
 from sstrace.query.glob import compile_glob
 from sstrace.query.nearest import nearest
-from sstrace.recording.past import Past, Until, table_at
+from sstrace.recording.past import Heard, Past, Until, table_at
 from sstrace.recording.reader import RecordedNames, Source, Span, absolute, head_of, reversed_moments, span, target
 from sstrace.render.digest import Digest, Tally
 from sstrace.render.times import moment
@@ -224,16 +224,20 @@ class Fleet:
         latest = {(series.host, series.head.netns): series for series in self.series}  # the others end before
         return Span(began, max(self.ended(series.parts[-1]) for series in latest.values()))
 
-    def expect(self, parts: Sequence[tuple[Part, int]], command: Command, names: RecordedNames) -> None:
+    def expect(
+        self, parts: Sequence[tuple[Part, int]], command: Command, names: RecordedNames, *, back_ns: int = 0
+    ) -> None:
         """The tables of these files at these moments (ns since 1970 UTC) are about to be asked for, as far as a command
-        line shows them. ``names``: by which its filter is read.
+        line shows them, and the transitions in so much of the time before. ``names``: by which its filter is read.
         """
 
-    def table(self, part: Part, at_ns: int, names: RecordedNames) -> Past:
-        """The table that a file tells of at a moment; ``names`` are those of then. Raises Moved, DecodeError."""
+    def table(self, part: Part, at_ns: int, names: RecordedNames, heard: Heard | None = None, back_ns: int = 0) -> Past:
+        """The table that a file tells of at a moment; ``names`` are those of then. ``heard`` is told (Past) of the
+        transitions in so much of the time before, and maybe of earlier ones. Raises Moved, DecodeError.
+        """
         with _opened(part) as source:
             source.wait()
-            past, reader = table_at(source, Until(at_ns), names)
+            past, reader = table_at(source, Until(at_ns), names, heard, back_ns)
             reader.finish(aloud=part.path not in self._told)
         self._told.add(part.path)
         return past
@@ -255,6 +259,10 @@ class Fleet:
 
     def opened(self, part: Part) -> Source:
         """A file, open for reading. Raises Moved."""
+        return _opened(part)
+
+    def connection(self, part: Part, number: int) -> Source:
+        """The lines of one connection, by its id, and maybe others. Raises Moved."""
         return _opened(part)
 
     def ended(self, part: Part) -> int:

@@ -41,7 +41,7 @@ from sstrace.sources.replay import Recording
 from sstrace.sources.standard import say
 from sstrace.wire import recording
 
-__all__ = ["LOOK_NS", "SLACK_NS", "Past", "PastPlace", "PastRows", "Until", "look_back", "table_at"]
+__all__ = ["LOOK_NS", "SLACK_NS", "Heard", "Past", "PastPlace", "PastRows", "Until", "look_back", "table_at"]
 
 SLACK_NS = 6_000_000_000
 """Lines are nearly in the order of time; none stands further behind its place."""
@@ -56,6 +56,10 @@ _ABOVE = 1 << 17
 
 _LISTEN = int(State.LISTEN)
 _STARTS = (b'{"type":"checkpoint"', b'{"type":"meta"')
+
+
+Heard = Callable[[StateLine, bool], None]
+"""Is told of transitions, and whether the row of each was known before."""
 
 
 class PastPlace(NamedTuple):
@@ -73,8 +77,8 @@ class PastPlace(NamedTuple):
 class Past:
     """The rows of a recording at one moment: by id, each the last line that told of it."""
 
-    def __init__(self, heard: Callable[[StateLine, bool], None] | None = None) -> None:
-        """``heard`` is told of each transition on the way to the moment, and whether its row was known before."""
+    def __init__(self, heard: Heard | None = None) -> None:
+        """``heard`` is told of each transition on the way to the moment."""
         self._heard = heard
         self.rows: dict[int, SeenLine | StateLine] = {}
         self.places: list[PastPlace] = []
@@ -397,7 +401,7 @@ def table_at(
     source: Recording,
     until: "Until",
     names: RecordedNames,
-    heard: Callable[[StateLine, bool], None] | None = None,
+    heard: Heard | None = None,
     back_ns: int = 0,
 ) -> tuple[Past, Reader]:
     """The table at a moment that is known. ``names`` are those of then; ``heard``: see Past, which hears of everything

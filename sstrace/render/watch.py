@@ -23,7 +23,6 @@ from sstrace.render.columns import (
     LOCAL_ADDRESS,
     LOCAL_PORT,
     NETID,
-    NETNS,
     PEER_ADDRESS,
     PEER_PORT,
     PROCESS,
@@ -119,15 +118,16 @@ _QUEUES_WIDTH = 14
 
 _SORT_COLUMN = {
     "state": "State", "held": "Held", "local": "Local", "peer": "Peer", "owner": "Process", "netns": "Netns",
+    "host": "Host",
     **{name: figure.title for name, figure in FIGURES.items()},
 }  # fmt: skip
 
 
-def measure(lines: Iterable[Line], before: Widths | None = None, *, netns: bool = False, netid: bool = False) -> Widths:
-    """How wide the columns must be; never narrower than ``before``, so that they do not tremble. ``netns``,
-    ``netid``: there is a column for the network namespace, for the protocol.
+def measure(lines: Iterable[Line], before: Widths | None = None, *, netns: str = "", netid: bool = False) -> Widths:
+    """How wide the columns must be; never narrower than ``before``, so that they do not tremble. ``netns``: the title
+    of the column that says where a row is, where there is one; ``netid``: there is one for the protocol.
     """
-    place = len(COLUMNS[NETNS].header) if netns else 0
+    place = len(netns)
     local, local_port = len(COLUMNS[LOCAL_ADDRESS].header), len(COLUMNS[LOCAL_PORT].header)
     peer, peer_port = len(COLUMNS[PEER_ADDRESS].header), len(COLUMNS[PEER_PORT].header)
     if before is not None:
@@ -154,8 +154,7 @@ def _titles(look: Look, width: int) -> list[Segment]:
         Segment("Held".rjust(_HELD_WIDTH) + " ", _SORTED if marked == "Held" else BAR),
     ]
     if widths.netns:
-        place = COLUMNS[NETNS].header.ljust(widths.netns + 1)
-        fixed.insert(1, Segment(place, _SORTED if marked == "Netns" else BAR))
+        fixed.insert(1, Segment(look.place.ljust(widths.netns + 1), _SORTED if marked == look.place else BAR))
     if widths.netid:
         fixed.insert(1, Segment(f"{COLUMNS[NETID].header} ", BAR))
     titles: list[tuple[str, str]] = []
@@ -226,7 +225,7 @@ def _fitted(look: Look, width: int) -> Look:
     if lacking > 0 and look.queues:
         look = msgspec.structs.replace(look, queues=False)
         lacking, room = lacking - _QUEUES_WIDTH, room + _QUEUES_WIDTH
-    for name, least in (("netns", len(COLUMNS[NETNS].header)), ("local_port", len(COLUMNS[LOCAL_PORT].header))):
+    for name, least in (("netns", len(look.place)), ("local_port", len(COLUMNS[LOCAL_PORT].header))):
         spare = max(0, min(lacking, getattr(widths, name) - least))
         widths = msgspec.structs.replace(widths, **{name: getattr(widths, name) - spare})
         lacking, room = lacking - spare, room + spare

@@ -78,7 +78,7 @@ class Widths(msgspec.Struct, frozen=True):
     peer: int
     peer_port: int
     netns: int = 0
-    """0: there is but one network namespace, and no column for it."""
+    """What says of which network namespace, or host, a row is; 0: there is but one, and no column for it."""
     netid: int = 0
     """0: there is but one protocol."""
 
@@ -97,6 +97,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     rates: Rates
     lost: int
     """Events lost since the start; the table has been compared with the kernel after each loss."""
+    place: str = "Netns"
+    """Title of the column that says where a row is."""
     polled: bool = False
     """There are no events: the kernel is asked again and again."""
     total: int = 0
@@ -298,7 +300,7 @@ def framed(
         out.append(titles)
     if look.help:
         many = bool(look.widths.netns)
-        text = (look.guide or _HELP).format(ge=look.glyphs.at_least, more="netns, " * many)
+        text = (look.guide or _HELP).format(ge=look.glyphs.at_least, more=f"{look.place.lower()}, " * many)
         out += [[Segment(cut(line, width))] for line in text.splitlines()]
     else:
         out += body

@@ -250,6 +250,7 @@ class Watch:
             states=view.states,
             rates=frozen.rates if frozen is not None else hub.rates,
             lost=self._tracer.lost,
+            place=hub.lines.place,
             polled=self._tracer.polls,
             filter=hub.filter_text,
             status=status,

@@ -155,7 +155,7 @@ class DetailPage:
             yield "Age", span_text(now_ns - row.born_ns)
         where = self.hub.tracer.places.where
         if where is not None and where.many:
-            yield "Netns", plain(where.label(row.net).text(row.netns))
+            yield where.title, plain(where.label(row.net).text(row.netns))
         yield "Process", who(row, 1 << 16, descriptors=True)
         if row.role is not None:
             yield "Role", row.role

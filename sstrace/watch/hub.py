@@ -24,7 +24,7 @@ from sstrace.sources.names import SystemNames
 from sstrace.table import Resync, Row, Transition
 from sstrace.watch.carried import Carried, Figures
 from sstrace.watch.lines import RowLines
-from sstrace.watch.order import SORTS, by_figures, by_netns
+from sstrace.watch.order import SORTS, by_figures, by_place
 from sstrace.watch.prompt import filter_text, with_filter
 from sstrace.watch.view import Verdict, Watched
 
@@ -73,7 +73,7 @@ class Hub:
             fade_ns=max(FADE_NS, interval_ns * 3 // 2),
             sorts={
                 **SORTS,
-                **({"netns": by_netns(self.lines.called)} if self.lines.many else {}),
+                **({self.lines.place.lower(): by_place(self.lines.called)} if self.lines.many else {}),
                 **self._by_figures,
             },
         )

@@ -31,7 +31,7 @@ _MOST = 1000
 
 class RowLines:
     """Makes lines as a command line wants them, and as it is changed meanwhile. ``where``: of which network namespace
-    they are, where there may be several.
+    (or host) they are, where there may be several.
     """
 
     def __init__(self, command: Command, names: SystemNames, glyphs: render.Glyphs, where: Where | None = None) -> None:
@@ -42,7 +42,9 @@ class RowLines:
         self.netids = selects_several(command.selection)
         """Whether lines say of which protocol they are."""
         self.many = where is not None and where.many
-        """Whether there may be several network namespaces, and lines say of which they are."""
+        """Whether there may be several network namespaces, or hosts, and lines say of which they are."""
+        self.place = where.title if where is not None else "Netns"
+        """Title of the column that says so."""
         # Every option counts of one line: the block of -i and -m stands behind the rest, not below.
         self.show = msgspec.structs.replace(
             command.show,

@@ -7,7 +7,7 @@ from struct import Struct
 from sstrace.table import Row
 from sstrace.watch.carried import Figures
 
-__all__ = ["RANK", "SORTS", "Order", "by_figures", "by_netns"]
+__all__ = ["RANK", "SORTS", "Order", "by_figures", "by_place"]
 
 RANK = bytes.maketrans(bytes([10, 2, 3, 1, 8, 9, 4, 5, 11, 6, 7]), bytes(range(11)))
 """State number → place in the order of states: a connection's life, listeners first."""
@@ -68,8 +68,8 @@ SORTS: Mapping[str, Callable[[Row, int, int], bytes]] = {
 """What rows can be sorted by → the key of (row, its state, when it came into it). The first is the default."""
 
 
-def by_netns(called: Callable[[Row], bytes]) -> Callable[[Row, int, int], bytes]:
-    """One more way, where there are several network namespaces: by what they are ``called``."""
+def by_place(called: Callable[[Row], bytes]) -> Callable[[Row, int, int], bytes]:
+    """One more way, where there are several network namespaces, or hosts: by what they are ``called``."""
 
     def key(row: Row, _state: int, _at_ns: int) -> bytes:
         return called(row) + b"\0" + row.net.to_bytes(8, "big") + _by_local(row, _state, _at_ns)

@@ -9,9 +9,9 @@ from typing import Final
 
 import msgspec
 
-from sstrace.errors import LookupFailed, UsageError
+from sstrace.errors import LookupFailed, SstraceError, UsageError
 from sstrace.live.signals import Stopped
-from sstrace.plain import printable
+from sstrace.plain import plain, printable
 from sstrace.query import options
 from sstrace.query.command import Command
 from sstrace.recording.files import files
@@ -21,12 +21,12 @@ from sstrace.render.times import moment, time_of_day
 from sstrace.render.watch_slider import GUIDE, slider
 from sstrace.table import Row, Transition
 from sstrace.watch.app import Watch, glyphs_of, interval_of
-from sstrace.watch.film import Film
+from sstrace.watch.film import Film, Moments
 from sstrace.watch.hub import FADE_NS, Hub
 from sstrace.watch.terminal import Terminal
 from sstrace.watch.view import Tally, tally
 
-__all__ = ["run"]
+__all__ = ["play", "run"]
 
 _SECOND: Final = 1_000_000_000
 _STEPS: Final = {
@@ -46,30 +46,34 @@ _IDLE_S: Final = 0.5
 def run(command: Command, env: Mapping[str, str]) -> int:
     """Watch; the exit code. Raises UsageError where there is no terminal, DecodeError where there is no recording."""
     terminal = Terminal(env)
-    own = command.own
-    if "-" in own.recordings:
+    if "-" in command.own.recordings:
         raise UsageError(
             "sstrace: --watch takes keys from standard input, so no recording: name a file, or a named pipe"
         )
-    stopped = Stopped()
     names = LineNames(env)
     with Film(files(command), names) as film:
-        begin, ended = _begin(command, film)
-        film.look(begin, 0, aloud=True)
-        command = options.resolve(command, names)
-        hub = _PastHub(command, names, film, glyphs_of(terminal), interval_of(command))
-        player = _Player(command, env, hub, terminal)
-        player.say(ended)
-        try:
-            terminal.enter()
-            player.draw()
-            player.play(stopped)
-        finally:
-            terminal.close()
+        play(command, env, names, film, terminal)
     return 0
 
 
-def _begin(command: Command, film: Film) -> tuple[int, str]:
+def play(command: Command, env: Mapping[str, str], names: LineNames, film: Moments, terminal: Terminal) -> None:
+    """The same over whatever was recorded."""
+    stopped = Stopped()
+    begin, ended = _begin(command, film)
+    film.look(begin, 0, aloud=True)
+    command = options.resolve(command, names)
+    hub = _PastHub(command, names, film, glyphs_of(terminal), interval_of(command))
+    player = _Player(command, env, hub, terminal)
+    player.say(ended)
+    try:
+        terminal.enter()
+        player.draw()
+        player.play(stopped)
+    finally:
+        terminal.close()
+
+
+def _begin(command: Command, film: Moments) -> tuple[int, str]:
     """The moment at which the screen opens: --at, or the beginning; and what there is to say of it."""
     when, utc = command.own.at, command.own.utc
     if when is None:
@@ -89,7 +93,9 @@ def _begin(command: Command, film: Film) -> tuple[int, str]:
 class _PastHub(Hub):
     """The table of a recording as somebody goes through it."""
 
-    def __init__(self, command: Command, names: LineNames, film: Film, glyphs: render.Glyphs, interval_ns: int) -> None:
+    def __init__(
+        self, command: Command, names: LineNames, film: Moments, glyphs: render.Glyphs, interval_ns: int
+    ) -> None:
         self.film = film
         self._back_ns = max(FADE_NS, interval_ns * 3 // 2)
         # Table, places and events are all that a hub asks a tracer for.
@@ -119,7 +125,7 @@ class _PastHub(Hub):
         return super().absent(row)
 
     def go(self, at_ns: int) -> None:
-        """Look at another moment."""
+        """Look at another moment. Raises SstraceError, and shows the one before."""
         self.film.look(at_ns, self._back_ns)
         self._show()
 
@@ -241,8 +247,12 @@ class _Player(Watch):
             self._go(goal_ns)
 
     def _go(self, at_ns: int) -> None:
-        self._past.go(at_ns)
-        self._follow()
+        try:
+            self._past.go(at_ns)
+            self._follow()
+        except SstraceError as error:  # an engine that does not answer now may do so at the next key
+            self._paused = True
+            self._past.say(plain(str(error)))
 
     def _follow(self) -> None:
         """Have the pages be of the moment, too."""

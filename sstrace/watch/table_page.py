@@ -25,6 +25,7 @@ _ORDER_WORDS: Final = {
     "peer": ("lowest first", "highest first"),
     "owner": ("A to Z", "Z to A"),
     "netns": ("A to Z", "Z to A"),
+    "host": ("A to Z", "Z to A"),
     "sent": ("most first", "least first"),
     "received": ("most first", "least first"),
     "sent/s": ("most first", "least first"),
@@ -96,7 +97,7 @@ class TablePage:
 
     def _measured(self, lines: Sequence[render.Line]) -> render.Widths:
         lines_of = self.hub.lines
-        return render.measure(lines, self._widths, netns=lines_of.many, netid=lines_of.netids)
+        return render.measure(lines, self._widths, netns=lines_of.place if lines_of.many else "", netid=lines_of.netids)
 
     def _wanted(self, view: Watched) -> bool | None:
         """Whether columns of what connections carry are: -i and its like have the room, unless somebody says so."""

@@ -49,7 +49,7 @@ LAW: dict[str, set[str]] = {
     "live": ROWS | TWINS | {"sources", "namespaces"},
     "output": ROWS | TWINS | {"sources", "namespaces", "live", "fleet"},
     "snapshot": BASE | PURE | {"sources", "namespaces"},
-    "watch": ROWS | {"decoders", "sources", "namespaces", "recording", "live", "output", "modes.following"},
+    "watch": ROWS | {"decoders", "sources", "namespaces", "recording", "fleet", "live", "output", "modes.following"},
     "modes": ROWS | TWINS | {"decoders", "sources", "namespaces", "recording", "fleet", "live", "output", "snapshot"},
     "server": BASE
     | PURE

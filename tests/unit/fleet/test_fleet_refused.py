@@ -50,11 +50,7 @@ def test_an_address_that_is_none(capfd: Captured, url: str) -> None:
 def test_what_cannot_be_asked_so(capfd: Captured, tmp_path: Path) -> None:
     assert "everybody can read a password" in refused(capfd, "http://me:secret@host", 255)
     assert "secret" not in refused(capfd, "http://me:secret@host", 255)
-    said = refused(capfd, "http://host", 255, "--watch")
-    assert said == (
-        "sstrace: --watch goes through one recording: clickhouse:http://host is asked by --snapshot (--at, --between), "
-        "--replay, --life, --stats and --explain"
-    )
+    assert "--watch needs a terminal" in refused(capfd, "http://host", 255, "--watch")
     assert refused(capfd, "host:9", 255) == (
         "sstrace: --from clickhouse:host:9: write http://host:9, or where it is encrypted https://host:9"
     )
@@ -69,11 +65,6 @@ def test_another_source_was_meant(capfd: Captured, typed: str, meant: str) -> No
     assert capfd.readouterr().err == (
         f"sstrace: cannot read {typed}: No such file or directory: did you mean {meant}?\n"
     )
-
-
-def test_who_asks_for_pages_of_many(capfd: Captured, tmp_path: Path) -> None:
-    assert main(["--watch", "--replay", str(tmp_path)]) == 255
-    assert capfd.readouterr().err.startswith(f"sstrace: --watch goes through one recording: {tmp_path} is asked by ")
 
 
 def test_an_engine_that_is_away(capfd: Captured) -> None:

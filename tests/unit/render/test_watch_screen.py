@@ -81,7 +81,7 @@ def test_a_column_says_where_there_are_several_namespaces() -> None:
     """At most 16 cells of a name; the titles stand above their columns, and the help has one more way to sort."""
     names = ("web", "shop/wéb-0", "a-name-of-24-letters-all", "4026532177")
     lines = [msgspec.structs.replace(line, netns=name) for line, name in zip(LINES, names, strict=True)]
-    some = look(widths=measure(lines, netns=True), sort="netns")
+    some = look(widths=measure(lines, netns="Netns"), sort="netns")
     title, *rows = drawn(screen(some, lines, 100, 11), 100, 11)[3:8]
     assert title.startswith("  Netns            State          Held Recv-Q")
     at = title.index("State")
@@ -209,7 +209,7 @@ def test_the_cause_of_a_close_is_whole_wherever_it_stands(cause: str, row: str) 
 )
 def test_beside_netns_the_state_stays_and_the_cause_stands_for_the_time_in_it(cause: str, row: str) -> None:
     lines = [msgspec.structs.replace(line, netns="web", cause=cause if line.cause else "") for line in LINES]
-    shown = drawn(screen(look(widths=measure(lines, netns=True)), lines, 60, 12), 60, 12)[6]
+    shown = drawn(screen(look(widths=measure(lines, netns="Netns")), lines, 60, 12), 60, 12)[6]
     assert shown.startswith(row)
     assert shown.endswith(":81")
 
@@ -347,7 +347,7 @@ def test_nor_at_60_columns_where_the_queues_and_the_rest_make_room(width: int, n
         Line(" ", "ESTAB", "4ms", "0", "0", "10.20.30.40:", "41001", "192.0.2.9:", "81", "", netns=netns),
         Line("-", "ESTAB", "4ms", "-", "-", "10.20.30.40:", "41002", "192.0.2.9:", "82", "", "reset-sent", netns=netns),
     ]
-    told = look(widths=measure(lines, netns=bool(netns)))
+    told = look(widths=measure(lines, netns="Netns" if netns else ""))
     titles, *rows = drawn(screen(told, lines, width, 11), width, 11)[3:7]
     assert rows[0].endswith(":zabbix-agent")
     assert rows[1].endswith("9:81")
