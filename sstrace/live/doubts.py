@@ -106,6 +106,13 @@ class Doubts:
         self._healed = self._losses() if lost else self._healed
         return lost
 
+    def lost_in(self, unread: int) -> Callable[[int], bool]:
+        """Whether events have been lost in a network namespace, by its inode, ever: of one that nobody knew of, no
+        sweep heals that. ``unread``: events that have been lost so far.
+        """
+        losses = self._losses() if unread else {}
+        return losses.__contains__ if sum(losses.values()) >= unread else lambda _: True
+
     # When to heal.
 
     def is_resync_due(self) -> bool:

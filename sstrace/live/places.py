@@ -35,6 +35,8 @@ _SEEK_DUTY = 500
 """A look that took t is not repeated before 500 t have passed, unless there is news."""
 _LINGER_NS = 500_000_000
 """What is listed no more is still being taken down (cleanup_net): its sockets' ends are heard until then."""
+_ENDED_NS = 60_000_000_000
+"""What is listed again after so long is not remembered: nothing keeps the list from being read for a minute."""
 _FORGET_NS = 10_000_000_000
 """In others than this process's nobody tells what interfaces are called: that is asked anew after so long."""
 _LEARN_NS = 10_000_000_000
@@ -82,9 +84,11 @@ class Sought(NamedTuple):
     went: list[Place]
     strays: list[int]
     """Cookies of those that events told of, and that are gone already."""
+    again: list[Place]
+    """Those that have come which were taken for gone: what was heard of them is forgotten."""
 
 
-_NOTHING = Sought([], [], [], [])
+_NOTHING = Sought([], [], [], [], [])
 
 
 class Places:
@@ -211,6 +215,8 @@ class Followed(Places):
         """Those that the kernel no longer lists, and since when."""
         self._strays: dict[int, int] = {}
         """Those that events told of, and that the kernel does not list; likewise."""
+        self._ended: dict[int, int] = {}
+        """Those that were taken for gone not long ago, and when."""
         self._next_ns = self._soonest_ns = 0
         self._learn_ns = time.monotonic_ns() + _LEARN_NS
         self._learn_pause_ns = _LEARN_NS
@@ -324,7 +330,9 @@ class Followed(Places):
         gone = [self._places.pop(net) for net, since in self._leaving.items() if now - since >= _LINGER_NS]
         self._strays = {net: self._strays.get(net, now) for net in strays if net not in self._places}
         lost = [net for net, since in self._strays.items() if now - since >= _LINGER_NS]
-        sought = Sought([], [], gone, lost)
+        sought = Sought([], [], gone, lost, [])
+        self._ended = {net: since for net, since in self._ended.items() if now - since < _ENDED_NS}
+        self._ended |= dict.fromkeys((*lost, *(one.netns.cookie for one in gone)), now)
         for one in gone:
             self._names.forget(one.netns.cookie)
         for net in before.keys() - self._known.keys():
@@ -334,7 +342,9 @@ class Followed(Places):
             label = self._finder.label(namespace)
             if place is None:
                 if self._choice.takes(namespace, label):
-                    sought.came.append(self._enter(namespace))
+                    sought.came.append(place := self._enter(namespace))
+                    if self._ended.pop(net, None) is not None:
+                        sought.again.append(place)
                 continue
             if namespace is not before.get(net):
                 place.kernel.diag = self._way(namespace)

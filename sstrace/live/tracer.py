@@ -23,7 +23,7 @@ from sstrace.live.looks import Looks
 from sstrace.live.missed import Missed
 from sstrace.live.nap import nap
 from sstrace.live.owners import BLIND, Ask, OwnerLooks
-from sstrace.live.places import Followed, Place, Places
+from sstrace.live.places import Followed, Place, Places, Sought
 from sstrace.live.polled import polled, unseen
 from sstrace.live.probes import attached
 from sstrace.live.rounds import Rounds
@@ -331,8 +331,8 @@ class Tracer:
         for place in sought.came:
             self._hear(place)
             yield self.places.news(place, now, "new")
-        if sought.came and self._sweep_every_ns is None and not self.places.hears_births:
-            yield from self._meet(sought.came)
+        if sought.came and self._sweep_every_ns is None:
+            yield from self._meet(sought)
 
     def _hear(self, place: Place, *, heard: bool = True) -> None:
         """Have its events be among ours from here on, or no longer."""
@@ -341,11 +341,17 @@ class Tracer:
         if self._hooks is not None and self.places.several and not self.places.everything:
             self._hooks.choose(place.netns, heard=heard)
 
-    def _meet(self, places: Collection[Place]) -> Iterator[Change]:
-        """What is in them already, nobody may have heard of."""
+    def _meet(self, sought: Sought) -> Iterator[Change]:
+        """What is in those that have come, nobody may have heard of."""
+        places, heard = sought.came, self.places.hears_births
+        if heard:
+            lost = self._doubts.lost_in(self.arrivals.unread)
+            places = [place for place in places if lost(place.netns.inode) or place in sought.again]
+        if not places:
+            return
         self._sweeping = True
         try:
-            resync, _ = yield from self._sweeps.run(places, doubted=False)
+            resync, _ = yield from self._sweeps.run(places, doubted=heard)
         finally:
             self._sweeping = False
         yield from (Told(resync.at_ns, row, alive=True) for row in resync.added)

@@ -118,7 +118,7 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
     fcntl.ioctl(any_socket, 0x8914, struct.pack("16sH14x", b"lo", 1))
 listener = socket.create_server(("127.0.0.1", 80))
 ends = []
-for _ in range(5):
+for _ in range(int(sys.argv[2])):
     ends += [socket.create_connection(("127.0.0.1", 80)), listener.accept()[0]]
 print(int.from_bytes(listener.getsockopt(1, 71, 8), sys.byteorder), flush=True)
 sys.stdin.read()
@@ -127,9 +127,9 @@ sys.stdin.read()
 
 
 @contextmanager
-def living(comm: str) -> Iterator[int]:
+def living(comm: str, connections: int = 5) -> Iterator[int]:
     """The cookie of a namespace in which a process of this name lives."""
-    command = [sys.executable, "-c", _LIVES, comm]
+    command = [sys.executable, "-c", _LIVES, comm, str(connections)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as lives:
         assert lives.stdin is not None
         assert lives.stdout is not None
@@ -197,23 +197,48 @@ class Blinking(Finder):
         return found if self.only is None else {net: one for net, one in found.items() if net in self.only}
 
 
-def test_one_that_is_not_listed_at_once_keeps_what_was_heard_of_it() -> None:
-    """One that is not in a list need not be gone."""
-    finder = Blinking(os.environ)
+class Blinks(Ways):
+    """With such a finder."""
 
-    class Blinks(Ways):
-        def finder(self, env: Mapping[str, str]) -> Finder:
-            return finder
+    def __init__(self) -> None:
+        self.blinking = Blinking(os.environ)
 
-    with following("all", ways=Blinks()) as follows, ExitStack() as ends:
+    def finder(self, env: Mapping[str, str]) -> Finder:
+        """See Ways."""
+        return self.blinking
+
+
+@pytest.mark.parametrize("forgotten", [False, True], ids=["at once", "for long"])
+def test_one_that_is_not_listed_need_not_be_gone(forgotten: bool) -> None:
+    """What was heard of it is kept for a while; where that is over, it is asked once it is listed."""
+    ways = Blinks()
+    finder = ways.blinking
+    with following("all", ways=ways) as follows, ExitStack() as ends:
         finder.only = set(finder.look())
         net = ends.enter_context(living("blinks"))
         follows.until(lambda: len(follows.rows(net)) == 11)
         seen = finder.looks
-        follows.until(lambda: finder.looks > seen + 1)
+        follows.until(lambda: not follows.rows(net) if forgotten else finder.looks > seen + 1)
         finder.only = None
         follows.until(lambda: net in follows.news("new"))
         assert len(follows.rows(net)) == 11
+
+
+def test_what_was_lost_of_one_that_is_not_known_yet_is_asked_once_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sweep that heals a loss is of those that are known by then."""
+    monkeypatch.setenv("SSTRACE_PAGES", "1")
+    ways = Blinks()
+    finder = ways.blinking
+    with following("all", ways=ways) as follows, ExitStack() as ends:
+        finder.only = set(finder.look())
+        follows.tracer._doubts._audits = False
+        net = ends.enter_context(living("lost", 200))
+        follows.until(lambda: follows.tracer.resyncs > 0)
+        assert len(follows.rows(net)) < 401, "nothing was lost there"
+        finder.only = None
+        follows.until(lambda: net in follows.news("new"))
+        follows.take()
+        assert Counter(row.state for row in follows.rows(net)) == {State.LISTEN: 1, State.ESTABLISHED: 400}
 
 
 def test_a_loss_in_one_is_healed_there_alone(netns: Netns) -> None:
