@@ -13,6 +13,7 @@ from sstrace.fleet.conditions import counted_condition, line_condition, row_cond
 from sstrace.fleet.counted import count
 from sstrace.fleet.engines import Asked, check
 from sstrace.fleet.moment import Found, Moment, Moves, moves, tables
+from sstrace.fleet.shaken import shaken
 from sstrace.fleet.spans import Connection, Lines, Slices
 from sstrace.fleet.sql import Run, among
 from sstrace.lines import MetaLine
@@ -57,6 +58,7 @@ class EngineFleet(Fleet):
         self._ends = ends
         self._tables: dict[Moment, Found] = {}
         self._moves: Moves = {}
+        self._shaken = None
         self._slices: Slices | None = None
 
     def _streams(self) -> Iterator[Part]:
@@ -88,6 +90,14 @@ class EngineFleet(Fleet):
         moments = dict.fromkeys(Moment(self._of[part.path], at_ns) for part, at_ns in parts)
         self._tables = tables(self._engine, list(moments), condition)
         self._moves = moves(self._engine, list(moments), back_ns) if back_ns else {}
+        if self._shaken is not None:
+            self.shake(parts, names)
+
+    def shake(self, parts: Sequence[tuple[Part, int]], names: RecordedNames) -> None:
+        """See Fleet."""
+        hosts = {part.path: one.host for one in self.everybody for part in one.parts}
+        whose = {Moment(self._of[part.path], at_ns): hosts[part.path] for part, at_ns in parts}
+        self._shaken = [*(self._shaken or ()), *shaken(self._engine, whose)]
 
     def table(self, part: Part, at_ns: int, names: RecordedNames, heard: Heard | None = None, back_ns: int = 0) -> Past:
         """See Fleet."""

@@ -21,6 +21,7 @@ from sstrace.modes.past import dump
 from sstrace.query import options
 from sstrace.query.command import Command, When
 from sstrace.query.match import Known, owners_among, predicate, thresholds
+from sstrace.recording.clocks import told
 from sstrace.recording.crossing import Crossing
 from sstrace.recording.fleet import Chosen, Fleet, Moved, Series, several
 from sstrace.recording.past import Past, PastPlace, PastRows
@@ -101,6 +102,8 @@ class _Asked:
     def _tables(self, chosen: Sequence[Chosen], when: When | None, at_ns: int | None) -> list[_Scene]:
         """``at_ns``: the moment; None: of each recording its end."""
         fleet = self._fleet
+        if len(fleet.hosts) > 1:
+            fleet.compare()
         fleet.tell([one for one in chosen if self._asks(one.series)], when, utc=self._command.own.utc)
         moments = [(one.part, at_ns if at_ns is not None else fleet.ended(one.part)) for one in chosen]
         fleet.expect(moments, self._command, self._names)
@@ -133,6 +136,9 @@ class _Asked:
                 whose[sentence].append(scene.series.host)
         for sentence, hosts in whose.items():
             say(f"{several(list(dict.fromkeys(hosts)))}: {sentence}")
+        skews = self._fleet.skews()
+        if skews:
+            say(told(skews, "each table is that of a moment"))
         for sentence in unheld(self._command, reduce(or_, (scene.past.tables for scene in scenes), 0)):
             say(sentence)
 

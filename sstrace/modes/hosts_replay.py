@@ -8,7 +8,7 @@ end of a connection to another host: the recordings of hosts that are not asked 
 import heapq
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial, reduce
 from operator import or_
 
@@ -22,12 +22,11 @@ from sstrace.output.printer import Printer
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.query import options
 from sstrace.query.command import Command
-from sstrace.recording.clocks import Clocks, Skew
+from sstrace.recording.clocks import Clocks, told
 from sstrace.recording.crossing import Crossing
 from sstrace.recording.fleet import Fleet, Moved, Series
 from sstrace.recording.hosts import Hosts
 from sstrace.recording.reader import STATE_NUMBER, Clock, Reader, RecordedNames, tables_of
-from sstrace.render.times import span_text
 from sstrace.render.views import FarPeer, PeerView, RowView
 from sstrace.sources.openfiles import make_room
 from sstrace.sources.standard import say
@@ -40,8 +39,6 @@ _NAP_S = 0.05
 _FDS_ELSE = 100
 _LATE_NS = 1_000_000_000
 """No line stands so much later than its time."""
-_NAMED = 3
-"""Of the clocks that differ so many pairs are named."""
 _SHAKING = ("SYN-SENT", "SYN-RECV", "ESTAB")
 _LINGER_NS = 60_000_000_000
 """An end that has gone is remembered for so long: the other one's lines may come later, and its clock be behind."""
@@ -82,20 +79,12 @@ def _run(command: Command, env: Mapping[str, str], fleet: Fleet) -> int:
     finish(printer, stopped)
     for stream in streams:
         stream.finish()
-    _tell_skews(telling.clocks.skews())
+    skews = telling.clocks.skews()
+    if skews:
+        say(told(skews, "lines stand"))
     if not left:
         names.finish(command.selection.filter)
     return SstraceError.exit_code if printer.failed else 0
-
-
-def _tell_skews(skews: Sequence[Skew]) -> None:
-    if not skews:
-        return
-    texts = [
-        f"{one.ahead} is {span_text((one.least_ns + one.most_ns) // 2)} ahead of {one.behind}" for one in skews[:_NAMED]
-    ]
-    more = f", and {len(skews) - _NAMED} more pairs differ" if len(skews) > _NAMED else ""
-    say(f"clocks differ, by the handshakes between hosts: {', '.join(texts)}{more}: lines stand by their own host's")
 
 
 class _Stream:

@@ -1,6 +1,7 @@
 """``--stats --from DIR``: one digest of the recordings of several hosts, which counts by host, too."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import reduce
 from operator import or_
 
@@ -11,6 +12,7 @@ from sstrace.output.counting import print_digest
 from sstrace.output.page import Page, new_digest
 from sstrace.query import options
 from sstrace.query.command import Command
+from sstrace.recording.clocks import told
 from sstrace.recording.fleet import Fleet, Moved, Series
 from sstrace.recording.reader import Reader, RecordedNames, tables_of
 from sstrace.render.digest import Digest, Tally
@@ -47,10 +49,21 @@ def _run(command: Command, env: Mapping[str, str], page: Page, fleet: Fleet) -> 
         whole, hosts = _read(fleet, series, within, command, names)
     names.finish(command.selection.filter)
     if len(fleet.hosts) > 1:
+        _compare(fleet, within[1] if within is not None else fleet.span().last_ns, names)
         whole.groups = {"host": {host: tally for host, tally in hosts.items() if tally != Tally()}, **whole.groups}
     spans = (whole.first_ns, whole.last_ns) if whole.transitions else (None, None)
     print_digest(command, whole, *spans, page=page)
     return 0
+
+
+def _compare(fleet: Fleet, at_ns: int, names: RecordedNames) -> None:
+    """Say how clocks stood to each other at the end."""
+    fleet.compare()
+    with suppress(DecodeError, Moved):  # that was said where it was read
+        fleet.shake([(one.part, at_ns) for one in fleet.at(at_ns, fleet.series) if one.part.seekable], names)
+    skews = fleet.skews()
+    if skews:
+        say(told(skews, "lines are counted"))
 
 
 def _read(

@@ -8,15 +8,29 @@ net/ipv4/tcp_input.c, 6.18.) Where the server keeps no request socket (SYN cooki
 with the last ACK, just before its end is open too; such handshakes are passed over.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 
 from sstrace.coordinates import Connected
+from sstrace.lines import StateLine
 from sstrace.model import State
 from sstrace.recording.crossing import Key, key_of
+from sstrace.recording.reader import STATE_NUMBER, RecordedNames, row_of
+from sstrace.render.times import span_text
+from sstrace.wire.recording import realtime
 
-__all__ = ["Clocks", "Skew"]
+__all__ = ["SHAKEN_NS", "SHAKING", "Clocks", "Shaken", "Skew", "compared", "shaken_of", "told"]
+
+SHAKEN_NS: Final = 120_000_000_000
+"""Whoever asks for one moment has clocks compared by so much of the time before it."""
+SHAKING: Final = frozenset((
+    ("UNCONN", "SYN-SENT"), ("SYN-SENT", "ESTAB"), ("LISTEN", "SYN-RECV"), ("SYN-RECV", "ESTAB"),
+))  # fmt: skip
+"""The transitions of a handshake: of the end that calls, and of the one that is called."""
+_NAMED: Final = 3
+"""Of the clocks that differ so many pairs are named."""
 
 _MOST = 20_000
 """Handshakes of which something is known, and not all yet."""
@@ -34,6 +48,49 @@ class Skew(NamedTuple):
     behind: str
     least_ns: int
     most_ns: int
+
+
+class Shaken(NamedTuple):
+    """A transition of a handshake (Connected)."""
+
+    at_ns: int
+    """Since 1970 UTC, by the host's clock."""
+    host: str
+    src: bytes
+    sport: int
+    dst: bytes
+    dport: int
+    old: int
+    new: int
+
+
+def shaken_of(host: str, line: StateLine, names: RecordedNames) -> Shaken | None:
+    """A line as such; None where it is none."""
+    at_ns = realtime(line.ts)
+    if (line.old, line.state) not in SHAKING or line.approximate or at_ns is None:
+        return None
+    try:
+        row = row_of(line, names)
+    except OSError:
+        return None
+    return Shaken(at_ns, host, row.src, row.sport, row.dst, row.dport, STATE_NUMBER[line.old], row.state)
+
+
+def compared(shaken: Iterable[Shaken]) -> list[Skew]:
+    """What all of these tell."""
+    clocks = Clocks()
+    for one in sorted(shaken):
+        clocks.hear(one.host, one, one.old, one.new, one.at_ns)
+    return clocks.skews()
+
+
+def told(skews: Sequence[Skew], what: str) -> str:
+    """A sentence about clocks that differ. ``what``: what is so by each host's own."""
+    texts = [
+        f"{one.ahead} is {span_text((one.least_ns + one.most_ns) // 2)} ahead of {one.behind}" for one in skews[:_NAMED]
+    ]
+    more = f", and {len(skews) - _NAMED} more pairs differ" if len(skews) > _NAMED else ""
+    return f"clocks differ, by the handshakes between hosts: {', '.join(texts)}{more}: {what} by their own host's"
 
 
 class _Handshake(msgspec.Struct):

@@ -13,10 +13,11 @@ from typing import Final, NamedTuple
 import msgspec
 
 from sstrace.errors import DecodeError, LookupFailed, UsageError
-from sstrace.lines import MetaLine
+from sstrace.lines import MetaLine, StateLine
 from sstrace.query.command import Command, When
 from sstrace.query.glob import compile_glob
 from sstrace.query.nearest import nearest
+from sstrace.recording.clocks import SHAKEN_NS, Shaken, Skew, compared, shaken_of
 from sstrace.recording.past import Heard, Past, Until, table_at
 from sstrace.recording.reader import RecordedNames, Source, Span, absolute, head_of, reversed_moments, span, target
 from sstrace.render.digest import Digest, Tally
@@ -104,6 +105,7 @@ class Fleet:
         self._ends: dict[str, int] = {}
         self._told: set[str] = set()
         """Files of which it was said what could not be used."""
+        self._shaken: list[Shaken] | None = None
         self._take(parts, words)
 
     def _take(self, parts: Iterable[Part], words: Sequence[str]) -> None:
@@ -235,12 +237,39 @@ class Fleet:
         """The table that a file tells of at a moment; ``names`` are those of then. ``heard`` is told (Past) of the
         transitions in so much of the time before, and maybe of earlier ones. Raises Moved, DecodeError.
         """
+        if self._shaken is not None:
+            heard, back_ns = self._shaking(part, at_ns, names, self._shaken, heard), max(back_ns, SHAKEN_NS)
         with _opened(part) as source:
             source.wait()
             past, reader = table_at(source, Until(at_ns), names, heard, back_ns)
             reader.finish(aloud=part.path not in self._told)
         self._told.add(part.path)
         return past
+
+    def compare(self) -> None:
+        """From here on clocks of hosts are compared where tables are asked for."""
+        self._shaken = []
+
+    def shake(self, parts: Sequence[tuple[Part, int]], names: RecordedNames) -> None:
+        """Compare them by what these files tell of these moments, whose tables are not asked for. Raises Moved."""
+        for part, at_ns in parts:
+            self.table(part, at_ns, names.of_another_host())
+
+    def skews(self) -> Sequence[Skew]:
+        """Of which hosts they differ, as far as they have been compared."""
+        return compared(self._shaken or ())
+
+    def _shaking(self, part: Part, at_ns: int, names: RecordedNames, into: list[Shaken], heard: Heard | None) -> Heard:
+        host = next(one.host for one in self.everybody if part in one.parts)
+
+        def hear(line: StateLine, known: bool) -> None:
+            if heard is not None:
+                heard(line, known)
+            one = shaken_of(host, line, names)
+            if one is not None and at_ns - SHAKEN_NS < one.at_ns <= at_ns:
+                into.append(one)
+
+        return hear
 
     def follow(
         self, parts: Sequence[Part], window: tuple[int, int] | None, command: Command, names: RecordedNames

@@ -1,9 +1,12 @@
 """Clocks that differ are told, by what no clock can change: a SYN comes before its answer."""
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from engine_front import Front
+from fleet_engine import load, make_tables
 from fleets import Told, ends, recorded
 
 from sstrace.cli import main
@@ -12,6 +15,14 @@ from sstrace.recording.clocks import Clocks
 from sstrace.table import Row
 
 Captured = pytest.CaptureFixture[bytes]
+
+
+@pytest.fixture(scope="module")
+def shaken(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """An engine, in which the same comes again and again."""
+    with Front(tmp_path_factory.mktemp("engine")) as engine:
+        make_tables(engine)
+        yield engine
 
 
 def handshakes(skew_s: float, count: int, seed: int = 1) -> tuple[list[Told], list[Told]]:
@@ -49,6 +60,24 @@ def test_a_difference_is_told_to_what_handshakes_allow(
     span = {7.5: "7.5s", 0.25: "249ms|250ms|251ms", 0.01: "9.|10ms|11ms", 3.0: "3.0s"}[abs(skew_s)]
     assert any(f"{ahead} is {one}" in said for one in span.split("|")), said
     assert f"ahead of {behind}" in said
+
+
+@pytest.mark.parametrize(
+    "words", [("--snapshot", "-tan"), ("--snapshot", "-tan", "--json"), ("--stats",)], ids=" ".join
+)
+def test_whoever_asks_for_one_moment_is_told_too(
+    tmp_path: Path, capfdbinary: Captured, words: tuple[str, ...], shaken: Front
+) -> None:
+    """By the two minutes before it; files and an engine say the same."""
+    for number, (name, lines) in enumerate(zip(("client", "server"), handshakes(3.0, 20), strict=True)):
+        (tmp_path / f"{name}.ndjson").write_bytes(recorded(name, lines, boot_s=9 + number))
+    load(shaken, sorted(tmp_path.iterdir()))
+    for source in (str(tmp_path), f"clickhouse:{shaken.url}"):
+        assert main(["--from", source, *words]) == 0
+        said = capfdbinary.readouterr().err.decode()
+        assert "clocks differ, by the handshakes between hosts: server is 3.0s ahead of client: " in said
+        assert main(["--from", source, *words, "--host", "client"]) == 0
+        assert "clocks" not in capfdbinary.readouterr().err.decode()
 
 
 def test_what_few_tell_or_the_host_itself_is_no_difference() -> None:
