@@ -59,6 +59,7 @@ __all__ = [
     "RECORDED",
     "SHOWN",
     "SWEPT",
+    "SWEPT_NETIDS",
     "SWEPT_TABLES",
     "TABLE_OF_NETID",
     "TABLE_OF_NUMBER",
@@ -238,6 +239,9 @@ DATAGRAM_NETIDS: Final = frozenset(NETID_OF_NUMBER[number] for number in DATAGRA
 
 SWEPT: Final = frozenset(each.number for each in PROTOCOLS if each.swept)
 """``Protocol.number`` of those that are followed by looks alone."""
+
+SWEPT_NETIDS: Final = frozenset(NETID_OF_NUMBER[number] for number in SWEPT)
+"""Their netids."""
 
 SWEPT_TABLES: Final = sum(1 << each.table for each in PROTOCOLS if each.swept)
 """Mask of their tables."""

@@ -5,7 +5,7 @@ from sstrace.fleet.sql import EVERY, OLD, OPENING
 from sstrace.fleet.where import where
 from sstrace.model import ALL_STATES, Names
 from sstrace.model.states import STATE_TEXT
-from sstrace.protocols import DATAGRAM_NETIDS
+from sstrace.protocols import APPEARING_NETIDS
 from sstrace.query.command import Act, Command, Selection, selected_families, selected_netids
 from sstrace.query.connection import End, Which
 from sstrace.query.expression import Device, tests_of
@@ -78,7 +78,7 @@ def counted_condition(command: Command, names: RecordedNames) -> str | None:
         return None
     netids = selected_netids(selection)
     found = where(selection.filter, names, EVERY, moment=False)
-    if netids & DATAGRAM_NETIDS or not found.exact:
+    if netids & APPEARING_NETIDS or not found.exact:
         return None
     return f"netid IN ({listed(sorted(netids))}) AND {_family(selection)} AND {found.may}" if netids else "0"
 

@@ -15,7 +15,7 @@ from sstrace.fleet.literals import listed
 from sstrace.fleet.schema import COLUMNS, LINE, line_of
 from sstrace.fleet.sql import Run, Since, among, each, numbered, time
 from sstrace.lines import CheckpointLine, DroppedLine, GapLine, MetaLine, ResyncLine, SeenLine, StateLine
-from sstrace.protocols import DATAGRAM_NETIDS
+from sstrace.protocols import APPEARING_NETIDS
 from sstrace.recording.past import LOOK_NS, SLACK_NS, Past
 from sstrace.recording.reader import Clock, RecordedNames, is_over
 from sstrace.wire.recording import Fact
@@ -304,7 +304,7 @@ def _is_over(line: SeenLine | StateLine) -> bool:
     return isinstance(line, StateLine) and is_over(line)
 
 
-_ALIVE: Final = f"to != 'UNKNOWN' AND (to != 'UNCONN' OR netid IN ({listed(sorted(DATAGRAM_NETIDS))}))"
+_ALIVE: Final = f"to != 'UNKNOWN' AND (to != 'UNCONN' OR netid IN ({listed(sorted(APPEARING_NETIDS))}))"
 """See recording.reader.is_over."""
 _PLAIN: Final = "'checkpoint', 'netns', 'gap', 'resync', 'dropped'"
 """Lines that are about no connection, but for first ones and marks."""

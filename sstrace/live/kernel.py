@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 
 from sstrace.errors import SstraceError
+from sstrace.live.asked import Asked
 from sstrace.live.exact import exact
-from sstrace.model import AF_INET, AF_INET6, ALL_STATES, InetSocket, State, Table
-from sstrace.protocols import DATAGRAMS, TABLE_OF_NUMBER
+from sstrace.model import AF_INET, AF_INET6, ALL_STATES, InetSocket, Socket, State, Table
+from sstrace.protocols import DATAGRAMS, OF_TABLE, TABLE_OF_NUMBER, Family
 from sstrace.sources.diag import Diag, Netlink
 from sstrace.table import Row
 from sstrace.wire import inet_diag, netlink
@@ -51,9 +52,12 @@ class Kernel:
 
     def lists(self, table: Table) -> bool:
         """Whether the kernel shows the sockets of a table at all: those of raw_diag are a module of their own
-        (CONFIG_INET_RAW_DIAG).
+        (CONFIG_INET_RAW_DIAG), as are those of each family outside of the internet's.
         """
-        if table not in self._lists:
+        if table not in self._lists and OF_TABLE[table].swept:
+            with self._reaching():
+                self._lists[table] = Asked(OF_TABLE[table].family).is_listed(self.diag)
+        elif table not in self._lists:
             with self._reaching(), self.diag() as diag:
                 self._lists[table] = not any(
                     inet_diag.decode(datagram, table).error for datagram in self._answer(diag, 0, table)
@@ -117,6 +121,14 @@ class Kernel:
                 found += batch.rows if wanted is None else filter(wanted, batch.rows)
                 interrupted = interrupted or batch.interrupted or batch.error != 0
         return found, self.reachable and not interrupted
+
+    def others(self, family: Family, *, volatile: bool = False) -> tuple[list[Socket], bool]:
+        """Every socket of a family outside of the internet's, and whether these are all. ``volatile``: see
+        ``Asked.rows``.
+        """
+        with self._reaching(), suppress(SstraceError), self.diag() as diag:
+            return list(Asked(family).rows(diag, volatile=volatile)), True
+        return [], False
 
     def exact(self, rows: Collection[Row]) -> list[list[InetSocket]]:
         """See ``live.exact``: of TCP sockets."""

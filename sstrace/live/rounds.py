@@ -7,21 +7,19 @@ before are compared as bytes, so that a look costs 2 µs a row, the kernel's par
 
 import time
 from collections.abc import Collection, Iterable, Iterator
-from importlib import import_module
-from typing import Any
 
 from sstrace.coordinates import found
 from sstrace.errors import SstraceError
+from sstrace.live.asked import Asked
 from sstrace.live.owners import OwnerLooks
 from sstrace.live.places import Place, Places
-from sstrace.model import ALL_STATES, Socket, Space, Table
+from sstrace.model import Space, Table
 from sstrace.plain import counted
-from sstrace.protocols import OF_TABLE, PROTOCOLS, UNIX, Family
+from sstrace.protocols import OF_TABLE, UNIX
 from sstrace.render.times import span_text
 from sstrace.sources.diag import Diag, Netlink
 from sstrace.table import Row, SocketTable, Transition
 from sstrace.table.swept import SweptFold
-from sstrace.wire import netlink, unix_diag
 
 __all__ = ["Rounds", "families", "lacks", "looks"]
 
@@ -104,7 +102,7 @@ class Rounds:
         nets = {place.netns.cookie for place in self._places}
         self._known = {key: known for key, known in self._known.items() if key[0] in nets}
 
-    def _of(self, place: Place, asked: "Asked", ended: list[Transition], *, silent: bool) -> Iterator[Transition]:
+    def _of(self, place: Place, asked: Asked, ended: list[Transition], *, silent: bool) -> Iterator[Transition]:
         """What is new of a family in a namespace; what has ended goes into a list."""
         folds = {
             number: self._table.looked_for(Space(place.netns.cookie, number))
@@ -128,7 +126,7 @@ class Rounds:
             return  # not a whole look: nothing is gone that it has not shown
         ended += filter(None, (folds[row.protocol].gone(row) for row in left))
 
-    def _dump(self, place: Place, asked: "Asked", diag: Netlink, folds: dict[int, SweptFold]) -> Iterator[Transition]:
+    def _dump(self, place: Place, asked: Asked, diag: Netlink, folds: dict[int, SweptFold]) -> Iterator[Transition]:
         key = place.netns.cookie, asked.name
         known, new = self._known.get(key, {}), dict[bytes, Row]()
         for payload in asked.payloads(diag):
@@ -139,7 +137,7 @@ class Rounds:
                 continue
             fact = found(asked.row_of(payload))
             fold = folds.get(fact.protocol) if fact is not None else None
-            if fact is None or fold is None or asked.is_own(fact.sport, diag):
+            if fact is None or fold is None or asked.is_own(fact.sport):
                 continue
             new[payload], change = fold.shown(fact)
             if change is not None:
@@ -164,57 +162,11 @@ class Rounds:
             self._table.looked_for(Space(row.net, row.protocol)).meet(row)
 
 
-class Asked:
-    """How the kernel is asked for the sockets of a family."""
-
-    def __init__(self, family: Family) -> None:
-        self.family = family
-        self.name = family.name
-        self.numbers = {each.number for each in PROTOCOLS if each.family is family}
-        self._wire: Any = import_module(f"sstrace.wire.{family.name}_diag")
-
-    def is_listed(self) -> bool:
-        """Whether the kernel lists them: each family's are a module of its own."""
-        try:
-            with Diag() as diag:
-                return bool([*self.payloads(diag)] or True)
-        except SstraceError:
-            return False
-
-    def row_of(self, payload: bytes) -> Socket:
-        """A message decoded."""
-        return self._wire.row_of(payload)  # type: ignore[no-any-return]
-
-    def payloads(self, diag: Netlink) -> Iterator[bytes]:
-        """The messages of a dump. Raises SstraceError where it is not whole."""
-        whole = getattr(self._wire, "look_request", None)
-        diag.send(whole() if whole is not None else self._wire.dump_request(ALL_STATES))
-        messages: list[bytes] = []
-        for datagram in diag:
-            answer: netlink.Batch[None] = netlink.batch(datagram, messages.append)
-            if answer.error or answer.interrupted:
-                raise SstraceError(f"{self.name}: not a whole dump")
-            yield from messages
-            messages.clear()
-            if answer.done:
-                return
-
-    def gone(self, diag: Netlink, rows: Collection[Row]) -> set[int | None]:
-        """The cookies of those among these unix sockets that the kernel no longer has."""
-        requests = [unix_diag.exact_request(row.ino, 0, cookie=row.cookie or 0) for row in rows]
-        answers = zip(rows, diag.answers(requests), strict=True)
-        return {row.cookie for row, datagram in answers if not unix_diag.decode(datagram).rows}
-
-    def is_own(self, port: int, diag: Netlink) -> bool:
-        """Whether this is the netlink socket with which is asked."""
-        return self.name == "netlink" and port == diag.port
-
-
 def families(tables: Iterable[Table]) -> tuple[list[Asked], list[Asked]]:
     """The families of those among some tables that tell nothing: those that this kernel lists, and the others."""
     found = {OF_TABLE[each].family.name: OF_TABLE[each].family for each in tables if OF_TABLE[each].swept}
     asked = [Asked(each) for each in found.values()]
-    listed = [each for each in asked if each.is_listed()]
+    listed = [each for each in asked if each.is_listed(Diag)]
     return listed, [each for each in asked if each not in listed]
 
 

@@ -20,12 +20,13 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from contextlib import suppress
 from operator import attrgetter
 
+from sstrace import coordinates
 from sstrace.errors import KernelError
 from sstrace.live.exact import dumped, exact
 from sstrace.live.kernel import UnreachableError
 from sstrace.live.places import Place, Places
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, InetSocket, Role, Socket, Space, State, Table
-from sstrace.protocols import DATAGRAMS, IPPROTO_TCP, OF_TABLE, TABLE_OF_NUMBER
+from sstrace.protocols import DATAGRAMS, IPPROTO_TCP, OF_TABLE, SWEPT, TABLE_OF_NUMBER
 from sstrace.query.command import Selection
 from sstrace.sources.diag import Netlink
 from sstrace.table import Row, SocketTable
@@ -117,6 +118,20 @@ class LiveRows:
         """See TableSource: of these the kernel is asked."""
         return ()
 
+    def known(self, shown: Sequence[Socket]) -> Sequence[Socket]:
+        """See TableSource: those that have come since, and those that have gone, are left out."""
+        if self._doubted:
+            return shown
+        rows = []
+        for socket in shown:
+            if socket.table in self._shards and coordinates.found(socket) is not None:
+                row = self._of(socket)
+                if row is None:
+                    continue
+                socket.state = row.state
+            rows.append(socket)
+        return rows
+
     def count(self, states: int) -> tuple[int, int]:
         """How many listeners, and how many other rows at most, are in these states."""
         listeners = sum(1 for _ in self._shard.in_states(states & 1 << _LISTEN))
@@ -173,9 +188,9 @@ class LiveRows:
 
     def _of(self, row: Socket) -> Row | None:
         shard = self._shards.get(row.table)
-        if shard is None or not isinstance(row, InetSocket):
+        if shard is None:
             return None
-        known = shard.index.known(row)
+        known = shard.index.known(row) if isinstance(row, InetSocket) else shard.index.by_cookie.get(row.cookie)
         return known if known is None or not self._doubted or known.state == row.state else None
 
     def _answered(
@@ -228,15 +243,16 @@ class LiveRows:
 
 def look_at(
     places: Places, rows: Iterable[Row], ext: int, breathe: Callable[[], object] = lambda: None
-) -> dict[int, InetSocket]:
+) -> dict[int, Socket]:
     """What the kernel says now of these rows, by their ids; those that it no longer has in this state are left out, and
     those of a network namespace that has gone. ``breathe`` is called again and again while a dump goes on.
     """
-    found: dict[int, InetSocket] = {}
+    found: dict[int, Socket] = {}
     for place, all_of_place in places.apart(rows):
         mine = [row for row in all_of_place if row.protocol == IPPROTO_TCP]
         if len(mine) < len(all_of_place):
             found |= _look_at_datagrams(place, [row for row in all_of_place if row.protocol in DATAGRAMS], ext, breathe)
+            found |= _look_outside(place, [row for row in all_of_place if row.protocol in SWEPT])
         wanted = {_key(row): row.id for row in mine}
         with suppress(UnreachableError), place.kernel.diag() as diag:
             for family in (AF_INET, AF_INET6):
@@ -264,6 +280,19 @@ def _look_at_datagrams(
         for table, family in tables:
             shown = dumped(diag, family, ALL_STATES, ext, table, breathe=breathe)
             found |= {at: socket for socket in shown if (at := wanted.get((socket.cookie, socket.state))) is not None}
+    return found
+
+
+def _look_outside(place: Place, rows: Collection[Row]) -> dict[int, Socket]:
+    """The same of sockets outside of the internet's families."""
+    wanted = {(row.protocol, row.cookie, row.state): row.id for row in rows}
+    found: dict[int, Socket] = {}
+    families = [OF_TABLE[TABLE_OF_NUMBER[protocol]].family for protocol in {row.protocol for row in rows}]
+    for family in {each.name: each for each in families}.values():
+        for socket in place.kernel.others(family, volatile=True)[0]:
+            at = coordinates.found(socket)
+            if at is not None and (row_id := wanted.get((at.protocol, at.cookie, at.state))) is not None:
+                found[row_id] = socket
     return found
 
 

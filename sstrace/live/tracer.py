@@ -139,6 +139,11 @@ class Tracer:
         return self.arrivals.late
 
     @property
+    def looks(self) -> int:
+        """How often sockets have been looked for that tell nothing."""
+        return self._rounds.number
+
+    @property
     def polls(self) -> bool:
         """Whether it hears of nothing, and looks instead."""
         return self._hooks is None

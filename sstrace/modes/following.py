@@ -93,20 +93,20 @@ class Following:
 
     def measure(self) -> None:
         """--metrics, from here on. Raises FeatureError and SstraceError."""
-        if self._command.own.metrics is not None:
+        own, tracer = self._command.own, self.tracer
+        if own.metrics is not None:
             from sstrace.live.living import Living
             from sstrace.output.carried import DATAGRAMS, Carried, Described
             from sstrace.output.datagrams import Datagrams
+            from sstrace.output.looked import Looked
             from sstrace.output.metrics import Metrics
             from sstrace.output.texts import cgroup_text
 
-            own, tracer = self._command.own, self.tracer
             described = Described(cgroup_text(tracer.names), tracer.places.where)
             carried = Carried(own.metrics_by, described)
             datagrams = Datagrams(tracer, Carried(("protocol", *own.metrics_by), described, DATAGRAMS))
-            self.metrics = Metrics(
-                *self._command.own.metrics, tracer, carried, datagrams=datagrams, living=Living(tracer)
-            )
+            looked, living = Looked(tracer), Living(tracer)
+            self.metrics = Metrics(*own.metrics, tracer, carried, datagrams=datagrams, looked=looked, living=living)
 
     def reach(self) -> None:
         """--sink clickhouse: see, before anything begins, whether engines have their tables. Raises SstraceError."""

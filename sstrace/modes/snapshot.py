@@ -174,9 +174,11 @@ class _Snapshot:
         return ProcFiles({**self._env, "PROC_ROOT": place.proc})
 
     def _invocation(self, command: Command, sink: "Sink", place: "Place | None" = None) -> Invocation:
-        return Invocation(
-            command, self._names, self._files_of(place), sink, self._match(command, place), diag=self._diag
-        )
+        files, match = self._files_of(place), self._match(command, place)
+        if self._source is None:
+            return Invocation(command, self._names, files, sink, match, diag=self._diag)
+        known = self._source.known
+        return Invocation(command, self._names, files, sink, match, diag=self._diag, known=known)
 
     def _owners(self) -> Owners | None:
         """Who holds which socket, where that is to be shown."""

@@ -9,7 +9,7 @@ from sstrace.modes.replay import learn_names, readers, tell_unasked
 from sstrace.output.counting import counting, print_digest
 from sstrace.output.page import Page, new_digest
 from sstrace.output.row_filter import RowFilter
-from sstrace.protocols import DATAGRAM_NETIDS
+from sstrace.protocols import DATAGRAM_NETIDS, SWEPT_NETIDS
 from sstrace.query import options
 from sstrace.query.command import Act, Command, followed_tables, selected_families, selected_netids
 from sstrace.recording.files import files
@@ -121,6 +121,12 @@ class Counted:
                             continue
                     except OSError:
                         continue
+                if line.netid in SWEPT_NETIDS:
+                    digest.looked(
+                        at_ns, base + line.id, STATE_NUMBER[line.state], ended=line.ended, lifetime_ns=lifetime,
+                        role=line.role, peer=line.dst, owner=line.owners[0].comm if line.owners else "",
+                    )  # fmt: skip
+                    continue
                 if line.netid in DATAGRAM_NETIDS:
                     digest.datagram(
                         at_ns, base + line.id, ended=line.ended, lifetime_ns=lifetime,

@@ -4,33 +4,47 @@ A comparison takes a dump, folds in everything up to now, notes the table, takes
 alike before and after must stand in the table (else ``missed``) in the same state (else ``wrong``); what the table
 has, and had already before the first dump, must stand in one of the dumps (else it is a ``ghost``). What changed in
 between proves nothing and is left out. With -p the owners that the table would tell are held against /proc in the
-same way.
+same way. Sockets that are followed by looks alone are compared as the look within the comparison has left them: lines
+about them, and the summary, say that no event stands behind these rows.
 """
 
 import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from itertools import chain
+from typing import Literal, NamedTuple
 
 import msgspec
 
+from sstrace.coordinates import found
 from sstrace.errors import DriftError, FeatureError, UnprovenError
 from sstrace.live.dumps import TABLE_STATES
 from sstrace.live.kernel import Kernel
 from sstrace.live.nap import TICK_S
 from sstrace.live.signals import Stopped
 from sstrace.live.tracer import Tracer
-from sstrace.model import AF_INET, STATE_TEXT, InetSocket, Owner, State
+from sstrace.model import AF_UNIX, STATE_TEXT, Owner, Socket, State
 from sstrace.modes.following import Following
 from sstrace.plain import counted, plain, spelled
-from sstrace.protocols import DATAGRAMS, NETID_OF_NUMBER, OF_TABLE, TABLE_OF_NUMBER
+from sstrace.protocols import (
+    APPEARING,
+    DATAGRAMS,
+    FAMILY_WORDS,
+    FOLLOWED,
+    INET,
+    NETID_OF_NUMBER,
+    OF_TABLE,
+    SWEPT,
+)
 from sstrace.query import options
 from sstrace.query.command import Command, followed_tables
 from sstrace.query.match import Known, Predicate, predicate
+from sstrace.query.spoken import named
 from sstrace.render.ends import Ends
 from sstrace.render.events import address, timestamp
 from sstrace.render.times import times
+from sstrace.rows import shown_as
 from sstrace.sources import proc
 from sstrace.sources.clock import clock_offset
 from sstrace.sources.names import SystemNames
@@ -45,7 +59,8 @@ _PATIENCE_NS = 3_000_000_000
 
 Key = tuple[int, int, bytes, int, bytes, int, int, int, int]
 """Network namespace (its cookie), family, local address and port, peer address and port, bound device, inode of a
-listener or of a datagram socket (several may share their addresses), IP protocol."""
+listener or of a datagram socket (several may share their addresses), protocol. Outside of the internet's families the
+coordinates of the socket, with its cookie instead of an inode."""
 
 Drift = tuple[str, Key, str | None, str | None]
 """Kind, of which socket, what the table says, what the kernel says."""
@@ -71,6 +86,8 @@ class DriftLine(msgspec.Struct, tag="drift", tag_field="type", omit_defaults=Tru
     """The state (or the owners) as the table has it; absent when missed."""
     kernel: str | None = None
     """As the kernel has it; absent for a ghost."""
+    exact: Literal[False] | None = None
+    """False: of a socket that is followed by looks alone."""
 
 
 class _Totals(msgspec.Struct):
@@ -89,7 +106,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     command = options.resolve(command, names)
     tables = [table for table in followed_tables(command.selection) if Kernel(lambda: None).lists(table)]
     if not tables:
-        raise FeatureError("this kernel does not list raw sockets (CONFIG_INET_RAW_DIAG): there is nothing to compare")
+        whose = named(command.selection.tables & FOLLOWED)
+        raise FeatureError(f"this kernel does not list {whose} sockets: there is nothing to compare")
     tracer = Tracer(env, names, poll_ns=command.own.poll_ns, audit=False, netns=command.own.netns, tables=tables)
     totals = _Totals()
     with Following(command, env, tracer, stopped) as following:
@@ -128,14 +146,20 @@ def run(command: Command, env: Mapping[str, str]) -> int:
 
 
 class _Between(NamedTuple):
-    """Both ends of what differs."""
+    """Both ends of what differs, and what else is asked of a row."""
 
     src: bytes
     sport: int
     dst: bytes
     dport: int
     ifindex: int
+    family: int
+    protocol: int
     v6only: bool | None = None
+    state: int = 0
+    ino: int = 0
+    uid: int | None = None
+    cookie: int | None = None
 
 
 class _Check:
@@ -150,6 +174,9 @@ class _Check:
         self._json = command.own.json
         self._families = selection.families
         self._states = selection.touch & ~selection.avoid & TABLE_STATES
+        self._outside = {
+            family.name: family for table in following.tracer.tables if (family := OF_TABLE[table].family) is not INET
+        }.values()
         self._protocols = {OF_TABLE[table].number: table for table in following.tracer.tables}
         self._owners = command.show.processes
         self._filter = selection.filter
@@ -198,7 +225,7 @@ class _Check:
         table = {key: noted for key, noted in table.items() if key[0] in whole}
         totals.checks += 1
         came_or_went = {key for row in moved.values() for key in _keys(row)}
-        moved_cookies = {row.cookie for row in moved.values() if row.protocol in DATAGRAMS}  # their keys were others
+        moved_cookies = {row.cookie for row in moved.values() if row.protocol in APPEARING}  # their keys were others
         self._known, self._found = self._found, set()
         moved_device = _pairs(before, table)
         for key, socket in before.items():
@@ -215,6 +242,8 @@ class _Check:
                 self._report("wrong", key, STATE_TEXT[row[0]], STATE_TEXT[socket.state])
         told = set(moved_device.values())
         for key, (state, touched_ns) in table.items():
+            if key[-1] in SWEPT and key in came_or_went:
+                continue
             if touched_ns < began and key not in before and key not in after and key not in told:
                 self._report("ghost", key, STATE_TEXT[state], None)
         suspects = []
@@ -230,24 +259,35 @@ class _Check:
                     self._report("wrong", key, _names(walked.get(ino, ())), _names(known))
         return True
 
-    def _kernel(self) -> tuple[dict[Key, InetSocket], set[int]]:
+    def _kernel(self) -> tuple[dict[Key, Socket], set[int]]:
         """What the kernel has in the namespaces that are followed; and in which it showed all without interruption."""
-        rows: dict[Key, InetSocket] = {}
+        rows: dict[Key, Socket] = {}
         whole = set()
         for place in self._tracer.places:
             net = place.netns.cookie
-            dumps = {number: place.kernel.dump(TABLE_STATES, table=table) for number, table in self._protocols.items()}
-            if all(complete for _, complete in dumps.values()):
+            kernel, matches = place.kernel, self._predicate(net)
+            dumps = {
+                number: kernel.dump(TABLE_STATES, table=table)
+                for number, table in self._protocols.items()
+                if number not in SWEPT
+            }
+            others = [kernel.others(family) for family in self._outside]
+            if all(complete for _, complete in (*dumps.values(), *others)):
                 whole.add(net)
-            matches = self._predicate(net)
-            for number, (found, _) in dumps.items():
-                for socket in found:
-                    if self._families >> socket.family & 1 and self._states >> socket.state & 1:
-                        apart = socket.ino if number in DATAGRAMS or socket.state == State.LISTEN else 0
-                        ends = socket.family, socket.src, socket.sport, socket.dst, socket.dport
-                        if matches is None or matches(socket):
-                            rows[(net, *ends, socket.ifindex, apart, number)] = socket
+            for number, (shown, _) in dumps.items():
+                for socket in filter(self._is_meant, shown):
+                    apart = socket.ino if number in DATAGRAMS or socket.state == State.LISTEN else 0
+                    ends = socket.family, socket.src, socket.sport, socket.dst, socket.dport
+                    if matches is None or matches(socket):
+                        rows[(net, *ends, socket.ifindex, apart, number)] = socket
+            for one in filter(self._is_meant, chain.from_iterable(shown for shown, _ in others)):
+                key = _key_of(net, one)
+                if key is not None and key[-1] in self._protocols and (matches is None or matches(one)):
+                    rows[key] = one
         return rows, whole
+
+    def _is_meant(self, one: Socket | Row) -> bool:
+        return bool(self._families >> one.family & 1 and self._states >> one.state & 1)
 
     def _predicate(self, net: int) -> Predicate | None:
         place, known = self._tracer.places.get(net), Known()
@@ -257,18 +297,13 @@ class _Check:
 
     def _table(self, rows: Iterable[Row]) -> dict[Key, tuple[int, int]]:
         noted: dict[Key, tuple[int, int]] = {}
-        for row in rows:
-            if self._families >> row.family & 1 and self._states >> row.state & 1 and row.protocol in self._protocols:
+        tests = {place.netns.cookie: self._predicate(place.netns.cookie) for place in self._tracer.places}
+        for row in filter(self._is_meant, rows):
+            matches = tests.get(row.net)
+            if row.protocol in self._protocols and (matches is None or matches(shown_as(row))):
                 bound, shared = _keys(row)
                 is_shared = row.protocol in DATAGRAMS or row.state == State.LISTEN
                 noted[shared if is_shared else bound] = row.state, row.touched_ns
-        if self._filter is not None:
-            tests = {net: self._predicate(net) for net in {key[0] for key in noted}}
-            noted = {
-                key: value
-                for key, value in noted.items()
-                if (matches := tests[key[0]]) is None or matches(_socket(key, value[0]))
-            }
         return noted
 
     def _report(self, kind: str, key: Key, table: str | None, kernel: str | None) -> None:
@@ -288,19 +323,21 @@ class _Check:
             netns=place.netns.inode if place is not None else None,
             netns_name=place.label.netns_name if place is not None else None,
             netid=netid,
-            family="inet" if family == AF_INET else "inet6",
+            family=FAMILY_WORDS[family],
             src=address(family, src),
             sport=sport,
             dst=address(family, dst),
             dport=dport,
             table=table,
             kernel=kernel,
+            exact=False if protocol in SWEPT else None,
         )
         if self._json:
             text = self._encoder.encode(line) + b"\n"
         else:
             differs = f"table {table or 'has nothing'}, kernel {kernel or 'has nothing'}"
-            local, peer = self._ends.within(net).speaking(netid).of(_Between(src, sport, dst, dport, ifindex))
+            ends, both = self._ends.within(net), _Between(src, sport, dst, dport, ifindex, family, protocol)
+            local, peer = ends.outside(both) if protocol in SWEPT else ends.speaking(netid).of(both)
             named = f"{plain(place.text)} " if place is not None else ""
             if len(self._protocols) > 1:
                 named += f"{netid} "
@@ -309,7 +346,13 @@ class _Check:
 
 
 def _keys(row: Row) -> tuple[Key, Key]:
-    """A row's key as a connection's, and as that of a socket that shares its addresses."""
+    """A row's key as a connection's, and as that of a socket that shares its addresses; of one that is followed by
+    looks alone its own both times, without the name of its peer, which the kernel does not show.
+    """
+    if row.protocol in SWEPT:
+        dst = b"" if row.family == AF_UNIX else row.dst
+        own = row.net, row.family, row.src, row.sport, dst, row.dport, row.ifindex, row.cookie or 0, row.protocol
+        return own, own
     ends = row.net, row.family, row.src, row.sport, row.dst, row.dport
     return (*ends, row.ifindex, 0, row.protocol), (*ends, row.ifindex, row.ino, row.protocol)
 
@@ -333,18 +376,12 @@ def _by_ends(keys: Iterable[Key]) -> dict[tuple[object, ...], list[Key]]:
     return found
 
 
-def _socket(key: Key, state: int) -> InetSocket:
-    _, family, src, sport, dst, dport, ifindex, _, protocol = key
-    return InetSocket(
-        table=TABLE_OF_NUMBER[protocol],
-        family=family,
-        state=state,
-        src=src,
-        sport=sport,
-        dst=dst,
-        dport=dport,
-        ifindex=ifindex,
-    )
+def _key_of(net: int, socket: Socket) -> Key | None:
+    """The same of a socket that the kernel shows; None where it is of no protocol that has a name."""
+    at = found(socket)
+    if at is None:
+        return None
+    return net, at.family, at.src, at.sport, at.dst or b"", at.dport, at.ifindex, at.cookie, at.protocol
 
 
 def _names(owners: Iterable[Owner]) -> str:

@@ -1,15 +1,16 @@
 """``--stats``, live: transitions are digested as they come, and the digest is printed when somebody asks."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from sstrace.coordinates import name_text
 from sstrace.live.living import Living
-from sstrace.model import AF_INET, AF_INET6, Lost, State, Table
+from sstrace.model import Lost, State, Table
 from sstrace.output.page import MOST, Page, new_digest, page_of
 from sstrace.output.row_filter import RowFilter
-from sstrace.protocols import DATAGRAMS, OF_TABLE
+from sstrace.protocols import DATAGRAMS, OF_TABLE, SWEPT
 from sstrace.query import options
 from sstrace.query.command import Command, followed_tables
 from sstrace.render.digest import Digest
@@ -39,7 +40,7 @@ class Counting:
         table: SocketTable,
         matches: RowFilter | None = None,
         make: Callable[[], Digest] = Digest,
-        tables: Iterable[Table] = (Table.TCP,),
+        tables: Collection[Table] = (Table.TCP,),
         living: Living | None = None,
     ) -> None:
         self._table = table
@@ -47,7 +48,7 @@ class Counting:
         self._protocols = {OF_TABLE[each].number for each in tables}
         self._matches = matches
         self._make = make
-        self._digests = {AF_INET: make(), AF_INET6: make()}
+        self._digests = {family: make() for table in tables for family in OF_TABLE[table].family.numbers}
         self._lost = 0
         self.began_ns = time.monotonic_ns()
         """CLOCK_MONOTONIC."""
@@ -60,6 +61,12 @@ class Counting:
                 row, retransmits = change.row, change.reported.retransmits or 0
                 digest = digests.get(row.family)
                 if digest is None or row.protocol not in protocols or (matches and not matches.change(change)):
+                    continue
+                if row.protocol in SWEPT:
+                    digest.looked(
+                        change.at_ns, row.id, change.new, ended=change.ended, lifetime_ns=change.lifetime_ns,
+                        role=row.role, peer=name_text(row.dst), owner=row.owners[0].comm if row.owners else b"",
+                    )  # fmt: skip
                     continue
                 if row.protocol in DATAGRAMS:
                     digest.datagram(

@@ -26,8 +26,9 @@ from sstrace.model import AF_INET, STATE_TEXT, Lost, State
 from sstrace.output.by_netns import ByNetns
 from sstrace.output.carried import Carried
 from sstrace.output.datagrams import Datagrams
+from sstrace.output.looked import Looked
 from sstrace.plain import spelled
-from sstrace.protocols import DATAGRAMS, IPPROTO_TCP
+from sstrace.protocols import APPEARING, DATAGRAMS, IPPROTO_TCP, SWEPT
 from sstrace.sources.http import serve
 from sstrace.table import Resync, Transition
 
@@ -87,6 +88,7 @@ class Metrics:
         carried: Carried,
         *,
         datagrams: Datagrams | None = None,
+        looked: Looked | None = None,
         living: Living | None = None,
     ) -> None:
         """``living``: looks what connections carry that have not ended."""
@@ -100,6 +102,7 @@ class Metrics:
         self._tracer = tracer
         self._carried = carried
         self._datagrams = datagrams
+        self._looked = looked
         self._living = living
         self._transitions: Counter[tuple[int, int, int]] = Counter()
         self._opens: Counter[tuple[int, str | None]] = Counter()
@@ -151,6 +154,10 @@ class Metrics:
         if row.protocol in DATAGRAMS:
             if self._datagrams is not None:
                 self._datagrams.count(change)
+            return
+        if row.protocol in SWEPT:
+            if self._looked is not None:
+                self._looked.count(change)
             return
         if row.protocol != IPPROTO_TCP:  # an MPTCP socket: its subflows are counted
             return
@@ -207,7 +214,8 @@ class Metrics:
         if self._living is not None:
             self._carried.look(self._living.look_now_and_then(), self._tracer.table.__contains__)
         carried = self._carried.families()
-        families = (self._of_sockets(), by_netns, carried, datagrams, self._of_tracer(), self._of_sinks())
+        looked = self._looked.families() if self._looked is not None else ()
+        families = (self._of_sockets(), by_netns, carried, datagrams, looked, self._of_tracer(), self._of_sinks())
         self._families = [*chain.from_iterable(families), self._of_now()]
 
     def _of_now(self) -> Any:
@@ -224,7 +232,7 @@ class Metrics:
 
         states: Counter[tuple[int, int]] = Counter()
         for row in self._tracer.table:
-            if row.protocol not in DATAGRAMS:
+            if row.protocol not in APPEARING:
                 states[row.family, row.state] += 1
         gauge = GaugeMetricFamily("sstrace_sockets", "TCP sockets now, by state.", labels=("family", "state"))
         for family in (AF_INET, 10):

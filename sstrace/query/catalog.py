@@ -12,7 +12,6 @@ import msgspec
 from sstrace.errors import UsageError
 from sstrace.incidents import SORTS
 from sstrace.query.command import Act, Mode, Own
-from sstrace.query.followed import LOOKED_FOR
 from sstrace.query.getopt import Option
 from sstrace.query.masks import FAMILY_WORDS, QUERY_WORDS
 
@@ -106,17 +105,17 @@ SS: Final = (
     Entry("sctp", _TABLES, "S"),
     Entry("udp", _SELECTS | {Act.SERVE}, "u"),
     Entry("raw", _SELECTS | {Act.SERVE}, "w"),
-    Entry("unix", _TABLES | LOOKED_FOR, "x"),
+    Entry("unix", _SELECTS | {Act.SERVE}, "x"),
     Entry("tipc", _TABLES),
-    Entry("vsock", _TABLES | LOOKED_FOR),
+    Entry("vsock", _SELECTS | {Act.SERVE}),
     Entry("all", _SELECTS - _DIGESTS - _SERVES, "a"),
     Entry("listening", _SELECTS - _DIGESTS - _SERVES, "l"),
     Entry("bound-inactive", _TABLES, "B", since="bound_inactive"),
     *_ss(_FAMILIES, ("ipv4", "4"), ("ipv6", "6")),
-    Entry("packet", _TABLES | LOOKED_FOR, "0"),
+    Entry("packet", _SELECTS | {Act.SERVE}, "0"),
     Entry("family", _FAMILIES, "f", "FAMILY", values=tuple(FAMILY_WORDS)),
-    Entry("socket", _SELECTS, argument="QUERY", values=tuple(QUERY_WORDS), commas=True, key="A"),
-    Entry("query", _SELECTS, "A", "QUERY", values=tuple(QUERY_WORDS), commas=True),
+    Entry("socket", _SELECTS | {Act.SERVE}, argument="QUERY", values=tuple(QUERY_WORDS), commas=True, key="A"),
+    Entry("query", _SELECTS | {Act.SERVE}, "A", "QUERY", values=tuple(QUERY_WORDS), commas=True),
     Entry("summary", _ASKS, "s"),
     Entry("diag", frozenset((Act.SNAPSHOT, Act.PAST)), "D", "FILE", values=_FILE),
     Entry("filter", _FILTERS, "F", "FILE", values=_FILE),
@@ -129,7 +128,7 @@ SS: Final = (
     Entry("kill", _ASKS, "K"),
     Entry("no-header", _TABLES | _TRACES, "H"),
     Entry("no-queues", _ROWS, "Q", since="queues_option"),
-    Entry("xdp", _TABLES | LOOKED_FOR),
+    Entry("xdp", _SELECTS | {Act.SERVE}),
     Entry("mptcp", _TABLES, "M"),
     Entry("oneline", _ROWS, "O"),
     Entry("inet-sockopt", _TABLES),

@@ -1,31 +1,27 @@
 """Which tables a command line that follows what happens may be about."""
 
 from collections.abc import Collection
-from typing import Final
 
 from sstrace.errors import UsageError
 from sstrace.incidents import SORTS
 from sstrace.protocols import FOLLOWED, OF_TABLE, SWEPT_TABLES
-from sstrace.query.command import Act, Own
+from sstrace.query.command import Own
 
-__all__ = ["LOOKED_FOR", "followed"]
-
-LOOKED_FOR: Final = frozenset((Act.TRACE, Act.REPLAY))
-"""Where sockets are told of that can only be looked for."""
+__all__ = ["followed"]
 
 
-def followed(tables: int, act: Act, own: Own) -> int:
+def followed(tables: int, own: Own) -> int:
     """Those among some tables, a mask, that are; others are left out where there are any. Raises UsageError."""
     if not tables & FOLLOWED:
         raise UsageError(
             "sstrace: only TCP, UDP, raw, unix, packet, netlink, vsock and XDP sockets are followed: look at others "
             "with --snapshot"
         )
-    if act not in LOOKED_FOR or own.engines:
+    if own.engines:
         if not tables & FOLLOWED & ~SWEPT_TABLES:
-            what = "--sink clickhouse" if own.engines else act.value
             raise UsageError(
-                f"sstrace: {what} is of TCP, UDP and raw sockets: a trace tells of others, and --record keeps them"
+                "sstrace: --sink clickhouse is of TCP, UDP and raw sockets: a trace tells of others, and --record "
+                "keeps them"
             )
         tables &= ~SWEPT_TABLES
     _check_events(own.events, tables & ~SWEPT_TABLES)

@@ -26,11 +26,11 @@ from sstrace.model import (
     State,
     Table,
 )
-from sstrace.protocols import DIAG_PROTOCOL, RECORDED, SWEPT_TABLES
+from sstrace.protocols import DIAG_PROTOCOL, RECORDED
 from sstrace.query import own_options, states
 from sstrace.query.catalog import FILTER, MODES, OWN, SS, STATES, Entry, refusal
 from sstrace.query.command import Act, Command, Early, Mode, Own, Selection
-from sstrace.query.followed import LOOKED_FOR, followed
+from sstrace.query.followed import followed
 from sstrace.query.getopt import BadOption, Option, getopt
 from sstrace.query.masks import FAMILY_KEYS, FAMILY_WORDS, TABLE_KEYS, Masks
 
@@ -257,7 +257,7 @@ def parse(
         masks.settle(live=mode is not Mode.SNAPSHOT)
         if mode is not Mode.SNAPSHOT:
             line.asked = masks.tables
-            masks.tables = followed(masks.tables, act, own)
+            masks.tables = followed(masks.tables, own)
         stop = _nothing(line)
     except SstraceError as error:
         if not summary:
@@ -288,7 +288,7 @@ def of_recordings(command: Command, tables: int) -> Command:
     selected.
     """
     selection = command.selection
-    tables &= RECORDED if command.act in LOOKED_FOR else RECORDED & ~SWEPT_TABLES
+    tables &= RECORDED
     if selection.asked or not tables:
         return command
     families = selection.families

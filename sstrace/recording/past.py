@@ -309,6 +309,10 @@ class PastRows:
         """The selected rows of a table outside of the internet's families."""
         return [row for row in self._outside.get(table, ()) if selection.states >> row.state & 1]
 
+    def known(self, shown: Sequence[Socket]) -> Sequence[Socket]:
+        """See TableSource: the kernel is not asked."""
+        return shown
+
     def rows(self, table: Table, selection: Selection, **_: object) -> Iterator[Sequence[InetSocket]]:
         """The selected rows of a table: IPv4 before IPv6, listeners before the rest, as the kernel dumps them; else the
         oldest connection first.

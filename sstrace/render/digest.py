@@ -214,6 +214,31 @@ class Digest:
         if ended:
             self.carry(role="server", peer=peer, ports=ports, owner=owner, reported=reported)
 
+    def looked(
+        self,
+        at_ns: int,
+        number: int,
+        new: int,
+        *,
+        ended: bool,
+        lifetime_ns: int | None,
+        role: str | None,
+        peer: str,
+        owner: "str | bytes",
+    ) -> None:
+        """One transition of a socket that is followed by looks alone. A connection is opened when it is first seen
+        which end has called; what has no such end (a pair, a datagram socket) is opened and closed for nobody.
+        ``peer``: its name; there are no ports.
+        """
+        there = number in self._there
+        if (ended and there) or (not ended and not there and role is not None and new == _ESTABLISHED):
+            self.add(
+                at_ns, number, 0, 0 if ended else _ESTABLISHED, ended=ended, lifetime_ns=lifetime_ns, held_ns=None,
+                role=role, peer=peer, ports=(0, 0), owner=owner, cause="", retransmits=0,
+            )  # fmt: skip
+        else:
+            self.pass_over(at_ns)
+
     def _tally(self, by: str, key: "Key") -> Tally | None:
         if not key:
             return None
@@ -284,9 +309,10 @@ def called(role: str | None, ports: tuple[int, int]) -> int:
 Key = str | bytes | int
 
 
-def _heaviest(item: tuple[Key, Tally]) -> tuple[int, int, Key]:
+def _heaviest(item: tuple[Key, Tally]) -> tuple[int, int, bytes | int]:
     key, tally = item
-    return -tally.weight, -tally.closed, key
+    # Names stand among packed addresses.
+    return -tally.weight, -tally.closed, key.encode(errors="surrogateescape") if isinstance(key, str) else key
 
 
 def key_text(by: str, key: Key) -> str:

@@ -1,15 +1,14 @@
 """Both ends of a TCP or UDP socket, in one piece each as in ss: ``10.0.0.1%eth0:ssh``, ``[fe80::1]%v0:90``, ``*:*``."""
 
-from importlib import import_module
 from typing import Any, Final, NoReturn, Protocol
 
-from sstrace.coordinates import Connected, socket_at, spelling
+from sstrace.coordinates import Connected, Lying, socket_at, spelling
 from sstrace.dialect import Dialect
 from sstrace.model import AF_UNIX, Names, Show
 from sstrace.plain import printable
 from sstrace.protocols import FAMILY_WORDS
 from sstrace.render.common import Context, text
-from sstrace.render.views import RowView
+from sstrace.render.makers import outside
 
 __all__ = ["ARROWS", "Ends", "HasEnds"]
 
@@ -75,15 +74,13 @@ class Ends:
         local_end, peer_end = (row.src, row.sport), (row.dst, row.dport)
         return known.get(local_end) or self._learn(*local_end), known.get(peer_end) or self._learn(*peer_end)
 
-    def outside(self, row: RowView) -> tuple[str, str]:
+    def outside(self, row: Lying) -> tuple[str, str]:
         """The same of a socket outside of the internet's families: as ss has it, and the name of a unix socket's peer
         besides.
         """
         maker = self._makers.get(row.family)
         if maker is None:
-            name = FAMILY_WORDS[row.family]
-            module = import_module(f"sstrace.render.{name}")
-            maker = self._makers[row.family] = getattr(module, f"{name.capitalize()}Cells")(self._context)
+            maker = self._makers[row.family] = outside(FAMILY_WORDS[row.family], self._context)
         cells = maker.cells(socket_at(row))
         local, peer = cells.local_address + cells.local_port, cells.peer_address + cells.peer_port
         if row.family == AF_UNIX and row.dst:

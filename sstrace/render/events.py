@@ -75,7 +75,9 @@ def tell(line: Any, of: Reported) -> None:
 
 
 def address(family: int, raw: bytes) -> str:
-    """Text of an address, without brackets."""
+    """Text of an address, without brackets; of another family than the internet's, of a name."""
+    if family not in _FAMILIES:
+        return name_text(raw)
     return _socket.inet_ntop(_socket.AF_INET if family == AF_INET else _socket.AF_INET6, raw)
 
 
@@ -156,9 +158,7 @@ class EventWriter:
         return f"{self._prefix}{nanoseconds:09d}Z"
 
     def _address(self, family: int, raw: bytes) -> str:
-        if family not in _FAMILIES:
-            return name_text(raw)
-        text = self._addresses.get(raw)
+        text = self._addresses.get(raw) if family in _FAMILIES else address(family, raw)
         if text is None:
             if len(self._addresses) > 100_000:  # against a scan over all of IPv6
                 self._addresses.clear()

@@ -5,7 +5,6 @@ table opened by ``begin``, and calls ``flush`` at the end (and after each event 
 """
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from sstrace.protocols import DIAG_PROTOCOL, INET, OF_TABLE
 from sstrace.render.columns import EXTRA, HOST, NETID, NETNS, PROCESS, RECV_Q, SEND_Q, STATE
 from sstrace.render.common import Context, cell
 from sstrace.render.layout import Column, Layout, Same
+from sstrace.render.makers import outside
 
 if TYPE_CHECKING:
     from sstrace.model import Label
@@ -100,8 +100,7 @@ class Text:
             self._makers["inet"] = self._inet = maker
             maker.begin(table)
         else:
-            module = import_module(f"sstrace.render.{family.name}")
-            maker = getattr(module, f"{family.name.capitalize()}Cells")(context)
+            maker = outside(family.name, context)
         self._cells = maker.cells
         self._end = PROCESS if context.one_column or table is Table.NETLINK else EXTRA
 

@@ -16,7 +16,7 @@ __all__ = ["Invocation"]
 
 class Invocation:
     """A command line whose selection is settled. ``match``: its filter, None where there is none; ``diag`` opens a
-    sock_diag socket.
+    sock_diag socket; ``known``: see TableSource.
     """
 
     def __init__(
@@ -28,6 +28,7 @@ class Invocation:
         match: Callable[[Any], bool] | None,
         *,
         diag: Callable[[], Netlink],
+        known: Callable[[Sequence[Any]], Sequence[Any]] = lambda shown: shown,
     ) -> None:
         self.command = command
         self.selection = command.selection
@@ -38,6 +39,7 @@ class Invocation:
         self.sink = sink
         self.match = match
         self.diag = diag
+        self.known = known
 
     def feed(self, rows: Sequence[Any]) -> None:
         """Rows that passed every mask: through the filter, to the sink."""

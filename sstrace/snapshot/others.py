@@ -45,7 +45,7 @@ def _unix(to: Invocation, _family: Family) -> None:
         )
         try:
             # Everybody is shown the same of them; and who asks by way of another process has more of them.
-            for rows in dump(Diag, request, unix_diag.decode):
+            for rows in map(to.known, dump(Diag, request, unix_diag.decode)):
                 to.feed([row for row in rows if selection.tables >> row.table & 1])
             return
         except Refused:
@@ -76,7 +76,7 @@ def _packet(to: Invocation, _family: Family) -> None:
 
     if not to.files.replaced("net/packet"):
         try:
-            for rows in dump(to.diag, packet_diag.dump_request(), packet_diag.decode):
+            for rows in map(to.known, dump(to.diag, packet_diag.dump_request(), packet_diag.decode)):
                 bare = next((at for at, row in enumerate(rows) if row.skmem is None), None)
                 _feed_bound(to, rows[:bare])
                 if bare is not None:
@@ -95,7 +95,7 @@ def _netlink(to: Invocation, _family: Family) -> None:
 
     if not to.files.replaced("net/netlink"):
         try:
-            for rows in dump(to.diag, netlink_diag.dump_request(), netlink_diag.decode):
+            for rows in map(to.known, dump(to.diag, netlink_diag.dump_request(), netlink_diag.decode)):
                 to.feed(rows)
             return
         except Refused:
@@ -121,7 +121,7 @@ def _from_kernel(to: Invocation, family: Family) -> None:
     diag = import_module(f"sstrace.wire.{family.name}_diag")
     tables = to.selection.tables
     try:
-        for rows in dump(to.diag, diag.dump_request(to.selection.states), diag.decode):
+        for rows in map(to.known, dump(to.diag, diag.dump_request(to.selection.states), diag.decode)):
             # A vsock seqpacket socket is of neither vsock table, and left out of none.
             _feed_bound(
                 to, [x for x in rows if tables >> x.table & 1 or (x.family == AF_VSOCK and x.type > SOCK_DGRAM)]

@@ -66,6 +66,12 @@ class TableSource(Protocol):
         """The selected rows of a table outside of the internet's families, of a source that alone knows of them."""
         ...
 
+    def known(self, shown: Sequence[Socket]) -> Sequence[Socket]:
+        """Of what the kernel shows of tables outside of the internet's families: what this source knows, where it is of
+        its tables, and as it knows it.
+        """
+        ...
+
     def held_ns(self, row: Socket) -> int | None:
         """How long one of these rows has been in its state; None when nobody knows."""
         ...

@@ -73,6 +73,10 @@ class Walked:
         """See TableSource: of these the kernel is asked."""
         return ()
 
+    def known(self, shown: Sequence[Socket]) -> Sequence[Socket]:
+        """See TableSource."""
+        return shown
+
     def held_ns(self, row: Socket) -> None:
         """See TableSource."""
 

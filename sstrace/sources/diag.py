@@ -161,11 +161,6 @@ class Netlink:
             self.send(request)
             yield self.receive()
 
-    @property
-    def port(self) -> int:
-        """Its port id, by which the kernel lists it."""
-        return int(self._socket.getsockname()[0])
-
     def fileno(self) -> int:
         """The socket's file descriptor, for select and poll."""
         return self._socket.fileno()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sstrace.errors import KernelError, SstraceError
 from sstrace.live.places import Places
-from sstrace.protocols import TABLE_OF_NUMBER
+from sstrace.protocols import SWEPT, TABLE_OF_NUMBER
 from sstrace.render import watch as render
 from sstrace.rows import socket_of
 from sstrace.table import Row
@@ -22,6 +22,8 @@ def kill(places: Places, row: Row) -> str:
     kernel compares its cookie.
     """
     table = TABLE_OF_NUMBER[row.protocol]
+    if row.protocol in SWEPT:
+        return "the kernel closes no sockets of this family for others"
     for place, _ in places.apart([row]):
         try:
             with place.kernel.diag() as diag:

@@ -24,6 +24,7 @@ from sstrace.live.tracer import Tracer
 from sstrace.modes.following import Following
 from sstrace.namespaces.others import hint
 from sstrace.plain import counted, printable
+from sstrace.protocols import SWEPT
 from sstrace.query import options
 from sstrace.query.command import Command, followed_tables
 from sstrace.render import watch as render
@@ -345,7 +346,8 @@ class Watch:
             hub.say("to close a connection takes root")
         else:
             self._asked = row
-            local, peer = Ends(hub.lines.show, self._command.dialect, hub.names).within(row.net).of(row)
+            ends = Ends(hub.lines.show, self._command.dialect, hub.names).within(row.net)
+            local, peer = ends.outside(row) if row.protocol in SWEPT else ends.of(row)
             holders = who(row, 40, descriptors=False)
             hub.say(f"close {local} {peer} of {holders}? y closes it, any other key does not")
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from sstrace.fields import Reported
-from sstrace.model import InetSocket
+from sstrace.model import Socket
 from sstrace.render.times import span_text
 from sstrace.render.width import amount
 from sstrace.table import Transition
@@ -34,7 +34,7 @@ class Carried:
         self._step_ns = step_ns
         self._known: dict[int, Figures] = {}
 
-    def take(self, sockets: Mapping[int, InetSocket], now_ns: int) -> None:
+    def take(self, sockets: Mapping[int, Socket], now_ns: int) -> None:
         """Note what the kernel has just said of rows that it was asked for with tcp_info."""
         for number, socket in sockets.items():
             reported = reported_of(socket)

@@ -9,10 +9,10 @@ import msgspec
 from sstrace.causes import CAUSES
 from sstrace.errors import KernelError
 from sstrace.live.source import look_at
-from sstrace.model import STATE_TEXT, InetSocket
+from sstrace.model import STATE_TEXT, Socket
 from sstrace.output.texts import work_text
 from sstrace.plain import counted, plain, printable
-from sstrace.protocols import DATAGRAMS
+from sstrace.protocols import APPEARING, SWEPT
 from sstrace.render.ends import ARROWS, Ends
 from sstrace.render.fitted import causes, who
 from sstrace.render.times import TimeMode, WallTimes, span_text
@@ -33,7 +33,7 @@ _SAMPLES: Final = 300
 """Of the graphs: five minutes, of a second each."""
 _STATES_MOST: Final = 50
 _STATES: Final = ("-", *STATE_TEXT[1:])
-"""A datagram socket is in none before it is shown, and after that."""
+"""A socket without states is in none before it is shown, and after that."""
 _EXT: Final = inet_diag.extensions(memory=True, info=True, tos=True)
 
 
@@ -57,7 +57,7 @@ class DetailPage:
         self._life: Sequence[Transition] = hub.shown.life(row.id)
         self._samples: deque[_Sample] = deque(maxlen=_SAMPLES)
         self._due_ns = 0
-        self._socket: InetSocket | None = None
+        self._socket: Socket | None = None
         self._info: TcpInfo | None = None
         command = hub.command
         self._ends = Ends(hub.lines.show, command.dialect, hub.names).within(row.net)
@@ -128,7 +128,7 @@ class DetailPage:
 
     def _detail(self, now_ns: int) -> Detail:
         row = self.row
-        local, peer = self._ends.of(row)
+        local, peer = self._ends.outside(row) if row.protocol in SWEPT else self._ends.of(row)
         title = f"{local} {ARROWS[row.role]} {peer}" if row.dport else local
         return Detail(
             title=title,
@@ -145,7 +145,7 @@ class DetailPage:
             word = next(causes(end, brackets=False))
             meaning = CAUSES[end.cause].meaning if end.cause is not None and end.cause in CAUSES else ""
             lasted = f", {span_text(end.lifetime_ns)} after it began" if end.lifetime_ns is not None else ""
-            yield "Ended", f"{word or ('closed' if row.protocol in DATAGRAMS else 'nobody knows why')}{lasted}"
+            yield "Ended", f"{word or ('closed' if row.protocol in APPEARING else 'nobody knows why')}{lasted}"
             if meaning:
                 yield "", meaning
             yield from _carried(end)
@@ -157,6 +157,11 @@ class DetailPage:
         if where is not None and where.many:
             yield where.title, plain(where.label(row.net).text(row.netns))
         yield "Process", who(row, 1 << 16, descriptors=True)
+        if row.peer_owners:
+            peer = msgspec.structs.replace(row, owners=row.peer_owners, owner_source=None)
+            yield "Peer process", who(peer, 1 << 16, descriptors=True)
+        if row.protocol in SWEPT:
+            yield "Source", "looks: what came and went between two was not seen"
         if row.role is not None:
             yield "Role", row.role
         if row.uid is not None:

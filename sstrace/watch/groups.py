@@ -9,9 +9,11 @@ from typing import Final
 import msgspec
 
 from sstrace.causes import has_failed
+from sstrace.coordinates import name_text
 from sstrace.model import State
 from sstrace.output.texts import work_text
 from sstrace.plain import plain, printable
+from sstrace.protocols import SWEPT
 from sstrace.render.ends import Ends
 from sstrace.render.watch_frame import Look, Screen, fixed_rows
 from sstrace.render.watch_groups import Group, groups
@@ -51,7 +53,7 @@ class GroupsPage:
 
     def note(self, change: Transition) -> None:
         """Count what opens and ends, by group."""
-        opened = change.new == _ESTABLISHED
+        opened = change.new == _ESTABLISHED != change.old
         if opened or change.ended:
             counts = self._counts.setdefault(self._name(change.row)[0], [0, 0, 0])
             counts[0 if opened else 2 if has_failed(change.cause) else 1] += 1
@@ -108,6 +110,8 @@ class GroupsPage:
             if work is None or (work.container_id is None and work.unit is None):
                 return "-", None
             return plain(work.container_id[:12] if work.container_id is not None else work.unit or "-"), None
+        if row.protocol in SWEPT:  # whose ports are no services
+            return name_text(row.dst if self.by == "peer" else row.src or row.dst) or "-", None
         local, peer = self._ends.within(row.net).of(row)
         if self.by == "peer":
             host = peer.rpartition(":")[0]

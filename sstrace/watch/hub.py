@@ -11,7 +11,7 @@ import msgspec
 from sstrace.changes import Change, NetnsNews, Told
 from sstrace.errors import SstraceError
 from sstrace.fields import Reported
-from sstrace.model import InetSocket, Renamed
+from sstrace.model import Renamed, Socket
 from sstrace.modes.following import Following
 from sstrace.output.row_filter import RowFilter
 from sstrace.plain import printable
@@ -46,7 +46,7 @@ class Frozen(msgspec.Struct):
     view: Watched
     at_ns: int
     clock: str
-    sockets: dict[int, InetSocket]
+    sockets: dict[int, Socket]
     rates: render.Rates
 
 
@@ -189,7 +189,7 @@ class Hub:
         """The view on the screen: the frozen one, where there is one."""
         return self.frozen.view if self.frozen is not None else self.view
 
-    def sockets(self, rows: Iterable[Row], now_ns: int) -> Mapping[int, InetSocket]:
+    def sockets(self, rows: Iterable[Row], now_ns: int) -> Mapping[int, Socket]:
         """What the kernel says of these rows, by their ids: now, or when the table was frozen."""
         if self.frozen is not None:
             return self.frozen.sockets

@@ -1,20 +1,23 @@
 """The rows of the screen → the texts of their lines: what the table says, and what the kernel says of them now."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
+from sstrace.coordinates import socket_at, spelling
 from sstrace.decoders import decoders
 from sstrace.errors import KernelError
 from sstrace.live.places import Places
 from sstrace.live.source import look_at
-from sstrace.model import STATE_TEXT, InetSocket, Owners, Table
+from sstrace.model import STATE_TEXT, InetSocket, Owners, Socket, Table, UnixSocket
 from sstrace.plain import plain, printable
-from sstrace.protocols import NETID_OF_NUMBER, TABLE_OF_NUMBER, UNNAMED
+from sstrace.protocols import INET, NETID_OF_NUMBER, OF_TABLE, SWEPT, TABLE_OF_NUMBER, UNNAMED
 from sstrace.query.command import Command, selects_several
 from sstrace.render import watch as render
 from sstrace.render.common import Context, users
 from sstrace.render.inet import InetCells
+from sstrace.render.makers import outside
 from sstrace.render.times import span_text
 from sstrace.render.views import Where
 from sstrace.rows import learn, socket_of
@@ -67,19 +70,18 @@ class RowLines:
 
     def _retext(self) -> None:
         """Make the cell makers anew: what they show has changed."""
-        self._makers: dict[tuple[int, Table], tuple[SystemNames, Context, InetCells]] = {}
+        self._makers: dict[tuple[int, Table], tuple[SystemNames, Context, Any]] = {}
         """By network namespace and table: its names, and what makes cells by them."""
         self._owners: Owners = {}
 
-    def _cells(self, row: Row, table: Table) -> InetCells:
+    def _cells(self, row: Row, table: Table) -> Any:
         names = self._names.of(row.net)
         known = self._makers.get((row.net, table))
         if known is None or known[0] is not names:
             if len(self._makers) > _MOST:
                 self._makers.clear()
             context = Context(self.show, self._dialect, names, decoders)
-            known = self._makers[row.net, table] = names, context, InetCells(context)
-            known[2].begin(table)
+            known = self._makers[row.net, table] = names, context, _maker(context, table)
         known[1].owners = self._owners
         return known[2]
 
@@ -92,7 +94,7 @@ class RowLines:
 
     def ask(
         self, places: Places, rows: Iterable[Row], *, figures: bool = False, heed: Callable[[], object] = lambda: None
-    ) -> dict[int, InetSocket]:
+    ) -> dict[int, Socket]:
         """What the kernel says now of these rows, by their ids; those that it no longer has in this state are left
         out. ``figures``: with tcp_info, whether or not the lines show it. ``heed``: see Hub.
         """
@@ -103,17 +105,21 @@ class RowLines:
         except KernelError:
             return {}  # out of memory, for a moment: the columns say that they do not know
 
-    def make(self, entries: Sequence[Entry], sockets: Mapping[int, InetSocket], now_ns: int) -> list[render.Line]:
+    def make(self, entries: Sequence[Entry], sockets: Mapping[int, Socket], now_ns: int) -> list[render.Line]:
         """The lines of these entries; ``sockets``: what ``ask`` has said of them."""
         rows = [entry.row for entry in entries if entry.mark != "-"]
         self._owners = {row.ino: row.owners for row in rows if row.ino and row.owners}
         return [self._line(entry, sockets, now_ns) for entry in entries]
 
-    def _line(self, entry: Entry, sockets: Mapping[int, InetSocket], now_ns: int) -> render.Line:
+    def _line(self, entry: Entry, sockets: Mapping[int, Socket], now_ns: int) -> render.Line:
         row, closed = entry.row, entry.mark == "-"
         found = None if closed else sockets.get(row.id)
         table = TABLE_OF_NUMBER[row.protocol]
-        known = found if found is not None else socket_of(row, table=table, state=entry.state)
+        known = found
+        if known is None:
+            known = socket_at(row) if row.protocol in SWEPT else socket_of(row, table=table, state=entry.state)
+        if isinstance(known, UnixSocket):
+            known.peer_name = spelling(row.dst)  # which the kernel does not show
         cells = self._cells(row, table).cells(known)
         if closed:
             held = "" if entry.held_ns is None else span_text(entry.held_ns)
@@ -144,12 +150,22 @@ class RowLines:
         )
 
 
-def learn_inodes(rows: Iterable[Row], sockets: Mapping[int, InetSocket]) -> None:
+def _maker(context: Context, table: Table) -> Any:
+    """What makes the cells of a table."""
+    family = OF_TABLE[table].family
+    if family is not INET:
+        return outside(family.name, context)
+    cells = InetCells(context)
+    cells.begin(table)
+    return cells
+
+
+def learn_inodes(rows: Iterable[Row], sockets: Mapping[int, Socket]) -> None:
     """A connection's last event may come before accept(2) gives it an inode and a user; whoever asks the kernel learns
     them.
     """
     for row in rows:
         if not row.ino:
             found = sockets.get(row.id)
-            if found is not None:
+            if isinstance(found, InetSocket):
                 learn(row, found)

@@ -6,13 +6,13 @@ from typing import Final
 from sstrace.lifecycle.udp import UNSEEN
 from sstrace.lines import SeenLine, StateLine
 from sstrace.model import State
-from sstrace.protocols import DATAGRAMS, IPPROTO_TCP, NUMBER_OF_NETID
+from sstrace.protocols import APPEARING, IPPROTO_TCP, NUMBER_OF_NETID
 from sstrace.recording.reader import STATE_NUMBER, LineNames, row_of
 from sstrace.table import Row, Transition
 
 __all__ = ["Rows", "birth", "row_told", "transition"]
 
-_FOLLOWED: Final = frozenset({IPPROTO_TCP}) | DATAGRAMS
+_FOLLOWED: Final = frozenset({IPPROTO_TCP}) | APPEARING
 _BEFORE: Final = (int(State.CLOSE), int(State.SYN_RECV))
 """What the first transition of a connection leaves: that of the end which was called is told when it stands."""
 
@@ -58,7 +58,7 @@ def transition(line: StateLine, row: Row) -> Transition:
 
 def birth(first: Transition) -> int | None:
     """When the connection began whose first line tells this; None where that was not seen."""
-    before = (UNSEEN,) if first.row.protocol in DATAGRAMS else _BEFORE
+    before = (UNSEEN,) if first.row.protocol in APPEARING else _BEFORE
     return first.at_ns - (first.held_ns or 0) if first.old in before else None
 
 

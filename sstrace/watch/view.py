@@ -22,7 +22,7 @@ from sstrace.causes import has_failed
 from sstrace.fields import Reported
 from sstrace.lifecycle.udp import UNSEEN
 from sstrace.model import State
-from sstrace.protocols import DATAGRAMS, IPPROTO_TCP
+from sstrace.protocols import APPEARING, IPPROTO_TCP
 from sstrace.query.expression import Expr
 from sstrace.query.match import thresholds
 from sstrace.table import Row, Transition
@@ -77,10 +77,10 @@ class Tally(msgspec.Struct):
 
 
 def tally(counts: Tally, change: Transition) -> None:
-    """Count one transition. A datagram socket that has no peer is as a listener is."""
+    """Count one transition. A socket without states that has no peer is as a listener is."""
     if change.new == _ESTABLISHED:
-        counts.opened += 1
-    elif change.ended and (change.old == _ESTABLISHED or change.row.protocol not in DATAGRAMS):
+        counts.opened += change.old != _ESTABLISHED  # as what a unix socket has called is accepted
+    elif change.ended and (change.old == _ESTABLISHED or change.row.protocol not in APPEARING):
         if has_failed(change.cause):
             counts.failed += 1
         else:

@@ -30,6 +30,7 @@ __all__ = [
     "SOCK_DIAG_BY_FAMILY",
     "Batch",
     "Data",
+    "asker",
     "attribute",
     "attributes",
     "batch",
@@ -105,6 +106,16 @@ def message(data: Data, offset: int) -> tuple[int, int, int, int]:
     if not HEADER_SIZE <= length <= left:
         raise DecodeError(f"netlink: the message at offset {offset} says it is {length} bytes long, {left} are left")
     return kind, flags, offset + HEADER_SIZE, offset + length
+
+
+def asker(data: Data) -> int:
+    """The port id of the socket that a datagram came to, an answer to its question: nlmsg_pid of the first message.
+    Raises DecodeError.
+    """
+    if len(data) < HEADER_SIZE:
+        raise DecodeError(f"netlink: a datagram of {len(data)} bytes has no room for a header")
+    port: int = _HEADER.unpack_from(data)[4]
+    return port
 
 
 def ends(data: Data) -> bool:

@@ -71,7 +71,8 @@ class World:
         return self._netns.call(ask)
 
     def look_at(self, rows: list[Row]) -> list[InetSocket]:
-        return list(self._netns.call(look_at, Places(HOME), rows, 0).values())
+        found = self._netns.call(look_at, Places(HOME), rows, 0).values()
+        return [socket for socket in found if isinstance(socket, InetSocket)]
 
     def close(self) -> None:
         for opened in (self.listener, *self.opened):
