@@ -52,6 +52,7 @@ __all__ = [
     "IPPROTO_UDP",
     "NETID_OF_NUMBER",
     "NETID_OF_TYPE",
+    "NETLINK",
     "NUMBER_OF_NETID",
     "OF_TABLE",
     "PROTOCOLS",
@@ -66,6 +67,7 @@ __all__ = [
     "TIPC",
     "UNIX",
     "UNNAMED",
+    "VSOCK",
     "Family",
     "Protocol",
 ]

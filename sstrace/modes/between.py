@@ -52,6 +52,8 @@ class Scene(NamedTuple):
     """Whether both are of one run, in which numbers mean the same connections."""
     peer: Callable[[InetSocket], tuple[str, Sequence[Owner]] | None] | None = None
     """Who has the other end of a row of either."""
+    within: tuple[int, Label] | None = None
+    """Of which network namespace it is, though that is not said."""
 
 
 def changes(
@@ -138,7 +140,7 @@ class _Turn:
             return after.role(row) or before.role(row)
 
         owners = {**before.owners, **after.owners}
-        place = scene.place
+        place = scene.place or scene.within
         where = (lambda _: place) if place is not None else None
         asked = Known(held=held_ns, owners=owners_among(owners), role=role, netns=where)
         matches = predicate(selection.filter, scene.names, asked)

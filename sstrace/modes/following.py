@@ -28,7 +28,7 @@ from sstrace.lines import MetaLine
 from sstrace.live.signals import Stopped, touch, touch_later
 from sstrace.live.tracer import Tracer
 from sstrace.query.command import Command
-from sstrace.query.spoken import unheard
+from sstrace.query.spoken import unheard, unlooked
 from sstrace.render.times import span_text
 from sstrace.sources.clock import WallClock
 from sstrace.sources.notify import Notify
@@ -71,7 +71,8 @@ class Following:
 
     def __enter__(self) -> Self:
         """Everything is open already; say what cannot be seen."""
-        for limit in filter(None, (*self.tracer.limits, unheard(self._command.selection))):
+        unknown = unlooked(self._command) if self.tracer.polls else ""
+        for limit in filter(None, (*self.tracer.limits, unknown, unheard(self._command.selection))):
             say(limit)
         return self
 

@@ -59,8 +59,12 @@ class _Scene(NamedTuple):
     @property
     def told(self) -> tuple[int, Label] | None:
         """Which namespace that is, where there are several."""
-        place = self.place
-        return (place.netns.inode, place.label) if place is not None and self.past.several else None
+        return self.within if self.past.several else None
+
+    @property
+    def within(self) -> tuple[int, Label] | None:
+        """Which namespace that is."""
+        return (self.place.netns.inode, self.place.label) if self.place is not None else None
 
 
 def run(command: Command, env: Mapping[str, str]) -> int:
@@ -218,6 +222,7 @@ class _Asked:
                     scene.told,
                     alike=first is not None and first.series is scene.series,
                     peer=_either(host, peers),
+                    within=scene.within,
                 )
             )
         places = {scene.key for side in sides for scene in self._shown(side) if scene.told}

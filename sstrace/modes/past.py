@@ -106,6 +106,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         names.close()
     origin = Origin(
         source=alone,
+        within=(past.places[0].netns.inode, past.places[0].label) if alone is not None else None,
         places=tables if alone is None else None,
         owners=tables.owners,
         width=screen_width(env, columns_env=command.dialect.columns_env),
@@ -145,6 +146,7 @@ def _between(
             after.within(netns, place),
             after.past.at_ns,
             place=(netns.inode, place.label) if several else None,
+            within=(netns.inode, place.label),
         )
         for netns, place in sorted(places.items(), key=lambda item: (item[1].label.text(item[0].inode), item[0].inode))
     ]

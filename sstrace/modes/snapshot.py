@@ -241,7 +241,8 @@ class _Snapshot:
             return None
         from sstrace.query.match import Known, owners_among, predicate
 
-        source = self._source
+        source, origin = self._source, self._origin
+        within = (place.inode, place.label) if place is not None else origin.within if origin is not None else None
         return predicate(
             command.selection.filter,
             self._names,
@@ -250,7 +251,7 @@ class _Snapshot:
                 role=source.role if source is not None else None,
                 reported=self._reported,
                 owners=owners_among(self._holding),
-                netns=None if place is None else lambda _: (place.inode, place.label),
+                netns=None if within is None else lambda _: within,
             ),
             signed_ports=not command.dialect.unsigned_ports,
         )

@@ -11,9 +11,10 @@ from sstrace.errors import LookupFailed, SstraceError, UsageError
 from sstrace.model import Names
 from sstrace.query import states
 from sstrace.query.command import Command, Mode, Selection
+from sstrace.query.expression import Amount, Named, tests_of
 from sstrace.query.filter import parse_filter
 from sstrace.query.operands import Scope
-from sstrace.query.words import words_of
+from sstrace.query.words import WORDS, words_of
 
 __all__ = ["with_filter"]
 
@@ -69,4 +70,13 @@ def with_filter(command: Command, names: Names) -> Command:
 
             error.hint = meant.ours(*error.strange, command.act, is_right)
         raise
+    for test in tests_of(resolved.filter):
+        if isinstance(test, Amount | Named):
+            known = WORDS[test.word].tables_of(command.act)
+            if not known & selection.tables:
+                from sstrace.query.spoken import named  # only for mistakes
+
+                raise UsageError(
+                    f"sstrace: {test.word} is known of {named(known)} sockets, not of {named(selection.tables)} ones"
+                )
     return msgspec.structs.replace(command, selection=resolved)

@@ -22,6 +22,7 @@ __all__ = [
     "Not",
     "asks_carried",
     "asks_owners",
+    "asks_user",
     "awaited",
     "tests_of",
 ]
@@ -140,6 +141,11 @@ def tests_of(expression: Expr | None) -> Iterator[Expr]:
 def asks_owners(expression: Expr | None) -> bool:
     """Whether a filter's answer hangs on who holds a socket."""
     return any(isinstance(test, Named) and test.word in ("pid", "comm") for test in tests_of(expression))
+
+
+def asks_user(expression: Expr | None) -> bool:
+    """Whether a filter's answer hangs on whose a socket is."""
+    return any(isinstance(test, Named) and test.word == "user" for test in tests_of(expression))
 
 
 _CARRIED: Final = frozenset(("rtt", "sent", "received", "retransmits"))

@@ -46,12 +46,29 @@ def stray(word: str, following: Sequence[str], act: Act, states: Iterable[str], 
 
 
 def ours(word: str, following: Sequence[str], act: Act, is_right: _Right) -> str:
-    """Say which of sstrace's own tests was meant by such a word, unless it is nearer to one of ss's; empty: none."""
+    """Say which of sstrace's own tests was meant by such a word, unless it is nearer to one of ss's; of one that is
+    right, but not here, where it is; empty: none.
+    """
     name, test = _test(word, following)
+    if elsewhere := _elsewhere(name, act):
+        return elsewhere
     near = nearest(name, {*_examples(act), *(entry.name for entry in SS), *TABLE_KEYS, *FAMILY_KEYS})
-    if near is None or near not in WORDS or near == word.lower():
+    if near is None or near not in WORDS:
         return ""
     return f"did you mean {_completed(near, test, is_right)}?"
+
+
+def _elsewhere(name: str, act: Act) -> str:
+    """Of one of sstrace's own tests that means nothing to an act: who knows it; empty: it is none."""
+    if name not in WORDS:
+        return ""
+    acts = WORDS[name].acts
+    if act in acts:
+        return "netns selects among the namespaces of --netns all" if name == "netns" else ""
+    beside = (Act.REPLAY,) if act.source in ("file", "between") else (Act.SNAPSHOT, Act.TRACE, Act.WATCH)
+    *others, last = (other.value for other in beside if other in acts)
+    who = f"{', '.join(others)} and {last} do" if others else f"{last} does"
+    return f"{act.value} does not know {name}: {who}"
 
 
 def _examples(act: Act) -> dict[str, str]:
@@ -76,10 +93,8 @@ def _meant(word: str, following: Sequence[str], act: Act, states: Iterable[str],
     low, test = _test(word, following)
     if low in ("from", "to"):
         return "from and to are of events; a table has state and exclude"
-    if low == "netns" and act in WORDS[low].acts:
-        return "netns selects among the namespaces of --netns all"
-    if low in WORDS and act not in WORDS[low].acts:
-        return f"{act.value} does not know {low}"
+    if elsewhere := _elsewhere(low, act):
+        return elsewhere
     if low in _OTHERWISE:
         return _OTHERWISE[low]
     if ("/" in word.removesuffix("/") and not _is_address(word)) or low.endswith(_RECORDINGS):

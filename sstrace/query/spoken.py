@@ -3,15 +3,17 @@
 import shlex
 from typing import Final
 
+from sstrace.causes import FIN_BY_US
 from sstrace.incidents import SORTS
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, State, Table
 from sstrace.protocols import FAMILIES, FOLLOWED, INET, OF_TABLE, PROTOCOLS, RAW, Protocol
-from sstrace.query.command import Act, Command, Selection
+from sstrace.query.command import Act, Command, Mode, Selection
+from sstrace.query.expression import Amount, Named, tests_of
 from sstrace.query.masks import QUERY_WORDS
 from sstrace.query.states import state_words
 from sstrace.query.words import WORDS
 
-__all__ = ["followed", "letters", "named", "naming", "protocols", "table_beside", "told", "unheard"]
+__all__ = ["followed", "letters", "named", "naming", "protocols", "table_beside", "told", "unheard", "unlooked"]
 
 _INET: Final = 1 << AF_INET
 _INET6: Final = 1 << AF_INET6
@@ -83,6 +85,17 @@ def unheard(selection: Selection) -> str:
     if not names:
         return ""
     return f"{', '.join(names)} sockets do not tell what happens to them: look at these with --snapshot"
+
+
+def unlooked(command: Command) -> str:
+    """What the filter asks for and nobody knows who hears nothing and looks at the kernel instead; empty: nothing."""
+    heard = ("role",) if command.mode is Mode.WATCH else _HEARD
+    tests = [test for test in tests_of(command.selection.filter) if isinstance(test, Amount | Named)]
+    words = dict.fromkeys(test.word for test in tests if test.word in heard and test.value != FIN_BY_US)
+    return f"looks alone do not tell {' and '.join(words)}, for which the filter asks" if words else ""
+
+
+_HEARD: Final = ("role", "cause", "held", "lifetime", "rtt", "sent", "received", "retransmits")
 
 
 def letters(tables: int) -> str:

@@ -11,7 +11,8 @@ import msgspec
 
 from sstrace.causes import CAUSES
 from sstrace.errors import LookupFailed, UsageError
-from sstrace.model import Names
+from sstrace.model import Names, Table
+from sstrace.protocols import INET, NETLINK, OF_TABLE, PROTOCOLS, TIPC, VSOCK
 from sstrace.query.catalog import ENTRIES
 from sstrace.query.command import Act
 from sstrace.query.expression import Amount, Chain, Expr, Named, Not
@@ -32,6 +33,14 @@ _CARRIED: Final = _EVENTS | {Act.SNAPSHOT, Act.LIVE, Act.WATCH, Act.WATCH_LIVE}
 
 _MANY: Final = ENTRIES["--netns"].acts | {Act.WATCH_PAST}
 """Those that can be of several network namespaces."""
+
+_TCP: Final = 1 << Table.TCP
+_COUNTED: Final = sum(1 << each.table for each in PROTOCOLS if each.exact)
+"""Those whose ends tell what was sent and received."""
+_INET: Final = sum(1 << table for table in Table if OF_TABLE[table].family is INET)
+"""Those whose sockets have a cgroup."""
+_USED: Final = sum(1 << table for table in Table if OF_TABLE[table].family not in (NETLINK, VSOCK, TIPC))
+"""Those whose sockets have a user."""
 
 _TIMES: Final = ("held", "lifetime", "rtt")
 _EQUAL: Final = ("=", "!=")
@@ -55,6 +64,12 @@ class Word(msgspec.Struct, frozen=True):
     """What its operand can be, where that can be told."""
     ends: tuple[str, str] | None = None
     """It is one of these two of ss's tests, of either end."""
+    tables: int = -1
+    """Of whose sockets it is known, a mask."""
+
+    def tables_of(self, act: Act) -> int:
+        """The same, for an act: where the kernel has to be asked, it has figures of TCP alone."""
+        return self.tables & _TCP if self.acts is _CARRIED and act not in _EVENTS else self.tables
 
 
 def _duration(name: str) -> Callable[[str, Names], int]:
@@ -125,12 +140,13 @@ _ALL: Final = (
     Word("host", "host 10.0.0.1", _ANY, "of either end", ends=("src", "dst")),
     Word("pid", "pid 4711", _HELD_BY, "a process that holds the socket", read=_pid),
     Word("comm", "comm nginx", _HELD_BY, "its name, or a pattern: 'postgres*'", read=_text),
-    Word("user", "user www-data", _ANY, "the socket's user, by name or number", read=_user),
+    Word("user", "user www-data", _ANY, "the socket's user, by name or number", read=_user, tables=_USED),
     Word("container", "container 0123456789ab", _HELD_BY, "its container's id, the beginning of it, or a pattern",
-         read=_text),
+         read=_text, tables=_INET),
     Word("pod", "pod web-0", _HELD_BY, "its pod's uid, the beginning of it, or its name where that is shown",
          read=_text),
-    Word("unit", "unit nginx", _HELD_BY, "its systemd unit, or a pattern: 'ssh*'", read=_text),
+    Word("unit", "unit nginx", _HELD_BY, "its systemd unit, or a pattern: 'ssh*'", read=_text,
+         tables=_INET),
     Word("role", "role client", _ROWS, "client: this end sent the SYN; server", read=_one_of("role", _ROLES),
          choices=_ROLES),
     Word("cause", "cause reset-received", _EVENTS, "why it ended, or a pattern: 'timeout-*'",
@@ -140,11 +156,13 @@ _ALL: Final = (
     Word("lifetime", "lifetime < 200ms", _EVENTS, "how long the connection lived that ends", _ORDERED,
          _duration("lifetime")),
     Word("rtt", "rtt > 50ms", _CARRIED, "round-trip time; of events, of the connection that ends", _ORDERED,
-         _duration("rtt")),
-    Word("sent", "sent > 1M", _CARRIED, "payload that it has sent, in bytes; 1k is 1000", _ORDERED, _size("sent")),
-    Word("received", "received = 0", _CARRIED, "payload that it has received", _ORDERED, _size("received")),
+         _duration("rtt"), tables=_TCP),
+    Word("sent", "sent > 1M", _CARRIED, "payload that it has sent, in bytes; 1k is 1000", _ORDERED, _size("sent"),
+         tables=_COUNTED),
+    Word("received", "received = 0", _CARRIED, "payload that it has received", _ORDERED, _size("received"),
+         tables=_COUNTED),
     Word("retransmits", "retransmits > 0", _CARRIED, "segments that it has sent again", _ORDERED,
-         _count("retransmits")),
+         _count("retransmits"), tables=_TCP),
 )  # fmt: skip
 WORDS: Final[Mapping[str, Word]] = {word.name: word for word in _ALL}
 """By name, in the order in which the help shows them."""

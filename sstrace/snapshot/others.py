@@ -19,6 +19,7 @@ from sstrace.model import (
     UnixSocket,
 )
 from sstrace.protocols import OF_TABLE, Family
+from sstrace.query.expression import asks_user
 from sstrace.snapshot.asking import Refused, dump
 from sstrace.snapshot.invocation import Invocation
 from sstrace.sources.diag import Diag
@@ -40,8 +41,9 @@ def _unix(to: Invocation, _family: Family) -> None:
 
     selection, show = to.selection, to.show
     if not to.files.replaced("net/unix"):
+        uid = to.command.own.json or asks_user(selection.filter)
         request = unix_diag.dump_request(
-            selection.states, unix_diag.show(extended=show.extended, memory=show.memory, uid=to.command.own.json)
+            selection.states, unix_diag.show(extended=show.extended, memory=show.memory, uid=uid)
         )
         try:
             # Everybody is shown the same of them; and who asks by way of another process has more of them.

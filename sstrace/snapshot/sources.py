@@ -130,6 +130,8 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 
     source: TableSource | None = None
     """None: see ``places``."""
+    within: tuple[int, Label] | None = None
+    """The network namespace that it is of, where that is known: inode, and what it is called."""
     places: PlacesSource | None = None
     """Where there may be several network namespaces: those, each with its source."""
     owners: Owners | None = None

@@ -108,6 +108,13 @@ def test_a_table_by_who_is_ss_s_lines_with_that_holder(
         holder.go()
 
 
+def test_unix_sockets_by_their_user(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
+    with netns.call(socket.socket, socket.AF_UNIX) as one:
+        one.bind(str(tmp_path / "one"))
+        found = [sstrace("--snapshot", "-Hxa", "user", who, netns=netns).stdout for who in ("root", "nobody")]
+    assert [str(tmp_path / "one").encode() in lines for lines in found] == [True, False]
+
+
 def test_by_what_a_connection_carried(sstrace: Program, netns: Netns, tmp_path: Path, server: socket.socket) -> None:
     """In a trace, and again of its recording, as lines and as a digest."""
     path = tmp_path / "day.ndjson"

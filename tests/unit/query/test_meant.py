@@ -49,8 +49,15 @@ def sentence(line: str) -> str:
         ("mptcp", '"mptcp" is no filter: did you mean --snapshot -M?'),
         ("-p 1234", '"1234" is no filter: a port is port 1234, a process is pid 1234'),
         ("process nginx", '"process" is no filter: a process is pid 4711 or comm nginx'),
-        ("--watch cause refused", '"cause" is no filter: --watch does not know cause'),
-        ("--verify held > 5m", '"held" is no filter: --verify does not know held'),
+        (
+            "--watch --replay day.ndjson rtt > 1s",
+            '"rtt" is no filter: --watch --replay FILE does not know rtt: --replay FILE does',
+        ),
+        ("--watch cause refused", '"cause" is no filter: --watch does not know cause: a trace does'),
+        (
+            "--verify held > 5m",
+            '"held" is no filter: --verify does not know held: a trace and --watch do',
+        ),
         ("comn postgres", '"comn" is no filter: did you mean comm postgres?'),
         ("cause reset", 'cause "reset" is none: one is reset-received, reset-sent'),
         ("cause resett-sent", 'cause "resett-sent" is none: did you mean reset-sent?'),
@@ -136,7 +143,9 @@ def test_what_is_said_of_words_that_are_not_known(line: str, said: str) -> None:
         ("recieved > 1", "did you mean received > 1?"),
         ("sport = :1 and comn nginx", "did you mean comm nginx?"),
         ("comm=nginx", "did you mean comm = nginx?"),
-        ("cause refused", ""),  # a snapshot does not know it: as ss has it
+        ("cause refused", "--snapshot does not know cause: a trace does"),
+        ("held > 5m", "--snapshot does not know held: a trace and --watch do"),
+        ("netns web", "netns selects among the namespaces of --netns all"),
         ("sprot = :1", ""),  # ss's own
         ("example", ""),
         ("unix", ""),  # an option of ss's
@@ -153,6 +162,24 @@ def test_of_a_snapshot_ss_s_sentence_stays_and_a_word_of_ours_is_told_behind_it(
     assert caught.value.hint == hint
     if hint.startswith("did you mean "):
         read("--snapshot", "-t", *hint.removeprefix("did you mean ").rstrip("?").split())
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("-u rtt > 5ms", "rtt is known of TCP sockets, not of UDP ones"),
+        ("-x sent > 1k", "sent is known of raw, UDP and TCP sockets, not of unix ones"),
+        ("--snapshot -u sent > 1k", "sent is known of TCP sockets, not of UDP ones"),
+        ("--snapshot -A netlink user root", "user is known of"),
+        ("--snapshot -x unit ssh or container 0123", "unit is known of"),
+    ],
+)
+def test_what_no_socket_that_is_selected_has_is_no_filter(line: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(*line.split())
+    assert str(caught.value).startswith(f"sstrace: {said}")
+    several = "--snapshot -a" if "--snapshot" in line else "-tu"
+    read(*several.split(), *line[line.index(said.split(maxsplit=1)[0]) :].split())
 
 
 def test_help_helps() -> None:

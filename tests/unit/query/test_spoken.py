@@ -3,12 +3,13 @@
 import shlex
 
 import pytest
+from smallworld import SmallWorld
 
 from sstrace.dialect import dialect
 from sstrace.query import states
 from sstrace.query.command import Command, Mode
-from sstrace.query.options import parse
-from sstrace.query.spoken import followed, table_beside, told
+from sstrace.query.options import parse, resolve
+from sstrace.query.spoken import followed, table_beside, told, unlooked
 
 
 def command(*words: str) -> Command:
@@ -83,3 +84,19 @@ def test_ends_are_told_by_their_name() -> None:
     of = command("ended", "dport", "=", ":443")
     assert followed(of) == "the end of every TCP connection where dport = :443"
     assert table_beside(of) == "sstrace --snapshot -ta dport = :443"
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("", ""),
+        ("user root and port 443", ""),
+        ("cause fin-by-us", ""),
+        ("cause refused or not cause killed", "looks alone do not tell cause, for which the filter asks"),
+        ("role client sent > 1k", "looks alone do not tell role and sent, for which the filter asks"),
+        ("--watch held > 5m and rtt > 1s", ""),
+        ("--watch role server", "looks alone do not tell role, for which the filter asks"),
+    ],
+)
+def test_what_is_not_known_where_nothing_is_heard(typed: str, said: str) -> None:
+    assert unlooked(resolve(command(*typed.split()), SmallWorld())) == said

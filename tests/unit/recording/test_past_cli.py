@@ -108,6 +108,15 @@ def test_moments(path: str, capfdbinary: Captured) -> None:
     assert at("-0s") == ["CLOSE-WAIT 10.0.0.1%vpn9:8080", "LISTEN *:22", "LISTEN [::]:80"]
 
 
+@pytest.mark.parametrize("moment", [("--at", "+15s"), ("--between", "+15s", "+130s")])
+def test_the_network_namespace_of_a_recording_of_one_is_known(
+    path: str, capfdbinary: Captured, moment: tuple[str, ...]
+) -> None:
+    words = ("--from", path, *moment, "-tan")
+    assert rows(capfdbinary, *words, "netns", "1") == rows(capfdbinary, *words) != []
+    assert rows(capfdbinary, *words, "netns", "2") == []
+
+
 @pytest.mark.parametrize("mode", ["clock", "iso", "utc"])
 def test_a_moment_that_a_text_says_is_the_table_right_after_it(
     tmp_path: Path, capfdbinary: Captured, mode: str
