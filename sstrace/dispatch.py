@@ -53,6 +53,8 @@ def _module(command: Command) -> str:
             _suggest(path)
     if own.engines and act is Act.REPLAY:
         return "modes.backfill"
+    if own.parquet is not None:
+        return "modes.parquet"
     if act in _OF_HOSTS and (own.hosts or several or (len(paths) > 1 and _are_of_several(paths))):
         return _OF_HOSTS[act]
     return act.module

@@ -36,6 +36,13 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "--sink {}": FACT,
     "sstrace: --replay FILE --sink clickhouse brings whole recordings into an engine: leave {} away, and give it when "
     "you ask": (*MADE, "tests/unit/fleet/test_fleet_backfill.py"),
+    **{
+        f"sstrace: --parquet writes recorded lines as they are: leave {what} away": (
+            *MADE,
+            "tests/unit/fleet/test_fleet_documents.py",
+        )
+        for what in ("the filter", "{}")
+    },
     "sstrace: -D dumps the table of one host: choose with --host, of {}": (*MADE, "tests/unit/recording/test_fleet.py"),
     "sstrace: #SEQ numbers the lines of one recording, and {} has {}: choose a host that has one (--host), or say a "
     "time": (*MADE, "tests/unit/recording/test_fleet.py"),
@@ -43,8 +50,6 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "{} has tables of an earlier sstrace: sstrace --fleet-schema brings them up to date": ("sstrace --fleet-schema",),
     "{}; or have an engine keep it: pip install 'sstrace[fleet]'": ("extra fleet",),
     "{} needs chDB ({} is missing): pip install 'sstrace[fleet]'": ("extra fleet",),
-    "sstrace: --watch goes through one recording: {} is asked by --snapshot (--at, --between), --replay, "
-    "--life, --stats and --explain": (*MADE, "tests/unit/fleet/test_fleet_refused.py"),
     # Doctor.
     "Only privilege is missing: run it with sudo.": ("root",),
     "run it with sudo": ("root",),

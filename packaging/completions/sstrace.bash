@@ -73,6 +73,7 @@ _sstrace() {
     --netns) _sstrace_words "all $(ls /run/netns 2>/dev/null)" , ;;
     --on-full) _sstrace_words "block drop" ;;
     --output) _sstrace_files ;;
+    --parquet) _sstrace_files ;;
     --poll) : ;;
     -A | --query) _sstrace_words "all inet tcp mptcp dccp udp raw sctp unix unix_dgram unix_stream unix_seqpacket packet packet_dgram packet_raw netlink vsock vsock_stream vsock_dgram tipc xdp" , ;;
     --ready-file) _sstrace_files ;;
@@ -95,7 +96,7 @@ _sstrace() {
     src | dst | sport | dport | fwmark | cgroup | port | host | pid | comm | user | container | pod | unit | netns | held | lifetime | rtt | sent | received | retransmits | [=!\<\>]*) ;;
     *)
         case $value in
-        --*) _sstrace_words "--all --at --between --bound-inactive --bpf --bpf-map-id --bpf-maps --cgroup --color --columns --completions --context --contexts --count --dccp --debug --diag --doctor --duration --events --explain --extended --family --filter --fleet-schema --from --group --help --host --html --inet-sockopt --info --interval --ipv4 --ipv6 --json --keep --keep-privileges --kill --life --listening --memory --metrics --metrics-by --mptcp --net --netns --no-baseline --no-header --no-queues --numeric --on-full --oneline --options --output --packet --poll --processes --query --quiet --raw --ready-file --record --replay --resolve --rotate --schema --sctp --self-usage --serve --sink --snapshot --socket --speed --spool --ss-version --stats --summary --tcp --threads --time --tipc --tipcinfo --tos --udp --unix --verify --version --vsock --watch --xdp" ;;
+        --*) _sstrace_words "--all --at --between --bound-inactive --bpf --bpf-map-id --bpf-maps --cgroup --color --columns --completions --context --contexts --count --dccp --debug --diag --doctor --duration --events --explain --extended --family --filter --fleet-schema --from --group --help --host --html --inet-sockopt --info --interval --ipv4 --ipv6 --json --keep --keep-privileges --kill --life --listening --memory --metrics --metrics-by --mptcp --net --netns --no-baseline --no-header --no-queues --numeric --on-full --oneline --options --output --packet --parquet --poll --processes --query --quiet --raw --ready-file --record --replay --resolve --rotate --schema --sctp --self-usage --serve --sink --snapshot --socket --speed --spool --ss-version --stats --summary --tcp --threads --time --tipc --tipcinfo --tos --udp --unix --verify --version --vsock --watch --xdp" ;;
         -*) _sstrace_words "-n -r -o -e -m -i -p -T -b -E -t -S -u -w -x -a -l -4 -6 -0 -f -A -s -D -F -V -v -h -Z -z -N -K -H -M -O -q" ;;
         *) _sstrace_words "state exclude from to ended src dst sport dport dev fwmark cgroup port host pid comm user container pod unit role cause netns held lifetime rtt sent received retransmits autobound and or not" ;;
         esac

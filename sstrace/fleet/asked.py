@@ -13,9 +13,10 @@ from sstrace.fleet.conditions import counted_condition, line_condition, row_cond
 from sstrace.fleet.counted import count
 from sstrace.fleet.engines import Asked, check
 from sstrace.fleet.moment import Found, Moment, Moves, moves, tables
+from sstrace.fleet.schema import COLUMNS, address_text
 from sstrace.fleet.shaken import shaken
 from sstrace.fleet.spans import Connection, Lines, Slices
-from sstrace.fleet.sql import Run, among
+from sstrace.fleet.sql import Run, among, time
 from sstrace.lines import MetaLine
 from sstrace.query import options
 from sstrace.query.command import Command
@@ -34,6 +35,15 @@ _ENDS_NS = 65_000_000_000
 _rows = msgspec.json.Decoder(tuple[str, str, str, str, str, str])
 
 
+_EXPORTED = [
+    f"if(family = '', NULL, {address_text(column.name)}) AS `{column.name}`"
+    if column.type == "IPv6"
+    else f"`{column.name}`"
+    for column in COLUMNS
+    if "EPHEMERAL" not in column.type
+]
+"""What a row has of a line; addresses as lines have them."""
+_IN_TIME = "ts, host, run, seq, nth"
 _VERSION = "(SELECT max(version) FROM schema_versions)"
 
 
@@ -149,6 +159,15 @@ class EngineFleet(Fleet):
         """See Fleet."""
         assert self._slices is not None
         return Lines(self.name, part.head, self._of[part.path], self._slices)
+
+    def parquet(self, parts: Iterable[Part], window: tuple[int, int] | None) -> Iterator[bytes]:
+        """Their lines in a window, ns since 1970 UTC, as a file of Parquet, in the order of time."""
+        columns = ", ".join(_EXPORTED)
+        within = f" AND ts >= {time(window[0])} AND ts <= {time(window[1])}" if window is not None else ""
+        runs = among(list(dict.fromkeys(self._of[part.path] for part in parts)))
+        return self._engine.blocks(
+            f"SELECT {columns} FROM (SELECT * FROM lines FINAL WHERE {runs}{within}) ORDER BY {_IN_TIME} FORMAT Parquet"
+        )
 
     def limit(self, parts: Iterable[Part]) -> None:
         """See Fleet: an engine says itself what is too much for it."""

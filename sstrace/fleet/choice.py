@@ -7,7 +7,7 @@ from sstrace.errors import UsageError
 from sstrace.query.command import ENGINE, Command
 from sstrace.recording.fleet import Fleet, TooLarge
 
-__all__ = ["asked"]
+__all__ = ["asked", "fleet_of"]
 
 _T = TypeVar("_T")
 

@@ -1,6 +1,6 @@
 """Who can be asked for lines: a ClickHouse, by its address, and the same engine in this process."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, Protocol
 
 from sstrace import __version__
@@ -29,6 +29,10 @@ class Asked(Protocol):
         """The answer, whole, in the FORMAT that the question names. Raises SstraceError."""
         ...
 
+    def blocks(self, sql: str) -> Iterator[bytes]:
+        """The same in pieces, of which the first comes when the engine has the last."""
+        ...
+
 
 class Remote:
     """A ClickHouse. An answer comes whole or not at all: the server makes all of it before it sends the first byte, so
@@ -45,8 +49,12 @@ class Remote:
 
     def ask(self, sql: str) -> bytes:
         """See Asked."""
+        return b"".join(self.blocks(sql))
+
+    def blocks(self, sql: str) -> Iterator[bytes]:
+        """See Asked."""
         try:
-            return b"".join(self._engine.ask(sql, settings={"wait_end_of_query": 1}))
+            yield from self._engine.ask(sql, settings={"wait_end_of_query": 1})
         except Refused as error:
             if error.code == _NO_TABLE:
                 raise LookupFailed(f"sstrace: {self.name} has no tables of sstrace: {self._make()}") from None

@@ -256,6 +256,12 @@ OWN: Final = (
         "append there instead of writing on standard output; SIGHUP begins a new file of that name", values=_FILE,
     ),
     _own(
+        _TO, "parquet", "FILE", frozenset((Act.REPLAY,)),
+        "of --replay, of recordings or a ClickHouse: the lines as rows of a Parquet file, which whatever reads columns "
+        "reads",
+        values=_FILE,
+    ),
+    _own(
         _TO, "html", "FILE", _DIGESTS,
         "of --stats: the same as a page for browsers, too: over time, who with whom, how long", values=_FILE,
     ),

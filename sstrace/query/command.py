@@ -226,6 +226,8 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
     output: str | None = None
     html: str | None = None
     """--html FILE: where the page of --stats goes."""
+    parquet: str | None = None
+    """--parquet FILE: where recorded lines go as rows."""
     sink: tuple[str, ...] = ()
     """--sink NAME, any number of times, but for those that are ``engines``."""
     engines: tuple[str, ...] = ()

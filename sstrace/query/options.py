@@ -234,6 +234,8 @@ def parse(
             "sstrace: --sink clickhouse keeps everything, so that whoever asks has whole tables: leave the filter "
             "away, and give it when you ask"
         )
+    if operands and own.parquet is not None:
+        raise UsageError("sstrace: --parquet writes recorded lines as they are: leave the filter away")
     masks = line.masks
     summary = "s" in line.flags
     if summary and masks.default and not operands:

@@ -35,11 +35,14 @@ _DURATIONS: Final = {"duration": "duration_ns", "interval": "interval_ns", "poll
 _COUNTS: Final = {"count": "count", "keep": "keep"}
 _BRINGS: Final = frozenset(("--replay", "--from", "--sink", "--host", "--quiet", "--self-usage", "--debug"))
 """What means something where recordings are brought into an engine."""
+_EXPORTS: Final = _BRINGS - {"--sink"} | {"--parquet", "--between", "--time"}
+"""And where they are written as Parquet."""
 _PATHS: Final = {
     "record": "record",
     "ready-file": "ready_file",
     "output": "output",
     "html": "html",
+    "parquet": "parquet",
     "group": "group",
     "spool": "spool",
 }
@@ -235,6 +238,10 @@ class Collector:
                     f"sstrace: --replay FILE --sink clickhouse brings whole recordings into an engine: leave "
                     f"{more if more.startswith('-') else f'-{more}'} away, and give it when you ask"
                 )
+        others = [key for key, _ in self._given if key not in _EXPORTS] if own.parquet is not None else []
+        if others:
+            other = others[0] if others[0].startswith("-") else f"-{others[0]}"
+            raise UsageError(f"sstrace: --parquet writes recorded lines as they are: leave {other} away")
         if own.life and own.events:
             raise UsageError("sstrace: --life tells how connections ended, --events what happens before: choose one")
         if own.netns and any(key == "N" for key, _ in self._given):

@@ -5,10 +5,11 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.request import Request, urlopen
 
 import pytest
 from engine_front import Front
+from fleet_engine import load, make_tables
+from fleets import WEB, Told, recorded
 
 from sstrace.causes import CAUSES, Verdict
 from sstrace.cli import main
@@ -69,17 +70,40 @@ def test_what_is_printed_is_what_is_made(engine: Front, capfdbinary: pytest.Capt
             assert parsed(engine, statement)
 
 
-def test_a_day_of_a_host_as_parquet(engine: Front, tmp_path: Path) -> None:
+def test_a_day_of_a_host_as_parquet(engine: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an engine, and of files, which are put into one."""
     import duckdb
 
-    found = re.search(r'--data-binary "(SELECT .*? FORMAT Parquet)"', TEXT, re.DOTALL)
-    assert found is not None
-    url = f"http://127.0.0.1:{engine.port}/?database=sstrace"
-    with urlopen(Request(url, data=found[1].encode()), timeout=60) as answer:
-        (tmp_path / "day.parquet").write_bytes(answer.read())
-    with duckdb.connect() as database:
-        sql = f"SELECT host, cause, dport, ended FROM '{tmp_path}/day.parquet'"
-        assert database.execute(sql).fetchall() == [("web-1", "refused", 5432, True)]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    told: list[Told] = [("state", 1, 1, {"from": "SYN-SENT", "to": "UNCONN", **WEB, "ended": True, "cause": "refused"})]
+    (tmp_path / "web-1.ndjson").write_bytes(recorded("web-1", told))
+    engine.use("parquet")
+    make_tables(engine)
+    load(engine, [tmp_path / "web-1.ndjson"])
+    sources = f"clickhouse:{engine.address}", str(tmp_path / "web-1.ndjson")
+    engine.use("sstrace")
+    for source in sources:
+        day = tmp_path / "day.parquet"
+        between = ("--between", "2026-11-20T00:00Z", "2026-11-20T23:59Z")
+        assert main(["--replay", source, "--host", "web-1", *between, "--parquet", str(day)]) == 0
+        with duckdb.connect() as database:
+            sql = f"SELECT host, cause, src, dport, ended FROM '{day}' WHERE type = 'state'"
+            assert database.execute(sql).fetchall() == [("web-1", "refused", "10.0.0.1", 5432, True)]
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (("--from", "day.ndjson", "dport = :443"), "leave the filter away"),
+    (("--from", "day.ndjson", "--json"), "leave --json away"),
+    (("--from", "clickhouse:http://127.0.0.1:1"), "cannot reach"),
+    (("--snapshot", "--from", "day.ndjson"), "use it with --replay FILE"),
+])  # fmt: skip
+def test_what_is_no_parquet(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    assert main([*words, "--parquet", str(tmp_path / "x")]) in (1, 255)
+    assert said in capfd.readouterr().err
+    assert not (tmp_path / "x").exists()
 
 
 def test_questions_of_the_dashboard(engine: Front) -> None:
