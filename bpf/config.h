@@ -16,6 +16,8 @@ struct config {
 	u64 pidns_ino;       /* its inode; 0 = the initial one */
 	u32 netns;           /* only sockets of this network namespace; 0 = of all */
 	u32 choosy;          /* only those of the namespaces that are chosen */
+	u32 keeps;           /* connections are kept back until they end (lives.h); written again and again */
+	u32 unused;
 };
 BPF_ARRAY(configs, struct config, 1);
 

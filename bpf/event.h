@@ -14,6 +14,9 @@ enum sock_event_kind {
 	EVENT_TIMEWAIT = 3, /* a timewait socket was born (or, known already, its timer was set anew); new is its substate */
 	EVENT_TIMEWAIT_GONE = 4, /* a timewait socket left the table */
 	EVENT_DATAGRAM = 9, /* a datagram socket after a call of its owner's: old is enum sock_call, new its state (0 = closed) */
+	EVENT_LIFE = 11,    /* lives.h: a connection so far, in state new, of which nothing has been told; stack holds a struct sock_life, since_ns its birth */
+	EVENT_LIFE_CLOSED = 12, /* the same, and its EVENT_STATE from old to CLOSE */
+	EVENT_LIFE_TIMEWAIT = 13, /* the same, in state old, and its EVENT_TIMEWAIT */
 };
 
 /* Which call that was: sock_event.old of EVENT_DATAGRAM. */
@@ -86,7 +89,17 @@ struct sock_event {
 	__u8 saddr[16];     /* local address; IPv4 in the first 4 bytes, the rest 0 */
 	__u8 daddr[16];     /* peer address, likewise */
 	__u8 comm[16];      /* name of that process (of its first thread), NUL-padded */
-	__u8 stack[64];     /* at CLOSE: eight return addresses, native order, innermost first; else 0 */
+	__u8 stack[64];     /* at CLOSE: eight return addresses, native order, innermost first; EVENT_LIFE…: struct sock_life; else 0 */
+};
+
+/* What stands for the stack where one event tells of a whole life. Who holds the connection are comm, tgid and fd; 0 = nobody is known. */
+struct sock_life {
+	__u64 open_ns;      /* when its handshake was complete; 0 = it is not */
+	__u64 moved_ns;     /* when it came into its state */
+	__u64 sk;           /* kernel address of the full socket; of EVENT_LIFE in SYN-RECV perhaps its request socket's */
+	__u64 request;      /* kernel address of the request socket that it began as; 0 = it began with connect(2) */
+	__u64 listener;     /* of that, the inode of its listener */
+	__u64 owned;        /* of that, 1: comm, tgid and fd are of who closed it, or sent its FIN; else of whoever runs */
 };
 
 /* What each CPU counts; never reset. A softirq may count on top of a system call that is counting. */

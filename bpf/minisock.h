@@ -83,6 +83,10 @@ static __always_inline int on_request_timer(struct bpf_raw_tracepoint_args *ctx,
 	}
 	READ(event.retransmits, event.sk, OFF_num_retrans);
 	event.ino = inode_of(listener_of(event.sk));
+	if (event.old == TCP_SYN_RECV && expiring)
+		tell_life(ctx, expiring->event.sk, event.ts_ns, BY_TIMER);
+	else if (is_kept(event.sk) || keep(config, &event, 1))
+		return 0;
 	return submit(ctx, &event);
 }
 
@@ -195,6 +199,7 @@ static __always_inline int on_request_cancel(struct bpf_raw_tracepoint_args *ctx
 		return 0;
 	passing = passings.lookup(&zero);
 	if (passing && passing->child && is_child(passing->child, &event)) {
+		pass_on(ctx, config, event.sk, passing->child);
 		passing->child = 0;
 		return 0; /* completed: the next transition of its child says so */
 	}
@@ -204,6 +209,7 @@ static __always_inline int on_request_cancel(struct bpf_raw_tracepoint_args *ctx
 	if (overflow_aborts(event.sk) && queue_is_full(event.sk))
 		event.flags |= EVENT_FULL;
 	capture_cause(&event, ctx);
+	tell_life(ctx, event.sk, event.ts_ns, BY_TIMER);
 	return submit(ctx, &event);
 }
 
@@ -325,6 +331,7 @@ static __always_inline int on_timer_expire_exit(struct bpf_raw_tracepoint_args *
 		return on_request_timer(ctx, config, expiring->timer);
 	expiring->timer = 0;
 	expiring->event.ts_ns = bpf_ktime_get_ns();
+	tell_life(ctx, expiring->event.sk, expiring->event.ts_ns, BY_TIMER);
 	expiring->event.kind = EVENT_REQUEST_GONE;
 	expiring->event.old = TCP_SYN_RECV;
 	expiring->event.new = TCP_CLOSE;

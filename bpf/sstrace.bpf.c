@@ -61,6 +61,7 @@ BPF_PERCPU_ARRAY(marked, struct marks, 1);
 #include "capture.h"
 #include "cause.h"
 #include "figures.h"
+#include "lives.h"
 #include "tcp.h"
 #include "minisock.h"
 

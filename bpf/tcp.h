@@ -144,7 +144,7 @@ static __always_inline int timewait_has_room(struct common *common)
  * tcp_time_wait makes a timewait socket and then closes the full one, which still knows what the connection has carried: one event
  * for both, at the time of the first. Whether the timewait socket was waiting for this, and has been told.
  */
-static __always_inline int tell_successor(struct bpf_raw_tracepoint_args *ctx, struct sock_event *close, struct passing *passing)
+static __always_inline int tell_successor(struct bpf_raw_tracepoint_args *ctx, struct sock_event *close, struct passing *passing, int program)
 {
 	int told = 0;
 
@@ -154,6 +154,7 @@ static __always_inline int tell_successor(struct bpf_raw_tracepoint_args *ctx, s
 
 		if (successor->sk && same_addresses(close, successor)) {
 			capture_figures(successor, close->sk);
+			leave_life(ctx, successor, close, program);
 			told = deliver(ctx, successor);
 			successor->sk = 0;
 			break;
@@ -217,7 +218,7 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx, int pro
 		event->sport = __builtin_bswap16(sport);
 	}
 #endif
-	if (new == TCP_CLOSE && (old == TCP_FIN_WAIT2 || old == TCP_CLOSING) && tell_successor(ctx, event, passing))
+	if (new == TCP_CLOSE && (old == TCP_FIN_WAIT2 || old == TCP_CLOSING) && tell_successor(ctx, event, passing, program))
 		return 0;
 	if (old == TCP_SYN_SENT)
 		waits = take_waiting(sk);
@@ -245,6 +246,8 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx, int pro
 		tell_child(ctx, event, passing);
 	if (waits)
 		tell_connect(ctx, event, waits);
+	if (new != TCP_CLOSE && lives_on(ctx, config, event, program))
+		return 0;
 	if (new == TCP_CLOSE) {
 		if (!event->err)
 			READ(event->err, sk, OFF_sk_err);
@@ -262,6 +265,7 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx, int pro
 			event->flags |= EVENT_PLAIN;
 		else
 			capture_cause(event, ctx);
+		close_life(ctx, event, program);
 	}
 	return submit(ctx, event);
 }
@@ -350,9 +354,13 @@ static __always_inline int on_write_timer(struct bpf_raw_tracepoint_args *ctx, s
 		waits = take_waiting(sk);
 		if (waits && !waits->told) {
 			READ(waits->event.sport, sk, OFF_skc_num);
+			if (keep(config, &waits->event, 0))
+				return 0;
 			return submit(ctx, &waits->event);
 		}
 		if (!waits && is_resent(sk))
+			return 0;
+		if (is_kept(sk))
 			return 0;
 		READ(common, sk, 0);
 		if (!capture_namespace(&event, config, &common))

@@ -79,7 +79,7 @@ PyObject *event_address(Event *event, enum end end)
 	return new_ref(last[end].address);
 }
 
-PyObject *event_owner(Event *event)
+static PyObject *find_owner(Event *event)
 {
 	const struct sock_event *raw = &event->raw;
 	OWNED *key = Py_BuildValue("(y#Ii)", (const char *)raw->comm, (Py_ssize_t)sizeof(raw->comm), raw->tgid, raw->fd);
@@ -90,17 +90,57 @@ PyObject *event_owner(Event *event)
 	return key != NULL && !PyErr_Occurred() ? PyObject_CallObject(LENT(event, OWNER), key) : NULL;
 }
 
+PyObject *event_owner(Event *event)
+{
+	static struct {
+		__u32 tgid;
+		__s32 fd;
+		__u8 comm[16];
+		PyObject *owner;
+	} last;
+	const struct sock_event *raw = &event->raw;
+
+	if (last.owner == NULL || last.tgid != raw->tgid || last.fd != raw->fd || memcmp(last.comm, raw->comm, sizeof(last.comm)) != 0) {
+		PyObject *found = find_owner(event);
+
+		if (found == NULL)
+			return NULL;
+		last.tgid = raw->tgid;
+		last.fd = raw->fd;
+		memcpy(last.comm, raw->comm, sizeof(last.comm));
+		Py_XSETREF(last.owner, found);
+	}
+	return new_ref(last.owner);
+}
+
+/* Of EVENT_PLAIN: a new reference to the cause and ``by_call``; NULL, with or without an exception, where nobody has said. */
+static PyObject *plain_cause(Event *event)
+{
+	static struct {
+		int old, err;
+		PyObject *told;
+	} last;
+	const struct sock_event *raw = &event->raw;
+
+	if (last.told == NULL || last.old != raw->old || last.err != raw->err) {
+		OWNED *key = Py_BuildValue("(ii)", raw->old, raw->err);
+		PyObject *found = key != NULL ? PyDict_GetItemWithError(LENT(event, PLAIN), key) : NULL;
+
+		if (found == NULL)
+			return NULL;
+		last.old = raw->old;
+		last.err = raw->err;
+		Py_XSETREF(last.told, new_ref(found));
+	}
+	return new_ref(last.told);
+}
+
 PyObject *event_cause(Event *event, enum kind kind, int *by_call)
 {
 	const struct sock_event *raw = &event->raw;
-	OWNED *key = NULL, *told = NULL;
+	OWNED *told = kind == SOCKET && raw->flags & EVENT_PLAIN ? plain_cause(event) : NULL;
 	PyObject *cause;
 
-	if (kind == SOCKET && raw->flags & EVENT_PLAIN) {
-		key = Py_BuildValue("(ii)", raw->old, raw->err);
-		told = key != NULL ? PyDict_GetItemWithError(LENT(event, PLAIN), key) : NULL;
-		Py_XINCREF(told);
-	}
 	if (told == NULL && !PyErr_Occurred())
 		told = PyObject_CallFunction(LENT(event, CAUSE), "y#iOii", (const char *)raw->stack, (Py_ssize_t)sizeof(raw->stack),
 					     raw->old, PyTuple_GET_ITEM(known.kinds, kind), raw->flags, raw->err);
@@ -186,10 +226,19 @@ static int is_life(const loose *event)
 	return event->kind == EVENT_DATAGRAM && event->old == CALL_CLOSE && event->since_ns != 0;
 }
 
+/* Whether an event that tells of a whole life is of a state that one is in: sstrace.wire.lives. */
+static int is_alive(const struct sock_event *event)
+{
+	int state = event->kind == EVENT_LIFE ? event->new : event->old;
+
+	return event->since_ns != 0 && state >= ESTABLISHED && state <= CLOSING && state != TIME_WAIT && state != CLOSE && state != LISTEN;
+}
+
 static int is_sound(const struct sock_event *event)
 {
 	return event->size == sizeof(*event) && event->old < STATES && event->new < STATES &&
 	       (event->kind <= EVENT_TIMEWAIT_GONE ||
+		(event->kind >= EVENT_LIFE && event->kind <= EVENT_LIFE_TIMEWAIT && is_alive(event)) ||
 		(event->kind == EVENT_DATAGRAM && is_call(event->old) && (!is_life(event) || is_call(event->shutdown))));
 }
 

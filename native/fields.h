@@ -85,7 +85,8 @@ static const unsigned short LISTED[STATES] = { 0x0, 0x190, 0x8a, 0x192, 0x8e0, 0
 	X(transition, approximate) \
 	X(transition, source) \
 	X(transition, ended) \
-	X(transition, lifetime_ns)
+	X(transition, lifetime_ns) \
+	X(transition, handshake_ns)
 
 /* sstrace.model.sockets.Owner */
 #define owner_fields(X) \
@@ -101,6 +102,7 @@ static const unsigned short LISTED[STATES] = { 0x0, 0x190, 0x8a, 0x192, 0x8e0, 0
 	X(index, by_ino) \
 	X(index, by_sk) \
 	X(index, by_state) \
+	X(index, held) \
 	X(index, ids) \
 	X(index, netns) \
 	X(index, news) \

@@ -66,6 +66,7 @@ PyObject *told(const struct step *now, PyObject *row, long old, PyObject *held, 
 		[transition_source] = new_ref(Py_None),
 		[transition_ended] = PyBool_FromLong(ends),
 		[transition_lifetime_ns] = ends && ROW(born_ns) != Py_None ? PyNumber_Subtract(now->at_ns, ROW(born_ns)) : new_ref(Py_None),
+		[transition_handshake_ns] = new_ref(Py_None),
 	};
 
 	return make(known.transition, values, transition_count);
@@ -107,15 +108,18 @@ static int own(const struct step *now, PyObject *row, PyObject *call)
 	return done != NULL ? 0 : -1;
 }
 
-/* Until accept(2) a connection is of those who hold its listener. */
-static int inherit(const struct step *now, PyObject *row)
+/* Until accept(2) a connection is of those who hold its listener, which has this inode, or held it when it closed. */
+static int inherit(const struct step *now, PyObject *row, __u64 inode)
 {
-	OWNED *ino = PyLong_FromUnsignedLongLong(now->raw->ino), *left = NULL;
+	OWNED *ino = PyLong_FromUnsignedLongLong(inode), *left = NULL;
 	PyObject *listener = ino != NULL ? PyDict_GetItemWithError(SLOT(now->index, index, by_ino), ino) : NULL;
+	PyObject *owners = listener != NULL ? SLOT(listener, row, owners) : NULL;
 
-	if (listener == NULL || PyObject_Size(SLOT(listener, row, owners)) == 0)
+	if (listener == NULL && ino != NULL && !PyErr_Occurred())
+		owners = PyDict_GetItemWithError(SLOT(now->index, index, held), ino);
+	if (owners == NULL || PyObject_Size(owners) == 0)
 		return PyErr_Occurred() ? -1 : 0;
-	left = PyObject_CallOneArg(known.inherited, SLOT(listener, row, owners));
+	left = PyObject_CallOneArg(known.inherited, owners);
 	if (left == NULL)
 		return -1;
 	SET(ROW(owners), new_ref(left));
@@ -280,7 +284,7 @@ static PyObject *asks(const struct step *now)
 	    now->between != NULL || knows(SLOT(now->index, index, by_cookie), raw->cookie))
 		return UNUSUAL;
 	row = birth(now, REQUEST, known.server);
-	return row != NULL && inherit(now, row) == 0 ? told(now, row, LISTEN, new_ref(Py_None), Py_None, 0) : NULL;
+	return row != NULL && inherit(now, row, raw->ino) == 0 ? told(now, row, LISTEN, new_ref(Py_None), Py_None, 0) : NULL;
 }
 
 /* A timewait socket is born, and takes over from a full one: the connection ends. */
@@ -317,6 +321,69 @@ static PyObject *expires(const struct step *now)
 	old = small(ROW(state));
 	cause = event_cause(now->event, TIMEWAIT, &by_call);
 	return cause != NULL && dies(now, row) == 0 ? told(now, row, old, held(now, row), cause, 0) : NULL;
+}
+
+/* A connection of which nobody has heard tells of all of it as it ends: what sstrace.wire.lives makes of the event, and the fold of that, one by
+ * one. A row that a timewait socket holds is one of the table's; any other has never been. */
+static PyObject *has_lived(const struct step *now)
+{
+	const struct sock_event *raw = now->raw;
+	const struct sock_life *life = (const struct sock_life *)raw->stack;
+	int is_closed = raw->kind == EVENT_LIFE_CLOSED, is_server = life->request != 0, by_call = 0;
+	OWNED *row = NULL, *owner = NULL, *cause = NULL, *cookie = NULL, *key = NULL, *owners = NULL;
+	PyObject *source = NULL, *change;
+
+	if (now->row != NULL || now->between != NULL || !life->open_ns || raw->ifindex ||
+	    !is_listed(raw->old, is_closed ? CLOSE : raw->new) ||
+	    !is_taught(now, is_server ? REQUEST_TIMER : OPENS, NOBODY) || !is_taught(now, MOVES, is_server ? REQUEST : SOCKET) ||
+	    !is_taught(now, MOVES, SOCKET) || !is_taught(now, is_closed ? CLOSES : TIMEWAIT_TIMER, SOCKET) ||
+	    (is_closed && (raw->new != CLOSE || raw->old == FIN_WAIT2 || raw->old == CLOSING)) ||
+	    knows(SLOT(now->index, index, by_sk), life->sk) || knows(SLOT(now->index, index, by_sk), life->request) || knows(SLOT(now->index, index, by_cookie), raw->cookie))
+		return UNUSUAL;
+	cookie = none_or_number(raw->cookie);
+	key = cookie != NULL ? cookie_key(cookie, !is_closed, now->ends) : NULL;
+	if (key == NULL || PyDict_Contains(SLOT(now->index, index, by_cookie), key) != 0)
+		return UNUSUAL;
+	cause = is_closed ? event_cause(now->event, SOCKET, &by_call) : new_ref(known.fin_by_us);
+	if (cause == NULL)
+		return NULL;
+	if (raw->tgid && (!is_server || life->owned || (by_call && !(raw->flags & EVENT_KTHREAD)))) {
+		owner = event_owner(now->event);
+		owners = owner != NULL ? PyTuple_Pack(1, owner) : NULL;
+		source = is_server ? known.calls[CALL_CLOSE] : known.calls[CALL_CONNECT];
+		if (owners == NULL)
+			return NULL;
+	}
+	PyObject *values[row_count] = {
+		[row_kind] = new_ref(PyTuple_GET_ITEM(known.kinds, is_closed ? SOCKET : TIMEWAIT)),
+		[row_state] = PyLong_FromLong(is_closed ? CLOSE : raw->new),
+		[row_family] = PyLong_FromLong(raw->family),
+		[row_ino] = PyLong_FromUnsignedLongLong(is_closed ? raw->ino : 0),
+		[row_uid] = again(USER, raw->uid),
+		[row_cookie] = new_ref(cookie),
+		[row_sk] = new_ref(now->sk),
+		[row_since_ns] = PyLong_FromUnsignedLongLong(raw->old == raw->new || is_closed ? life->moved_ns : raw->ts_ns),
+		[row_exact] = new_ref(Py_True),
+		[row_touched_ns] = PyLong_FromUnsignedLongLong(is_closed ? life->moved_ns : raw->ts_ns),
+		[row_born_ns] = PyLong_FromUnsignedLongLong(raw->since_ns),
+		[row_role] = new_ref(is_server ? known.server : known.client),
+		[row_cgroup] = none_or_number(raw->cgroup),
+		[row_owners] = owners != NULL ? new_ref(owners) : NULL,
+		[row_owner_source] = source != NULL ? new_ref(source) : NULL,
+	};
+	row = is_closed ? make_row(now->index, now->ends, values) : add_row(now->index, now->ends, values);
+	if (!is_closed)
+		Py_XINCREF(row); /* the table's */
+	if (row == NULL || (owners == NULL && inherit(now, row, life->listener) < 0))
+		return NULL;
+	if (is_closed)
+		SET(ROW(ends), new_ref(Py_None));
+	else if (raw->new == FIN_WAIT2 && PyDict_SetItem(SLOT(now->index, index, unsettled), ROW(id), row) < 0)
+		return NULL;
+	change = told(now, row, raw->old, PyLong_FromUnsignedLongLong(raw->ts_ns - life->moved_ns), cause, 1);
+	if (change != NULL)
+		SET(SLOT(change, transition, handshake_ns), PyLong_FromUnsignedLongLong(life->open_ns - raw->since_ns));
+	return change;
 }
 
 /* That of the event's socket: a borrowed reference. NULL, with or without an exception, where none is known by its address, nor is
@@ -378,6 +445,9 @@ PyObject *fold(PyObject *index, Event *event, const char *taught)
 		return waits(&now);
 	case EVENT_TIMEWAIT_GONE:
 		return expires(&now);
+	case EVENT_LIFE_CLOSED:
+	case EVENT_LIFE_TIMEWAIT:
+		return has_lived(&now);
 	default:
 		return UNUSUAL;
 	}

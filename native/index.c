@@ -152,10 +152,10 @@ int remove_row(PyObject *index, PyObject *row)
 		       : 0;
 }
 
-PyObject *add_row(PyObject *index, PyObject *ends, PyObject **values)
+PyObject *make_row(PyObject *index, PyObject *ends, PyObject **values)
 {
 	static const int OF_ENDS[] = { row_sport, row_dport, row_src, row_dst, row_ifindex };
-	OWNED *row = NULL; /* the table holds it, or nobody */
+	int failed;
 
 	values[row_id] = PyIter_Next(INDEX(ids));
 	values[row_net] = new_ref(PyTuple_GET_ITEM(INDEX(space), 0));
@@ -170,10 +170,17 @@ PyObject *add_row(PyObject *index, PyObject *ends, PyObject **values)
 	values[row_told] = new_ref(Py_False);
 	if (values[row_seen] == NULL)
 		values[row_seen] = PyLong_FromLong(0);
-	for (int at = 0; at < row_count && !PyErr_Occurred(); at++)
+	failed = PyErr_Occurred() != NULL;
+	for (int at = 0; at < row_count && !failed; at++)
 		if (values[at] == NULL)
 			values[at] = new_ref(Py_None);
-	row = make(known.row, values, row_count);
+	return make(known.row, values, row_count);
+}
+
+PyObject *add_row(PyObject *index, PyObject *ends, PyObject **values)
+{
+	OWNED *row = make_row(index, ends, values); /* the table holds it, or nobody */
+
 	if (row == NULL || PyDict_SetItem(INDEX(rows), ROW(id), row) < 0 || enter(index, row) < 0 || enter_state(index, row) < 0)
 		return NULL;
 	return row;

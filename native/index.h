@@ -22,9 +22,10 @@ int discard(PyObject *dict, PyObject *key);
 /* The same, of this row: of two rows with one key the later one keeps it. */
 int forget(PyObject *dict, PyObject *key, PyObject *row);
 
-/* A row between these ends is made, and is one of the table's: a borrowed reference. Where there is no peer, they are no key.
- * ``values``: row_count of them, whose
+/* A row between these ends: a new reference. Where there is no peer, they are no key. ``values``: row_count of them, whose
  * references it takes; NULL where the index and the ends say it, and where there is nothing to say. */
+PyObject *make_row(PyObject *index, PyObject *ends, PyObject **values);
+/* The same, and it is one of the table's: a borrowed reference. */
 PyObject *add_row(PyObject *index, PyObject *ends, PyObject **values);
 /* It is no row of the table any more. */
 int remove_row(PyObject *index, PyObject *row);

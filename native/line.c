@@ -220,6 +220,8 @@ static void put_line(Liner *self, struct line *line, PyObject *transition, const
 	LINE(WRITE)
 	put_reported(self, &line->text, SLOT(transition, transition, reported));
 	took = lives->took != NULL ? PyDict_GetItemWithError(lives->took, ROW(id)) : NULL;
+	if (took == NULL && lives->took != NULL && SLOT(transition, transition, handshake_ns) != Py_None)
+		took = SLOT(transition, transition, handshake_ns);
 	if (took != NULL) {
 		PUT(&line->text, ",\"handshake_us\":");
 		put_duration(&line->text, whole(took));

@@ -15,6 +15,7 @@ __all__ = [
     "CALLS",
     "FLAGS",
     "KINDS",
+    "LIFE",
     "MEMBERS",
     "NOTHING",
     "RECORD",
@@ -69,6 +70,11 @@ RECORD: tuple[tuple[str, str], ...] = (
 )
 """struct sock_event: member and struct code, in order; units and meanings stand in bpf/event.h."""
 
+LIFE: tuple[tuple[str, str], ...] = tuple(
+    (name, "Q") for name in ("open_ns", "moved_ns", "sk", "request", "listener", "owned")
+)
+"""struct sock_life, which some kinds have at the beginning of ``stack``."""
+
 KINDS = {
     "EVENT_STATE": 0,
     "EVENT_REQUEST": 1,
@@ -76,6 +82,9 @@ KINDS = {
     "EVENT_TIMEWAIT": 3,
     "EVENT_TIMEWAIT_GONE": 4,
     "EVENT_DATAGRAM": 9,
+    "EVENT_LIFE": 11,
+    "EVENT_LIFE_CLOSED": 12,
+    "EVENT_LIFE_TIMEWAIT": 13,
 }
 """enum sock_event_kind; those of incidents are sstrace.incidents'."""
 

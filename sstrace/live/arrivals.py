@@ -83,6 +83,19 @@ class Arrivals:
             self._note_loss(look.unread, look.until_ns)
         return until
 
+    def reveal(self) -> int:
+        """Have what is kept back stand among what has come, and nothing be kept back until ``keep``. Up to when events
+        have to be folded in for these to be; 0 where nothing ever is.
+        """
+        found = self._hooks.reveal() if self._hooks is not None else []
+        self.waiting += found
+        return found[-1].at_ns if found else 0
+
+    def keep(self) -> None:
+        """See ``Hooks.keep``."""
+        if self._hooks is not None:
+            self._hooks.keep()
+
     def drain_until_now(self) -> int:
         """Take everything that has happened by now: the time of that."""
         now = time.monotonic_ns()

@@ -27,8 +27,8 @@ from sstrace.live.kernel import Kernel
 from sstrace.model import Netns, Table
 from sstrace.protocols import DATAGRAMS, OF_TABLE
 from sstrace.sources.bpf.compile import ready
-from sstrace.sources.bpf.config import config
-from sstrace.sources.bpf.programs import PLAIN, TRACE
+from sstrace.sources.bpf.config import Config, config
+from sstrace.sources.bpf.programs import LIVES, PLAIN, TRACE
 from sstrace.sources.cache import cache_directory
 from sstrace.sources.fired import Fired
 from sstrace.sources.perf import DOUBLE, PerfBuffers, Runs, online
@@ -71,9 +71,12 @@ class Hooks:
         only: int | None,
         pages: int | None,
         tables: Collection[Table] = (Table.TCP,),
+        *,
+        lives: bool = False,
     ) -> None:
         """``home``: the network namespace of this process. ``only``: inode of the one to hear of; 0: all;
         None: those that are chosen (``choose``). ``tables``: what is to be heard of; nothing is attached for others.
+        ``lives``: connections may be kept back until they end (``keep``).
         """
         self.limits: list[str] = []
         """What this kernel keeps from us, one sentence each; empty in the first tier."""
@@ -96,6 +99,8 @@ class Hooks:
         """Why ``missed`` cannot tell; empty where it can."""
         self._hearing: _Hearing | None = None
         self._wait_ns = 0
+        self._lives = lives
+        self._settings = Config()
         self._without = without(env)
         if pages is None and "SSTRACE_PAGES" in env:
             pages = _pages(env["SSTRACE_PAGES"])
@@ -124,12 +129,14 @@ class Hooks:
 
     def _full(self, env: Mapping[str, str], home: Netns, only: int | None, pages: int | None, symbols: Symbols) -> None:
         times = DOUBLE if self._datagrams else 1
-        self._loaded, self.perf = ready(TRACE, cache_directory(env), lambda loaded: PerfBuffers(loaded, pages, times))
+        source = LIVES if self._lives else TRACE
+        self._loaded, self.perf = ready(source, cache_directory(env), lambda loaded: PerfBuffers(loaded, pages, times))
         try:
             settings = config(symbols.span, only or 0, choosy=only is None)
             timers = "timers" not in self._without and all(symbols.span(name) is not None for name in _NEEDED)
             if not timers:
                 settings = config(lambda _: None, only or 0, choosy=only is None)
+            self._settings = settings
             self._loaded.update("configs", 0, settings.pack())
             if self._tcp:
                 self._loaded.attach(without=() if timers else _TIMERS)
@@ -281,6 +288,24 @@ class Hooks:
                 found.append(event)
         return found
 
+    def keep(self) -> None:
+        """Have connections that are born from here on be told of when they end; no-op where that is not asked for."""
+        if self._keeps_back:
+            self._loaded.update("configs", 0, replace(self._settings, keeps=True).pack())
+
+    def reveal(self) -> list[Event]:
+        """Take what is kept back, as of now: from here on, until ``keep``, everything tells of itself."""
+        if not self._keeps_back:
+            return []
+        self._loaded.update("configs", 0, self._settings.pack())
+        now = time.monotonic_ns().to_bytes(8, sys.byteorder)
+        lives = self._loaded.take_all("lives", 8, SIZE)
+        return self.decoder.events(0, b"".join(as_sample(now + life[len(now) :]) for life in lives))
+
+    @property
+    def _keeps_back(self) -> bool:
+        return "lives" in self._loaded.maps
+
     def choose(self, netns: Netns, *, heard: bool) -> None:
         """Hear of a network namespace from here on, or no longer."""
         key = netns.inode.to_bytes(4, sys.byteorder)
@@ -392,12 +417,13 @@ def attached(
     tables: Collection[Table],
     *,
     fall_back: bool,
+    lives: bool = False,
 ) -> tuple[Hooks | None, str]:
     """The hooks; None where a privilege is missing for them and a trace may do without, and then why. Raises
     PrivilegeError and FeatureError.
     """
     try:
-        return Hooks(env, home, only, pages, tables), ""
+        return Hooks(env, home, only, pages, tables, lives=lives), ""
     except (PrivilegeError, FeatureError) as error:
         # Who may not trace meets other obstacles on the way to that one.
         unprivileged = isinstance(error, PrivilegeError) or not may_trace()

@@ -63,6 +63,7 @@ class Tracer:
         incidents: Collection[str] = (),
         tables: Sequence[Table] = (Table.TCP,),
         ways: Ways | None = None,
+        lives: bool = False,
     ) -> None:
         """Compile (or take from the cache), load and attach; no sweep yet. Raises PrivilegeError or FeatureError.
 
@@ -71,7 +72,8 @@ class Tracer:
         the kernel himself. ``fall_back``: a sweep each second where only a privilege is missing; ``limits`` tells.
         ``netns``: the words of --netns; none: this process's network namespace alone. ``ask`` looks for owners, and
         ``ways`` lead into namespaces, where this process does not itself. ``incidents``: of which sorts they are to be
-        told (--events). ``tables``: what is followed; nothing else is heard of. Raises LookupFailed, too, of --netns.
+        told (--events). ``tables``: what is followed; nothing else is heard of. ``lives``: nobody is to be told
+        of a connection before it ends, so until then it need not be in the table. Raises LookupFailed, too, of --netns.
         """
         self.names = names if names is not None else SystemNames(env)
         self.tables = tuple(tables)  # that are followed
@@ -97,7 +99,11 @@ class Tracer:
         self._sweep_every_ns, self._hooks, self._without = poll_ns, None, "by netlink alone"
         if poll_ns is None and others:
             only = self.netns.inode if not self.places.several else 0 if self.places.everything else None
-            self._hooks, self._without = attached(env, self.netns, only, pages, others, fall_back=fall_back)
+            # The other end of a connection may be in another namespace: whoever tells of one looks for it in the table.
+            lives = lives and not self.places.several and not incidents
+            self._hooks, self._without = attached(
+                env, self.netns, only, pages, others, fall_back=fall_back, lives=lives
+            )
         self.places.seek(self.table.nets())  # those that came before there were hooks to hear them be born
         for place in self.places:
             self._hear(place)
@@ -112,6 +118,9 @@ class Tracer:
         self._news = select.poll()
         self.register(self._news)
         self._next_sweep_ns = 0
+        self._folded_ns = 0
+        self._revealed_ns: int | None = None
+        """When the connections were, whose owners are to be looked for once they are in the table."""
         # What is told of what events have done; for one who takes less, and alone, less:
         self.meanwhile: Callable[[], None] | None = None
         """Called every 20 ms while a sweep goes on; may ``settle``, unless it ``ails_long``."""
@@ -310,7 +319,14 @@ class Tracer:
 
     def _own(self, until_ns: int) -> None:
         """See who holds what by now, before what happened until then is folded in."""
-        if self.owners.is_due(news=bool(self.arrivals.waiting)):
+        folded_ns, self._folded_ns = self._folded_ns, until_ns
+        if not self.owners.is_due(news=bool(self.arrivals.waiting)):
+            return
+        if self._revealed_ns is None:
+            self._revealed_ns = self.arrivals.reveal()
+            self.arrivals.keep()
+        if self._revealed_ns <= folded_ns:
+            self._revealed_ns = None
             self.owners.own(self.table, self.table, partial(self.places.shown, self.table), until_ns)
 
     # Namespaces.
@@ -374,10 +390,12 @@ class Tracer:
         doubted, where = self._doubts.sweep_begins(loss=loss, unread=self.arrivals.unread)
         places = [place for place in self.places if where is None or place.netns.inode in where]
         self._sweeping, resync, complete = True, None, False
+        self.arrivals.reveal()
         try:
             resync, complete = yield from self._sweeps.run(places, doubted=doubted)
         finally:
             self._sweeping = False
+            self.arrivals.keep()
             self._doubts.sweep_ends(resync, complete=complete)
         self.sweeps += 1
         if resync.added and self.owners.is_due(news=True):

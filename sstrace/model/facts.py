@@ -14,6 +14,7 @@ __all__ = [
     "Changed",
     "Fact",
     "Gone",
+    "Lived",
     "Lost",
     "Reason",
     "Renamed",
@@ -109,6 +110,18 @@ class Gone(msgspec.Struct, frozen=True, gc=False):
     ifindex: int
     cause: str
     reported: Reported
+
+
+class Lived(msgspec.Struct, frozen=True, gc=False):
+    """A connection of which nothing has been told before: all of it, up to now. Source: bpf/lives.h."""
+
+    at_ns: int
+    before: tuple[Changed, ...]
+    """What it has done, in order."""
+    end: Changed | None
+    """What it does now: its full socket closes, or a timewait socket takes over; None: it lives on, and will tell."""
+    handshake_ns: int | None
+    """From SYN to established; None where it is not yet."""
 
 
 class Call(enum.IntEnum):

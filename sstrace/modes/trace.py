@@ -17,7 +17,7 @@ from sstrace.output.recorder import begin
 from sstrace.output.sink import colors
 from sstrace.plain import counted, printable
 from sstrace.query import options, spoken
-from sstrace.query.command import Command, followed_tables
+from sstrace.query.command import Command, Own, followed_tables
 from sstrace.sources.clock import clock_offset
 from sstrace.sources.names import SystemNames
 from sstrace.sources.standard import is_quiet, remark, say, tell
@@ -40,6 +40,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         netns=command.own.netns,
         incidents=[event for event in command.own.events if event != "state"],
         tables=followed_tables(command.selection),
+        lives=_tells_lives_alone(command.own),
     )
     with Following(command, env, tracer, stopped) as following:
         trace = Printer(command, names, clock_offset(), stopped, tracer.places.where)
@@ -54,6 +55,11 @@ def run(command: Command, env: Mapping[str, str]) -> int:
         if sentence:
             remark(sentence)
     return following.code(failed=trace.failed)
+
+
+def _tells_lives_alone(own: Own) -> bool:
+    """Whether all that is told of connections is told as they end: nothing is counted or recorded besides."""
+    return own.life and own.metrics is None and own.record is None and not own.engines
 
 
 def _follow(

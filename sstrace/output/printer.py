@@ -79,12 +79,8 @@ class Printer:
         """By protocol, and by state: whether it selects a row in it."""
         self._baseline = self.json and self._tells_states and not command.own.no_baseline
         self._filter = RowFilter(command.selection.filter, names, where)
-        self._easy = (
-            len(self.sinks) == 1
-            and self.sinks[0].runs
-            and not self._filter
-            and self._tells_states
-            and self._most is None
+        self._all = (
+            not self._filter
             and (not ended or self.handshakes is not None)
             and all(self._selection.families >> family & 1 for family in (AF_INET, AF_INET6))
             and all(
@@ -94,7 +90,11 @@ class Printer:
                 for new in to
             )
         )
-        """Whether everything that happens to these protocols' sockets is shown, or each life, by what takes runs."""
+        """Whether everything that happens to these protocols' sockets is selected, or each life."""
+        self._easy = (
+            len(self.sinks) == 1 and self.sinks[0].runs and self._tells_states and self._most is None and self._all
+        )
+        """Whether that is shown by what takes runs."""
         self._protocols = frozenset(self._wanted)
 
     @property
@@ -210,7 +210,8 @@ class Printer:
             handshakes.hear(change.row.id, change.old, change.new, change.held_ns)
             return
         took = handshakes.take(change.row.id, stays=change.new in (State.TIME_WAIT, State.FIN_WAIT2))
-        if self.full or not self._selects(change):
+        took = took if took is not None else change.handshake_ns
+        if self.full or not ((self._all and change.row.protocol in self._protocols) or self._selects(change)):
             return
         taken = False
         for sink in self.sinks:

@@ -37,12 +37,14 @@ def amount(number: int | None) -> str:
     """Bytes in at most four characters, by thousands: 999, 9.9k, 999M."""
     if number is None:
         return "-"
-    size, units = float(number), iter("kMGTPE")
-    unit = ""
-    while size >= 999.5:
-        size /= 1000
-        unit = next(units)
-    return f"{size:.1f}{unit}" if unit and size < 9.95 else f"{size:.0f}{unit}"
+    if number < 1000:
+        return str(number)
+    size, unit = number / 1000, "k"
+    for larger in "MGTPE":
+        if size < 999.5:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.1f}{unit}" if size < 9.95 else f"{size:.0f}{unit}"
 
 
 def _beginning(text: str, width: int) -> str:

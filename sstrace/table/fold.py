@@ -123,9 +123,9 @@ class Fold:
 
     def _inherit(self, row: Row, fact: Changed) -> None:
         """Until accept(2) a connection is of those who hold its listener."""
-        listener = self._index.listener_of(fact)
-        if listener is not None and listener.owners:
-            row.owners, row.owner_source = inherited(listener.owners), "listener"
+        owners = self._index.holders_of_listener(fact)
+        if owners:
+            row.owners, row.owner_source = inherited(owners), "listener"
 
     def _bear(self, fact: Changed) -> Row:
         """A new row, with its keys."""
@@ -312,6 +312,8 @@ class Fold:
         if fact.ino is not None:
             row.ino = fact.ino
         row.sport = row.sport or fact.sport
+        if row.state == _LISTEN:
+            self._index.leave_listener(row)
         row.state = _CLOSE
         return self._end(fact, row, fact.old, held, fact.cause)
 

@@ -29,6 +29,8 @@ _CLOSE, _LISTEN, _ESTABLISHED = int(State.CLOSE), int(State.LISTEN), int(State.E
 _SYN_SENT, _SYN_RECV = int(State.SYN_SENT), int(State.SYN_RECV)
 _FIN_WAIT2, _TIME_WAIT = int(State.FIN_WAIT2), int(State.TIME_WAIT)
 
+_HELD = 1000
+
 Cookie = int | tuple[int, Ends | None]
 
 
@@ -78,7 +80,8 @@ class Index:
     """The rows of one space, and their keys."""
 
     __slots__ = (
-        "by_cookie", "by_ends", "by_ino", "by_sk", "by_state", "ids", "netns", "news", "rows", "space", "unsettled",
+        "by_cookie", "by_ends", "by_ino", "by_sk", "by_state", "held", "ids", "netns", "news", "rows", "space",
+        "unsettled",
     )  # fmt: skip
 
     def __init__(self, space: Space, netns: int, ids: Iterator[int], unsettled: dict[int, Row], news: News) -> None:
@@ -93,6 +96,8 @@ class Index:
         """By ``cookie_key``: timewait sockets have the cookie of their full socket, which may live on."""
         self.by_ino: dict[int, Row] = {}
         """Listeners."""
+        self.held: dict[int, tuple[Owner, ...]] = {}
+        """By the inodes of the last _HELD listeners that have closed: who held them."""
         self.by_ends: dict[Ends, Row] = {}
         self.by_state: defaultdict[int, dict[int, Row]] | None = None
         """Rows by state and id, but for ESTABLISHED, which nearly all are; None until somebody wants that."""
@@ -135,6 +140,19 @@ class Index:
         row = self.by_ends.get(ends)
         # The cookie that the row has, if any, is not this one.
         return row if row is not None and row.cookie is None else None
+
+    def holders_of_listener(self, fact: Changed) -> tuple[Owner, ...]:
+        """Who holds the listener that a connection came to, or held it."""
+        listener = self.listener_of(fact)
+        if listener is not None:
+            return listener.owners
+        return self.held.get(fact.listener, ()) if fact.listener is not None else ()
+
+    def leave_listener(self, row: Row) -> None:
+        """A listener closes; connections to it may be told of after that (model.Lived)."""
+        self.held[row.ino] = row.owners
+        if len(self.held) > _HELD:
+            del self.held[next(iter(self.held))]
 
     def listener_of(self, fact: Changed) -> Row | None:
         """Where a connection came to; by the address where the event does not say, as with SYN cookies."""

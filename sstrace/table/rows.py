@@ -86,6 +86,8 @@ class Transition(msgspec.Struct, frozen=True, gc=False):
     """Whether the connection ends here: once in the life of a row, and never of a listener's."""
     lifetime_ns: int | None = None
     """Where the connection ends, or the listening: time since it began; None when that was not seen."""
+    handshake_ns: int | None = None
+    """Where a connection ends of which nothing has been told before (model.Lived): how long its handshake took."""
 
 
 class Resync(msgspec.Struct, frozen=True):

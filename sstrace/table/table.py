@@ -5,6 +5,8 @@ from itertools import chain, count
 from operator import attrgetter
 from typing import Any
 
+from msgspec.structs import replace
+
 from sstrace.lifecycle import STEPS, Report, Rule, Step, raw, udp
 from sstrace.model import (
     Call,
@@ -13,6 +15,7 @@ from sstrace.model import (
     Gone,
     InetSocket,
     Kind,
+    Lived,
     Lost,
     Netns,
     Owner,
@@ -325,14 +328,28 @@ class SocketTable:
             return self.apply
         return twins.Folder(self._shards, self.apply, self._lesson, self._netns)  # type: ignore[no-any-return]
 
-    def apply(self, fact: Changed | Gone | Called) -> Transition | None:
-        """Fold one event in. The transition that users see, None when there is none."""
+    def apply(self, fact: Changed | Gone | Called | Lived) -> Transition | None:
+        """Fold one event in. The transition that users see, None when there is none. Of a life that is told at once:
+        its end; or, where it lives on, that with which it came about.
+        """
+        if isinstance(fact, Lived):
+            return self._live(fact)
         shard = self._shards.get((fact.net, fact.protocol))  # type: ignore[call-overload]  # a Space is such a tuple
         if shard is None:
             if not self.takes(fact.net):
                 return None
             shard = self.shard(Space(fact.net, fact.protocol), fact.netns)
         return shard.fold.apply(fact)  # type: ignore[no-any-return]
+
+    def _live(self, fact: Lived) -> Transition | None:
+        opened = None
+        for told in fact.before:
+            change = self.apply(told)
+            opened = change if told.new == _ESTABLISHED else opened
+        if fact.end is None:
+            return opened
+        change = self.apply(fact.end)
+        return replace(change, handshake_ns=fact.handshake_ns) if change is not None and change.ended else change
 
     def begin(self, fact: SweepBegin) -> None:
         """A sweep of a space starts."""

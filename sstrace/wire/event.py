@@ -1,10 +1,10 @@
 """Perf records of the BPF programs → Facts. The other side of bpf/event.h.
 
 Enters: runs of perf records of one CPU (struct perf_event_header: u32 type, u16 misc, u16 size; native byte order).
-Leaves: ``Changed``, ``Gone`` and ``Called``, in the run's order; PERF_RECORD_LOST is passed over, since the programs
-count what they cannot deliver themselves, at once and exactly (sources.perf). A sample's payload is padded (perf rounds
-records up to 8 bytes), so a record of our size stands in a fixed stride; a run that holds nothing else is unpacked in
-one sweep.
+Leaves: ``Changed``, ``Gone``, ``Called`` and ``Lived``, in the run's order; PERF_RECORD_LOST is passed over, since the
+programs count what they cannot deliver themselves, at once and exactly (sources.perf). A sample's payload is padded
+(perf rounds records up to 8 bytes), so a record of our size stands in a fixed stride; a run that holds nothing else is
+unpacked in one sweep.
 """
 
 import struct
@@ -14,9 +14,10 @@ from typing import Protocol
 
 from sstrace.errors import DecodeError
 from sstrace.fields import KINDS, NOTHING, RECORD, REPORTED, Flag, Reported, reported
-from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Call, Called, Changed, Gone, Kind, Netns, Owner, State
+from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Call, Called, Changed, Gone, Kind, Lived, Netns, Owner, State
 from sstrace.native import twins
 from sstrace.wire.cause import PLAIN_CAUSES, CauseReader
+from sstrace.wire.lives import LIVES, lived
 
 __all__ = ["SIZE", "Event", "EventDecoder", "as_sample", "record_of", "samples"]
 
@@ -29,6 +30,9 @@ class Event(Protocol):
         """CLOCK_MONOTONIC."""
         ...
 
+
+Heard = Changed | Gone | Called | Lived
+"""What is told by an event."""
 
 _CODES = "".join(code for _, code in RECORD)
 SIZE = struct.calcsize("=" + _CODES)
@@ -99,9 +103,9 @@ class EventDecoder:
         self._lent = self._facts, self._addresses, self._owner, self._owners, causes.cause, PLAIN_CAUSES
         """What native/event.c makes an event's values with."""
 
-    def decode(self, cpu: int, data: bytes) -> list[Changed | Gone | Called]:
+    def decode(self, cpu: int, data: bytes) -> list[Heard]:
         """Facts of one CPU's run. Raises DecodeError where the bytes are not whole records of ours."""
-        facts: list[Changed | Gone | Called] = []
+        facts: list[Heard] = []
         for stretch in samples(data):
             facts += self._facts(cpu, stretch)
         return facts
@@ -128,7 +132,7 @@ class EventDecoder:
         self._owners.clear()
         self._causes.forget()
 
-    def _facts(self, cpu: int, data: bytes) -> list[Changed | Gone | Called]:
+    def _facts(self, cpu: int, data: bytes) -> list[Heard]:
         called, others = _apart(data)
         facts = self._samples(cpu, others)
         if called:
@@ -176,12 +180,12 @@ class EventDecoder:
                 append(Called(at, cpu, _CALLS[old], new, *whose, besides))
         return facts
 
-    def _samples(self, cpu: int, data: bytes) -> list[Changed | Gone | Called]:
+    def _samples(self, cpu: int, data: bytes) -> list[Heard]:
         addresses, owners, read_cause = self._addresses, self._owners, self._causes.cause
         if len(addresses) > _MOST:
             addresses.clear()
         home, here = self._netns
-        facts: list[Changed | Gone | Called] = []
+        facts: list[Heard] = []
         append = facts.append
         cause: str | None
         for (
@@ -249,6 +253,14 @@ class EventDecoder:
                         besides,
                     )
                 )
+            elif kind in LIVES:
+                owner = owners.get((comm, tgid, fd)) or self._owner(comm, tgid, fd) if tgid else None
+                cause, by_call = read_cause(b"", old, _SOCKET, flags, besides.err or 0)
+                event = Changed(
+                    at, cpu, _SOCKET, old, new, sk, cookie or None, ino or None, net, netns or here, family, protocol,
+                    src, sport, dst, dport, uid, ifindex, since or None, owner, cgroup or None, None, besides,
+                )  # fmt: skip
+                append(lived(kind, event, stack, (cause, by_call and not flags & _KTHREAD)))
             else:
                 raise DecodeError(f"BPF event of unknown kind {kind}: bpf/ and sstrace/ are from different builds")
             if size != SIZE:

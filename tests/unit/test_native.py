@@ -532,6 +532,9 @@ def test_any_record_decodes_alike(data: st.DataObject) -> None:
     if kind == "EVENT_DATAGRAM":
         fields |= {name: data.draw(st.sampled_from(list(Call))) for name in ("old", "shutdown")}
     fields["new"] = data.draw(st.integers(0, 13))
+    if kind.startswith("EVENT_LIFE"):
+        fields |= {name: data.draw(st.sampled_from((1, 2, 3, 4, 5, 8, 9, 11))) for name in ("old", "new")}
+        fields["since_ns"] = data.draw(st.integers(1, (1 << 64) - 1))
     ours, theirs = both(state(kind, **fields))
     assert ours == theirs
     assert [type(fact) for fact in ours] == [type(fact) for fact in theirs]

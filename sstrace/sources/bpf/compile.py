@@ -99,7 +99,7 @@ def _bundle(
     if macros is None:
         with Btf() as btf:
             macros = offset_macros(source.offsets, source.optional, source.bits, btf)
-            macros |= figure_macros(source.figures, btf)
+            macros |= figure_macros(source.figures, btf) | dict.fromkeys(source.defines, 1)
     path = None
     if cache is not None:
         path = cache / f"bpf-{_cache_key(source, macros)}.msgpack"

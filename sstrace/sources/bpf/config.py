@@ -33,15 +33,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     pidns_ino: int = 0
     netns: int = 0
     choosy: bool = False
+    keeps: bool = False
 
     def pack(self) -> bytes:
-        """Native byte order, 88 + 8 + 16 bytes as in the C struct."""
+        """Native byte order, as in the C struct."""
         ranges = (self.timer_lives + ((0, 0),) * _TIMER_RANGES)[:_TIMER_RANGES]
         starts, sizes = zip(*ranges, strict=True)
         functions = (self.fn_write_timer, self.fn_request, self.fn_timewait)
         return struct.pack(
-            "=3Q4Q4QQQII", *functions, *starts, *sizes, self.pidns_dev, self.pidns_ino, self.netns, self.choosy
-        )
+            "=3Q4Q4QQQIIII", *functions, *starts, *sizes, self.pidns_dev, self.pidns_ino, self.netns, self.choosy,
+            self.keeps, 0,
+        )  # fmt: skip
 
 
 def config(span: Callable[[str], tuple[int, int] | None], netns: int, *, choosy: bool = False) -> Config:

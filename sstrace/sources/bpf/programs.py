@@ -15,6 +15,7 @@ __all__ = [
     "HOOKS",
     "INCIDENTS",
     "LENGTHS",
+    "LIVES",
     "OF_RAW",
     "PLAIN",
     "TRACE",
@@ -50,6 +51,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     """Bit-fields of one bit that the file does without: BYTE_name is the offset, MASK_name the bit in it."""
     figures: Figures = {}
     """Members that are read by windows, where the file does without."""
+    defines: tuple[str, ...] = ()
+    """What is asked of the file besides: macros that are 1."""
     mapped: tuple[str, ...] = ()
     """Maps that user space reads through a mapping of its own (BPF_F_MMAPABLE, Linux 5.5)."""
     plain: bool = False
@@ -82,6 +85,9 @@ TRACE = Source(
     figures=offsets.FIGURES,
 )
 """The programs of the event path."""
+
+LIVES = msgspec.structs.replace(TRACE, maps=(*TRACE.maps, "lives", "taken"), defines=("LIVES",))
+"""The same, which keep connections back until they end (bpf/lives.h)."""
 
 PLAIN = Source(file="plain.bpf.c", programs=("inet_sock_set_state",), maps=("events", "counts"), plain=True)
 """The event path without BTF: see the C file."""

@@ -16,7 +16,7 @@ from tapes import OFFSET_NS, meta
 from sstrace.causes import CAUSES, Verdict
 from sstrace.cli import main
 from sstrace.live.places import Places
-from sstrace.model import Netns
+from sstrace.model import Changed, Gone, Netns
 from sstrace.output.carried import Carried, Described
 from sstrace.output.counting import Counting
 from sstrace.output.metrics import Metrics
@@ -37,10 +37,11 @@ Line = dict[str, Any]
 def recorded() -> Iterator[Transition]:
     """What real events were (scripts/record-perf): closes in every way, as they are folded in."""
     decoder = EventDecoder(CauseReader(Symbols((DATA / "events.kallsyms").read_bytes()).spans))
-    data, at, facts = (DATA / "events.perf").read_bytes(), 0, []
+    data, at, facts = (DATA / "events.perf").read_bytes(), 0, list[Changed | Gone]()
     while at < len(data):
         cpu, size = struct.unpack_from("<II", data, at)
-        facts += decoder.decode(cpu, data[at + 8 : at + 8 + size])
+        decoded = decoder.decode(cpu, data[at + 8 : at + 8 + size])
+        facts += (fact for fact in decoded if isinstance(fact, Changed | Gone))
         at += 8 + size
     facts.sort(key=lambda fact: fact.at_ns)
     yield from filter(None, map(SocketTable(Netns(facts[0].net, facts[0].netns)).apply, facts))

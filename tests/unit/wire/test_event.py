@@ -376,7 +376,9 @@ def test_records_of_any_content_whole_and_chopped(records: list[bytes], data: st
 @given(st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=20), st.data())
 def test_runs_may_be_cut_at_any_record(kinds: list[str], data: st.DataObject) -> None:
     records = [
-        state(kind, ts_ns=at, old=at % (5 if kind == "EVENT_DATAGRAM" else 13) or 1, new=at * 5 % 13, sk=at)
+        state(kind, ts_ns=at, since_ns=1, old=1 + at % 5, new=1 + at % 5, sk=at)
+        if kind.startswith("EVENT_LIFE")
+        else state(kind, ts_ns=at, old=at % (5 if kind == "EVENT_DATAGRAM" else 13) or 1, new=at * 5 % 13, sk=at)
         for at, kind in enumerate(kinds, 1)
     ]
     cut = data.draw(st.integers(0, len(records)))

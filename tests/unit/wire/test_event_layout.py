@@ -54,6 +54,11 @@ def test_the_counts_are_the_same_on_both_sides() -> None:
     assert members(HEADER, "sock_counts") == [(name, "Q", 0) for name in COUNTS]
 
 
+def test_lives_are_the_same_on_both_sides_and_fit_in_place_of_a_stack() -> None:
+    assert members(HEADER, "sock_life") == [(name, code, 0) for name, code in LIFE]
+    assert struct.calcsize("=" + "".join(code for _, code in LIFE)) <= struct.calcsize(dict(RECORD)["stack"])
+
+
 def test_no_padding_hides_in_it() -> None:
     codes = "".join(code for _, code in RECORD)
     asserted = re.search(r"_Static_assert\(sizeof\(struct sock_event\) == (\d+),", HEADER)
@@ -159,6 +164,7 @@ CONFIG = Config(
     pidns_ino=0x7777777777777777,
     netns=0x88888888,
     choosy=True,
+    keeps=True,
 )
 CONFIG_VALUES = {
     "fn_write_timer": [0x1111111111111111],
@@ -170,6 +176,8 @@ CONFIG_VALUES = {
     "pidns_ino": [0x7777777777777777],
     "netns": [0x88888888],
     "choosy": [1],
+    "keeps": [1],
+    "unused": [0],
 }
 
 
@@ -177,7 +185,7 @@ def test_config_is_packed_as_c_has_it(tmp_path: Path) -> None:
     layout = members(PROGRAM, "config")
     size, found = offsets(tmp_path, "config", config_definition(), [name for name, _, _ in layout])
     packed = CONFIG.pack()
-    assert len(packed) == size == 112
+    assert len(packed) == size == 120
     for (name, code, count), at in zip(layout, found, strict=True):
         assert list(struct.unpack_from(f"={count or 1}{code}", packed, at)) == CONFIG_VALUES[name], name
     assert [name for name, _, _ in layout] == list(CONFIG_VALUES)
