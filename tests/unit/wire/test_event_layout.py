@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT, unmet
 
 from sstrace import fields, incidents
-from sstrace.fields import CALLS, FLAGS, KINDS, MEMBERS, RECORD
+from sstrace.fields import CALLS, FLAGS, KINDS, LIFE, MEMBERS, RECORD
 from sstrace.sources.bpf.config import Config
 from sstrace.sources.perf import COUNTS
 from sstrace.wire.event import SIZE
