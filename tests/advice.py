@@ -165,6 +165,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "without that, network namespaces are not told apart: do without --netns": ("sstrace",),
     "--netns all": ("sstrace --snapshot --netns all -tln",),
     "sstrace {} --netns all": (*MADE, "tests/kernel/test_netns_snapshot.py"),
+    "sstrace --help has it": ("sstrace --help",),
     "netns selects among the namespaces of --netns all": ("sstrace --snapshot --netns all -tln netns nosuch",),
     'sstrace: --netns "{}": write all, or names, pids, inodes and paths, joined by commas': (
         "sstrace --snapshot --netns all -tln",

@@ -110,12 +110,21 @@ def parse_filter(
 def gathered(operands: list[str], takes: dict[str, int]) -> list[str]:
     """Put state words, wherever they stand between the tests of a filter, in front of it. ``takes``: how many words
     follow each. They are always joined by "and", which may be written. Raises UsageError where they are not. A test
-    that is written without blanks (``port=443``) gets them.
+    that is written without blanks (``port=443``) gets them, and so do parentheses around one.
     """
     cut = [word for operand in operands for word in ([operand] if "\\" in operand else _cut(operand))]
     words: list[str] = []
-    for word in cut:
+    for typed in cut:
+        word = typed
+        while not _wants_operand(words) and word[:1] in ("(", "!") and word[1:] and word[1:2] != "=":
+            words.append(word[0])
+            word = word[1:]
+        closed, open_ = 0, words.count("(") - words.count(")")
+        while closed < open_ and word[1:] and word[-1] == ")" and word.count(")") > word.count("("):
+            word = word[:-1]
+            closed += 1
         words += [word] if _wants_operand(words) else _apart(word, takes)
+        words += ")" * closed
     front: list[str] = []
     rest: list[str] = []
     at = 0

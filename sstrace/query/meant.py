@@ -26,6 +26,7 @@ _FOLLOWED: Final = ("udp", "raw", "unix", "packet", "vsock", "xdp")
 _OTHERWISE: Final = {
     **dict.fromkeys(("ms", "us", "s", "min", "m", "h"), "a number and its unit are one word, as in held > 5ms"),
     **dict.fromkeys(("k", "kb", "mb", "gb", "g"), "a number and its unit are one word, as in sent > 10k"),
+    "help": "sstrace --help has it",
     "net": "a network is host 10.0.0.0/8, or src, or dst",
     "process": "a process is pid 4711 or comm nginx",
     "name": "a process is pid 4711 or comm nginx",

@@ -236,10 +236,20 @@ class Operands:
             ports = [p for p in range(1, 65536) for name in protocols if self._names.rpc(p, name) == text]
         if not ports or ports[0] <= 0:
             self._wrong(
-                f'"{text}" is no port, and no service of that name is known',
+                _several(text) or f'"{text}" is no port, and no service of that name is known',
                 f'Error: "{text}" does not look like a port.\nCannot parse dst/src address.',
             )
         return ports[0]
+
+
+def _several(text: str) -> str:
+    """What is said of a list of ports, or a range of them; empty: it is none."""
+    ports, (low, dash, high) = text.split(","), text.partition("-")
+    if len(ports) > 1 and all(port.isascii() and port.isdecimal() for port in ports):
+        return f'"{text}" is several: write {" or ".join(f"port {port}" for port in ports)}'
+    if dash and all(port.isascii() and port.isdecimal() for port in (low, high)):
+        return f'"{text}" is a range: write port >= {low} and port <= {high}'
+    return ""
 
 
 def _lookups(name: str, family: int) -> tuple[int, ...]:

@@ -280,8 +280,12 @@ _STATE_WORDS: Final = {**_ROW_WORDS, "from": 1, "to": 1, "ended": 0}
 
 def _hint(word: str, known: Sequence[Option]) -> str:
     from sstrace.query.nearest import nearest
+    from sstrace.query.words import WORDS
 
-    near = nearest(word.lstrip("-").partition("=")[0], [option.name for option in known])
+    name = word.lstrip("-").partition("=")[0]
+    if name in WORDS:
+        return f": it is a word of the filter, written without dashes: {WORDS[name].example}"
+    near = nearest(name, [option.name for option in known])
     return f"; did you mean --{near}?" if near is not None else ""
 
 

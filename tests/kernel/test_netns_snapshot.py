@@ -280,7 +280,9 @@ def test_who_looks_at_one_is_told_of_the_others(sstrace: Program, netns: Netns) 
         assert done.stdout.count(b"\n") == 1, "the titles"
         summary, hint = done.stderr.decode().splitlines()[-2:]
         assert summary.startswith("sstrace: 0 events")
-        found = re.fullmatch(r"sstrace: (\d+)(?: and more)? other network namespaces have sockets: (.*) shows them", hint)
+        found = re.fullmatch(
+            r"sstrace: (\d+)(?: and more)? other network namespaces have sockets: (.*) shows them", hint
+        )
         assert found is not None, hint  # the machine may have as many beside as are counted
         assert int(found[1]) >= 2
         assert found[2] == "--netns all"

@@ -8,6 +8,7 @@ from smallworld import SmallWorld
 from sstrace.dialect import dialect
 from sstrace.errors import LookupFailed, SstraceError, UsageError
 from sstrace.query.command import Command, Early
+from sstrace.query.filter import gathered
 from sstrace.query.options import parse, resolve
 from sstrace.query.usage import help_text
 
@@ -126,6 +127,15 @@ def sentence(line: str) -> str:
         ("sport = :1 and", "the filter is not complete"),
         ("and sport = :1", '"and" stands before a test'),
         ("( sport = :1", 'a "(" is not closed'),
+        ("(sport = :1", 'a "(" is not closed'),
+        ("port 80,443", '"80,443" is several: write port 80 or port 443'),
+        ("dport = :80-90", '"80-90" is a range: write port >= 80 and port <= 90'),
+        ("--pid 4711", "unrecognized option '--pid': it is a word of the filter, written without dashes: pid 4711"),
+        (
+            "--user",
+            "unrecognized option '--user': it is a word of the filter, written without dashes: user www-data",
+        ),
+        ("help port", '"help" is no filter: sstrace --help has it'),
         ("sport = :1 )", '")" stands behind a whole test'),
         ("to", "to which state?"),
         ("sport = :1 or to established", '"to" is always joined by "and": "or", "not" and parentheses are for tests'),
@@ -180,6 +190,21 @@ def test_what_no_socket_that_is_selected_has_is_no_filter(line: str, said: str) 
     assert str(caught.value).startswith(f"sstrace: {said}")
     several = "--snapshot -a" if "--snapshot" in line else "-tu"
     read(*several.split(), *line[line.index(said.split(maxsplit=1)[0]) :].split())
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("port 80 and (comm shop or comm x)", "port 80 and ( comm shop or comm x )"),
+        ("!(port=80)", "! ( port = 80 )"),
+        ("((port 80) or comm=x)", "( ( port 80 ) or comm = x )"),
+        ("comm hold(er", "comm hold(er"),
+        ("(comm hold(er))", "( comm hold(er) )"),
+        ("(state established)", "( state established )"),
+    ],
+)
+def test_parentheses_may_stand_at_their_words(typed: str, meant: str) -> None:
+    assert gathered([typed], {}) == ([meant] if typed == meant else meant.split())
 
 
 def test_help_helps() -> None:
