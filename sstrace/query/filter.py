@@ -230,6 +230,8 @@ class _Parser:
         """See SstraceError."""
         self._kind = ""
         """The last keyword: what an operand means."""
+        self._word = ""
+        """The last word of all."""
 
     def parse(self) -> Expr | None:
         """List := test | list ``and`` test | list ``or`` test | list test;  test := ``(`` list ``)`` | ``!`` test |
@@ -264,7 +266,7 @@ class _Parser:
                 level.add(self._test(kind))
                 expecting = False
             elif expecting:
-                self._wrong("the filter is not complete" if kind == "end" else f'"{kind}" stands before a test')
+                self._wrong("the filter is not complete" if kind == "end" else f'"{self._word}" stands before a test')
             elif kind in ("and", "or"):
                 level.operator = kind
                 expecting = True
@@ -275,7 +277,7 @@ class _Parser:
             elif kind == "end" and not outer:
                 return level.expression()
             else:
-                self._wrong('a "(" is not closed' if kind == "end" else f'"{kind}" stands behind a whole test')
+                self._wrong('a "(" is not closed' if kind == "end" else f'"{self._word}" stands behind a whole test')
             token = self._next()
 
     def _test(self, kind: str) -> Expr:
@@ -315,6 +317,7 @@ class _Parser:
         word = next(self._words, None)
         if word is None:
             return _Token("end")
+        self._word = word
         if word in _NOT:
             return _Token("!")
         if word in _AND:
