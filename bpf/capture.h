@@ -62,18 +62,13 @@ static __always_inline int submit(void *ctx, struct sock_event *event)
 	return 0;
 }
 
-/* Every sort of socket begins with struct sock_common, so this part serves them all. */
-static __always_inline void capture_common(struct sock_event *event, struct common *common, u64 sk)
+/* Between which ends a socket is. */
+static __always_inline void capture_ends(struct sock_event *event, struct common *common)
 {
-	event->ts_ns = bpf_ktime_get_ns();
-	event->sk = sk;
-	event->size = sizeof(*event);
-	event->fd = -1;
 	event->family = AT(u16, common, OFF_skc_family);
 	event->sport = AT(u16, common, OFF_skc_num);
 	event->dport = __builtin_bswap16(AT(u16, common, OFF_skc_dport));
 	event->ifindex = AT(u32, common, OFF_skc_bound_dev_if);
-	event->cookie = AT(u64, common, OFF_skc_cookie);
 	if (event->family == 10) {
 #ifdef OFF_skc_v6_rcv_saddr
 		__builtin_memcpy(event->saddr, (u8 *)common + OFF_skc_v6_rcv_saddr, 16);
@@ -83,6 +78,17 @@ static __always_inline void capture_common(struct sock_event *event, struct comm
 		__builtin_memcpy(event->saddr, (u8 *)common + OFF_skc_rcv_saddr, 4);
 		__builtin_memcpy(event->daddr, (u8 *)common + OFF_skc_daddr, 4);
 	}
+}
+
+/* Every sort of socket begins with struct sock_common, so this part serves them all. */
+static __always_inline void capture_common(struct sock_event *event, struct common *common, u64 sk)
+{
+	event->ts_ns = bpf_ktime_get_ns();
+	event->sk = sk;
+	event->size = sizeof(*event);
+	event->fd = -1;
+	event->cookie = AT(u64, common, OFF_skc_cookie);
+	capture_ends(event, common);
 }
 
 /*

@@ -17,6 +17,8 @@ struct config {
 	u32 netns;           /* only sockets of this network namespace; 0 = of all */
 	u32 choosy;          /* only those of the namespaces that are chosen */
 	u32 keeps;           /* connections are kept back until they end (lives.h); written again and again */
+	u32 tcp;             /* whether TCP's own sockets are asked for */
+	u32 mptcp;           /* whether MPTCP's are */
 	u32 unused;
 };
 BPF_ARRAY(configs, struct config, 1);

@@ -45,6 +45,7 @@ enum sock_event_flags {
 	EVENT_ORPHANED = 8, /* EVENT_STATE: by close(2) of the last descriptor; ino and file are those that it leaves. At CLOSE: nobody held it */
 	EVENT_V6ONLY = 16,  /* EVENT_STATE, EVENT_DATAGRAM: IPV6_V6ONLY is set */
 	EVENT_FULL = 32,    /* EVENT_REQUEST_GONE: the peer acknowledged, but its listener's accept queue was full */
+	EVENT_FORGOTTEN = 32, /* EVENT_STATE of an MPTCP socket that listens not: it has no token (any more), and ss does not show it */
 	EVENT_ROOM = 64,    /* EVENT_STATE, FIN-WAIT-2 to CLOSE: a timewait socket could have been had, and was not wanted */
 	EVENT_PLAIN = 128,  /* EVENT_STATE, to CLOSE: old and err tell the cause; there is no stack */
 };

@@ -12,7 +12,6 @@
 enum {
 	TCP_CLOSE = 7,
 	IPPROTO_TCP = 6,
-	IPPROTO_MPTCP = 262,
 };
 
 #define FIELD(type, offset) (*(type *)((char *)ctx + (offset)))
@@ -36,8 +35,8 @@ int plain__inet_sock_set_state(void *ctx)
 	if (!count)
 		return 1;
 	event.protocol = FIELD(u16, OFF_protocol);
-	if (event.protocol != IPPROTO_TCP && event.protocol != IPPROTO_MPTCP)
-		return 1;
+	if (event.protocol != IPPROTO_TCP)
+		return 1; /* MPTCP's own sockets know their addresses too late for this tracepoint */
 	event.ts_ns = bpf_ktime_get_ns();
 	event.sk = FIELD(u64, OFF_skaddr);
 	event.size = sizeof(event);

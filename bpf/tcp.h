@@ -60,7 +60,7 @@ static __always_inline int has_no_port(struct connecting *waits, u64 sk)
 }
 
 /* Have the event of a connect(2) wait for its port. Whether it does; it goes out at once otherwise. */
-static __always_inline int wait_for_port(struct sock_event *event, u64 sk)
+static __always_inline int wait_for_port(struct sock_event *event, u64 sk, int late)
 {
 	int zero = 0;
 	struct connecting *waits = connect.lookup(&zero);
@@ -71,7 +71,7 @@ static __always_inline int wait_for_port(struct sock_event *event, u64 sk)
 #ifdef OFF_sk_txhash
 	READ(waits->hash, sk, OFF_sk_txhash);
 #endif
-	waits->told = starts_late(sk);
+	waits->told = late;
 	return !connecting.update(&sk, waits) && !waits->told;
 }
 
@@ -118,6 +118,43 @@ static __always_inline void tell_connect(struct bpf_raw_tracepoint_args *ctx, st
 	birth->sport = event->sport;
 	if (!waits->told)
 		deliver(ctx, birth);
+}
+
+/*
+ * MPTCP's own socket has no addresses when it tells that it connects, nor when it comes out of a listener: it is given those of its first
+ * subflow, a TCP socket, a moment later (mptcp_copy_inaddrs, net/mptcp/protocol.c). So they are read there: of the listener's child that
+ * was born just before, or of that subflow.
+ */
+static __always_inline u64 first_subflow(struct passing *passing, u64 sk, u32 old, u32 new)
+{
+	u64 first = 0;
+
+	if (old == TCP_LISTEN && new != TCP_LISTEN && new != TCP_CLOSE)
+		return passing->child;
+#ifdef OFF_msk_first
+	if (new == TCP_LISTEN)
+		READ(first, sk, OFF_msk_first);
+#endif
+	return first;
+}
+
+/* A subflow's SYN is about to go out: where it is the first, its connection's connect(2) is told, with its addresses. */
+static __always_inline void tell_multipath(struct bpf_raw_tracepoint_args *ctx, struct common *common, u64 subflow)
+{
+#if defined(OFF_icsk_ulp_data) && defined(OFF_subflow_conn)
+	u64 context = 0, sk = 0;
+	struct connecting *waits;
+
+	READ(context, subflow, OFF_icsk_ulp_data);
+	if (!context)
+		return;
+	READ(sk, context, OFF_subflow_conn);
+	waits = take_waiting(sk);
+	if (!waits)
+		return;
+	capture_ends(&waits->event, common);
+	deliver(ctx, &waits->event);
+#endif
 }
 
 /* Whether inet_twsk_alloc() would have found room for one more timewait socket. */
@@ -179,14 +216,16 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx, int pro
 	struct connecting *waits = 0;
 	struct passing *passing;
 	u8 bits = 0, missed = 0;
-	int zero = 0;
+	int zero = 0, multipath;
+	u64 subflow = 0, token = 0;
 	struct config *config = configs.lookup(&zero);
 
 	if (!config || !event)
 		return 0;
 	__builtin_memset(event, 0, sizeof(*event));
 	READ(protocol, sk, OFF_sk_protocol);
-	if (protocol != IPPROTO_TCP && protocol != IPPROTO_MPTCP)
+	multipath = protocol == IPPROTO_MPTCP;
+	if (multipath ? !config->mptcp : protocol != IPPROTO_TCP)
 		return 0; /* SCTP and DCCP fire this tracepoint too; their states are not these */
 	READ(common, sk, 0);
 	if (!capture_namespace(event, config, &common))
@@ -194,7 +233,12 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx, int pro
 	passing = passings.lookup(&zero);
 	if (!passing)
 		return 0;
-	if (old == TCP_LISTEN && new == TCP_SYN_RECV) {
+	if (multipath) {
+		READ(token, sk, OFF_skc_pprev);
+		subflow = first_subflow(passing, sk, old, new);
+		if (subflow)
+			READ(common, subflow, 0);
+	} else if (old == TCP_LISTEN && new == TCP_SYN_RECV) {
 		passing->child = sk;
 		passing->child_ns = bpf_ktime_get_ns();
 		return 0;
@@ -206,19 +250,26 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx, int pro
 			return 0;
 		missed = 1;
 	}
+	if (!multipath && !config->tcp)
+		return 0;
 	capture_common(event, &common, sk);
+	if (subflow)
+		READ(event->cookie, sk, OFF_skc_cookie);
 	event->kind = EVENT_STATE;
 	event->protocol = protocol;
 	event->old = old;
 	event->new = new;
+	/* One that connects, or has come out of a listener, has its token in a moment. */
+	if (multipath && !token && old != TCP_LISTEN && new != TCP_LISTEN && new != TCP_SYN_SENT)
+		event->flags |= EVENT_FORGOTTEN;
 #ifdef OFF_inet_sport
 	/* The port is free for others by now (inet_put_port); the socket still knows which it was. */
-	if (new == TCP_CLOSE && !event->sport) {
+	if (new == TCP_CLOSE && !event->sport && !multipath) {
 		READ(sport, sk, OFF_inet_sport);
 		event->sport = __builtin_bswap16(sport);
 	}
 #endif
-	if (new == TCP_CLOSE && (old == TCP_FIN_WAIT2 || old == TCP_CLOSING) && tell_successor(ctx, event, passing, program))
+	if (!multipath && new == TCP_CLOSE && (old == TCP_FIN_WAIT2 || old == TCP_CLOSING) && tell_successor(ctx, event, passing, program))
 		return 0;
 	if (old == TCP_SYN_SENT)
 		waits = take_waiting(sk);
@@ -227,7 +278,8 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx, int pro
 	if (old == new || !(1 << new & (1 << TCP_ESTABLISHED | 1 << TCP_FIN_WAIT2 | 1 << TCP_CLOSE_WAIT | 1 << TCP_CLOSING)))
 		capture_task(event, config);
 	/* tcp_close_state: its transitions, among them those that lead nowhere. */
-	if (event->file && (new == TCP_FIN_WAIT1 || new == TCP_LAST_ACK || old == new) && is_closing(event->file))
+	if (event->file && (new == TCP_FIN_WAIT1 || new == TCP_LAST_ACK || old == new || (multipath && new == TCP_CLOSE)) &&
+	    is_closing(event->file))
 		event->flags |= EVENT_ORPHANED;
 #ifdef BYTE_skc_ipv6only
 	if (new == TCP_LISTEN) {
@@ -238,15 +290,19 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx, int pro
 #endif
 	if (new == TCP_LISTEN || new == TCP_SYN_SENT)
 		capture_fd(event);
-	if (new == TCP_LISTEN || new == TCP_SYN_SENT || old == TCP_SYN_RECV)
+	if (new == TCP_LISTEN || new == TCP_SYN_SENT || old == TCP_SYN_RECV || (multipath && old == TCP_LISTEN))
 		capture_cgroup(event, sk);
-	if (new == TCP_SYN_SENT && protocol == IPPROTO_TCP && config->fn_write_timer && wait_for_port(event, sk))
+	if (new == TCP_SYN_SENT && config->fn_write_timer && wait_for_port(event, sk, !multipath && starts_late(sk)))
 		return 0;
 	if (missed)
 		tell_child(ctx, event, passing);
-	if (waits)
+	if (waits && multipath) {
+		capture_ends(&waits->event, &common);
+		deliver(ctx, &waits->event);
+	} else if (waits) {
 		tell_connect(ctx, event, waits);
-	if (new != TCP_CLOSE && lives_on(ctx, config, event, program))
+	}
+	if (!multipath && new != TCP_CLOSE && lives_on(ctx, config, event, program))
 		return 0;
 	if (new == TCP_CLOSE) {
 		if (!event->err)
@@ -259,7 +315,7 @@ static __always_inline int on_state(struct bpf_raw_tracepoint_args *ctx, int pro
 			event->flags |= EVENT_ORPHANED;
 		if (old == TCP_FIN_WAIT2 && config->fn_timewait && timewait_has_room(&common))
 			event->flags |= EVENT_ROOM;
-		if (protocol == IPPROTO_TCP)
+		if (!multipath)
 			capture_figures(event, sk);
 		if (is_plain(event, sk))
 			event->flags |= EVENT_PLAIN;
@@ -339,6 +395,12 @@ static __always_inline int on_write_timer(struct bpf_raw_tracepoint_args *ctx, s
 	int zero = 0;
 
 	READ(state, sk, OFF_skc_state);
+	if (state == TCP_SYN_SENT && config->mptcp) {
+		READ(common, sk, 0);
+		tell_multipath(ctx, &common, sk);
+	}
+	if (!config->tcp)
+		return 0;
 	if (state == TCP_SYN_RECV) {
 		passing = passings.lookup(&zero);
 		if (!passing || passing->child != sk)

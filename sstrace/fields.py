@@ -101,6 +101,7 @@ class Flag:
     ORPHANED = 8
     V6ONLY = 16
     FULL = 32
+    FORGOTTEN = 32
     ROOM = 64
     PLAIN = 128
 

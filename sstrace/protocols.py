@@ -187,7 +187,7 @@ PROTOCOLS: Final = (
     Protocol("ti_rd", Table.TIPC, TIPC, SOCK_RDM, states=_CONNECTIONS),
     Protocol("ti_sq", Table.TIPC, TIPC, SOCK_SEQPACKET, states=_CONNECTIONS),
     _swept("xdp", Table.XDP, XDP, states=_CLOSE),
-    Protocol("mptcp", Table.MPTCP, INET, SOCK_STREAM, IPPROTO_MPTCP, "M", reported=(Kind.SOCKET,)),
+    Protocol("mptcp", Table.MPTCP, INET, SOCK_STREAM, IPPROTO_MPTCP, "M", reported=(Kind.SOCKET,), exact=True),
 )
 """In ss's order, which shows one table after the other."""
 
@@ -248,7 +248,7 @@ SWEPT_NETIDS: Final = frozenset(NETID_OF_NUMBER[number] for number in SWEPT)
 SWEPT_TABLES: Final = sum(1 << each.table for each in PROTOCOLS if each.swept)
 """Mask of their tables."""
 
-APPEARING: Final = DATAGRAMS | SWEPT
+APPEARING: Final = DATAGRAMS | SWEPT | {IPPROTO_MPTCP}
 """Those whose sockets begin with being shown, and end with being shown no more: UNCONN is no end of theirs."""
 
 APPEARING_NETIDS: Final = frozenset(NETID_OF_NUMBER[number] for number in APPEARING)

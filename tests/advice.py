@@ -180,9 +180,9 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "sstrace: -N enters one network namespace, --netns looks into any number: choose one": FACT,
     "the network namespace, as --netns shows it, or a pattern": FACT,
     # The command line.
-    "sstrace: only TCP, UDP, raw, unix, packet, netlink, vsock and XDP sockets are followed: look at others with "
-    "--snapshot": ("sstrace --snapshot -Ma",),
-    "sstrace: --sink clickhouse is of TCP, UDP and raw sockets: a trace tells of others, and --record keeps them": (
+    "sstrace: only TCP, MPTCP, UDP, raw, unix, packet, netlink, vsock and XDP sockets are followed: look at others "
+    "with --snapshot": ("sstrace --snapshot -Sa",),
+    "sstrace: --sink clickhouse is of TCP, MPTCP, UDP and raw sockets: a trace tells of others, and --record keeps them": (
         "sstrace -x --record day.ndjson",
     ),
     "sstrace: --events {} is of {} alone: choose {}": ("sstrace -t --events reset", "sstrace -u --events error"),

@@ -9,7 +9,7 @@ from sstrace.errors import SstraceError
 from sstrace.live.asked import Asked
 from sstrace.live.exact import exact
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, InetSocket, Socket, State, Table
-from sstrace.protocols import DATAGRAMS, OF_TABLE, TABLE_OF_NUMBER, Family
+from sstrace.protocols import IPPROTO_TCP, OF_TABLE, TABLE_OF_NUMBER, Family
 from sstrace.sources.diag import Diag, Netlink
 from sstrace.table import Row
 from sstrace.wire import inet_diag, netlink
@@ -139,7 +139,7 @@ class Kernel:
     def shown(self, rows: Sequence[Row]) -> list[InetSocket]:
         """The sockets of these rows, which are of one protocol, and perhaps others."""
         found: list[InetSocket] = []
-        if rows and rows[0].protocol in DATAGRAMS:  # of those, several may be between the same addresses
+        if rows and rows[0].protocol != IPPROTO_TCP:  # of those, several may be between the same addresses
             return self.dump(ALL_STATES, table=TABLE_OF_NUMBER[rows[0].protocol])[0]
         others = [row for row in rows if row.state != State.LISTEN]
         if len(others) < len(rows):  # an exact question finds any of several listeners at one address

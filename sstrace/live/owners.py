@@ -12,7 +12,7 @@ import msgspec
 
 from sstrace.errors import SstraceError
 from sstrace.model import InetSocket, Kind, Owner, State
-from sstrace.protocols import DATAGRAMS, IPPROTO_TCP, SWEPT
+from sstrace.protocols import DATAGRAMS, IPPROTO_MPTCP, IPPROTO_TCP, SWEPT
 from sstrace.rows import learn
 from sstrace.sources import proc
 from sstrace.sources.cache import cache_directory
@@ -36,7 +36,8 @@ _RUN = 4096
 _ACCEPTABLE = frozenset(map(int, (State.ESTABLISHED, State.CLOSE_WAIT)))
 """States in which a connection waits for accept(2), which gives it its inode and makes no event."""
 
-_ASKED = DATAGRAMS | {IPPROTO_TCP}
+_ACCEPTED = frozenset((IPPROTO_TCP, IPPROTO_MPTCP))
+_ASKED = DATAGRAMS | _ACCEPTED
 """Protocols whose sockets the kernel is asked for by themselves."""
 
 BLIND = (
@@ -150,7 +151,7 @@ class OwnerLooks:
 
     def _own(self, table: SocketTable, rows: Iterable[Row], shown: Shown, at_ns: int, *, few: bool) -> None:
         rows = [row for row in rows if row.kind is Kind.SOCKET]
-        nameless = [row for row in rows if not row.ino and row.state in _ACCEPTABLE and row.protocol == IPPROTO_TCP]
+        nameless = [row for row in rows if not row.ino and row.state in _ACCEPTABLE and row.protocol in _ACCEPTED]
         for row, socket in shown(nameless):
             learn(row, socket)
         found = self.look({row.ino for row in rows if row.ino} if few else None, self._breathe)

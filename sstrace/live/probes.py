@@ -50,11 +50,10 @@ _WAITING_NS = 250_000_000
 """Where nothing happens, it is looked this often for connects that wait."""
 _FLYING = 4
 """Firings of one CPU that a program has heard and the kernel not yet counted: one in each context."""
-_UNLISTED = (
-    "this kernel does not list raw sockets (CONFIG_INET_RAW_DIAG); so those that are older than the trace are not known"
-)
+_OPTIONS = {Table.RAW: "CONFIG_INET_RAW_DIAG", Table.MPTCP: "CONFIG_MPTCP, Linux 5.13"}
+"""What it takes for a kernel to list them, where some do not."""
 _LOOKS_KEPT = 1000
-_CALLED = {Table.UDP: "UDP", Table.RAW: "raw"}
+_CALLED = {Table.UDP: "UDP", Table.RAW: "raw", Table.MPTCP: "MPTCP"}
 _NEEDED = ("tcp_write_timer", "reqsk_timer_handler", "tw_timer_handler")
 
 
@@ -80,7 +79,7 @@ class Hooks:
         """
         self.limits: list[str] = []
         """What this kernel keeps from us, one sentence each; empty in the first tier."""
-        self._tcp = Table.TCP in tables
+        self._tcp, self._mptcp = Table.TCP in tables, Table.MPTCP in tables
         self._datagrams = [table for table in tables if OF_TABLE[table].number in DATAGRAMS]
         self.minisockets = self._tcp
         """Whether request and timewait sockets make events."""
@@ -109,6 +108,7 @@ class Hooks:
             if "btf" in self._without:
                 raise FeatureError("told to do without BTF")
             self._full(env, home, only, pages, symbols)
+            self._list(tables)
         except FeatureError as error:
             if not self._tcp:
                 raise
@@ -124,38 +124,49 @@ class Hooks:
                 f"{error}; so no source port at SYN-SENT, no inode, no cookie, no network namespaces kept apart"
             )
             self._lose_minisockets()
+            if self._mptcp:
+                self.limits.append("MPTCP's own sockets are found by sweeps, up to a second late")
             if self._datagrams:
                 self._lose_calls(str(error))
+
+    def _list(self, tables: Collection[Table]) -> None:
+        unlisted = [table for table in _OPTIONS if table in tables and not Kernel(lambda: None).lists(table)]
+        if unlisted:
+            names = " and ".join(f"{_CALLED[table]} sockets ({_OPTIONS[table]})" for table in unlisted)
+            self.unlisted = f"this kernel does not list {names}; so those that are older than the trace are not known"
+            self.limits.append(self.unlisted)
 
     def _full(self, env: Mapping[str, str], home: Netns, only: int | None, pages: int | None, symbols: Symbols) -> None:
         times = DOUBLE if self._datagrams else 1
         source = LIVES if self._lives else TRACE
         self._loaded, self.perf = ready(source, cache_directory(env), lambda loaded: PerfBuffers(loaded, pages, times))
         try:
-            settings = config(symbols.span, only or 0, choosy=only is None)
+            whom = {"choosy": only is None, "tcp": self._tcp, "mptcp": self._mptcp}
+            settings = config(symbols.span, only or 0, **whom)
             timers = "timers" not in self._without and all(symbols.span(name) is not None for name in _NEEDED)
             if not timers:
-                settings = config(lambda _: None, only or 0, choosy=only is None)
+                settings = config(lambda _: None, only or 0, **whom)
             self._settings = settings
             self._loaded.update("configs", 0, settings.pack())
-            if self._tcp:
-                self._loaded.attach(without=() if timers else _TIMERS)
+            if self._tcp or self._mptcp:
+                self._loaded.attach(without=() if timers and self._tcp else _TIMERS[timers:])
             self.decoder = EventDecoder(CauseReader(symbols.spans), home)
         except BaseException:
             self._loaded.close()
             raise
         if self._datagrams:
             self._call(env)
-        if self._tcp:
-            self._listen_to_tcp(symbols, timers=timers)
+        if self._tcp or self._mptcp:
+            self._listen_to_streams(symbols, timers=timers)
 
-    def _listen_to_tcp(self, symbols: Symbols, *, timers: bool) -> None:
-        if any(hook in self._loaded.missing for hook in _TIMERS):
+    def _listen_to_streams(self, symbols: Symbols, *, timers: bool) -> None:
+        if any(hook in self._loaded.missing for hook in (_TIMERS if self._tcp else _TIMERS[:1])):
             why = "kernel symbols are hidden (kernel.kptr_restrict=2, or no CAP_SYSLOG)"
             if timers or "timers" in self._without:
                 why = "this kernel has no timer tracepoints"
             self.limits.append(f"{why}; so no source port at SYN-SENT")
-            self._lose_minisockets()
+            if self._tcp:
+                self._lose_minisockets()
         try:
             self._hearing = _Hearing(self.perf, symbols if self.minisockets else None)
         except (SstraceError, OSError) as error:
@@ -166,9 +177,6 @@ class Hooks:
             if "cgroup" in self._without:
                 raise FeatureError("told to do without the hooks of cgroups")
             shared = ("configs", "chosen", "events", "counts", "losing")
-            if Table.RAW in self._datagrams and not Kernel(lambda: None).lists(Table.RAW):
-                self.unlisted = _UNLISTED
-                self.limits.append(_UNLISTED)
             self._calls = Calls(env, {name: self._loaded.maps[name] for name in shared}, self._datagrams)
             if not self._calls.hears_all:
                 self.deaf = True

@@ -251,7 +251,8 @@ def look_at(
     for place, all_of_place in places.apart(rows):
         mine = [row for row in all_of_place if row.protocol == IPPROTO_TCP]
         if len(mine) < len(all_of_place):
-            found |= _look_at_datagrams(place, [row for row in all_of_place if row.protocol in DATAGRAMS], ext, breathe)
+            others = [row for row in all_of_place if row.protocol not in (IPPROTO_TCP, *SWEPT)]
+            found |= _look_at_others(place, others, ext, breathe)
             found |= _look_outside(place, [row for row in all_of_place if row.protocol in SWEPT])
         wanted = {_key(row): row.id for row in mine}
         with suppress(UnreachableError), place.kernel.diag() as diag:
@@ -269,17 +270,20 @@ def look_at(
     return found
 
 
-def _look_at_datagrams(
+def _look_at_others(
     place: Place, rows: Collection[Row], ext: int, breathe: Callable[[], object]
 ) -> dict[int, InetSocket]:
-    """The same of datagram sockets, of which several may be between the same addresses: by their cookies."""
-    wanted = {(row.cookie, row.state): row.id for row in rows}
+    """The same of sockets that no exact question finds: of those without states several may be between the same
+    addresses, which their cookies tell apart; and of MPTCP's own several may have the same cookie.
+    """
+    apart = {row.protocol: _cookie if row.protocol in DATAGRAMS else _key for row in rows}
+    wanted = {apart[row.protocol](row): row.id for row in rows}
     found: dict[int, InetSocket] = {}
-    tables = {(TABLE_OF_NUMBER[row.protocol], row.family) for row in rows}
     with suppress(UnreachableError, KernelError), place.kernel.diag() as diag:
-        for table, family in tables:
-            shown = dumped(diag, family, ALL_STATES, ext, table, breathe=breathe)
-            found |= {at: socket for socket in shown if (at := wanted.get((socket.cookie, socket.state))) is not None}
+        for protocol, family in {(row.protocol, row.family) for row in rows}:
+            key = apart[protocol]
+            shown = dumped(diag, family, ALL_STATES, ext, TABLE_OF_NUMBER[protocol], breathe=breathe)
+            found |= {at: socket for socket in shown if (at := wanted.get(key(socket))) is not None}
     return found
 
 
@@ -310,6 +314,10 @@ _NOT_INET = tuple(family for family in range(64) if family not in (AF_INET, AF_I
 
 def _order(row: Row) -> tuple[int, bytes, bytes, int]:
     return row.sport, row.src, row.dst, row.dport
+
+
+def _cookie(row: Row | InetSocket) -> tuple[int | None, int]:
+    return row.cookie, row.state
 
 
 def _key(row: Row | InetSocket) -> tuple[int, bytes, int, bytes, int, int, int]:

@@ -89,6 +89,8 @@ class Changed(msgspec.Struct, frozen=True, gc=False):
     """Told at LISTEN, of IPv6."""
     listener: int | None = None
     """Of a request socket: the inode of its listener."""
+    forgotten: bool = False
+    """Of an MPTCP socket: ss does not show it (any more)."""
 
 
 class Gone(msgspec.Struct, frozen=True, gc=False):

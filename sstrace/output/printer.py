@@ -17,7 +17,7 @@ from sstrace.model import AF_INET, AF_INET6, Lost, Names, Reason, State, Table
 from sstrace.output.handshakes import Handshakes
 from sstrace.output.row_filter import RowFilter
 from sstrace.output.sink import Sink, sinks
-from sstrace.protocols import DATAGRAMS, TABLE_OF_NUMBER
+from sstrace.protocols import APPEARING, DATAGRAMS, TABLE_OF_NUMBER
 from sstrace.query.command import Command, Selection, selects_row, selects_transition
 from sstrace.query.spoken import followed, protocols
 from sstrace.query.states import LISTENING
@@ -251,7 +251,7 @@ class Printer:
         if self.handshakes is not None:
             datagrams = row.protocol in DATAGRAMS
             if not self.handshakes.is_over(row.id) and (datagrams or row.state not in _NO_CONNECTION):
-                new = UNSEEN if datagrams else int(State.CLOSE)
+                new = UNSEEN if row.protocol in APPEARING else int(State.CLOSE)
                 self._life(_unheard(row, row.state, new, at_ns), self.handshakes)
             self.handshakes.take(row.id)
         elif self.json and not self.full and self._tells_states and self._selects_row(row):

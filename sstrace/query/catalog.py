@@ -129,7 +129,7 @@ SS: Final = (
     Entry("no-header", _TABLES | _TRACES, "H"),
     Entry("no-queues", _ROWS, "Q", since="queues_option"),
     Entry("xdp", _SELECTS | {Act.SERVE}),
-    Entry("mptcp", _TABLES, "M"),
+    Entry("mptcp", _SELECTS | {Act.SERVE}, "M"),
     Entry("oneline", _ROWS, "O"),
     Entry("inet-sockopt", _TABLES),
     Entry("bpf-maps", _TABLES, since="bpf_maps"),

@@ -14,13 +14,13 @@ def followed(tables: int, own: Own) -> int:
     """Those among some tables, a mask, that are; others are left out where there are any. Raises UsageError."""
     if not tables & FOLLOWED:
         raise UsageError(
-            "sstrace: only TCP, UDP, raw, unix, packet, netlink, vsock and XDP sockets are followed: look at others "
-            "with --snapshot"
+            "sstrace: only TCP, MPTCP, UDP, raw, unix, packet, netlink, vsock and XDP sockets are followed: look at "
+            "others with --snapshot"
         )
     if own.engines:
         if not tables & FOLLOWED & ~SWEPT_TABLES:
             raise UsageError(
-                "sstrace: --sink clickhouse is of TCP, UDP and raw sockets: a trace tells of others, and --record "
+                "sstrace: --sink clickhouse is of TCP, MPTCP, UDP and raw sockets: a trace tells of others, and --record "
                 "keeps them"
             )
         tables &= ~SWEPT_TABLES

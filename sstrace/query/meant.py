@@ -21,7 +21,7 @@ _RECORDINGS: Final = (".ndjson", ".json", ".jsonl", ".gz", ".zst", ".log")
 _OFTEN: Final = ("src", "dport", "port", "comm", "held")
 _OTHERS: Final = {"autobound": "autobound", "state": "state established", "exclude": "exclude listening"}
 _EXAMPLES: Final = {**EXAMPLES, **_OTHERS}
-_FOLLOWED: Final = ("udp", "raw", "unix", "packet", "vsock", "xdp")
+_FOLLOWED: Final = ("udp", "raw", "mptcp", "unix", "packet", "vsock", "xdp")
 """Options whose names are taken for words of the filter."""
 _OTHERWISE: Final = {
     **dict.fromkeys(("ms", "us", "s", "min", "m", "h"), "a number and its unit are one word, as in held > 5ms"),

@@ -191,9 +191,9 @@ _EXAMPLES: Final = (
 # What stands in one line of the help, and what it is for.
 _GROUPS: Final = (
     (("tcp",), "which sockets; the default of all but --snapshot"),
-    (("udp",), "others, which a trace and --verify follow too"),
+    (("udp", "raw", "mptcp"), "others, by events too"),
     (
-        ("raw", "unix", "mptcp", "sctp", "dccp", "packet", "vsock", "tipc", "xdp"),
+        ("unix", "packet", "vsock", "xdp", "sctp", "dccp", "tipc"),
         "others, which no events tell of",
     ),
     (("query", "family", "ipv4", "ipv6"), "the same, by name and family"),

@@ -13,7 +13,7 @@ from sstrace.protocols import RAW
 from sstrace.table.fold import Probe, Take, own, plans
 from sstrace.table.index import Index
 from sstrace.table.rows import Row, Transition
-from sstrace.table.sweep import Sweep
+from sstrace.table.sweep import WholeSweep
 from sstrace.table.tombstones import Tombstones
 
 __all__ = ["DatagramFold", "DatagramSweep", "Departed"]
@@ -161,44 +161,15 @@ def _is_known(one: Owner, caller: Owner) -> bool:
     return one.pid == caller.pid and (one.fd is not None or caller.fd is None)
 
 
-class DatagramSweep(Sweep):
+class DatagramSweep(WholeSweep):
     """Compares the rows of one space with what the kernel shows."""
 
     def __init__(self, index: Index, departed: Departed) -> None:
         super().__init__(index, departed)
         self._departed = departed
 
-    def seen(self, found: InetSocket) -> None:
-        """It met this socket."""
-        row = self._index.by_cookie.get(found.cookie)
-        if row is None:
-            if not self._departed.holds(found.cookie):
-                self._added.append(self._adopt(found, Kind.SOCKET))
-            return
-        row.seen = self._number
-        if row.touched_ns < self._departed.began_ns and not _is_shown_so(row, found):
-            self._amend(row, found)
+    def _known(self, found: InetSocket) -> Row | None:
+        return self._index.by_cookie.get(found.cookie)
 
-    def _amend(self, row: Row, found: InetSocket) -> None:
-        """What happened to it was not heard."""
-        index = self._index
-        if row.state != found.state:
-            self._changed.append((row, row.state))
-            index.restate(row, found.state)
-            row.since_ns, row.exact = self._departed.began_ns, False
-        else:
-            index.news.note(row)
-        index.leave(row)
-        row.src, row.sport, row.dst, row.dport = found.src, found.sport, found.dst, found.dport
-        row.ino, row.uid, row.ifindex = found.ino, found.uid, found.ifindex
-        if found.extras is not None and found.extras.v6only is not None:
-            row.v6only = found.extras.v6only
-        index.enter(row)
-
-
-def _is_shown_so(row: Row, found: InetSocket) -> bool:
-    return (
-        (row.state, row.sport, row.dport, row.ino) == (found.state, found.sport, found.dport, found.ino)
-        and (row.src, row.dst, row.ifindex, row.uid) == (found.src, found.dst, found.ifindex, found.uid)
-        and (found.extras is None or found.extras.v6only in (None, row.v6only))
-    )
+    def _is_dead(self, found: InetSocket) -> bool:
+        return self._departed.holds(found.cookie)

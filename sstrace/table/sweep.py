@@ -18,7 +18,7 @@ from sstrace.table.index import Index, cookie_key, kind_of
 from sstrace.table.rows import Ends, Resync, Row, Transition
 from sstrace.table.tombstones import Tombstones
 
-__all__ = ["Sweep"]
+__all__ = ["Sweep", "WholeSweep"]
 
 _TIMEWAIT_MS = 60_000
 """TCP_TIMEWAIT_LEN, include/net/tcp.h."""
@@ -287,3 +287,50 @@ class Sweep:
         row.since_ns, row.exact = at_ns, True
         index.news.tell(row, at_ns)
         return Transition(at_ns, row, _FIN_WAIT2, _TIME_WAIT, held, None, NOTHING, True, True)
+
+
+class WholeSweep(Sweep):
+    """The same, of sockets that are one kernel object each, all their lives."""
+
+    def _known(self, found: InetSocket) -> Row | None:
+        """The row of a socket; None where it has none."""
+        raise NotImplementedError
+
+    def _is_dead(self, found: InetSocket) -> bool:
+        """Whether it has ended since the sweep began."""
+        raise NotImplementedError
+
+    def seen(self, found: InetSocket) -> None:
+        """It met this socket."""
+        row = self._known(found)
+        if row is None:
+            if not self._is_dead(found):
+                self._added.append(self._adopt(found, _SOCKET))
+            return
+        row.seen = self._number
+        if row.touched_ns < self._tombstones.began_ns and not _is_shown_so(row, found):
+            self._amend(row, found)
+
+    def _amend(self, row: Row, found: InetSocket) -> None:
+        """What happened to it was not heard."""
+        index = self._index
+        if row.state != found.state:
+            self._changed.append((row, row.state))
+            index.restate(row, found.state)
+            row.since_ns, row.exact = self._tombstones.began_ns, False
+        else:
+            index.news.note(row)
+        index.leave(row)
+        row.src, row.sport, row.dst, row.dport = found.src, found.sport, found.dst, found.dport
+        row.ino, row.uid, row.ifindex = found.ino, found.uid, found.ifindex
+        if found.extras is not None and found.extras.v6only is not None:
+            row.v6only = found.extras.v6only
+        index.enter(row)
+
+
+def _is_shown_so(row: Row, found: InetSocket) -> bool:
+    return (
+        (row.state, row.sport, row.dport, row.ino) == (found.state, found.sport, found.dport, found.ino)
+        and (row.src, row.dst, row.ifindex, row.uid) == (found.src, found.dst, found.ifindex, found.uid)
+        and (found.extras is None or found.extras.v6only in (None, row.v6only))
+    )

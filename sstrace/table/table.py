@@ -26,11 +26,12 @@ from sstrace.model import (
     SweepEnd,
 )
 from sstrace.native import twins
-from sstrace.protocols import APPEARING, DATAGRAMS, IPPROTO_TCP, SWEPT
+from sstrace.protocols import APPEARING, DATAGRAMS, IPPROTO_MPTCP, IPPROTO_TCP, SWEPT
 from sstrace.table.datagrams import DatagramFold, DatagramSweep, Departed
 from sstrace.table.fold import Fold, Probe, inherited, own
 from sstrace.table.gather import gather
 from sstrace.table.index import Index, News
+from sstrace.table.multipath import MultipathFold, MultipathIndex, MultipathSweep
 from sstrace.table.rows import Ends, Resync, Row, Transition
 from sstrace.table.sweep import Sweep
 from sstrace.table.swept import SweptFold
@@ -92,7 +93,7 @@ class Shard:
     def __init__(self, space: Space, netns: int, ids: Iterator[int], unsettled: dict[int, Row], news: News) -> None:
         self.index = Index(space, netns, ids, unsettled, news)
         self.tombstones: Tombstones
-        self.fold: Fold | DatagramFold | SweptFold
+        self.fold: Fold | DatagramFold | MultipathFold | SweptFold
         self.sweep: Sweep
         if space.protocol in SWEPT:
             self.tombstones = Tombstones(self.index)
@@ -100,6 +101,10 @@ class Shard:
         elif space.protocol in DATAGRAMS:
             self.tombstones = departed = Departed(self.index)
             self.fold, self.sweep = DatagramFold(self.index, departed), DatagramSweep(self.index, departed)
+        elif space.protocol == IPPROTO_MPTCP:
+            self.index = index = MultipathIndex(space, netns, ids, unsettled, news)
+            self.tombstones = Tombstones(index)
+            self.fold, self.sweep = MultipathFold(index, self.tombstones), MultipathSweep(index, self.tombstones)
         else:
             self.tombstones = Tombstones(self.index)
             self.fold, self.sweep = Fold(self.index, self.tombstones), Sweep(self.index, self.tombstones)

@@ -3,16 +3,17 @@
 from collections.abc import Iterator
 from typing import Final
 
+from sstrace.lifecycle import LIVES
 from sstrace.lifecycle.udp import UNSEEN
 from sstrace.lines import SeenLine, StateLine
 from sstrace.model import State
-from sstrace.protocols import APPEARING, IPPROTO_TCP, NUMBER_OF_NETID
+from sstrace.protocols import APPEARING, NUMBER_OF_NETID
 from sstrace.recording.reader import STATE_NUMBER, LineNames, row_of
 from sstrace.table import Row, Transition
 
 __all__ = ["Rows", "birth", "row_told", "transition"]
 
-_FOLLOWED: Final = frozenset({IPPROTO_TCP}) | APPEARING
+_FOLLOWED: Final = frozenset(LIVES)
 _BEFORE: Final = (int(State.CLOSE), int(State.SYN_RECV))
 """What the first transition of a connection leaves: that of the end which was called is told when it stands."""
 

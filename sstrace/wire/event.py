@@ -16,6 +16,7 @@ from sstrace.errors import DecodeError
 from sstrace.fields import KINDS, NOTHING, RECORD, REPORTED, Flag, Reported, reported
 from sstrace.model import AF_INET, AF_INET6, STATE_TEXT, Call, Called, Changed, Gone, Kind, Lived, Netns, Owner, State
 from sstrace.native import twins
+from sstrace.protocols import IPPROTO_MPTCP
 from sstrace.wire.cause import PLAIN_CAUSES, CauseReader
 from sstrace.wire.lives import LIVES, lived
 
@@ -66,6 +67,7 @@ _AT = attrgetter("at_ns")
 _KIND = _LEAD + struct.calcsize("=" + "".join(code for _, code in RECORD[: [name for name, _ in RECORD].index("kind")]))
 _DATAGRAM = KINDS["EVENT_DATAGRAM"]
 _KTHREAD, _MISSED, _ORPHANED, _V6ONLY = Flag.KTHREAD, Flag.MISSED, Flag.ORPHANED, Flag.V6ONLY
+_FORGOTTEN = Flag.FORGOTTEN
 _STRIDE_LOW = _STRIDE & 0xFF
 _GOOD_BYTES = (
     (0, bytes((_RECORD_SAMPLE,))),
@@ -216,6 +218,7 @@ class EventDecoder:
                         family, protocol, src, sport, dst, dport, uid, ifindex, since or None, owner,
                         cgroup or None, cause, besides, flags & _ORPHANED != 0 or (ino == 0 and netns != 0),
                         flags & _V6ONLY != 0 if new == _LISTEN and netns and family == AF_INET6 else None,
+                        None, protocol == IPPROTO_MPTCP and flags & _FORGOTTEN != 0,
                     )
                 )  # fmt: skip
             elif kind in (1, 3):

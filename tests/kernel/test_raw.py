@@ -103,4 +103,4 @@ def test_a_server_and_a_recording_show_what_ss_does(sstrace: Program, netns: Net
 def test_a_trace_of_all_says_what_it_cannot_tell(sstrace: Program, netns: Netns) -> None:
     done: subprocess.CompletedProcess[bytes] = sstrace("-A", "all", "--duration", "100ms", netns=netns)
     assert done.returncode == 0
-    assert b"dccp, sctp, mptcp sockets do not tell what happens to them: look at these with --snapshot\n" in done.stderr
+    assert b"dccp, sctp sockets do not tell what happens to them: look at these with --snapshot\n" in done.stderr

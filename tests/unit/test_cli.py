@@ -59,14 +59,14 @@ def test_mistakes_name_the_program_that_was_meant() -> None:
     assert run("--watch", "--verify").stderr == b"sstrace: --watch and --verify are two modes: choose one\n"
 
 
-@pytest.mark.parametrize("words", [["-A", "dccp,mptcp"], ["--verify", "-A", "sctp"], ["--record", "f", "-A", "tipc"]])
+@pytest.mark.parametrize("words", [["-A", "dccp,sctp"], ["--verify", "-A", "sctp"], ["--record", "f", "-A", "tipc"]])
 def test_what_makes_no_events_is_not_waited_for(words: list[str]) -> None:
     result = run(*words)
     assert (result.returncode, result.stdout) == (255, b"")
     assert (
         result.stderr
-        == b"sstrace: only TCP, UDP, raw, unix, packet, netlink, vsock and XDP sockets are followed: look at others "
-        b"with --snapshot\n"
+        == b"sstrace: only TCP, MPTCP, UDP, raw, unix, packet, netlink, vsock and XDP sockets are followed: look at "
+        b"others with --snapshot\n"
     )
 
 
@@ -75,7 +75,7 @@ def test_what_is_only_looked_for_goes_into_no_engine() -> None:
     assert (result.returncode, result.stdout) == (255, b"")
     assert (
         result.stderr
-        == b"sstrace: --sink clickhouse is of TCP, UDP and raw sockets: a trace tells of others, and --record keeps "
+        == b"sstrace: --sink clickhouse is of TCP, MPTCP, UDP and raw sockets: a trace tells of others, and --record keeps "
         b"them\n"
     )
 
@@ -198,7 +198,7 @@ def _imported(report: bytes) -> set[str]:
             "--stats --from live --duration 1s",
             "--duration means nothing to --stats --from live: leave it away",
         ),
-        ("-M", "-M means nothing to a trace: leave it away, or use it with --snapshot"),
+        ("-S", "-S means nothing to a trace: leave it away, or use it with --snapshot"),
         ("--group adm", "--group means nothing to a trace: leave it away, or use it with --serve"),
         ("--schema ecs", "--schema means nothing without --json"),
         ("--no-baseline --sink syslog", "--no-baseline means nothing without --json or --sink otlp"),

@@ -34,6 +34,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     netns: int = 0
     choosy: bool = False
     keeps: bool = False
+    tcp: bool = True
+    mptcp: bool = False
 
     def pack(self) -> bytes:
         """Native byte order, as in the C struct."""
@@ -41,16 +43,23 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         starts, sizes = zip(*ranges, strict=True)
         functions = (self.fn_write_timer, self.fn_request, self.fn_timewait)
         return struct.pack(
-            "=3Q4Q4QQQIIII", *functions, *starts, *sizes, self.pidns_dev, self.pidns_ino, self.netns, self.choosy,
-            self.keeps, 0,
+            "=3Q4Q4QQQ6I", *functions, *starts, *sizes, self.pidns_dev, self.pidns_ino, self.netns, self.choosy,
+            self.keeps, self.tcp, self.mptcp, 0,
         )  # fmt: skip
 
 
-def config(span: Callable[[str], tuple[int, int] | None], netns: int, *, choosy: bool = False) -> Config:
+def config(
+    span: Callable[[str], tuple[int, int] | None],
+    netns: int,
+    *,
+    choosy: bool = False,
+    tcp: bool = True,
+    mptcp: bool = False,
+) -> Config:
     """What this boot's symbols and this process's namespaces say.
 
     ``span``: function name → (address, size), None when unknown. ``netns``: inode of the only network namespace to
-    trace, 0 for all. ``choosy``: only those whose inodes are in the map ``chosen``.
+    trace, 0 for all. ``choosy``: only those whose inodes are in the map ``chosen``. ``tcp``, ``mptcp``: whose sockets.
     """
 
     def address(name: str) -> int:
@@ -62,11 +71,13 @@ def config(span: Callable[[str], tuple[int, int] | None], netns: int, *, choosy:
     initial = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
     return Config(
         fn_write_timer=address("tcp_write_timer"),
-        fn_request=address("reqsk_timer_handler"),
-        fn_timewait=address("tw_timer_handler"),
+        fn_request=address("reqsk_timer_handler") * tcp,
+        fn_timewait=address("tw_timer_handler") * tcp,
         timer_lives=tuple(lives[:_TIMER_RANGES]),
         pidns_dev=0 if pidns.st_ino == initial else pidns.st_dev,
         pidns_ino=0 if pidns.st_ino == initial else pidns.st_ino,
         netns=netns,
         choosy=choosy,
+        tcp=tcp,
+        mptcp=mptcp,
     )

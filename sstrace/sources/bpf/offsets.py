@@ -110,6 +110,10 @@ OPTIONAL: Offsets = {
     "skc_flags": (("sock_common", "skc_flags"),),
     "sk_lingertime": (("sock", "sk_lingertime"),),
     "sk_txhash": (("sock", "sk_txhash"),),
+    # MPTCP is a build option.
+    "icsk_ulp_data": (("inet_connection_sock", "icsk_ulp_data"),),
+    "subflow_conn": (("mptcp_subflow_context", "conn"),),
+    "msk_first": (("mptcp_sock", "first"),),
     "snd_una": (("tcp_sock", "snd_una"),),
     "write_seq": (("tcp_sock", "write_seq"),),
     "rcv_nxt": (("tcp_sock", "rcv_nxt"),),

@@ -47,7 +47,7 @@ def sentence(line: str) -> str:
         ("tcp", '"tcp" is no filter: did you mean -t?'),
         ("udp", '"udp" is no filter: did you mean -u?'),
         ("unix", '"unix" is no filter: did you mean -x?'),
-        ("mptcp", '"mptcp" is no filter: did you mean --snapshot -M?'),
+        ("mptcp", '"mptcp" is no filter: did you mean -M?'),
         ("-p 1234", '"1234" is no filter: a port is port 1234, a process is pid 1234'),
         ("process nginx", '"process" is no filter: a process is pid 4711 or comm nginx'),
         (

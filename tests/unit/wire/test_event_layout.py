@@ -165,6 +165,7 @@ CONFIG = Config(
     netns=0x88888888,
     choosy=True,
     keeps=True,
+    mptcp=True,
 )
 CONFIG_VALUES = {
     "fn_write_timer": [0x1111111111111111],
@@ -177,6 +178,8 @@ CONFIG_VALUES = {
     "netns": [0x88888888],
     "choosy": [1],
     "keeps": [1],
+    "tcp": [1],
+    "mptcp": [1],
     "unused": [0],
 }
 
@@ -185,7 +188,7 @@ def test_config_is_packed_as_c_has_it(tmp_path: Path) -> None:
     layout = members(PROGRAM, "config")
     size, found = offsets(tmp_path, "config", config_definition(), [name for name, _, _ in layout])
     packed = CONFIG.pack()
-    assert len(packed) == size == 120
+    assert len(packed) == size == 128
     for (name, code, count), at in zip(layout, found, strict=True):
         assert list(struct.unpack_from(f"={count or 1}{code}", packed, at)) == CONFIG_VALUES[name], name
     assert [name for name, _, _ in layout] == list(CONFIG_VALUES)
