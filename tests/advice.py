@@ -182,9 +182,8 @@ ADVICE: dict[str, tuple[str, ...]] = {
     # The command line.
     "sstrace: only TCP, MPTCP, UDP, raw, unix, packet, netlink, vsock and XDP sockets are followed: look at others "
     "with --snapshot": ("sstrace --snapshot -Sa",),
-    "sstrace: --sink clickhouse is of TCP, MPTCP, UDP and raw sockets: a trace tells of others, and --record keeps them": (
-        "sstrace -x --record day.ndjson",
-    ),
+    "sstrace: --sink clickhouse is of TCP, MPTCP, UDP and raw sockets: a trace tells of others, and "
+    "--record keeps them": ("sstrace -x --record day.ndjson",),
     "sstrace: --events {} is of {} alone: choose {}": ("sstrace -t --events reset", "sstrace -u --events error"),
     "the sstrace that serves at {} does not follow {}: --serve -{} does": ("sstrace --serve -u", "sstrace --serve -uw"),
     "{} sockets do not tell what happens to them: look at these with --snapshot": ("sstrace --snapshot -xa",),

@@ -20,8 +20,8 @@ def followed(tables: int, own: Own) -> int:
     if own.engines:
         if not tables & FOLLOWED & ~SWEPT_TABLES:
             raise UsageError(
-                "sstrace: --sink clickhouse is of TCP, MPTCP, UDP and raw sockets: a trace tells of others, and --record "
-                "keeps them"
+                "sstrace: --sink clickhouse is of TCP, MPTCP, UDP and raw sockets: a trace tells of others, and "
+                "--record keeps them"
             )
         tables &= ~SWEPT_TABLES
     _check_events(own.events, tables & ~SWEPT_TABLES)

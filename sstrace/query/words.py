@@ -12,7 +12,7 @@ import msgspec
 from sstrace.causes import CAUSES
 from sstrace.errors import LookupFailed, UsageError
 from sstrace.model import Names, Table
-from sstrace.protocols import INET, NETLINK, OF_TABLE, PROTOCOLS, TIPC, VSOCK
+from sstrace.protocols import INET, IPPROTO_MPTCP, NETLINK, OF_TABLE, PROTOCOLS, TIPC, VSOCK
 from sstrace.query.catalog import ENTRIES
 from sstrace.query.command import Act
 from sstrace.query.expression import Amount, Chain, Expr, Named, Not
@@ -35,7 +35,7 @@ _MANY: Final = ENTRIES["--netns"].acts | {Act.WATCH_PAST}
 """Those that can be of several network namespaces."""
 
 _TCP: Final = 1 << Table.TCP
-_COUNTED: Final = sum(1 << each.table for each in PROTOCOLS if each.exact)
+_COUNTED: Final = sum(1 << each.table for each in PROTOCOLS if each.exact and each.number != IPPROTO_MPTCP)
 """Those whose ends tell what was sent and received."""
 _INET: Final = sum(1 << table for table in Table if OF_TABLE[table].family is INET)
 """Those whose sockets have a cgroup."""

@@ -75,8 +75,8 @@ def test_what_is_only_looked_for_goes_into_no_engine() -> None:
     assert (result.returncode, result.stdout) == (255, b"")
     assert (
         result.stderr
-        == b"sstrace: --sink clickhouse is of TCP, MPTCP, UDP and raw sockets: a trace tells of others, and --record keeps "
-        b"them\n"
+        == b"sstrace: --sink clickhouse is of TCP, MPTCP, UDP and raw sockets: a trace tells of others, and --record "
+        b"keeps them\n"
     )
 
 
