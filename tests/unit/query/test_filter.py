@@ -268,7 +268,7 @@ def test_held_changes_nothing_that_ss_accepts() -> None:
         parsed("held > 5m")
     with pytest.raises(UsageError, match="is not a time"):
         parsed("held > soon", held=True)
-    for text, said in (("netns a and state b", '"state" stands before'), ("netns a b", '"b" stands behind a whole test')):
+    for text, said in (("netns a and state b", '"state" stands before'), ("netns a b", '"b" stands behind')):
         with pytest.raises(UsageError, match=said):
             parsed(text, held=True)
 
