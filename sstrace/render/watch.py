@@ -303,7 +303,7 @@ def screen(look: Look, lines: Sequence[Line], width: int, height: int) -> Screen
     look = _fitted(placed(look, width), width)
     rows = lines[: max(0, height - fixed_rows(height))]
     last = min(look.total, look.top + len(lines))
-    place = f"{look.top + 1}-{last} of {look.total}" if lines else f"0 of {look.total}"
+    place = f"{look.top + 1}-{last} of {look.total}" if last > look.top else f"0 of {look.total}"
     if look.pan or _overflows(rows, look, width):
         place += f" {look.glyphs.more}" if _overflows(rows, look, width) else " <-"
     body = [_row(line, look, width, cursor=number == look.cursor) for number, line in enumerate(rows)]

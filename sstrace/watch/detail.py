@@ -150,7 +150,8 @@ class DetailPage:
                 yield "", meaning
             yield from _carried(end)
         elif row.id not in self.hub.tracer.table:
-            yield self.hub.absent(row)
+            why = CAUSES.get(self._life[-1].cause or "") if self._life else None  # of what was left of it: TIME-WAIT
+            yield ("Gone", why.meaning) if why is not None else self.hub.absent(row)
         elif row.born_ns is not None:
             yield "Age", span_text(now_ns - row.born_ns)
         where = self.hub.tracer.places.where

@@ -552,6 +552,23 @@ def test_enter_looks_inside_a_connection(watch: Watch, peers: Peers, netns: Netn
     assert pane.ended() == 0
 
 
+def test_what_was_left_of_a_connection_says_why_it_went(watch: Watch, peers: Peers, netns: Netns) -> None:
+    client, server = peers.pairs.pop()
+    ends = f"127.0.0.1:5151 127.0.0.1:{client.getsockname()[1]}"
+    server.close()
+    mine = client.getsockname()
+    client.close()
+    pane = watch("-na", columns=120)
+    pane.type("/")
+    pane.text(ends)
+    pane.type("Enter", "Enter")
+    pane.until(lambda lines: any(re.match("  now +TIME-WAIT", line) for line in lines))
+    with netns.call(socket.socket) as again:
+        again.bind(mine)
+        again.connect(peers.listener.getsockname())
+        pane.until(lambda lines: any(re.match(" Gone +.*made way for a new connection", line) for line in lines))
+
+
 def test_columns_tell_what_connections_carry(watch: Watch, peers: Peers, netns: Netns) -> None:
     """A transfer of known size: totals, rates while it lasts, the order by them, and the figures of the end."""
     pane = watch("-n", columns=120)

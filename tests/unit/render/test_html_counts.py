@@ -40,6 +40,20 @@ def test_an_owner_who_was_not_known_yet_takes_over_what_he_closes() -> None:
     assert digest.pairs["nginx", "p"] == digest.groups["owner"]["nginx"]
 
 
+def test_a_page_of_many_is_not_larger() -> None:
+    """20,000 connections of as many peers, ports and programs, and a hundred of them."""
+
+    def size(count: int) -> int:
+        digest = Pictured()
+        for number in range(count):
+            peer, owner = f"192.0.{number >> 8}.{number & 255}", f"p{number}"
+            add(digest, number, old="SYN-SENT", new="ESTAB", peer=peer, owner=owner)
+            add(digest, number, old="ESTAB", new="UNCONN", peer=peer, owner=owner, cause="reset-received")
+        return len(page(digest, 0, count * 10**9, 0, 10, utc=True))
+
+    assert size(20_000) < 1.5 * size(100)
+
+
 def test_pairs_do_not_fill_the_memory() -> None:
     digest = Pictured(most_pairs=100)
     draw = random.Random(1)

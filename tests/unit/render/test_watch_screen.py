@@ -236,7 +236,9 @@ def test_status_prompt_message_help() -> None:
 
 def test_no_sockets() -> None:
     assert drawn(screen(look(counts=[], total=0), [], 80, 24), 80, 24)[1] == "no sockets"
-    assert drawn(screen(look(counts=[], total=0), [], 80, 24), 80, 24)[-1].endswith("0 of 0")
+    assert drawn(screen(look(counts=[], total=0), [], 80, 24), 80, 24)[-1].endswith("  0 of 0")
+    dead = drawn(screen(look(counts=[], total=0), LINES[:1], 80, 24), 80, 24)  # of the dead there is no place
+    assert "  0 of 0" in dead[-1]
 
 
 def test_marks_are_told_by_a_character() -> None:
