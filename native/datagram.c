@@ -2,10 +2,10 @@
  * A call of a datagram socket's owner into the table: the twin of sstrace.table.datagrams.DatagramFold.apply, for what nearly all
  * of these sockets do: they are born, and end. All else is the twin's.
  */
-#include "fold.h"
+#include "step.h"
 
 /* Whether lifecycle's rules of a call are those that are followed here: a birth of what nobody knows; of CALL_CLOSE, an end. */
-static int is_taught(const struct step *now)
+static int is_followed(const struct step *now)
 {
 	return now->taught[REPORTS * HOLDERS + (now->raw->protocol == RAW_SOCKET ? CALLS : 0) + now->raw->old];
 }
@@ -79,12 +79,12 @@ static PyObject *ends(const struct step *now, PyObject *row)
 	return told(now, row, old, held(now, row), Py_None, 1);
 }
 
-PyObject *fold_call(const struct step *now)
+PyObject *fold_datagram(const struct step *now)
 {
 	const struct sock_event *raw = now->raw;
 	OWNED *cookie = PyLong_FromUnsignedLongLong(raw->cookie), *row = NULL;
 
-	if (!is_taught(now))
+	if (!is_followed(now))
 		return UNUSUAL;
 	row = cookie != NULL ? PyDict_GetItemWithError(SLOT(now->index, index, by_cookie), cookie) : NULL;
 	Py_XINCREF(row); /* the table may let go of it */

@@ -6,20 +6,7 @@
  *
  * While a sweep of the space goes on, or somebody keeps a journal, no event is usual: those do not occur here.
  */
-#include "fold.h"
-
-PyObject unusual;
-
-/* Whether lifecycle's rules for a report are those that are followed here: a rule that is not taught is the twin's. */
-static int is_taught(const struct step *now, enum report report, int holder)
-{
-	return now->taught[report * HOLDERS + holder + 1];
-}
-
-static int is_listed(long old, long new)
-{
-	return old >= 0 && old < STATES && LISTED[old] >> new & 1;
-}
+#include "step.h"
 
 /* sstrace.model.Changed.orphaned */
 static int is_orphaned(const struct sock_event *raw)
@@ -33,43 +20,6 @@ static int is_between(PyObject *row, const struct sock_event *raw)
 	return ROW(ends) != Py_None && small(ROW(dport)) == raw->dport && small(ROW(sport)) == raw->sport &&
 	       is_address(ROW(dst), raw->daddr, raw->family) && is_address(ROW(src), raw->saddr, raw->family) &&
 	       small(ROW(ifindex)) == raw->ifindex;
-}
-
-PyObject *held(const struct step *now, PyObject *row)
-{
-	return ROW(exact) == Py_True ? PyNumber_Subtract(now->at_ns, ROW(since_ns)) : new_ref(Py_None);
-}
-
-/* sstrace.table.index.News.tell */
-static int tell(const struct step *now, PyObject *row)
-{
-	PyObject *news = SLOT(now->index, index, news), *silent = SLOT(news, news, silent);
-
-	SET(ROW(told), new_ref(Py_True));
-	if ((long long)now->raw->ts_ns > whole(SLOT(news, news, last_ns)))
-		SET(SLOT(news, news, last_ns), new_ref(now->at_ns));
-	return silent != Py_None ? discard(silent, ROW(id)) : 0;
-}
-
-PyObject *told(const struct step *now, PyObject *row, long old, PyObject *held, PyObject *cause, int ends)
-{
-	PyObject *values[] = {
-		[transition_at_ns] = tell(now, row) == 0 ? new_ref(now->at_ns) : NULL,
-		[transition_row] = new_ref(row),
-		[transition_old] = PyLong_FromLong(old),
-		[transition_new] = new_ref(ROW(state)),
-		[transition_held_ns] = held,
-		[transition_cause] = new_ref(cause),
-		[transition_reported] = new_ref((PyObject *)now->event),
-		[transition_listed] = new_ref(Py_True),
-		[transition_approximate] = new_ref(Py_False),
-		[transition_source] = new_ref(Py_None),
-		[transition_ended] = PyBool_FromLong(ends),
-		[transition_lifetime_ns] = ends && ROW(born_ns) != Py_None ? PyNumber_Subtract(now->at_ns, ROW(born_ns)) : new_ref(Py_None),
-		[transition_handshake_ns] = new_ref(Py_None),
-	};
-
-	return make(known.transition, values, transition_count);
 }
 
 /* The row is in another state, since now. */
@@ -106,25 +56,6 @@ static int own(const struct step *now, PyObject *row, PyObject *call)
 		return 0;
 	done = PyObject_CallFunction(known.own, "OOii", row, owner, raw->new, raw->new == CLOSE || is_orphaned(raw));
 	return done != NULL ? 0 : -1;
-}
-
-/* Until accept(2) a connection is of those who hold its listener, which has this inode, or held it when it closed. */
-static int inherit(const struct step *now, PyObject *row, __u64 inode)
-{
-	OWNED *ino = PyLong_FromUnsignedLongLong(inode), *left = NULL;
-	PyObject *listener = ino != NULL ? PyDict_GetItemWithError(SLOT(now->index, index, by_ino), ino) : NULL;
-	PyObject *owners = listener != NULL ? SLOT(listener, row, owners) : NULL;
-
-	if (listener == NULL && ino != NULL && !PyErr_Occurred())
-		owners = PyDict_GetItemWithError(SLOT(now->index, index, held), ino);
-	if (owners == NULL || PyObject_Size(owners) == 0)
-		return PyErr_Occurred() ? -1 : 0;
-	left = PyObject_CallOneArg(known.inherited, owners);
-	if (left == NULL)
-		return -1;
-	SET(ROW(owners), new_ref(left));
-	SET(ROW(owner_source), new_ref(known.listener));
-	return 0;
 }
 
 /* Put a number into a slot that may hold it already. */
@@ -323,131 +254,17 @@ static PyObject *expires(const struct step *now)
 	return cause != NULL && dies(now, row) == 0 ? told(now, row, old, held(now, row), cause, 0) : NULL;
 }
 
-/* A connection of which nobody has heard tells of all of it as it ends: what sstrace.wire.lives makes of the event, and the fold of that, one by
- * one. A row that a timewait socket holds is one of the table's; any other has never been. */
-static PyObject *has_lived(const struct step *now)
+PyObject *fold_connection(const struct step *now)
 {
-	const struct sock_event *raw = now->raw;
-	const struct sock_life *life = (const struct sock_life *)raw->stack;
-	int is_closed = raw->kind == EVENT_LIFE_CLOSED, is_server = life->request != 0, by_call = 0;
-	OWNED *row = NULL, *owner = NULL, *cause = NULL, *cookie = NULL, *key = NULL, *owners = NULL;
-	PyObject *source = NULL, *change;
-
-	if (now->row != NULL || now->between != NULL || !life->open_ns || raw->ifindex ||
-	    !is_listed(raw->old, is_closed ? CLOSE : raw->new) ||
-	    !is_taught(now, is_server ? REQUEST_TIMER : OPENS, NOBODY) || !is_taught(now, MOVES, is_server ? REQUEST : SOCKET) ||
-	    !is_taught(now, MOVES, SOCKET) || !is_taught(now, is_closed ? CLOSES : TIMEWAIT_TIMER, SOCKET) ||
-	    (is_closed && (raw->new != CLOSE || raw->old == FIN_WAIT2 || raw->old == CLOSING)) ||
-	    knows(SLOT(now->index, index, by_sk), life->sk) || knows(SLOT(now->index, index, by_sk), life->request) || knows(SLOT(now->index, index, by_cookie), raw->cookie))
-		return UNUSUAL;
-	cookie = none_or_number(raw->cookie);
-	key = cookie != NULL ? cookie_key(cookie, !is_closed, now->ends) : NULL;
-	if (key == NULL || PyDict_Contains(SLOT(now->index, index, by_cookie), key) != 0)
-		return UNUSUAL;
-	cause = is_closed ? event_cause(now->event, SOCKET, &by_call) : new_ref(known.fin_by_us);
-	if (cause == NULL)
-		return NULL;
-	if (raw->tgid && (!is_server || life->owned || (by_call && !(raw->flags & EVENT_KTHREAD)))) {
-		owner = event_owner(now->event);
-		owners = owner != NULL ? PyTuple_Pack(1, owner) : NULL;
-		source = is_server ? known.calls[CALL_CLOSE] : known.calls[CALL_CONNECT];
-		if (owners == NULL)
-			return NULL;
-	}
-	PyObject *values[row_count] = {
-		[row_kind] = new_ref(PyTuple_GET_ITEM(known.kinds, is_closed ? SOCKET : TIMEWAIT)),
-		[row_state] = PyLong_FromLong(is_closed ? CLOSE : raw->new),
-		[row_family] = PyLong_FromLong(raw->family),
-		[row_ino] = PyLong_FromUnsignedLongLong(is_closed ? raw->ino : 0),
-		[row_uid] = again(USER, raw->uid),
-		[row_cookie] = new_ref(cookie),
-		[row_sk] = new_ref(now->sk),
-		[row_since_ns] = PyLong_FromUnsignedLongLong(raw->old == raw->new || is_closed ? life->moved_ns : raw->ts_ns),
-		[row_exact] = new_ref(Py_True),
-		[row_touched_ns] = PyLong_FromUnsignedLongLong(is_closed ? life->moved_ns : raw->ts_ns),
-		[row_born_ns] = PyLong_FromUnsignedLongLong(raw->since_ns),
-		[row_role] = new_ref(is_server ? known.server : known.client),
-		[row_cgroup] = none_or_number(raw->cgroup),
-		[row_owners] = owners != NULL ? new_ref(owners) : NULL,
-		[row_owner_source] = source != NULL ? new_ref(source) : NULL,
-	};
-	row = is_closed ? make_row(now->index, now->ends, values) : add_row(now->index, now->ends, values);
-	if (!is_closed)
-		Py_XINCREF(row); /* the table's */
-	if (row == NULL || (owners == NULL && inherit(now, row, life->listener) < 0))
-		return NULL;
-	if (is_closed)
-		SET(ROW(ends), new_ref(Py_None));
-	else if (raw->new == FIN_WAIT2 && PyDict_SetItem(SLOT(now->index, index, unsettled), ROW(id), row) < 0)
-		return NULL;
-	change = told(now, row, raw->old, PyLong_FromUnsignedLongLong(raw->ts_ns - life->moved_ns), cause, 1);
-	if (change != NULL)
-		SET(SLOT(change, transition, handshake_ns), PyLong_FromUnsignedLongLong(life->open_ns - raw->since_ns));
-	return change;
-}
-
-/* That of the event's socket: a borrowed reference. NULL, with or without an exception, where none is known by its address, nor is
- * one that a sweep has found by its cookie. */
-static PyObject *row_of(PyObject *index, const struct sock_event *raw, PyObject *sk)
-{
-	OWNED *cookie = NULL;
-	PyObject *row = PyDict_GetItemWithError(INDEX(by_sk), sk);
-
-	if (row != NULL || raw->kind != EVENT_STATE || raw->cookie == 0)
-		return row;
-	cookie = PyLong_FromUnsignedLongLong(raw->cookie);
-	row = cookie != NULL ? PyDict_GetItemWithError(INDEX(by_cookie), cookie) : NULL;
-	return row != NULL && ROW(sk) == Py_None ? row : NULL;
-}
-
-/* Whether both ends are known, and neither address is a mapped one. */
-static int has_plain_ends(const struct sock_event *raw)
-{
-	return raw->sport && raw->dport && (raw->family == FAMILY_INET || (!is_mapped(raw->saddr) && !is_mapped(raw->daddr)));
-}
-
-PyObject *event_ends(Event *event)
-{
-	const struct sock_event *raw = &event->raw;
-
-	return make_ends(again(LOCAL_PORT, raw->sport), again(PEER_PORT, raw->dport), event_address(event, LOCAL),
-			 event_address(event, PEER), again(DEVICE, raw->ifindex));
-}
-
-PyObject *fold(PyObject *index, Event *event, const char *taught)
-{
-	const struct sock_event *raw = &event->raw;
-	OWNED *sk = PyLong_FromUnsignedLongLong(raw->sk), *row = NULL, *ends = NULL, *between = NULL;
-	struct step now = { event, raw, index, sk, event->at_ns, NULL, NULL, NULL, taught };
-
-	if (raw->kind == EVENT_DATAGRAM)
-		return fold_call(&now);
-	row = sk != NULL ? row_of(index, raw, sk) : NULL;
-	Py_XINCREF(row); /* the table may let go of it */
-	if (row == NULL && has_plain_ends(raw)) {
-		ends = event_ends(event);
-		between = ends != NULL ? PyDict_GetItemWithError(INDEX(by_ends), ends) : NULL;
-		Py_XINCREF(between);
-	}
-	if (PyErr_Occurred())
-		return NULL;
-	if (row == NULL && ends == NULL)
-		return UNUSUAL;
-	now.row = row;
-	now.ends = ends;
-	now.between = between;
-	switch (raw->kind) {
+	switch (now->raw->kind) {
 	case EVENT_STATE:
-		return full_socket(&now);
+		return full_socket(now);
 	case EVENT_REQUEST:
-		return asks(&now);
+		return asks(now);
 	case EVENT_TIMEWAIT:
-		return waits(&now);
+		return waits(now);
 	case EVENT_TIMEWAIT_GONE:
-		return expires(&now);
-	case EVENT_LIFE_CLOSED:
-	case EVENT_LIFE_TIMEWAIT:
-		return has_lived(&now);
+		return expires(now);
 	default:
 		return UNUSUAL;
 	}

@@ -1,7 +1,7 @@
 /*
  * The fold as Python sees it: what brings each event to its shard, and what is not usual to the twin.
  */
-#include "fold.h"
+#include "step.h"
 
 typedef struct {
 	PyObject_HEAD
@@ -41,6 +41,32 @@ static PyObject *easy_shard(Folder *self, const struct sock_event *raw)
 		return NULL;
 	index = SLOT(last->shard, shard, index);
 	return SLOT(INDEX(news), news, journal) == Py_None ? last->shard : NULL;
+}
+
+/* Into the rows of an Index: see step.h. */
+static PyObject *fold(PyObject *index, Event *event, const char *taught)
+{
+	const struct sock_event *raw = &event->raw;
+	OWNED *sk = PyLong_FromUnsignedLongLong(raw->sk);
+	struct step now = { event, raw, index, sk, event->at_ns, taught };
+	PyObject *change;
+	int found;
+
+	if (sk == NULL)
+		return NULL;
+	if (raw->kind == EVENT_DATAGRAM)
+		return fold_datagram(&now);
+	found = find(&now);
+	if (found <= 0)
+		change = found == 0 ? UNUSUAL : NULL;
+	else if (raw->kind == EVENT_LIFE_CLOSED || raw->kind == EVENT_LIFE_TIMEWAIT)
+		change = fold_life(&now);
+	else
+		change = fold_connection(&now);
+	Py_XDECREF(now.row);
+	Py_XDECREF(now.ends);
+	Py_XDECREF(now.between);
+	return change;
 }
 
 /* (event) → Transition or None. */

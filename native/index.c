@@ -21,26 +21,37 @@ int is_kind(PyObject *row, enum kind kind)
 	return ROW(kind) == PyTuple_GET_ITEM(known.kinds, kind);
 }
 
-PyObject *make(PyObject *cls, PyObject **values, size_t count)
+/* Whether there are so many, none of which is an exception; else those that there are, are let go of. */
+static int are_whole(PyObject **values, size_t count)
 {
-	PyObject *made = NULL;
-	size_t at;
+	size_t at = 0;
 
-	for (at = 0; at < count && values[at] != NULL; at++)
-		;
+	while (at < count && values[at] != NULL)
+		at++;
 	if (at == count)
-		made = cls != NULL ? PyObject_Vectorcall(cls, values, count, NULL) : PyTuple_New(count);
-	for (at = 0; at < count; at++) {
-		if (made != NULL && cls == NULL)
-			PyTuple_SET_ITEM(made, at, new_ref(values[at]));
-		Py_XDECREF(values[at]);
-	}
+		return 1;
+	while (count-- > 0)
+		Py_XDECREF(values[count]);
+	return 0;
+}
+
+PyObject *make(PyObject *cls, const Py_ssize_t *offsets, PyObject **values, size_t count)
+{
+	PyObject *made = are_whole(values, count) ? PyType_GenericAlloc((PyTypeObject *)cls, 0) : NULL;
+
+	for (size_t at = 0; made != NULL && at < count; at++)
+		*(PyObject **)((char *)made + offsets[at]) = values[at];
 	return made;
 }
 
 PyObject *make_ends(PyObject *sport, PyObject *dport, PyObject *src, PyObject *dst, PyObject *device)
 {
-	return make(NULL, (PyObject *[]){ sport, dport, src, dst, device }, 5);
+	PyObject *values[] = { sport, dport, src, dst, device };
+	PyObject *made = are_whole(values, 5) ? PyTuple_New(5) : NULL;
+
+	for (int at = 0; made != NULL && at < 5; at++)
+		PyTuple_SET_ITEM(made, at, values[at]);
+	return made;
 }
 
 PyObject *cookie_key(PyObject *cookie, int is_timewait, PyObject *ends)
@@ -174,7 +185,7 @@ PyObject *make_row(PyObject *index, PyObject *ends, PyObject **values)
 	for (int at = 0; at < row_count && !failed; at++)
 		if (values[at] == NULL)
 			values[at] = new_ref(Py_None);
-	return make(known.row, values, row_count);
+	return MAKE(row, values);
 }
 
 PyObject *add_row(PyObject *index, PyObject *ends, PyObject **values)

@@ -282,15 +282,26 @@ static PyObject *liner_line(PyObject *object, PyObject *args)
 	return done < 0 || empty_block(self, out) < 0 ? NULL : PyBool_FromLong(done);
 }
 
-/* Whether a change needs nothing but its line: it is a transition, of one of these protocols, and where lines are of lives, the end of
- * one. -1 with an exception. */
-static int is_easy(PyObject *change, PyObject *protocols, const struct lives *lives)
+/* Whether a change needs nothing but its line: it is a transition, of one of these protocols. -1 with an exception. */
+static int is_easy(PyObject *change, PyObject *protocols)
 {
 	PyObject *row = Py_IS_TYPE(change, (PyTypeObject *)known.transition) ? SLOT(change, transition, row) : NULL;
 
-	if (row == NULL || (lives->over != NULL && SLOT(change, transition, ended) != Py_True))
+	if (row == NULL)
 		return 0;
 	return Py_IS_TYPE(row, (PyTypeObject *)known.row) ? PySet_Contains(protocols, ROW(protocol)) : 0;
+}
+
+/* sstrace.output.handshakes.Handshakes.hear, of a transition that ends nothing: -1 with an exception. */
+static int hear(const struct lives *lives, PyObject *change)
+{
+	PyObject *row = SLOT(change, transition, row), *held = SLOT(change, transition, held_ns);
+	long old = small(SLOT(change, transition, old)), new = small(SLOT(change, transition, new));
+
+	if (held != Py_None && (old == SYN_SENT || old == SYN_RECV) && (new == ESTABLISHED || new == CLOSE_WAIT) &&
+	    PyDict_SetItem(lives->took, ROW(id), held) < 0)
+		return -1;
+	return new == CLOSE ? PySet_Discard(lives->over, ROW(id)) : 0;
 }
 
 /* The line of a life is written: -1 with an exception. */
@@ -308,7 +319,8 @@ static int forget(const struct lives *lives, PyObject *change)
 static PyObject *liner_run(PyObject *object, PyObject *args)
 {
 	Liner *self = (Liner *)object;
-	PyObject *changes, *protocols, *prefix, *out, *change = NULL, *type, *value, *trace;
+	PyObject *changes, *protocols, *prefix, *out, *type, *value, *trace;
+	OWNED *change = NULL;
 	long long second_ns;
 	unsigned long long seq;
 	struct lives lives = { NULL, NULL };
@@ -330,7 +342,11 @@ static PyObject *liner_run(PyObject *object, PyObject *args)
 		change = PyIter_Next(changes);
 		if (change == NULL)
 			break;
-		done = is_easy(change, protocols, &lives);
+		done = is_easy(change, protocols);
+		if (done == 1 && lives.over != NULL && SLOT(change, transition, ended) == Py_False) {
+			done = hear(&lives, change) < 0 ? -1 : 1;
+			continue;
+		}
 		if (done == 1)
 			done = add_line(self, change, prefix, second_ns, seq + 1, &lives);
 		seq += done == 1;
@@ -340,11 +356,9 @@ static PyObject *liner_run(PyObject *object, PyObject *args)
 	if (done == 1)
 		Py_CLEAR(change);
 	PyErr_Fetch(&type, &value, &trace); /* the lines before what went wrong are whole */
-	if (empty_block(self, out) < 0)
-		Py_CLEAR(change);
-	else if (type != NULL)
+	if (empty_block(self, out) == 0 && type != NULL)
 		PyErr_Restore(type, value, trace);
-	return PyErr_Occurred() ? NULL : Py_BuildValue("KN", seq, change != NULL ? change : new_ref(Py_None));
+	return PyErr_Occurred() ? NULL : Py_BuildValue("KO", seq, change != NULL ? change : Py_None);
 }
 
 /* Liner(texts, nothing) */

@@ -1,8 +1,7 @@
 /*
- * _sstrace: compiled twins of the steps that every event takes, and every row of a sweep or of a plain table: event.c, fold.c,
- * datagram.c, line.c, lives.c, sweep.c and plain.c. Each does what a Python method does, for what nearly all are, and leaves the others
- * to that method;
- * the two are held against each other by tests/unit/test_native.py. sstrace/native.py is their door, native/build.py compiles them.
+ * _sstrace: compiled twins of the steps that every event takes, and every row of a sweep or of a plain table: event.c, folder.c and
+ * what it calls (step.h), line.c, sweep.c and plain.c. Each does what a Python method does, for what nearly all are, and leaves the
+ * others to that method; the two are held against each other by tests/unit/test_native.py. sstrace/native.py is their door, native/build.py compiles them.
  */
 #include "shape.h"
 
@@ -91,7 +90,7 @@ static int execute(PyObject *module)
 	/* build.py: of these sources. */
 	if (PyModule_AddIntMacro(module, INTERFACE) < 0 || PyModule_AddType(module, &event_type) < 0)
 		return -1;
-	return add_folder(module) < 0 || add_liner(module) < 0 || add_lives(module) < 0 ? -1 : 0;
+	return add_folder(module) < 0 || add_liner(module) < 0 ? -1 : 0;
 }
 
 static PyModuleDef_Slot slots[] = {

@@ -68,9 +68,9 @@ static inline PyObject *none_or_number(__u64 value)
 	return value ? PyLong_FromUnsignedLongLong(value) : new_ref(Py_None);
 }
 
-/* Make an object of what lies in ``values``, or a tuple of it where ``cls`` is NULL. Takes their references; NULL among them is an
- * exception. */
-PyObject *make(PyObject *cls, PyObject **values, size_t count);
+/* An object of a class of slots, of what is to lie in all of these. Takes their references; NULL among them is an exception. */
+PyObject *make(PyObject *cls, const Py_ssize_t *offsets, PyObject **values, size_t count);
+#define MAKE(cls, values) make(known.cls, (const Py_ssize_t *)&known.slots.cls, values, cls##_count)
 
 /* A small number: states, ports, families. Never an error, because the caller knows it for an int below 2^31. */
 static inline long small(PyObject *number)
@@ -130,7 +130,6 @@ PyObject *again(enum again which, __u64 value);
 
 int add_folder(PyObject *module);
 int add_liner(PyObject *module);
-int add_lives(PyObject *module);
 /* Functions of the module. */
 PyObject *events(PyObject *module, PyObject *args);
 PyObject *met(PyObject *module, PyObject *const *args, Py_ssize_t count);

@@ -8,7 +8,6 @@ comes later all the same is counted (``late``) and applied, never fatal.
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from functools import partial
 from itertools import chain
 from operator import attrgetter
 from typing import Any
@@ -56,7 +55,6 @@ class Arrivals:
         self.waiting: list[Event] = []
         """What has come and is not folded in yet."""
         self.events = self.lost = self.late = 0
-        self.sieve: Callable[[Iterator[Change | None]], Iterator[Change]] = partial(filter, None)
         self.last_ns = 0
         """Time of the latest event that has been folded in, or is about to be."""
 
@@ -150,7 +148,7 @@ class Arrivals:
         self.events += cut
         if renamed:
             return chain(losses, self._interfaces.between(ready, renamed, self._folder(), self._table))
-        return chain(losses, self.sieve(map(self._folder(), ready)))
+        return chain(losses, filter(None, map(self._folder(), ready)))
 
     def _folder(self) -> Callable[[Any], Change | None]:
         """What folds a run of events in."""

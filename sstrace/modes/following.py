@@ -236,11 +236,6 @@ class Following:
         return self._tell(changes if self.metrics is None else self.metrics.through(changes))
 
     @property
-    def only(self) -> bool:
-        """Whether what changes is neither counted nor recorded on its way."""
-        return self.metrics is None and not self.recorders
-
-    @property
     def recorded(self) -> str:
         """What was recorded, to end a summary with; empty where nothing is."""
         return "".join(f"; {recorder.summary()}" for recorder in self.recorders)

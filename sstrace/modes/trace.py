@@ -78,8 +78,6 @@ def _follow(
     if command.own.time not in ("delta", "relative"):  # what has passed is no matter of the wall clock
         following.moved = trace.move
     following.record(began=(meta, offset))
-    if trace.handshakes is not None and following.only:
-        tracer.arrivals.sieve = trace.handshakes.ends
     trace.begin(meta, tracer.rows(), meta.mono_ns, tracer.places.here(meta.mono_ns))
     if trace.json:
         following.announce(meta.mono_ns)

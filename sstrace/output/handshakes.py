@@ -2,11 +2,7 @@
 that has not ended yet, and of which the end has been told while a timewait socket stays behind.
 """
 
-from collections.abc import Iterator
-from typing import Any
-
 from sstrace.model import State
-from sstrace.native import twins
 from sstrace.render.views import Lives
 
 __all__ = ["Handshakes"]
@@ -27,7 +23,7 @@ class Handshakes:
 
     @property
     def known(self) -> Lives:
-        """What ``take`` takes, for the twin, which does the same."""
+        """What ``hear`` and ``take`` work with, for the twin of lines, which does the same."""
         return self._took, self._over
 
     def hear(self, row_id: int, old: int, new: int, held_ns: int | None) -> None:
@@ -36,12 +32,6 @@ class Handshakes:
             self._took[row_id] = held_ns
         if new == State.CLOSE:
             self._over.discard(row_id)
-
-    def ends(self, changes: Iterator[Any]) -> Iterator[Any]:
-        """The changes among these that a line may be made of: with the twin, those transitions are left away that end
-        nothing, once this has heard them.
-        """
-        return twins.Lives(changes, *self.known) if twins is not None else filter(None, changes)
 
     def learn(self, row_id: int, took_ns: int) -> None:
         """Of a recording that says it."""

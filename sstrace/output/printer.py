@@ -151,7 +151,7 @@ class Printer:
             return
         rest, lives = iter(changes), NO_LIVES
         if self.handshakes is not None:
-            rest, lives = self.handshakes.ends(rest), self.handshakes.known
+            lives = self.handshakes.known
         if not self._easy:
             for change in rest:
                 self._take(change)

@@ -153,7 +153,7 @@ def story(seed: int, steps: int, *, loss: float = 0.0) -> Iterator[bytes | list[
 def without_twins() -> Iterator[None]:
     """The Python alone."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("wire.event", "table.table", "table.sweep", "render.events", "output.handshakes"):
+        for module in ("wire.event", "table.table", "table.sweep", "render.events"):
             patch.setattr(sys.modules[f"sstrace.{module}"], "twins", None)
         yield
 
@@ -786,12 +786,13 @@ def test_only_rows_that_stay_are_remembered(tmp_path: Path, world: Any, protocol
         assert printer.handshakes.known == ({}, {a_row().id} if stays else set())
 
 
-def test_a_sieve_leaves_what_a_life_may_be_made_of() -> None:
-    """Transitions that end nothing are heard, and nothing else is held back."""
-    handshakes, lost = Handshakes(), Lost(0, 3, 1, 2)
+def test_what_ends_nothing_is_heard_and_has_no_line() -> None:
+    handshakes, lost, out = Handshakes(), Lost(0, 3, 1, 2), bytearray()
     opened = Transition(50, a_row(), State.SYN_SENT, State.ESTABLISHED, 7, None, NOTHING, True)
-    end = Transition(60, a_row(), State.ESTABLISHED, State.CLOSE, 10, None, NOTHING, True, ended=True)
-    assert list(handshakes.ends(iter((None, opened, lost, end)))) == [lost, end]
+    writer = EventWriter(5, PATHS.get)
+    assert writer.run(iter((opened, lost)), TCP, out, 1 << 20, handshakes.known) is lost
+    assert not out
+    assert writer.seq == 0
     assert handshakes.known == ({a_row().id: 7}, set())
 
 
@@ -833,8 +834,6 @@ def test_nothing_leaks() -> None:
         ("events", ()),
         ("events", ((1,) * 5, b"", 0)),
         ("met", (1,) * 9),
-        ("Lives", ()),
-        ("Lives", ([], {}, set())),
         ("Folder", ()),
         ("Folder", ({}, print, b"", (1, 1))),
         ("Liner", ()),
