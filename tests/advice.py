@@ -53,6 +53,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
     # Doctor.
     "Only privilege is missing: run it with sudo.": ("root",),
     "run it with sudo": ("root",),
+    "what other users' processes hold cannot be seen: run it with sudo": ("root",),
     "sysctl kernel.kptr_restrict=1, and CAP_SYSLOG; until then no causes, no SYN-RECV or TIME-WAIT events": (
         "sysctl kernel.kptr_restrict",
     ),

@@ -187,6 +187,16 @@ class _Snapshot:
             return origin.owners
         return self._holders() if show.processes or show.threads or show.contexts else None
 
+    @staticmethod
+    def _doubt() -> None:
+        """Tell who selects by holders, and cannot see all of them, that more may be meant than what is shown."""
+        from sstrace.sources.privilege import CAP_SYS_PTRACE, effective
+
+        if not effective() >> CAP_SYS_PTRACE & 1:
+            from sstrace.sources.standard import say
+
+            say("what other users' processes hold cannot be seen: run it with sudo")
+
     def _holders(self) -> Owners:
         """By /proc as ss does, or by the walk where that is known to be faster."""
         show = self._show
@@ -227,7 +237,10 @@ class _Snapshot:
         from sstrace.query.expression import asks_carried, asks_owners
         from sstrace.query.match import thresholds
 
-        self._holding = self._holders() if owners is None and asks_owners(expression) else owners
+        asked = asks_owners(expression)
+        self._holding = self._holders() if owners is None and asked else owners
+        if asked and self._origin is None:
+            self._doubt()
         carried = asks_carried(expression)
         if carried:
             from sstrace.wire.carried import reported_of

@@ -59,6 +59,9 @@ def with_filter(command: Command, names: Names) -> Command:
     def stray(word: str, following: Sequence[str]) -> UsageError:
         from sstrace.query import meant  # only for mistakes
 
+        joined = meant.joined(word, command.words)
+        if joined is not None:
+            return joined
         return meant.stray(word, following, command.act, states.keywords(command.dialect), is_right)
 
     snapshot = command.mode is Mode.SNAPSHOT

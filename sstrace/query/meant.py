@@ -5,6 +5,7 @@ suggested can be typed as it stands.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Final
 
 from sstrace.errors import UsageError
@@ -15,7 +16,7 @@ from sstrace.query.masks import FAMILY_KEYS, TABLE_KEYS
 from sstrace.query.nearest import nearest
 from sstrace.query.words import WORDS
 
-__all__ = ["ours", "stray"]
+__all__ = ["joined", "ours", "stray"]
 
 _RECORDINGS: Final = (".ndjson", ".json", ".jsonl", ".gz", ".zst", ".log")
 _OFTEN: Final = ("src", "dport", "port", "comm", "held")
@@ -44,6 +45,13 @@ _Right = Callable[[Sequence[str]], bool]
 def stray(word: str, following: Sequence[str], act: Act, states: Iterable[str], is_right: _Right) -> UsageError:
     """Make the sentence about a word that stands where a test of a filter, or a state word, should begin."""
     return UsageError(f'sstrace: "{word}" is no filter: {_meant(word, following, act, states, is_right)}')
+
+
+def joined(word: str, typed: Sequence[str]) -> UsageError | None:
+    """The same of a word that was typed behind an option that takes its value in one word with it, or takes none."""
+    before = next((before for before, after in pairwise(typed) if after == word), "")
+    entry = next((entry for entry in OWN if f"--{entry.name}" == before and entry.argument.startswith("[=")), None)
+    return UsageError(f'sstrace: "{word}" is no filter: did you mean {before}={word}?') if entry is not None else None
 
 
 def ours(word: str, following: Sequence[str], act: Act, is_right: _Right) -> str:

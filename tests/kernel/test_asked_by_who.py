@@ -108,6 +108,25 @@ def test_a_table_by_who_is_ss_s_lines_with_that_holder(
         holder.go()
 
 
+def test_who_cannot_see_all_holders_is_told(netns: Netns, server: socket.socket) -> None:
+    words = [
+        *netns.prefix,
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        sys.executable,
+        "-m",
+        "sstrace",
+    ]
+    for test, said in (
+        (["comm", "python*"], b"sstrace: what other users' processes hold cannot be seen: run it with sudo\n"),
+        (["port", str(server.getsockname()[1])], b""),
+    ):
+        found = subprocess.run([*words, "--snapshot", "-Htan", *test], capture_output=True, check=False)
+        assert (found.returncode, found.stderr, bool(found.stdout)) == (0, said, not said)
+
+
 def test_unix_sockets_by_their_user(sstrace: Program, netns: Netns, tmp_path: Path) -> None:
     with netns.call(socket.socket, socket.AF_UNIX) as one:
         one.bind(str(tmp_path / "one"))

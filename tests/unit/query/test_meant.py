@@ -135,6 +135,8 @@ def sentence(line: str) -> str:
             "--user",
             "unrecognized option '--user': it is a word of the filter, written without dashes: user www-data",
         ),
+        ("--metrics 9435", '"9435" is no filter: did you mean --metrics=9435?'),
+        ("--watch --metrics :9435 port 80", '":9435" is no filter: did you mean --metrics=:9435?'),
         ("help port", '"help" is no filter: sstrace --help has it'),
         ("sport = :1 )", '")" stands behind a whole test'),
         ("to", "to which state?"),
