@@ -20,12 +20,16 @@ __all__ = ["STEPS", "TRANSITIONS", "UNSEEN", "Look", "is_as_it_was"]
 
 
 class Look(enum.IntEnum):
-    """What a look has to report."""
+    """What there is to report, by a look as a rule."""
 
     SHOWN = 0
     """The kernel shows the socket."""
     MISSING = 1
     """It did, and a whole look later it does not."""
+    CALLED = 2
+    """No look: a system call of its owner's has come to an end (of unix sockets: bpf/unix.bpf.c)."""
+    CLOSED = 3
+    """Likewise, close(2) of the last descriptor."""
 
 
 # Guards.

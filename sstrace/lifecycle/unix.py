@@ -6,8 +6,9 @@ It is UNCONN, LISTEN, or ESTAB. A stream or seqpacket socket stays ESTAB when it
 and neither has it one while the connection that it has made waits for accept(2). A datagram socket is connected by its
 owner alone (net/unix/af_unix.c: unix_dgram_connect).
 
-No hook that every kernel has tells of that: it is looked for, as lifecycle.swept says. ``STEPS`` and ``TRANSITIONS``
-are as there, and every report passes through the former (sstrace.table.swept).
+No hook tells all of that: it is looked for, as lifecycle.swept says. Where the tracepoints of system calls can be had,
+bind(2), listen(2), connect(2), accept(2) and close(2) are told of besides, as they happen. ``STEPS`` and
+``TRANSITIONS`` are as there, and every report passes through the former (sstrace.table.swept).
 """
 
 from typing import Final
@@ -43,6 +44,13 @@ STEPS: Final[dict[tuple[Look, Kind | None], tuple[Rule, ...]]] = {
         Rule(Step.MOVE, "bind(), listen() or connect()"),
     ),
     (Look.MISSING, Kind.SOCKET): (Rule(Step.END, "nobody holds it any more, in no process and in no message"),),
+    (Look.CALLED, None): (Rule(Step.BIRTH, "the first that is heard of it"),),
+    (Look.CALLED, Kind.SOCKET): (
+        Rule(Step.REPEAT, "a look has found it so", is_as_it_was),
+        Rule(Step.MOVE, "bind(), listen() or connect(); or what it has called has been accepted"),
+    ),
+    (Look.CLOSED, None): (Rule(Step.PASS, "nobody has met it"),),
+    (Look.CLOSED, Kind.SOCKET): (Rule(Step.END, "close() of the last descriptor"),),
 }
 """(what a look shows, the sort of object that holds the row; None: there is no row) → rules. There are no others."""
 

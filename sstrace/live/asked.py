@@ -66,11 +66,11 @@ class Asked:
             if answer.done:
                 return
 
-    def gone(self, diag: Netlink, rows: Collection[Row]) -> set[int | None]:
-        """The cookies of those among these unix sockets that the kernel no longer has."""
+    def gone(self, diag: Netlink, rows: Collection[Row]) -> set[int]:
+        """The ids of those among these unix sockets that the kernel no longer has."""
         requests = [unix_diag.exact_request(row.ino, 0, cookie=row.cookie or 0) for row in rows]
         answers = zip(rows, diag.answers(requests), strict=True)
-        return {row.cookie for row, datagram in answers if not unix_diag.decode(datagram).rows}
+        return {row.id for row, datagram in answers if not unix_diag.decode(datagram).rows}
 
     def is_own(self, port: int) -> bool:
         """Whether the one with this port is the netlink socket with which is asked, by whichever process."""

@@ -29,6 +29,7 @@ from sstrace.live.probes import attached
 from sstrace.live.rounds import Rounds
 from sstrace.live.shrink import Shrink
 from sstrace.live.sweeps import Sweeps
+from sstrace.live.unix_calls import UnixCalls
 from sstrace.live.ways import Ways
 from sstrace.model import Lost, Table
 from sstrace.plain import counted
@@ -90,7 +91,9 @@ class Tracer:
         self.repaired = 0  # rows that audits found wrong
         self.owners = OwnerLooks(env, self._breathe, ask)
         self._sweeping, self._put_aside = False, list[Change]()  # losses while a sweep goes on
-        self._rounds = Rounds(self.table, self.places, self.owners, self.tables)
+        at_home = 0 if self.places.several else self.netns.inode
+        calls = partial(UnixCalls, env, at_home) if poll_ns is None else None
+        self._rounds = Rounds(self.table, self.places, self.owners, self.tables, calls)
         others = self._rounds.others
         self.dumps = Dumps(env, self.places, self._breathe, ways)
         pant = lambda: self.ails_long and self._breathe()  # noqa: E731
@@ -175,7 +178,8 @@ class Tracer:
     def account(self) -> str:
         """How hearing went, for a summary."""
         if self._hooks is None:
-            return counted(self.sweeps if self._rounds.others else self._rounds.number, "look")
+            rounds = self._rounds
+            return f"{counted(self.sweeps, 'look')}{rounds.account}" if rounds.others else rounds.account[2:]
         incidents = self._incidents
         events = self.events - (incidents.heard if incidents is not None else 0)
         text = f"{counted(events, 'event')}, {self.lost} lost, {self.late} late{self._rounds.account}"
@@ -250,13 +254,14 @@ class Tracer:
 
     def register(self, poll: select.poll) -> None:
         """Have a poll object wake up when there is much to ``poll``."""
-        for heard in (*self._heard, self._interfaces):
+        for heard in (*self._heard, self._interfaces, self._rounds):
             heard.register(poll)
 
     def close(self) -> None:
         """Detach every hook; harmless when done twice."""
         for heard in reversed(self._heard):
             heard.close()
+        self._rounds.close()
         self._missed.close()
         self.dumps.close()
         self.owners.close()
@@ -265,7 +270,7 @@ class Tracer:
 
     def sleep(self, waiting: select.poll, seconds: float, hurry: Callable[[], bool] = bool) -> list[tuple[int, int]]:
         """``nap`` for what a poll object waits for, until there are events, or ``hurry``."""
-        wakes = lambda: bool(self.arrivals.waiting) or any(one.holds for one in self._heard) or hurry()  # noqa: E731
+        wakes = lambda: bool(self.arrivals.waiting) or any(one.holds for one in (*self._heard, self._rounds)) or hurry()  # noqa: E731
         return nap(waiting, seconds, wakes, self.arrivals.last_ns)
 
     def poll(self, timeout_s: float, hurry: Callable[[], bool] = bool) -> Iterator[Change]:
@@ -313,7 +318,8 @@ class Tracer:
         """Look now who holds the sockets of these rows; None: of all."""
         few = rows is not None
         shown = partial(self.places.shown, self.table)
-        self.owners.own(self.table, rows if rows is not None else self.table, shown, self.arrivals.last_ns, few=few)
+        at_ns = max(self.arrivals.last_ns, self._rounds.last_ns)
+        self.owners.own(self.table, rows if rows is not None else self.table, shown, at_ns, few=few)
 
     # Owners.
 

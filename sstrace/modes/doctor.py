@@ -20,6 +20,7 @@ from sstrace.live.incidents import untold
 from sstrace.live.owners import BLIND
 from sstrace.live.probes import Hooks
 from sstrace.live.rounds import families, lacks, looks
+from sstrace.live.unix_calls import UnixCalls
 from sstrace.model import AF_INET, AF_INET6, ALL_STATES, State, Table
 from sstrace.namespaces.finder import Finder
 from sstrace.native import is_outdated, twins
@@ -247,10 +248,18 @@ def _hooks(env: Mapping[str, str]) -> list[Finding]:
     return [Finding("tracing", "ok", f"raw tracepoints {', '.join(reversed(HOOKS))}"), calls, missed]
 
 
-def _looked_for(_env: Mapping[str, str]) -> Finding:
+def _hears_calls(env: Mapping[str, str]) -> bool:
+    """Really attach, for a moment, what hears of unix sockets' calls."""
+    with contextlib.suppress(SstraceError, OSError):
+        UnixCalls(env, current_netns().inode).close()
+        return True
+    return False
+
+
+def _looked_for(env: Mapping[str, str]) -> Finding:
     """Sockets that tell nothing."""
     listed, unlisted = families(table for table in Table if SWEPT_TABLES >> table & 1)
-    told = "; ".join([looks(listed), *lacks(unlisted)])
+    told = "; ".join([looks(listed, heard=_hears_calls(env)), *lacks(unlisted)])
     return Finding("looks", "ok" if "unix" in {one.name for one in listed} else "less", told)
 
 

@@ -251,7 +251,8 @@ class EcsWriter(EventWriter):
         if change.reported is not NOTHING:
             tell(own, change.reported)
         if family not in VERSIONS:
-            own.exact, own.peer_owners = False, self._owner_lines(row.peer_owners)
+            own.exact = False if change.approximate else None
+            own.peer_owners = self._owner_lines(row.peer_owners)
         if self._where is not None:
             self._tell_where(self._where, own, row, self._where.peer(row))
         self._encoder.encode_into(

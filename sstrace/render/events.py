@@ -284,7 +284,8 @@ class EventWriter:
             change.ended,
         )
         if swept:
-            line.exact, line.peer_owners = False, self._owner_lines(row.peer_owners)
+            line.exact = False if change.approximate else None
+            line.peer_owners = self._owner_lines(row.peer_owners)
         if change.reported is not NOTHING:
             tell(line, change.reported)
         if change.lifetime_ns is not None:

@@ -305,7 +305,8 @@ class OtelWriter(EventWriter):
             str(row.uid) if row.uid is not None else None,
         )
         if family not in VERSIONS:
-            line.exact, line.peer_owners = False, self._owner_lines(row.peer_owners)
+            line.exact = False if change.approximate else None
+            line.peer_owners = self._owner_lines(row.peer_owners)
         if row.ifindex:
             line.ifindex = row.ifindex
             line.interface = self._ifname_of(row)

@@ -4,6 +4,8 @@ Each is one kernel object all its life, and the kernel gives it a cookie at the 
 row; the peer of a unix socket is found by its inode.
 """
 
+from collections.abc import Iterator
+
 from sstrace.coordinates import Found
 from sstrace.fields import NOTHING
 from sstrace.lifecycle import swept, unix
@@ -34,6 +36,8 @@ class SweptFold:
         self._number = 0
         self._at_ns = 0
         self._silent = False
+        self._called = False
+        """Whether a system call tells, and not a look."""
 
     def begin(self, number: int, at_ns: int, *, silent: bool) -> None:
         """A look starts. ``silent``: it is the first, and what it shows is not new."""
@@ -42,10 +46,57 @@ class SweptFold:
     def shown(self, fact: Found) -> tuple[Row, Transition | None]:
         """It shows this socket: its row, and the transition that users see, None when there is none."""
         row = self._index.by_cookie.get(fact.cookie)
+        if row is None and self._is_unix:
+            row = self._recognised(fact)
         told = self._plans[Look.SHOWN, row.kind if row is not None else None](self, fact, row)
         row = self._index.by_cookie[fact.cookie]
         row.seen = self._number
         return row, told
+
+    def _recognised(self, fact: Found) -> Row | None:
+        """The row of a socket that a call has told of, before a look gave it its cookie."""
+        row = self._by_ino.get(fact.ino)
+        if row is None or row.cookie is not None:
+            return None
+        self._index.recognise(row, fact.cookie)
+        return row
+
+    def called(self, fact: Found, at_ns: int) -> Iterator[tuple[Row, Transition]]:
+        """A system call of its owner's has come to an end, and this is the socket since; with what follows of that for
+        the other end. What a look has found later is left as it is.
+        """
+        yield from self._called_of(fact._replace(dst=None) if fact.ino in self._by_ino else fact, at_ns)
+        row, peer = self._by_ino.get(fact.ino), self._by_ino.get(fact.dport)
+        if row is not None and fact.dst:
+            row.dst = fact.dst
+        if peer is not None and peer.protocol != _DATAGRAMS and peer.dport != fact.ino:
+            yield from self._called_of(
+                Found(
+                    peer.family, peer.protocol, peer.state, peer.src, peer.sport, None, fact.ino, peer.ifindex,
+                    peer.ino, peer.uid, peer.cookie or 0,
+                ),
+                at_ns,
+            )  # fmt: skip
+
+    def _called_of(self, fact: Found, at_ns: int) -> Iterator[tuple[Row, Transition]]:
+        row = self._by_ino.get(fact.ino)
+        if row is not None and at_ns <= row.touched_ns:
+            return
+        self._at_ns, self._silent, self._called = at_ns, False, True
+        told = self._plans[Look.CALLED, row.kind if row is not None else None](self, fact, row)
+        self._called = False
+        row = self._by_ino[fact.ino]
+        row.touched_ns, row.seen = at_ns, self._number
+        if told is not None:
+            yield row, told
+
+    def closed(self, fact: Found, at_ns: int) -> Transition | None:
+        """The last descriptor of a socket has been closed."""
+        row = self._by_ino.get(fact.ino)
+        self._at_ns, self._called = at_ns, True
+        told = self._plans[Look.CLOSED, row.kind if row is not None else None](self, fact, row)
+        self._called = False
+        return told
 
     def missing(self) -> list[Row]:
         """The rows that it has not shown."""
@@ -76,8 +127,8 @@ class SweptFold:
         index = self._index
         row = Row(
             next(index.ids), Kind.SOCKET, fact.state, fact.family, fact.protocol, index.space.net, index.netns,
-            fact.src, fact.sport, fact.dst or b"", fact.dport, fact.ino, fact.uid, fact.ifindex, fact.cookie, None,
-            self._at_ns, not self._silent, 0,
+            fact.src, fact.sport, fact.dst or b"", fact.dport, fact.ino, fact.uid, fact.ifindex, fact.cookie or None,
+            None, self._at_ns, not self._silent, 0,
         )  # fmt: skip
         index.add(row)
         index.enter(row)
@@ -107,7 +158,10 @@ class SweptFold:
             row.since_ns, row.exact = self._at_ns, True
         return self._told(row, old, held)
 
-    def _end(self, _fact: None, row: Row) -> Transition:
+    def _pass(self, _fact: Found, _row: None) -> None:
+        return None
+
+    def _end(self, _fact: Found | None, row: Row) -> Transition:
         held = self._at_ns - row.since_ns if row.exact else None
         self._index.remove(row)
         if self._by_ino.get(row.ino) is row:
@@ -119,7 +173,8 @@ class SweptFold:
         at_ns, ended = self._at_ns, row.state == UNSEEN
         self._index.news.tell(row, at_ns)
         return Transition(
-            at_ns, row, old, row.state, held, None, NOTHING, True, True, "sweep", ended,
+            at_ns, row, old, row.state, held, None, NOTHING, True, not self._called,
+            None if self._called else "sweep", ended,
             at_ns - row.born_ns if ended and row.born_ns is not None else None,
         )  # fmt: skip
 
@@ -136,5 +191,6 @@ _TAKE: dict[Step, Take] = {
     Step.REPEAT: SweptFold._repeat,
     Step.MOVE: SweptFold._move,
     Step.END: SweptFold._end,
+    Step.PASS: SweptFold._pass,
 }
 _UNIX, _OTHERS = plans(unix.STEPS, _TAKE), plans(swept.STEPS, _TAKE)

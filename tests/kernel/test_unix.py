@@ -1,4 +1,4 @@
-"""Sockets that tell nothing, traced and recorded: unix sockets beside the real ss, packet and netlink ones."""
+"""Sockets that are looked for, traced and recorded: unix sockets beside the real ss, packet and netlink ones."""
 
 import array
 import http.client
@@ -20,6 +20,12 @@ __all__ = ["closed", "trace"]
 pytestmark = [pytest.mark.root, pytest.mark.ss]
 
 STREAM, DATAGRAM, SEQPACKET = socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET
+
+
+@pytest.fixture(autouse=True)
+def _by_looks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the tracepoints of system calls cannot be had; with them: test_unix_calls."""
+    monkeypatch.setenv("SSTRACE_WITHOUT", "calls")
 
 
 def made(kind: int = STREAM) -> socket.socket:

@@ -13,6 +13,8 @@ __all__ = [
     "INCIDENTS",
     "NEEDED",
     "OPTIONAL",
+    "UNIX",
+    "UNIX_OPTIONAL",
     "Figures",
     "Offsets",
     "figure_macros",
@@ -84,6 +86,40 @@ DATAGRAMS: Offsets = {
     "inet_sport": (("inet_sock", "inet_sport"),),
 }
 """What the programs that tell of datagram sockets need besides."""
+
+UNIX: Offsets = {
+    **{
+        name: NEEDED[name]
+        for name in (
+            "skc_net",
+            "skc_family",
+            "skc_state",
+            "skc_cookie",
+            "net_inum",
+            "sk_socket",
+            "socket_ino",
+            "socket_file",
+            "task_comm",
+            "task_group_leader",
+            "task_files",
+            "files_fdt",
+            "fdt_fd",
+            "fdt_max_fds",
+        )
+    },
+    "file_private_data": DATAGRAMS["file_private_data"],
+    "socket_sk": DATAGRAMS["socket_sk"],
+    "sk_type": DATAGRAMS["sk_type"],
+    "sk_uid": (("sock", "sk_uid"),),
+    "unix_peer": (("unix_sock", "peer"),),
+    "unix_addr": (("unix_sock", "addr"),),
+    "unix_len": (("unix_address", "len"),),
+    "unix_name": (("unix_address", "name"),),
+}
+"""Of the programs that tell of unix sockets: CONFIG_UNIX=y, so that its structs are in the kernel's own BTF."""
+
+UNIX_OPTIONAL: Offsets = {"file_ref": (("file", "f_ref"),), "file_count": (("file", "f_count"),)}
+"""Of which there is one."""
 
 CALLER: Offsets = {
     "task_nsproxy": (("task_struct", "nsproxy"),),

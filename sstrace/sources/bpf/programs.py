@@ -19,6 +19,7 @@ __all__ = [
     "OF_RAW",
     "PLAIN",
     "TRACE",
+    "UNIX",
     "Bundle",
     "MapShape",
     "Source",
@@ -155,6 +156,24 @@ DATAGRAMS = Source(
     plain=True,
 )
 """The programs that tell of datagram sockets."""
+
+
+UNIX = Source(
+    file="unix.bpf.c",
+    programs=(
+        *(
+            f"sys_{end}_{call}"
+            for call in ("bind", "listen", "connect", "accept", "accept4")
+            for end in ("exit", "enter")
+        ),
+        "sys_enter_close",
+    ),
+    maps=("configs", "chosen", "events", "counts", "calling"),
+    offsets=offsets.UNIX,
+    optional=offsets.UNIX_OPTIONAL,
+    plain=True,
+)
+"""The programs that tell of unix sockets, in the order in which they are attached."""
 
 
 class MapShape(msgspec.Struct, frozen=True):
