@@ -23,6 +23,7 @@ import msgspec
 from sstrace.errors import FeatureError, PrivilegeError, SstraceError, reason
 from sstrace.sources.bpf.load import Loaded
 from sstrace.sources.bpf.syscall import IOC_ENABLE, perf_event_open_number, possible_cpus
+from sstrace.sources.haste import Haste
 from sstrace.sources.openfiles import make_room
 
 __all__ = ["COUNTS", "DOUBLE", "PerfBuffers", "Run", "Runs", "online", "perf_event_open"]
@@ -50,6 +51,8 @@ _MOST_BYTES = 8 << 20
 """One ring: 30,000 events, a quarter of a second of the busiest loopback churn that one CPU makes."""
 DOUBLE = 2
 """How many times that for datagram sockets, of which one CPU makes and ends 90,000 a second."""
+_FILLING = 8
+"""A ring that is filled to that part of it wakes its reader, who is late where it finds one so."""
 _RUN_BYTES = 2 << 20
 """Taken from one ring at a time, so that what Python makes of it stays small (10,000 events, 12 MB of tuples)."""
 
@@ -84,6 +87,7 @@ class PerfBuffers:
         self._polls: list[select.poll] = []
         self._unread = (0,) * self._cpus
         self._count_at = 0
+        self._haste = Haste()
         self.renewed: set[int] = set()
         """CPUs that have another ring than at the start; whoever has something else open on each of them empties it."""
         cpus = online()
@@ -125,6 +129,10 @@ class PerfBuffers:
         """
         until = time.monotonic_ns()
         heads = [ring.head() for ring in self._rings]
+        if any(head - ring.tail > ring.size // _FILLING for ring, head in zip(self._rings, heads, strict=True)):
+            self._haste.hurry(until)
+        else:
+            self._haste.ease(until)
         runs = [ring.take(head) for ring, head in zip(self._rings, heads, strict=True) if head != ring.tail]
         # A ring that has stayed empty has had room for everything; but a CPU that came up since has none.
         if runs or counting or until >= self._count_at:
@@ -179,6 +187,7 @@ class PerfBuffers:
 
     def close(self) -> None:
         """Unmap; harmless when done twice."""
+        self._haste.leave()
         for ring in self._rings:
             ring.close()
         self._rings.clear()
@@ -199,7 +208,7 @@ class _Ring:
             _SAMPLE_RAW,
             0,
             _FLAG_WATERMARK,
-            self.size // 8,
+            self.size // _FILLING,
             0,
         ).ljust(112, b"\0")
         self.fd = perf_event_open(attr, cpu)
