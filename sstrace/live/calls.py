@@ -35,6 +35,7 @@ class Calls:
         """``shared``: the event path's maps, into whose rings these write, and by whose settings they go. ``tables``:
         whose sockets are to be heard of.
         """
+        self._heard = (*CALLS, *(BINDS if Table.RAW in tables else ()))
         self._loaded, _ = ready(DATAGRAMS, cache_directory(env), lambda loaded: loaded, shared=shared)
         try:
             try:
@@ -57,7 +58,7 @@ class Calls:
                         self._loaded.attach_cgroup(hook, root)
             finally:
                 os.close(root)
-            for call in (*CALLS, *(BINDS if Table.RAW in tables else ())):
+            for call in self._heard:
                 self._loaded.attach_tracepoint(call, decode_format(event_format(f"syscalls/{call}"))[0])
         except BaseException:
             self.close()
@@ -67,6 +68,13 @@ class Calls:
     def counts(self) -> bool:
         """Whether what each socket sends and receives is counted."""
         return not self._loaded.missing
+
+    def missed(self) -> int:
+        """How often a call was not heard. A tracepoint's program is not run while the CPU that it is on is within
+        bpf(2) on a map, whose caller another task has interrupted there (bpf_prog_active, kernel/trace/bpf_trace.c):
+        where kernels are preempted, say by Linux 7.2's choice of its own.
+        """
+        return sum(self._loaded.misses(call) for call in self._heard)
 
     def births(self) -> list[bytes]:
         """Take what waits for whoever looks: each a struct sock_event."""

@@ -229,10 +229,11 @@ class Hooks:
         """How often, since the start, the kernel fired a tracepoint and ran no program of ours, as far as can be told;
         None where it cannot.
         """
+        calls = self._calls.missed() if self._calls is not None else 0
         if self._hearing is None:
-            return None
+            return calls or None
         try:
-            return self._hearing.missed()
+            return calls + self._hearing.missed()
         except (OSError, SstraceError) as error:
             self._end_hearing(str(error))
             return None

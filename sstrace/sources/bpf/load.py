@@ -6,6 +6,7 @@ import errno
 import mmap
 import os
 import struct
+import sys
 from collections.abc import Container, Iterable, Iterator, Mapping
 
 from sstrace.errors import FeatureError, PrivilegeError, SstraceError
@@ -37,6 +38,9 @@ _BATCH = 4096
 _PROG_TEST_RUN = 10
 _RAW_TRACEPOINT_OPEN = 17
 _LINK_CREATE = 28
+_OBJ_GET_INFO_BY_FD = 15
+_RECURSION_MISSES = 208
+"""Of struct bpf_prog_info, include/uapi/linux/bpf.h; Linux 5.12."""
 _PROG_TYPE_TRACEPOINT = 5
 _PROG_TYPE_RAW_TRACEPOINT = 17
 _MAP_TYPE_ARRAY = 2
@@ -129,6 +133,16 @@ class Loaded:
         if error == errno.EPERM:
             raise FeatureError(f"somebody else's program at the root of the cgroups lets no other hear {program}")
         raise FeatureError(f"no BPF program can be attached to a cgroup's {program}: {os.strerror(error)}")
+
+    def misses(self, program: str) -> int:
+        """How often the kernel has not run a program that was due: within another, or beside one that was kept from
+        running to its end by a task of more importance; 0, too, where the kernel does not count that.
+        """
+        info = ctypes.create_string_buffer(_RECURSION_MISSES + 8)
+        attr = struct.pack("=IIQ", self._programs[program], len(info), ctypes.addressof(info))
+        if bpf(_OBJ_GET_INFO_BY_FD, attr) < 0:
+            return 0
+        return int.from_bytes(info.raw[_RECURSION_MISSES:], sys.byteorder)
 
     def run(self, program: str) -> None:
         """Run a program once, now, on this CPU (BPF_PROG_TEST_RUN of a raw tracepoint, Linux 5.10)."""
