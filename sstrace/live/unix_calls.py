@@ -4,6 +4,7 @@ Only where somebody asks for unix sockets, beside looks at them: their price is 
 
 import select
 from collections.abc import Mapping
+from operator import itemgetter
 
 from sstrace.errors import FeatureError
 from sstrace.sources.bpf.compile import ready
@@ -60,7 +61,7 @@ class UnixCalls:
             self._waiting += heard
             if heard and not run.complete:
                 until_ns = min(until_ns, heard[-1].at_ns)
-        self._waiting.sort()
+        self._waiting.sort(key=itemgetter(0))
         ripe = [event for event in self._waiting if event.at_ns <= until_ns]
         del self._waiting[: len(ripe)]
         self.calls += len(ripe)

@@ -386,9 +386,12 @@ class SocketTable:
         return self.shard(fact.space).sweep.end(fact.at_ns, breathe, complete=fact.complete)
 
     def gather(self, breathe: Callable[[], object]) -> None:
-        """See ``gather.gather``; of every shard. ``forget_shared`` first: what goes meanwhile leaves holes."""
+        """See ``gather.gather``; of every shard, but those whose rows looks know by what the kernel says of each
+        (live.rounds). ``forget_shared`` first: what goes meanwhile leaves holes.
+        """
         for shard in list(self._shards.values()):
-            gather(shard.index, breathe)
+            if not isinstance(shard.fold, SweptFold):
+                gather(shard.index, breathe)
 
     def forget_shared(self) -> None:
         """Let go of what is kept because the next row may be like the last."""

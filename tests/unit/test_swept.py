@@ -66,7 +66,8 @@ class World:
 
     def __init__(self) -> None:
         self.protocol = NUMBER_OF_NETID["u_str"]
-        self.fold: SweptFold = SocketTable(HOME).looked_for(Space(HOME.cookie, self.protocol))
+        self.table = SocketTable(HOME)
+        self.fold: SweptFold = self.table.looked_for(Space(HOME.cookie, self.protocol))
         self.looks = 0
 
     def socket(self, ino: int, state: State, name: bytes = b"", peer: int = 0) -> Found:
@@ -114,3 +115,50 @@ def test_what_two_looks_differ_in_is_told_once() -> None:
     ]
     assert [change.lifetime_ns for change in world.last] == [None, None, 2000]
     assert world.look() == [(3, State.ESTABLISHED, UNSEEN, 2000)]
+
+
+def called(world: World, fact: Found, at_ns: int) -> list[tuple[int, int, int, int | None]]:
+    """The same of a call of its owner's, which no look tells."""
+    changes = [change for _, change in world.fold.called(fact._replace(cookie=0), at_ns)]
+    assert all((change.source, change.approximate) == (None, False) for change in changes)
+    return [(change.row.ino, change.old, change.new, change.held_ns) for change in changes]
+
+
+def test_calls_tell_what_lies_between_two_looks() -> None:
+    world = World()
+    listener, caller = world.socket(1, State.LISTEN, b"/run/x"), world.socket(2, State.ESTABLISHED)
+    caller = caller._replace(dst=b"/run/x")
+    server = world.socket(3, State.ESTABLISHED, b"/run/x", 2)
+    assert world.look(listener) == []
+    assert called(world, caller, 1100) == [(2, UNSEEN, State.ESTABLISHED, None)]
+    assert called(world, server, 1200) == [
+        (3, UNSEEN, State.ESTABLISHED, None),
+        (2, State.ESTABLISHED, State.ESTABLISHED, 100),
+    ]
+    end = world.fold.closed(world.socket(2, State.ESTABLISHED, peer=3), 1300)
+    assert end is not None
+    assert (end.ended, end.lifetime_ns, end.row.dst, end.source) == (True, 200, b"/run/x", None)
+    assert world.fold.closed(world.socket(9, State.CLOSE), 1400) is None  # nobody has met it
+    # The rest is found by a look, which knows both by what it has not seen yet: their cookies.
+    left = server._replace(dport=0)
+    assert world.look(listener, left) == [(3, State.ESTABLISHED, State.ESTABLISHED, 800)]
+    assert called(world, left, 2100) == []
+
+
+def test_what_a_look_has_found_later_is_not_undone_by_a_call() -> None:
+    world = World()
+    assert world.look() == []
+    assert world.look(world.socket(1, State.LISTEN, b"/run/x")) == [(1, UNSEEN, State.LISTEN, None)]
+    (row,) = world.table
+    row.touched_ns = 2500  # as live.rounds notes it
+    assert called(world, world.socket(1, State.CLOSE, b"/run/x"), 2400) == []
+    assert row.state == State.LISTEN
+
+
+def test_rows_that_looks_know_are_not_made_anew() -> None:
+    world = World()
+    world.look(world.socket(1, State.LISTEN, b"/run/x"))
+    (row,) = world.table
+    world.table.gather(lambda: None)
+    assert [*world.table] == [row]
+    assert next(iter(world.table)) is row
