@@ -80,8 +80,14 @@ class Rounds:
         """How many there were, to end a list with; empty where nothing is looked for."""
         text = f", {counted(self.number, 'look')}" if self._families else ""
         if self._calls is not None:
-            text += f", {counted(self._calls.calls, 'call')} heard, {self._calls.lost} lost"
+            heard, lost = self.calls
+            text += f", {counted(heard, 'call')} heard, {lost} lost"
         return text
+
+    @property
+    def calls(self) -> tuple[int, int]:
+        """How many were heard, and how many lost; looks find what came of these."""
+        return (self._calls.calls, self._calls.lost) if self._calls is not None else (0, 0)
 
     @property
     def holds(self) -> bool:

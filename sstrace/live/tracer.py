@@ -156,6 +156,11 @@ class Tracer:
         return self._rounds.number
 
     @property
+    def calls(self) -> tuple[int, int]:
+        """How many calls of unix sockets' owners were heard, and how many lost."""
+        return self._rounds.calls
+
+    @property
     def polls(self) -> bool:
         """Whether it hears of nothing, and looks instead."""
         return self._hooks is None

@@ -51,4 +51,7 @@ class Looked:
             opens.add_metric((NETID_OF_NUMBER[number],), self._opens[number])
             closes.add_metric((NETID_OF_NUMBER[number],), self._closes[number])
         yield from (sockets, opens, closes)
+        heard, lost = self._tracer.calls
         yield CounterMetricFamily("sstrace_looks", "Looks at these sockets.", value=self._tracer.looks)
+        yield CounterMetricFamily("sstrace_calls", "Calls of unix sockets' owners that were heard.", value=heard)
+        yield CounterMetricFamily("sstrace_lost_calls", "Such calls that never arrived.", value=lost)
