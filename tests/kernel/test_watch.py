@@ -410,6 +410,15 @@ def test_every_state_names_and_the_columns_moved(watch: Watch, peers: Peers) -> 
     assert pane.ended() == 0
 
 
+def test_ports_by_name_and_by_number(watch: Watch, netns: Netns) -> None:
+    name = socket.getservbyport(22)
+    with netns.call(socket.create_server, ("127.0.0.1", 22)):
+        pane = watch("-tln")
+        for shown in ("22", name, "22"):
+            pane.until(lambda lines, shown=shown: rows(lines)[0].split()[4] == f"127.0.0.1:{shown}")  # type: ignore[misc]
+            pane.type("n")
+
+
 def test_each_number_sorts(watch: Watch, peers: Peers) -> None:
     pane = watch("-n", columns=120)
     names = ("held", "state", "local", "peer", "owner", "sent", "received", "sent/s", "received/s")

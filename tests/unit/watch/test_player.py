@@ -104,6 +104,16 @@ def test_the_keys_of_time(player: Player) -> None:
     assert pane.restored()
 
 
+def test_the_columns_are_moved_by_other_keys_than_time(player: Player) -> None:
+    pane = player("-ap")
+    pane.resize(60, 24)
+    before = pane.until(lambda lines: len(lines[3]) <= 60 and lines[4].startswith("  LISTEN"))[3:5]
+    pane.type("L")
+    pane.until(lambda lines: lines[3:5] != before and "State" in lines[3] and "15:00:00" in lines[0])
+    pane.type("H")
+    pane.until(lambda lines: lines[3:5] == before)
+
+
 def test_a_moment_after_the_end_is_told_of(player: Player) -> None:
     pane = player("--at", "16:00")
     lines = pane.until_text("the recording ends at ")
@@ -125,11 +135,15 @@ def test_it_plays_and_pauses(player: Player) -> None:
     pane.until(lambda lines: "15:04:00 UTC" in lines[0] and "PAUSED" in lines[0])
     pane.type("Space")
     pane.until_text("the recording ends here")
-    pane.type("Home", "Space")
+    pane.type("Home")
+    pane.until_text("15:00:00 UTC")
+    pane.type("Space")
     pane.until(lambda lines: "15:04:00 UTC" in lines[0] and "PAUSED" in lines[0])
     for _ in range(11):
         pane.text("<")
-    pane.type("Home", "Space")
+    pane.type("Home")
+    pane.until_text("15:00:00 UTC")
+    pane.type("Space")
     pane.until_text("PLAYING x1")
     pane.until_text("15:00:01 UTC")
     pane.type("Space")
