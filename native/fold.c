@@ -30,7 +30,7 @@ static int moved(const struct step *now, PyObject *row)
 	return restate(now->index, row, now->raw->new);
 }
 
-/* sstrace.table.fold.own: an event names the process whose system call it was. As a rule that is the owner who is known, or
+/* sstrace.table.owning.own: an event names the process whose system call it was. As a rule that is the owner who is known, or
  * nobody is. */
 static int own(const struct step *now, PyObject *row, PyObject *call)
 {

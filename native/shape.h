@@ -34,7 +34,7 @@ extern struct known {
 	struct { CLASSES(SLOTS) } slots;
 	PyObject *row, *transition, *index, *shard; /* classes */
 	PyObject *kinds;                            /* tuple of Kind */
-	PyObject *own, *inherited;                  /* sstrace.table.fold.own, inherited */
+	PyObject *own, *inherited;                  /* sstrace.table.owning */
 	PyObject *calls[CALLS];                     /* enum sock_call → its word */
 	PyObject *listener, *client, *server, *fin_by_us; /* words of rows and transitions */
 } known;

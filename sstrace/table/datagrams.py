@@ -10,8 +10,9 @@ from sstrace.lifecycle.udp import UNSEEN
 from sstrace.lifecycle.words import Step
 from sstrace.model import Call, Called, InetSocket, Kind, Owner, State
 from sstrace.protocols import RAW
-from sstrace.table.fold import Probe, Take, own, plans
+from sstrace.table.fold import Probe, Take, plans
 from sstrace.table.index import Index
+from sstrace.table.owning import own
 from sstrace.table.rows import Row, Transition
 from sstrace.table.sweep import WholeSweep
 from sstrace.table.tombstones import Tombstones

@@ -5,18 +5,18 @@ in lifecycle; what is here is how each step is taken.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 from sstrace.causes import FIN_BY_US
 from sstrace.lifecycle import LISTED, STEPS, Guard, Report, Rule, Step
-from sstrace.model import Changed, Gone, InetSocket, Kind, Owner, State
+from sstrace.model import Changed, Gone, InetSocket, Kind, State
 from sstrace.protocols import IPPROTO_TCP
 from sstrace.table.index import Index, cookie_key, differ, kind_of
+from sstrace.table.owning import inherited, own
 from sstrace.table.rows import Ends, Row, Transition
 from sstrace.table.tombstones import Tombstones
 
-__all__ = ["Fold", "Probe", "Take", "first", "inherited", "own"]
+__all__ = ["Fold", "Probe", "Take", "first"]
 
 _ANY6 = bytes(16)
 _SOCKET, _REQUEST, _TIMEWAIT = Kind.SOCKET, Kind.REQUEST, Kind.TIMEWAIT
@@ -468,33 +468,3 @@ by old state, new state and who holds the row (_NOBODY: there is none), what doe
 """
 _STARTED = {_REQUEST: _OF_REPORT[Report.REQUEST_TIMER], _TIMEWAIT: _OF_REPORT[Report.TIMEWAIT_TIMER]}
 _GONE = {_REQUEST: _OF_REPORT[Report.REQUEST_GONE], _TIMEWAIT: _OF_REPORT[Report.TIMEWAIT_GONE]}
-
-
-def own(row: Row, owner: Owner, new: int, last: bool) -> None:
-    """An event names the process whose system call it was. Who connects or listens is the owner; so is who makes
-    another call where those that are known do not name it, for they hold it no more. ``last``: it was the last owner.
-    One that is known with its descriptor is not forgotten for one without.
-    """
-    known = row.owners if row.owner_source != "listener" else ()
-    same = None
-    for one in known:
-        if one.pid == owner.pid:
-            same = one
-            break
-    if new in (_SYN_SENT, _LISTEN) and (owner.fd is not None or same is None):
-        row.owners, row.owner_source = (owner,), "listen" if new == _LISTEN else "connect"
-    elif same is None:
-        row.owners, row.owner_source = (owner,), "close"
-    elif last or same.comm != owner.comm:
-        # It may have another name by now: exec(2), prctl(2).
-        row.owners = tuple(
-            one if one.pid != owner.pid or one.comm == owner.comm else Owner(owner.comm, one.pid, one.fd)
-            for one in known
-            if not last or one.pid == owner.pid
-        )
-
-
-@lru_cache(1024)
-def inherited(owners: tuple[Owner, ...]) -> tuple[Owner, ...]:
-    """Those who hold a listener, as owners of what it has not handed to one of them yet."""
-    return tuple({one.pid: Owner(one.comm, one.pid, None) for one in owners}.values())

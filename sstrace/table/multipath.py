@@ -11,8 +11,9 @@ from sstrace.lifecycle import mptcp
 from sstrace.lifecycle.udp import UNSEEN
 from sstrace.lifecycle.words import Report, Step
 from sstrace.model import Changed, InetSocket, State
-from sstrace.table.fold import Probe, Take, inherited, own, plans, report_of
+from sstrace.table.fold import Probe, Take, plans, report_of
 from sstrace.table.index import Index
+from sstrace.table.owning import inherited, own
 from sstrace.table.rows import Row, Transition
 from sstrace.table.sweep import WholeSweep
 from sstrace.table.tombstones import Tombstones

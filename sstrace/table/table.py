@@ -28,10 +28,11 @@ from sstrace.model import (
 from sstrace.native import twins
 from sstrace.protocols import APPEARING, DATAGRAMS, IPPROTO_MPTCP, IPPROTO_TCP, SWEPT
 from sstrace.table.datagrams import DatagramFold, DatagramSweep, Departed
-from sstrace.table.fold import Fold, Probe, inherited, own
+from sstrace.table.fold import Fold, Probe
 from sstrace.table.gather import gather
 from sstrace.table.index import Index, News
 from sstrace.table.multipath import MultipathFold, MultipathIndex, MultipathSweep
+from sstrace.table.owning import inherited, own
 from sstrace.table.rows import Ends, Resync, Row, Transition
 from sstrace.table.sweep import Sweep
 from sstrace.table.swept import SweptFold

@@ -62,7 +62,7 @@ from sstrace.render import layout
 from sstrace.render.events import EventWriter
 from sstrace.sources.names import SystemNames
 from sstrace.table import Resync, Row, SocketTable, Transition
-from sstrace.table.fold import inherited
+from sstrace.table.owning import inherited
 from sstrace.table.table import CLASSES, taught
 from sstrace.wire import inet_columns, inet_diag
 from sstrace.wire.cause import CauseReader
