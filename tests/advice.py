@@ -167,6 +167,7 @@ ADVICE: dict[str, tuple[str, ...]] = {
     "--netns all": ("sstrace --snapshot --netns all -tln",),
     "sstrace {} --netns all": (*MADE, "tests/kernel/test_netns_snapshot.py"),
     "sstrace --help has it": ("sstrace --help",),
+    "--metrics counts everything: the filter selects what is shown": FACT,
     "netns selects among the namespaces of --netns all": ("sstrace --snapshot --netns all -tln netns nosuch",),
     'sstrace: --netns "{}": write all, or names, pids, inodes and paths, joined by commas': (
         "sstrace --snapshot --netns all -tln",

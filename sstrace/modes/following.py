@@ -96,6 +96,8 @@ class Following:
         """--metrics, from here on. Raises FeatureError and SstraceError."""
         own, tracer = self._command.own, self.tracer
         if own.metrics is not None:
+            if self._command.selection.filter is not None:
+                remark("--metrics counts everything: the filter selects what is shown")
             from sstrace.live.living import Living
             from sstrace.output.carried import DATAGRAMS, Carried, Described
             from sstrace.output.datagrams import Datagrams

@@ -137,6 +137,19 @@ def test_numbers_are_true(running: Callable[..., Any], netns: Netns, tmp_path: P
         assert value(after, "sstrace_lines_total", sink="stdout") > 17
 
 
+def test_a_filter_is_of_what_is_printed_and_that_is_told(
+    running: Callable[..., Any], netns: Netns, tmp_path: Path
+) -> None:
+    running("cause", "refused")
+    assert b"--metrics counts everything: the filter selects what is shown" in (tmp_path / "errors").read_bytes()
+    before = values(get(netns))
+    netns.call(live, 3, 0, 0)
+    rise = value(values(get(netns)), "sstrace_opens_total", family="inet", role="client") - value(
+        before, "sstrace_opens_total", family="inet", role="client"
+    )
+    assert rise >= 3
+
+
 def test_datagram_sockets_are_counted(running: Callable[..., Any], netns: Netns) -> None:
     running("-tu", "--metrics-by", "port")
     before = values(get(netns))
