@@ -1,7 +1,7 @@
 /*
  * THE border between the BPF programs and Python: one record for each event, and what is counted.
  *
- * sstrace/wire/event.py holds the same layout as data; tests/unit/wire/test_event_layout.py reads this file and fails when the
+ * sstrace/fields.py holds the same layout as data; tests/unit/wire/test_event_layout.py reads this file and fails when the
  * two differ. Includes nothing: whoever includes it brings the __uN types. One field a line, widest first, no holes.
  */
 #pragma once
@@ -110,4 +110,4 @@ struct sock_counts {
 	__u64 expiries;     /* firings of timer:timer_expire_entry, likewise, for the timer of a request or timewait socket */
 };
 
-_Static_assert(sizeof(struct sock_event) == 272, "struct sock_event: 272 bytes, as sstrace/wire/event.py says");
+_Static_assert(sizeof(struct sock_event) == 272, "struct sock_event: 272 bytes, as sstrace/fields.py says");

@@ -17,7 +17,7 @@ from sstrace.without import without
 
 __all__ = ["INTERFACE", "is_outdated", "twins"]
 
-INTERFACE = 0x094741DE
+INTERFACE = 0x45FC7FF5
 """Stands for the sources of the module, and was put into it when it was compiled (native/build.py; scripts/twins writes
 it here): one that was compiled of others is not used.
 """

@@ -1,4 +1,4 @@
-"""The border stays true: bpf/event.h and wire.event say the same, and so do struct config and what Python packs."""
+"""The border stays true: bpf/event.h and sstrace.fields say the same, and so do struct config and what Python packs."""
 
 import re
 import shutil
