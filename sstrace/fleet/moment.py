@@ -28,6 +28,8 @@ _CHECKPOINTS: Final = 3
 """Of a run so many are looked at."""
 _NEAR_NS: Final = 900_000_000_000
 """Runs whose checkpoints are no further from each other are asked together."""
+_NAMED: Final = 2_000
+"""Of so few rows each is named in a question."""
 _STRAY_NS: Final = 10_000_000_000
 """Lines are nearly in the order of time; none stands further from its place."""
 
@@ -209,19 +211,32 @@ class _Question:
         """Rows, and what is around, by place among the moments (see Found)."""
         ranges, plain = self._range.format(">"), self._range.format(">=")
         number, place = self._number, f"({self._number}, seq, nth)"
-        of_rows = f"FROM lines WHERE {ranges} AND type IN ('seen', 'state', 'life', 'gone') GROUP BY n, id"
+        shown = f"type IN ('seen', 'state', 'life') AND {_ALIVE} AND ({condition})"
+        # Of a row that is shown the newest line meets the condition: what has no such line need not be put in order.
+        meant = f"AND ({number}, id) IN (SELECT {number}, id FROM lines WHERE {ranges} AND {shown})"
+        of_rows = (
+            f"FROM lines WHERE {ranges} AND type IN ('seen', 'state', 'life', 'gone') "
+            f"{meant if condition != '1' else ''} GROUP BY n, id HAVING argMax({shown}, (seq, nth))"
+        )
+        came = self._came(of_rows)
         newest = f"SELECT n, newest.1, newest.2 FROM (SELECT {number} AS n, max((seq, nth)) AS newest {of_rows})"
+        if len(came) <= _NAMED:
+            newest = ", ".join(f"({index}, {seq}, {nth})" for index, seq, nth in came) or "(-1, 0, 0)"
         naming = (
             f"SELECT n, newest.1, newest.2 FROM (SELECT {number} AS n, max((seq, nth)) AS newest FROM lines "
             f"WHERE {ranges} AND ifindex != 0 AND ifname != '' GROUP BY n, netns, ifindex, ifname)"
         )
-        row = f"type IN ('seen', 'state', 'life') AND {_ALIVE} AND ({condition}) AND {place} IN ({newest})"
+        row = f"{shown} AND {place} IN ({newest})"
+        latest = max(one.at_ns for one in self._moments) + SLACK_NS
+        # Of most lines few columns are read.
+        few = f"type IN ({_PLAIN}) OR ifindex != 0 OR {place} IN ({newest})"
         answer = self._engine.ask(
-            f"SELECT {number} AS n, seq, nth, {_LINE} FROM lines WHERE ({plain} AND (type IN ({_PLAIN}) "
-            f"OR ({row}) OR (ifindex != 0 AND {place} IN ({naming})))) OR ({self._late()}) "
+            f"SELECT {number} AS n, seq, nth, {_LINE} FROM lines PREWHERE {self._since} AND ts <= {time(latest)} "
+            f"AND ({few}) "
+            f"WHERE ({plain} AND (type IN ({_PLAIN}) OR ({row}) OR (ifindex != 0 AND {place} IN ({naming})))) "
+            f"OR ({self._late()}) "
             f"ORDER BY n, seq, nth LIMIT 1 BY n, seq, nth FORMAT TSVRaw"
         )
-        came = self._came(of_rows)
         rows: dict[int, list[SeenLine | StateLine]] = {}
         around: dict[int, list[Fact]] = {}
         order: dict[int, tuple[int, int]] = {}

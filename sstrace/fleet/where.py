@@ -163,6 +163,9 @@ class _Compiler:
 
     def _cause(self, value: str) -> Where:
         column = self._columns["cause"]
+        pattern, exact = _like(value)
+        if exact:
+            return _exactly(f"({column} != '' AND lower({column}) LIKE {pattern})")
         fits = compile_glob(value)
         fitting = listed(word for word in CAUSES if fits(word))
         others = listed(word for word in CAUSES if not fits(word))

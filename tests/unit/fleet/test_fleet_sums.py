@@ -36,7 +36,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Front]
 
 @pytest.mark.parametrize("window", [(), ("+40", "+1400"), ("2026-11-20T15:10:00Z", "2026-11-20T15:20:00Z")], ids=str)
 @pytest.mark.parametrize("words", [
-    [], ["cause", "refused", "or", "role", "client"], ["comm", "nginx"],
+    [], ["cause", "refused", "or", "role", "client"], ["comm", "nginx"], ["cause", "timeout-*"],
 ], ids=" ".join)  # fmt: skip
 def test_a_digest_of_sums_is_that_of_lines(
     capfdbinary: Captured, both: tuple[str, Front], window: tuple[str, ...], words: list[str]
@@ -51,7 +51,8 @@ def test_a_digest_of_sums_is_that_of_lines(
     assert found[0][0] == 0
 
 
-def test_sums_are_what_is_read(both: tuple[str, Front], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("words", [[], ["cause", "timeout-*"]], ids=" ".join)
+def test_sums_are_what_is_read(both: tuple[str, Front], monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
     """All questions about whole slices that a digest asks; of what came twice, lines are read besides."""
     _, engine = both
     asked: list[str] = []
@@ -62,7 +63,7 @@ def test_sums_are_what_is_read(both: tuple[str, Front], monkeypatch: pytest.Monk
         return ask(self, sql)
 
     monkeypatch.setattr(Remote, "ask", hear)
-    assert main(["--from", f"clickhouse:{engine.url}", "--stats"]) == 0
+    assert main(["--from", f"clickhouse:{engine.url}", "--stats", *words]) == 0
     clocks = [sql for sql in asked if "approximate" in sql]
     of_sums = [sql for sql in asked if "FROM lines WHERE" in sql and "GROUP BY name" not in sql and sql not in clocks]
     read = {
