@@ -33,14 +33,17 @@ _NAMED: Final = 2_000
 _STRAY_NS: Final = 10_000_000_000
 """Lines are nearly in the order of time; none stands further from its place."""
 
-_MEMBERS: Final = """
-type ts mono_ns seq id netid family from to state src sport dst dport netns ino sk uid ifindex ifname v6only cgroup
-owners owner_source held_us role netns_name netns_cookie event container_id container_runtime pod pod_namespace comm pid
-rows places unwritten cpu count after_ns before_ns first_seq reason added removed changed segment direction queue
-backlog
+_OF_OTHERS: Final = """
+type ts mono_ns seq netns netns_name netns_cookie event ephemeral container_id container_runtime pod pod_namespace comm
+pid rows places unwritten cpu count after_ns before_ns first_seq reason added removed changed
+"""
+_OF_ROWS: Final = f"""{_OF_OTHERS}
+id netid family from to state src sport dst dport ino sk uid ifindex ifname v6only cgroup owners owner_source held_us
+role segment direction queue backlog
 """
 """What of a line a table has to be told: an engine takes longer to understand such a question than to answer it."""
-_LINE: Final = line_of(column for column in COLUMNS if column.name in _MEMBERS.split())
+_LINE: Final = line_of(column for column in COLUMNS if column.name in _OF_ROWS.split())
+_PLAIN_LINE: Final = line_of(column for column in COLUMNS if column.name in _OF_OTHERS.split())
 
 _decoder = msgspec.json.Decoder(Fact)
 
@@ -227,23 +230,21 @@ class _Question:
             f"WHERE {ranges} AND ifindex != 0 AND ifname != '' GROUP BY n, netns, ifindex, ifname)"
         )
         row = f"{shown} AND {place} IN ({newest})"
-        latest = max(one.at_ns for one in self._moments) + SLACK_NS
         # Of most lines few columns are read.
-        few = f"type IN ({_PLAIN}) OR ifindex != 0 OR {place} IN ({newest})"
-        answer = self._engine.ask(
-            f"SELECT {number} AS n, seq, nth, {_LINE} FROM lines PREWHERE {self._since} AND ts <= {time(latest)} "
-            f"AND ({few}) "
-            f"WHERE ({plain} AND (type IN ({_PLAIN}) OR ({row}) OR (ifindex != 0 AND {place} IN ({naming})))) "
-            f"OR ({self._late()}) "
-            f"ORDER BY n, seq, nth LIMIT 1 BY n, seq, nth FORMAT TSVRaw"
+        within = f"{self._since} AND ts <= {time(max(one.at_ns for one in self._moments) + SLACK_NS)}"
+        found = self._numbered(
+            _PLAIN_LINE, f"{within} AND type IN ({_PLAIN})", f"({plain} AND type IN ({_PLAIN})) OR ({self._late()})"
+        )
+        found += self._numbered(
+            _LINE,
+            f"{within} AND (ifindex != 0 OR {place} IN ({newest}))",
+            f"{plain} AND (({row}) OR (ifindex != 0 AND {place} IN ({naming})))",
         )
         rows: dict[int, list[SeenLine | StateLine]] = {}
         around: dict[int, list[Fact]] = {}
         order: dict[int, tuple[int, int]] = {}
-        for text in answer.split(b"\n")[:-1]:
-            *numbers, line = text.split(b"\t", 3)
-            key = index, _, _ = tuple(map(int, numbers))
-            decoded = _decoder.decode(line)
+        for key, line in sorted(found):
+            index, decoded = key[0], _decoder.decode(line)
             first = came.get(key)
             if first is not None and isinstance(decoded, SeenLine | StateLine) and not _is_over(decoded):
                 order[id(decoded)] = first
@@ -253,6 +254,15 @@ class _Question:
         for mine in rows.values():
             mine.sort(key=lambda row: order[id(row)])
         return rows, around
+
+    def _numbered(self, line: str, few: str, condition: str) -> list[tuple[tuple[int, ...], bytes]]:
+        """Lines by run, seq and nth. ``few``: a condition on few columns that goes before the whole one."""
+        answer = self._engine.ask(
+            f"SELECT {self._number} AS n, seq, nth, {line} FROM lines PREWHERE {few} WHERE {condition} "
+            f"ORDER BY n, seq, nth LIMIT 1 BY n, seq, nth FORMAT TSVRaw"
+        )
+        split = (text.split(b"\t", 3) for text in answer.split(b"\n")[:-1])
+        return [(tuple(map(int, numbers)), line) for *numbers, line in split]
 
     def _came(self, of_rows: str) -> dict[tuple[int, ...], tuple[int, int]]:
         """Of the newest line of each connection, by run, seq and nth: where the first one stands."""
