@@ -56,7 +56,7 @@ class LiveBench:
         self._server = subprocess.Popen(
             [
                 *self._warden.prefix,
-                *(sys.executable, "-m", "sstrace", f"--serve={self.path}", "-tu", "--ready-file", str(ready)),
+                *(sys.executable, "-m", "sstrace", f"--serve={self.path}", "-tux", "--ready-file", str(ready)),
             ],
             cwd=ROOT,
             stderr=subprocess.PIPE,
