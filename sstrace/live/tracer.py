@@ -21,7 +21,7 @@ from sstrace.live.interfaces import Interfaces
 from sstrace.live.kernel import DRAIN_NS, Kernel
 from sstrace.live.looks import Looks
 from sstrace.live.missed import Missed
-from sstrace.live.nap import nap
+from sstrace.live.nap import is_calm, nap
 from sstrace.live.owners import BLIND, Ask, OwnerLooks
 from sstrace.live.places import Followed, Place, Places, Sought
 from sstrace.live.polled import polled, unseen
@@ -43,6 +43,8 @@ __all__ = ["Tracer"]
 _PATIENCE_NS = 10_000_000
 """Who is in no hurry waits this long: ten milliseconds without its CPU are nothing unusual for a virtual one."""
 _GC_THRESHOLD = (50_000, 20, 50)
+_REST_NS = 1_000_000_000
+"""Where nothing happens, what is to be done now and then is done this often: it takes ten times what waiting does."""
 _SWEEP_NS = 1_000_000_000
 """What makes no events is looked for by a sweep this often."""
 
@@ -120,7 +122,7 @@ class Tracer:
         self._heard = [one for one in (self._hooks, self._incidents) if one is not None]
         self._news = select.poll()
         self.register(self._news)
-        self._next_sweep_ns = 0
+        self._next_sweep_ns = self._rested_ns = 0
         self._folded_ns = 0
         self._revealed_ns: int | None = None
         """When the connections were, whose owners are to be looked for once they are in the table."""
@@ -275,8 +277,27 @@ class Tracer:
 
     def sleep(self, waiting: select.poll, seconds: float, hurry: Callable[[], bool] = bool) -> list[tuple[int, int]]:
         """``nap`` for what a poll object waits for, until there are events, or ``hurry``."""
-        wakes = lambda: bool(self.arrivals.waiting) or any(one.holds for one in (*self._heard, self._rounds)) or hurry()  # noqa: E731
-        return nap(waiting, seconds, wakes, self.arrivals.last_ns)
+        return nap(waiting, seconds, lambda: self._wakes() or hurry(), self.arrivals.last_ns)
+
+    def _wakes(self) -> bool:
+        return bool(self.arrivals.waiting) or any(one.holds for one in (*self._heard, self._rounds))
+
+    def _rests(self) -> bool:
+        """Whether nothing has happened for a while, and nothing is to be done yet: of TCP alone, all that happens can
+        be seen to have come.
+        """
+        now = time.monotonic_ns()
+        rests = (
+            now - self._rested_ns < _REST_NS
+            and is_calm(self.arrivals.last_ns)
+            and self.tables == (Table.TCP,)
+            and self._hooks is not None
+            and self._sweep_every_ns is None
+            and self._incidents is None
+            and not (self._wakes() or self._doubts.any() or self.table.unsettled())
+        )
+        self._rested_ns = self._rested_ns if rests else now
+        return rests
 
     def poll(self, timeout_s: float, hurry: Callable[[], bool] = bool) -> Iterator[Change]:
         """Wait for events at most so long, fold them in and yield what changed, in the order of time. ``hurry``: see
@@ -287,7 +308,8 @@ class Tracer:
         # What is too young to be complete stays for the next time: where events never cease, there is always some.
         if self._hooks is None and self._sweep_every_ns is not None:
             timeout_s = min(timeout_s, (self._next_sweep_ns - time.monotonic_ns()) / 1e9)
-        self.sleep(self._news, self._rounds.wait_s(timeout_s), hurry)
+        if not self.sleep(self._news, self._rounds.wait_s(timeout_s), hurry) and self._rests():
+            return
         until = self.arrivals.drain() - _PATIENCE_NS
         self._own(until)
         yield from self.arrivals.fold(until)

@@ -266,6 +266,27 @@ def test_a_loss_in_one_is_healed_there_alone(netns: Netns) -> None:
         other.close()
 
 
+def test_who_rests_is_woken_by_an_event_and_by_a_doubt(netns: Netns) -> None:
+    """Where nothing happens, nothing is done but to look whether that is so still."""
+    tracer = Tracer(os.environ, netns=(str(netns.inode),))
+    try:
+        tracer.start()
+        list(tracer.poll(0))
+        assert tracer._rests()
+        tracer._doubts.deaf = True
+        assert not tracer._rests()
+        while tracer._doubts.deaf:
+            list(tracer.poll(0.02))
+        assert tracer._rests()
+        kept = netns.call(_connected, 1)
+        while len(tracer.table) < 3:
+            list(tracer.poll(0.02))
+        for end in kept:
+            end.close()
+    finally:
+        tracer.close()
+
+
 def _counted(everything: Callable[..., list[bytes]], inode: int, asked: list[int]) -> Callable[..., list[bytes]]:
     def counted(*words: Any) -> list[bytes]:
         asked.append(inode)
