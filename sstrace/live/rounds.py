@@ -1,5 +1,6 @@
 """Looks at sockets that tell nothing: unix, packet, netlink, vsock and XDP sockets. The kernel is asked for all of a
-family, round by round, and what differs from the round before has happened in between.
+family, round by round, and what differs from the round before has happened in between. Of unix sockets some calls are
+heard besides (live.unix_calls): what they tell is folded in before each round, which finds the rest.
 
 How long a round waits for the next goes by what it has cost, in CPU time of this thread: rows that say the same as
 before are compared as bytes, so that a look costs 2 µs a row, the kernel's part among them.
