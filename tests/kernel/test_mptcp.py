@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -247,11 +248,9 @@ def test_a_server_and_a_recording_answer_as_ss_does(sstrace: Program, netns: Net
     serving = sstrace.start(*words, netns=netns, stderr=subprocess.PIPE)
     wait("it serves", ready.exists, 60)
     kept = netns.call(pair)
-    for asks in ("-HMan", "-HMa4ne", "-HMlin", "-HManm"):
-        live = sstrace("--snapshot", asks, "--from", f"live:{path}", netns=netns)
-        if "i" not in asks:  # times go on
-            assert live.stdout == netns.run("ss", asks).stdout
-        assert live.returncode == 0, live.stderr
+    for asks in ("-HMan", "-HMa4ne", "-HManm"):  # what has just been sent is still on its way out of queues
+        ask = partial(sstrace, "--snapshot", asks, "--from", f"live:{path}", netns=netns)
+        wait(f"it answers {asks} as ss", lambda: ask().stdout == netns.run("ss", asks).stdout)  # noqa: B023
     text = netns.run("ss", "-HMan").stdout.decode()
     serving.send_signal(signal.SIGTERM)
     _, said = serving.communicate(timeout=30)
