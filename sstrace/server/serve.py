@@ -48,7 +48,7 @@ from sstrace.server.broker import Broker, died
 from sstrace.server.followers import Followers
 from sstrace.server.spaces import AskedWays
 from sstrace.server.warm import warm
-from sstrace.sources import asking, bugs, landlock, privilege, service
+from sstrace.sources import asking, bugs, haste, landlock, privilege, service
 from sstrace.sources.bpf.load import maps_take_a_capability
 from sstrace.sources.standard import remark, tell, write_all
 
@@ -132,6 +132,7 @@ def run(command: Command, env: Mapping[str, str]) -> int:
             following.record(user=user)
             counting = _counting(command, tracer)
             if shed:
+                haste.reserve()
                 keep = ("CAP_BPF",) if maps_take_a_capability() else ()
                 privilege.shed(user, keep, reach=_reach(command, path if remover is None else None, tracer))
             if broker is not None:

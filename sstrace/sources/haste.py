@@ -3,17 +3,30 @@
 Who floods a machine with sockets takes its CPUs, and leaves the reader of the rings the same share as each of those
 who flood: less than it needs, so that the rings overflow. So it takes more, as auditd does, from when a ring fills
 until some time after none does; what it then takes is what it needs, and those who flood are slowed down to what can be
-told. Without CAP_SYS_NICE all stays as it is.
+told. Without CAP_SYS_NICE, or an RLIMIT_NICE that somebody with more rights has left (``reserve``), all stays as it is.
 """
 
 import os
 from weakref import WeakSet
 
-__all__ = ["Haste"]
+__all__ = ["Haste", "reserve"]
 
 _NICE = -15
 _CALM_NS = 2_000_000_000
 """So long none has filled."""
+
+
+def reserve() -> bool:
+    """Have this process be allowed it once it has given up its capabilities, and say whether it is; that takes
+    CAP_SYS_RESOURCE. RLIMIT_NICE counts from 20 down: getrlimit(2).
+    """
+    import resource
+
+    try:
+        resource.setrlimit(resource.RLIMIT_NICE, (20 - _NICE, 20 - _NICE))
+    except ValueError:  # Python's for EPERM
+        return False
+    return True
 
 
 class Haste:
@@ -33,15 +46,13 @@ class Haste:
         self._until_ns = now_ns + _CALM_NS
         if self._usual is not None or not self._may:
             return
-        usual = os.getpriority(os.PRIO_PROCESS, 0)
-        if usual <= _NICE:
-            return
         try:
-            os.setpriority(os.PRIO_PROCESS, 0, _NICE)
+            usual = os.getpriority(os.PRIO_PROCESS, 0)
+            if usual > _NICE:
+                os.setpriority(os.PRIO_PROCESS, 0, _NICE)
+                self._usual = usual
         except PermissionError:
             self._may = False
-        else:
-            self._usual = usual
 
     def ease(self, now_ns: int) -> None:
         """None does now."""

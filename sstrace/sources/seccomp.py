@@ -52,7 +52,7 @@ NUMBERS: Mapping[str, tuple[int | None, int | None]] = {
     "fork": (57, None), "wait4": (61, 260), "waitid": (247, 95), "exit": (60, 93), "exit_group": (231, 94),
     "openat": (257, 56), "open": (2, None), "bpf": (321, 280), "socket": (41, 198), "setsockopt": (54, 208),
     "ioctl": (16, 29), "prctl": (157, 167), "clone": (56, 220), "getxattr": (191, 8),
-    "setns": (308, 268), "open_by_handle_at": (304, 265),
+    "setns": (308, 268), "open_by_handle_at": (304, 265), "getpriority": (140, 141), "setpriority": (141, 140),
 }  # fmt: skip
 """On x86-64 and arm64: arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h."""
 
@@ -130,7 +130,7 @@ class Calls(NamedTuple):
 SERVER = Calls(
     NUMBERS.keys()
     - {"openat", "open", "bpf", "socket", "setsockopt", "ioctl", "prctl", "clone", "getxattr"}
-    - {"setns", "open_by_handle_at"},
+    - {"setns", "open_by_handle_at", "getpriority", "setpriority"},
     {
         "openat": _opened(2),
         "open": _opened(1),
@@ -143,6 +143,8 @@ SERVER = Calls(
         # PR_SET_KEEPCAPS, SET_NAME, GET_SECCOMP, CAPBSET_READ, CAPBSET_DROP, SET_NO_NEW_PRIVS, CAP_AMBIENT, SET_VMA.
         "prctl": _one_of(0, 8, 15, 21, 23, 24, 38, 47, 0x53564D41),
         "clone": [_load(0), (_ANY_BIT, 0, 1, _NAMESPACES), _FORBID, _ALLOW],
+        # Of the calling thread (PRIO_PROCESS, 0): include/uapi/linux/resource.h.
+        **{name: _choose(0, {0: _one_of(1, 0)}) for name in ("getpriority", "setpriority")},
     },
 )
 """Who answers clients."""

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from sstrace.sources.haste import Haste
+from sstrace.sources import privilege
+from sstrace.sources.haste import Haste, reserve
 
 pytestmark = pytest.mark.root
 
@@ -72,3 +73,22 @@ def test_who_is_in_more_haste_already_stays_so() -> None:
         assert nice() == -19
 
     apart(hastes)
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_who_gives_up_root_keeps_it_by_a_limit(asks: bool) -> None:
+    """A server, whose system calls are a list; without the limit nothing changes, and nothing fails."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            reserved = asks and reserve()
+            privilege.shed(privilege.service_user())
+            usual, haste = nice(), Haste()
+            haste.hurry(0)
+            hurried = nice()
+            haste.leave()
+            code = 0 if (hurried < usual) is reserved and nice() == usual else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

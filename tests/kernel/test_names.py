@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -123,12 +123,15 @@ def rename(netns: Netns, old: str, new: str) -> None:
     address(netns, new)
 
 
-def renamings(netns: Netns) -> None:
-    """v0 is used, becomes wan, is used, goes; another v0 comes and is used. One listener, on 89, lives meanwhile."""
+def renamings(netns: Netns, as_wan: Callable[[], object] = lambda: None) -> None:
+    """v0 is used, becomes wan, is used, goes; another v0 comes and is used. One listener, on 89, lives meanwhile.
+    ``as_wan`` is called while it is wan.
+    """
     netns.call(lambda: listen("10.9.0.1", 89, "v0"))
     live_and_close(netns, "v0", 90)
     rename(netns, "v0", "wan")
     live_and_close(netns, "wan", 91)
+    as_wan()
     link(netns, "del", "wan")
     cable(netns, "v0")
     live_and_close(netns, "v0", 92)
@@ -143,11 +146,16 @@ def test_every_line_has_the_name_of_its_time(devices: Netns, sstrace: Program, t
     texts, jsons = tmp_path / "text", tmp_path / "json"
     texts.mkdir()
     jsons.mkdir()
+
+    def as_wan() -> None:
+        wanted = {"sport": 89, "ifname": "wan"}.items()
+        wait("the listener is told of again", lambda: any(wanted <= line.items() for line in told.lines))
+
     with (
         Trace(sstrace, devices, texts, "-nH", json_lines=False) as text,
         Trace(sstrace, devices, jsons) as told,
     ):
-        renamings(devices)
+        renamings(devices, as_wan)
         told.wait_for(sport=92, new="UNCONN")
         wait("the text is there", lambda: len(text.text) == 7)
     found = [(line["sport"], line["ifname"]) for line in told.states if line["sport"] != 89]

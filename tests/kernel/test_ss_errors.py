@@ -272,8 +272,8 @@ REFUSED = r"""
 --xdp src 0x7f.1
 --tipc src localhost
 --tipc src 1.2.3.4.
-held > 5m
--t held
+tenure > 5m
+-t tenure
 -t src held
 -t -- -a
 -t -- state
