@@ -217,6 +217,15 @@ def test_block_waits_and_loses_only_what_the_kernel_counts(sstrace: Program, net
         assert opened == made
 
 
+@pytest.fixture
+def heeds_hangups() -> Iterator[None]:
+    """Also where the tests run under nohup(1)."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("heeds_hangups")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_told_to_stop_while_nobody_reads(sstrace: Program, netns: Netns, tmp_path: Path, number: int) -> None:
     """Whole lines, an end within seconds, status 0, and a word about the rest."""

@@ -196,14 +196,19 @@ def test_the_table_is_what_ss_shows_after_a_storm(
             if way == "killed":
                 storms[0].send_signal(signal.SIGKILL)
                 storms[0].wait(10)
-            theirs = netns.run("ss", "-Hxap").stdout
+            before = rows(netns.run("ss", "-Hxap").stdout)
             assert running.stop() == 0
+            after = rows(netns.run("ss", "-Hxap").stdout)
         finally:
             for storm in storms:
                 storm.communicate(timeout=10)
-    assert len(rows(theirs)) > 50
     mine = sstrace("--snapshot", "-Hxap", "--from", str(tape))
-    assert (mine.returncode, rows(mine.stdout)) == (0, rows(theirs))
+    assert mine.returncode == 0
+    found = rows(mine.stdout)
+    # The kernel takes those in flight that nobody can receive any more when it comes to it (net/unix/garbage.c).
+    assert [row for row in before if row in after and row not in found] == []
+    assert [row for row in found if row not in before and row not in after] == []
+    assert len(found) > 50
 
 
 SERVER = """
