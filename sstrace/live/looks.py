@@ -63,6 +63,11 @@ class Looks:
         self._plans: dict[int, tuple[int, int]] = {}
         """By row: when to look at it, and the pause after that."""
 
+    def is_due(self, unsettled: Iterable[Row]) -> bool:
+        """Whether it is time to look at one of the rows in doubt."""
+        now = time.monotonic_ns()
+        return any(row.id not in self._plans or self._plans[row.id][0] <= now for row in unsettled)
+
     def due(self, unsettled: Sequence[Row], *, everything: bool) -> list[Row]:
         """Those of the rows in doubt that it is time to look at."""
         if not unsettled:

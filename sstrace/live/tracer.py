@@ -294,7 +294,7 @@ class Tracer:
             and self._hooks is not None
             and self._sweep_every_ns is None
             and self._incidents is None
-            and not (self._wakes() or self._doubts.any() or self.table.unsettled())
+            and not (self._wakes() or self._doubts.any() or self._looks.is_due(self.table.unsettled()))
         )
         self._rested_ns = self._rested_ns if rests else now
         return rests

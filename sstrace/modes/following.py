@@ -41,8 +41,8 @@ if TYPE_CHECKING:  # only who asks for them pays for them
 
 __all__ = ["Following"]
 
-_QUIET_S = 0.25
-"""Where nothing happens, what is due now and then is looked at this often."""
+_QUIET_S = 0.3
+"""Where nothing happens, what is due now and then is looked at this often: between two looks at the rings."""
 
 
 class Following:

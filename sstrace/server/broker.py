@@ -13,7 +13,7 @@ and a list of system calls (sources.seccomp), and ends when the server and all i
 
 A question is one message on a SOCK_SEQPACKET socket that the server and its children share; with it comes the socket
 that the answer goes to, so that no two meet. A dump is answered by the kernel's datagrams as they are, each a message;
-owners by one message and a file in memory.
+owners, and what else may be long, by one message and a file in memory.
 """
 
 import errno
@@ -52,6 +52,8 @@ WALKED = 1
 _MOST = 128 << 10
 """The longest question, bytes: ss's longest filters, as bytecode, are far shorter."""
 
+_SHORT = 4 << 10
+"""Bytes of an answer that is a message, and no file."""
 _BREATH_MS = 5
 _SOON = 64 << 10
 """What a dump is longer than, bytes, is answered by a child."""
@@ -218,7 +220,8 @@ class Broker:
 
     def _told(self, question: Spaces | Who) -> bytes:
         with self.ask(question) as answer:
-            return _taken(answer)[1]
+            head, data = _taken(answer)
+        return data or head
 
     def look(self, wanted: Collection[int] | None = None, breathe: Callable[[], object] = lambda: None) -> Looked:
         """Who holds which socket, as live.owners asks."""
@@ -260,10 +263,12 @@ class Broker:
 
 
 def _taken(answer: socket.socket) -> tuple[bytes, bytes]:
-    """A message, and what is in the file that comes with it (``_give``)."""
-    head, fds, _, _ = socket.recv_fds(answer, _MOST, 1)
-    if not fds:
+    """A message, and what is in the file that comes with it (``_give``), if one does."""
+    head, fds, _, _ = socket.recv_fds(answer, _SHORT, 1)
+    if not head:
         raise died()
+    if not fds:
+        return head, b""
     with open(fds[0], "rb") as file:
         return head, file.read()
 
@@ -427,9 +432,9 @@ def _answer(question: Dump | Held | Open | Sockets | Spaces | Who, to: socket.so
         case Sockets() if known is not None:
             known.sockets(to)
         case Spaces(learn, edition) if known is not None:
-            _give(to, known.spaces(learn=learn, edition=edition), b"x")
+            _say(to, known.spaces(learn=learn, edition=edition))
         case Who(pid, uid) if known is not None:
-            _give(to, known.who(pid, uid), b"x")
+            _say(to, known.who(pid, uid))
 
 
 def _held(question: Held, to: socket.socket, walk: OwnerWalk | None) -> None:
@@ -475,6 +480,14 @@ def _is_dump(request: bytes) -> bool:
 
 def _tell(to: socket.socket, data: bytes, found: _Found) -> None:
     _give(to, data, msgspec.msgpack.encode(found))
+
+
+def _say(to: socket.socket, data: bytes) -> None:
+    """Each second a server that rests is told that all is as it was, which is not worth a file."""
+    if len(data) <= _SHORT:
+        to.send(data)
+    else:
+        _give(to, data, b"x")
 
 
 def _give(to: socket.socket, data: bytes, head: bytes) -> None:

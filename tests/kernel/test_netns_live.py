@@ -281,6 +281,15 @@ def test_who_rests_is_woken_by_an_event_and_by_a_doubt(netns: Netns) -> None:
         kept = netns.call(_connected, 1)
         while len(tracer.table) < 3:
             list(tracer.poll(0.02))
+        kept.pop().close()  # half closed, as it may stay for long: of that the kernel is asked now and then
+        while not tracer.table.unsettled():
+            list(tracer.poll(0.02))
+        tracer.arrivals.last_ns = 0  # long ago
+        while not tracer._rests():
+            list(tracer.poll(0.02))
+        while not tracer._looks.is_due(tracer.table.unsettled()):
+            time.sleep(0.01)
+        assert not tracer._rests()
         for end in kept:
             end.close()
     finally:
