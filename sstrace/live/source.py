@@ -91,9 +91,13 @@ class LiveRows:
                 diag.send(request)
                 return (yield from self._answered(table, diag, states, attributes=attributes, take=take))
 
+            nonlocal bytecode
             error = yield from answered(asked(bytecode=bytecode))
             if error and bytecode:  # a filter that the kernel does not take: whoever prints the rows applies it again
-                complain(error)
+                # Of TCP ss asks once more, in the older way (TCPDIAG_GETSOCK), and is refused again.
+                for _ in range(2 if table is Table.TCP else 1):
+                    complain(error)
+                bytecode = b""
                 error = yield from answered(asked())
             if error:
                 complain(error)
@@ -101,9 +105,10 @@ class LiveRows:
         for family in (AF_INET, AF_INET6):
             if not families >> family & 1 or selection.preferred not in (family, *_NOT_INET):
                 continue
+            # A filter is shown to the kernel even where there are no rows: it may complain of it.
             with self._diag() as diag:
                 if table is not Table.TCP:  # of those, several may be between the same addresses, and none listens
-                    if self._doubted or len(self._shards[table]):
+                    if self._doubted or bytecode or len(self._shards[table]):
                         yield from dump(diag, family, states, take)
                     continue
                 if states >> _LISTEN & 1 and (self._doubted or any(self._shard.in_states(1 << _LISTEN))):
@@ -111,7 +116,7 @@ class LiveRows:
                 few = self._few(states & _OTHERS) if not bytecode and not self._doubted else None
                 if few is not None:
                     yield _exact(diag, [row for row in few if row.family == family], ext)
-                elif self._any(states & _OTHERS):
+                elif bytecode or self._any(states & _OTHERS):
                     yield from dump(diag, family, states & _OTHERS, take)
 
     def outside(self, _table: Table, _selection: Selection) -> Sequence[Socket]:

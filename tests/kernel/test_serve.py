@@ -682,6 +682,23 @@ def _pairs(count: int) -> list[tuple[socket.socket, socket.socket]]:
         return [(socket.create_connection(listener.getsockname()), listener.accept()[0]) for _ in range(count)]
 
 
+@pytest.mark.parametrize("table", ["-ta", "-ua"])
+def test_what_the_kernel_says_of_a_filter_is_said_where_there_are_no_rows(
+    sstrace: Any, netns: Any, ss: Any, tmp_path: Path, table: str
+) -> None:
+    path, ready = tmp_path / "live.sock", tmp_path / "ready"
+    server = sstrace.start(f"--serve={path}", "-tu", "--ready-file", str(ready), netns=netns)
+    wait(ready.exists, server)
+    asked = (table, "( ! src netlink:rtnl src = inet6:[::1] )")
+    mine = sstrace("--snapshot", "--from", f"live:{path}", *asked, netns=netns)
+    server.send_signal(signal.SIGINT)
+    server.communicate(timeout=30)
+    assert server.returncode == 0
+    theirs = ss(*asked, netns=netns)
+    assert theirs.stderr
+    assert (mine.stdout, mine.stderr) == (theirs.stdout, theirs.stderr)
+
+
 def test_the_first_answers_of_a_server_that_was_stopped_meanwhile(
     sstrace: Any, netns: Any, ss: Any, tmp_path: Path
 ) -> None:
