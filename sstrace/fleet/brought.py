@@ -34,7 +34,7 @@ def bring(fleet: Fleet, part: Part, rows: Rows, insert: Callable[[bytes], None])
         return 0
     with fleet.opened(part) as source:
         source.wait()
-        reader = Reader(source)
+        reader = Reader(source, marks=True)
         lines = _Lines()
         for item in reader.runs():
             if isinstance(item, MetaLine):

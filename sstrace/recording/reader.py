@@ -276,10 +276,10 @@ class Source(Protocol):
 class Reader:
     """Runs of one recording, and at the end one sentence of what could not be used."""
 
-    def __init__(self, source: Source, host: str | None = None) -> None:
-        """``host``: see LineReader."""
+    def __init__(self, source: Source, host: str | None = None, *, marks: bool = False) -> None:
+        """``host``, ``marks``: see LineReader."""
         self.source = source
-        self._lines = LineReader(host)
+        self._lines = LineReader(host, marks=marks)
 
     @property
     def used(self) -> int:

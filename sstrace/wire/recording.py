@@ -68,13 +68,13 @@ class RecordedMeta(MetaLine, tag="meta", tag_field="type", kw_only=True):
 
 
 _Facts = SeenLine | StateLine | LifeLine | NetnsLine | GoneLine | GapLine | DroppedLine | ResyncLine | CheckpointLine
-Fact = _Facts | AnyIncidentLine
+Fact = _Facts | AnyIncidentLine | MarkLine
 Line = MetaLine | Fact
 
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What decoding raises for what is no line; the last for brackets without end."""
 
-_decoder = msgspec.json.Decoder(RecordedMeta | Fact | MarkLine)
+_decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(RecordedMeta | Fact)
 _any = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -98,9 +98,9 @@ def _order(line: Fact) -> tuple[int, int]:
 class LineReader:
     """Decodes one recording, block by block."""
 
-    def __init__(self, host: str | None = None, window: int = _WINDOW) -> None:
+    def __init__(self, host: str | None = None, window: int = _WINDOW, *, marks: bool = False) -> None:
         """``host``: whose it is, where it is not read from its beginning. ``window``: so many of the newest lines are
-        held back, for some that belong before them.
+        held back, for some that belong before them. ``marks``: hand them on; who copies lines wants them.
         """
         self.faults = Faults()
         self._rest = b""
@@ -115,6 +115,7 @@ class LineReader:
         self._emitted = -1
         self._rows_due = 0
         self._window = window
+        self._marks = marks
         self._needles: tuple[bytes, ...] = ()
 
     def only(self, *needles: bytes) -> None:
@@ -156,7 +157,7 @@ class LineReader:
         if self._needles:
             data = _thinned(data, self._needles)
         try:
-            lines: list[Line | MarkLine] = _decoder.decode_lines(data)
+            lines: list[Line] = _decoder.decode_lines(data)
         except _UNREADABLE:
             yield from self._special(*self._one_by_one(data))
             return
@@ -171,9 +172,9 @@ class LineReader:
         else:
             yield from self._ordered(lines, data if _verbatim(data) else None)  # type: ignore[arg-type]  # all facts
 
-    def _one_by_one(self, data: bytes) -> tuple[list[Line | MarkLine], list[bytes]]:
+    def _one_by_one(self, data: bytes) -> tuple[list[Line], list[bytes]]:
         """The good lines of a block, decoded and as they are."""
-        lines: list[Line | MarkLine] = []
+        lines: list[Line] = []
         texts: list[bytes] = []
         for text in data.split(b"\n"):
             if not text.strip():
@@ -192,9 +193,9 @@ class LineReader:
                     self.faults.bad += 1
         return lines, texts
 
-    def _special(self, found: list[Line | MarkLine], texts: list[bytes]) -> Iterator[MetaLine | Run]:
+    def _special(self, found: list[Line], texts: list[bytes]) -> Iterator[MetaLine | Run]:
         """Lines with first lines, marks or checkpoints among them, or around bad ones."""
-        lines = [line for line in found if not isinstance(line, MarkLine)]
+        lines: list[Line] = found if self._marks else [line for line in found if not isinstance(line, MarkLine)]
         if len(lines) < len(found):
             texts = [text for line, text in zip(found, texts, strict=True) if not isinstance(line, MarkLine)]
         facts = [line for line in lines if not isinstance(line, MetaLine)]
@@ -352,7 +353,7 @@ def _joined(texts: list[bytes]) -> bytes | None:
 
 _WRAPPINGS = ("message", "log", "MESSAGE", "msg")
 _INFORMATION = ("version", "host", "kernel", "boot_id", "clock")
-_TYPES = frozenset(one.__struct_config__.tag for one in (MetaLine, MarkLine, *get_args(Fact)))
+_TYPES = frozenset(one.__struct_config__.tag for one in (MetaLine, *get_args(Fact)))
 _object_decoder = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -367,7 +368,7 @@ def _object(text: bytes) -> dict[str, Any]:
     return value
 
 
-def _rewritten(text: bytes) -> Line | MarkLine | None:
+def _rewritten(text: bytes) -> Line | None:
     """A line that went through a tool that writes JSON in its own way; None when it is none."""
     try:
         value = {key: one for key, one in _object(text).items() if one is not None}
@@ -377,7 +378,7 @@ def _rewritten(text: bytes) -> Line | MarkLine | None:
                     del value[key]
         elif not isinstance(value.get("host", ""), str):
             del value["host"]  # a shipper's own
-        return msgspec.convert(value, RecordedMeta | Fact | MarkLine, strict=False)
+        return msgspec.convert(value, RecordedMeta | Fact, strict=False)
     except _UNREADABLE:
         return None
 

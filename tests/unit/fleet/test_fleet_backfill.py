@@ -28,9 +28,14 @@ def test_recordings_brought_again_are_there_once(capfd: Captured, tmp_path: Path
     whole = random_host("node0", 0, random.Random(0), several=True)
     grown = folder / "0.ndjson"
     grown.write_bytes(whole[: whole.index(b"\n", len(whole) // 2) + 1])
-    (folder / "1.ndjson.gz").write_bytes(gzip.compress(random_host("node1", 1, random.Random(1))))
+    other = random_host("node1", 1, random.Random(1))
+    (folder / "1.ndjson.gz").write_bytes(gzip.compress(other))
     # The end of a rotation whose beginning is there no more.
-    table: list[Told] = [("checkpoint", 80, 0, {"rows": 1}), ("seen", 80, 1, {"state": "ESTAB", **WEB, "seq": 41})]
+    table: list[Told] = [
+        ("checkpoint", 80, 0, {"rows": 1}),
+        ("seen", 80, 1, {"state": "ESTAB", **WEB, "seq": 41}),
+        *(("mark", at_s, 0, {"seq": 41}) for at_s in (90, 100)),
+    ]
     rest = recorded("node2", table, seq=40, part=3, begun=70)
     (folder / "2.ndjson").write_bytes(rest)
     with Front(tmp_path / "engine") as engine:
@@ -42,6 +47,8 @@ def test_recordings_brought_again_are_there_once(capfd: Captured, tmp_path: Path
         for _ in range(2):
             assert main(bring) == 0
         capfd.readouterr()
+        marks = engine.ask("SELECT count() FROM lines FINAL WHERE type = 'mark' GROUP BY host ORDER BY host").split()
+        assert list(map(int, marks)) == [one.count(b'{"type":"mark"') for one in (whole, other, rest)]
         for question in QUESTIONS:
             found = []
             for name in (str(folder), f"clickhouse:{engine.url}"):
