@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +27,8 @@ SAME = {
     ("LAST_ACK", "CLOSE"): ("LAST-ACK", "UNCONN"),
 }
 """tcpstates' transitions that are ours, too; it does not hear request and timewait sockets."""
+_OVERHEARD = 50
+"""One in so many transitions may be missing of what tcpstates tells."""
 _LINE = re.compile(r" (\d+) +\S+ +(\d+) +(\w+) +-> (\w+) +[\d.]+$", re.MULTILINE)
 
 
@@ -62,10 +64,16 @@ def run(bounds: Bounds, tally: Tally) -> None:
             process, out = theirs
             ours = Counter({step: count for step, count in steps.items() if step[2:] in SAME.values()})
             with tally.attempt("bcc's tcpstates", how):
-                wait("it has told all", lambda: _their_steps(out).total() >= ours.total(), 60)
+                with suppress(AssertionError):
+                    wait("it has told all", lambda: _their_steps(out).total() >= ours.total(), 30)
                 assert process.poll() is None
                 found = _their_steps(out)
-                assert found == ours, f"it counts otherwise: {[*(found - ours)][:3]}, and not {[*(ours - found)][:3]}"
+                missing = ours - found
+                # Where it would interrupt a BPF program, the kernel leaves a perf event's out (trace_call_bpf, in
+                # kernel/trace/bpf_trace.c), and tells nobody.
+                said = f"it counts otherwise: {[*(found - ours)][:3]}, and not {[*missing][:3]}"
+                assert not found - ours, said
+                assert missing.total() <= ours.total() // _OVERHEARD, said
 
 
 def _has_told(trace: Trace, count: int) -> bool:
