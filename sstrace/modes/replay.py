@@ -98,6 +98,8 @@ def run(command: Command, env: Mapping[str, str]) -> int:
     names.places.choose(own.netns)
     sources = files(command)
     learn_names(sources, names)
+    if ALL in own.netns and not all(source.regular for source in sources):
+        names.places.several = True  # the header is written before standard input has told
     command = options.resolve(options.of_recordings(command, names.tables), names)
     replay = Replay(command, names, Printer(command, names, 0, stopped, names.places), stopped, alone=len(sources) == 1)
     if own.ready_file is not None:

@@ -104,6 +104,8 @@ def _meant(word: str, following: Sequence[str], act: Act, states: Iterable[str],
         return "from and to are of events; a table has state and exclude"
     if elsewhere := _elsewhere(low, act):
         return elsewhere
+    if "(" in word:
+        return f'a blank stands before "(", as in {word.replace("(", " (", 1)}'
     if low in _OTHERWISE:
         return _OTHERWISE[low]
     if ("/" in word.removesuffix("/") and not _is_address(word)) or low.endswith(_RECORDINGS):

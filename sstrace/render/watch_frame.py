@@ -5,7 +5,7 @@ many lines as the terminal has, none wider than it; ``Painter`` turns one into t
 no clock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from io import StringIO
 from typing import Literal
 
@@ -229,7 +229,9 @@ def _header(look: Look, width: int) -> list[list[Segment]]:
         "polled" if look.polled else f"{_rate(rates.events)} events"
     )
     if look.lost:
-        third += f", {look.lost} lost"
+        lost = f"{look.lost} lost"
+        whole = f"{third}, {lost}"
+        third = whole if cell_len(whole) <= width else f"{lost}  {dot}  {third}"  # it is never what is cut
     if look.filter:
         third += f"  {dot}  filter {look.filter}"
     return [first, second, [Segment(cut(third, width))]]
@@ -262,10 +264,18 @@ def _footer(look: Look, place: str, width: int) -> list[Segment]:
     if look.message:
         return [Segment(cut(f" {look.message} ", width), ALERT)]
     keys = ""
-    for keys in (look.keys,) if look.keys else _KEYS:
+    for keys in _fewer(look.keys) if look.keys else _KEYS:
         if len(keys) + len(place) + 2 <= width:
             break
     return [Segment(cut(fit(keys, max(0, width - len(place))) + place, width), DIM)]
+
+
+def _fewer(keys: str) -> Iterator[str]:
+    """The same, and again without the last of them, down to the first."""
+    yield keys
+    while fewer := keys.rpartition("  ")[0].rstrip():
+        keys = fewer
+        yield keys
 
 
 _KEYS = (

@@ -2,6 +2,8 @@
 
 import gzip
 import random
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -316,6 +318,25 @@ def many(tmp_path: Path) -> Path:
         ]
         (tmp_path / f"{host}.ndjson").write_bytes(recorded(host, told, several=True))
     return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("source", "words", "column"),
+    [("a.ndjson", [], True), ("-", ["--netns", "all"], True), ("-", [], False)],
+    ids=["file", "pipe, all", "pipe"],
+)
+def test_a_replay_of_a_pipe_is_told_that_there_are_several(
+    many: Path, source: str, words: list[str], column: bool
+) -> None:
+    """The header stands there before anything has come."""
+    with subprocess.Popen(["cat", many / "a.ndjson"], stdout=subprocess.PIPE) as cat:
+        done = subprocess.run(
+            [sys.executable, "-m", "sstrace", "--replay", source if source == "-" else many / source, *words],
+            stdin=cat.stdout, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3],
+        )  # fmt: skip
+    header, *lines = done.stdout.splitlines()
+    assert ("Netns" in header) == column
+    assert any(" blue " in line for line in lines) == column
 
 
 def test_hosts_with_several_namespaces(many: Path, capfdbinary: Captured) -> None:

@@ -234,6 +234,22 @@ def test_status_prompt_message_help() -> None:
     assert max(map(len, helped[:-1])) < 80, "nothing of the help is cut"
 
 
+@pytest.mark.parametrize("width", [20, 40, 60, 72, 80, 200])
+def test_a_loss_is_never_what_is_cut(width: int) -> None:
+    rates = drawn(screen(look(lost=1234567, filter="port 443"), LINES, width, 24), width, 24)[2]
+    assert "1234567 lost" in rates
+    assert cell_len(rates) <= width
+    assert rates.startswith("1234567 lost") == (width < 72)
+
+
+def test_of_the_keys_below_a_page_those_stay_for_which_there_is_room() -> None:
+    keys = "Esc back  g group by  s sort  Enter filter by it  q quit"
+    for width in (24, 40, 60, 100):
+        *told, _ = re.split(" {2,}", drawn(screen(look(keys=keys), LINES, width, 24), width, 24)[-1])
+        assert told == keys.split("  ")[: len(told)] != []
+    assert told[-1] == "q quit"
+
+
 def test_no_sockets() -> None:
     assert drawn(screen(look(counts=[], total=0), [], 80, 24), 80, 24)[1] == "no sockets"
     assert drawn(screen(look(counts=[], total=0), [], 80, 24), 80, 24)[-1].endswith("  0 of 0")
