@@ -56,6 +56,8 @@ class Front:
         command, which enter a network namespace.
         """
         self.folder = folder
+        self.wait_s = 120.0
+        """So long ``ask`` waits for an answer."""
         self._options: dict[str, Any] = {"database": database, "users": users or {"default": ""}, "certificate": None}
         if certificate is not None:
             self._options["certificate"] = [str(path) for path in certificate]
@@ -125,7 +127,7 @@ class Front:
         database = f"database={self._options['database']}" if self._options["database"] else ""
         request = Request(f"http://127.0.0.1:{self.port}/?{database}{more}", data=sql.encode())
         try:
-            with urlopen(request, timeout=120) as answer:
+            with urlopen(request, timeout=self.wait_s) as answer:
                 return bytes(answer.read()).decode()
         except HTTPError as error:
             raise AssertionError(error.read().decode()) from None
