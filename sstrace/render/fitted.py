@@ -31,7 +31,7 @@ _WIDE: Final = 132
 _MIDDLE: Final = 100
 """From so many on, milliseconds, and more of a process."""
 _STATES_FROM: Final = 72
-"""From so many on there is room for the state that was left, …"""
+"""From so many on, but for those of a namespace's name, there is room for the state that was left, …"""
 _HELD_FROM: Final = 56
 """… and for how long it lasted."""
 _WHO: Final = 13
@@ -108,7 +108,7 @@ class FittedText(TraceText):
         time = _CLOCKS[wide + middle] if self._clocks else self.times.width
         place = 17 * self._apart if middle else 9 * self._apart
         netid = (_NETID_WIDE if middle else _NETID) * self._netids
-        left, held = width >= _STATES_FROM, width >= _HELD_FROM
+        left, held = width - place >= _STATES_FROM, width - place >= _HELD_FROM
         if wide:
             head = time + 1 + place + netid + 33
             most = min(_LONGEST_END, max(_END, (width - head - 44) // 2))

@@ -88,6 +88,17 @@ def test_at_eighty_columns_process_and_cause_come_first(cause: str, given: dict[
     assert f":{'61000' if 'dport' in given else '443'} " in text
 
 
+@pytest.mark.parametrize("cause", CAUSES)
+def test_beside_a_namespace_too(cause: str) -> None:
+    """What gives way is the state that was left, which the line before has."""
+    of = transition(row(owners=(CHROME,), role="client"), old=State.FIN_WAIT1, new=State.CLOSE, cause=cause)
+    text = lines(80, where=Spaces()).state(of)
+    assert " UNCONN " in text
+    assert "FIN-WAIT-1" not in text
+    assert "chrome/12345 " in text
+    assert f":443 {cause}" in text
+
+
 def test_what_is_left_away_of_a_cause_before_an_address_is_cut() -> None:
     fields: dict[str, Any] = {"new": State.CLOSE, "cause": "refused", "err": 111}
     assert line(80, **fields).endswith("→ 127.0.0.2:443 refused")
