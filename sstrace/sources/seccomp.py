@@ -134,8 +134,9 @@ SERVER = Calls(
     {
         "openat": _opened(2),
         "open": _opened(1),
-        # Maps: look up, delete, next key; take all (BPF_MAP_LOOKUP_AND_DELETE_BATCH). include/uapi/linux/bpf.h.
-        "bpf": _one_of(0, 1, 3, 4, 25),
+        # Maps: look up, delete, next key; take all (BPF_MAP_LOOKUP_AND_DELETE_BATCH). What the kernel has not run
+        # (BPF_OBJ_GET_INFO_BY_FD). include/uapi/linux/bpf.h.
+        "bpf": _one_of(0, 1, 3, 4, 15, 25),
         "socket": _choose(0, _SOCKETS),
         "setsockopt": _choose(1, _OPTIONS),
         # TCGETS, TCGETS2, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, SIOCGIFNAME, SIOCGIFINDEX.
