@@ -29,6 +29,11 @@ from hypothesis import settings
 settings.register_profile("sstrace", deadline=None)
 settings.load_profile("sstrace")
 
+# A job in the background of a shell script ignores these, and so would every program that a test interrupts.
+for _number, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _usual)
+
 ROOT = Path(__file__).resolve().parent.parent
 REQUIRE = os.environ.get("CI") == "true" or os.environ.get("SSTRACE_REQUIRE") == "1"
 TEST_SECONDS = 180
