@@ -127,27 +127,23 @@ class Calls(NamedTuple):
     """As the arguments are: steps that end with a verdict."""
 
 
-SERVER = Calls(
-    NUMBERS.keys()
-    - {"openat", "open", "bpf", "socket", "setsockopt", "ioctl", "prctl", "clone", "getxattr"}
-    - {"setns", "open_by_handle_at", "getpriority", "setpriority"},
-    {
-        "openat": _opened(2),
-        "open": _opened(1),
-        # Maps: look up, delete, next key; take all (BPF_MAP_LOOKUP_AND_DELETE_BATCH). What the kernel has not run
-        # (BPF_OBJ_GET_INFO_BY_FD). include/uapi/linux/bpf.h.
-        "bpf": _one_of(0, 1, 3, 4, 15, 25),
-        "socket": _choose(0, _SOCKETS),
-        "setsockopt": _choose(1, _OPTIONS),
-        # TCGETS, TCGETS2, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, SIOCGIFNAME, SIOCGIFINDEX.
-        "ioctl": _one_of(1, 0x5401, 0x802C542A, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451, 0x8910, 0x8933),
-        # PR_SET_KEEPCAPS, SET_NAME, GET_SECCOMP, CAPBSET_READ, CAPBSET_DROP, SET_NO_NEW_PRIVS, CAP_AMBIENT, SET_VMA.
-        "prctl": _one_of(0, 8, 15, 21, 23, 24, 38, 47, 0x53564D41),
-        "clone": [_load(0), (_ANY_BIT, 0, 1, _NAMESPACES), _FORBID, _ALLOW],
-        # Of the calling thread (PRIO_PROCESS, 0): include/uapi/linux/resource.h.
-        **{name: _choose(0, {0: _one_of(1, 0)}) for name in ("getpriority", "setpriority")},
-    },
-)
+_CHOSEN: Mapping[str, list[_Step]] = {
+    "openat": _opened(2),
+    "open": _opened(1),
+    # Maps: look up, delete, next key; take all (BPF_MAP_LOOKUP_AND_DELETE_BATCH). What the kernel has not run
+    # (BPF_OBJ_GET_INFO_BY_FD). include/uapi/linux/bpf.h.
+    "bpf": _one_of(0, 1, 3, 4, 15, 25),
+    "socket": _choose(0, _SOCKETS),
+    "setsockopt": _choose(1, _OPTIONS),
+    # TCGETS, TCGETS2, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX, SIOCGIFNAME, SIOCGIFINDEX.
+    "ioctl": _one_of(1, 0x5401, 0x802C542A, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451, 0x8910, 0x8933),
+    # PR_SET_KEEPCAPS, SET_NAME, GET_SECCOMP, CAPBSET_READ, CAPBSET_DROP, SET_NO_NEW_PRIVS, CAP_AMBIENT, SET_VMA.
+    "prctl": _one_of(0, 8, 15, 21, 23, 24, 38, 47, 0x53564D41),
+    "clone": [_load(0), (_ANY_BIT, 0, 1, _NAMESPACES), _FORBID, _ALLOW],
+    # Of the calling thread (PRIO_PROCESS, 0): include/uapi/linux/resource.h.
+    **{name: _choose(0, {0: _one_of(1, 0)}) for name in ("getpriority", "setpriority")},
+}
+SERVER = Calls(NUMBERS.keys() - _CHOSEN.keys() - {"getxattr", "setns", "open_by_handle_at"}, _CHOSEN)
 """Who answers clients."""
 BROKER = Calls(
     (
