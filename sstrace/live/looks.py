@@ -66,7 +66,9 @@ class Looks:
     def is_due(self, unsettled: Iterable[Row]) -> bool:
         """Whether it is time to look at one of the rows in doubt."""
         now = time.monotonic_ns()
-        return any(row.id not in self._plans or self._plans[row.id][0] <= now for row in unsettled)
+        return now >= self._next_ns and any(
+            row.id not in self._plans or self._plans[row.id][0] <= now for row in unsettled
+        )
 
     def due(self, unsettled: Sequence[Row], *, everything: bool) -> list[Row]:
         """Those of the rows in doubt that it is time to look at."""
