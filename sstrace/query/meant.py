@@ -104,7 +104,7 @@ def _meant(word: str, following: Sequence[str], act: Act, states: Iterable[str],
         return "from and to are of events; a table has state and exclude"
     if elsewhere := _elsewhere(low, act):
         return elsewhere
-    if "(" in word:
+    if word.partition("(")[0].isalpha() and "(" in word and not low.endswith(_RECORDINGS):
         return f'a blank stands before "(", as in {word.replace("(", " (", 1)}'
     if low in _OTHERWISE:
         return _OTHERWISE[low]

@@ -89,6 +89,10 @@ def sentence(line: str) -> str:
             "r1.ndjson",
             '"r1.ndjson" is no filter: a recording is read with --replay r1.ndjson, or --snapshot --from r1.ndjson',
         ),
+        (
+            "r(1).gz",
+            '"r(1).gz" is no filter: a recording is read with --replay r(1).gz, or --snapshot --from r(1).gz',
+        ),
         ("not((port 80)", '"not((port" is no filter: a blank stands before "(", as in not ((port'),
         ("established", '"established" is no filter: did you mean state established?'),
         ("sprot = :1", '"sprot" is no filter: did you mean sport = :1?'),
