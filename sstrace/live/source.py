@@ -42,9 +42,6 @@ _OTHERS = ~(1 << _LISTEN)
 
 _STATE = attrgetter("state")
 
-_COMPLAINTS = {Table.TCP: 2, Table.MPTCP: 0}
-"""How often ss says what the kernel has against a filter, where that is not once; of MPTCP it says nothing at all."""
-
 
 class LiveRows:
     """The tables of a network namespace as a live table has them now (snapshot.sources.TableSource)."""
@@ -97,12 +94,10 @@ class LiveRows:
             nonlocal bytecode
             error = yield from answered(asked(bytecode=bytecode))
             if error and bytecode:  # a filter that the kernel does not take: whoever prints the rows applies it again
-                # Of TCP ss asks once more, in the older way (TCPDIAG_GETSOCK), and is refused again.
-                for _ in range(_COMPLAINTS.get(table, 1)):
-                    complain(error)
+                complain(error)
                 bytecode = b""
                 error = yield from answered(asked())
-            if error and table is not Table.MPTCP:
+            if error:
                 complain(error)
 
         for family in (AF_INET, AF_INET6):

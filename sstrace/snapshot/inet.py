@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sstrace.errors import DecodeError, KernelError, SstraceError, reason
@@ -11,7 +12,7 @@ from sstrace.render.ss import Text
 from sstrace.snapshot.asking import Refused
 from sstrace.snapshot.inet_dump import InetDump
 from sstrace.snapshot.invocation import Invocation
-from sstrace.snapshot.streams import LACKING, complain, warn
+from sstrace.snapshot.streams import LACKING, warn
 from sstrace.sources.standard import tell
 from sstrace.wire import inet_columns, inet_diag
 from sstrace.wire.netlink import Batch
@@ -67,7 +68,7 @@ class InetTables:
                 attributes=self._wants_attributes(table),
                 bytecode=self._bytecode,
                 take=self._columns(),
-                complain=complain,
+                complain=partial(self._dump.complain, table),
             ):
                 self._take(rows)
 

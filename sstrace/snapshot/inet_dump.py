@@ -7,13 +7,16 @@ from sstrace.errors import reason
 from sstrace.model import AF_INET, AF_INET6, InetSocket, Table
 from sstrace.query.command import Command
 from sstrace.snapshot.asking import Refused, Unsent, ask, open_diag
-from sstrace.snapshot.streams import warn
+from sstrace.snapshot.streams import complain, warn
 from sstrace.sources.diag import Diag, Netlink
 from sstrace.sources.standard import write_all
 from sstrace.wire import inet_diag
 from sstrace.wire.netlink import Batch
 
 __all__ = ["InetDump", "write_dump"]
+
+_OLDER = (Table.TCP, Table.DCCP)
+"""What ss asks for once more, by a request of the old kind (TCPDIAG_GETSOCK), where the new one is refused."""
 
 
 class InetDump:
@@ -54,8 +57,7 @@ class InetDump:
         take: Callable[[Sequence[InetSocket]], None],
     ) -> None:
         """The kernel's table; a request of the old kind where the new one is refused. Raises Refused."""
-        # ss never warned that a kernel lacks mptcp; since 7.0 it does not for the others either.
-        silent = self._silent or table is Table.MPTCP
+        silent = self._is_silent(table)
         with open_diag(self._diag) as diag:
             if self._selection.kill:
                 self.killer()
@@ -66,11 +68,23 @@ class InetDump:
             except Unsent:
                 raise
             except Refused:
-                if table not in (Table.TCP, Table.DCCP):
+                if table not in _OLDER:
                     raise
                 request = inet_diag.legacy_request(table, self._selection.states, ext=self.ext, bytecode=self._bytecode)
                 for rows in ask(diag, request, decode, silent=silent):
                     take(rows)
+
+    def complain(self, table: Table, number: int) -> None:
+        """What ``ask`` tells where the kernel refuses every request for a table with this errno, for who asks it in
+        another way.
+        """
+        if not self._is_silent(table):
+            for _ in range(2 if table in _OLDER else 1):
+                complain(number)
+
+    def _is_silent(self, table: Table) -> bool:
+        # ss never warned that a kernel lacks mptcp; since 7.0 it does not for the others either.
+        return self._silent or table is Table.MPTCP
 
     def _requests(self, table: Table) -> Iterator[bytes]:
         """The requests of a table, one for each family that is asked of the kernel."""

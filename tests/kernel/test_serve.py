@@ -690,12 +690,20 @@ def test_what_the_kernel_says_of_a_filter_is_said_where_there_are_no_rows(
     server = sstrace.start(f"--serve={path}", "-tuwM", "--ready-file", str(ready), netns=netns)
     wait(ready.exists, server)
     asked = (table, "( ! src netlink:rtnl src = inet6:[::1] )")
-    mine = sstrace("--snapshot", "--from", f"live:{path}", *asked, netns=netns)
+    (tmp_path / "ss").write_bytes(b"ss utility, iproute2-7.0.0\0")
+    mine, quiet = (
+        sstrace(
+            "--snapshot", "--from", f"live:{path}", *asked, netns=netns, env={"PATH": f"{front}{os.environ['PATH']}"}
+        )
+        for front in ("", f"{tmp_path}:")
+    )
     server.send_signal(signal.SIGINT)
     server.communicate(timeout=30)
     assert server.returncode == 0
     theirs = ss(*asked, netns=netns)
+    assert bool(theirs.stderr) == (table != "-Ma")
     assert (mine.stdout, mine.stderr) == (theirs.stdout, theirs.stderr)
+    assert quiet.stderr == b""  # as ss has it since 7.0
 
 
 def test_the_first_answers_of_a_server_that_was_stopped_meanwhile(
